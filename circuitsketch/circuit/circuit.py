@@ -1,0 +1,165 @@
+"""A circuit: the program as data, a DAG of array gates that is also a networkx graph.
+
+In: nodes in topological order. Out: a frozen record that can be printed, measured, checked, drawn and expanded to
+scalar gates. A node is a bundle of scalar gates of one kind; its wire is the array that it yields.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import networkx as nx
+import numpy as np
+
+from circuitsketch.gates import GATES, Gate, Shape, cells
+from circuitsketch.gates.gate import register
+
+Label = Literal["float", "int", "bool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of the user's program."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+
+NOWHERE = Place("?", 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One gate applied: which, to what wires, with what parameters, and where the user asked for it."""
+
+    gate: Gate
+    operands: tuple[int, ...]
+    params: Mapping[str, Any]
+    shape: Shape
+    label: Label = "float"
+    place: Place = NOWHERE
+
+    @property
+    def is_source(self) -> bool:
+        """An input or a constant."""
+        return self.gate.kind == "source"
+
+
+def source(name: str) -> Gate:
+    """A node that no gate computes."""
+    return register(
+        Gate(
+            name=name,
+            kind="source",
+            arity=0,
+            shape=lambda **params: params["shape"],
+            value=lambda **params: params["value"],
+            vjp=lambda ct, out: (),
+            size=lambda out, **params: 0,
+        )
+    )
+
+
+INPUT = source("input")
+CONSTANT = source("constant")
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A DAG of array gates.
+
+    Attributes
+    ----------
+    nodes : tuple of Node, in topological order; node i's wire is called i.
+    inputs, outputs : wires, in the order of the leaves of the traced function's arguments and result.
+    input_names : a path for each input leaf, such as `params.w1`.
+    in_tree, out_tree : how the leaves make up the arguments and the result (see `circuitsketch.trace.tree`).
+    output_names : a path for each output leaf, such as `out.loss`.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_names: tuple[str, ...] = ()
+    in_tree: Any = None
+    out_tree: Any = None
+    output_names: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def graph(self) -> nx.MultiDiGraph:
+        """The circuit as a frozen networkx graph: a node a wire (attributes gate, shape, label, place, size, params),
+        an edge an operand, keyed by its position, since `x * x` has two."""
+        graph = nx.MultiDiGraph()
+        for wire, node in enumerate(self.nodes):
+            graph.add_node(
+                wire,
+                gate=node.gate.name,
+                shape=node.shape,
+                label=node.label,
+                place=str(node.place),
+                size=self.size_of(wire),
+                params=dict(node.params),
+            )
+            for position, operand in enumerate(node.operands):
+                graph.add_edge(operand, wire, key=position)
+        return nx.freeze(graph)
+
+    def size_of(self, wire: int) -> int:
+        """The scalar arithmetic gates in one node; whole numbers (indices, labels) are bookkeeping and count none."""
+        node = self.nodes[wire]
+        if node.label != "float":
+            return 0
+        return node.gate.size(node.shape, *(self.nodes[i].shape for i in node.operands), **node.params)
+
+    @cached_property
+    def size(self) -> int:
+        """size(A): the exact number of scalar gates: every `+ - * /` and analytic unary gate on a traced scalar is one;
+        inputs, constants, copies, gathers, selections are none."""
+        return sum(self.size_of(wire) for wire in range(len(self.nodes)))
+
+    @cached_property
+    def depth(self) -> int:
+        """The longest chain of arithmetic array gates from an input to an output (a sum or contraction counts one)."""
+        depth = [0] * len(self.nodes)
+        for wire, node in enumerate(self.nodes):
+            below = max((depth[i] for i in node.operands), default=0)
+            depth[wire] = below + (1 if self.size_of(wire) else 0)
+        return max((depth[i] for i in self.outputs), default=0)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """For every wire, the nodes that read it, once for every operand position."""
+        users: list[list[int]] = [[] for _ in self.nodes]
+        for wire, node in enumerate(self.nodes):
+            for operand in node.operands:
+                users[operand].append(wire)
+        return tuple(tuple(found) for found in users)
+
+    def expand(self, *indices: Any) -> Circuit:
+        """The same program in scalar gates (see `circuitsketch.circuit.expansion`); for small circuits."""
+        from circuitsketch.circuit.expansion import expand
+
+        return expand(self, *indices)
+
+    def __str__(self) -> str:
+        from circuitsketch.circuit.text import text
+
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"<Circuit of {len(self.nodes)} nodes, size {self.size:,}, depth {self.depth}>"
+
+
+def value_of(node: Node) -> np.ndarray:
+    """The array that a constant node holds."""
+    return node.params["value"]
+
+
+__all__ = ["CONSTANT", "GATES", "INPUT", "NOWHERE", "Circuit", "Label", "Node", "Place", "cells", "value_of"]

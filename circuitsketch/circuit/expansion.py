@@ -1,0 +1,185 @@
+"""The scalar circuit of a small array circuit: every entry of every array a node of its own.
+
+Movement needs no rule here: a gate that moves numbers moves node numbers as well. This is what `size` is held against.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node, Place, value_of
+from circuitsketch.errors import InputError
+from circuitsketch.gates import GATES, Gate, cells
+from circuitsketch.gates.contraction import split
+
+
+class ScalarBuilder:
+    """Collects scalar nodes; equal constants are one node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.constants: dict[bytes, int] = {}
+
+    def add(self, gate: Gate, operands: tuple[int, ...], params: dict[str, Any], label: Any, place: Place) -> int:
+        """Append a scalar node, return its wire."""
+        self.nodes.append(Node(gate, operands, params, (), label, place))
+        return len(self.nodes) - 1
+
+    def constant(self, value: float) -> int:
+        """The node of a constant."""
+        array = np.asarray(value, dtype=np.float64)
+        key = array.tobytes()  # -0.0 is not 0.0, and a NaN is itself
+        if key not in self.constants:
+            self.nodes.append(Node(CONSTANT, (), {"value": array}, ()))
+            self.constants[key] = len(self.nodes) - 1
+        return self.constants[key]
+
+    def constants_of(self, array: np.ndarray) -> np.ndarray:
+        """The nodes of an array's entries."""
+        entries = [self.constant(float(x)) for x in array.ravel()]
+        return np.array(entries, dtype=np.int64).reshape(array.shape)
+
+    def total(self, terms: list[int], label: Any, place: Place) -> int:
+        """Add terms one by one: L - 1 sums."""
+        if not terms:
+            return self.constant(0.0)
+        found = terms[0]
+        for term in terms[1:]:
+            found = self.add(GATES["add"], (found, term), {}, label, place)
+        return found
+
+
+def expand(circuit: Circuit, *indices: Any) -> Circuit:
+    """The scalar circuit.
+
+    Parameters
+    ----------
+    indices : the values of the circuit's integer inputs, in their order: where a gather reads is part of a scalar
+        circuit's wiring, and these inputs are constants of it.
+
+    Raises
+    ------
+    InputError : when integer inputs are missing, or when there are too many.
+    """
+    whole = [wire for wire in circuit.inputs if circuit.nodes[wire].label == "int"]
+    if len(whole) != len(indices):
+        raise InputError(
+            f"this circuit has {len(whole)} integer inputs, and expand got values for {len(indices)}; "
+            "where it gathers is part of its wiring: expand(*values of the integer inputs)"
+        )
+    given = dict(zip(whole, indices, strict=True))
+    build = ScalarBuilder()
+    wires: list[np.ndarray] = []  # for every array node, the scalar wires of its entries
+    known: list[np.ndarray | None] = []  # the values of index arrays
+    for wire, node in enumerate(circuit.nodes):
+        place = node.place
+        operands = [wires[i] for i in node.operands]
+        values = [known[i] for i in node.operands]
+        known.append(None)
+        if node.gate is CONSTANT:
+            known[-1] = value_of(node)
+            wires.append(build.constants_of(value_of(node)))
+            continue
+        if node.gate is INPUT:
+            if wire in given:
+                values_now = np.asarray(given[wire], dtype=np.float64).reshape(node.shape)
+                known[-1] = values_now
+                wires.append(build.constants_of(values_now))
+                continue
+            entries = [build.add(INPUT, (), {"shape": ()}, node.label, place) for _ in range(cells(node.shape))]
+            wires.append(np.array(entries, dtype=np.int64).reshape(node.shape))
+            continue
+        if node.label != "float" and all(v is not None for v in values):
+            values_now = np.asarray(node.gate.value(*values, **node.params), dtype=np.float64)
+            known[-1] = values_now
+            wires.append(build.constants_of(values_now))
+            continue
+        wires.append(scalars(build, node, operands, values))
+    inputs = [int(entry) for i in circuit.inputs if i not in given for entry in wires[i].ravel()]
+    outputs = tuple(int(entry) for i in circuit.outputs for entry in wires[i].ravel())
+    names = tuple(f"x{i}" for i in range(len(inputs)))
+    return Circuit(tuple(build.nodes), tuple(inputs), outputs, input_names=names)
+
+
+def scalars(
+    build: ScalarBuilder, node: Node, operands: list[np.ndarray], values: list[np.ndarray | None]
+) -> np.ndarray:
+    """The scalar wires of one array gate."""
+    gate, place = node.gate, node.place
+    if gate.kind == "elementwise":
+        flat = [x.ravel() for x in operands]
+        entries = [
+            build.add(gate, tuple(int(i) for i in row), dict(node.params), node.label, place)
+            for row in zip(*flat, strict=True)
+        ]
+        return np.array(entries, dtype=np.int64).reshape(node.shape)
+    if gate.kind == "sum":
+        rows = rows_of(operands[0], node.params["axes"])
+        out = np.empty(node.shape, dtype=np.int64)
+        for at in np.ndindex(node.shape):
+            out[at] = build.total([int(i) for i in rows[at]], node.label, place)
+        return out
+    if gate.kind == "contraction":
+        return contraction(build, node, *operands)
+    if gate.kind == "scatter":
+        return scattered(build, node, operands[0], values[1])
+    if gate.kind == "extremum":
+        entries = []
+        rows = rows_of(operands[0], node.params["axes"])
+        for at in np.ndindex(rows.shape[:-1]):
+            top = int(rows[at][0])
+            for other in rows[at][1:]:
+                top = build.add(GATES["maximum"], (top, int(other)), {}, node.label, place)
+            entries.append(build.add(gate, (top,), {"axes": ()}, node.label, place))
+        return np.array(entries, dtype=np.int64).reshape(node.shape)
+    if gate.name == "take":
+        if values[1] is None:
+            raise InputError(f"{place} gathers at an index that is not known before run time")
+        return gate.value(operands[0], values[1], **node.params)
+    if gate.name == "pad":
+        # The pad's own zeros must not be mistaken for wire 0: move wire numbers counted from 1.
+        moved = gate.value(operands[0] + 1, **node.params) - 1
+        if np.any(moved < 0):
+            moved = np.where(moved < 0, build.constant(0.0), moved)
+        return moved
+    return np.asarray(gate.value(*operands, **node.params))
+
+
+def rows_of(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """An array with some axes brought together at its end."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = tuple(x.shape[axis] for axis in kept)
+    return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
+
+
+def contraction(build: ScalarBuilder, node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products and sums of an einsum, entry by entry."""
+    (left, right), result = split(node.params["spec"])
+    extent = dict(zip(left + right, a.shape + b.shape, strict=True))
+    summed = [letter for letter in string.ascii_letters if letter in extent and letter not in result]
+    out = np.empty(node.shape, dtype=np.int64)
+    for at in np.ndindex(node.shape):
+        fixed = dict(zip(result, at, strict=True))
+        terms = []
+        for inner in np.ndindex(*(extent[letter] for letter in summed)):
+            index = fixed | dict(zip(summed, inner, strict=True))
+            x, y = a[tuple(index[i] for i in left)], b[tuple(index[i] for i in right)]
+            terms.append(build.add(GATES["multiply"], (int(x), int(y)), {}, node.label, node.place))
+        out[at] = build.total(terms, node.label, node.place)
+    return out
+
+
+def scattered(build: ScalarBuilder, node: Node, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
+    """One sum for every entry that is added to its place."""
+    if index is None:
+        raise InputError(f"{node.place} scatters to an index that is not known before run time")
+    axis = node.params["axis"]
+    flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
+    out = np.full(node.shape, build.constant(0.0), dtype=np.int64)
+    for at in np.ndindex(flat.shape):
+        place = at[:axis] + (int(index.ravel()[at[axis]]),) + at[axis + 1 :]
+        out[place] = build.add(GATES["add"], (int(out[place]), int(flat[at])), {}, node.label, node.place)
+    return out

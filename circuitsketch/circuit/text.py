@@ -1,0 +1,67 @@
+"""A circuit as text, in the manner of a jaxpr: one gate a line, with the user's file and line at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node
+
+
+def name_of(wire: int) -> str:
+    """a..z, then ba, bb, ...: short names in the order of the wires."""
+    letters = ""
+    number = wire
+    while True:
+        letters = chr(ord("a") + number % 26) + letters
+        number //= 26
+        if number == 0:
+            return letters
+
+
+def type_of(node: Node) -> str:
+    """`f64[3,4]`, as jaxprs write it."""
+    kind = {"float": "f64", "int": "i64", "bool": "bool"}[node.label]
+    return f"{kind}[{','.join(str(extent) for extent in node.shape)}]"
+
+
+def brief(value: Any) -> str:
+    """A parameter in a few characters."""
+    if isinstance(value, np.ndarray):
+        if value.size == 1:
+            return f"{value.item():g}"
+        return f"<{','.join(str(n) for n in value.shape)}>"
+    if isinstance(value, tuple):
+        return "(" + ",".join(str(entry) for entry in value) + ")"
+    return str(value)
+
+
+def text(circuit: Circuit) -> str:
+    """The circuit's listing: header, a line a gate, the outputs.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> print(cs.trace(lambda x: x * x + 1.0, np.ones(3)))  # doctest: +ELLIPSIS
+    circuit: 5 nodes, size 6, depth 2
+      a:f64[3] = input args.0
+      b:f64[3] = multiply a a ...
+    """
+    names = dict(zip(circuit.inputs, circuit.input_names, strict=False))
+    rows: list[tuple[str, str]] = []
+    for wire, node in enumerate(circuit.nodes):
+        head = f"  {name_of(wire)}:{type_of(node)} = {node.gate.name}"
+        if node.gate is INPUT:
+            rows.append((f"{head} {names.get(wire, '')}".rstrip(), ""))
+            continue
+        if node.gate is CONSTANT:
+            rows.append((f"{head} {brief(node.params['value'])}", ""))
+            continue
+        params = " ".join(f"{key}={brief(value)}" for key, value in node.params.items())
+        operands = " ".join(name_of(i) for i in node.operands)
+        line = f"{head}[{params}] {operands}" if params else f"{head} {operands}"
+        rows.append((line, str(node.place)))
+    width = min(max((len(left) for left, place in rows if place), default=0), 72)
+    body = "\n".join(f"{left:<{width}}  # {place}" if place else left for left, place in rows)
+    outputs = " ".join(name_of(i) for i in circuit.outputs)
+    header = f"circuit: {len(circuit.nodes)} nodes, size {circuit.size:,}, depth {circuit.depth}"
+    return f"{header}\n{body}\n  return {outputs}"

@@ -1,0 +1,321 @@
+"""What a user is told: a prediction with its errors and warnings, all influences, the measured stability.
+
+In: numbers from the estimators. Out: frozen records that print themselves as text and, in a notebook, as a
+table. Nothing here looks at directions; the plain-language warnings (THEORY section 6) are made here.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from circuitsketch.errors import InputError
+
+Number = float | np.ndarray
+
+COLUMNS_SHOWN = 6
+ORDERS_SHOWN = 6
+NEGLIGIBLE = 1e-12  # of the largest order: a coefficient of this size is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a measurement would be at x + h, from its Taylor series at x.
+
+    For a measurement of shape S (a scalar one gives floats) and one h; for B h's at once, read (B, *S) for S.
+      value, change    S: value = baseline + change
+      baseline         the measurement at h = 0, exact
+      stderr           S: the statistical error of value and change, from the spread over directions
+      terms            (order, *S): the term F_r(h, ..., h) of each order, with errors term_stderr
+      truncation       S: what orders above the last may add if ||F_r|| |h|^r goes on as it was measured: a
+                       generous size, no part of stderr; infinite without decay, NaN if unknown
+      freedom          degrees of freedom of stderr
+      estimator        "theorem": random directions; "series": the exact series along a given direction
+      warnings         sentences that a reader of the value must know; empty if there are none
+    With more than one group each term is a median of its own: the terms add up to the change up to the error.
+    """
+
+    value: Number
+    baseline: Number
+    change: Number
+    stderr: Number
+    terms: np.ndarray = field(repr=False)
+    term_stderr: np.ndarray = field(repr=False)
+    truncation: Number
+    order: int
+    directions: int
+    groups: int
+    freedom: int
+    estimator: str
+    warnings: tuple[str, ...] = ()
+
+    def interval(self, level: float = 0.95) -> tuple[Number, Number]:
+        """The confidence interval of the value, (low, high): value -+ t stderr, with Student's t.
+
+        Student's and not the normal quantile, because stderr is itself estimated from the spread over a
+        finite number of directions (`freedom`); the two agree from about fifty on. It covers the noise of the
+        directions, not the orders left out (`truncation`).
+        """
+        if not 0 < level < 1:
+            raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
+        quantile = float(stdtrit(self.freedom, 0.5 + level / 2)) if self.freedom > 0 else math.inf
+        reach = np.zeros_like(self.stderr)
+        np.multiply(self.stderr, quantile, out=reach, where=np.asarray(self.stderr) > 0)
+        return plain(self.value - reach), plain(self.value + reach)
+
+    def __str__(self) -> str:
+        names, rows, left = self._table()
+        lines = [f"prediction, {self._source()}"]
+        if names:
+            lines.append(_line("", names))
+        lines += [_line(label, [_figure(x) for x in numbers]) for label, numbers in rows]
+        if left:
+            lines.append(f"  ... and {left} more values")
+        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
+
+    def _repr_html_(self) -> str:
+        names, rows, left = self._table()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *names]) if names else ""
+        body = "".join(
+            f"<tr><th>{html.escape(label)}</th>"
+            + "".join(f"<td>{_figure(x)}</td>" for x in numbers)
+            + "</tr>"
+            for label, numbers in rows
+        )
+        notes = [f"and {left} more values"] * bool(left) + [f"warning: {text}" for text in self.warnings]
+        return (
+            f"<table><caption>prediction, {html.escape(self._source())}</caption>"
+            + (f"<thead><tr>{head}</tr></thead>" if head else "")
+            + f"<tbody>{body}</tbody></table>"
+            + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers, lists and strings, with the 95 % interval; None for what is not finite."""
+        low, high = self.interval()
+        numbers = {
+            "value": self.value,
+            "baseline": self.baseline,
+            "change": self.change,
+            "stderr": self.stderr,
+            "low": low,
+            "high": high,
+            "terms": self.terms,
+            "term_stderr": self.term_stderr,
+            "truncation": self.truncation,
+        }
+        return {name: _jsonable(number) for name, number in numbers.items()} | {
+            "order": self.order,
+            "directions": self.directions,
+            "groups": self.groups,
+            "freedom": self.freedom,
+            "estimator": self.estimator,
+            "warnings": list(self.warnings),
+        }
+
+    def _source(self) -> str:
+        if self.estimator == "series":
+            return f"the exact series to order {self.order} along a given direction"
+        groups = f"the median over {self.groups} groups" if self.groups > 1 else "the mean"
+        return f"order {self.order}, {groups} of {self.directions} directions"
+
+    def _table(self) -> tuple[list[str], list[tuple[str, list[float]]], int]:
+        """Names of columns (none for a scalar), rows, and how many columns were left out."""
+        low, high = self.interval()
+        shape = np.shape(self.value)
+        size = int(np.prod(shape, dtype=int))
+        shown = min(size, COLUMNS_SHOWN)
+        quantities: list[tuple[str, Number]] = [
+            ("value", self.value),
+            ("baseline", self.baseline),
+            ("change", self.change),
+            ("+-", self.stderr),
+            ("95 % from", low),
+            ("95 % to", high),
+        ]
+        last = self.order if self.order <= ORDERS_SHOWN else ORDERS_SHOWN - 1
+        for r in [*range(1, last + 1), *([self.order] if last < self.order else [])]:
+            quantities += [(f"order {r}", self.terms[r - 1]), ("   +-", self.term_stderr[r - 1])]
+        quantities.append(("left out <~", self.truncation))
+        rows = [(label, list(np.broadcast_to(x, shape).ravel()[:shown])) for label, x in quantities]
+        names = _names(shape, shown)
+        return names, rows, size - shown
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """The leave-one-out effect of each of n examples, h = e_i.
+
+    change, stderr: (n, *measurement), what the measurement gains when the example goes, and its statistical
+    error.
+    """
+
+    change: np.ndarray
+    stderr: np.ndarray
+    baseline: Number
+    order: int
+    directions: int
+    warnings: tuple[str, ...] = ()
+
+    def top(self, k: int = 10) -> np.ndarray:
+        """The ids of the k examples with the largest change (2-norm over the measurement), largest first."""
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(f"the number of examples to show is an int of at least 1, not {k!r}")
+        size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
+        return np.argsort(-size, kind="stable")[:k]
+
+    def __str__(self) -> str:
+        lines = [
+            f"influence of {len(self.change)} examples, order {self.order}, {self.directions} directions",
+            _line("example", ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
+        ]
+        for i in self.top():
+            if self.change.ndim == 1:
+                pair = self.change[i], self.stderr[i]
+            else:
+                pair = np.linalg.norm(self.change[i]), np.linalg.norm(self.stderr[i])
+            lines.append(_line(str(i), [_figure(x) for x in pair]))
+        left = len(self.change) - 10
+        if left > 0:
+            lines.append(f"  ... and {left} smaller ones")
+        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
+
+    norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`.
+    """
+
+    norms: np.ndarray
+    stderr: np.ndarray
+    order: int
+    directions: int
+
+    def decay(self, length: float) -> np.ndarray:
+        """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement)."""
+        with np.errstate(divide="ignore", over="ignore"):
+            return scaled_norms(np.log(self.norms), length)
+
+    def alpha(self, radius: float) -> Number:
+        """The stability function as far as it was measured: the largest radius^r ||F_r||, r = 1..order."""
+        return plain(self.decay(radius).max(axis=0))
+
+    def __str__(self) -> str:
+        shape = self.norms.shape[1:]
+        shown = min(int(np.prod(shape, dtype=int)), COLUMNS_SHOWN)
+        lines = [f"stability: norms of the Taylor tensors, {self.directions} directions"]
+        names = _names(shape, shown) or ["||F_r||"]
+        lines.append(_line("order", [x for name in names for x in (name, "+-")]))
+        for r, (norm, error) in enumerate(zip(self.norms, self.stderr, strict=True), start=1):
+            pairs = list(zip(norm.ravel()[:shown], error.ravel()[:shown], strict=True))
+            lines.append(_line(str(r), [_figure(x) for pair in pairs for x in pair]))
+        return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------ trust
+
+
+def scaled_norms(log_norms: np.ndarray, lengths: float | np.ndarray) -> np.ndarray:
+    """||F_r|| |h|^r from log ||F_r|| (order, *S): (order, *S) for one length, (order, B, *S) for many."""
+    order, *shape = log_norms.shape
+    lengths = np.asarray(lengths, dtype=np.float64)
+    steps = np.arange(1, order + 1).reshape(order, *(1,) * (lengths.ndim + len(shape)))
+    norms = log_norms.reshape(order, *(1,) * lengths.ndim, *shape)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        found = np.exp(norms + steps * np.log(lengths).reshape(lengths.shape + (1,) * len(shape)))
+    return np.where(np.isnan(found), 0.0, found)  # inf - inf: an infinite norm times the length 0
+
+
+def ratio_of_decay(decay: np.ndarray) -> np.ndarray:
+    """The factor from one order to the next, at the highest orders: (order, *S) -> S, NaN for a single order.
+
+    The root of the last order over the last but two, which does not mind a function whose odd or even orders
+    vanish; with two orders, the last over the first. Zero where the last order is rounding.
+    """
+    order = len(decay)
+    if order == 1:
+        return np.full(decay.shape[1:], np.nan)
+    top, before, steps = decay[-1], decay[-3 if order > 2 else -2], 2 if order > 2 else 1
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = (top / before) ** (1 / steps)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    return np.where(top <= NEGLIGIBLE * decay.max(axis=0), 0.0, ratio)
+
+
+def truncation_of(decay: np.ndarray) -> np.ndarray:
+    """The sum of the orders left out if the decay goes on as a geometric series: (order, *S) -> S."""
+    ratio = ratio_of_decay(decay)
+    last = decay[-1] if len(decay) == 1 else np.maximum(decay[-1], ratio * decay[-2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tail = np.where(ratio < 1, last * ratio / (1 - ratio), np.inf)
+    return np.where(np.isnan(ratio), np.nan, tail)
+
+
+def warnings_of(
+    decay: np.ndarray, change: np.ndarray, stderr: np.ndarray, directions: int
+) -> tuple[str, ...]:
+    """What the measured decay and the statistical error have to say against a prediction, in plain words."""
+    found = []
+    ratio = ratio_of_decay(decay)
+    growing = ratio >= 1
+    if growing.any():
+        worst = np.unravel_index(np.argmax(ratio), ratio.shape)
+        last = range(max(1, len(decay) - 2), len(decay) + 1)
+        sizes = ", ".join(f"{decay[(r - 1, *worst)]:.3g}" for r in last)
+        found.append(
+            f"the series does not decay for this h{_share(growing)}: at orders {last[0]} to {last[-1]} its "
+            f"terms can be as large as {sizes}, so h probably lies outside the region where the series can be "
+            "trusted; retrain to check, or ask about a smaller change"
+        )
+    noisy = stderr > np.abs(change)
+    if np.isinf(stderr).any():
+        found.append("the statistical error is unknown, one direction having no spread: use more directions")
+    elif noisy.any():
+        with np.errstate(divide="ignore", over="ignore"):
+            worst_ratio = np.max(stderr[noisy] / np.abs(change[noisy]))
+        remedy = "use more directions"
+        if not noisy.ndim and worst_ratio < 100:
+            wanted = math.ceil(directions * (2 * worst_ratio) ** 2)
+            remedy = f"about {wanted} directions instead of {directions} would bring it to half the change"
+        found.append(f"the statistical error exceeds the change itself{_share(noisy)}: {remedy}")
+    return tuple(found)
+
+
+def _share(where: np.ndarray) -> str:
+    return f" (at {int(where.sum())} of {where.size} values)" if where.ndim else ""
+
+
+# ------------------------------------------------------------------------------------------------ figures
+
+
+def plain(number: Any) -> Number:
+    """A float if there is one number, else the array."""
+    array = np.asarray(number)
+    return float(array) if array.ndim == 0 else array
+
+
+def _figure(x: float) -> str:
+    return "unknown" if math.isnan(x) else f"{x:.6g}"
+
+
+def _names(shape: tuple[int, ...], shown: int) -> list[str]:
+    """The indices of the first values of an array, as titles of columns; none for a scalar."""
+    return [str(list(map(int, np.unravel_index(i, shape)))) for i in range(shown)] if shape else []
+
+
+def _line(label: str, entries: Sequence[str]) -> str:
+    return f"  {label:<12}" + "".join(f"{entry:>13}" for entry in entries)
+
+
+def _jsonable(number: Number) -> Any:
+    if np.ndim(number) == 0:
+        return float(number) if math.isfinite(number) else None
+    return [_jsonable(part) for part in np.asarray(number)]

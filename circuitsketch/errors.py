@@ -1,0 +1,35 @@
+"""The errors and warnings of the package. Each message says what happened, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class CircuitSketchError(Exception):
+    """The base of every error that the package raises on purpose."""
+
+
+class InputError(CircuitSketchError, ValueError):
+    """An argument cannot be used: a wrong shape, an id out of range, an empty deletion set."""
+
+
+class TraceError(CircuitSketchError, TypeError):
+    """A function asks of a wire what a circuit cannot give: a branch, an in-place write, an unknown function."""
+
+
+class ShapeError(CircuitSketchError, ValueError):
+    """Operands of a gate whose shapes or dtypes do not go together."""
+
+
+class CircuitError(CircuitSketchError):
+    """A circuit that breaks the rules of circuits: a bug of a pass, found by the legality check."""
+
+
+class DomainError(CircuitSketchError, ArithmeticError):
+    """A gate has no Taylor series at its constant term: sqrt or log at zero, a division by zero."""
+
+
+class DivergenceError(CircuitSketchError, ArithmeticError):
+    """Values left the finite numbers: a diverging run, or coefficients too large for the dtype."""
+
+
+class KinkWarning(UserWarning):
+    """A gate that is only locally analytic was evaluated within rounding of its kink."""

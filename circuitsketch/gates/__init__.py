@@ -1,0 +1,18 @@
+"""The table of gates: every primitive a circuit is made of, by family."""
+
+from circuitsketch.gates import arithmetic, contraction, exponential, movement, powers, selection
+from circuitsketch.gates.gate import DOMAINS, GATES, Gate, Shape, cells
+
+__all__ = [
+    "DOMAINS",
+    "GATES",
+    "Gate",
+    "Shape",
+    "arithmetic",
+    "cells",
+    "contraction",
+    "exponential",
+    "movement",
+    "powers",
+    "selection",
+]

@@ -1,0 +1,210 @@
+"""Exponential, trigonometric and normal-law functions: solutions of small differential equations.
+
+Each rule is the equation's recurrence. Series that the equation needs beside the result (the cosine of a sine, the
+density of an error function) are its companions, carried to the full order like the result itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+from circuitsketch.gates.gate import elementwise
+
+TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+ONE_OVER_ROOT_TWO = 1.0 / math.sqrt(2.0)
+ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
+
+
+def integrate(k, ops, u, derivative):
+    """Coefficient k of v where v' = derivative * u': k v_k = sum_{j>=1} j u_j derivative_{k-j}."""
+    return ops.convolve(k, u, derivative, weight=lambda j: j, low=1) / k
+
+
+def exp_step(k, ops, u, v):
+    """k v_k = sum_j j u_j v_{k-j}, because v' = v u'."""
+    v[k] = integrate(k, ops, u, v)
+
+
+def expm1_step(k, ops, u, v, e):
+    """v' = e u' with e = exp(u) = v + 1."""
+    v[k] = integrate(k, ops, u, e)
+    e[k] = v[k]
+
+
+def log_step(k, ops, u, v):
+    """u_0 v_k = u_k - (1/k) sum_{j=1..k-1} j v_j u_{k-j}, because u v' = u'."""
+    v[k] = (u[k] - ops.convolve(k, v, u, weight=lambda j: j, low=1, high=1) / k) / u[0]
+
+
+def log1p_step(k, ops, u, v):
+    """As for log, with 1 + u in place of u: only the constant term changes."""
+    v[k] = (u[k] - ops.convolve(k, v, u, weight=lambda j: j, low=1, high=1) / k) / (u[0] + 1.0)
+
+
+def sin_step(k, ops, u, v, c):
+    """v' = c u' and c' = -v u', with c = cos(u)."""
+    v[k] = integrate(k, ops, u, c)
+    c[k] = -integrate(k, ops, u, v)
+
+
+def cos_step(k, ops, u, v, s):
+    """v' = -s u' and s' = v u', with s = sin(u)."""
+    v[k] = -integrate(k, ops, u, s)
+    s[k] = integrate(k, ops, u, v)
+
+
+def tanh_step(k, ops, u, v, w):
+    """v' = w u' with w = 1 - v^2."""
+    v[k] = integrate(k, ops, u, w)
+    w[k] = -ops.convolve(k, v, v)
+
+
+def sigmoid_step(k, ops, u, v, w):
+    """v' = w u' with w = v - v^2."""
+    v[k] = integrate(k, ops, u, w)
+    w[k] = v[k] - ops.convolve(k, v, v)
+
+
+def softplus_step(k, ops, u, v, s, w):
+    """v' = s u' with s = sigmoid(u)."""
+    v[k] = integrate(k, ops, u, s)
+    sigmoid_step(k, ops, u, s, w)
+
+
+def silu_step(k, ops, u, v, s, w):
+    """v = u s with s = sigmoid(u)."""
+    sigmoid_step(k, ops, u, s, w)
+    v[k] = ops.convolve(k, u, s)
+
+
+def erf_step(k, ops, u, v, e, q):
+    """v' = e u' with e = (2/sqrt(pi)) exp(q) and q = -u^2."""
+    q[k] = -ops.convolve(k, u, u)
+    e[k] = integrate(k, ops, q, e)
+    v[k] = integrate(k, ops, u, e)
+
+
+def gelu_step(k, ops, u, v, p, e, q):
+    """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = -u^2/2."""
+    q[k] = -ops.convolve(k, u, u) / 2
+    e[k] = integrate(k, ops, q, e)
+    p[k] = integrate(k, ops, u, e)
+    v[k] = ops.convolve(k, u, p)
+
+
+def sigmoid_at(m, x):
+    """The logistic function at real x; exp(-x) may overflow to infinity, whose reciprocal is the right 0."""
+    return 1.0 / (1.0 + m.exp(-x))
+
+
+def softplus_at(m, x):
+    """log(1 + exp(x)) without overflow."""
+    return m.maximum(x, 0.0) + m.log1p(m.exp(-m.absolute(x)))
+
+
+def normal_at(m, x):
+    """The normal distribution function and density at x."""
+    return 0.5 + 0.5 * m.erf(x * ONE_OVER_ROOT_TWO), ONE_OVER_ROOT_TWO_PI * m.exp(-0.5 * (x * x))
+
+
+exp = elementwise("exp", 1, lambda m, x: (m.exp(x),), exp_step, lambda ct, out, x: (ct * out,))
+expm1 = elementwise(
+    "expm1",
+    1,
+    lambda m, x: ((v := m.expm1(x)), v + 1.0),
+    expm1_step,
+    lambda ct, out, x: (ct * (out + 1.0),),
+    companions=1,
+)
+log = elementwise(
+    "log", 1, lambda m, x: (m.log(x),), log_step, lambda ct, out, x: (ct / x,), reads="operands", domain="positive"
+)
+log1p = elementwise(
+    "log1p",
+    1,
+    lambda m, x: (m.log1p(x),),
+    log1p_step,
+    lambda ct, out, x: (ct / (x + 1.0),),
+    reads="operands",
+    domain="above -1",
+)
+sin = elementwise(
+    "sin", 1, lambda m, x: (m.sin(x), m.cos(x)), sin_step, lambda ct, out, x: (ct * cos(x),), companions=1
+)
+cos = elementwise(
+    "cos", 1, lambda m, x: (m.cos(x), m.sin(x)), cos_step, lambda ct, out, x: (-(ct * sin(x)),), companions=1
+)
+tanh = elementwise(
+    "tanh",
+    1,
+    lambda m, x: ((v := m.tanh(x)), 1.0 - v * v),
+    tanh_step,
+    lambda ct, out, x: (ct * (1.0 - out * out),),
+    companions=1,
+)
+sigmoid = elementwise(
+    "sigmoid",
+    1,
+    lambda m, x: ((v := sigmoid_at(m, x)), v - v * v),
+    sigmoid_step,
+    lambda ct, out, x: (ct * (out - out * out),),
+    companions=1,
+)
+softplus = elementwise(
+    "softplus",
+    1,
+    lambda m, x: (softplus_at(m, x), (s := sigmoid_at(m, x)), s - s * s),
+    softplus_step,
+    lambda ct, out, x: (ct * sigmoid(x),),
+    companions=2,
+)
+silu = elementwise(
+    "silu",
+    1,
+    lambda m, x: (x * (s := sigmoid_at(m, x)), s, s - s * s),
+    silu_step,
+    lambda ct, out, x: (ct * ((s := sigmoid(x)) + out * (1.0 - s)),),
+    companions=2,
+)
+erf = elementwise(
+    "erf",
+    1,
+    lambda m, x: (m.erf(x), TWO_OVER_ROOT_PI * m.exp((q := -(x * x))), q),
+    erf_step,
+    lambda ct, out, x: (ct * (TWO_OVER_ROOT_PI * exp(-(x * x))),),
+    companions=2,
+)
+gelu = elementwise(
+    "gelu",
+    1,
+    lambda m, x: (x * (pe := normal_at(m, x))[0], pe[0], pe[1], -0.5 * (x * x)),
+    gelu_step,
+    lambda ct, out, x: (ct * gelu_slope(x),),
+    companions=3,
+)
+
+
+def gelu_slope_step(k, ops, u, v, p, e, q, d):
+    """v = p + u e: p the normal distribution function, e its density; d = u e is the product by itself."""
+    q[k] = -ops.convolve(k, u, u) / 2
+    e[k] = integrate(k, ops, q, e)
+    p[k] = integrate(k, ops, u, e)
+    d[k] = ops.convolve(k, u, e)
+    v[k] = p[k] + d[k]
+
+
+def gelu_slope_at(m, x):
+    """The slope of gelu at x and the constant terms of its companions."""
+    p, e = normal_at(m, x)
+    return p + x * e, p, e, -0.5 * (x * x), x * e
+
+
+gelu_slope = elementwise(
+    # The derivative of gelu as one gate: as a composition it would evaluate erf and exp a second time.
+    "gelu_slope",
+    1,
+    gelu_slope_at,
+    gelu_slope_step,
+    lambda ct, out, x: (ct * ((2.0 - x * x) * (ONE_OVER_ROOT_TWO_PI * exp(-0.5 * (x * x)))),),
+    companions=4,
+)

@@ -1,0 +1,229 @@
+"""Gates that move numbers: reshape, transpose, broadcast, slice, pad, concatenate, take, and the sums they need back.
+
+All are linear. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from circuitsketch.errors import ShapeError
+from circuitsketch.gates.gate import Gate, Shape, cells, register
+
+
+def nothing(out: Shape, *_: Shape, **__) -> int:
+    """Movement is no arithmetic."""
+    return 0
+
+
+def reshape_shape(x: Shape, *, shape: Shape) -> Shape:
+    """As many scalars before as after."""
+    if cells(x) != cells(shape) or any(extent < 0 for extent in shape):
+        raise ShapeError(f"an array of shape {x} has {cells(x)} entries and cannot be reshaped to {shape}")
+    return shape
+
+
+def transpose_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
+    """A permutation of the axes."""
+    if sorted(axes) != list(range(len(x))):
+        raise ShapeError(f"axes {axes} are not a permutation of the {len(x)} axes of an array of shape {x}")
+    return tuple(x[axis] for axis in axes)
+
+
+def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
+    """Missing leading axes are added, axes of extent 1 repeated."""
+    padded = (1,) * (len(shape) - len(x)) + x
+    if len(padded) != len(shape) or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
+        raise ShapeError(f"an array of shape {x} cannot be broadcast to {shape}")
+    return shape
+
+
+def broadcast_vjp(ct, out, x, *, shape):
+    """Sum over what was repeated."""
+    extra = len(shape) - len(x.shape)
+    repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
+    summed = sum_over(ct, axes=tuple(range(extra)) + tuple(repeated))
+    return (reshape(summed, shape=tuple(x.shape)),)
+
+
+def sum_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
+    """The summed axes go."""
+    if any(not 0 <= axis < len(x) for axis in axes) or len(set(axes)) != len(axes):
+        raise ShapeError(f"axes {axes} do not all exist, once each, in an array of shape {x}")
+    return tuple(extent for axis, extent in enumerate(x) if axis not in axes)
+
+
+def sum_vjp(ct, out, x, *, axes):
+    """Every summand gets the sum's cotangent."""
+    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
+    return (broadcast(reshape(ct, shape=kept), shape=tuple(x.shape)),)
+
+
+def slice_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
+    """Entry i of the result's axis is entry start + i * step of the operand's."""
+    for extent, start, step, count in zip(x, starts, steps, shape, strict=True):
+        last = start + (count - 1) * step
+        if count and not (0 <= start < extent and 0 <= last < extent):
+            raise ShapeError(f"a slice from {start} to {last} leaves an axis of extent {extent}")
+    return shape
+
+
+def strided(x, starts, steps, shape):
+    """The entries start + i * step along every axis, as NumPy slices."""
+    ends = (start + count * step for start, step, count in zip(starts, steps, shape, strict=True))
+    chosen = (
+        slice(start, end if end >= 0 else None, step) if count else slice(0, 0)
+        for start, end, step, count in zip(starts, ends, steps, shape, strict=True)
+    )
+    return x[(*chosen, ...)]  # the ellipsis: a view even of an array without axes
+
+
+def pad_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
+    """The adjoint of a slice: the operand must fit where it is put."""
+    slice_shape(shape, starts=starts, steps=steps, shape=x)
+    return shape
+
+
+def pad_value(x, *, starts, steps, shape):
+    """Zeros, with the operand at start + i * step."""
+    out = np.zeros(shape, dtype=np.asarray(x).dtype)
+    strided(out, starts, steps, np.shape(x))[...] = x
+    return out
+
+
+def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
+    """Equal extents but along the axis, where they add up."""
+    first = shapes[0]
+    if not 0 <= axis < len(first):
+        raise ShapeError(f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead")
+    for other in shapes[1:]:
+        if len(other) != len(first) or any(
+            a != b for i, (a, b) in enumerate(zip(first, other, strict=True)) if i != axis
+        ):
+            raise ShapeError(f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated")
+    return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
+
+
+def concatenate_vjp(ct, out, *operands, axis):
+    """To every operand its own part."""
+    parts, begin = [], 0
+    for operand in operands:
+        shape = tuple(operand.shape)
+        starts = tuple(begin if i == axis else 0 for i in range(len(shape)))
+        parts.append(take_slice(ct, starts=starts, steps=(1,) * len(shape), shape=shape))
+        begin += shape[axis]
+    return tuple(parts)
+
+
+def take_shape(x: Shape, index: Shape, *, axis: int) -> Shape:
+    """The index array's shape replaces the axis."""
+    if not 0 <= axis < len(x):
+        raise ShapeError(f"an array of shape {x} has no axis {axis} to take from")
+    return x[:axis] + index + x[axis + 1 :]
+
+
+def scatter_shape(x: Shape, index: Shape, *, axis: int, length: int) -> Shape:
+    """The adjoint of take: the axes of the index become one of the given length."""
+    if not 0 <= axis <= len(x) - len(index) or x[axis : axis + len(index)] != index:
+        raise ShapeError(f"an index of shape {index} does not fit axis {axis} of values of shape {x}")
+    return x[:axis] + (length,) + x[axis + len(index) :]
+
+
+def integers(index):
+    """Run-time indices travel as numbers; here they are whole again."""
+    return np.asarray(np.real(index)).astype(np.int64)
+
+
+def scatter_value(x, index, *, axis, length):
+    """Zeros, to which every entry is added at its index."""
+    index = integers(index)
+    x = np.asarray(x)
+    flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
+    out = np.zeros(flat.shape[:axis] + (length,) + flat.shape[axis + 1 :], dtype=x.dtype)
+    np.add.at(np.moveaxis(out, axis, 0), index.ravel(), np.moveaxis(flat, axis, 0))
+    return out
+
+
+def movement(name, arity, shape, value, vjp, *, static, kind="movement", size=nothing):
+    """Register a gate that moves numbers."""
+    return register(
+        Gate(
+            name=name, kind=kind, arity=arity, shape=shape, value=value, vjp=vjp, size=size, static=static
+        )
+    )
+
+
+reshape = movement(
+    "reshape",
+    1,
+    reshape_shape,
+    lambda x, *, shape: np.reshape(x, shape),
+    lambda ct, out, x, *, shape: (reshape(ct, shape=tuple(x.shape)),),
+    static=("shape",),
+)
+transpose = movement(
+    "transpose",
+    1,
+    transpose_shape,
+    lambda x, *, axes: np.transpose(x, axes),
+    lambda ct, out, x, *, axes: (transpose(ct, axes=tuple(int(i) for i in np.argsort(axes))),),
+    static=("axes",),
+)
+broadcast = movement(
+    "broadcast", 1, broadcast_shape, lambda x, *, shape: np.broadcast_to(x, shape), broadcast_vjp, static=("shape",)
+)
+take_slice = movement(
+    "slice",
+    1,
+    slice_shape,
+    lambda x, *, starts, steps, shape: strided(x, starts, steps, shape),
+    lambda ct, out, x, *, starts, steps, shape: (pad(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
+    static=("starts", "steps", "shape"),
+)
+pad = movement(
+    "pad",
+    1,
+    pad_shape,
+    pad_value,
+    lambda ct, out, x, *, starts, steps, shape: (take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
+    static=("starts", "steps", "shape"),
+)
+sum_over = movement(
+    "sum",
+    1,
+    sum_shape,
+    lambda x, *, axes: np.sum(x, axis=axes),
+    sum_vjp,
+    static=("axes",),
+    kind="sum",
+    size=lambda out, x, *, axes: max(cells(x) - cells(out), 0),
+)
+concatenate = movement(
+    "concatenate",
+    None,
+    concatenate_shape,
+    lambda *xs, axis: np.concatenate(xs, axis),
+    concatenate_vjp,
+    static=("axis",),
+)
+take = movement(
+    "take",
+    2,
+    take_shape,
+    lambda x, index, *, axis: np.take(x, integers(index), axis=axis),
+    lambda ct, out, x, index, *, axis: (scatter_add(ct, index, axis=axis, length=x.shape[axis]), None),
+    static=("axis",),
+)
+scatter_add = movement(
+    # Each of the operand's scalars is added to its place: that is what is counted, whether or not places repeat.
+    "scatter_add",
+    2,
+    scatter_shape,
+    scatter_value,
+    lambda ct, out, x, index, *, axis, length: (take(ct, index, axis=axis), None),
+    static=("axis", "length"),
+    kind="scatter",
+    size=lambda out, x, index, *, axis, length: math.prod(x),
+)

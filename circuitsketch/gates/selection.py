@@ -1,0 +1,141 @@
+"""Gates that choose: comparisons, where, maximum, relu, abs, and the maximum over an axis as a constant.
+
+The constant term decides, for every direction alike; near it the gate is a copy of the operand it chose, so it counts
+no arithmetic. On a kink there is no series, and whoever evaluates must say so (domains "kink ...").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from circuitsketch.errors import ShapeError
+from circuitsketch.gates.gate import Gate, Shape, elementwise, register
+
+
+def no_gradient(ct, out, *operands, **params):
+    """A locally constant result has no derivative."""
+    return (None,) * len(operands)
+
+
+def comparison(name, constants, domain="kink at equality"):
+    """A comparison: 1 where true, else 0; its result carries no series."""
+    return elementwise(
+        name, 2, constants, None, no_gradient, reads="nothing", domain=domain, flat=True, cost=0, result="bool"
+    )
+
+
+greater = comparison("greater", lambda m, x, y: (m.greater(x, y),))
+greater_equal = comparison("greater_equal", lambda m, x, y: (m.greater_equal(x, y),))
+less = comparison("less", lambda m, x, y: (m.greater(y, x),))
+less_equal = comparison("less_equal", lambda m, x, y: (m.greater_equal(y, x),))
+equal = comparison("equal", lambda m, x, y: (m.equal(x, y),))
+not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),))
+
+
+def or_nan(m, x, better):
+    """`better`, but 1 where x is a NaN, which wins as in NumPy: a diverging run must not vanish in a gate."""
+    return m.choose(m.equal(x, x), better, 1.0)
+
+
+def where_step(k, ops, test, x, y, v):
+    """v_k is x_k where the test's constant term is true, else y_k."""
+    v[k] = ops.choose(test[0], x[k], y[k])
+
+
+def pick_step(k, ops, x, y, v, first):
+    """v_k is the coefficient of the operand that the constant terms chose."""
+    v[k] = ops.choose(first[0], x[k], y[k])
+    first[k] = ops.zero
+
+
+def relu_step(k, ops, u, v, on):
+    """v_k = u_k where u_0 > 0, else 0."""
+    v[k] = ops.choose(on[0], u[k], ops.zero)
+    on[k] = ops.zero
+
+
+def absolute_step(k, ops, u, v, sign):
+    """v_k = sign(u_0) u_k."""
+    v[k] = sign[0] * u[k]
+    sign[k] = ops.zero
+
+
+where = elementwise(
+    "where",
+    3,
+    lambda m, test, x, y: (m.choose(test, x, y),),
+    where_step,
+    lambda ct, out, test, x, y: (None, where(test, ct, 0.0), where(test, 0.0, ct)),
+    reads="operands",
+    cost=0,
+)
+maximum = elementwise(
+    "maximum",
+    2,
+    lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(x, y))), x, y), first),
+    pick_step,
+    lambda ct, out, x, y: (where((first := greater_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    domain="kink at equality",
+    companions=1,
+    cost=0,
+    result="same",
+)
+minimum = elementwise(
+    "minimum",
+    2,
+    lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(y, x))), x, y), first),
+    pick_step,
+    lambda ct, out, x, y: (where((first := less_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    domain="kink at equality",
+    companions=1,
+    cost=0,
+    result="same",
+)
+relu = elementwise(
+    "relu",
+    1,
+    lambda m, x: (m.choose((off := m.greater_equal(0.0, x)), 0.0, x), 1.0 - off),  # a NaN passes
+    relu_step,
+    lambda ct, out, x: (where(greater(x, 0.0), ct, 0.0),),
+    domain="kink at zero",
+    companions=1,
+    cost=0,
+    result="same",
+)
+absolute = elementwise(
+    "absolute",
+    1,
+    lambda m, x: (x * (sign := m.choose(m.greater_equal(x, 0.0), 1.0, -1.0)), sign),
+    absolute_step,
+    lambda ct, out, x: (where(greater_equal(x, 0.0), ct, -ct),),
+    domain="kink at zero",
+    companions=1,
+    cost=0,
+    result="same",
+)
+
+
+def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
+    """The reduced axes stay, with extent 1."""
+    if any(not 0 <= axis < len(shape) for axis in axes):
+        raise ShapeError(f"axes {axes} do not all exist in an array of shape {shape}")
+    if any(shape[axis] == 0 for axis in axes):
+        raise ShapeError(f"the maximum over an empty axis of an array of shape {shape} does not exist")
+    return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+
+
+max_constant = register(
+    Gate(
+        # For softmax and logsumexp, whose value does not depend on what is subtracted: the maximum of the constant
+        # terms, without a series. A maximum that the answer does depend on is `np.max`, traced to a tree of `maximum` gates.
+        name="max_constant",
+        kind="extremum",
+        arity=1,
+        shape=max_shape,
+        value=lambda x, *, axes: np.max(np.real(x), axis=axes, keepdims=True),
+        vjp=no_gradient,
+        size=lambda out, x, *, axes: 0,
+        flat=True,
+    )
+)
+

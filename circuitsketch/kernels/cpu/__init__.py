@@ -1,0 +1,10 @@
+"""The CPU backend: directions are the lanes of SIMD vectors, lane blocks are the unit of work of a thread."""
+
+from llvmlite import binding
+
+
+def lane_width(single: bool) -> int:
+    """Lanes a vector register holds here: 64 bytes with AVX-512, 32 with AVX2, else 16."""
+    features = binding.get_host_cpu_features()
+    size = 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+    return size // (4 if single else 8)

@@ -1,0 +1,325 @@
+"""Contractions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column], in register tiles.
+
+Where the entries lie is looked up in tables of element numbers, so any axes of any view can play any role. A tile of a
+few rows and columns of the result is kept in registers while k runs: that is what makes the arithmetic, and not the
+loads, the limit. In the lane phase an entry is a lane block and a product is the ring's; in the constant phase an entry
+is one number, or a vector of neighbouring columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from circuitsketch.kernels.cpu.chain import load_coefficient, store_coefficient
+from circuitsketch.kernels.cpu.frame import Frame
+from circuitsketch.kernels.cpu.values import INT, ZERO, Complex, Emitter, Real
+from circuitsketch.lower.tape import ContractKernel
+
+REGISTERS = 24  # accumulators a tile may hold, of 32 vector registers; tiles that fill them spill
+
+
+class Tables:
+    """The arguments of a contraction: offsets, extents, and where each table begins."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.constant = [frame.arg(0), frame.arg(2), frame.arg(4)]
+        self.lane = [frame.arg(1), frame.arg(3), frame.arg(5)]
+        self.batches, self.rows, self.columns, self.summed = (frame.arg(6 + i) for i in range(4))
+        lengths = [
+            self.batches, self.rows, self.summed,
+            self.batches, self.summed, self.columns,
+            self.batches, self.rows, self.columns,
+        ]  # fmt: skip
+        at: ir.Value = frame.int(10)
+        self.begin = []
+        for length in lengths:
+            self.begin.append(at)
+            at = frame.builder.add(at, length)
+
+    def entry(self, table: int, i: ir.Value) -> ir.Value:
+        """Entry i of a table."""
+        return self.frame.arg(self.frame.builder.add(self.begin[table], i))
+
+
+def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
+    """The contraction's kernel."""
+    tables = Tables(frame)
+    b = frame.builder
+    if kernel.phase == "constant":
+        with frame.loop(tables.batches) as batch:
+            if kernel.vector:
+                wide = b.mul(b.sdiv(tables.columns, frame.int(8)), frame.int(8))
+                tiled(frame, tables, batch, NumberRing(frame, 8), 4, 2, frame.int(0), wide)
+                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 1, wide, tables.columns)
+            else:
+                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 3, frame.int(0), tables.columns)
+    else:
+        ring = lane_ring(frame, kernel)
+        rows, columns = ring.tile()
+        with frame.loop(tables.batches) as batch:
+            tiled(frame, tables, batch, ring, rows, columns, frame.int(0), tables.columns)
+    frame.finish()
+
+
+def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
+    """How lane blocks are multiplied: by what lanes hold, and by whether the left operand has lanes."""
+    if frame.target.mode.values:
+        return ValueRing(frame, kernel.left)
+    if frame.target.straight:
+        return SeriesRing(frame, kernel.left)
+    from circuitsketch.kernels.cpu.long_series import LongRing
+
+    return LongRing(frame, kernel.left)
+
+
+def tiled(
+    frame: Frame, tables: Tables, batch: ir.Value, ring: Any, rows: int, columns: int, first: ir.Value, last: ir.Value
+) -> None:
+    """Cover rows 0..tables.rows and columns first..last with tiles: full ones, then the rest in smaller ones."""
+    b = frame.builder
+    wide = columns * ring.step
+    full_columns = b.add(first, b.mul(b.sdiv(b.sub(last, first), frame.int(wide)), frame.int(wide)))
+    full_rows = b.mul(b.sdiv(tables.rows, frame.int(rows)), frame.int(rows))
+    rest_columns = b.sdiv(b.sub(last, full_columns), frame.int(ring.step))
+    rest_rows = b.sub(tables.rows, full_rows)
+
+    def across(row: ir.Value, height: int) -> None:
+        with frame.loop(full_columns, start=first, step=wide) as column:
+            ring.tile_of(tables, batch, row, column, height, columns)
+        for width in range(1, columns):
+            with b.if_then(b.icmp_signed("==", rest_columns, frame.int(width))):
+                ring.tile_of(tables, batch, row, full_columns, height, width)
+
+    with frame.loop(full_rows, step=rows) as row:
+        across(row, rows)
+    for height in range(1, rows):
+        with b.if_then(b.icmp_signed("==", rest_rows, frame.int(height))):
+            across(full_rows, height)
+
+
+class TileRing:
+    """A tile's loop over k. Subclasses say how entries are loaded, multiplied, accumulated and stored."""
+
+    step = 1  # columns that one accumulator covers
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def tile_of(
+        self, tables: Tables, batch: ir.Value, row: ir.Value, column: ir.Value, height: int, width: int
+    ) -> None:
+        """One tile of the result: accumulators in registers, k in a loop."""
+        frame, b = self.frame, self.frame.builder
+        rows = [b.add(row, frame.int(i)) for i in range(height)]
+        columns = [b.add(column, frame.int(i * self.step)) for i in range(width)]
+        left_batch, right_batch, out_batch = (tables.entry(i, batch) for i in (0, 3, 6))
+        left_rows = [b.add(left_batch, tables.entry(1, r)) for r in rows]
+        right_columns = [b.add(right_batch, tables.entry(5, c)) for c in columns]
+        kinds = self.accumulators()
+        cells = [(i, j) for i in range(height) for j in range(width)]
+        before = b.block
+        body, done = b.append_basic_block("k"), b.append_basic_block("stored")
+        b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(INT)
+        k.add_incoming(frame.int(0), before)
+        sums: dict[tuple[int, int], list[Any]] = {}
+        for cell in cells:
+            sums[cell] = []
+            for kind in kinds:
+                phi = b.phi(kind)
+                phi.add_incoming(zero_of(kind), before)
+                sums[cell].append(phi)
+        entries = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in cells}
+        left_k, right_k = tables.entry(2, k), tables.entry(4, k)
+        lefts = [self.load_left(tables, b.add(at, left_k)) for at in left_rows]
+        rights = [self.load_right(tables, b.add(at, right_k)) for at in right_columns]
+        for i, j in cells:
+            entries[i, j] = self.multiply_add(entries[i, j], lefts[i], rights[j])
+        following = b.add(k, frame.int(1))
+        k.add_incoming(following, b.block)
+        for cell in cells:
+            for phi, entry in zip(sums[cell], entries[cell], strict=True):
+                phi.add_incoming(entry.value, b.block)
+        b.cbranch(b.icmp_signed("<", following, tables.summed), body, done)
+        b.position_at_end(done)
+        for i, j in cells:
+            at = b.add(out_batch, b.add(tables.entry(7, rows[i]), tables.entry(8, columns[j])))
+            self.store(tables, entries[i, j], at)
+
+    emit: Emitter
+
+    def accumulators(self) -> list[ir.Type]:
+        """The registers that one entry of the result takes."""
+        raise NotImplementedError
+
+    def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        """An entry of the left operand, at an element relative to the operand's offset."""
+        raise NotImplementedError
+
+    def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        """An entry of the right operand."""
+        raise NotImplementedError
+
+    def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        """total + left * right."""
+        raise NotImplementedError
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        """Put an entry of the result."""
+        raise NotImplementedError
+
+
+def zero_of(kind: ir.Type) -> ir.Constant:
+    """0.0, or a vector of it."""
+    return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
+
+
+class NumberRing(TileRing):
+    """The constant phase: numbers, or vectors of neighbouring columns."""
+
+    def __init__(self, frame: Frame, wide: int) -> None:
+        super().__init__(frame)
+        self.step = wide
+        double = ir.DoubleType()
+        self.kind = ir.VectorType(double, wide) if wide > 1 else double
+        self.emit = Emitter(frame.builder, double, wide)
+
+    def accumulators(self) -> list[ir.Type]:
+        return [self.kind]
+
+    def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        return self.frame.load(self.frame.constants, self.frame.builder.add(tables.constant[0], at))
+
+    def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        kind = self.kind if self.step > 1 else None
+        return self.frame.load(self.frame.constants, self.frame.builder.add(tables.constant[1], at), kind)
+
+    def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        return [fused(self.emit, left, right, total[0])]
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
+
+
+def fused(emit: Emitter, x: Real, y: Real, z: Real) -> Real:
+    """x * y + z in one rounding."""
+    values = [v.value for v in (x, y, z)]
+    if any(isinstance(v.type, ir.VectorType) for v in values):
+        values = [v if isinstance(v.type, ir.VectorType) else emit.splat(v) for v in values]
+    return Real(emit, emit.intrinsic("fma", *values))
+
+
+class LaneRing(TileRing):
+    """The lane phase: what is common to value lanes and series."""
+
+    def __init__(self, frame: Frame, left_has_lanes: bool) -> None:
+        super().__init__(frame)
+        self.left_has_lanes = left_has_lanes
+        self.emit = frame.emit
+
+    def base(self, tables: Tables, operand: int, at: ir.Value) -> ir.Value:
+        """The first number of an entry's lane block."""
+        b, target = self.frame.builder, self.frame.target
+        return b.mul(b.add(tables.lane[operand], at), self.frame.int(target.mode.components * target.width))
+
+    def shared(self, tables: Tables, operand: int, at: ir.Value) -> Real:
+        """An entry's constant term."""
+        return self.frame.load(self.frame.shared, self.frame.builder.add(tables.constant[operand], at))
+
+
+class ValueRing(LaneRing):
+    """Lanes that hold values."""
+
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of a tile."""
+        return 4, 4
+
+    def accumulators(self) -> list[ir.Type]:
+        return [self.emit.vector]
+
+    def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        if not self.left_has_lanes:
+            return self.shared(tables, 0, at)
+        return self.frame.load(self.frame.lanes, self.base(tables, 0, at), self.emit.vector)
+
+    def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        return self.frame.load(self.frame.lanes, self.base(tables, 1, at), self.emit.vector)
+
+    def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        return [fused(self.emit, left, right, total[0])]
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
+
+
+class SeriesRing(LaneRing):
+    """Lanes that hold Taylor coefficients 1..order; the constant terms are single numbers beside them."""
+
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of a tile: what the registers hold of accumulators."""
+        per = self.frame.target.mode.components
+        if not self.left_has_lanes:
+            return max(min(REGISTERS // per, 8), 1), 1
+        if 8 * per <= REGISTERS:
+            return 2, 4
+        return 1, max(min(REGISTERS // per, 4), 1)
+
+    def accumulators(self) -> list[ir.Type]:
+        return [self.emit.vector] * self.frame.target.mode.components
+
+    def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        constant = self.shared(tables, 0, at)
+        if not self.left_has_lanes:
+            return [constant]
+        base = self.base(tables, 0, at)
+        return [constant] + [load_coefficient(self.frame, base, k) for k in self.orders]
+
+    def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        base = self.base(tables, 1, at)
+        coefficients = [load_coefficient(self.frame, base, k) for k in self.orders]
+        return [self.shared(tables, 1, at) if self.left_has_lanes else None, *coefficients]
+
+    @property
+    def orders(self) -> range:
+        """1..order."""
+        return range(1, self.frame.target.mode.order + 1)
+
+    def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        """The truncated Cauchy product, every multiply-add fused."""
+        found = list(total)
+        if self.frame.target.mode.complex:
+            for k in self.orders:
+                terms = [(left[j], right[k - j]) for j in range(0, k + 1) if j < len(left) and (k - j or len(left) > 1)]
+                for x, y in terms:
+                    self.complex_add(found, k, x, y)
+        else:
+            for k in self.orders:
+                for j in range(0, min(k, len(left) - 1) + 1):
+                    found[k - 1] = fused(self.emit, left[j], right[k - j], found[k - 1])
+        return found
+
+    def complex_add(self, found: list[Real], k: int, x: Any, y: Any) -> None:
+        """Add x * y to coefficient k, kept as two reals."""
+        re, im = 2 * k - 2, 2 * k - 1
+        if isinstance(x, Complex) and isinstance(y, Complex):
+            found[re] = fused(self.emit, x.re, y.re, found[re])
+            found[im] = fused(self.emit, x.re, y.im, found[im])
+            found[re] = fused(self.emit, -x.im, y.im, found[re])
+            found[im] = fused(self.emit, x.im, y.re, found[im])
+            return
+        number, pair = (x, y) if isinstance(y, Complex) else (y, x)
+        found[re] = fused(self.emit, number, pair.re, found[re])
+        found[im] = fused(self.emit, number, pair.im, found[im])
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        base = self.base(tables, 2, at)
+        for k in self.orders:
+            value: Any = Complex(total[2 * k - 2], total[2 * k - 1]) if self.frame.target.mode.complex else total[k - 1]
+            store_coefficient(self.frame, value, base, k)
+
+
+__all__ = ["ZERO", "LaneRing", "SeriesRing", "Tables", "emit_contract", "fused"]

@@ -1,0 +1,262 @@
+"""Linking: lowered circuits that share a state get one address space, one list of instructions, and machine code.
+
+In: tapes whose first inputs are the state, then what a step reads, then the weights of its examples. Out: an
+`Executable`, which a thread plays on arenas of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from circuitsketch.gates import Shape, cells
+from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.kernels.cpu.library import address_of
+from circuitsketch.kernels.cpu.machine import aligned, run_steps
+from circuitsketch.lower.layout import Layout
+from circuitsketch.lower.placement import place
+from circuitsketch.lower.tape import Instruction, Placement, Tape, carried, encode
+
+
+@dataclass(eq=False)
+class Executable:
+    """Machine code and addresses for a family of circuits over one state.
+
+    Attributes
+    ----------
+    programs : rows of instruction numbers by stage (see `machine.run_steps`).
+    data_slot, keep_slot : where a program expects what its step reads, and the weights (constant, lane element).
+    state_constant, state_lane : the offset of every state leaf (lane offset -1: it does not vary).
+    outputs : for every program, the outputs' layouts with their absolute placement.
+    instructions : what the rows of `tape` were made of, for listings and profiles.
+    """
+
+    target: Target
+    tapes: list[Tape]
+    placements: list[Placement]
+    instructions: list[Instruction]
+    tape: np.ndarray
+    args: np.ndarray
+    programs: np.ndarray
+    data_slot: np.ndarray
+    keep_slot: np.ndarray
+    state_shapes: list[Shape]
+    state_constant: list[int]
+    state_lane: list[int]
+    constant_end: int
+    lane_end: int
+    plain: list[tuple[int, np.ndarray]]
+
+    @property
+    def state_cells(self) -> int:
+        """Constant elements of the state, which begin the constant arena."""
+        return sum(cells(shape) for shape in self.state_shapes)
+
+    @property
+    def lane_state_cells(self) -> int:
+        """Lane elements of the state, which begin the lane arena."""
+        return sum(
+            cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0
+        )
+
+    @property
+    def unit(self) -> int:
+        """Numbers in one element's lane block."""
+        return self.target.mode.components * self.target.width
+
+    def arena(self) -> Arena:
+        """Fresh arenas, plain data in place."""
+        dtype = np.float32 if self.target.single else np.float64
+        constants = aligned(max(self.constant_end, 1), np.float64)
+        for offset, value in self.plain:
+            constants[offset : offset + value.size] = value.ravel()
+        shared = aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
+        if self.target.single:
+            shared[:] = constants
+        lanes = aligned(max(self.lane_end * self.unit, 1), dtype)
+        return Arena(self, constants, shared, lanes)
+
+
+@dataclass(eq=False)
+class Arena:
+    """One thread's memory: constants, their mirror in the lanes' precision, lanes."""
+
+    executable: Executable
+    constants: np.ndarray
+    shared: np.ndarray
+    lanes: np.ndarray
+
+    def set_state(self, leaves: Sequence[np.ndarray]) -> None:
+        """Put the state's constant terms, and clear its lanes."""
+        e = self.executable
+        for leaf, offset in zip(leaves, e.state_constant, strict=True):
+            self.constants[offset : offset + leaf.size] = leaf.ravel()
+        self.lanes[: e.lane_state_cells * e.unit] = 0.0
+        if e.target.mode.values:
+            for leaf, at in zip(leaves, e.state_lane, strict=True):
+                if at >= 0:
+                    width = e.target.width
+                    self.lanes[at * width : (at + leaf.size) * width] = np.repeat(leaf.ravel(), width)
+
+    def state(self) -> list[np.ndarray]:
+        """Copies of the state's constant terms."""
+        e = self.executable
+        return [
+            self.constants[offset : offset + cells(shape)].reshape(shape).copy()
+            for shape, offset in zip(e.state_shapes, e.state_constant, strict=True)
+        ]
+
+    def lane_state(self) -> np.ndarray:
+        """The state's lane blocks, all varying leaves one after the other: (elements, components, width), a view."""
+        e = self.executable
+        count = e.lane_state_cells
+        return self.lanes[: count * e.unit].reshape(count, e.target.mode.components, e.target.width)
+
+    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
+        """A wire's constant terms, a view."""
+        offset = self.executable.placements[program].constant[layout.buffer] + layout.offset
+        item = self.constants.itemsize
+        strides = tuple(s * item for s in layout.strides)
+        return np.lib.stride_tricks.as_strided(self.constants[offset:], layout.shape, strides)
+
+    def lane_view(self, program: int, layout: Layout) -> np.ndarray:
+        """A wire's lane blocks, a view of shape (*shape, components, width)."""
+        e = self.executable
+        offset = (e.placements[program].lane[layout.buffer] + layout.offset) * e.unit
+        item = self.lanes.itemsize
+        width, components = e.target.width, e.target.mode.components
+        strides = (*(s * e.unit * item for s in layout.strides), width * item, item)
+        return np.lib.stride_tricks.as_strided(self.lanes[offset:], (*layout.shape, components, width), strides)
+
+    def run(
+        self,
+        schedule: Schedule,
+        first: int,
+        last: int,
+        at: np.ndarray,
+        directions: np.ndarray | None = None,
+        *,
+        watch: bool = False,
+        stages: int = 7,
+    ) -> int:
+        """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched)."""
+        e = self.executable
+        if directions is None:
+            directions = np.zeros((0, 1, e.target.width))
+        return int(
+            run_steps(
+                e.tape, e.args, e.programs, first, last, schedule.program, schedule.data, schedule.data_start,
+                e.data_slot, schedule.ids, schedule.ids_start, e.keep_slot, at, directions,
+                self.constants, self.shared, self.lanes, e.target.mode.components, e.target.width,
+                e.target.mode.values, e.target.single, e.state_cells if watch else 0, stages,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """What every step does and reads: which program, packed data, example ids; `_start` arrays have one entry more."""
+
+    program: np.ndarray
+    data: np.ndarray
+    data_start: np.ndarray
+    ids: np.ndarray
+    ids_start: np.ndarray
+
+    @staticmethod
+    def single() -> Schedule:
+        """One step of program 0 that reads nothing."""
+        zero = np.zeros(1, dtype=np.int64)
+        two = np.zeros(2, dtype=np.int64)
+        return Schedule(zero, np.zeros(0), two, zero[:0], two)
+
+
+def link(tapes: list[Tape], target: Target, state_count: int, has_keep: bool) -> Executable:
+    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights."""
+    first = tapes[0]
+    shapes = [layout.shape for layout in first.inputs[:state_count]]
+    varies = [
+        any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)
+    ]
+    state_constant, state_lane = [], []
+    constant_end = lane_end = 0
+    for shape, varying in zip(shapes, varies, strict=True):
+        state_constant.append(constant_end)
+        constant_end += cells(shape)
+        state_lane.append(lane_end if varying else -1)
+        lane_end += cells(shape) if varying else 0
+    placements, data_slot, keep_slot = [], [], []
+    tops = {"constant": constant_end, "lane": lane_end}
+    used: list[int] = []
+    for tape in tapes:
+        inputs: dict = {"constant": dict(enumerate(state_constant)), "lane": {}}  # type: ignore[type-arg]
+        inputs["lane"] = {i: at for i, at in enumerate(state_lane) if at >= 0}
+        at, lane_at = constant_end, lane_end
+        data_slot.append(at)
+        for position in range(state_count, len(tape.inputs)):
+            inputs["constant"][position] = at
+            if has_keep and position == len(tape.inputs) - 1:
+                keep_slot.append((at, lane_at))
+                inputs["lane"][position] = lane_at
+                lane_at += cells(tape.inputs[position].shape)
+            at += cells(tape.inputs[position].shape)
+        if not has_keep:
+            keep_slot.append((at, lane_at))
+        placement, ends = place(tape, inputs, {"constant": at, "lane": lane_at})
+        placements.append(placement)
+        used.append(ends["constant"])
+        tops = {phase: max(tops[phase], ends[phase]) for phase in tops}  # type: ignore[index]
+    plain, top = place_constants(tapes, placements, tops["constant"])
+    instructions: list[Instruction] = []
+    programs = []
+    for tape, placement, extent in zip(tapes, placements, used, strict=True):
+        row = [len(instructions)]
+        instructions += encode(tape, "constant", placement)
+        row += [len(instructions), len(instructions)]
+        if tape.mode.components:
+            instructions += encode(tape, "lane", placement)
+        row += [len(instructions)]
+        instructions += carried(tape, "constant", placement)
+        row += [len(instructions)]
+        if tape.mode.components:
+            instructions += carried(tape, "lane", placement)
+        row += [len(instructions), extent]
+        programs.append(row)
+    starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
+    rows = [(address_of(i.kernel, target), int(start)) for i, start in zip(instructions, starts, strict=True)]
+    return Executable(
+        target,
+        tapes,
+        placements,
+        instructions,
+        np.array(rows, dtype=np.int64).reshape(-1, 2),
+        np.array([a for i in instructions for a in i.args], dtype=np.int64),
+        np.array(programs, dtype=np.int64),
+        np.array(data_slot, dtype=np.int64),
+        np.array(keep_slot, dtype=np.int64),
+        shapes,
+        state_constant,
+        state_lane,
+        top,
+        tops["lane"],
+        plain,
+    )
+
+
+def place_constants(
+    tapes: list[Tape], placements: list[Placement], start: int
+) -> tuple[list[tuple[int, np.ndarray]], int]:
+    """Plain data after everything else in the constant arena, equal arrays once."""
+    found: dict[tuple[Shape, bytes], int] = {}
+    plain: list[tuple[int, np.ndarray]] = []
+    for tape, placement in zip(tapes, placements, strict=True):
+        for buffer, value in tape.program.constants.items():
+            key = (value.shape, value.tobytes())
+            if key not in found:
+                found[key] = start
+                plain.append((start, value))
+                start += value.size
+            placement.constant[buffer] = found[key]  # type: ignore[index]
+    return plain, start

@@ -1,0 +1,152 @@
+"""The reference evaluator: a circuit on truncated Taylor series in plain NumPy. It says what is right; others how fast.
+
+In: a circuit, the real value of every input, and coefficients 1..order of those inputs that vary, one set a direction.
+Out: coefficients 0..order of every output. No lowering, no fusion, no lanes: gate by gate, by the table's rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit import Circuit, Node, value_of
+from circuitsketch.gates.gate import NumpyMath
+
+
+class NumpySeries:
+    """The arithmetic that Taylor rules may use, on NumPy arrays."""
+
+    zero = 0.0
+    choose = staticmethod(np.where)
+
+    @staticmethod
+    def convolve(
+        k: int, u: Any, v: Any, weight: Callable[[int], float] | None = None, low: int = 0, high: int = 0
+    ) -> Any:
+        """sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
+        total: Any = 0.0
+        for j in range(low, k - high + 1):
+            term = u[j] * v[k - j]
+            total = total + (term if weight is None else weight(j) * term)
+        return total
+
+
+class Series:
+    """Coefficients of one wire: entry 0 real and shared, of the wire's shape; entries k >= 1 a row a direction."""
+
+    def __init__(self, constant: Any, order: int) -> None:
+        self.coefficients: list[Any] = [constant] + [0.0] * order
+
+    def __getitem__(self, k: int) -> Any:
+        return self.coefficients[k]
+
+    def __setitem__(self, k: int, value: Any) -> None:
+        self.coefficients[k] = value
+
+
+def run(
+    circuit: Circuit,
+    values: Sequence[Any],
+    series: Sequence[np.ndarray | None],
+    order: int,
+    watch: Callable[[int, Node, Series], None] | None = None,
+) -> list[np.ndarray]:
+    """Every output's coefficients.
+
+    Parameters
+    ----------
+    values : one real array an input.
+    series : for every input None, or its coefficients 1..order of shape (directions, order, *shape), real or complex.
+    order : the highest coefficient.
+    watch : called with every wire, node and Series, for finding where a run went wrong.
+
+    Returns
+    -------
+    list of arrays (directions, order + 1, *shape), complex; directions = 1 where no input varies.
+    """
+    directions = max((len(s) for s in series if s is not None), default=1)
+    wires: list[Series] = []
+    position = {wire: i for i, wire in enumerate(circuit.inputs)}
+    with np.errstate(all="ignore"):
+        for wire, node in enumerate(circuit.nodes):
+            if wire in position:
+                found = Series(np.asarray(values[position[wire]], dtype=np.float64).reshape(node.shape), order)
+                given = series[position[wire]]
+                if given is not None:
+                    for k in range(1, order + 1):
+                        found[k] = np.asarray(given[:, k - 1], dtype=np.complex128)
+            elif node.is_source:
+                found = Series(value_of(node), order)
+            else:
+                found = apply(node, [wires[i] for i in node.operands], order)
+            wires.append(found)
+            if watch is not None:
+                watch(wire, node, found)
+    results = []
+    for wire in circuit.outputs:
+        shape = circuit.nodes[wire].shape
+        out = np.zeros((directions, order + 1, *shape), dtype=np.complex128)
+        for k in range(order + 1):
+            out[:, k] = wires[wire][k]
+        results.append(out)
+    return results
+
+
+def apply(node: Node, operands: list[Series], order: int) -> Series:
+    """One gate on series."""
+    gate, params = node.gate, node.params
+    if gate.kind == "elementwise":
+        assert gate.constants is not None
+        constant, *companions = gate.constants(NumpyMath, *(u[0] for u in operands), **params)
+        out = Series(np.asarray(constant), order)
+        if gate.flat or not any(varies(u) for u in operands):
+            return out
+        extra = [Series(c, order) for c in companions]
+        assert gate.step is not None
+        for k in range(1, order + 1):
+            gate.step(k, NumpySeries, *operands, out, *extra, **params)
+        return out
+    out = Series(np.asarray(gate.value(*(u[0] for u in operands), **params)), order)
+    if gate.flat or not any(varies(u) for u in operands):
+        return out
+    for k in range(1, order + 1):
+        out[k] = linear(node, operands, k)
+    return out
+
+
+def varies(u: Series) -> bool:
+    """Whether a wire carries a series (a plain 0.0 stands for an absent coefficient)."""
+    return any(isinstance(c, np.ndarray) for c in u.coefficients[1:])
+
+
+def linear(node: Node, operands: list[Series], k: int) -> Any:
+    """Coefficient k of a gate that is linear in each operand: by direction, from the gate's own value."""
+    gate, params = node.gate, node.params
+    if gate.kind == "contraction":
+        a, b = operands
+        pairs = [(a[j], b[k - j]) for j in range(k + 1)]
+        return sum(rows(gate.value, p, a[0].ndim, q, b[0].ndim, params) for p, q in pairs if present(p) and present(q))
+    if gate.name in ("take", "scatter_add"):
+        x, index = operands
+        return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if present(x[k]) else 0.0
+    count = max(len(u[k]) for u in operands if present(u[k])) if any(present(u[k]) for u in operands) else 0
+    if not count:
+        return 0.0
+    spread = [u[k] if present(u[k]) else np.zeros((count, *np.shape(u[0]))) for u in operands]
+    return np.stack([gate.value(*(u[d] for u in spread), **params) for d in range(count)])
+
+
+def present(x: Any) -> bool:
+    """Whether a coefficient is an array, not the 0.0 of an absent one."""
+    return isinstance(x, np.ndarray)
+
+
+def rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
+    """A contraction direction by direction; an operand of its own rank is the shared constant term."""
+    count = max(len(x) for x, rank in ((a, rank_a), (b, rank_b)) if x.ndim > rank)
+    pick = lambda x, rank, d: x[d] if x.ndim > rank else x  # noqa: E731
+    return np.stack([value(pick(a, rank_a, d), pick(b, rank_b, d), **params) for d in range(count)])
+
+

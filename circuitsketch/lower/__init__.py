@@ -1,0 +1,1 @@
+"""Lowering: a circuit in, a tape of few kernels on buffers out."""

@@ -1,0 +1,101 @@
+"""Where buffers lie: element numbers in the constant arena and in the lane arena.
+
+In: a tape and the places of its inputs. Out: a Placement. A buffer whose last reader has run gives its place to later
+ones, except in the constant phase before a lane phase, which reads those constants once all of them are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from circuitsketch.gates import cells
+from circuitsketch.lower.fusion import reads
+from circuitsketch.lower.tape import Phase, Placement, Tape, stored
+
+
+@dataclass
+class Shelf:
+    """Free runs of elements, first fit; `end` is the arena's size so far."""
+
+    end: int
+    free: list[tuple[int, int]]
+
+    def take(self, count: int) -> int:
+        """The offset of a free run."""
+        for i, (offset, length) in enumerate(self.free):
+            if length >= count:
+                rest = (offset + count, length - count)
+                self.free[i : i + 1] = [rest] if rest[1] else []
+                return offset
+        offset = self.end
+        self.end += count
+        return offset
+
+    def give(self, offset: int, count: int) -> None:
+        """Return a run; neighbours are joined."""
+        runs = sorted([*self.free, (offset, count)])
+        self.free = [runs[0]]
+        for begin, length in runs[1:]:
+            last = self.free[-1]
+            if last[0] + last[1] == begin:
+                self.free[-1] = (last[0], last[1] + length)
+            else:
+                self.free.append((begin, length))
+
+
+def place(tape: Tape, inputs: Mapping[Phase, Mapping[int, int]], start: Mapping[Phase, int]) -> tuple[Placement, dict[Phase, int]]:
+    """Place every buffer that is read from memory.
+
+    Parameters
+    ----------
+    inputs : offsets of the circuit's inputs, by position, in either arena (inputs that do not vary have no lane offset).
+    start : the first free element of either arena.
+
+    Returns
+    -------
+    The placement (plain data excepted: see `Placement`, the caller places constants), and the arenas' ends.
+    """
+    found: dict[Phase, dict[int, int]] = {"constant": {}, "lane": {}}
+    ends: dict[Phase, int] = {"constant": start["constant"], "lane": start["lane"]}
+    for phase in found:
+        for position, offset in inputs[phase].items():
+            found[phase][tape.inputs[position].buffer] = offset
+        ends[phase] = arrange(tape, phase, found[phase], start[phase])
+    return Placement(found["constant"], found["lane"]), ends
+
+
+def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> int:
+    """Give the buffers written in a phase their offsets; returns the arena's end."""
+    p = tape.program
+    groups = tape.groups(phase)
+    keep = stored(tape, phase)
+    reuse = phase == "lane" or not tape.lane_groups
+    last: dict[int, int] = {}
+    for g, group in enumerate(groups):
+        for operation in group.operations:
+            for buffer in reads(p, operation):
+                last[buffer] = g
+    for layout in tape.outputs:
+        last[layout.buffer] = len(groups)
+    shelf = Shelf(start, [])
+    alias = tape.in_place[phase]
+    for g, group in enumerate(groups):
+        written = [b for b in sorted(group.members) if b in keep or not group.is_chain]
+        for buffer in written:
+            if buffer in alias:
+                offsets[buffer] = offsets[alias[buffer]]
+            elif buffer not in offsets:
+                offsets[buffer] = shelf.take(max(cells(p.shapes[buffer]), 1))
+        if not reuse:
+            continue
+        for buffer in [b for b in offsets if last.get(b, -1) == g or (b in group.members and b not in last)]:
+            if writer_is_here(buffer, groups) and buffer not in alias:
+                shelf.give(offsets[buffer], max(cells(p.shapes[buffer]), 1))
+                last[buffer] = len(groups) + 1
+    return shelf.end
+
+
+def writer_is_here(buffer: int, groups: list) -> bool:  # type: ignore[type-arg]
+    """Whether a phase writes a buffer (inputs and plain data stay where they are)."""
+    return any(buffer in group.members for group in groups)

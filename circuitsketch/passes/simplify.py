@@ -1,0 +1,330 @@
+"""Identities, folding, sharing, pruning: a smaller circuit of the same values and series.
+
+In: a Circuit. Out: a Circuit. One forward walk applies the identities (one line each), computes what is constant and
+shares equal nodes; one backward look drops what no output needs.
+
+Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), and reassociating sums (another rounding).
+`0 * x -> 0` does assume x finite; a run that leaves the finite numbers is stopped before anybody reads this zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, value_of
+from circuitsketch.gates import GATES, cells
+
+FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
+
+
+class Rewriter:
+    """The circuit being rebuilt: nodes, and where equal ones are found."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.seen: dict[Any, int] = {}
+
+    def add(self, node: Node) -> int:
+        """The wire of a node, an equal one if there is one."""
+        key = identity_of(node)
+        if key is not None and key in self.seen:
+            return self.seen[key]
+        self.nodes.append(node)
+        wire = len(self.nodes) - 1
+        if key is not None:
+            self.seen[key] = wire
+        return wire
+
+    def constant(self, value: Any, like: Node) -> int:
+        """A constant with the label and place of the node that it replaces."""
+        array = np.array(value, dtype=np.float64)
+        array.setflags(write=False)
+        return self.add(Node(CONSTANT, (), {"value": array}, array.shape, like.label, like.place))
+
+    def apply(self, name: str, operands: tuple[int, ...], like: Node, **params: Any) -> int:
+        """Another gate in the place of a node, itself simplified."""
+        gate = GATES[name]
+        shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
+        return simplified(self, Node(gate, operands, params, shape, like.label, like.place))
+
+    def gate(self, wire: int) -> str:
+        """The name of the gate that yields a wire."""
+        return self.nodes[wire].gate.name
+
+    def operand(self, wire: int, position: int = 0) -> int:
+        """An operand of the gate that yields a wire."""
+        return self.nodes[wire].operands[position]
+
+    def is_all(self, wire: int, number: float) -> bool:
+        """Whether a wire is the constant `number` in every entry (through broadcasts and reshapes)."""
+        node = self.nodes[wire]
+        while node.gate.name in ("broadcast", "reshape"):
+            node = self.nodes[node.operands[0]]
+        return node.gate is CONSTANT and bool(np.all(value_of(node) == number))
+
+
+def identity_of(node: Node) -> Any:
+    """What makes two nodes the same; inputs never are."""
+    if node.gate is INPUT:
+        return None
+    if node.gate is CONSTANT:
+        value = value_of(node)
+        return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
+    params = tuple(sorted((key, value) for key, value in node.params.items()))
+    return (node.gate.name, node.operands, params, node.label)
+
+
+Rule = Callable[[Rewriter, Node], int | None]
+RULES: dict[str, list[Rule]] = {}
+
+
+def rule(*gates: str) -> Callable[[Rule], Rule]:
+    """Register an identity for gates; it returns the wire to use instead, or None."""
+
+    def put(function: Rule) -> Rule:
+        for gate in gates:
+            RULES.setdefault(gate, []).append(function)
+        return function
+
+    return put
+
+
+def zero(r: Rewriter, node: Node) -> int:
+    """The constant zero of a node's shape, one number broadcast."""
+    scalar = r.constant(0.0, node)
+    return scalar if node.shape == () else r.apply("broadcast", (scalar,), node, shape=node.shape)
+
+
+@rule("copy")
+def without_copy(r: Rewriter, node: Node) -> int | None:
+    """copy(x) -> x, unless it changes whole numbers to real ones."""
+    return node.operands[0] if r.nodes[node.operands[0]].label == node.label else None
+
+
+@rule("add")
+def add_zero(r: Rewriter, node: Node) -> int | None:
+    """x + 0 -> x;  x + (-y) -> x - y."""
+    x, y = node.operands
+    if r.is_all(y, 0.0):
+        return x
+    if r.is_all(x, 0.0):
+        return y
+    if r.gate(y) == "negate":
+        return r.apply("subtract", (x, r.operand(y)), node)
+    if r.gate(x) == "negate":
+        return r.apply("subtract", (y, r.operand(x)), node)
+    return None
+
+
+@rule("subtract")
+def subtract_zero(r: Rewriter, node: Node) -> int | None:
+    """x - 0 -> x;  0 - x -> -x;  x - (-y) -> x + y."""
+    x, y = node.operands
+    if r.is_all(y, 0.0):
+        return x
+    if r.is_all(x, 0.0):
+        return r.apply("negate", (y,), node)
+    if r.gate(y) == "negate":
+        return r.apply("add", (x, r.operand(y)), node)
+    return None
+
+
+@rule("negate")
+def negate_twice(r: Rewriter, node: Node) -> int | None:
+    """-(-x) -> x."""
+    return r.operand(node.operands[0]) if r.gate(node.operands[0]) == "negate" else None
+
+
+@rule("multiply")
+def multiply_by(r: Rewriter, node: Node) -> int | None:
+    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  (-x) * y -> -(x * y);  x * (1/y) -> x / y."""
+    x, y = node.operands
+    for one, other in ((x, y), (y, x)):
+        if r.is_all(one, 1.0):
+            return other
+        if r.is_all(one, 0.0):
+            return zero(r, node)
+        if r.is_all(one, -1.0):
+            return r.apply("negate", (other,), node)
+    if x == y and node.label == "float":
+        return r.apply("square", (x,), node)
+    for one, other in ((x, y), (y, x)):
+        if r.gate(one) == "negate":
+            return r.apply("negate", (r.apply("multiply", (r.operand(one), other), node),), node)
+    return None
+
+
+@rule("divide")
+def divide_by(r: Rewriter, node: Node) -> int | None:
+    """x / 1 -> x;  0 / x -> 0;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / constant -> x * (1/constant)."""
+    x, y = node.operands
+    if r.is_all(y, 1.0):
+        return x
+    if r.is_all(x, 0.0):
+        return zero(r, node)
+    if r.is_all(x, 1.0):
+        if r.gate(y) == "sqrt":
+            return r.apply("rsqrt", (r.operand(y),), node)
+        return r.apply("reciprocal", (y,), node)
+    return None
+
+
+@rule("reshape")
+def reshape_of(r: Rewriter, node: Node) -> int | None:
+    """reshape(reshape(x)) -> reshape(x);  reshape to the same shape -> x."""
+    x = node.operands[0]
+    if r.nodes[x].shape == node.shape:
+        return x
+    if r.gate(x) == "reshape":
+        return r.apply("reshape", (r.operand(x),), node, shape=node.shape)
+    return None
+
+
+@rule("transpose")
+def transpose_of(r: Rewriter, node: Node) -> int | None:
+    """transpose(transpose(x)) -> one transpose;  no permutation -> x."""
+    x = node.operands[0]
+    axes = node.params["axes"]
+    if axes == tuple(range(len(axes))):
+        return x
+    if r.gate(x) == "transpose":
+        inner = r.nodes[x].params["axes"]
+        return r.apply("transpose", (r.operand(x),), node, axes=tuple(inner[i] for i in axes))
+    return None
+
+
+@rule("broadcast")
+def broadcast_of(r: Rewriter, node: Node) -> int | None:
+    """broadcast(broadcast(x)) -> one broadcast;  to the same shape -> x."""
+    x = node.operands[0]
+    if r.nodes[x].shape == node.shape:
+        return x
+    if r.gate(x) == "broadcast":
+        return r.apply("broadcast", (r.operand(x),), node, shape=node.shape)
+    return None
+
+
+@rule("slice")
+def slice_all(r: Rewriter, node: Node) -> int | None:
+    """A slice of everything -> x."""
+    x = node.operands[0]
+    return x if r.nodes[x].shape == node.shape and all(s == 1 for s in node.params["steps"]) else None
+
+
+@rule("pad", "scatter_add", "transpose", "reshape", "slice", "take", "sum", "negate", "square")
+def zero_stays(r: Rewriter, node: Node) -> int | None:
+    """Linear gates of zero -> zero."""
+    return zero(r, node) if cells(node.shape) and r.is_all(node.operands[0], 0.0) else None
+
+
+@rule("sum")
+def sum_of(r: Rewriter, node: Node) -> int | None:
+    """Sum over no axis, or over axes of extent 1 -> reshape(x)."""
+    x = node.operands[0]
+    if all(r.nodes[x].shape[axis] == 1 for axis in node.params["axes"]):
+        return r.apply("reshape", (x,), node, shape=node.shape)
+    return None
+
+
+@rule("einsum")
+def contraction_with_zero(r: Rewriter, node: Node) -> int | None:
+    """A contraction with zero -> zero."""
+    return zero(r, node) if any(r.is_all(i, 0.0) for i in node.operands) else None
+
+
+@rule("where")
+def where_known(r: Rewriter, node: Node) -> int | None:
+    """where(true, x, y) -> x;  where(false, x, y) -> y."""
+    test, x, y = node.operands
+    if r.is_all(test, 1.0):
+        return x
+    if r.is_all(test, 0.0):
+        return y
+    return None
+
+
+def simplified(r: Rewriter, node: Node) -> int:
+    """The wire for a node: by an identity, folded, or added."""
+    for identity in RULES.get(node.gate.name, ()):
+        found = identity(r, node)
+        if found is not None:
+            return found
+    constant = [r.nodes[i] for i in node.operands]
+    # A broadcast stays a gate: it moves nothing, while a folded one would be an array.
+    if (
+        constant
+        and node.gate.name != "broadcast"
+        and cells(node.shape) <= FOLD_LIMIT
+        and all(n.gate is CONSTANT or is_spread(r, n) for n in constant)
+    ):
+        values = [folded_value(r, i) for i in node.operands]
+        with np.errstate(all="ignore"):
+            value = np.asarray(node.gate.value(*values, **node.params), dtype=np.float64)
+        return r.constant(value, node)
+    return r.add(node)
+
+
+def is_spread(r: Rewriter, node: Node) -> bool:
+    """A broadcast or reshape of a constant."""
+    while node.gate.name in ("broadcast", "reshape"):
+        node = r.nodes[node.operands[0]]
+    return node.gate is CONSTANT
+
+
+def folded_value(r: Rewriter, wire: int) -> np.ndarray:
+    """The array that a constant wire, or a broadcast of one, stands for."""
+    node = r.nodes[wire]
+    if node.gate is CONSTANT:
+        return value_of(node)
+    return np.asarray(node.gate.value(folded_value(r, node.operands[0]), **node.params))
+
+
+def simplify(circuit: Circuit) -> Circuit:
+    """An equivalent circuit after identities, folding, sharing and pruning."""
+    r = Rewriter()
+    new: list[int] = []
+    inputs = [0] * len(circuit.inputs)
+    position = {wire: i for i, wire in enumerate(circuit.inputs)}
+    for wire, node in enumerate(circuit.nodes):
+        moved = Node(
+            node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
+        )
+        new.append(r.add(moved) if node.is_source else simplified(r, moved))
+        if wire in position:
+            inputs[position[wire]] = new[-1]
+    return prune(rebuilt(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))
+
+
+def rebuilt(circuit: Circuit, nodes: list[Node], inputs: list[int], outputs: list[int]) -> Circuit:
+    """The circuit with other nodes, its signature kept."""
+    return Circuit(
+        tuple(nodes),
+        tuple(inputs),
+        tuple(outputs),
+        circuit.input_names,
+        circuit.in_tree,
+        circuit.out_tree,
+        circuit.output_names,
+    )
+
+
+def prune(circuit: Circuit) -> Circuit:
+    """Only what an output needs; inputs stay, used or not."""
+    needed = set(circuit.outputs) | set(circuit.inputs)
+    for wire in range(len(circuit.nodes) - 1, -1, -1):
+        if wire in needed:
+            needed.update(circuit.nodes[wire].operands)
+    new: dict[int, int] = {}
+    nodes = []
+    for wire, node in enumerate(circuit.nodes):
+        if wire in needed:
+            new[wire] = len(nodes)
+            nodes.append(
+                Node(
+                    node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
+                )
+            )
+    return rebuilt(circuit, nodes, [new[i] for i in circuit.inputs], [new[i] for i in circuit.outputs])

@@ -1,0 +1,108 @@
+"""Pushing directions through a training run: in go directions in weight space, out come Taylor coefficients of the state.
+
+One thread carries one lane block of directions through the whole run. Blocks share nothing and are written to their own
+place, so the result does not depend on the number of threads or on the order in which blocks finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.compile import check_order, in_blocks
+from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.lower.tape import Mode
+from circuitsketch.training.health import check_series
+from circuitsketch.training.training import Training
+
+Progress = Callable[[int, int], None]
+
+
+def push_blocks(
+    run: Training,
+    block_of: Callable[[int, int], np.ndarray],
+    count: int,
+    order: int,
+    *,
+    is_complex: bool = True,
+    dtype: Any = np.complex128,
+    threads: int | None = None,
+    width: int | None = None,
+    at: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> tuple[Executable, list[np.ndarray], np.ndarray]:
+    """Push directions through a run.
+
+    Parameters
+    ----------
+    block_of : `block_of(start, stop)` -> directions (stop - start, n), complex or real.
+    count : how many directions there are.
+    at : the point of expansion, downweights (n,) (default 0: the run as it was).
+    progress : called with (blocks done, blocks) whenever a block is finished.
+
+    Returns
+    -------
+    The executable, the state's constant terms by leaf, and its lane blocks (blocks, elements, components, width).
+
+    Raises
+    ------
+    DomainError, DivergenceError : see `training.health`; also for coefficients that leave the dtype's range.
+    """
+    order = check_order(order)
+    if not run.varying():
+        raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
+    w = np.zeros(run.n) if at is None else at
+    mode = Mode(order, is_complex)
+    executable = run.executable(mode, dtype, width)
+    width = executable.target.width
+    if order:
+        check_series(run, executable, w)
+    blocks = -(-count // width)
+    shape = (blocks, executable.lane_state_cells, mode.components, width)
+    lanes = np.zeros(shape, dtype=np.float32 if executable.target.single else np.float64)
+    done: list[int] = []
+    constants: list[np.ndarray] = []
+
+    def block(begin: int) -> None:
+        arena = executable.arena()
+        arena.set_state(run.state_leaves)
+        arena.run(run.schedule, 0, run.steps, w, packed(block_of(begin, min(begin + width, count)), width, is_complex))
+        found = arena.lane_state()
+        if not np.all(np.isfinite(found)):
+            raise overflow(run, executable, found, begin)
+        lanes[begin // width] = found
+        if begin == 0:
+            constants.extend(arena.state())
+        done.append(begin)
+        if progress is not None:
+            progress(len(done), blocks)
+
+    in_blocks(block, count, width, threads)
+    return executable, constants, lanes
+
+
+def packed(directions: np.ndarray, width: int, is_complex: bool) -> np.ndarray:
+    """Directions (count, n) as (n, parts, width), lanes innermost; lanes beyond the last direction are zero."""
+    out = np.zeros((directions.shape[1], 2 if is_complex else 1, width))
+    out[:, 0, : len(directions)] = directions.real.T
+    if is_complex:
+        out[:, 1, : len(directions)] = directions.imag.T
+    return out
+
+
+def overflow(run: Training, executable: Executable, lanes: np.ndarray, begin: int) -> DivergenceError:
+    """The error for coefficients that are not finite although the constant terms are."""
+    per = 2 if executable.target.mode.complex else 1
+    bad = ~np.isfinite(lanes)
+    component = int(np.argmax(bad.any(axis=(0, 2))))
+    lane = int(np.argmax(bad.any(axis=(0, 1))))
+    k = component // per + 1
+    name = "complex64" if executable.target.single else "complex128"
+    way = "use dtype=complex128, or " if executable.target.single else ""
+    return DivergenceError(
+        f"Taylor coefficient {k} along direction {begin + lane} leaves the range of {name} within {run.steps} steps; "
+        f"{way}an order below {k}, or smaller directions"
+    )

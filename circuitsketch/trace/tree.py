@@ -1,0 +1,108 @@
+"""Pytrees: dicts, lists, tuples, named tuples and dataclasses of arrays, flattened to leaves and put together again.
+
+Dict leaves come in the order of insertion, so that a flat parameter vector reads like the program that made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from circuitsketch.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The structure of a pytree without its leaves. `kind` is None for a leaf, else the container's type."""
+
+    kind: type | None
+    keys: tuple[Any, ...] = ()
+    children: tuple[Tree, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return 1 if self.kind is None else sum(child.size for child in self.children)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """A dotted path for each leaf."""
+        if self.kind is None:
+            return [prefix or "value"]
+        found: list[str] = []
+        for key, child in zip(self.keys, self.children, strict=True):
+            found += child.names(f"{prefix}.{key}" if prefix else str(key))
+        return found
+
+
+LEAF = Tree(None)
+
+
+def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
+    """The container type, keys and children of a pytree's root; None for a leaf."""
+    if value is None:
+        return type(None), (), ()
+    if isinstance(value, dict):
+        return dict, tuple(value.keys()), tuple(value.values())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value), tuple(value._fields), tuple(value)
+    if isinstance(value, list | tuple):
+        kind = list if isinstance(value, list) else tuple
+        return kind, tuple(range(len(value))), tuple(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = tuple(field.name for field in dataclasses.fields(value))
+        return type(value), fields, tuple(getattr(value, name) for name in fields)
+    return None
+
+
+def flatten(value: Any) -> tuple[list[Any], Tree]:
+    """The leaves of a pytree and its structure."""
+    found = parts(value)
+    if found is None:
+        return [value], LEAF
+    kind, keys, children = found
+    leaves: list[Any] = []
+    trees = []
+    for child in children:
+        below, tree = flatten(child)
+        leaves += below
+        trees.append(tree)
+    return leaves, Tree(kind, keys, tuple(trees))
+
+
+def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
+    """The pytree of this structure with these leaves."""
+    rest = iter(leaves)
+
+    def build(tree: Tree) -> Any:
+        if tree.kind is None:
+            return next(rest)
+        children = [build(child) for child in tree.children]
+        if tree.kind is type(None):
+            return None
+        if tree.kind is dict:
+            return dict(zip(tree.keys, children, strict=True))
+        if tree.kind in (list, tuple):
+            return tree.kind(children)
+        return tree.kind(**dict(zip(tree.keys, children, strict=True)))
+
+    if len(leaves) != tree.size:
+        raise InputError(f"a tree of {tree.size} leaves cannot be made of {len(leaves)}")
+    return build(tree)
+
+
+def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """Apply a function to the leaves of pytrees of one structure.
+
+    >>> transform(lambda x, y: x + y, {"a": 1, "b": (2, 3)}, {"a": 10, "b": (20, 30)})
+    {'a': 11, 'b': (22, 33)}
+    """
+    leaves, tree = flatten(value)
+    columns = [leaves]
+    for other in others:
+        more, same = flatten(other)
+        if same != tree:
+            raise InputError(f"pytrees of different structure: leaves {tree.names()} and {same.names()}")
+        columns.append(more)
+    return unflatten(tree, [function(*row) for row in zip(*columns, strict=True)])

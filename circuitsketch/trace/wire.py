@@ -1,0 +1,392 @@
+"""Wires: what a traced function computes with. A wire looks like an array and records every gate applied to it.
+
+In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
+function becomes which gates is told in `numpy_functions`; what a wire cannot do is refused here, with the way out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import scipy
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
+from circuitsketch.errors import ShapeError, TraceError
+from circuitsketch.gates import Gate, Shape
+from circuitsketch.gates.arithmetic import copy
+from circuitsketch.gates.movement import broadcast
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ZOO = os.path.join(PACKAGE, "zoo") + os.sep
+LIBRARIES = tuple(os.path.dirname(os.path.abspath(package.__file__)) + os.sep for package in (np, scipy))
+# NumPy's functions, without the types that its stubs give them for arrays.
+numpy: Any = np
+# The builders of the traces under way, the innermost last.
+ACTIVE: ContextVar[tuple[Builder, ...]] = ContextVar("ACTIVE", default=())
+
+
+class OtherTraceError(TraceError):
+    """A wire met another trace's wire; `builders` are the two traces."""
+
+    def __init__(self, message: str, *builders: Builder) -> None:
+        super().__init__(message)
+        self.builders = builders
+
+    @property
+    def enclosing(self) -> Builder | None:
+        """The innermost trace still under way among the two, where the computation can be recorded instead."""
+        return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
+
+
+def user_place() -> Place:
+    """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
+        if not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array"):
+            return Place(file, frame.f_lineno)
+        frame = frame.f_back
+    return NOWHERE
+
+
+class Builder:
+    """Collects the nodes of a circuit while a function is traced."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.constants: dict[tuple[Any, ...], Wire] = {}
+
+    def append(self, node: Node) -> Wire:
+        """Add a node, return its wire."""
+        self.nodes.append(node)
+        return Wire(self, len(self.nodes) - 1)
+
+    def input(self, shape: Shape, label: Label = "float") -> Wire:
+        """A new input."""
+        return self.append(Node(INPUT, (), {"shape": tuple(shape)}, tuple(shape), label))
+
+    def constant(self, value: Any) -> Wire:
+        """A wire that holds plain data; equal data is one wire."""
+        array = np.asarray(value)
+        if array.dtype == object or array.dtype.kind not in "fiub":
+            raise TraceError(
+                f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; circuits compute "
+                "on real numbers: convert it to a float or integer array first"
+            )
+        label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
+        array = np.array(array, dtype=np.float64, order="C")
+        array.setflags(write=False)
+        key = (label, array.shape, hashlib.blake2b(array.data, digest_size=32).digest())
+        if key not in self.constants:
+            node = Node(CONSTANT, (), {"value": array}, array.shape, label, user_place())
+            self.constants[key] = self.append(node)
+        return self.constants[key]
+
+    def append_copy(self, value: Any) -> Wire:
+        """A node that repeats a wire or data: something to differentiate by, apart from what it was made from."""
+        wire = self.lift(value)
+        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, user_place()))
+
+    def lift(self, value: Any) -> Wire:
+        """A wire of this builder, from a wire or from data."""
+        if isinstance(value, Wire):
+            if value.builder is not self:
+                raise OtherTraceError(
+                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the traced function",
+                    self,
+                    value.builder,
+                )
+            return value
+        return self.constant(value)
+
+    def apply(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
+        """Add a gate on wires or data; elementwise operands are broadcast to one shape first."""
+        wires = [self.lift(operand) for operand in operands]
+        place = user_place()
+        if gate.kind == "elementwise":
+            wires = self.alike(gate, wires, place)
+        try:
+            shape = gate.shape(*(wire.shape for wire in wires), **params)
+        except ShapeError as reason:
+            raise ShapeError(f"{place}: {reason}") from None
+        label = result_label(gate, wires)
+        return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
+
+    def alike(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
+        """The wires broadcast to their common shape."""
+        shapes = [wire.shape for wire in wires]
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            listed = " and ".join(str(s) for s in shapes)
+            raise ShapeError(
+                f"{place}: {gate.name} cannot broadcast operands of shapes {listed}; reshape them to fit"
+            ) from None
+        return [wire if wire.shape == shape else broadcast(wire, shape=shape) for wire in wires]
+
+
+def result_label(gate: Gate, wires: list[Wire]) -> Label:
+    """Whole numbers stay whole under + - * and movement; analytic gates make floats."""
+    if gate.result == "bool":
+        return "bool"
+    labels = {wire.label for wire in wires}
+    if gate.kind == "elementwise" and gate.result == "float" and gate.name != "where":
+        return "float"
+    if gate.kind in ("movement", "scatter") and len(wires) == 2 and gate.name in ("take", "scatter_add"):
+        labels = {wires[0].label}
+    if gate.name == "where":
+        labels = {wire.label for wire in wires[1:]}
+    if "float" in labels:
+        return "float"
+    chooses = gate.kind in ("movement", "extremum") or gate.name in ("where", "copy", "stop_gradient")
+    return "bool" if chooses and "int" not in labels else "int"
+
+
+class Wire(NDArrayOperatorsMixin):
+    """One value in a circuit under construction, with the manners of a NumPy array."""
+
+    __slots__ = ("builder", "index")
+
+    def __init__(self, builder: Builder, index: int) -> None:
+        self.builder = builder
+        self.index = index
+
+    @property
+    def node(self) -> Node:
+        """The node that yields this wire."""
+        return self.builder.nodes[self.index]
+
+    @property
+    def shape(self) -> Shape:
+        """The array's shape."""
+        return self.node.shape
+
+    @property
+    def label(self) -> Label:
+        """float, int or bool."""
+        return self.node.label
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float64, int64 or bool."""
+        return np.dtype({"float": np.float64, "int": np.int64, "bool": np.bool_}[self.label])
+
+    @property
+    def T(self) -> Wire:
+        """The axes in reverse order."""
+        return numpy.transpose(self)
+
+    @property
+    def mT(self) -> Wire:
+        """The last two axes exchanged."""
+        return numpy.swapaxes(self, -1, -2)
+
+    def bind_gate(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
+        """Apply a gate: called by the gate itself when one of its operands is a wire."""
+        return self.builder.apply(gate, operands, params)
+
+    # NumPy's protocols: see numpy_functions for the tables.
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        from circuitsketch.trace.numpy_functions import call_ufunc
+
+        return call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        from circuitsketch.trace.numpy_functions import call_function
+
+        return call_function(function, args, kwargs)
+
+    # The array methods that model code uses, each its NumPy function.
+    def reshape(self, *shape: Any, order: str = "C") -> Wire:
+        """np.reshape."""
+        return numpy.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+
+    def transpose(self, *axes: Any) -> Wire:
+        """np.transpose."""
+        if not axes:
+            return numpy.transpose(self)
+        return numpy.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Wire:
+        """np.swapaxes."""
+        return numpy.swapaxes(self, axis1, axis2)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Wire:
+        """np.sum."""
+        return numpy.sum(self, axis=axis, keepdims=keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Wire:
+        """np.prod."""
+        return numpy.prod(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Wire:
+        """np.mean."""
+        return numpy.mean(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Wire:
+        """np.var."""
+        return numpy.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Wire:
+        """np.std."""
+        return numpy.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Wire:
+        """np.max."""
+        return numpy.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Wire:
+        """np.min."""
+        return numpy.min(self, axis=axis, keepdims=keepdims)
+
+    def clip(self, min: Any = None, max: Any = None) -> Wire:
+        """np.clip."""
+        return numpy.clip(self, min, max)
+
+    def ravel(self) -> Wire:
+        """np.ravel."""
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def dot(self, other: Any) -> Wire:
+        """np.dot."""
+        return numpy.dot(self, other)
+
+    def squeeze(self, axis: Any = None) -> Wire:
+        """np.squeeze."""
+        return numpy.squeeze(self, axis)
+
+    def take(self, indices: Any, axis: Any = None) -> Wire:
+        """np.take."""
+        return numpy.take(self, indices, axis=axis)
+
+    def repeat(self, repeats: int, axis: Any = None) -> Wire:
+        """np.repeat."""
+        return numpy.repeat(self, repeats, axis=axis)
+
+    def trace(self) -> Wire:
+        """np.trace."""
+        return numpy.trace(self)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Wire:
+        """Truth values may become whole numbers, and these floats; floats stay float64, whatever their width."""
+        from circuitsketch.trace.numpy_functions import cast
+
+        return cast(self, np.dtype(dtype))
+
+    def copy(self) -> Wire:
+        """The wire itself: wires never change."""
+        return self
+
+    def __copy__(self) -> Wire:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Wire:
+        return self
+
+    def __getitem__(self, index: Any) -> Wire:
+        from circuitsketch.trace.numpy_functions import get_item
+
+        return get_item(self, index)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TraceError(f"{user_place()} asks a wire of shape () for its length, or goes through its entries")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    # What a circuit cannot do.
+    def __bool__(self) -> bool:
+        raise TraceError(
+            f"{user_place()} asks whether a wire is true. A circuit has no branches: use np.where(test, a, b), or decide "
+            "on plain data before tracing"
+        )
+
+    def refuse_number(self, what: str) -> TraceError:
+        """The error for float(wire) and its kin."""
+        return TraceError(
+            f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: keep computing with "
+            "it (np.exp, not math.exp), or take the number from the data before tracing"
+        )
+
+    def __float__(self) -> float:
+        raise self.refuse_number("value as a float")
+
+    def __int__(self) -> int:
+        raise self.refuse_number("value as an int")
+
+    def __complex__(self) -> complex:
+        raise self.refuse_number("value as a complex number")
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise self.refuse_number("value rounded")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self.refuse_number(f"value as text ({spec!r})")
+        return repr(self)
+
+    def __index__(self) -> int:
+        raise TraceError(
+            f"{user_place()} indexes plain data, or counts, by a wire. Gather with np.take(array, wire, axis=0) instead"
+        )
+
+    def item(self) -> float:
+        """Refused: a wire has no value."""
+        raise self.refuse_number("item")
+
+    def tolist(self) -> list[Any]:
+        """Refused: a wire has no value."""
+        raise self.refuse_number("values as a list")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TraceError(
+            f"{user_place()} turns a wire into a NumPy array. Build arrays of wires with np.stack or np.concatenate; a "
+            "function that needs the numbers themselves cannot be traced"
+        )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TraceError(
+            f"{user_place()} writes into a wire. Wires never change: build a new one with np.where, np.concatenate or np.pad"
+        )
+
+    def refuse_in_place(self, other: Any) -> Wire:
+        """Refuse `x += y` on wires, which arrays would take as a write in place."""
+        raise TraceError(
+            f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = refuse_in_place  # type: ignore[assignment]
+    __ipow__ = __imatmul__ = __iand__ = __ior__ = __ixor__ = refuse_in_place  # type: ignore[assignment]
+
+    def __hash__(self) -> int:
+        return hash((id(self.builder), self.index))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{user_place()} asks a wire for .{name}, which wires do not have; use a NumPy function on it instead"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Wire {self.index} {self.label}{list(self.shape)} from {self.node.gate.name}>"

@@ -1,0 +1,114 @@
+"""The health of a run: where it leaves the finite numbers, and where a gate has no Taylor series.
+
+All directions share their constant terms, so whether the series exist is decided once, on the run without lanes: every
+gate with a domain is looked at in every step, before directions are pushed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from circuitsketch.circuit import Node
+from circuitsketch.errors import DivergenceError, DomainError, KinkWarning
+from circuitsketch.gates import DOMAINS
+from circuitsketch.kernels import reference
+from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.lower.tape import Mode
+
+if TYPE_CHECKING:
+    from circuitsketch.training.training import Training
+
+ADVICE = {
+    "positive": "keep it above zero, for example by an epsilon inside the root or logarithm",
+    "above -1": "keep it above -1",
+    "nonzero": "keep the divisor away from zero",
+    "nonzero divisor": "keep the divisor away from zero",
+}
+MAX_WARNINGS = 5
+
+
+def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceError:
+    """The error for a run whose state is not finite after a step: which gate of the step yielded it first."""
+    arena = run.executable(Mode(0)).arena()
+    arena.set_state(run.state_leaves)
+    arena.run(run.schedule, 0, step, w)
+    circuit = run.circuits[run.schedule.program[step]]
+    start, stop = run.schedule.data_start[step : step + 2]
+    values = list(arena.state())
+    shapes = [circuit.nodes[wire].shape for wire in circuit.inputs[len(values) : -1]]
+    for shape in shapes:
+        count = int(np.prod(shape, dtype=np.int64))
+        values.append(run.schedule.data[start : start + count].reshape(shape))
+        start += count
+    assert start == stop
+    values.append(1.0 - w[run.examples[step]])
+    found: list[str] = []
+
+    def watch(wire: int, node: Node, series: reference.Series) -> None:
+        if not found and not np.all(np.isfinite(series[0])) and not node.is_source:
+            found.append(f"gate {node.gate.name} ({node.place.file}:{node.place.line})")
+
+    reference.run(circuit, values, [None] * len(values), 0, watch)
+    gate = found[0] if found else "the state itself"
+    return DivergenceError(
+        f"the run leaves the finite numbers in step {step} of {run.steps}, first at {gate}; lower the learning rate, or "
+        "keep that gate's operand in range"
+    )
+
+
+def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
+    """Play the constant phase of a run, looking at every gate with a domain in every step.
+
+    Raises
+    ------
+    DivergenceError : a value is not finite. DomainError : a gate has no series at its constant term.
+
+    Warns
+    -----
+    KinkWarning : a gate that is only locally analytic is within rounding of its kink.
+    """
+    arena = executable.arena()
+    arena.set_state(run.state_leaves)
+    looks = []
+    for number, tape in enumerate(executable.tapes):
+        found = []
+        for operation in tape.program.operations:
+            gate = operation.node.gate
+            if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
+                views = [arena.constant_view(number, layout) for layout in operation.operands]
+                found.append((operation.node, DOMAINS[gate.domain], views))
+        looks.append(found)
+    kinks: dict[str, tuple[int, int]] = {}
+    with np.errstate(all="ignore"):
+        for t in range(run.steps):
+            arena.run(run.schedule, t, t + 1, w, stages=1)
+            for node, bad, views in looks[run.schedule.program[t]]:
+                if np.any(bad(*views)):
+                    report(run, t, node, kinks)
+            if arena.run(run.schedule, t, t + 1, w, watch=True, stages=4) >= 0:
+                raise explain_divergence(run, t, w)
+    for where, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
+        warnings.warn(
+            f"{where} is within rounding of its kink in {count} step(s), first in step {first}: it has no Taylor series there, "
+            "and one side's is used",
+            KinkWarning,
+            stacklevel=2,
+        )
+
+
+def report(run: Training, step: int, node: Node, kinks: dict[str, tuple[int, int]]) -> None:
+    """A kink is counted; a constant term without a series is an error."""
+    domain = node.gate.domain
+    assert domain is not None
+    if domain.startswith("kink"):
+        where = f"gate {node.gate.name} ({node.place.file}:{node.place.line})"
+        first, count = kinks.get(where, (step, 0))
+        kinks[where] = (first, count + 1)
+        return
+    raise DomainError(
+        f"gate {node.gate.name} ({node.place.file}:{node.place.line}) has no Taylor series at its constant term in step "
+        f"{step} of {run.steps}: its operand is not {domain}; {ADVICE[domain]}"
+    )

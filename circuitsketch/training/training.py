@@ -1,0 +1,294 @@
+"""Training: a step circuit applied T times, from the state and the data to the trained state.
+
+In: a step written in NumPy, a first state, what each step reads, and which examples' weights it reads. Out: `Training`,
+which knows its size(A) and can be trained plainly, retrained with any weights (many at once, subsets as lanes), and
+linked for pushing directions through it. The counterfactual is the same everywhere: same order, same seeds, same
+denominators, and example i's loss times keep_i = 1 - w_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit import Circuit
+from circuitsketch.compile import build, in_blocks, target_for
+from circuitsketch.errors import DivergenceError, InputError, ShapeError
+from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
+from circuitsketch.lower.tape import Mode
+from circuitsketch.passes import simplify
+from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.training.weights import downweights, many_downweights
+
+
+class Training:
+    """A training run.
+
+    Parameters
+    ----------
+    step : `step(state, batch, keep) -> state`, in NumPy; `keep` has one entry an example of the step, 1 - w.
+    state : the first state, a pytree of arrays.
+    batches : for every step a pytree of arrays; floats are data, integers run-time indices. All the things that change
+        from step to step belong here, a learning rate too. Shapes may differ from step to step.
+    examples : for every step the ids of the examples whose weights it reads; an example may be read by many steps.
+    n : the number of examples (default: the largest id + 1).
+    params : `params(state)` gives what measurements see (default: state["params"], or the whole state without it).
+
+    Attributes
+    ----------
+    size : size(A), the exact number of scalar gates of the whole run. steps, n : numbers. circuits : one a shape.
+
+    Raises
+    ------
+    InputError, ShapeError, TraceError : before anything runs.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> def step(state, x, keep):
+    ...     slope = cs.grad(lambda p: (keep * (p * x - 1.0) ** 2).sum())(state["params"])
+    ...     return cs.optim.sgd(state, slope, learning_rate=0.1)
+    >>> run = cs.Training(step, {"params": np.zeros(())}, [np.ones(1)] * 3, [[0], [1], [0]])
+    >>> run.train()["params"].round(4), run.retrain(without=[0])["params"].round(4)
+    (array(0.488), array(0.2))
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any, Any, Any], Any],
+        state: Any,
+        batches: Sequence[Any],
+        examples: Sequence[Any],
+        *,
+        n: int | None = None,
+        params: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.state = state
+        self.batches = list(batches)
+        self.examples = example_ids(examples, len(self.batches))
+        self.n = example_count(self.examples, n)
+        self.chosen_params = params
+        leaves, self.state_tree = flatten(state)
+        self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]
+        self.circuits: list[Circuit] = []
+        self.schedule = self.traced(step)
+        self.executables: dict[Any, Executable] = {}
+
+    @property
+    def state_names(self) -> list[str]:
+        """A path for each leaf of the state."""
+        return self.state_tree.names("state")
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(self.batches)
+
+    @cached_property
+    def size(self) -> int:
+        """size(A): the sum of the sizes of the steps' circuits."""
+        counts = np.bincount(self.schedule.program, minlength=len(self.circuits))
+        return sum(int(count) * circuit.size for count, circuit in zip(counts, self.circuits, strict=True))
+
+    def params(self, state: Any) -> Any:
+        """The trained parameters in a state."""
+        if self.chosen_params is not None:
+            return self.chosen_params(state)
+        return state["params"] if isinstance(state, dict) and "params" in state else state
+
+    def traced(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
+        """One circuit for every kind of step (the shapes of what it reads), and the schedule."""
+        kinds: dict[Any, int] = {}
+        program, data, ids = [], [], []
+        data_start, ids_start = [0], [0]
+        for t, (batch, examples) in enumerate(zip(self.batches, self.examples, strict=True)):
+            leaves, tree = flatten(batch)
+            arrays = [number_leaf(leaf, f"batches[{t}] {name}") for leaf, name in zip(leaves, tree.names(), strict=True)]
+            labels = tuple(np.asarray(leaf).dtype.kind for leaf in leaves)
+            kind = (tree, tuple(a.shape for a in arrays), labels, len(examples))
+            if kind not in kinds:
+                kinds[kind] = len(self.circuits)
+                self.circuits.append(self.step_circuit(step, batch, len(examples), t))
+            program.append(kinds[kind])
+            data += [a.ravel() for a in arrays]
+            ids.append(examples)
+            data_start.append(data_start[-1] + sum(a.size for a in arrays))
+            ids_start.append(ids_start[-1] + len(examples))
+        return Schedule(
+            np.array(program, dtype=np.int64),
+            np.concatenate(data) if data else np.zeros(0),
+            np.array(data_start, dtype=np.int64),
+            np.concatenate(ids),
+            np.array(ids_start, dtype=np.int64),
+        )
+
+    def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
+        """The simplified circuit of a step, its result checked to be a state."""
+        circuit = trace(step, self.state, batch, np.ones(examples))
+        if circuit.out_tree != self.state_tree:
+            raise InputError(
+                f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a state "
+                "of the same structure"
+            )
+        for wire, leaf, name in zip(circuit.outputs, self.state_leaves, self.state_names, strict=True):
+            if circuit.nodes[wire].shape != leaf.shape:
+                raise ShapeError(
+                    f"step {t} returns {name} of shape {circuit.nodes[wire].shape}; the state has shape {leaf.shape}"
+                )
+        return simplify(circuit)
+
+    def varying(self, values: bool = False) -> tuple[int, ...]:
+        """The positions of the state leaves that depend on the weights (`values`: through comparisons too)."""
+        found: set[int] = set()
+        while True:
+            before = len(found)
+            for circuit in self.circuits:
+                reached = {circuit.inputs[i] for i in found} | {circuit.inputs[-1]}
+                for wire, node in enumerate(circuit.nodes):
+                    if any(i in reached for i in node.operands) and (values or not node.gate.flat):
+                        reached.add(wire)
+                found |= {i for i, wire in enumerate(circuit.outputs) if wire in reached}
+            if len(found) == before:
+                return tuple(sorted(found))
+
+    def executable(self, mode: Mode, dtype: Any = np.complex128, width: int | None = None) -> Executable:
+        """The run linked for a mode; made once."""
+        key = (mode, np.dtype(dtype), width)
+        if key not in self.executables:
+            count = len(self.state_leaves)
+            varying = self.varying(mode.values) if mode.components else ()
+            carry = {i: i for i in range(count)}
+            self.executables[key] = build(
+                self.circuits, target_for(mode, dtype, width), varying, count, carry, has_keep=True
+            )
+        return self.executables[key]
+
+    def train(self) -> Any:
+        """Plain training: the final state.
+
+        Raises
+        ------
+        DivergenceError : naming the step and the gate after which a value was not finite.
+        """
+        return self.trained(np.zeros(self.n))
+
+    def trained(self, w: np.ndarray) -> Any:
+        """The final state with downweights w (n,)."""
+        arena = self.executable(Mode(0)).arena()
+        arena.set_state(self.state_leaves)
+        bad = arena.run(self.schedule, 0, self.steps, w, watch=True)
+        if bad >= 0:
+            from circuitsketch.training.health import explain_divergence
+
+            raise explain_divergence(self, bad, w)
+        return unflatten(self.state_tree, arena.state())
+
+    def retrain(self, without: Any, threads: int | None = None) -> Any:
+        """Training again with other weights: the truth that predictions are checked against.
+
+        Parameters
+        ----------
+        without : ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); or many of these: a
+            list of subsets, or a 2-D mask or array of downweights (subsets, n). Many are trained together, subsets as
+            lanes.
+
+        Returns
+        -------
+        the final state; for many subsets a state whose leaves are (subsets, *shape).
+
+        >>> import numpy as np, circuitsketch as cs
+        >>> step = lambda s, x, keep: s + keep.sum() * x
+        >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0], [[0], [1]])
+        >>> run.retrain(without=[[0], [1]])
+        array([10.,  1.])
+        """
+        if not is_many(without):
+            return self.trained(downweights(without, self.n))
+        weights = many_downweights(without, self.n)
+        executable = self.executable(Mode(0, complex=False, values=True))
+        width = executable.target.width
+        leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
+
+        def block(begin: int) -> None:
+            lanes = weights[begin : begin + width]
+            arena = executable.arena()
+            arena.set_state(self.state_leaves)
+            packed = np.zeros((self.n, 1, width))
+            packed[:, 0, : len(lanes)] = lanes.T
+            arena.run(self.schedule, 0, self.steps, np.zeros(self.n), packed)
+            collect(arena, leaves, begin, len(lanes))
+
+        in_blocks(block, len(weights), width, threads)
+        for row, w in enumerate(weights):
+            if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
+                self.trained(w)  # raises, with step and gate
+                raise DivergenceError(f"retraining subset {row} left the finite numbers")
+        return unflatten(self.state_tree, leaves)
+
+    def __repr__(self) -> str:
+        return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
+
+
+def collect(arena: Arena, leaves: list[np.ndarray], begin: int, count: int) -> None:
+    """Copy a block's final values into rows begin.. of the leaves."""
+    constants = arena.state()
+    for i, leaf in enumerate(leaves):
+        rows = leaf[begin : begin + count]
+        if arena.executable.state_lane[i] < 0:
+            rows[...] = constants[i]
+        else:
+            lanes = arena.lane_view(0, arena.executable.tapes[0].inputs[i])[..., 0, :count]
+            rows[...] = np.moveaxis(lanes, -1, 0)
+
+
+def is_many(without: Any) -> bool:
+    """Whether this is several subsets: a 2-D array, or a list of lists or arrays."""
+    if isinstance(without, np.ndarray):
+        return without.ndim == 2
+    return isinstance(without, list | tuple) and len(without) > 0 and all(
+        isinstance(entry, list | tuple | set | np.ndarray) and np.ndim(list(entry)) == 1 for entry in without
+    )
+
+
+def number_leaf(leaf: Any, name: str) -> np.ndarray:
+    """A leaf as float64, refused if it is not finite real numbers."""
+    array = np.asarray(leaf)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {array.dtype}; states and batches are real numbers")
+    array = np.array(array, dtype=np.float64)
+    if not np.all(np.isfinite(array)):
+        raise InputError(f"{name} holds NaN or infinity; clean the data before training")
+    return array
+
+
+def example_ids(examples: Sequence[Any], steps: int) -> list[np.ndarray]:
+    """The ids of every step as arrays."""
+    if len(examples) != steps:
+        raise InputError(f"{steps} batches and {len(examples)} lists of examples; give one list of ids a step")
+    if steps == 0:
+        raise InputError("a training run needs at least one step")
+    found = []
+    for t, ids in enumerate(examples):
+        array = np.asarray(ids)
+        if array.size == 0:
+            array = array.astype(np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise InputError(f"examples[{t}] must be a list of integer ids, not shape {array.shape} dtype {array.dtype}")
+        if np.any(array < 0):
+            raise InputError(f"examples[{t}] has the id {array.min()}; ids are 0, 1, ...")
+        found.append(array.astype(np.int64))
+    return found
+
+
+def example_count(examples: list[np.ndarray], n: int | None) -> int:
+    """n, checked against the ids that occur."""
+    largest = max((int(ids.max()) for ids in examples if ids.size), default=-1)
+    if largest < 0:
+        raise InputError("no step reads an example's weight; give each step the ids of its examples")
+    if n is None:
+        return largest + 1
+    if not isinstance(n, int | np.integer) or n <= largest:
+        step = next(t for t, ids in enumerate(examples) if ids.size and int(ids.max()) == largest)
+        raise InputError(f"n = {n}, and step {step} reads example {largest}; ids must be below n")
+    return int(n)

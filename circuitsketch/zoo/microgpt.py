@@ -1,0 +1,285 @@
+"""microgpt: a GPT on the letters of names. In: names, one a step; out: a `Training`, and a loss to measure.
+
+The model is that of Andrej Karpathy's microgpt.py (2026), with exact GELU for ReLU and the epsilon of Adam
+inside the root, so that training is an analytic function of its example weights: token and position
+embeddings, root-mean-square norms without weights, causal attention, no biases. What a circuit is and how it
+is trained is left to the package: every function below is NumPy, and takes arrays as well as wires.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+import circuitsketch as cs
+from circuitsketch.errors import InputError
+
+ALPHABET = string.ascii_lowercase
+HEADS = 4
+NORM_EPSILON = 1e-5
+# A score that no softmax sees: exp of it is exactly zero, in float32 too, and unlike -inf it is a number.
+MASKED = -1e30
+INIT_STD = 0.08
+LEARNING_RATE = 0.01
+LAYER_PARTS = ("attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a microgpt; the defaults are Karpathy's.
+
+    `vocabulary` counts the letters and the one token that begins and ends every word.
+    Raises InputError for a size below 1, or a width that the heads do not divide.
+
+    >>> Config().size
+    4192
+    """
+
+    vocabulary: int = len(ALPHABET) + 1
+    width: int = 16
+    layers: int = 1
+    heads: int = HEADS
+    context: int = 16
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"microgpt: {name} is {value}; every size must be at least 1")
+        check_heads(self.width, self.heads)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """The shape (out, in) of every parameter matrix, in the order in which a flat vector holds them."""
+        width = self.width
+        shapes = {
+            "wte": (self.vocabulary, width),
+            "wpe": (self.context, width),
+            "lm_head": (self.vocabulary, width),
+        }
+        for layer in range(self.layers):
+            shapes |= {f"layer{layer}.attn_{part}": (width, width) for part in ("wq", "wk", "wv", "wo")}
+            shapes |= {
+                f"layer{layer}.mlp_fc1": (4 * width, width),
+                f"layer{layer}.mlp_fc2": (width, 4 * width),
+            }
+        return shapes
+
+    @property
+    def size(self) -> int:
+        """The number of scalar parameters."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def parameters(self, vector: Any) -> dict[str, np.ndarray]:
+        """The named matrices of a flat vector of `size` numbers, row by row; InputError otherwise."""
+        vector = np.asarray(vector, dtype=np.float64)
+        if vector.shape != (self.size,):
+            raise InputError(
+                f"microgpt: init has shape {vector.shape}, but {self} has {self.size} parameters; give a "
+                f"flat vector of them, the matrices {', '.join(self.shapes)} row by row, or a seed instead"
+            )
+        parameters, begin = {}, 0
+        for name, shape in self.shapes.items():
+            end = begin + math.prod(shape)
+            parameters[name] = vector[begin:end].reshape(shape).copy()
+            begin = end
+        return parameters
+
+    def draw(self, seed: int) -> dict[str, np.ndarray]:
+        """Initial parameters: independent normals of mean 0 and standard deviation 0.08."""
+        return self.parameters(np.random.default_rng(seed).normal(0.0, INIT_STD, self.size))
+
+
+def names() -> list[str]:
+    """5,163 first names of the 1990 US Census, in lower case, the most common first.
+
+    Ordered by the per cent of women plus the per cent of men who bear the name, equal sums alphabetically;
+    all are ASCII letters, 2 to 11 of them. Public domain; `data/PROVENANCE.txt` tells source, derivation and
+    checksums.
+
+    >>> names()[:3]
+    ['james', 'john', 'robert']
+    """
+    return list(census_names())
+
+
+@functools.cache
+def census_names() -> tuple[str, ...]:
+    """The first column of the shipped table, read once."""
+    data = resources.files("circuitsketch.zoo") / "data"
+    table = (data / "first_names_1990.txt").read_text(encoding="ascii")
+    return tuple(line.split("\t")[0] for line in table.splitlines() if not line.startswith("#"))
+
+
+def training(
+    docs: Sequence[str],
+    *,
+    seed: int | None = None,
+    init: Any = None,
+    alphabet: str | None = None,
+    width: int = 16,
+    layers: int = 1,
+    heads: int = HEADS,
+    context: int = 16,
+    steps: int | None = None,
+) -> Any:
+    """The training of a microgpt on `docs`, one a step, as a `cs.Training` with a downweight for every doc.
+
+    Step t reads docs[t % len(docs)] and multiplies its loss, the mean cross-entropy of at most `context`
+    predicted tokens, by the doc's keep = 1 - w; then Adam moves the parameters, at the rate
+    0.01 (1 - t / steps), with betas 0.85 and 0.99 and the epsilon 1e-3 inside the root. The order is that of
+    `docs`: shuffle them first if you wish.
+
+    Parameters
+    ----------
+    docs : the words to train on, of letters of the alphabet. Of a word with `context` letters or more only
+        the first `context` letters are predicted.
+    seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
+        given.
+    init : the initial parameters themselves, a flat vector in the order of `Config.shapes`.
+    alphabet : the letters, token ids in their order; a to z by default. The next id begins and ends every
+        word.
+    width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
+    steps : the number of steps, len(docs) by default.
+
+    Returns a Training whose state is that of Adam, {"params", "m", "v", "t"}, and whose n is len(docs).
+    Raises InputError for words or sizes that do not fit, for both a seed and an init, and for an init of a
+    wrong length.
+
+    >>> run = training(names()[:1000], seed=42)                     # doctest: +SKIP
+    >>> query = cs.sketch(run).measure(loss, "max")                 # doctest: +SKIP
+    """
+    if isinstance(docs, str):
+        raise InputError(
+            f"microgpt: docs is the one string {docs!r}; give a list of words, such as [{docs!r}]"
+        )
+    docs = list(docs)
+    if not docs:
+        raise InputError("microgpt: docs is empty; give at least one word to train on, such as names()[:100]")
+    steps = len(docs) if steps is None else steps
+    if steps < 1:
+        raise InputError(f"microgpt: steps is {steps}; a training has at least one step")
+    if seed is not None and init is not None:
+        raise InputError(
+            "microgpt: both seed and init are given; give the seed to draw from, or the parameters"
+        )
+    alphabet = ALPHABET if alphabet is None else alphabet
+
+    # The words first: a doc that does not fit is the likelier mistake, and needs no model to be found.
+    encoded = [encode(doc, alphabet, context) for doc in docs]
+    config = Config(len(alphabet) + 1, width, layers, heads, context)
+    params = config.parameters(init) if init is not None else config.draw(0 if seed is None else seed)
+
+    def step(state: Any, batch: Any, keep: Any) -> Any:
+        tokens, targets, learning_rate = batch
+        grads = cs.grad(lambda p: keep[0] * mean_loss(p, tokens, targets, heads))(state["params"])
+        return cs.optim.adam(state, grads, learning_rate, b1=0.85, b2=0.99, eps=0.0, eps_root=1e-3)
+
+    rates = [LEARNING_RATE * (1 - t / steps) for t in range(steps)]
+    batches = [(*encoded[t % len(docs)], np.float64(rate)) for t, rate in enumerate(rates)]
+    examples = [np.array([t % len(docs)]) for t in range(steps)]
+    return cs.Training(step, cs.optim.adam_state(params), batches, examples, n=len(docs))
+
+
+def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, heads: int = HEADS) -> Any:
+    """A measurement: the mean cross-entropy of a trained model on `name`, in nats a token.
+
+    `params` are the matrices of `Config.shapes` by name, as wires or as arrays; `alphabet` and `heads` must
+    be those of the training. Raises InputError where they are not, and for a name that is empty or has other
+    letters.
+
+    >>> sketch.measure(loss, "max")                                 # doctest: +SKIP
+    """
+    rows, width = params["wte"].shape
+    if len(alphabet) + 1 != rows:
+        raise InputError(
+            f"microgpt: an alphabet of {len(alphabet)} letters needs {len(alphabet) + 1} rows of wte (the "
+            f"last begins and ends words), but this model has {rows}; give loss the alphabet of the training"
+        )
+    check_heads(width, heads)
+    tokens, targets = encode(name, alphabet, params["wpe"].shape[0])
+    return mean_loss(params, tokens, targets, heads)
+
+
+def encode(word: str, alphabet: str, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that the model reads of a word, and those that it should predict.
+
+    Two int arrays of one length, at most `context`: the word stands between two boundary tokens.
+    """
+    if len(set(alphabet)) != len(alphabet) or not alphabet:
+        raise InputError(
+            f"microgpt: alphabet {alphabet!r} is empty or has a letter twice; give each letter once"
+        )
+    if not isinstance(word, str) or not word:
+        raise InputError(
+            f"microgpt: {word!r} is not a word; give a string of at least one letter, and drop empty lines"
+        )
+    unknown = "".join(sorted(set(word) - set(alphabet)))
+    if unknown:
+        remedy = "write it in lower case" if set(word.lower()) <= set(alphabet) else "leave the word out"
+        raise InputError(
+            f"microgpt: {word!r} has {unknown!r}, which the alphabet {alphabet!r} lacks; {remedy}, or train "
+            "and measure with an alphabet that has it"
+        )
+    boundary = len(alphabet)
+    tokens = np.array([boundary, *(alphabet.index(letter) for letter in word), boundary])
+    length = min(context, len(tokens) - 1)
+    return tokens[:length], tokens[1 : length + 1]
+
+
+def mean_loss(params: Mapping[str, Any], tokens: Any, targets: Any, heads: int) -> Any:
+    """The cross-entropy of the predicted tokens, averaged over positions: a scalar."""
+    return np.mean(cs.cross_entropy(logits(params, tokens, heads), targets))
+
+
+def logits(params: Mapping[str, Any], tokens: Any, heads: int = HEADS) -> Any:
+    """The model: for every position of `tokens`, the scores of the next token, (length, vocabulary).
+
+    `tokens` are ints, (length,), with a length of at most the rows of wpe. Linear layers are y = x W^T, their
+    matrices of shape (out, in).
+    """
+    x = np.take(params["wte"], tokens, axis=0) + params["wpe"][: tokens.shape[0]]
+    x = normalise(x)
+    layer = 0
+    while f"layer{layer}.attn_wq" in params:
+        part = {name: params[f"layer{layer}.{name}"] for name in LAYER_PARTS}
+        x = x + attend(normalise(x), part, heads)
+        x = x + cs.gelu(normalise(x) @ part["mlp_fc1"].T) @ part["mlp_fc2"].T
+        layer += 1
+    return x @ params["lm_head"].T
+
+
+def normalise(x: Any) -> Any:
+    """Every row divided by its root mean square; the epsilon keeps the root away from zero."""
+    return x * cs.rsqrt(np.mean(np.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
+
+
+def attend(x: Any, part: Mapping[str, Any], heads: int) -> Any:
+    """Causal attention of the rows of x, (length, width), to themselves and the rows before them.
+
+    All heads and positions at once. The queries are scaled, not the scores: there are fewer of them.
+    """
+    length, width = x.shape
+    split = (length, heads, width // heads)
+    queries = np.reshape(x @ part["attn_wq"].T, split) * (width // heads) ** -0.5
+    keys = np.reshape(x @ part["attn_wk"].T, split)
+    values = np.reshape(x @ part["attn_wv"].T, split)
+    scores = np.einsum("qhd,khd->hqk", queries, keys)
+    earlier = np.tri(length, dtype=bool)
+    attention = cs.softmax(np.where(earlier, scores, MASKED), axis=-1)
+    mixed = np.einsum("hqk,khd->qhd", attention, values)
+    return np.reshape(mixed, (length, width)) @ part["attn_wo"].T
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Heads share the width equally."""
+    if heads < 1 or width % heads:
+        raise InputError(
+            f"microgpt: {heads} heads cannot share a width of {width} equally; choose a divisor of {width}"
+        )

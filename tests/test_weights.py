@@ -1,0 +1,122 @@
+"""Deletion sets in every form become the downweights that they mean, or an error that says what to do."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuitsketch.errors import InputError
+from circuitsketch.training.weights import downweights, many_downweights
+
+steady = settings(derandomize=True, deadline=None, max_examples=50)
+
+
+@steady
+@given(n=st.integers(1, 20), data=st.data())
+def test_ids_and_their_mask_and_their_weights_mean_the_same(n, data):
+    ids = data.draw(st.lists(st.integers(0, n - 1), unique=True, min_size=1))
+    expected = [1.0 if i in ids else 0.0 for i in range(n)]
+    mask = [i in ids for i in range(n)]
+    forms = [
+        ids,
+        tuple(ids),
+        set(ids),
+        np.array(ids),
+        np.array(ids, dtype=np.uint8),
+        mask,
+        np.array(mask),
+        expected,
+    ]
+    for form in forms:
+        found = downweights(form, n)
+        assert found.tolist() == expected
+        assert found.dtype == np.float64
+    assert many_downweights(forms, n).tolist() == [expected] * len(forms)
+
+
+@steady
+@given(weights=st.lists(st.floats(-10, 10), min_size=1, max_size=9))
+def test_floats_are_taken_as_they_are(weights):
+    assert downweights(weights, len(weights)).tolist() == weights
+    table = np.array([weights, weights[::-1]])
+    assert np.array_equal(many_downweights(table, len(weights)), table)
+
+
+def test_a_range_of_ids_is_a_list_of_ids():
+    assert downweights(range(1, 3), 4).tolist() == [0, 1, 1, 0]
+
+
+def test_the_result_is_not_the_argument():
+    weights = np.array([0.5, 1.0])
+    downweights(weights, 2)[0] = 7
+    assert weights[0] == 0.5
+
+
+def test_masks_in_two_dimensions_are_many_subsets():
+    table = np.array([[True, False, True], [False, True, False]])
+    assert many_downweights(table, 3).tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert many_downweights([[0], np.array([False, True, True]), [0.5, 0, 0]], 3).tolist() == [
+        [1, 0, 0],
+        [0, 1, 1],
+        [0.5, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        ([], "empty"),
+        (set(), "empty"),
+        (np.array([], dtype=int), "empty"),
+        ([False] * 4, "False everywhere"),
+        ([True] * 3, "mask has 3 entries for n = 4"),
+        ([1, 1], "id 1 is given 2 times"),
+        ([0, 1, 1, 0], "if these 0s and 1s are a mask, give booleans"),
+        ([0, -1], "id -1 at position 1 is out of range.* 0 to 3"),
+        ([4], "id 4 at position 0 is out of range"),
+        ([0.5, np.nan, 0, 0], "downweight of example 1 is nan"),
+        ([0.5, 0, 0, -np.inf], "downweight of example 3 is -inf"),
+        ([0.5, 0.5], "2 floats for n = 4.*give ids as ints"),
+        ("anna", "cannot be 'anna'"),
+        (b"x", "cannot be"),
+        (["a", "b"], "strings"),
+        (None, "cannot be None"),
+        ({1: 2}, "cannot be"),
+        (2, "wrap a single id in a list"),
+        (np.True_, "wrap a single id"),
+        ([True, 2], "mixes booleans"),
+        ([1j, 0, 0, 0], "complex numbers"),
+        ([[0], [1, 2]], "many_downweights takes many subsets"),
+        (np.ones((2, 4)), "many_downweights takes many subsets"),
+        ([object()], "no meaning"),
+        ([2**70], "no meaning"),
+        (object(), "wrap a single id|no meaning"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_remedy(without, words):
+    with pytest.raises(InputError, match=words):
+        downweights(without, 4)
+
+
+@pytest.mark.parametrize(
+    ("subsets", "words"),
+    [
+        ([[0], [9]], "subset 1: example id 9"),
+        ([], "list of subsets is empty"),
+        (np.ones(4), r"shape \(B, n\), not \(4,\)"),
+        ("ab", "not a str"),
+        (3, "not a int"),
+        ([1, 2], "subset 0: .* wrap a single id"),
+        (np.zeros((2, 4), dtype=bool), "subset 0: the mask is False everywhere"),
+        (np.ones((2, 3)), "subset 0: 3 floats for n = 4"),
+    ],
+)
+def test_a_bad_subset_among_many_is_named(subsets, words):
+    with pytest.raises(InputError, match=words):
+        many_downweights(subsets, 4)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True, "3", None])
+def test_the_number_of_examples_is_checked(n):
+    with pytest.raises(InputError, match="n is the number of examples"):
+        downweights([0], n)
