@@ -1,7 +1,76 @@
-"""circuitsketch: what would a trained model say if some of its training data had never been there?"""
+"""circuitsketch: what would a trained model say if some of its training data had never been there?
 
-from circuitsketch import optim
-from circuitsketch.functions import cross_entropy, erf, gelu, log_softmax, relu, rsqrt, sigmoid, silu, softmax
-from circuitsketch.functions import softplus, stop_gradient
+Training and inference, written in NumPy, are traced into an arithmetic circuit, compiled to kernels that carry truncated
+Taylor series in many random complex directions, and summed up by an estimator that predicts any measurement of the model
+after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv 2604.07328).
+"""
+
+from circuitsketch import errors, optim
+from circuitsketch.circuit import Circuit
+from circuitsketch.compile import compile
+from circuitsketch.deletion.prediction import Prediction
+from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.sketch import Sketch, local_sketch, push, sketch
+from circuitsketch.errors import (
+    CircuitSketchError,
+    DivergenceError,
+    DomainError,
+    InputError,
+    KinkWarning,
+    ShapeError,
+    TraceError,
+)
+from circuitsketch.functions import (
+    cross_entropy,
+    erf,
+    gelu,
+    log_softmax,
+    relu,
+    rsqrt,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    stop_gradient,
+)
 from circuitsketch.passes import grad, jvp, value_and_grad
 from circuitsketch.trace import trace
+from circuitsketch.training.training import Training
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Circuit",
+    "CircuitSketchError",
+    "DivergenceError",
+    "DomainError",
+    "InputError",
+    "KinkWarning",
+    "Prediction",
+    "Query",
+    "ShapeError",
+    "Sketch",
+    "TraceError",
+    "Training",
+    "compile",
+    "cross_entropy",
+    "erf",
+    "errors",
+    "gelu",
+    "grad",
+    "jvp",
+    "local_sketch",
+    "log_softmax",
+    "optim",
+    "push",
+    "relu",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "sketch",
+    "softmax",
+    "softplus",
+    "stop_gradient",
+    "trace",
+    "value_and_grad",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +86,7 @@ def demo(
     if json_to is not None and json_to != "-":
         check_writable(Path(json_to))  # before the work, not after it
 
-    with errors.status("tracing the training") if errors.is_terminal else nothing():
+    with errors.status("tracing the training") if errors.is_terminal else nullcontext():
         from circuitsketch.report import Settings, prepare, study
 
         experiment = prepare(Settings(directions=directions, order=order, steps=steps, seed=seed))
@@ -99,12 +99,6 @@ def demo(
         write_json(found, json_to)
     if json_to != "-":
         print_demo(found, Console())
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """No status where there is no terminal to show it."""
-    yield
 
 
 @contextmanager
@@ -136,8 +130,7 @@ def print_demo(found: Demo, console: Console) -> None:
     table = Table(
         "loss on",
         "without",
-        title=f"Losses in nats a token, without the names that have some letters: order {settings.order}, "
-        f"{settings.directions} directions",
+        title=f"order {settings.order}, {settings.directions} directions, losses in nats a token",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -157,6 +150,9 @@ def print_demo(found: Demo, console: Console) -> None:
             f"{answer.first_order:.3f}",
         )
     console.print(table)
+    lines = (
+        "without x (10): trained without the 10 names that have an x; order 1: predicted to first order alone",
+    )
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items())
     console.print(
         f"{found.covered} of {len(found.answers)} retrained losses lie in their interval.", highlight=False

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit, value_of
-from circuitsketch.errors import TraceError
-from circuitsketch.trace import Builder, Wire, flatten, trace, unflatten
-from circuitsketch.trace.wire import user_place
+from circuitsketch.errors import ShapeError, TraceError
+from circuitsketch.trace import Builder, Wire, flatten, leaves_like, trace, unflatten
+from circuitsketch.trace.wire import ACTIVE, OtherTraceError, user_place
 
 
 def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Sequence[Wire]) -> list[Wire]:
@@ -23,6 +23,8 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
 
     Only nodes that depend on a source are visited; everything else is constant here.
     """
+    if not sources or not outputs:
+        return [build.lift(np.zeros(wire.shape)) for wire in sources for build in (wire.builder,)]
     build = outputs[0].builder
     first = min(wire.index for wire in sources)
     last = max(wire.index for wire in outputs)
@@ -33,6 +35,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
     found: dict[int, Any] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in depends:
+            cotangent = build.lift(cotangent)
             found[output.index] = found[output.index] + cotangent if output.index in found else cotangent
     wanted = {wire.index for wire in sources}
     for index in range(last, first - 1, -1):
@@ -46,7 +49,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
         for operand, share in zip(node.operands, shares, strict=True):
             if share is not None and operand in depends and build.nodes[operand].label == "float":
                 found[operand] = found[operand] + share if operand in found else share
-    return [build.lift(found.get(wire.index, np.zeros(wire.shape))) for wire in sources]
+    return [found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources]
 
 
 def builder_of(leaves: Sequence[Any]) -> Builder | None:
@@ -54,24 +57,54 @@ def builder_of(leaves: Sequence[Any]) -> Builder | None:
     return next((leaf.builder for leaf in leaves if isinstance(leaf, Wire)), None)
 
 
-def captured(function: Callable[..., Any]) -> Builder | None:
-    """The builder of a wire that a function closes over: then it runs inside a trace, whatever its arguments."""
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            leaves, _ = flatten(cell.cell_contents)
-        except ValueError:  # an empty cell
-            continue
-        if (found := builder_of(leaves)) is not None:
-            return found
-    return None
+def recorded(compute: Callable[[Builder, Any], Any], value: Any, *beside: Any) -> Any:
+    """What `compute(builder, value)` records of a pytree of arrays.
+
+    With wires in it, or in the pytrees beside it, it is recorded in their trace. With plain data it is traced, and the
+    result is evaluated; unless it turns out to use wires of a trace under way, as a function that closes over some
+    does: then it is recorded there.
+    """
+    if (build := builder_of(flatten((value, beside))[0])) is not None:
+        return compute(build, value)
+    try:
+        circuit = trace(lambda wires: compute(ACTIVE.get()[-1], wires), value)
+    except OtherTraceError as error:
+        if error.enclosing is None:
+            raise
+        return compute(error.enclosing, value)
+    assert circuit.out_tree is not None
+    return unflatten(circuit.out_tree, evaluate(circuit, flatten(value)[0]))
+
+
+def differentiable(build: Builder, leaf: Any, name: str, what: str) -> Wire:
+    """A copy of a leaf to differentiate by: the derivative is in it alone, not in what it was made from."""
+    wire = build.lift(leaf)
+    if wire.label != "float":
+        raise TraceError(
+            f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give floats, such as 3.0 or "
+            "x.astype(float), and leave indices out of the argument"
+        )
+    return build.append_copy(wire)
+
+
+def number(build: Builder, value: Any) -> Wire:
+    """The one real number that is to be differentiated."""
+    leaves, tree = flatten(value)
+    if tree.kind is not None or np.shape(value) != ():
+        found = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
+        raise TraceError(
+            f"{user_place()}: a gradient is of one number, and the function returns {found}; return one number, such as a "
+            "sum or mean"
+        )
+    return build.lift(leaves[0])
 
 
 def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., tuple[Any, Any]]:
-    """A function that returns a scalar function's value and its gradient in one argument (a pytree).
+    """A function that returns a scalar function's value and its gradient in one argument (a pytree of floats).
 
     Raises
     ------
-    TraceError : when the function's value is not one real number.
+    TraceError : when the function's value is not one real number, or the argument has whole numbers.
 
     >>> import numpy as np
     >>> value, slope = value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
@@ -79,36 +112,35 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
     (array(5.), array([2., 4.]))
     """
 
-    def differentiated(*args: Any) -> tuple[Any, Any]:
-        leaves, _ = flatten(args)
-        if builder_of(leaves) is None and captured(function) is None:
-            return call_outside(differentiated, args)
-        build = builder_of(leaves) or captured(function)
-        assert build is not None
-        inner, tree = flatten(args[argument])
-        # Copies of the argument's wires: the derivative is in them alone, not in what they were made from.
-        copies = [build.append_copy(leaf) for leaf in inner]
-        value = function(*args[:argument], unflatten(tree, copies), *args[argument + 1 :])
-        if np.shape(value) != ():
-            raise TraceError(
-                f"{user_place()}: a gradient is of one number, and the function returns shape {np.shape(value)}; "
-                "take its sum or mean"
-            )
-        value = build.lift(value)
-        return value, unflatten(tree, pull_back([value], [np.float64(1.0)], copies))
+    def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
+        if not -len(args) <= argument < len(args):
+            raise TraceError(f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments")
+        position = argument % len(args)
+        before, after = args[:position], args[position + 1 :]
+
+        def compute(build: Builder, chosen: Any) -> tuple[Any, Any]:
+            leaves, tree = flatten(chosen)
+            names = tree.names(f"args.{position}")
+            copies = [
+                differentiable(build, leaf, name, "a gradient") for leaf, name in zip(leaves, names, strict=True)
+            ]
+            value = number(build, function(*before, unflatten(tree, copies), *after, **options))
+            return value, unflatten(tree, pull_back([value], [1.0], copies))
+
+        return recorded(compute, args[position], before, after, options)  # type: ignore[no-any-return]
 
     return differentiated
 
 
 def grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
-    """A function that returns the gradient of a scalar function in one argument (a pytree).
+    """A function that returns the gradient of a scalar function in one argument (a pytree of floats).
 
     >>> import numpy as np
     >>> grad(lambda x: np.exp(x).sum())(np.zeros(2))
     array([1., 1.])
     """
     both = value_and_grad(function, argument)
-    return lambda *args: both(*args)[1]
+    return lambda *args, **options: both(*args, **options)[1]
 
 
 def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -116,32 +148,36 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
     The vjp is linear in its cotangent, so its own vjp is the jvp: no gate needs a second derivative rule.
 
+    Parameters
+    ----------
+    primals, tangents : the function's arguments and where they move, pytrees of one structure and of equal shapes.
+
     >>> import numpy as np
     >>> jvp(lambda x: x**3, (np.array(2.0),), (np.array(1.0),))
     (array(8.), array(12.))
     """
-    leaves, tree = flatten(primals)
-    moves, same = flatten(tangents)
-    if same != tree:
-        raise TraceError(f"{user_place()}: jvp needs tangents of the primals' structure, {tree.names()}")
-    build = builder_of(leaves + moves) or captured(function)
-    if build is None:
-        return call_outside(lambda p, t: jvp(function, p, t), (primals, tangents))
-    copies = [build.append_copy(leaf) for leaf in leaves]
-    outputs, out_tree = flatten(function(*unflatten(tree, copies)))
-    outputs = [build.lift(output) for output in outputs]
-    cotangents = [build.append_copy(np.zeros(output.shape)) for output in outputs]
-    pulled = pull_back(outputs, cotangents, copies)
-    pushed = pull_back(pulled, [build.lift(move) for move in moves], cotangents)
-    return unflatten(out_tree, outputs), unflatten(out_tree, pushed)
 
+    def compute(build: Builder, given: tuple[Any, Any]) -> tuple[Any, Any]:
+        leaves, tree = flatten(given[0])
+        moves = leaves_like(tree, given[1])
+        for leaf, move, name in zip(leaves, moves, tree.names("primals"), strict=True):
+            if np.shape(leaf) != np.shape(move):
+                raise ShapeError(
+                    f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have {np.shape(move)} and "
+                    f"{np.shape(leaf)}"
+                )
+        copies = [
+            differentiable(build, leaf, name, "a derivative")
+            for leaf, name in zip(leaves, tree.names("primals"), strict=True)
+        ]
+        outputs, out_tree = flatten(function(*unflatten(tree, copies)))
+        outputs = [build.lift(output) for output in outputs]
+        cotangents = [build.append_copy(np.zeros(output.shape)) for output in outputs]
+        pulled = pull_back(outputs, cotangents, copies)
+        pushed = pull_back(pulled, [1.0 * build.lift(move) for move in moves], cotangents)
+        return unflatten(out_tree, outputs), unflatten(out_tree, pushed)
 
-def call_outside(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Trace a function on arrays and compute its outputs at them."""
-    circuit = trace(function, *args)
-    leaves, _ = flatten(args)
-    assert circuit.out_tree is not None
-    return unflatten(circuit.out_tree, evaluate(circuit, leaves))
+    return recorded(compute, (tuple(primals), tuple(tangents)))  # type: ignore[no-any-return]
 
 
 def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:

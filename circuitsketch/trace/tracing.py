@@ -13,7 +13,7 @@ import numpy as np
 from circuitsketch.circuit import Circuit, Label
 from circuitsketch.errors import TraceError
 from circuitsketch.trace.tree import flatten, unflatten
-from circuitsketch.trace.wire import Builder, Wire
+from circuitsketch.trace.wire import ACTIVE, Builder, Wire
 
 
 def label_of(leaf: Any) -> Label:
@@ -52,7 +52,11 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     leaves, in_tree = flatten(examples)
     build = Builder()
     wires = [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves]
-    result = function(*unflatten(in_tree, wires))
+    outer = ACTIVE.set((*ACTIVE.get(), build))
+    try:
+        result = function(*unflatten(in_tree, wires))
+    finally:
+        ACTIVE.reset(outer)
     outputs, out_tree = flatten(result)
     found = tuple(build.lift(output).index for output in outputs)
     return Circuit(

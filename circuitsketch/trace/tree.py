@@ -92,6 +92,30 @@ def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
     return build(tree)
 
 
+def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
+    """The leaves of a pytree in the order of a structure that it must have; dicts may order their keys otherwise.
+
+    >>> leaves_like(flatten({"a": 0, "b": 0})[1], {"b": 2, "a": 1})
+    [1, 2]
+    """
+    if tree.kind is None:
+        if parts(value) is not None:
+            raise InputError(f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other")
+        return [value]
+    found = parts(value)
+    if found is None or found[0] is not tree.kind or set(found[1]) != set(tree.keys):
+        got = "a leaf" if found is None else f"a {found[0].__name__} of {list(found[1])}"
+        raise InputError(
+            f"pytrees of different structure: {path or 'the root'} is a {tree.kind.__name__} of {list(tree.keys)} in one, "
+            f"{got} in the other"
+        )
+    children = dict(zip(found[1], found[2], strict=True))
+    leaves = []
+    for key, child in zip(tree.keys, tree.children, strict=True):
+        leaves += leaves_like(child, children[key], f"{path}.{key}" if path else str(key))
+    return leaves
+
+
 def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
     """Apply a function to the leaves of pytrees of one structure.
 
@@ -99,10 +123,5 @@ def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
     {'a': 11, 'b': (22, 33)}
     """
     leaves, tree = flatten(value)
-    columns = [leaves]
-    for other in others:
-        more, same = flatten(other)
-        if same != tree:
-            raise InputError(f"pytrees of different structure: leaves {tree.names()} and {same.names()}")
-        columns.append(more)
+    columns = [leaves, *(leaves_like(tree, other) for other in others)]
     return unflatten(tree, [function(*row) for row in zip(*columns, strict=True)])

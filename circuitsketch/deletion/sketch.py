@@ -1,0 +1,178 @@
+"""The front of the package: push directions through a run, then measure anything and ask.
+
+In: a training run, how many directions of which law, an order. Out: a `Sketch`; `measure` turns it into a `Query`. The
+same questions about any function, without a training run, are `local_sketch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.compile import compile as compile_circuit
+from circuitsketch.deletion.query import Query
+from circuitsketch.errors import InputError
+from circuitsketch.sketch.directions import Given, Law, check_count, find_law
+from circuitsketch.sketch.push import Progress, push_blocks
+from circuitsketch.sketch.pushed import Pushed
+from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.training.training import Training
+
+
+class Sketch(Pushed):
+    """A training run as a polynomial in its examples' weights, seen along random directions: see `sketch` and `push`."""
+
+    def measure(self, function: Callable[..., Any], *args: Any) -> Query:
+        """Measure the trained model: `function(params, *args)` along every direction, as a Query.
+
+        Parameters
+        ----------
+        function : anything in NumPy of the trained parameters; its value may be a number or an array.
+        args : passed on as they are (a name, test data); they are not traced.
+        """
+        return Query(self.coefficients(function, *args), self.law)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}, {self.n} examples, "
+            f"{self.nbytes / 1e6:.1f} MB>"
+        )
+
+
+def sketch(
+    run: Training,
+    directions: int = 512,
+    order: int = 3,
+    seed: int = 0,
+    *,
+    law: str = "sphere",
+    dtype: Any = np.complex128,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Sketch:
+    """Push random directions through a training run.
+
+    Parameters
+    ----------
+    run : a Training. directions : how many. order : the highest Taylor coefficient.
+    seed : of the directions; the same seed gives the same sketch, whatever the number of threads.
+    law : "sphere" (the theorem's), "orthonormal" or "gaussian"; see `circuitsketch.sketch.directions`.
+    dtype : complex128, or complex64 for half the memory and time.
+    threads : how many (default: one a core). progress : called with (blocks done, blocks).
+
+    Returns
+    -------
+    Sketch
+
+    Raises
+    ------
+    InputError : for numbers that cannot be. DomainError, DivergenceError : where the run has no finite series.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+    >>> query = cs.sketch(run, directions=2, order=1, law="orthonormal").measure(lambda s: s)
+    >>> round(query.without([1]).value, 6)
+    1.0
+    """
+    if not isinstance(run, Training):
+        raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
+    count = check_count(directions)
+    chosen = find_law(law, run.n, seed)
+    return pushed(run, chosen, count, order, True, dtype, threads, progress)
+
+
+def push(
+    run: Training,
+    directions: Any,
+    order: int = 3,
+    *,
+    dtype: Any = np.complex128,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Sketch:
+    """Push given directions through a training run.
+
+    Parameters
+    ----------
+    directions : (directions, examples), real or complex. Real ones cost a quarter.
+    order, dtype, threads, progress : as for `sketch`.
+
+    Returns
+    -------
+    Sketch of law "given": along a direction psi, keep is 1 - z psi, and `state` holds the coefficients of z^k.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> run = cs.Training(lambda s, x, keep: s + keep[0] * keep[0] * x, np.zeros(()), [1.0], [[0]])
+    >>> cs.push(run, [[1.0]], order=2).state.real
+    array([[ 1., -2.,  1.]])
+    """
+    given = np.asarray(directions)
+    if given.ndim != 2 or given.shape[1] != run.n:
+        raise InputError(
+            f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
+        )
+    chosen = Given(given)
+    return pushed(run, chosen, len(given), order, np.iscomplexobj(given), dtype, threads, progress)
+
+
+def pushed(
+    run: Training,
+    law: Law,
+    count: int,
+    order: int,
+    is_complex: bool,
+    dtype: Any,
+    threads: int | None,
+    progress: Progress | None,
+) -> Sketch:
+    """Push the first `count` directions of a law."""
+    executable, constants, lanes = push_blocks(
+        run, law.block, count, order, is_complex=is_complex, dtype=dtype, threads=threads, progress=progress
+    )
+    return Sketch(run, law, count, executable.target.mode.order, executable, constants, lanes, threads)
+
+
+def local_sketch(
+    function: Callable[..., Any],
+    at: Any,
+    directions: int = 512,
+    order: int = 3,
+    seed: int = 0,
+    *,
+    law: str = "sphere",
+    dtype: Any = np.complex128,
+    threads: int | None = None,
+) -> Query:
+    """Theorem 1 for any function: predict f(x + h) for every h, from its Taylor series along random directions at x.
+
+    Parameters
+    ----------
+    function : of one pytree of arrays, in NumPy; its value is a number or an array.
+    at : the point x; h is a vector as long as all its leaves together, in their order.
+
+    Returns
+    -------
+    Query: `predict(h)`, `influence()`, `stability()`.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> query = cs.local_sketch(lambda x: (x * x).sum(), at=np.array([3.0]), directions=4, order=2)
+    >>> round(query.predict([1.0]).value, 9)
+    16.0
+    """
+    count = check_count(directions)
+    leaves, tree = flatten(at)
+    arrays = [np.asarray(leaf, dtype=np.float64) for leaf in leaves]
+    point = unflatten(tree, arrays)
+    chosen = find_law(law, sum(array.size for array in arrays), seed)
+    circuit = trace(function, point)
+    if len(circuit.outputs) != 1:
+        raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
+    rows = chosen.block(0, count)
+    ends = np.cumsum([array.size for array in arrays])
+    parts = [
+        rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
+    ]
+    found = compile_circuit(circuit, order, dtype).series((point,), (unflatten(tree, parts),), threads)
+    return Query(flatten(found)[0][0], chosen)

@@ -1,0 +1,133 @@
+"""What a push leaves behind: the trained state as a polynomial along every direction.
+
+In: a run, a law of directions, the lane blocks that came out. Out: `Pushed`: coefficients by leaf of the state, and the
+coefficients of any function of the trained parameters, which need be chosen only now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.circuit import Circuit
+from circuitsketch.compile import build, coefficients_of, in_blocks
+from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.kernels.cpu.executable import Executable, Schedule
+from circuitsketch.passes import simplify
+from circuitsketch.sketch.directions import Law
+from circuitsketch.trace import trace, unflatten
+from circuitsketch.training.training import Training
+
+
+@dataclass(eq=False)
+class Pushed:
+    """Directions pushed through a run.
+
+    Attributes
+    ----------
+    run : the training run. law : where the directions come from; the first `count` of them were pushed.
+    order : the highest coefficient. executable : whose layout the lane blocks have.
+    constants : the final state's values, by leaf. lanes : (blocks, elements, components, width), the leaves that vary,
+    one after the other.
+    """
+
+    run: Training
+    law: Law
+    count: int
+    order: int
+    executable: Executable
+    constants: list[np.ndarray]
+    lanes: np.ndarray
+    threads: int | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of examples."""
+        return self.run.n
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The directions, (count, n)."""
+        return self.law.block(0, self.count)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored coefficients."""
+        return self.lanes.nbytes + sum(leaf.nbytes for leaf in self.constants)
+
+    @property
+    def state(self) -> Any:
+        """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
+        coefficient 0 first. Unpacked from the lane blocks each time it is asked for."""
+        leaves = []
+        for leaf, at in zip(self.constants, self.executable.state_lane, strict=True):
+            found = np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128)
+            found[:, 0] = leaf
+            if at >= 0 and self.order:
+                width = self.executable.target.width
+                for block, lanes in enumerate(self.lanes):
+                    view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
+                    part = found[block * width : (block + 1) * width, 1:]
+                    part[...] = coefficients_of(view, self.executable.target.mode)[: len(part)]
+            leaves.append(found)
+        return unflatten(self.run.state_tree, leaves)
+
+    def coefficients(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
+        """Taylor coefficients of `function(params, *args)` along every direction.
+
+        Parameters
+        ----------
+        function : in NumPy, of the trained parameters; returns one array or number.
+        args : passed on as they are; they are not traced.
+
+        Returns
+        -------
+        (directions, order + 1, *shape of the function's value), complex, coefficient 0 first.
+
+        Raises
+        ------
+        InputError, TraceError, DivergenceError
+        """
+        circuit = self.measurement(function, args)
+        target = self.executable.target
+        varying = [i for i, at in enumerate(self.executable.state_lane) if at >= 0]
+        machine = build([circuit], target, varying if self.order else [], len(circuit.inputs), {}, has_keep=False)
+        layout = machine.tapes[0].outputs[0]
+        shape = circuit.nodes[circuit.outputs[0]].shape
+        found = np.zeros((self.count, self.order + 1, *shape), dtype=np.complex128)
+
+        def block(begin: int) -> None:
+            arena = machine.arena()
+            arena.set_state(self.constants)
+            if self.order:
+                arena.lane_state()[...] = self.lanes[begin // target.width]
+            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+            part = found[begin : begin + target.width]
+            part[:, 0] = arena.constant_view(0, layout)
+            if layout.buffer in machine.placements[0].lane:
+                part[:, 1:] = coefficients_of(arena.lane_view(0, layout), target.mode)[: len(part)]
+
+        in_blocks(block, self.count, target.width, self.threads)
+        bad = np.argwhere(~np.isfinite(found))
+        if len(bad):
+            raise DivergenceError(
+                f"the measurement has no finite coefficient {bad[0][1]} along direction {bad[0][0]}; measure something "
+                "smooth at the trained parameters, at a lower order, or in complex128"
+            )
+        return found
+
+    def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
+        """The circuit of a measurement, from the whole state to one array."""
+        if not callable(function):
+            raise InputError(f"a measurement is a function of the trained parameters, not {type(function).__name__}")
+        state = unflatten(self.run.state_tree, self.constants)
+        circuit = trace(lambda s: function(self.run.params(s), *args), state)
+        if len(circuit.outputs) != 1:
+            raise InputError(
+                f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack them"
+            )
+        return simplify(circuit)
