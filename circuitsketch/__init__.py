@@ -32,6 +32,7 @@ from circuitsketch.functions import (
     softmax,
     softplus,
     stop_gradient,
+    take,
 )
 from circuitsketch.passes import grad, jvp, value_and_grad
 from circuitsketch.trace import trace
@@ -71,6 +72,7 @@ __all__ = [
     "softmax",
     "softplus",
     "stop_gradient",
+    "take",
     "trace",
     "value_and_grad",
 ]

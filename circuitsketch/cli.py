@@ -45,13 +45,9 @@ app = typer.Typer(
 def print_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from circuitsketch import __version__
 
-        try:
-            number = version("circuitsketch")
-        except PackageNotFoundError:
-            number = "(not installed, run from its source)"
-        typer.echo(f"circuitsketch {number}")
+        typer.echo(f"circuitsketch {__version__}")
         raise typer.Exit
 
 
@@ -150,18 +146,34 @@ def print_demo(found: Demo, console: Console) -> None:
             f"{answer.first_order:.3f}",
         )
     console.print(table)
-    lines = (
-        "without x (10): trained without the 10 names that have an x; order 1: predicted to first order alone",
-    )
+    main = found.answers[0].question
+    count = len(main.ids)
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items())
-    console.print(
-        f"{found.covered} of {len(found.answers)} retrained losses lie in their interval.", highlight=False
-    )
-    console.print(f"Time: {spent}.", highlight=False)
+    lines = [
+        f"{main.letters} ({count}): had the {count} name{'s' * (count > 1)} with {main.letters} never been there",
+        "order 1: what the first-order term alone predicts",
+        f"{found.covered} of {len(found.answers)} retrained losses lie in their interval",
+        f"time: {spent}",
+        *warning_lines(found),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def warning_lines(found: Demo) -> list[str]:
+    """One line for each kind of warning: the first of its kind in full, and which others have it too."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for answer in found.answers:
         for warning in answer.warnings:
-            asked = f"{answer.question.name} without {answer.question.letters}"
-            console.print(f"warning: {asked}: {warning}", highlight=False, markup=False)
+            kind = warning.split(":")[0]
+            kinds.setdefault(kind, []).append(
+                (f"{answer.question.name} without {answer.question.letters}", warning)
+            )
+    lines = []
+    for (first, text), *others in kinds.values():
+        too = f" (so do {', '.join(asked for asked, _ in others)})" if others else ""
+        lines.append(f"{first} warns{too}: {text}")
+    return lines
 
 
 def check_writable(path: Path) -> None:

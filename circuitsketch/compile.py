@@ -19,6 +19,7 @@ from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.cpu.executable import Executable, Schedule, link
 from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.kernels.domains import check_point
 from circuitsketch.lower.tape import Mode, lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, unflatten
@@ -117,6 +118,10 @@ class Compiled:
         -------
         the result's pytree; leaves (directions, order + 1, *shape), coefficient 0 first.
 
+        Raises
+        ------
+        InputError, ShapeError. DomainError : naming the gate that has no series at its constant term.
+
         >>> import numpy as np, circuitsketch as cs
         >>> f = cs.compile(cs.trace(np.exp, np.zeros(())), order=3)
         >>> f.series((0.0,), (np.ones((1, 1)),)).real.round(4)
@@ -135,6 +140,8 @@ class Compiled:
             raise InputError(f"coefficients of {sorted(counts)} directions; give every leaf the same number, at least one leaf")
         (count,) = counts
         varying = tuple(i for i, array in enumerate(arrays) if array is not None)
+        if self.order:
+            check_point(self.circuit, leaves, varying)
         mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
         executable = self.executable(mode, varying if self.order else ())
         outputs = [

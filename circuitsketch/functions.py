@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
-from circuitsketch.gates import GATES
+from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.gates import GATES, cells
 from circuitsketch.gates.selection import max_constant
+from circuitsketch.trace import Wire
+from circuitsketch.trace.indexing import gather, normal_axis
+from circuitsketch.trace.wire import user_place
 
 relu = GATES["relu"]
 gelu = GATES["gelu"]
@@ -23,24 +26,46 @@ rsqrt = GATES["rsqrt"]
 stop_gradient = GATES["stop_gradient"]
 
 
+def centred(x: Any, axis: int) -> Any:
+    """x less its largest entry along an axis, which may be taken as a constant where no value depends on "
+    "it."""
+    x = x if isinstance(x, Wire) else np.asarray(x, dtype=np.float64)
+    return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
+
+
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) over its sum along an axis; the largest constant term is subtracted first, which changes no value.
+
+    Raises ShapeError where there is no such axis.
 
     >>> softmax(np.array([0.0, 0.0]))
     array([0.5, 0.5])
     """
-    e = np.exp(x - max_constant(x, axes=(axis % np.ndim(x),)))
+    e = np.exp(centred(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log(softmax(x)), computed without overflow.
+    """log(softmax(x)), computed without overflow. Raises ShapeError where there is no such axis.
 
     >>> log_softmax(np.array([0.0, 0.0])).round(4)
     array([-0.6931, -0.6931])
     """
-    centred = x - max_constant(x, axes=(axis % np.ndim(x),))
-    return centred - np.log(np.sum(np.exp(centred), axis=axis, keepdims=True))
+    below = centred(x, axis)
+    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
+
+    Raises ShapeError for plain indices out of range, and TraceError for indices that are not whole numbers.
+
+    >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
+    array([5., 2.])
+    """
+    if isinstance(x, Wire) or isinstance(indices, Wire):
+        return gather(x, indices, axis)
+    return np.take(x, indices, axis=axis)
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
@@ -49,21 +74,42 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     Parameters
     ----------
     logits : (..., classes)
-    labels : (...) whole numbers in 0..classes-1, run-time or plain.
+    labels : (...) whole numbers in 0..classes-1, run-time or plain. Plain ones are checked; of run-time ones, one out
+        of range would name another row's logit.
 
     Returns
     -------
     array of shape (...), in nats.
 
+    Raises
+    ------
+    ShapeError : where there is not one label for each row of logits.
+    InputError : for plain labels that are not whole numbers in 0..classes-1.
+
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
     """
     shape = tuple(np.shape(logits))
+    if not shape:
+        raise ShapeError(
+            f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
+        )
     if tuple(np.shape(labels)) != shape[:-1]:
         raise ShapeError(
-            f"cross_entropy wants one label for each row of logits: labels of shape {shape[:-1]}, not {np.shape(labels)}"
+            f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
+            f"{shape[:-1]}, not "
+            f"{np.shape(labels)}"
         )
-    centred = logits - max_constant(logits, axes=(len(shape) - 1,))
-    rows = np.reshape(np.arange(int(np.prod(shape[:-1]))) * shape[-1], shape[:-1])
-    picked = np.take(np.reshape(centred, -1), labels + rows, axis=0)
-    return np.log(np.sum(np.exp(centred), axis=-1)) - picked
+    labels = labels if isinstance(labels, Wire) else np.asarray(labels)
+    whole = labels.dtype.kind in "iu"
+    if not whole or (isinstance(labels, np.ndarray) and np.any((labels < 0) | (labels >= shape[-1]))):
+        raise InputError(
+            f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, "
+            "the classes of "
+            f"logits of shape {shape}; these are {labels.dtype}"
+            + (f" from {labels.min()} to {labels.max()}" if whole else "; use labels.astype(int)")
+        )
+    below = centred(logits, -1)
+    rows = np.reshape(np.arange(cells(shape[:-1])) * shape[-1], shape[:-1])
+    picked = take(np.reshape(below, -1), labels + rows, axis=0)
+    return np.log(np.sum(np.exp(below), axis=-1)) - picked

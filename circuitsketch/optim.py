@@ -48,7 +48,9 @@ def momentum_state(params: Any) -> State:
     return {"params": params, "velocity": zeros_like(params)}
 
 
-def momentum(state: State, grads: Any, learning_rate: Any, decay: float = 0.9, nesterov: bool = False) -> State:
+def momentum(
+    state: State, grads: Any, learning_rate: Any, decay: float = 0.9, nesterov: bool = False
+) -> State:
     """velocity = decay * velocity + grads; params - learning_rate * velocity (Polyak; Nesterov's look-ahead by choice).
 
     >>> momentum(momentum_state(np.array([1.0])), np.array([2.0]), 0.25)["params"]

@@ -75,7 +75,7 @@ def test_the_estimate_is_unbiased_at_every_order(law, n):
     rng = np.random.default_rng(n)
     tensors = [symmetric(rng, n, r) for r in (1, 2, 3)]
     h = rng.normal(size=n) / np.sqrt(n)
-    found = query_of(tensors, law(n, seed=n), 6000, constant=2.5, groups=1).predict(h)
+    found = query_of(tensors, law(n, seed=n), 4000, constant=2.5, groups=1).predict(h)
     truth = terms_of(tensors, h)
     # Five standard errors; at order one an orthonormal law is exact but for rounding and its last, partial block.
     assert np.all(abs(found.terms - truth) < 5 * found.term_stderr + 1e-10)
@@ -104,7 +104,7 @@ def test_the_variance_is_that_of_the_theory_and_below_its_bound(law, r):
     n = 3
     rng = np.random.default_rng(10 + r)
     tensor, h = symmetric(rng, n, r), rng.normal(size=n)
-    query = query_of(only(tensor), law(n, seed=r), 8000)
+    query = query_of(only(tensor), law(n, seed=r), 6000)
     square = samples_of(query, h)[-1] ** 2 + samples_of(query, h, turn=-1j)[-1] ** 2
     # |Z_r| is a polynomial of degree 2r with the tensor sym(h^r (x) F_r): (2r)! over r!^2 times its norm squared.
     product = np.multiply.outer(outer_power(h, r), tensor)
@@ -146,10 +146,10 @@ def test_the_real_part_halves_the_variance_where_the_truth_is_zero(r):
 def test_in_one_coordinate_every_polynomial_is_exact(law, numbers, h, m):
     psi = law(1, seed=4).block(0, m)[:, 0]
     series = np.stack([np.ones(m), *(c * psi**r for r, c in enumerate(numbers, start=1))], axis=1)
-    found = Query(series, law(1, seed=4)).predict([h])
+    found = Query(series, law(1, seed=4)).predict([h])  # h may be a subnormal number
     truth = math.fsum(c * h**r for r, c in enumerate(numbers, start=1))
-    # Twelve terms of size up to 3 x 1.5^12 = 400, each to some 50 roundings.
-    assert found.change == pytest.approx(truth, abs=1e-11)
+    # Twelve terms of size up to 3 x 1.5^12 = 400, each to some 200 roundings.
+    assert found.change == pytest.approx(truth, abs=1e-10)
     assert found.stderr == 0
 
 
@@ -169,7 +169,9 @@ def test_full_orthonormal_blocks_are_exact_at_order_one(groups):
 
 @steady
 @given(
-    numbers=st.lists(st.floats(-3, 3), min_size=1, max_size=6), t=st.floats(-2, 2), which=st.integers(0, 2)
+    numbers=st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    t=st.floats(-2, 2, allow_subnormal=False),
+    which=st.integers(0, 2),
 )
 def test_along_a_given_direction_the_series_is_exact(numbers, t, which):
     law = Given(np.array([[1.0, 2.0, 0.0], [0.0, 0.5, -1.0], [3.0, 0.0, 0.0]]))
@@ -191,6 +193,9 @@ def test_any_other_h_needs_a_random_law():
     query = Query(np.array([[0, 1.0]]), Given([[1.0, 2.0]]))
     with pytest.raises(InputError, match="no multiple of a given direction.*random law"):
         query.predict([1.0, 2.0 + 1e-6])
+    with pytest.raises(InputError, match="no multiple"):
+        query.predict([1e200, 1e199])
+    assert query.predict([1e200, 2e200]).value == pytest.approx(1e200, rel=1e-14)
     with pytest.raises(InputError, match="h number 1"):
         query.predict([[1.0, 2.0], [2.0, 1.0]])
     with pytest.raises(InputError, match="use a random law"):
@@ -293,7 +298,7 @@ def test_the_variance_of_a_median_of_normals_is_known_to_two_percent(k):
     assert estimators.median_variance(k) == pytest.approx(draws.var(), rel=0.05)
 
 
-def spread_and_report(law, tensors, h, m, groups, runs=400):
+def spread_and_report(law, tensors, h, m, groups, runs=300):
     """The empirical standard deviation of the prediction over seeds, and the root mean square of what it reported."""
     found = []
     for start in range(0, runs * m, m):
@@ -319,8 +324,8 @@ def spread_and_report(law, tensors, h, m, groups, runs=400):
 def test_the_reported_error_is_the_spread_over_seeds(law, groups):
     rng = np.random.default_rng(4)
     tensors = [rng.normal(size=4), symmetric(rng, 4, 2)]
-    total, terms = spread_and_report(law(4, 11), tensors, rng.normal(size=4) / 2, 60, groups)
-    # 400 runs know a standard deviation to 3.5 %; heavy tails and the normal approximation of the median add.
+    total, terms = spread_and_report(law(4, 11), tensors, rng.normal(size=4) / 2, 120, groups)
+    # 300 runs know a standard deviation to 4 %; heavy tails and the normal approximation of the median add.
     assert total == pytest.approx(1, abs=0.2)
     assert terms == pytest.approx(1, abs=0.2)
 
@@ -345,7 +350,7 @@ def test_the_error_of_part_of_a_block_is_exact_at_order_one_and_a_bound_above(m)
     tensors = [rng.normal(size=n), symmetric(rng, n, 2)]
     total, terms = spread_and_report(Fresh(n, m), tensors, rng.normal(size=n) / 2, m, None, runs=600)
     if m < n:
-        assert terms[0] == pytest.approx(1, abs=0.2)  # 600 runs of heavy-tailed samples of 4 or 6
+        assert terms[0] == pytest.approx(1, abs=0.2)  # 400 runs of heavy-tailed samples of 4 or 6
     # Above order one the reported error may be too large, by the part of the variance that orthogonality removes.
     assert 0.5 < terms[1] < 1.15
     assert 0.5 < total < 1.15
@@ -423,6 +428,21 @@ def test_a_power_that_overflows_alone_meets_its_small_coefficient():
     assert np.isfinite(Sphere(n).log_factor(r))
 
 
+@pytest.mark.parametrize("tiny", [1e-310, 5e-324])
+def test_numbers_below_the_normal_ones_are_numbers(tiny):
+    # A subnormal number keeps few digits: its products are right to one unit of the smallest number, times |psi| < 3.
+    law = Sphere(2, 1)
+    slope = query_of([np.array([3.0, 1.0])], law, 400, groups=1)
+    assert slope.predict([tiny, 0.0]).change == pytest.approx(
+        tiny * slope.predict([1.0, 0.0]).change, abs=5e-322
+    )
+    small = Query(slope.coefficients * tiny, law, groups=1)
+    assert small.predict([1.0, 0.0]).change == pytest.approx(
+        tiny * slope.predict([1.0, 0.0]).change, abs=5e-322
+    )
+    assert np.isfinite(small.stability().norms).all()
+
+
 def test_terms_that_leave_the_floats_are_refused():
     query = query_of([np.ones(2), np.eye(2)], Sphere(2, 1), 10)
     with pytest.raises(DivergenceError, match="outside the region"):
@@ -448,6 +468,18 @@ def test_the_measured_norms_are_those_of_the_tensors(law):
     if law is Orthonormal:
         assert found.stderr[0] == 0  # 4000 directions are a thousand full blocks
     assert "||F_r||" in str(found)
+
+
+def test_the_error_of_a_norm_is_its_spread_over_seeds():
+    tensors = [np.zeros(4), symmetric(np.random.default_rng(7), 4, 2)]
+    law = Sphere(4, 3)
+    found = []
+    for start in range(0, 200 * 60, 60):
+        series = coefficients_of(tensors, law.block(start, start + 60))[:, :, None]
+        norm, error = estimators.tensor_norms(series, log_factors(law, 2), estimators.arrange(60, groups=1))
+        found.append((np.exp(norm[1, 0]), np.exp(norm[1, 0]) * error[1, 0]))
+    norms, errors = np.array(found).T
+    assert norms.std() == pytest.approx(errors.mean(), rel=0.2)  # 200 runs know it to 5 %
 
 
 def geometric_query(ratio, order=5):

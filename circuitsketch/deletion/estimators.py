@@ -190,23 +190,17 @@ def contributions(coefficients: np.ndarray, inner: np.ndarray, log_factors: np.n
     c_r are put together as logarithms: at r = 100 each alone may leave the floats when their product is of
     size one.
     """
-    size = np.abs(inner)
-    turn = np.divide(inner, size, out=np.ones_like(inner), where=size > 0)
-    with np.errstate(divide="ignore"):
-        log_size = np.log(size)
+    turn, log_size = _polar(inner)
     order = len(log_factors)
     samples = np.empty((order, *inner.shape, coefficients.shape[2]))
     turned = np.ones_like(turn)
     for r in range(1, order + 1):
         turned = turned * turn
-        current = coefficients[:, r].astype(np.complex128, copy=False)
-        peak = np.maximum(np.abs(current.real), np.abs(current.imag)).max(axis=1)
-        peak[peak == 0] = 1
+        real, imaginary, peak = _scaled(coefficients[:, r], axis=1)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            weight = turned * np.exp(log_factors[r - 1] + r * log_size + np.log(peak))
-            current = current / peak[:, None]
-            np.multiply(weight.real[..., None], current.real, out=samples[r - 1])
-            samples[r - 1] -= weight.imag[..., None] * current.imag
+            weight = turned * np.exp(log_factors[r - 1] + r * log_size + np.log(peak[:, 0]))
+            np.multiply(weight.real[..., None], real, out=samples[r - 1])
+            samples[r - 1] -= weight.imag[..., None] * imaginary
     return samples
 
 
@@ -325,17 +319,14 @@ def tensor_norms(
     """
     log_norms, errors = [], []
     for r, log_factor in enumerate(log_factors, start=1):
-        current = coefficients[:, r].reshape(len(coefficients), -1).astype(np.complex128, copy=False)
-        peak = np.maximum(np.abs(current.real), np.abs(current.imag)).max(axis=0)
-        peak[peak == 0] = 1
-        scaled = current / peak
-        squares = scaled.real**2 + scaled.imag**2
+        real, imaginary, peak = _scaled(coefficients[:, r].reshape(len(coefficients), -1), axis=0)
+        squares = real**2 + imaginary**2
         mean = squares.mean(axis=0)
         inside = pooled_variance(squares, grouping)
         between = np.zeros_like(inside) if r == 1 else block_variance(squares, grouping)
         error = standard_error(inside, between, grouping)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_norms.append(0.5 * (log_factor + np.log(mean)) + np.log(peak))
+            log_norms.append(0.5 * (log_factor + np.log(mean)) + np.log(peak[0]))
             errors.append(np.where(mean > 0, error / (2 * mean), 0))
     shape = (len(log_factors), *coefficients.shape[2:])
     return np.stack(log_norms).reshape(shape), np.stack(errors).reshape(shape)
@@ -345,6 +336,27 @@ def blocks_of(count: int, cells_each: int) -> Iterator[slice]:
     """Slices that cover range(count), each of at most CELLS_AT_ONCE cells, or of one item."""
     step = max(1, CELLS_AT_ONCE // max(1, cells_each))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _polar(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Complex numbers as (z / |z|, log |z|), subnormal ones as well; zero as (1, -inf)."""
+    _, exponent = np.frexp(np.maximum(np.abs(numbers.real), np.abs(numbers.imag)))
+    near_one = np.empty_like(numbers)
+    near_one.real, near_one.imag = np.ldexp(numbers.real, -exponent), np.ldexp(numbers.imag, -exponent)
+    size = np.abs(near_one)
+    with np.errstate(divide="ignore"):
+        return (
+            np.divide(near_one, size, out=np.ones_like(numbers), where=size > 0),
+            np.log(size) + exponent * math.log(2),
+        )
+
+
+def _scaled(numbers: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Real and imaginary parts divided by the largest of them along the axis, and that, or 1 where all are zero."""
+    real, imaginary = numbers.real.astype(np.float64), numbers.imag.astype(np.float64)
+    peak = np.maximum(np.abs(real), np.abs(imaginary)).max(axis=axis, keepdims=True)
+    peak[peak == 0] = 1
+    return real / peak, imaginary / peak, peak
 
 
 def _odd(k: int) -> int:

@@ -282,6 +282,9 @@ class Query:
         own = self.directions
         squares = (own.real**2 + own.imag**2).sum(axis=1)
         squares[squares == 0] = np.inf
+        peak = np.abs(wanted).max(axis=1, keepdims=True)  # so that no square leaves the floats
+        peak[peak == 0] = 1
+        wanted = wanted / peak
         inner = (wanted @ own.T).conj()
         nearest = np.argmax(np.abs(inner) / np.sqrt(squares), axis=1)
         chosen = own[nearest]
@@ -294,7 +297,7 @@ class Query:
                 f"{which} is no multiple of a given direction, and only along those is the series known: "
                 "make a sketch with a random law (sphere, gaussian, orthonormal) to ask about any h"
             )
-        return estimators.series(self.coefficients[nearest, : order + 1], factors)
+        return estimators.series(self.coefficients[nearest, : order + 1], factors * peak[:, 0])
 
 
 def _basis(n: int, part: slice) -> np.ndarray:

@@ -49,7 +49,13 @@ def copy_step(k, ops, u, v):
 
 
 add = elementwise(
-    "add", 2, lambda m, x, y: (x + y,), add_step, lambda ct, out, x, y: (ct, ct), reads="nothing", result="same"
+    "add",
+    2,
+    lambda m, x, y: (x + y,),
+    add_step,
+    lambda ct, out, x, y: (ct, ct),
+    reads="nothing",
+    result="same",
 )
 subtract = elementwise(
     "subtract",

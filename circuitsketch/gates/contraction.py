@@ -15,11 +15,15 @@ from circuitsketch.gates.gate import Gate, Shape, cells, register
 def extents(spec: str, a: Shape, b: Shape) -> dict[str, int]:
     """The extent of every index of `ij,jk->ik`, checked for agreement."""
     (left, right), result = split(spec)
-    for letters, other in ((left, right), (right, left), (result, left + right)):
+    for letters, elsewhere in ((left, right + result), (right, left + result), (result, left + right)):
         if len(set(letters)) != len(letters):
-            raise ShapeError(f"einsum {spec!r} has an index twice in {letters!r}; multiply by np.eye to take a diagonal")
-        if lost := set(letters) - set(other) - set(result if letters is not result else ""):
-            raise ShapeError(f"einsum {spec!r}: index {min(lost)} stands in one place only; sum over it first")
+            raise ShapeError(
+                f"einsum {spec!r} has an index twice in {letters!r}; multiply by np.eye for a diagonal"
+            )
+        if lost := set(letters) - set(elsewhere):
+            raise ShapeError(
+                f"einsum {spec!r}: index {min(lost)} stands in one place only; sum over it first"
+            )
     found: dict[str, int] = {}
     for letters, shape in ((left, a), (right, b)):
         if len(letters) != len(shape):
@@ -27,7 +31,8 @@ def extents(spec: str, a: Shape, b: Shape) -> dict[str, int]:
         for letter, extent in zip(letters, shape, strict=True):
             if found.setdefault(letter, extent) != extent:
                 raise ShapeError(
-                    f"einsum {spec!r}: index {letter} has extent {found[letter]} and {extent} in operands of shapes {a}, {b}"
+                    f"einsum {spec!r}: index {letter} has extent {found[letter]} and {extent} in operands "
+                    f"of shapes {a}, {b}"
                 )
     return found
 

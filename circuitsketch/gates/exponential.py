@@ -85,7 +85,8 @@ def erf_step(k, ops, u, v, e, q):
 
 
 def gelu_step(k, ops, u, v, p, e, q):
-    """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = -u^2/2."""
+    """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = "
+    "-u^2/2."""
     q[k] = -ops.convolve(k, u, u) / 2
     e[k] = integrate(k, ops, q, e)
     p[k] = integrate(k, ops, u, e)
@@ -117,7 +118,13 @@ expm1 = elementwise(
     companions=1,
 )
 log = elementwise(
-    "log", 1, lambda m, x: (m.log(x),), log_step, lambda ct, out, x: (ct / x,), reads="operands", domain="positive"
+    "log",
+    1,
+    lambda m, x: (m.log(x),),
+    log_step,
+    lambda ct, out, x: (ct / x,),
+    reads="operands",
+    domain="positive",
 )
 log1p = elementwise(
     "log1p",
@@ -169,7 +176,7 @@ silu = elementwise(
 erf = elementwise(
     "erf",
     1,
-    lambda m, x: (m.erf(x), TWO_OVER_ROOT_PI * m.exp((q := -(x * x))), q),
+    lambda m, x: (m.erf(x), TWO_OVER_ROOT_PI * m.exp(q := -(x * x)), q),
     erf_step,
     lambda ct, out, x: (ct * (TWO_OVER_ROOT_PI * exp(-(x * x))),),
     companions=2,

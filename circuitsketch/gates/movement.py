@@ -43,7 +43,9 @@ def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
 def broadcast_vjp(ct, out, x, *, shape):
     """Sum over what was repeated."""
     extra = len(shape) - len(x.shape)
-    repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
+    repeated = [
+        axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1
+    ]
     summed = sum_over(ct, axes=tuple(range(extra)) + tuple(repeated))
     return (reshape(summed, shape=tuple(x.shape)),)
 
@@ -97,12 +99,16 @@ def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
     """Equal extents but along the axis, where they add up."""
     first = shapes[0]
     if not 0 <= axis < len(first):
-        raise ShapeError(f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead")
+        raise ShapeError(
+            f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead"
+        )
     for other in shapes[1:]:
         if len(other) != len(first) or any(
             a != b for i, (a, b) in enumerate(zip(first, other, strict=True)) if i != axis
         ):
-            raise ShapeError(f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated")
+            raise ShapeError(
+                f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated"
+            )
     return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
 
 
@@ -149,9 +155,7 @@ def scatter_value(x, index, *, axis, length):
 def movement(name, arity, shape, value, vjp, *, static, kind="movement", size=nothing):
     """Register a gate that moves numbers."""
     return register(
-        Gate(
-            name=name, kind=kind, arity=arity, shape=shape, value=value, vjp=vjp, size=size, static=static
-        )
+        Gate(name=name, kind=kind, arity=arity, shape=shape, value=value, vjp=vjp, size=size, static=static)
     )
 
 
@@ -172,7 +176,12 @@ transpose = movement(
     static=("axes",),
 )
 broadcast = movement(
-    "broadcast", 1, broadcast_shape, lambda x, *, shape: np.broadcast_to(x, shape), broadcast_vjp, static=("shape",)
+    "broadcast",
+    1,
+    broadcast_shape,
+    lambda x, *, shape: np.broadcast_to(x, shape),
+    broadcast_vjp,
+    static=("shape",),
 )
 take_slice = movement(
     "slice",
@@ -187,7 +196,9 @@ pad = movement(
     1,
     pad_shape,
     pad_value,
-    lambda ct, out, x, *, starts, steps, shape: (take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
+    lambda ct, out, x, *, starts, steps, shape: (
+        take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),
+    ),
     static=("starts", "steps", "shape"),
 )
 sum_over = movement(

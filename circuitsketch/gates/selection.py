@@ -20,7 +20,16 @@ def no_gradient(ct, out, *operands, **params):
 def comparison(name, constants, domain="kink at equality"):
     """A comparison: 1 where true, else 0; its result carries no series."""
     return elementwise(
-        name, 2, constants, None, no_gradient, reads="nothing", domain=domain, flat=True, cost=0, result="bool"
+        name,
+        2,
+        constants,
+        None,
+        no_gradient,
+        reads="nothing",
+        domain=domain,
+        flat=True,
+        cost=0,
+        result="bool",
     )
 
 
@@ -127,7 +136,7 @@ def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
 max_constant = register(
     Gate(
         # For softmax and logsumexp, whose value does not depend on what is subtracted: the maximum of the constant
-        # terms, without a series. A maximum that the answer does depend on is `np.max`, traced to a tree of `maximum` gates.
+        # terms, without a series. A maximum that the answer does depend on is `np.max`, a tree of `maximum` gates.
         name="max_constant",
         kind="extremum",
         arity=1,
@@ -136,6 +145,6 @@ max_constant = register(
         vjp=no_gradient,
         size=lambda out, x, *, axes: 0,
         flat=True,
+        static=("axes",),
     )
 )
-

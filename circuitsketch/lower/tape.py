@@ -292,12 +292,14 @@ def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
         new, old = tape.outputs[output], tape.inputs[position]
         if phase == "lane" and not p.buffer_varies[old.buffer]:
             continue
+        if phase == "constant" and tape.mode.values and p.buffer_varies[new.buffer]:
+            continue
         offsets = where.lane if phase == "lane" else where.constant
         if new.buffer == old.buffer and new.is_whole or offsets.get(new.buffer) == offsets.get(old.buffer):
             continue
         wire = tape.circuit.outputs[output]
         node = tape.circuit.nodes[wire]
-        if phase == "lane" and not p.buffer_varies[new.buffer]:
+        if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
             found.append(Instruction(FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,)))
             continue

@@ -49,7 +49,9 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
         for operand, share in zip(node.operands, shares, strict=True):
             if share is not None and operand in depends and build.nodes[operand].label == "float":
                 found[operand] = found[operand] + share if operand in found else share
-    return [found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources]
+    return [
+        found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources
+    ]
 
 
 def builder_of(leaves: Sequence[Any]) -> Builder | None:
@@ -81,7 +83,8 @@ def differentiable(build: Builder, leaf: Any, name: str, what: str) -> Wire:
     wire = build.lift(leaf)
     if wire.label != "float":
         raise TraceError(
-            f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give floats, such as 3.0 or "
+            f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give "
+            "floats, such as 3.0 or "
             "x.astype(float), and leave indices out of the argument"
         )
     return build.append_copy(wire)
@@ -93,7 +96,8 @@ def number(build: Builder, value: Any) -> Wire:
     if tree.kind is not None or np.shape(value) != ():
         found = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
         raise TraceError(
-            f"{user_place()}: a gradient is of one number, and the function returns {found}; return one number, such as a "
+            f"{user_place()}: a gradient is of one number, and the function returns {found}; return one "
+            "number, such as a "
             "sum or mean"
         )
     return build.lift(leaves[0])
@@ -114,7 +118,9 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
 
     def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
         if not -len(args) <= argument < len(args):
-            raise TraceError(f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments")
+            raise TraceError(
+                f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments"
+            )
         position = argument % len(args)
         before, after = args[:position], args[position + 1 :]
 
@@ -122,7 +128,8 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
             leaves, tree = flatten(chosen)
             names = tree.names(f"args.{position}")
             copies = [
-                differentiable(build, leaf, name, "a gradient") for leaf, name in zip(leaves, names, strict=True)
+                differentiable(build, leaf, name, "a gradient")
+                for leaf, name in zip(leaves, names, strict=True)
             ]
             value = number(build, function(*before, unflatten(tree, copies), *after, **options))
             return value, unflatten(tree, pull_back([value], [1.0], copies))
@@ -163,7 +170,8 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
         for leaf, move, name in zip(leaves, moves, tree.names("primals"), strict=True):
             if np.shape(leaf) != np.shape(move):
                 raise ShapeError(
-                    f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have {np.shape(move)} and "
+                    f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have "
+                    f"{np.shape(move)} and "
                     f"{np.shape(leaf)}"
                 )
         copies = [

@@ -1,14 +1,18 @@
 """Identities, folding, sharing, pruning: a smaller circuit of the same values and series.
 
-In: a Circuit. Out: a Circuit. One forward walk applies the identities (one line each), computes what is constant and
-shares equal nodes; one backward look drops what no output needs.
+In: a Circuit. Out: a Circuit. A forward walk applies the identities (one line each), computes what is constant and
+shares equal nodes; a backward look drops what no output needs; both again until nothing changes. No identity makes a
+circuit larger: those that save only where a value has no other reader ask for that.
 
-Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), and reassociating sums (another rounding).
+Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), `x / c -> x * (1/c)` for any constant (another
+rounding; exact for powers of two), reassociating sums (another rounding).
 `0 * x -> 0` does assume x finite; a run that leaves the finite numbers is stopped before anybody reads this zero.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +21,21 @@ import numpy as np
 from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, value_of
 from circuitsketch.gates import GATES, cells
 
-FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
+COMMUTATIVE = {"add", "multiply", "equal", "not_equal"}  # exactly, in floating point too
+FOLD_LIMIT = (
+    1 << 20
+)  # a folded constant larger than this many entries would cost more memory than the gate costs time
 
 
 class Rewriter:
-    """The circuit being rebuilt: nodes, and where equal ones are found."""
+    """The circuit being rebuilt: nodes, where equal ones are found, and how many readers the original "
+    "gives a wire."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.seen: dict[Any, int] = {}
+        self.readers: Counter[int] = Counter()
+        self.numbers: dict[int, float | None] = {}
 
     def add(self, node: Node) -> int:
         """The wire of a node, an equal one if there is one."""
@@ -50,6 +60,10 @@ class Rewriter:
         shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
         return simplified(self, Node(gate, operands, params, shape, like.label, like.place))
 
+    def spread(self, scalar: int, like: Node) -> int:
+        """One number in the shape of a node."""
+        return scalar if like.shape == () else self.apply("broadcast", (scalar,), like, shape=like.shape)
+
     def gate(self, wire: int) -> str:
         """The name of the gate that yields a wire."""
         return self.nodes[wire].gate.name
@@ -58,12 +72,30 @@ class Rewriter:
         """An operand of the gate that yields a wire."""
         return self.nodes[wire].operands[position]
 
+    def relabelled(self, wire: int, like: Node) -> int:
+        """A wire in the place of a node: the same numbers under the node's label."""
+        if self.nodes[wire].label == like.label:
+            return wire
+        return self.add(Node(GATES["copy"], (wire,), {}, like.shape, like.label, like.place))
+
+    def is_lone(self, wire: int) -> bool:
+        """Whether a wire has one reader, so that it goes when the reader stops reading it."""
+        return self.readers[wire] == 1
+
     def is_all(self, wire: int, number: float) -> bool:
         """Whether a wire is the constant `number` in every entry (through broadcasts and reshapes)."""
-        node = self.nodes[wire]
-        while node.gate.name in ("broadcast", "reshape"):
-            node = self.nodes[node.operands[0]]
-        return node.gate is CONSTANT and bool(np.all(value_of(node) == number))
+        return self.number_of(wire) == number
+
+    def number_of(self, wire: int) -> float | None:
+        """The one number in all entries of a constant wire (through broadcasts and reshapes), else None."""
+        while self.gate(wire) in ("broadcast", "reshape"):
+            wire = self.operand(wire)
+        if wire not in self.numbers:
+            value = value_of(self.nodes[wire]) if self.nodes[wire].gate is CONSTANT else np.zeros(0)
+            self.numbers[wire] = (
+                value.flat[0].item() if value.size and np.all(value == value.flat[0]) else None
+            )
+        return self.numbers[wire]
 
 
 def identity_of(node: Node) -> Any:
@@ -72,9 +104,10 @@ def identity_of(node: Node) -> Any:
         return None
     if node.gate is CONSTANT:
         value = value_of(node)
+        # A large array is itself: its id is its own, since a node that keeps the array alive is found under it.
         return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
-    params = tuple(sorted((key, value) for key, value in node.params.items()))
-    return (node.gate.name, node.operands, params, node.label)
+    operands = tuple(sorted(node.operands)) if node.gate.name in COMMUTATIVE else node.operands
+    return (node.gate.name, operands, tuple(sorted(node.params.items())), node.label)
 
 
 Rule = Callable[[Rewriter, Node], int | None]
@@ -94,14 +127,16 @@ def rule(*gates: str) -> Callable[[Rule], Rule]:
 
 def zero(r: Rewriter, node: Node) -> int:
     """The constant zero of a node's shape, one number broadcast."""
-    scalar = r.constant(0.0, node)
-    return scalar if node.shape == () else r.apply("broadcast", (scalar,), node, shape=node.shape)
+    return r.spread(r.constant(0.0, node), node)
 
 
 @rule("copy")
 def without_copy(r: Rewriter, node: Node) -> int | None:
-    """copy(x) -> x, unless it changes whole numbers to real ones."""
-    return node.operands[0] if r.nodes[node.operands[0]].label == node.label else None
+    """copy(x) -> x, unless it changes whole numbers to real ones; copy(copy(x)) -> copy(x)."""
+    x = node.operands[0]
+    if r.nodes[x].label == node.label:
+        return x
+    return r.apply("copy", (r.operand(x),), node) if r.gate(x) == "copy" else None
 
 
 @rule("add")
@@ -109,9 +144,9 @@ def add_zero(r: Rewriter, node: Node) -> int | None:
     """x + 0 -> x;  x + (-y) -> x - y."""
     x, y = node.operands
     if r.is_all(y, 0.0):
-        return x
+        return r.relabelled(x, node)
     if r.is_all(x, 0.0):
-        return y
+        return r.relabelled(y, node)
     if r.gate(y) == "negate":
         return r.apply("subtract", (x, r.operand(y)), node)
     if r.gate(x) == "negate":
@@ -124,7 +159,7 @@ def subtract_zero(r: Rewriter, node: Node) -> int | None:
     """x - 0 -> x;  0 - x -> -x;  x - (-y) -> x + y."""
     x, y = node.operands
     if r.is_all(y, 0.0):
-        return x
+        return r.relabelled(x, node)
     if r.is_all(x, 0.0):
         return r.apply("negate", (y,), node)
     if r.gate(y) == "negate":
@@ -135,16 +170,18 @@ def subtract_zero(r: Rewriter, node: Node) -> int | None:
 @rule("negate")
 def negate_twice(r: Rewriter, node: Node) -> int | None:
     """-(-x) -> x."""
-    return r.operand(node.operands[0]) if r.gate(node.operands[0]) == "negate" else None
+    x = node.operands[0]
+    return r.relabelled(r.operand(x), node) if r.gate(x) == "negate" else None
 
 
 @rule("multiply")
 def multiply_by(r: Rewriter, node: Node) -> int | None:
-    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  (-x) * y -> -(x * y);  x * (1/y) -> x / y."""
+    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) "
+    "-> x / y."""
     x, y = node.operands
     for one, other in ((x, y), (y, x)):
         if r.is_all(one, 1.0):
-            return other
+            return r.relabelled(other, node)
         if r.is_all(one, 0.0):
             return zero(r, node)
         if r.is_all(one, -1.0):
@@ -152,24 +189,46 @@ def multiply_by(r: Rewriter, node: Node) -> int | None:
     if x == y and node.label == "float":
         return r.apply("square", (x,), node)
     for one, other in ((x, y), (y, x)):
-        if r.gate(one) == "negate":
+        if r.gate(one) == "negate" and r.is_lone(one) and r.nodes[one].label == node.label:
             return r.apply("negate", (r.apply("multiply", (r.operand(one), other), node),), node)
+        if r.gate(one) == "reciprocal" and r.is_lone(one):
+            return r.apply("divide", (other, r.operand(one)), node)
     return None
+
+
+@rule("square")
+def square_of(r: Rewriter, node: Node) -> int | None:
+    """(-x)^2 -> x^2."""
+    x = node.operands[0]
+    return r.apply("square", (r.operand(x),), node) if r.gate(x) == "negate" else None
 
 
 @rule("divide")
 def divide_by(r: Rewriter, node: Node) -> int | None:
-    """x / 1 -> x;  0 / x -> 0;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / constant -> x * (1/constant)."""
+    """x / 1 -> x;  0 / x -> 0;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
     x, y = node.operands
     if r.is_all(y, 1.0):
-        return x
+        return r.relabelled(x, node)
     if r.is_all(x, 0.0):
         return zero(r, node)
     if r.is_all(x, 1.0):
         if r.gate(y) == "sqrt":
             return r.apply("rsqrt", (r.operand(y),), node)
         return r.apply("reciprocal", (y,), node)
+    if (scale := exact_reciprocal(r, y)) is not None:
+        scaled = r.constant(scale, node)
+        return r.apply("multiply", (x, scaled if node.shape == () else r.spread(scaled, node)), node)
     return None
+
+
+def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
+    """1/c for a wire that is one constant c, a power of two whose reciprocal is a normal number; else "
+    "None."""
+    number = r.number_of(wire)
+    if number is None:
+        return None
+    mantissa, exponent = math.frexp(number)
+    return 1.0 / number if abs(mantissa) == 0.5 and abs(exponent) < 1000 else None
 
 
 @rule("reshape")
@@ -207,9 +266,9 @@ def broadcast_of(r: Rewriter, node: Node) -> int | None:
     return None
 
 
-@rule("slice")
+@rule("slice", "pad")
 def slice_all(r: Rewriter, node: Node) -> int | None:
-    """A slice of everything -> x."""
+    """A slice of everything -> x;  x padded by nothing -> x."""
     x = node.operands[0]
     return x if r.nodes[x].shape == node.shape and all(s == 1 for s in node.params["steps"]) else None
 
@@ -225,7 +284,7 @@ def sum_of(r: Rewriter, node: Node) -> int | None:
     """Sum over no axis, or over axes of extent 1 -> reshape(x)."""
     x = node.operands[0]
     if all(r.nodes[x].shape[axis] == 1 for axis in node.params["axes"]):
-        return r.apply("reshape", (x,), node, shape=node.shape)
+        return r.relabelled(r.apply("reshape", (x,), r.nodes[x], shape=node.shape), node)
     return None
 
 
@@ -237,13 +296,13 @@ def contraction_with_zero(r: Rewriter, node: Node) -> int | None:
 
 @rule("where")
 def where_known(r: Rewriter, node: Node) -> int | None:
-    """where(true, x, y) -> x;  where(false, x, y) -> y."""
+    """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
     test, x, y = node.operands
     if r.is_all(test, 1.0):
-        return x
+        return r.relabelled(x, node)
     if r.is_all(test, 0.0):
-        return y
-    return None
+        return r.relabelled(y, node)
+    return r.relabelled(x, node) if x == y else None
 
 
 def simplified(r: Rewriter, node: Node) -> int:
@@ -283,7 +342,25 @@ def folded_value(r: Rewriter, wire: int) -> np.ndarray:
 
 
 def simplify(circuit: Circuit) -> Circuit:
-    """An equivalent circuit after identities, folding, sharing and pruning."""
+    """An equivalent circuit after identities, folding, sharing and pruning, of at most the size.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> print(simplify(cs.trace(lambda x: (x + 0.0) * 1.0 - (-x) * x, np.ones(2))))  # doctest: +ELLIPSIS
+    circuit: 3 nodes, size 4, depth 2
+      a:f64[2] = input args.0
+      b:f64[2] = square a ...
+      c:f64[2] = add a b ...
+      return c
+    """
+    found = prune(circuit)
+    while True:
+        before, found = found, simplified_once(found)
+        if [identity_of(node) for node in before.nodes] == [identity_of(node) for node in found.nodes]:
+            return found
+
+
+def simplified_once(circuit: Circuit) -> Circuit:
+    """One walk forward and one look back."""
     r = Rewriter()
     new: list[int] = []
     inputs = [0] * len(circuit.inputs)
@@ -293,6 +370,7 @@ def simplify(circuit: Circuit) -> Circuit:
             node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
         )
         new.append(r.add(moved) if node.is_source else simplified(r, moved))
+        r.readers[new[-1]] += len(circuit.users[wire]) + circuit.outputs.count(wire)
         if wire in position:
             inputs[position[wire]] = new[-1]
     return prune(rebuilt(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))
@@ -318,13 +396,18 @@ def prune(circuit: Circuit) -> Circuit:
         if wire in needed:
             needed.update(circuit.nodes[wire].operands)
     new: dict[int, int] = {}
-    nodes = []
+    nodes: list[Node] = []
     for wire, node in enumerate(circuit.nodes):
         if wire in needed:
             new[wire] = len(nodes)
             nodes.append(
                 Node(
-                    node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
+                    node.gate,
+                    tuple(new[i] for i in node.operands),
+                    node.params,
+                    node.shape,
+                    node.label,
+                    node.place,
                 )
             )
     return rebuilt(circuit, nodes, [new[i] for i in circuit.inputs], [new[i] for i in circuit.outputs])

@@ -186,9 +186,8 @@ def prepare(settings: Settings) -> Experiment:
         raise InputError(
             f"steps is {settings.steps}: so few names are in no group of the demo; take at least {least}"
         )
-    return Experiment(
-        settings, microgpt.training(names[: settings.steps], seed=settings.seed), tuple(questions)
-    )
+    run = microgpt.training(names[: settings.steps], seed=settings.seed, alphabet=microgpt.ALPHABET)
+    return Experiment(settings, run, tuple(questions))
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Indexing: slices, integers, None and ellipsis move entries; arrays of integers, known or at run time, gather them."""
+"""Indexing: slices, integers, None and ellipsis move entries; arrays of integers, known or at run time, "
+"gather them."""
 
 from __future__ import annotations
 
@@ -30,12 +31,16 @@ def get_item(x: Wire, index: Any) -> Any:
     given = sum(1 for entry in entries if entry is not None and entry is not Ellipsis)
     dots = [i for i, entry in enumerate(entries) if entry is Ellipsis]
     if given > x.ndim or len(dots) > 1:
-        raise TraceError(f"{user_place()} indexes an array of shape {x.shape} by {given} indices and {len(dots)} times ...")
+        raise TraceError(
+            f"{user_place()} indexes an array of shape {x.shape} by {given} indices and {len(dots)} times ..."
+        )
     at = dots[0] if dots else len(entries)
     entries[at : at + 1] = [slice(None)] * (x.ndim - given)
     if any(isinstance(entry, Wire | np.ndarray | list) for entry in entries):
         return gather_item(x, [as_index(entry) for entry in entries])
-    starts, steps, shape = [], [], []
+    starts: list[int] = []
+    steps: list[int] = []
+    shape: list[int] = []
     final: list[int] = []
     for entry in entries:
         if entry is None:
@@ -58,7 +63,9 @@ def part_of(entry: Any, extent: int, axis: int, shape: Shape) -> tuple[int, int,
     """Start, step and count of a slice or integer on an axis."""
     if isinstance(entry, slice):
         if any(isinstance(bound, Wire) for bound in (entry.start, entry.stop, entry.step)):
-            raise TraceError(f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take")
+            raise TraceError(
+                f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take"
+            )
         start, stop, step = entry.indices(extent)
         count = len(range(start, stop, step))
         return (start, step, count) if count else (0, 1, 0)
@@ -68,7 +75,8 @@ def part_of(entry: Any, extent: int, axis: int, shape: Shape) -> tuple[int, int,
             raise IndexError(f"{user_place()}: index {entry} leaves axis {axis} of an array of shape {shape}")
         return int(entry) % extent, 1, 1
     raise TraceError(
-        f"{user_place()} indexes a wire by {type(entry).__name__}; wires take integers, slices, None, ... and integer "
+        f"{user_place()} indexes a wire by {type(entry).__name__}; wires take integers, slices, None, ... "
+        "and integer "
         "arrays; for a mask use np.where(mask, x, other)"
     )
 
@@ -80,15 +88,19 @@ def as_index(entry: Any) -> Any:
     if isinstance(entry, Wire | np.ndarray):
         if entry.dtype.kind == "b":
             raise TraceError(
-                f"{user_place()} indexes a wire by a mask, whose count is no fixed shape; use np.where(mask, x, other)"
+                f"{user_place()} indexes a wire by a mask, whose count is no fixed shape; use "
+                "np.where(mask, x, other)"
             )
         if entry.dtype.kind not in "iu":
-            raise TraceError(f"{user_place()} indexes a wire by {entry.dtype} numbers; indices must be integers")
+            raise TraceError(
+                f"{user_place()} indexes a wire by {entry.dtype} numbers; indices must be integers"
+            )
     return entry
 
 
 def gather_item(x: Wire, entries: list[Any]) -> Any:
-    """Indexing with arrays: one among slices is a gather along its axis, some at the front are one of the flat array."""
+    """Indexing with arrays: one among slices is a gather along its axis, some at the front are one of "
+    "the flat array."""
     arrays = [i for i, entry in enumerate(entries) if isinstance(entry, Wire | np.ndarray)]
     whole = [i for i, entry in enumerate(entries) if isinstance(entry, int | np.integer)]
     if len(arrays) == 1 and not whole:
@@ -98,7 +110,9 @@ def gather_item(x: Wire, entries: list[Any]) -> Any:
     chosen = sorted(arrays + whole)
     count = len(chosen)
     if chosen != list(range(count)):
-        raise TraceError(f"{user_place()} mixes arrays and slices in one index; take one axis at a time with np.take")
+        raise TraceError(
+            f"{user_place()} mixes arrays and slices in one index; take one axis at a time with np.take"
+        )
     flat: Any = 0
     for axis, (extent, entry) in enumerate(zip(x.shape, entries[:count], strict=False)):
         flat = flat * extent + known_index(entry, extent, axis, x.shape)
@@ -108,7 +122,8 @@ def gather_item(x: Wire, entries: list[Any]) -> Any:
 
 
 def known_index(index: Any, extent: int, axis: int, shape: Shape) -> Any:
-    """Plain indices, checked and counted from the front; a wire as it is: its values are known at run time."""
+    """Plain indices, checked and counted from the front; a wire as it is: its values are known at run "
+    "time."""
     if isinstance(index, Wire):
         return index
     index = np.asarray(index)
@@ -121,7 +136,9 @@ def known_index(index: Any, extent: int, axis: int, shape: Shape) -> Any:
 def gather(x: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
     """np.take at plain or run-time indices; those of run time must be counted from the front."""
     if out is not None or mode != "raise":
-        raise TraceError(f"{user_place()} calls np.take with out= or mode=, which wires do not take; leave them out")
+        raise TraceError(
+            f"{user_place()} calls np.take with out= or mode=, which wires do not take; leave them out"
+        )
     build = x.builder if isinstance(x, Wire) else indices.builder
     x = build.lift(x)
     if axis is None:
@@ -139,9 +156,12 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
         x, axis = reshaped(x, (x.size,)), 0
     position = normal_axis(axis, x.ndim, x.shape)
     shape = tuple(np.shape(indices))
-    if len(shape) != x.ndim or any(n != extent for a, (n, extent) in enumerate(zip(shape, x.shape, strict=False)) if a != position):
+    if len(shape) != x.ndim or any(
+        n != extent for a, (n, extent) in enumerate(zip(shape, x.shape, strict=False)) if a != position
+    ):
         raise ShapeError(
-            f"{user_place()}: take_along_axis of shapes {x.shape} and {shape}; give the index every other axis in full"
+            f"{user_place()}: take_along_axis of shapes {x.shape} and {shape}; give the index every other "
+            "axis in full"
         )
     indices = known_index(as_index(indices), x.shape[position], position, x.shape)
     flat: Any = 0

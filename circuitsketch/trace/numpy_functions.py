@@ -39,11 +39,14 @@ def whole_power(x: Any, exponent: int) -> Any:
 
 
 def power(x: Any, exponent: Any) -> Any:
-    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * log(x))."""
+    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * "
+    "log(x))."""
     if isinstance(exponent, Wire):
         return wire_power(x, exponent)
     if np.ndim(exponent):
-        raise TraceError(f"{user_place()} raises to an array of exponents; write np.exp(exponents * np.log(x))")
+        raise TraceError(
+            f"{user_place()} raises to an array of exponents; write np.exp(exponents * np.log(x))"
+        )
     number = float(exponent)
     if number.is_integer() and abs(number) <= LARGEST_POWER:
         return whole_power(x, int(number))
@@ -58,7 +61,8 @@ def wire_power(x: Any, exponent: Wire) -> Any:
         return GATES["exp"](exponent * GATES["log"](x))
     if np.any(np.asarray(x) < 0):
         raise TraceError(
-            f"{user_place()} raises a negative number to a wire, which is no real number but for whole exponents; "
+            f"{user_place()} raises a negative number to a wire, which is no real number but for whole "
+            "exponents; "
             "raise to a plain exponent"
         )
     zero = np.asarray(x) == 0
@@ -96,7 +100,9 @@ def on_truth(ufunc: Callable[..., Any]) -> Callable[..., Any]:
 
     def apply(*operands: Any) -> Any:
         if not all(is_truth(x) for x in operands):
-            raise TraceError(f"{user_place()} combines bits of whole numbers, which no gate does; compare them first")
+            raise TraceError(
+                f"{user_place()} combines bits of whole numbers, which no gate does; compare them first"
+            )
         return ufunc(*operands)
 
     return apply
@@ -143,8 +149,15 @@ UFUNCS |= {
     special.erf: GATES["erf"],
     special.expit: GATES["sigmoid"],
 }
+REDUCTIONS: dict[Any, Callable[..., Any]] = {
+    np.add: reductions.total,
+    np.multiply: reductions.product,
+    np.maximum: reductions.top,
+    np.minimum: reductions.bottom,
+}
 NO_SERIES = (
-    "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf argmax argmin argsort"
+    "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf "
+    "argmax argmin argsort"
 ).split()
 
 
@@ -153,15 +166,18 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     name = called(ufunc)
     if any(value is not None for value in kwargs.get("out", ())):
         raise TraceError(
-            f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: write x = x + y, or "
+            f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
+            "write x = x + y, or "
             "assign the result to a name"
         )
     options = {key: value for key, value in kwargs.items() if key not in ("out", "dtype", "casting")}
-    reduce = {np.add: reductions.total, np.maximum: reductions.top, np.minimum: reductions.bottom}.get(ufunc)
-    if method == "reduce" and reduce is not None:
-        return reduce(*inputs, **{"axis": 0, **options})
+    if method == "reduce" and ufunc in REDUCTIONS:
+        return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
     if method != "__call__":
-        raise TraceError(f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or np.einsum")
+        raise TraceError(
+            f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
+            "np.einsum"
+        )
     if unknown := sorted(key for key, value in options.items() if value is not None and value is not True):
         raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
     if ufunc not in UFUNCS:
@@ -184,14 +200,22 @@ def unknown_function(function: Any) -> TraceError:
     else:
         known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)})
         near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.5)
-        hint = f"near it are {', '.join('np.' + n for n in near)}" if near else "build it from + - * / exp log and einsum"
-    return TraceError(f"{user_place()} calls {called(function)} on a wire, for which there is no gate: {hint}")
+        hint = (
+            f"near it are {', '.join('np.' + n for n in near)}"
+            if near
+            else "build it from + - * / exp log and einsum"
+        )
+    return TraceError(
+        f"{user_place()} calls {called(function)} on a wire, for which there is no gate: {hint}"
+    )
 
 
 def where(test: Any, x: Any = None, y: Any = None) -> Any:
     """np.where of three operands."""
     if x is None or y is None:
-        raise TraceError(f"{user_place()} asks np.where for positions, which depend on values; use np.where(test, a, b)")
+        raise TraceError(
+            f"{user_place()} asks np.where for positions, which depend on values; use np.where(test, a, b)"
+        )
     return GATES["where"](test, x, y)
 
 
@@ -206,7 +230,9 @@ def filled(value: float) -> Callable[..., Any]:
     """np.zeros_like and its kin: plain data of a wire's shape and dtype."""
 
     def fill(x: Any, dtype: Any = None, order: Any = None, subok: Any = None, shape: Any = None) -> Any:
-        return np.full(np.shape(x) if shape is None else shape, value, dtype=x.dtype if dtype is None else dtype)
+        return np.full(
+            np.shape(x) if shape is None else shape, value, dtype=x.dtype if dtype is None else dtype
+        )
 
     return fill
 
@@ -286,7 +312,8 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
         inspect.signature(rule).bind(*args, **kwargs)
     except TypeError as reason:
         raise TraceError(
-            f"{user_place()} calls {called(function)} in a form that wires do not take ({reason}); leave the option out"
+            f"{user_place()} calls {called(function)} in a form that wires do not take ({reason}); leave "
+            "the option out"
         ) from None
     return rule(*args, **kwargs)
 
@@ -299,5 +326,7 @@ def cast(x: Wire, dtype: np.dtype[Any]) -> Wire:
     if label == "bool":
         return truth(x)
     if label is None or x.label == "float":
-        raise TraceError(f"{user_place()} casts a {x.label} wire to {dtype}, which has no series; cast plain data instead")
+        raise TraceError(
+            f"{user_place()} casts a {x.label} wire to {dtype}, which has no series; cast plain data instead"
+        )
     return x.builder.append(Node(GATES["copy"], (x.index,), {}, x.shape, label, user_place()))

@@ -15,7 +15,6 @@ import numpy as np
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates.contraction import einsum as contract
 from circuitsketch.gates.movement import transpose
-from circuitsketch.trace.indexing import get_item
 from circuitsketch.trace.wire import Wire, user_place
 
 
@@ -63,11 +62,14 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     one = [next(named) for _ in range(np.ndim(a))]
     two = [next(named) for _ in range(np.ndim(b))]
     fits = len(left) == len(right) and all(
-        -len(letters) <= axis < len(letters) for letters, chosen in ((one, left), (two, right)) for axis in chosen
+        -len(letters) <= axis < len(letters)
+        for letters, chosen in ((one, left), (two, right))
+        for axis in chosen
     )
     if not fits:
         raise ShapeError(
-            f"{user_place()}: tensordot over axes {left} and {right} of shapes {np.shape(a)} and {np.shape(b)}; "
+            f"{user_place()}: tensordot over axes {left} and {right} of shapes {np.shape(a)} and "
+            f"{np.shape(b)}; "
             "name as many existing axes of both"
         )
     for x, y in zip(left, right, strict=True):
@@ -82,7 +84,9 @@ def einsum(spec: Any, *operands: Any, out: Any = None, optimize: Any = None) -> 
     if not isinstance(spec, str):
         raise TraceError(f"{user_place()}: write einsum with a subscript string such as 'ij,jk->ik'")
     if out is not None:
-        raise TraceError(f"{user_place()} calls np.einsum with out=. Wires never change: assign the result to a name")
+        raise TraceError(
+            f"{user_place()} calls np.einsum with out=. Wires never change: assign the result to a name"
+        )
     terms, result = named_axes(spec, operands)
     while len(terms) > 1:
         (one, a), (two, b) = terms[0], terms[1]
@@ -92,10 +96,22 @@ def einsum(spec: Any, *operands: Any, out: Any = None, optimize: Any = None) -> 
         two, b = summed_alone(two, b, others | set(one))
         kept = "".join(dict.fromkeys(letter for letter in one + two if letter in others))
         last = result if len(terms) == 2 else kept
+        (one, a), (two, b) = untransposed(one, a), untransposed(two, b)
         terms[:2] = [(last, contract(a, b, spec=f"{one},{two}->{last}"))]
     named, value = summed_alone(*terms[0], set(result))
     order = tuple(named.index(letter) for letter in result)
     return value if order == tuple(range(len(order))) else transpose(value, axes=order)
+
+
+def untransposed(named: str, x: Any) -> tuple[str, Any]:
+    """An operand before its transposition, its letters permuted instead: the gradient of `x @ w.T` in w then comes in
+    w's own order, and an optimiser reads it along with w."""
+    while isinstance(x, Wire) and x.node.gate is transpose:
+        before = [""] * len(named)
+        for letter, axis in zip(named, x.node.params["axes"], strict=True):
+            before[axis] = letter
+        named, x = "".join(before), Wire(x.builder, x.node.operands[0])
+    return named, x
 
 
 def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]], str]:
@@ -114,7 +130,9 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
             extra = np.ndim(x) - len(named) + 3
             named = named.replace("...", dots[len(dots) - extra :]) if extra >= 0 else named
         if len(named) != np.ndim(x):
-            raise ShapeError(f"{place}: einsum {spec!r} names {len(named)} axes of an operand of shape {np.shape(x)}")
+            raise ShapeError(
+                f"{place}: einsum {spec!r} names {len(named)} axes of an operand of shape {np.shape(x)}"
+            )
         terms.append((named, x))
     joined = "".join(named for named, _ in terms)
     if arrow:
@@ -124,7 +142,9 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
     if not set(joined + result) <= set(string.ascii_letters):
         raise ShapeError(f"{place}: einsum {spec!r} has axes that are not named by letters")
     if len(set(result)) != len(result) or not set(result) <= set(joined):
-        raise ShapeError(f"{place}: einsum {spec!r}: each index of the result stands in it once, and in an operand")
+        raise ShapeError(
+            f"{place}: einsum {spec!r}: each index of the result stands in it once, and in an operand"
+        )
     return [diagonal(named, x, place) for named, x in terms], result
 
 
@@ -137,11 +157,13 @@ def diagonal(named: str, x: Any, place: Any) -> tuple[str, Any]:
             rest = [axis for axis in range(len(named)) if axis not in (i, j)]
             shape = np.shape(x)
             if shape[i] != shape[j]:
-                raise ShapeError(f"{place}: einsum takes a diagonal of axes of extents {shape[i]} and {shape[j]}")
+                raise ShapeError(
+                    f"{place}: einsum takes a diagonal of axes of extents {shape[i]} and {shape[j]}"
+                )
             n = shape[i]
             joined = np.reshape(np.transpose(x, [*rest, i, j]), (*(shape[axis] for axis in rest), n * n))
             at = (..., slice(None, None, n + 1))
-            x = get_item(joined, at) if isinstance(joined, Wire) else joined[at]
+            x = joined[at]
             named = "".join(named[axis] for axis in rest) + letter
     return named, x
 

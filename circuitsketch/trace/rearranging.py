@@ -1,4 +1,5 @@
-"""Rearranging: reshape, transpose, broadcast, concatenate, pad, split and what is built of them. No arithmetic."""
+"""Rearranging: reshape, transpose, broadcast, concatenate, pad, split and what is built of them. No "
+"arithmetic."""
 
 from __future__ import annotations
 
@@ -23,12 +24,16 @@ def extents_of(shape: Any) -> tuple[int, ...]:
 def to_shape(x: Any, shape: Any, order: str = "C", copy: Any = None) -> Any:
     """np.reshape, one extent of -1 allowed."""
     if order != "C":
-        raise TraceError(f"{user_place()} reshapes in order {order!r}; circuits are in C order: transpose first")
+        raise TraceError(
+            f"{user_place()} reshapes in order {order!r}; circuits are in C order: transpose first"
+        )
     wanted = list(extents_of(shape))
     if wanted.count(-1) == 1:
         known = cells(tuple(n for n in wanted if n != -1))
         if known == 0 or x.size % known:
-            raise ShapeError(f"{user_place()}: an array of shape {x.shape} cannot be reshaped to {tuple(wanted)}")
+            raise ShapeError(
+                f"{user_place()}: an array of shape {x.shape} cannot be reshaped to {tuple(wanted)}"
+            )
         wanted[wanted.index(-1)] = x.size // known
     return reshaped(x, tuple(wanted))
 
@@ -41,7 +46,9 @@ def ravel(x: Any, order: str = "C") -> Any:
 def permute(x: Any, axes: Any = None) -> Any:
     """np.transpose."""
     rank = x.ndim
-    order = tuple(reversed(range(rank))) if axes is None else tuple(normal_axis(a, rank, x.shape) for a in axes)
+    order = (
+        tuple(reversed(range(rank))) if axes is None else tuple(normal_axis(a, rank, x.shape) for a in axes)
+    )
     return x if order == tuple(range(rank)) else transpose(x, axes=order)
 
 
@@ -60,7 +67,9 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
         for axes in (source, destination)
     )
     if len(come) != len(go) or len(set(come)) != len(come) or len(set(go)) != len(go):
-        raise ShapeError(f"{user_place()}: moveaxis from {source} to {destination}; name each axis once, as many of both")
+        raise ShapeError(
+            f"{user_place()}: moveaxis from {source} to {destination}; name each axis once, as many of both"
+        )
     order = [axis for axis in range(x.ndim) if axis not in come]
     for to, axis in sorted(zip(go, come, strict=True)):
         order.insert(to, axis)
@@ -145,7 +154,9 @@ def vstack(arrays: Any) -> Any:
 def pad_with(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
     """np.pad with a constant."""
     if mode != "constant":
-        raise TraceError(f"{user_place()} pads in mode {mode!r}; wires are padded with a constant only: concatenate slices")
+        raise TraceError(
+            f"{user_place()} pads in mode {mode!r}; wires are padded with a constant only: concatenate slices"
+        )
     if isinstance(constant_values, Wire) or np.ndim(constant_values):
         raise TraceError(f"{user_place()} pads with several values; pad once for each")
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
@@ -166,7 +177,9 @@ def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
     extent = x.shape[axis]
     if isinstance(sections, int | np.integer):
         if sections < 1 or extent % int(sections):
-            raise ShapeError(f"{user_place()}: an axis of {extent} does not split into {sections} equal parts")
+            raise ShapeError(
+                f"{user_place()}: an axis of {extent} does not split into {sections} equal parts"
+            )
         ends = [extent // int(sections) * i for i in range(int(sections) + 1)]
     else:
         ends = [0, *(int(s) for s in sections), extent]
@@ -187,13 +200,17 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     axis = normal_axis(axis, x.ndim, x.shape)
     cut = -int(shift) % max(x.shape[axis], 1)
     lead = (slice(None),) * axis
-    return join([get_item(x, (*lead, slice(cut, None))), get_item(x, (*lead, slice(cut)))], axis) if cut else x
+    return (
+        join([get_item(x, (*lead, slice(cut, None))), get_item(x, (*lead, slice(cut)))], axis) if cut else x
+    )
 
 
 def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
     """np.repeat, every entry as often."""
     if isinstance(repeats, Wire) or np.ndim(repeats):
-        raise TraceError(f"{user_place()} repeats entries differently; gather with np.take(x, np.repeat(...), axis)")
+        raise TraceError(
+            f"{user_place()} repeats entries differently; gather with np.take(x, np.repeat(...), axis)"
+        )
     if axis is None:
         x, axis = ravel(x), 0
     axis = normal_axis(axis, x.ndim, x.shape)
@@ -220,7 +237,9 @@ def masked(mask: Any) -> Any:
 def diagonal(x: Any, offset: int = 0) -> Any:
     """np.diagonal of a matrix: every (columns + 1)-th entry."""
     if x.ndim != 2:
-        raise ShapeError(f"{user_place()}: the diagonal of shape {x.shape}; name the axes with np.einsum('...ii->...i', x)")
+        raise ShapeError(
+            f"{user_place()}: the diagonal of shape {x.shape}; name the axes with np.einsum('...ii->...i', x)"
+        )
     rows, columns = x.shape
     first = offset if offset >= 0 else -offset * columns
     count = max(min(rows + min(offset, 0), columns - max(offset, 0)), 0)

@@ -19,7 +19,9 @@ def refuse_options(name: str, **options: Any) -> None:
     """Options of a NumPy function that a circuit cannot honour."""
     for key, value in options.items():
         if value is not None and value is not NO_VALUE:
-            raise TraceError(f"{user_place()} calls np.{name} with {key}=, which wires do not take; leave it out")
+            raise TraceError(
+                f"{user_place()} calls np.{name} with {key}=, which wires do not take; leave it out"
+            )
 
 
 def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
@@ -40,7 +42,9 @@ def kept_shape(shape: Shape, axes: tuple[int, ...], keepdims: Any) -> Shape:
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
-def total(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
+def total(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
+) -> Any:
     """np.sum."""
     refuse_options("sum", out=out, **options)
     axes = axes_of(x, axis)
@@ -52,18 +56,28 @@ def count_over(x: Any, axis: Any, name: str, less: int = 0) -> int:
     """How many entries are averaged, less the degrees of freedom; there must be one."""
     count = cells(tuple(x.shape[a] for a in axes_of(x, axis))) - less
     if count <= 0:
-        raise ShapeError(f"{user_place()}: the {name} of {count} entries of an array of shape {x.shape} does not exist")
+        raise ShapeError(
+            f"{user_place()}: the {name} of {count} entries of an array of shape {x.shape} does not exist"
+        )
     return count
 
 
-def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
+def mean(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
+) -> Any:
     """np.mean: the sum over the number of entries."""
     refuse_options("mean", out=out, **options)
     return total(x, axis=axis, keepdims=keepdims) * (1.0 / count_over(x, axis, "mean"))
 
 
 def variance(
-    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: Any = False, **options: Any
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: int = 0,
+    keepdims: Any = False,
+    **options: Any,
 ) -> Any:
     """np.var."""
     refuse_options("var", out=out, **options)
@@ -89,7 +103,9 @@ def bottom(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **o
     return tree(GATES["minimum"], x, axis, keepdims)
 
 
-def product(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
+def product(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
+) -> Any:
     """np.prod, as a tree of products."""
     refuse_options("prod", out=out, **options)
     return tree(GATES["multiply"], x, axis, keepdims)
@@ -102,7 +118,9 @@ def tree(gate: Any, x: Any, axis: Any, keepdims: Any) -> Any:
     lead = tuple(x.shape[a] for a in kept)
     count = cells(tuple(x.shape[a] for a in axes))
     if count == 0:
-        raise ShapeError(f"{user_place()}: the {gate.name} over an empty axis of shape {x.shape} does not exist")
+        raise ShapeError(
+            f"{user_place()}: the {gate.name} over an empty axis of shape {x.shape} does not exist"
+        )
     order = kept + axes
     rows = reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
     while count > 1:
@@ -119,7 +137,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     rank = len(axes_of(x, axis))
     if ord is not None and not (ord == 2 and rank == 1) and not (ord == "fro" and rank == 2):
         raise TraceError(
-            f"{user_place()}: only the Euclidean norm has a gate, not ord={ord} over {rank} axes; write the norm with "
+            f"{user_place()}: only the Euclidean norm has a gate, not ord={ord} over {rank} axes; write "
+            "the norm with "
             "np.abs, np.sum and np.max"
         )
     return np.sqrt(total(np.square(x), axis=axis, keepdims=keepdims))

@@ -21,7 +21,8 @@ def label_of(leaf: Any) -> Label:
     kind = np.asarray(leaf).dtype.kind
     if kind not in "fiub":
         raise TraceError(
-            f"an argument leaf of type {type(leaf).__name__} and dtype {np.asarray(leaf).dtype} cannot be an input; give "
+            f"an argument leaf of type {type(leaf).__name__} and dtype {np.asarray(leaf).dtype} cannot be "
+            "an input; give "
             "real numbers, or close over what is not numbers"
         )
     return {"f": "float", "b": "bool"}.get(kind, "int")  # type: ignore[return-value]

@@ -100,13 +100,16 @@ def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
     """
     if tree.kind is None:
         if parts(value) is not None:
-            raise InputError(f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other")
+            raise InputError(
+                f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other"
+            )
         return [value]
     found = parts(value)
     if found is None or found[0] is not tree.kind or set(found[1]) != set(tree.keys):
         got = "a leaf" if found is None else f"a {found[0].__name__} of {list(found[1])}"
         raise InputError(
-            f"pytrees of different structure: {path or 'the root'} is a {tree.kind.__name__} of {list(tree.keys)} in one, "
+            f"pytrees of different structure: {path or 'the root'} is a {tree.kind.__name__} of "
+            f"{list(tree.keys)} in one, "
             f"{got} in the other"
         )
     children = dict(zip(found[1], found[2], strict=True))

@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitsketch.circuit import Node
-from circuitsketch.errors import DivergenceError, DomainError, KinkWarning
+from circuitsketch.errors import DivergenceError, KinkWarning
 from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.kernels.domains import domain_error, is_kink, kink_text, where
 from circuitsketch.lower.tape import Mode
 
 if TYPE_CHECKING:
     from circuitsketch.training.training import Training
 
-ADVICE = {
-    "positive": "keep it above zero, for example by an epsilon inside the root or logarithm",
-    "above -1": "keep it above -1",
-    "nonzero": "keep the divisor away from zero",
-    "nonzero divisor": "keep the divisor away from zero",
-}
 MAX_WARNINGS = 5
 
 
@@ -49,7 +44,7 @@ def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceErr
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
         if not found and not np.all(np.isfinite(series[0])) and not node.is_source:
-            found.append(f"gate {node.gate.name} ({node.place.file}:{node.place.line})")
+            found.append(where(node))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
     gate = found[0] if found else "the state itself"
@@ -81,34 +76,18 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 views = [arena.constant_view(number, layout) for layout in operation.operands]
                 found.append((operation.node, DOMAINS[gate.domain], views))
         looks.append(found)
-    kinks: dict[str, tuple[int, int]] = {}
+    kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
     with np.errstate(all="ignore"):
         for t in range(run.steps):
             arena.run(run.schedule, t, t + 1, w, stages=1)
             for node, bad, views in looks[run.schedule.program[t]]:
-                if np.any(bad(*views)):
-                    report(run, t, node, kinks)
+                if not np.any(bad(*views)):
+                    continue
+                if not is_kink(node):
+                    raise domain_error(node, f" in step {t} of {run.steps}")
+                first, count = kinks.get(node, (t, 0))
+                kinks[node] = (first, count + 1)
             if arena.run(run.schedule, t, t + 1, w, watch=True, stages=4) >= 0:
                 raise explain_divergence(run, t, w)
-    for where, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
-        warnings.warn(
-            f"{where} is within rounding of its kink in {count} step(s), first in step {first}: it has no Taylor series there, "
-            "and one side's is used",
-            KinkWarning,
-            stacklevel=2,
-        )
-
-
-def report(run: Training, step: int, node: Node, kinks: dict[str, tuple[int, int]]) -> None:
-    """A kink is counted; a constant term without a series is an error."""
-    domain = node.gate.domain
-    assert domain is not None
-    if domain.startswith("kink"):
-        where = f"gate {node.gate.name} ({node.place.file}:{node.place.line})"
-        first, count = kinks.get(where, (step, 0))
-        kinks[where] = (first, count + 1)
-        return
-    raise DomainError(
-        f"gate {node.gate.name} ({node.place.file}:{node.place.line}) has no Taylor series at its constant term in step "
-        f"{step} of {run.steps}: its operand is not {domain}; {ADVICE[domain]}"
-    )
+    for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
+        warnings.warn(kink_text(node, f" in {count} step(s), first in step {first}"), KinkWarning, stacklevel=2)

@@ -143,8 +143,8 @@ def training(
     seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
         given.
     init : the initial parameters themselves, a flat vector in the order of `Config.shapes`.
-    alphabet : the letters, token ids in their order; a to z by default. The next id begins and ends every
-        word.
+    alphabet : the letters, token ids in their order; by default the letters of `docs`, sorted. The next id
+        begins and ends every word. `loss` must be given the same, unless it is a to z.
     width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
     steps : the number of steps, len(docs) by default.
 
@@ -169,7 +169,8 @@ def training(
         raise InputError(
             "microgpt: both seed and init are given; give the seed to draw from, or the parameters"
         )
-    alphabet = ALPHABET if alphabet is None else alphabet
+    if alphabet is None:
+        alphabet = "".join(sorted(set().union(*(set(str(doc)) for doc in docs)))) or ALPHABET
 
     # The words first: a doc that does not fit is the likelier mistake, and needs no model to be found.
     encoded = [encode(doc, alphabet, context) for doc in docs]

@@ -112,3 +112,17 @@ def aligned(count: int, dtype: Any) -> np.ndarray:
     raw = np.zeros(count * size + ALIGNMENT, dtype=np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT
     return raw[offset : offset + count * size].view(dtype)
+
+
+@njit(nogil=True, cache=True)
+def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
+    """Execute one instruction many times, for profiles."""
+    base = args.ctypes.data
+    for _ in range(times):
+        invoke(
+            tape[instruction, 0],
+            pointer_at(constants, 0),
+            pointer_at(shared, 0),
+            pointer_at(lanes, 0),
+            pointer_at(base, 8 * tape[instruction, 1]),
+        )

@@ -1,0 +1,74 @@
+"""Where a gate has no Taylor series: the words for it, and a look at one circuit at one point.
+
+In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names the
+gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from circuitsketch.circuit import Circuit, Node
+from circuitsketch.errors import DomainError, KinkWarning
+from circuitsketch.gates import DOMAINS
+from circuitsketch.kernels import reference
+
+ADVICE = {
+    "positive": "keep it above zero, for example by an epsilon inside the root or logarithm",
+    "above -1": "keep it above -1",
+    "nonzero": "keep the divisor away from zero",
+    "nonzero divisor": "keep the divisor away from zero",
+}
+
+
+def where(node: Node) -> str:
+    """A gate and the user's line."""
+    return f"gate {node.gate.name} ({node.place.file}:{node.place.line})"
+
+
+def is_kink(node: Node) -> bool:
+    """Whether leaving the gate's domain means a kink, on both sides of which there are series."""
+    return node.gate.domain is not None and node.gate.domain.startswith("kink")
+
+
+def domain_error(node: Node, when: str = "") -> DomainError:
+    """The error for a constant term at which a gate has no series."""
+    domain = node.gate.domain
+    assert domain is not None
+    return DomainError(
+        f"{where(node)} has no Taylor series at its constant term{when}: its operand is not {domain}; {ADVICE[domain]}"
+    )
+
+
+def kink_text(node: Node, when: str = "") -> str:
+    """The warning for a constant term within rounding of a kink."""
+    return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
+
+
+def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[int]) -> None:
+    """Look at every gate with a domain that varying inputs reach.
+
+    Raises
+    ------
+    DomainError : naming the first gate without a series. KinkWarning is given for kinks.
+    """
+    reached = {circuit.inputs[i] for i in varying}
+    constants: list[np.ndarray] = []
+
+    def watch(wire: int, node: Node, series: reference.Series) -> None:
+        constants.append(series[0])
+        if not any(i in reached for i in node.operands):
+            return
+        if not node.gate.flat:
+            reached.add(wire)
+        domain = node.gate.domain
+        if domain is None or not np.any(DOMAINS[domain](*(constants[i] for i in node.operands))):
+            return
+        if not is_kink(node):
+            raise domain_error(node)
+        warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
+
+    reference.run(circuit, values, [None] * len(values), 0, watch)

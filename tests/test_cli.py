@@ -1,0 +1,165 @@
+"""The command line: what it prints, where, and with which exit code, on small settings."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import circuitsketch
+from circuitsketch import cli
+from circuitsketch.errors import InputError
+from circuitsketch.report import Answer, Demo, Question, Settings, prepare
+from circuitsketch.zoo import microgpt
+
+SMALL = ("--steps", "24", "--directions", "16", "--order", "2")
+
+
+def call(capsys, *arguments):
+    """Exit code, stdout and stderr of a call in this process."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    out, err = capsys.readouterr()
+    return left.value.code or 0, out, err
+
+
+@pytest.fixture(scope="module")
+def small():
+    """One small demo as a process of its own: stdout, stderr."""
+    command = [sys.executable, "-m", "circuitsketch.cli", "demo", *SMALL, "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_json_alone_is_on_stdout(small):
+    found = json.loads(small[0])
+    assert found["steps"] == 24
+    assert found["directions"] == 16
+    assert found["order"] == 2
+    assert found["seconds"] > 0
+    assert {"size", "baseline", "predicted", "stderr", "first_order", "retrained", "groups"} <= set(found)
+
+
+def test_the_main_numbers_are_those_of_the_first_group(small):
+    found = json.loads(small[0])
+    first = found["groups"][0]
+    assert {key: found[key] for key in first} == first
+
+
+def test_size_and_progress_are_on_stderr(small):
+    assert f"size(A) = {json.loads(small[0])['size']:,}" in small[1]
+    assert "sketch" in small[1]
+
+
+def test_the_retrained_loss_is_that_of_a_training_without_the_group(small):
+    found = json.loads(small[0])["groups"][0]
+    letters = found["without"].removeprefix("names with ")
+    names = microgpt.names()[:24]
+    run = microgpt.training(names, seed=0, alphabet=microgpt.ALPHABET)
+    gone = [i for i, name in enumerate(names) if letters in name]
+    assert found["deleted"] == len(gone)
+    assert found["baseline"] == pytest.approx(microgpt.loss(run.params(run.train()), found["name"]), rel=1e-9)
+    # By hand: the losses of the group's names multiplied by zero.
+    keep = [0.0 if i in gone else 1.0 for i in range(24)]
+    state = run.retrain(without=[1.0 - k for k in keep])
+    assert found["retrained"] == pytest.approx(microgpt.loss(run.params(state), found["name"]), rel=1e-9)
+
+
+def test_predictions_lie_within_a_few_errors_of_the_truth(small):
+    for group in json.loads(small[0])["groups"]:
+        assert abs(group["predicted"] - group["retrained"]) < 6 * group["stderr"] + 0.05
+
+
+def test_the_same_seed_gives_the_same_numbers_as_a_table_and_in_a_file(small, capsys, tmp_path):
+    code, out, _ = call(capsys, "demo", *SMALL, "--json", str(tmp_path / "demo.json"))
+    assert code == 0
+    ours, theirs = json.loads((tmp_path / "demo.json").read_text()), json.loads(small[0])
+    for key in ("baseline", "predicted", "stderr", "first_order", "retrained"):
+        assert ours[key] == theirs[key]
+        if key != "stderr":
+            assert f"{ours[key]:.3f}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("demo", "--order", "0"), "order is 0"),
+        (("demo", "--directions", "1"), "directions is 1"),
+        (("demo", "--directions", "many"), "--directions"),
+        (("demo", "--steps", "0"), "steps is 0"),
+        (("demo", "--steps", "3"), "take at least"),
+        (("demo", "--steps", "1000000"), "5,163 names"),
+        (("demo", "--seed", "-1"), "seed is -1"),
+        (("demo", "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),
+        (("demo", "--nonsense"), "--nonsense"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, message):
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("circuitsketch: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_path_is_tried_without_a_file_left_behind(capsys, tmp_path):
+    call(capsys, "demo", "--order", "0", "--json", str(tmp_path / "demo.json"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept.json").write_text("kept")
+    call(capsys, "demo", "--order", "0", "--json", str(tmp_path / "kept.json"))
+    assert (tmp_path / "kept.json").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_an_interrupt_leaves_with_130_and_no_traceback():
+    command = [sys.executable, "-u", "-m", "circuitsketch.cli", "demo", "--directions", "512", "--json", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stderr.readline()  # the size has been told: the work begins
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert "circuitsketch: interrupted" in err
+
+
+def test_help_and_version_are_told(capsys):
+    code, out, _ = call(capsys, "--version")
+    assert code == 0
+    assert out == f"circuitsketch {circuitsketch.__version__}\n"
+    code, out, _ = call(capsys, "demo", "--help")
+    assert code == 0
+    assert all(option in out for option in ("--directions", "--order", "--steps", "--seed", "--json"))
+    code, out, _ = call(capsys)
+    assert code == 0
+    assert "demo" in out
+
+
+def test_what_is_not_finite_is_null_in_json():
+    answer = Answer(Question("max", "x", (0,)), 2.0, 2.1, math.inf, -math.inf, math.inf, 2.05, 2.2)
+    found = Demo(Settings(), 7, (answer,), {"train": 0.25}).as_dict()
+    assert json.loads(json.dumps(found, allow_nan=False))["stderr"] is None
+    assert answer.covered
+
+
+def test_groups_are_the_names_that_have_the_letters():
+    experiment = prepare(Settings(steps=400))
+    names = microgpt.names()[:400]
+    assert experiment.questions[0].name == "max"
+    for question in experiment.questions:
+        assert [names[i] for i in question.ids] == [name for name in names if question.letters in name]
+
+
+def test_settings_that_cannot_be_say_why():
+    with pytest.raises(InputError, match="take at least 2"):
+        Settings(directions=0)
