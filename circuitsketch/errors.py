@@ -11,8 +11,11 @@ class InputError(CircuitSketchError, ValueError):
     """An argument cannot be used: a wrong shape, an id out of range, an empty deletion set."""
 
 
-class TraceError(CircuitSketchError, TypeError):
-    """A function asks of a wire what a circuit cannot give: a branch, an in-place write, an unknown function."""
+class TraceError(CircuitSketchError):
+    """A function asks of a wire what a circuit cannot give: a branch, an in-place write, an unknown function.
+
+    Not a TypeError: NumPy would catch it, try another way, and raise something that says less.
+    """
 
 
 class ShapeError(CircuitSketchError, ValueError):

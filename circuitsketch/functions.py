@@ -27,8 +27,7 @@ stop_gradient = GATES["stop_gradient"]
 
 
 def centred(x: Any, axis: int) -> Any:
-    """x less its largest entry along an axis, which may be taken as a constant where no value depends on "
-    "it."""
+    """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
     x = x if isinstance(x, Wire) else np.asarray(x, dtype=np.float64)
     return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
 
@@ -97,16 +96,14 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     if tuple(np.shape(labels)) != shape[:-1]:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
-            f"{shape[:-1]}, not "
-            f"{np.shape(labels)}"
+            f"{shape[:-1]}, not {np.shape(labels)}"
         )
     labels = labels if isinstance(labels, Wire) else np.asarray(labels)
     whole = labels.dtype.kind in "iu"
     if not whole or (isinstance(labels, np.ndarray) and np.any((labels < 0) | (labels >= shape[-1]))):
         raise InputError(
-            f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, "
-            "the classes of "
-            f"logits of shape {shape}; these are {labels.dtype}"
+            f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
+            f"classes of logits of shape {shape}; these are {labels.dtype}"
             + (f" from {labels.min()} to {labels.max()}" if whole else "; use labels.astype(int)")
         )
     below = centred(logits, -1)

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from circuitsketch.gates import GATES, Gate, cells
 
 Shape = tuple[int, ...]
 Rng = np.random.Generator
+
+# For tests whose examples are quick: more of them, in proportion to the profile.
+many = settings(max_examples=6 * settings.default.max_examples)
 
 NAMES = sorted(name for name, gate in GATES.items() if gate.kind != "source")
 # Gates whose vjp is by definition not the derivative of their value.

@@ -112,8 +112,7 @@ class Circuit:
         return nx.freeze(graph)
 
     def size_of(self, wire: int) -> int:
-        """The scalar arithmetic gates in one node; whole numbers (indices, labels) are bookkeeping and "
-        "count none."""
+        """The scalar arithmetic gates in one node; whole numbers (indices, labels) are bookkeeping and count none."""
         node = self.nodes[wire]
         if node.label != "float":
             return 0
@@ -127,8 +126,7 @@ class Circuit:
 
     @cached_property
     def depth(self) -> int:
-        """The longest chain of arithmetic array gates from an input to an output (a sum or contraction "
-        "counts one)."""
+        """The longest chain of arithmetic array gates from an input to an output (a sum or contraction counts one)."""
         depth = [0] * len(self.nodes)
         for wire, node in enumerate(self.nodes):
             below = max((depth[i] for i in node.operands), default=0)

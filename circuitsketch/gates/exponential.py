@@ -85,8 +85,7 @@ def erf_step(k, ops, u, v, e, q):
 
 
 def gelu_step(k, ops, u, v, p, e, q):
-    """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = "
-    "-u^2/2."""
+    """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = -u^2/2."""
     q[k] = -ops.convolve(k, u, u) / 2
     e[k] = integrate(k, ops, q, e)
     p[k] = integrate(k, ops, u, e)

@@ -209,8 +209,10 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
                 last_read[buffer] = g
     for output, position in tape.carry.items():
         new, old = tape.outputs[output], tape.inputs[position]
-        g = writer.get(new.buffer)
-        if g is None or new.buffer in found or old.buffer in found.values() or new.buffer == old.buffer:
+        if new.buffer not in writer:
+            continue
+        g = writer[new.buffer]
+        if new.buffer in found or old.buffer in found.values() or new.buffer == old.buffer:
             continue
         group = groups[g]
         if not group.is_chain or not new.is_whole or p.shapes[new.buffer] != p.shapes[old.buffer]:
@@ -318,8 +320,8 @@ def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operati
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
-        args = (offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
-        return [Instruction(FillKernel(phase), args, *label)]
+        run = (offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
+        return [Instruction(FillKernel(phase), run, *label)]
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
     if phase == "lane" and move.source.buffer not in where.lane:
@@ -330,7 +332,7 @@ def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operati
     if len(shape) > MOVE_AXES:
         raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
     pad = MOVE_AXES - len(shape)
-    args = (1,) * pad + shape
+    args: tuple[int, ...] = (1,) * pad + shape
     for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False):
         args += (table[layout.buffer] + layout.offset,) + (0,) * pad + steps
     if move.index:
@@ -380,6 +382,7 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
         for operation in group.operations:
             needed |= {layout.buffer for layout in constants_read(p, operation)}
     gates: list[ChainGate] = []
+    empty: tuple[int, ...] = ()
     for operation in group.operations:
         node = operation.node
         refs = []
@@ -394,7 +397,7 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
                 refs.append(operand(layout, node.gate.reads != "nothing", varies))
             else:
                 refs.append(operand(layout, not varies, varies))
-        value, companions = -1, ()
+        value, companions = -1, empty
         if taylor and operation.buffer in needed:
             value = operand(Layout.whole(operation.buffer, node.shape), True, False)
             if node.gate.reads == "all":
@@ -463,6 +466,8 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     batch, rows, columns, summed = contraction_axes(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
+    if any(extent[letter] == 0 for letter in summed):  # a sum of nothing; the kernel's loop runs at least once
+        return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
     table = lambda layout, names, letters: offsets(layout, names, letters, extent)  # noqa: E731
     tables = [
         table(left, one, batch),

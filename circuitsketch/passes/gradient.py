@@ -84,8 +84,7 @@ def differentiable(build: Builder, leaf: Any, name: str, what: str) -> Wire:
     if wire.label != "float":
         raise TraceError(
             f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give "
-            "floats, such as 3.0 or "
-            "x.astype(float), and leave indices out of the argument"
+            "floats, such as 3.0 or x.astype(float), and leave indices out of the argument"
         )
     return build.append_copy(wire)
 
@@ -97,8 +96,7 @@ def number(build: Builder, value: Any) -> Wire:
         found = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
         raise TraceError(
             f"{user_place()}: a gradient is of one number, and the function returns {found}; return one "
-            "number, such as a "
-            "sum or mean"
+            "number, such as a sum or mean"
         )
     return build.lift(leaves[0])
 
@@ -171,8 +169,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
             if np.shape(leaf) != np.shape(move):
                 raise ShapeError(
                     f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have "
-                    f"{np.shape(move)} and "
-                    f"{np.shape(leaf)}"
+                    f"{np.shape(move)} and {np.shape(leaf)}"
                 )
         copies = [
             differentiable(build, leaf, name, "a derivative")

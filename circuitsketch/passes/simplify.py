@@ -28,10 +28,10 @@ FOLD_LIMIT = (
 
 
 class Rewriter:
-    """The circuit being rebuilt: nodes, where equal ones are found, and how many readers the original "
-    "gives a wire."""
+    """The circuit being rebuilt: nodes, where equal ones are found, and how many readers the original gives a wire."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted: bool) -> None:
+        self.counted = counted
         self.nodes: list[Node] = []
         self.seen: dict[Any, int] = {}
         self.readers: Counter[int] = Counter()
@@ -79,8 +79,8 @@ class Rewriter:
         return self.add(Node(GATES["copy"], (wire,), {}, like.shape, like.label, like.place))
 
     def is_lone(self, wire: int) -> bool:
-        """Whether a wire has one reader, so that it goes when the reader stops reading it."""
-        return self.readers[wire] == 1
+        """Whether a wire is known to have one reader, so that it goes when the reader stops reading it."""
+        return self.counted and self.readers[wire] == 1
 
     def is_all(self, wire: int, number: float) -> bool:
         """Whether a wire is the constant `number` in every entry (through broadcasts and reshapes)."""
@@ -176,8 +176,7 @@ def negate_twice(r: Rewriter, node: Node) -> int | None:
 
 @rule("multiply")
 def multiply_by(r: Rewriter, node: Node) -> int | None:
-    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) "
-    "-> x / y."""
+    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) -> x / y."""
     x, y = node.operands
     for one, other in ((x, y), (y, x)):
         if r.is_all(one, 1.0):
@@ -222,8 +221,7 @@ def divide_by(r: Rewriter, node: Node) -> int | None:
 
 
 def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
-    """1/c for a wire that is one constant c, a power of two whose reciprocal is a normal number; else "
-    "None."""
+    """1/c for a wire that is one constant c, a power of two whose reciprocal is a normal number; else None."""
     number = r.number_of(wire)
     if number is None:
         return None
@@ -352,16 +350,17 @@ def simplify(circuit: Circuit) -> Circuit:
       c:f64[2] = add a b ...
       return c
     """
-    found = prune(circuit)
+    # Equal wires must be one before their readers can be counted.
+    found = simplified_once(prune(circuit), counted=False)
     while True:
-        before, found = found, simplified_once(found)
+        before, found = found, simplified_once(found, counted=True)
         if [identity_of(node) for node in before.nodes] == [identity_of(node) for node in found.nodes]:
             return found
 
 
-def simplified_once(circuit: Circuit) -> Circuit:
-    """One walk forward and one look back."""
-    r = Rewriter()
+def simplified_once(circuit: Circuit, counted: bool) -> Circuit:
+    """One walk forward and one look back; `counted`: readers may be counted, since no two wires are equal."""
+    r = Rewriter(counted)
     new: list[int] = []
     inputs = [0] * len(circuit.inputs)
     position = {wire: i for i, wire in enumerate(circuit.inputs)}

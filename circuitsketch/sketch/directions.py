@@ -185,7 +185,40 @@ class Given:
         )
 
 
-Law = Sphere | Gaussian | Orthonormal | Given
+@dataclass(frozen=True)
+class Basis:
+    """The n real unit vectors: direction i reweights example i alone, so its series is that example's own.
+
+    No law, so no factor: each coefficient F_r(e_i, ..., e_i) is exact.
+    """
+
+    n: int
+    name: ClassVar[str] = "basis"
+    seed: ClassVar[None] = None
+    block_size: ClassVar[int] = 1
+
+    @property
+    def count(self) -> int:
+        """The number of directions: n."""
+        return self.n
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Directions start, ..., stop - 1: float64 of shape (stop - start, n)."""
+        block = np.zeros(_rows(start, stop, self.n))
+        if stop > self.n:
+            raise InputError(f"basis direction {stop - 1} was asked for, and there are {self.n}")
+        block[np.arange(stop - start), np.arange(start, stop)] = 1.0
+        return block
+
+    def log_factor(self, r: int) -> float:
+        """Raises InputError: basis directions are no sample."""
+        raise InputError(
+            f"basis directions are no sample, so order {r} has no factor: use a random law "
+            f"({', '.join(RANDOM_LAWS)})"
+        )
+
+
+Law = Sphere | Gaussian | Orthonormal | Given | Basis
 
 RANDOM_LAWS: dict[str, type[Sphere | Gaussian | Orthonormal]] = {
     law.name: law for law in (Sphere, Gaussian, Orthonormal)

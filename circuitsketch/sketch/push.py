@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order, in_blocks
+from circuitsketch.compile import check_order, in_blocks, thread_count
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.lower.tape import Mode
@@ -65,23 +65,47 @@ def push_blocks(
     lanes = np.zeros(shape, dtype=np.float32 if executable.target.single else np.float64)
     done: list[int] = []
     constants: list[np.ndarray] = []
+    together = blocks_together(executable, blocks, threads)
 
-    def block(begin: int) -> None:
-        arena = executable.arena()
+    def some_blocks(begin: int) -> None:
+        first = begin // width
+        ours = range(first, min(first + together, blocks))
+        arena = executable.arena(len(ours))
         arena.set_state(run.state_leaves)
-        arena.run(run.schedule, 0, run.steps, w, packed(block_of(begin, min(begin + width, count)), width, is_complex))
-        found = arena.lane_state()
-        if not np.all(np.isfinite(found)):
-            raise overflow(run, executable, found, begin)
-        lanes[begin // width] = found
-        if begin == 0:
+        rows = [packed(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in ours]
+        begins = np.array([first_step(run, row) for row in rows], dtype=np.int64)
+        arena.run(run.schedule, 0, run.steps, w, np.stack(rows), begins=begins)
+        for i, b in enumerate(ours):
+            found = arena.lane_state(i)
+            if not np.all(np.isfinite(found)):
+                raise overflow(run, executable, found, b * width)
+            lanes[b] = found
+            done.append(b)
+            if progress is not None:
+                progress(len(done), blocks)
+        if first == 0:
             constants.extend(arena.state())
-        done.append(begin)
-        if progress is not None:
-            progress(len(done), blocks)
 
-    in_blocks(block, count, width, threads)
+    in_blocks(some_blocks, count, width * together, threads)
     return executable, constants, lanes
+
+
+def blocks_together(executable: Executable, blocks: int, threads: int | None) -> int:
+    """How many lane blocks a thread plays side by side: they share the constant phase, and each takes memory.
+
+    Four make its cost small. A heuristic: no more than 64 MB of lanes a thread, and no thread without work.
+    """
+    row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
+    share = -(-blocks // thread_count(threads, blocks))
+    return max(min(4, (64 << 20) // max(row, 1), share), 1)
+
+
+def first_step(run: Training, row: np.ndarray) -> int:
+    """The first step that reads an example in which some direction of a block moves; until then its series are zero."""
+    moved = row.any(axis=(1, 2))[run.schedule.ids]
+    if not moved.any():
+        return run.steps
+    return int(np.searchsorted(run.schedule.ids_start, int(np.argmax(moved)), side="right")) - 1
 
 
 def packed(directions: np.ndarray, width: int, is_complex: bool) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""Indexing: slices, integers, None and ellipsis move entries; arrays of integers, known or at run time, "
-"gather them."""
+"""Indexing: slices, integers, None and ellipsis move entries; arrays of integers, known or at run time, gather them."""
 
 from __future__ import annotations
 
@@ -76,8 +75,7 @@ def part_of(entry: Any, extent: int, axis: int, shape: Shape) -> tuple[int, int,
         return int(entry) % extent, 1, 1
     raise TraceError(
         f"{user_place()} indexes a wire by {type(entry).__name__}; wires take integers, slices, None, ... "
-        "and integer "
-        "arrays; for a mask use np.where(mask, x, other)"
+        "and integer arrays; for a mask use np.where(mask, x, other)"
     )
 
 
@@ -99,8 +97,7 @@ def as_index(entry: Any) -> Any:
 
 
 def gather_item(x: Wire, entries: list[Any]) -> Any:
-    """Indexing with arrays: one among slices is a gather along its axis, some at the front are one of "
-    "the flat array."""
+    """Indexing with arrays: one among slices is a gather along its axis, some at the front one of the flat array."""
     arrays = [i for i, entry in enumerate(entries) if isinstance(entry, Wire | np.ndarray)]
     whole = [i for i, entry in enumerate(entries) if isinstance(entry, int | np.integer)]
     if len(arrays) == 1 and not whole:
@@ -122,8 +119,7 @@ def gather_item(x: Wire, entries: list[Any]) -> Any:
 
 
 def known_index(index: Any, extent: int, axis: int, shape: Shape) -> Any:
-    """Plain indices, checked and counted from the front; a wire as it is: its values are known at run "
-    "time."""
+    """Plain indices, checked and counted from the front; a wire as it is: its values are known at run time."""
     if isinstance(index, Wire):
         return index
     index = np.asarray(index)

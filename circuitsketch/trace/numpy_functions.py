@@ -39,20 +39,27 @@ def whole_power(x: Any, exponent: int) -> Any:
 
 
 def power(x: Any, exponent: Any) -> Any:
-    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * "
-    "log(x))."""
+    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * log(x))."""
     if isinstance(exponent, Wire):
         return wire_power(x, exponent)
     if np.ndim(exponent):
-        raise TraceError(
-            f"{user_place()} raises to an array of exponents; write np.exp(exponents * np.log(x))"
-        )
+        return power_by_array(x, np.asarray(exponent, dtype=np.float64))
     number = float(exponent)
     if number.is_integer() and abs(number) <= LARGEST_POWER:
         return whole_power(x, int(number))
     if special_case := {0.5: "sqrt", -0.5: "rsqrt"}.get(number):
         return GATES[special_case](x)
     return GATES["power"](x, exponent=number)
+
+
+def power_by_array(x: Any, exponents: np.ndarray) -> Any:
+    """x ** exponents: whole ones each by products, chosen by place, so that a negative base is no harm."""
+    if not np.all(exponents == np.round(exponents)):
+        return GATES["exp"](exponents * GATES["log"](x))
+    found: Any = np.ones(np.broadcast_shapes(x.shape, exponents.shape))
+    for number in np.unique(exponents[exponents != 0]):
+        found = np.where(exponents == number, power(x, number), found)
+    return found if isinstance(found, Wire) else x.builder.lift(found)
 
 
 def wire_power(x: Any, exponent: Wire) -> Any:
@@ -62,8 +69,7 @@ def wire_power(x: Any, exponent: Wire) -> Any:
     if np.any(np.asarray(x) < 0):
         raise TraceError(
             f"{user_place()} raises a negative number to a wire, which is no real number but for whole "
-            "exponents; "
-            "raise to a plain exponent"
+            "exponents; raise to a plain exponent"
         )
     zero = np.asarray(x) == 0
     found = GATES["exp"](exponent * np.log(np.where(zero, 1.0, x)))
@@ -167,8 +173,7 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     if any(value is not None for value in kwargs.get("out", ())):
         raise TraceError(
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
-            "write x = x + y, or "
-            "assign the result to a name"
+            "write x = x + y, or assign the result to a name"
         )
     options = {key: value for key, value in kwargs.items() if key not in ("out", "dtype", "casting")}
     if method == "reduce" and ufunc in REDUCTIONS:
@@ -199,12 +204,9 @@ def unknown_function(function: Any) -> TraceError:
         hint = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
     else:
         known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)})
-        near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.5)
-        hint = (
-            f"near it are {', '.join('np.' + n for n in near)}"
-            if near
-            else "build it from + - * / exp log and einsum"
-        )
+        near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.6)
+        hint = "build it from + - * / exp log np.where and einsum"
+        hint += f" (near it: {', '.join('np.' + n for n in near)})" if near else ""
     return TraceError(
         f"{user_place()} calls {called(function)} on a wire, for which there is no gate: {hint}"
     )

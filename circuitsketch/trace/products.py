@@ -69,8 +69,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     if not fits:
         raise ShapeError(
             f"{user_place()}: tensordot over axes {left} and {right} of shapes {np.shape(a)} and "
-            f"{np.shape(b)}; "
-            "name as many existing axes of both"
+            f"{np.shape(b)}; name as many existing axes of both"
         )
     for x, y in zip(left, right, strict=True):
         two[y] = one[x]

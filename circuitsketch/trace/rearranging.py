@@ -1,5 +1,4 @@
-"""Rearranging: reshape, transpose, broadcast, concatenate, pad, split and what is built of them. No "
-"arithmetic."""
+"""Rearranging: reshape, transpose, broadcast, concatenate, pad, split and what is built of them. No arithmetic."""
 
 from __future__ import annotations
 

@@ -138,7 +138,6 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord is not None and not (ord == 2 and rank == 1) and not (ord == "fro" and rank == 2):
         raise TraceError(
             f"{user_place()}: only the Euclidean norm has a gate, not ord={ord} over {rank} axes; write "
-            "the norm with "
-            "np.abs, np.sum and np.max"
+            "the norm with np.abs, np.sum and np.max"
         )
     return np.sqrt(total(np.square(x), axis=axis, keepdims=keepdims))

@@ -13,7 +13,7 @@ import numpy as np
 from circuitsketch.circuit import Circuit, Label
 from circuitsketch.errors import TraceError
 from circuitsketch.trace.tree import flatten, unflatten
-from circuitsketch.trace.wire import ACTIVE, Builder, Wire
+from circuitsketch.trace.wire import ACTIVE, Builder, Wire, user_place
 
 
 def label_of(leaf: Any) -> Label:
@@ -22,8 +22,7 @@ def label_of(leaf: Any) -> Label:
     if kind not in "fiub":
         raise TraceError(
             f"an argument leaf of type {type(leaf).__name__} and dtype {np.asarray(leaf).dtype} cannot be "
-            "an input; give "
-            "real numbers, or close over what is not numbers"
+            "an input; give real numbers, or close over what is not numbers"
         )
     return {"f": "float", "b": "bool"}.get(kind, "int")  # type: ignore[return-value]
 
@@ -59,6 +58,12 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     finally:
         ACTIVE.reset(outer)
     outputs, out_tree = flatten(result)
+    names = tuple(out_tree.names("out"))
+    for name, output in zip(names, outputs, strict=True):
+        if not isinstance(output, Wire) and np.asarray(output).dtype.kind not in "fiub":
+            raise TraceError(
+                f"{user_place()}: the traced function returns a {type(output).__name__} at {name}; return numbers"
+            )
     found = tuple(build.lift(output).index for output in outputs)
     return Circuit(
         nodes=tuple(build.nodes),
@@ -67,7 +72,7 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
         input_names=tuple(in_tree.names("args")),
         in_tree=in_tree,
         out_tree=out_tree,
-        output_names=tuple(out_tree.names("out")),
+        output_names=names,
     )
 
 

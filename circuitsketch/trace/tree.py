@@ -109,8 +109,7 @@ def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
         got = "a leaf" if found is None else f"a {found[0].__name__} of {list(found[1])}"
         raise InputError(
             f"pytrees of different structure: {path or 'the root'} is a {tree.kind.__name__} of "
-            f"{list(tree.keys)} in one, "
-            f"{got} in the other"
+            f"{list(tree.keys)} in one, {got} in the other"
         )
     children = dict(zip(found[1], found[2], strict=True))
     leaves = []

@@ -41,14 +41,12 @@ class OtherTraceError(TraceError):
 
     @property
     def enclosing(self) -> Builder | None:
-        """The innermost trace still under way among the two, where the computation can be recorded "
-        "instead."""
+        """The innermost trace still under way among the two, where the computation can be recorded instead."""
         return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
 
 
 def user_place() -> Place:
-    """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as "
-    "a user's)."""
+    """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -81,8 +79,7 @@ class Builder:
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise TraceError(
                 f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "
-                "circuits compute "
-                "on real numbers: convert it to a float or integer array first"
+                "circuits compute on real numbers: convert it to a float or integer array first"
             )
         label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
         array = np.array(array, dtype=np.float64, order="C")
@@ -94,8 +91,7 @@ class Builder:
         return self.constants[key]
 
     def append_copy(self, value: Any) -> Wire:
-        """A node that repeats a wire or data: something to differentiate by, apart from what it was made "
-        "from."""
+        """A node that repeats a wire or data: something to differentiate by, apart from what it was made from."""
         wire = self.lift(value)
         return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, user_place()))
 
@@ -104,8 +100,8 @@ class Builder:
         if isinstance(value, Wire):
             if value.builder is not self:
                 raise OtherTraceError(
-                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the "
-                    "traced function",
+                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the traced "
+                    "function",
                     self,
                     value.builder,
                 )
@@ -293,8 +289,7 @@ class Wire(NDArrayOperatorsMixin):
         return numpy.trace(self)
 
     def astype(self, dtype: Any, copy: bool = True) -> Wire:
-        """Truth values may become whole numbers, and these floats; floats stay float64, whatever their "
-        "width."""
+        """Truth values may become whole numbers, and these floats; floats stay float64, whatever their width."""
         from circuitsketch.trace.numpy_functions import cast
 
         return cast(self, np.dtype(dtype))
@@ -327,17 +322,16 @@ class Wire(NDArrayOperatorsMixin):
     # What a circuit cannot do.
     def __bool__(self) -> bool:
         raise TraceError(
-            f"{user_place()} asks whether a wire is true. A circuit has no branches: use np.where(test, "
-            "a, b), or decide "
-            "on plain data before tracing"
+            f"{user_place()} asks whether a wire is true. A circuit has no branches: use np.where(test, a, "
+            "b), or decide on plain data before tracing"
         )
 
     def refuse_number(self, what: str) -> TraceError:
         """The error for float(wire) and its kin."""
         return TraceError(
             f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: "
-            "keep computing with "
-            "it (np.exp, not math.exp), or take the number from the data before tracing"
+            "keep computing with it (np.exp, not math.exp), build arrays of wires with np.stack, or take "
+            "the number from the data before tracing"
         )
 
     def __float__(self) -> float:
@@ -359,8 +353,8 @@ class Wire(NDArrayOperatorsMixin):
 
     def __index__(self) -> int:
         raise TraceError(
-            f"{user_place()} indexes plain data by a wire, or counts by one. Gather with cs.take(array, wire, axis=0); "
-            "count by the shapes of arrays"
+            f"{user_place()} indexes plain data by a wire, or counts by one. Gather with cs.take(array, "
+            "wire, axis=0); count by the shapes of arrays"
         )
 
     def item(self) -> float:
@@ -373,11 +367,11 @@ class Wire(NDArrayOperatorsMixin):
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         remedy = (
-            "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy leaves such a call to "
-            "the data"
+            "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy "
+            "leaves such a call to the data"
             if self.label == "int"
-            else "Build arrays of wires with np.stack or np.concatenate; a function that needs the numbers themselves "
-            "cannot be traced"
+            else "Build arrays of wires with np.stack or np.concatenate; a function that needs the numbers "
+            "themselves cannot be traced"
         )
         raise TraceError(f"{user_place()} turns a wire into a NumPy array. {remedy}")
 

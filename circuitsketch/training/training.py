@@ -214,8 +214,8 @@ class Training:
             lanes = weights[begin : begin + width]
             arena = executable.arena()
             arena.set_state(self.state_leaves)
-            packed = np.zeros((self.n, 1, width))
-            packed[:, 0, : len(lanes)] = lanes.T
+            packed = np.zeros((1, self.n, 1, width))
+            packed[0, :, 0, : len(lanes)] = lanes.T
             arena.run(self.schedule, 0, self.steps, np.zeros(self.n), packed)
             collect(arena, leaves, begin, len(lanes))
 

@@ -36,7 +36,7 @@ class Access:
         """The first number of operand or result i's lane block."""
         element = self.frame.offset(self.lane[i], indices, self.strides[i])
         target = self.frame.target
-        return self.frame.builder.mul(element, self.frame.int(target.mode.components * target.width))
+        return self.frame.builder.mul(element, self.frame.const(target.mode.components * target.width))
 
 
 def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
@@ -64,7 +64,7 @@ def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
     *outer, inner = access.extents
     b = frame.builder
     with frame.nest(outer) as indices:
-        whole = b.mul(b.sdiv(inner, frame.int(wide)), frame.int(wide)) if wide > 1 else frame.int(0)
+        whole = b.mul(b.sdiv(inner, frame.const(wide)), frame.const(wide)) if wide > 1 else frame.const(0)
         if wide > 1:
             with frame.loop(whole, step=wide) as i:
                 constant_entries(frame, kernel, access, [*indices, i], wide)
@@ -236,7 +236,7 @@ def load_coefficient(frame: Frame, base: ir.Value, k: int) -> Real | Complex:
     """Coefficient k of the lane block that begins at `base`."""
     width, vector = frame.target.width, frame.emit.vector
     per = 2 if frame.target.mode.complex else 1
-    at = [frame.builder.add(base, frame.int(((k - 1) * per + part) * width)) for part in range(per)]
+    at = [frame.builder.add(base, frame.const(((k - 1) * per + part) * width)) for part in range(per)]
     values = [frame.load(frame.lanes, a, vector) for a in at]
     return Complex(*values) if per == 2 else values[0]
 
@@ -252,4 +252,4 @@ def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
             number = frame.emit.number(0.0)
         if not number.is_vector:
             number = Real(frame.emit, frame.emit.splat(number.value))
-        frame.store(number, frame.lanes, frame.builder.add(base, frame.int(((k - 1) * per + part) * width)))
+        frame.store(number, frame.lanes, frame.builder.add(base, frame.const(((k - 1) * per + part) * width)))

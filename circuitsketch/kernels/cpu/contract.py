@@ -33,7 +33,7 @@ class Tables:
             self.batches, self.summed, self.columns,
             self.batches, self.rows, self.columns,
         ]  # fmt: skip
-        at: ir.Value = frame.int(10)
+        at: ir.Value = frame.const(10)
         self.begin = []
         for length in lengths:
             self.begin.append(at)
@@ -51,16 +51,16 @@ def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
     if kernel.phase == "constant":
         with frame.loop(tables.batches) as batch:
             if kernel.vector:
-                wide = b.mul(b.sdiv(tables.columns, frame.int(8)), frame.int(8))
-                tiled(frame, tables, batch, NumberRing(frame, 8), 4, 2, frame.int(0), wide)
+                wide = b.mul(b.sdiv(tables.columns, frame.const(8)), frame.const(8))
+                tiled(frame, tables, batch, NumberRing(frame, 8), 4, 2, frame.const(0), wide)
                 tiled(frame, tables, batch, NumberRing(frame, 1), 4, 1, wide, tables.columns)
             else:
-                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 3, frame.int(0), tables.columns)
+                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 3, frame.const(0), tables.columns)
     else:
         ring = lane_ring(frame, kernel)
         rows, columns = ring.tile()
         with frame.loop(tables.batches) as batch:
-            tiled(frame, tables, batch, ring, rows, columns, frame.int(0), tables.columns)
+            tiled(frame, tables, batch, ring, rows, columns, frame.const(0), tables.columns)
     frame.finish()
 
 
@@ -81,22 +81,22 @@ def tiled(
     """Cover rows 0..tables.rows and columns first..last with tiles: full ones, then the rest in smaller ones."""
     b = frame.builder
     wide = columns * ring.step
-    full_columns = b.add(first, b.mul(b.sdiv(b.sub(last, first), frame.int(wide)), frame.int(wide)))
-    full_rows = b.mul(b.sdiv(tables.rows, frame.int(rows)), frame.int(rows))
-    rest_columns = b.sdiv(b.sub(last, full_columns), frame.int(ring.step))
+    full_columns = b.add(first, b.mul(b.sdiv(b.sub(last, first), frame.const(wide)), frame.const(wide)))
+    full_rows = b.mul(b.sdiv(tables.rows, frame.const(rows)), frame.const(rows))
+    rest_columns = b.sdiv(b.sub(last, full_columns), frame.const(ring.step))
     rest_rows = b.sub(tables.rows, full_rows)
 
     def across(row: ir.Value, height: int) -> None:
         with frame.loop(full_columns, start=first, step=wide) as column:
             ring.tile_of(tables, batch, row, column, height, columns)
         for width in range(1, columns):
-            with b.if_then(b.icmp_signed("==", rest_columns, frame.int(width))):
+            with b.if_then(b.icmp_signed("==", rest_columns, frame.const(width))):
                 ring.tile_of(tables, batch, row, full_columns, height, width)
 
     with frame.loop(full_rows, step=rows) as row:
         across(row, rows)
     for height in range(1, rows):
-        with b.if_then(b.icmp_signed("==", rest_rows, frame.int(height))):
+        with b.if_then(b.icmp_signed("==", rest_rows, frame.const(height))):
             across(full_rows, height)
 
 
@@ -113,8 +113,8 @@ class TileRing:
     ) -> None:
         """One tile of the result: accumulators in registers, k in a loop."""
         frame, b = self.frame, self.frame.builder
-        rows = [b.add(row, frame.int(i)) for i in range(height)]
-        columns = [b.add(column, frame.int(i * self.step)) for i in range(width)]
+        rows = [b.add(row, frame.const(i)) for i in range(height)]
+        columns = [b.add(column, frame.const(i * self.step)) for i in range(width)]
         left_batch, right_batch, out_batch = (tables.entry(i, batch) for i in (0, 3, 6))
         left_rows = [b.add(left_batch, tables.entry(1, r)) for r in rows]
         right_columns = [b.add(right_batch, tables.entry(5, c)) for c in columns]
@@ -125,7 +125,7 @@ class TileRing:
         b.branch(body)
         b.position_at_end(body)
         k = b.phi(INT)
-        k.add_incoming(frame.int(0), before)
+        k.add_incoming(frame.const(0), before)
         sums: dict[tuple[int, int], list[Any]] = {}
         for cell in cells:
             sums[cell] = []
@@ -139,7 +139,7 @@ class TileRing:
         rights = [self.load_right(tables, b.add(at, right_k)) for at in right_columns]
         for i, j in cells:
             entries[i, j] = self.multiply_add(entries[i, j], lefts[i], rights[j])
-        following = b.add(k, frame.int(1))
+        following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
         for cell in cells:
             for phi, entry in zip(sums[cell], entries[cell], strict=True):
@@ -224,7 +224,7 @@ class LaneRing(TileRing):
     def base(self, tables: Tables, operand: int, at: ir.Value) -> ir.Value:
         """The first number of an entry's lane block."""
         b, target = self.frame.builder, self.frame.target
-        return b.mul(b.add(tables.lane[operand], at), self.frame.int(target.mode.components * target.width))
+        return b.mul(b.add(tables.lane[operand], at), self.frame.const(target.mode.components * target.width))
 
     def shared(self, tables: Tables, operand: int, at: ir.Value) -> Real:
         """An entry's constant term."""

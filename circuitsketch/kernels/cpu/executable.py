@@ -14,7 +14,7 @@ import numpy as np
 from circuitsketch.gates import Shape, cells
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cpu.library import address_of
-from circuitsketch.kernels.cpu.machine import aligned, run_steps
+from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.placement import place
 from circuitsketch.lower.tape import Instruction, Placement, Tape, carried, encode
@@ -66,8 +66,8 @@ class Executable:
         """Numbers in one element's lane block."""
         return self.target.mode.components * self.target.width
 
-    def arena(self) -> Arena:
-        """Fresh arenas, plain data in place."""
+    def arena(self, blocks: int = 1) -> Arena:
+        """Fresh arenas for some lane blocks that are played together, plain data in place."""
         dtype = np.float32 if self.target.single else np.float64
         constants = aligned(max(self.constant_end, 1), np.float64)
         for offset, value in self.plain:
@@ -75,13 +75,14 @@ class Executable:
         shared = aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
         if self.target.single:
             shared[:] = constants
-        lanes = aligned(max(self.lane_end * self.unit, 1), dtype)
+        row = -(-max(self.lane_end * self.unit, 1) // ALIGNMENT) * ALIGNMENT
+        lanes = aligned(blocks * row, dtype).reshape(blocks, row)
         return Arena(self, constants, shared, lanes)
 
 
 @dataclass(eq=False)
 class Arena:
-    """One thread's memory: constants, their mirror in the lanes' precision, lanes."""
+    """One thread's memory: constants, their mirror in the lanes' precision, lanes (a row for every lane block)."""
 
     executable: Executable
     constants: np.ndarray
@@ -93,12 +94,12 @@ class Arena:
         e = self.executable
         for leaf, offset in zip(leaves, e.state_constant, strict=True):
             self.constants[offset : offset + leaf.size] = leaf.ravel()
-        self.lanes[: e.lane_state_cells * e.unit] = 0.0
+        self.lanes[:, : e.lane_state_cells * e.unit] = 0.0
         if e.target.mode.values:
             for leaf, at in zip(leaves, e.state_lane, strict=True):
                 if at >= 0:
                     width = e.target.width
-                    self.lanes[at * width : (at + leaf.size) * width] = np.repeat(leaf.ravel(), width)
+                    self.lanes[:, at * width : (at + leaf.size) * width] = np.repeat(leaf.ravel(), width)
 
     def state(self) -> list[np.ndarray]:
         """Copies of the state's constant terms."""
@@ -108,11 +109,11 @@ class Arena:
             for shape, offset in zip(e.state_shapes, e.state_constant, strict=True)
         ]
 
-    def lane_state(self) -> np.ndarray:
-        """The state's lane blocks, all varying leaves one after the other: (elements, components, width), a view."""
+    def lane_state(self, block: int = 0) -> np.ndarray:
+        """The state in one lane block, all varying leaves one after the other: (elements, components, width), a view."""
         e = self.executable
         count = e.lane_state_cells
-        return self.lanes[: count * e.unit].reshape(count, e.target.mode.components, e.target.width)
+        return self.lanes[block, : count * e.unit].reshape(count, e.target.mode.components, e.target.width)
 
     def constant_view(self, program: int, layout: Layout) -> np.ndarray:
         """A wire's constant terms, a view."""
@@ -121,14 +122,14 @@ class Arena:
         strides = tuple(s * item for s in layout.strides)
         return np.lib.stride_tricks.as_strided(self.constants[offset:], layout.shape, strides)
 
-    def lane_view(self, program: int, layout: Layout) -> np.ndarray:
-        """A wire's lane blocks, a view of shape (*shape, components, width)."""
+    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+        """A wire in one lane block, a view of shape (*shape, components, width)."""
         e = self.executable
         offset = (e.placements[program].lane[layout.buffer] + layout.offset) * e.unit
         item = self.lanes.itemsize
         width, components = e.target.width, e.target.mode.components
         strides = (*(s * e.unit * item for s in layout.strides), width * item, item)
-        return np.lib.stride_tricks.as_strided(self.lanes[offset:], (*layout.shape, components, width), strides)
+        return np.lib.stride_tricks.as_strided(self.lanes[block, offset:], (*layout.shape, components, width), strides)
 
     def run(
         self,
@@ -138,17 +139,23 @@ class Arena:
         at: np.ndarray,
         directions: np.ndarray | None = None,
         *,
+        begins: np.ndarray | None = None,
         watch: bool = False,
         stages: int = 7,
     ) -> int:
-        """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched)."""
+        """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
+
+        directions : (blocks, n, parts, width). begins : the first step of each block's lanes (default: all steps).
+        """
         e = self.executable
         if directions is None:
-            directions = np.zeros((0, 1, e.target.width))
+            directions = np.zeros((len(self.lanes), 0, 1, e.target.width))
+        if begins is None:
+            begins = np.zeros(len(self.lanes), dtype=np.int64)
         return int(
             run_steps(
                 e.tape, e.args, e.programs, first, last, schedule.program, schedule.data, schedule.data_start,
-                e.data_slot, schedule.ids, schedule.ids_start, e.keep_slot, at, directions,
+                e.data_slot, schedule.ids, schedule.ids_start, e.keep_slot, at, directions, begins,
                 self.constants, self.shared, self.lanes, e.target.mode.components, e.target.width,
                 e.target.mode.values, e.target.single, e.state_cells if watch else 0, stages,
             )

@@ -54,13 +54,13 @@ class Frame:
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.emit = Emitter(self.builder, self.element, target.width)
 
-    def int(self, value: int) -> ir.Constant:
+    def const(self, value: int) -> ir.Constant:
         """An integer constant."""
         return ir.Constant(INT, value)
 
     def arg(self, position: int | ir.Value) -> ir.Value:
         """An integer argument."""
-        at = self.int(position) if isinstance(position, int) else position
+        at = self.const(position) if isinstance(position, int) else position
         return self.builder.load(self.builder.gep(self.args, [at]))
 
     def finish(self) -> None:
@@ -71,7 +71,7 @@ class Frame:
     def loop(self, count: ir.Value, start: ir.Value | None = None, step: int = 1) -> Iterator[ir.Value]:
         """for i in range(start, count, step)."""
         b = self.builder
-        begin = start if start is not None else self.int(0)
+        begin = start if start is not None else self.const(0)
         before = b.block
         body, done = b.append_basic_block("body"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed("<", begin, count), body, done)
@@ -79,7 +79,7 @@ class Frame:
         i = b.phi(INT)
         i.add_incoming(begin, before)
         yield i
-        following = b.add(i, self.int(step))
+        following = b.add(i, self.const(step))
         i.add_incoming(following, b.block)
         b.cbranch(b.icmp_signed("<", following, count), body, done)
         b.position_at_end(done)
@@ -124,5 +124,5 @@ class Frame:
 
     def if_positive(self, count: ir.Value, body: Callable[[], None]) -> None:
         """Run code where a count is positive."""
-        with self.builder.if_then(self.builder.icmp_signed(">", count, self.int(0))):
+        with self.builder.if_then(self.builder.icmp_signed(">", count, self.const(0))):
             body()

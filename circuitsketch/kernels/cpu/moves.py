@@ -22,9 +22,9 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
             b.store(value, b.gep(frame.constants, [b.add(first, i)]))
         return frame.finish()
     number = frame.emit.splat(frame.emit.narrowed(value))
-    with frame.loop(b.mul(count, frame.int(frame.target.mode.components))) as i:
-        at = b.add(b.mul(first, frame.int(frame.target.mode.components)), i)
-        frame.store(Real(frame.emit, number), frame.lanes, b.mul(at, frame.int(frame.target.width)))
+    with frame.loop(b.mul(count, frame.const(frame.target.mode.components))) as i:
+        at = b.add(b.mul(first, frame.const(frame.target.mode.components)), i)
+        frame.store(Real(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
     return frame.finish()
 
 
@@ -53,9 +53,9 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
             combine(frame, kernel, frame.constants, target, source, None)
         elif unit <= 16:
             for component in range(unit):
-                lane_part(frame, kernel, target, source, frame.int(component))
+                lane_part(frame, kernel, target, source, frame.const(component))
         else:
-            with frame.loop(frame.int(unit)) as component:
+            with frame.loop(frame.const(unit)) as component:
                 lane_part(frame, kernel, target, source, component)
     frame.finish()
 
@@ -63,9 +63,9 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
 def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value) -> None:
     """One component of a lane block."""
     b = frame.builder
-    unit, width = frame.int(frame.target.mode.components), frame.int(frame.target.width)
-    places = [b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source)]
-    combine(frame, kernel, frame.lanes, *places, kind=frame.emit.vector)
+    unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
+    to, of = (b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source))
+    combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
 
 
 def combine(

@@ -11,6 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from circuitsketch.kernels.cpu.elementary import vector_erf, vector_exp
+
 # Products and sums may be contracted to fused multiply-adds; nothing else about the arithmetic is relaxed.
 FLAGS = ("contract",)
 INT = ir.IntType(64)
@@ -29,6 +31,10 @@ class Emitter:
     def number(self, value: float) -> Real:
         """A constant."""
         return Real(self, ir.Constant(self.element, float(value)))
+
+    def real(self, value: ir.Value) -> Real:
+        """A value with the manners of a number."""
+        return Real(self, value)
 
     def splat(self, value: ir.Value) -> ir.Value:
         """One number in every lane."""
@@ -248,9 +254,14 @@ class MachineMath:
         """A function of the C library."""
         return Real(self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more)))
 
+    def has_vector(self, x: Any) -> bool:
+        """Whether this is a vector of doubles, for which there is code without calls."""
+        kind = self.real(x).value.type
+        return isinstance(kind, ir.VectorType) and isinstance(kind.element, ir.DoubleType)
+
     def exp(self, x: Any) -> Real:
         """e^x."""
-        return self.call("exp", x)
+        return vector_exp(self.emit, x) if self.has_vector(x) else self.call("exp", x)
 
     def expm1(self, x: Any) -> Real:
         """e^x - 1."""
@@ -278,7 +289,7 @@ class MachineMath:
 
     def erf(self, x: Any) -> Real:
         """erf x."""
-        return self.call("erf", x)
+        return vector_erf(self.emit, x) if self.has_vector(x) else self.call("erf", x)
 
     def power(self, x: Any, exponent: float) -> Real:
         """x^exponent."""

@@ -1,0 +1,32 @@
+"""A tape as text: what runs, in order, on which entries, and where the user asked for it."""
+
+from __future__ import annotations
+
+from circuitsketch.lower.fusion import Group
+from circuitsketch.lower.tape import Tape
+
+
+def listing(tape: Tape) -> str:
+    """Both phases of a tape, a line a chain, contraction or movement."""
+    mode = tape.mode
+    if mode.values:
+        held = "values"
+    else:
+        held = f"coefficients 1..{mode.order}, {'complex' if mode.complex else 'real'}" if mode.order else "nothing"
+    lines = [f"tape: lanes hold {held}; {len(tape.constant_groups)} + {len(tape.lane_groups)} groups"]
+    for title, groups in (("constant phase", tape.constant_groups), ("lane phase", tape.lane_groups)):
+        if groups:
+            lines.append(f"  {title}")
+            lines += [f"    {line(group)}" for group in groups]
+    return "\n".join(lines)
+
+
+def line(group: Group) -> str:
+    """One group."""
+    last = group.operations[-1]
+    extents = "x".join(str(n) for n in last.node.shape) or "1"
+    if group.is_chain:
+        what = " ".join(operation.node.gate.name for operation in group.operations)
+    else:
+        what = last.node.gate.name + (f" {last.spec}" if last.spec else "")
+    return f"{extents:>12}  {what}  # {last.node.place}"
