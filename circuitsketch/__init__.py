@@ -1,8 +1,8 @@
 """circuitsketch: what would a trained model say if some of its training data had never been there?
 
-Training and inference, written in NumPy, are traced into an arithmetic circuit, compiled to kernels that carry truncated
-Taylor series in many random complex directions, and summed up by an estimator that predicts any measurement of the model
-after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv 2604.07328).
+Training and inference, written in NumPy, are traced into an arithmetic circuit, compiled to kernels that carry
+truncated Taylor series in many random complex directions, and summed up by an estimator that predicts any measurement
+of the model after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv 2604.07328).
 """
 
 from circuitsketch import errors, optim

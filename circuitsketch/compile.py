@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,39 @@ from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.cpu.executable import Executable, Schedule, link
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
+from circuitsketch.kernels.indices import check_indices
 from circuitsketch.lower.tape import Mode, lower
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, unflatten
+from circuitsketch.trace import leaves_like, unflatten
+from circuitsketch.trace.tree import Tree, parts
 
 
 def target_for(mode: Mode, dtype: Any, width: int | None = None) -> Target:
     """The machine-code target for a mode and the dtype of the coefficients."""
-    kind = np.dtype(dtype)
-    if kind not in (np.dtype(np.complex128), np.dtype(np.complex64), np.dtype(np.float64), np.dtype(np.float32)):
-        raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
-    single = kind in (np.dtype(np.complex64), np.dtype(np.float32))
+    single = coefficient_type(dtype).name in ("complex64", "float32")
     return Target(mode, width or lane_width(single), single)
+
+
+def coefficient_type(dtype: Any) -> np.dtype[Any]:
+    """The dtype of coefficients, single or double."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise InputError(f"{dtype!r} is no dtype; coefficients are complex128 or complex64") from None
+    if kind.name not in ("complex128", "complex64", "float64", "float32"):
+        raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
+    return kind
+
+
+def real_array(leaf: Any, name: str) -> np.ndarray:
+    """A leaf as float64, refused if it is not real numbers."""
+    try:
+        array = np.asarray(leaf)
+    except ValueError as reason:
+        raise InputError(f"{name} is no array: {reason}") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    return np.array(array, dtype=np.float64)
 
 
 def build(
@@ -73,6 +94,7 @@ class Compiled:
     order: int
     dtype: np.dtype[Any]
     width: int | None = None
+    executables: dict[Any, Executable] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, *args: Any) -> Any:
         """The function's value: arguments as in the trace, the result's pytree of arrays."""
@@ -86,23 +108,46 @@ class Compiled:
 
     def leaves(self, args: tuple[Any, ...]) -> list[np.ndarray]:
         """The arguments' leaves, checked against the circuit's inputs."""
-        found, tree = flatten(args)
-        if tree != self.circuit.in_tree:
-            raise InputError(
-                f"arguments of another structure than the circuit's: leaves {tree.names('args')}, not "
-                f"{list(self.circuit.input_names)}"
-            )
-        arrays = [np.asarray(leaf, dtype=np.float64) for leaf in found]
-        for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
-            shape = self.circuit.nodes[wire].shape
-            if array.shape != shape:
-                raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {shape}")
+        names = self.circuit.input_names
+        try:
+            found = leaves_like(self.circuit.in_tree, args)
+        except InputError as reason:
+            raise InputError(f"the circuit was traced for arguments of leaves {list(names)}: {reason}") from None
+        arrays = [real_array(leaf, name) for leaf, name in zip(found, names, strict=True)]
+        for array, wire, name in zip(arrays, self.circuit.inputs, names, strict=True):
+            node = self.circuit.nodes[wire]
+            if array.shape != node.shape:
+                raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {node.shape}")
+            if node.label != "float" and np.any(array != np.rint(array)):
+                raise InputError(f"{name} was traced as whole numbers; give such, or trace with floats")
+        check_indices(self.circuit, arrays)
         return arrays
 
     def executable(self, mode: Mode, varying: tuple[int, ...]) -> Executable:
-        """The machine code for a mode (kernels already known are not compiled again)."""
-        target = target_for(mode, self.dtype, self.width)
-        return build([self.circuit], target, varying, len(self.circuit.inputs), {}, False)
+        """The machine code for a mode; made once."""
+        if (mode, varying) not in self.executables:
+            target = target_for(mode, self.dtype, self.width)
+            self.executables[mode, varying] = build(
+                [self.circuit], target, varying, len(self.circuit.inputs), {}, has_keep=False
+            )
+        return self.executables[mode, varying]
+
+    def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
+        """The leaves of given coefficients, checked against the circuit's inputs."""
+        given = leaves_or_none(self.circuit.in_tree, coefficients)
+        arrays = [None if leaf is None else np.asarray(leaf) for leaf in given]
+        for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
+            if array is None:
+                continue
+            node = self.circuit.nodes[wire]
+            if array.shape[2:] != node.shape or array.ndim < 2:
+                wanted = ", ".join(map(str, node.shape))
+                raise ShapeError(f"coefficients of {name} have shape {array.shape}; give (directions, k, {wanted})")
+            if node.label != "float":
+                raise InputError(f"{name} was traced as whole numbers, which have no series; give None")
+            if array.dtype.kind not in "fiubc" or not np.all(np.isfinite(array)):
+                raise InputError(f"coefficients of {name} are not all finite numbers")
+        return arrays
 
     def series(self, args: tuple[Any, ...], coefficients: Any, threads: int | None = None) -> Any:
         """Taylor coefficients of the result along directions of the arguments.
@@ -111,7 +156,7 @@ class Compiled:
         ----------
         args : the point of expansion: arguments as in the trace.
         coefficients : a pytree like `args`, each leaf None or an array (directions, k, *shape) of coefficients 1..k,
-            k <= order; real everywhere, or complex.
+            real everywhere, or complex; those above the order are left out.
         threads : how many (default: one a core).
 
         Returns
@@ -128,16 +173,12 @@ class Compiled:
         array([[1.    , 1.    , 0.5   , 0.1667]])
         """
         leaves = self.leaves(args)
-        given, tree = flatten_with_none(coefficients, len(leaves))
-        arrays = [None if leaf is None else np.asarray(leaf) for leaf in given]
-        for array, leaf, name in zip(arrays, leaves, self.circuit.input_names, strict=True):
-            if array is not None and (array.shape[2:] != leaf.shape or array.ndim < 2):
-                raise ShapeError(
-                    f"coefficients of {name} have shape {array.shape}; give (directions, k, {', '.join(map(str, leaf.shape))})"
-                )
+        arrays = self.coefficient_arrays(coefficients)
         counts = {len(array) for array in arrays if array is not None}
-        if len(counts) != 1:
-            raise InputError(f"coefficients of {sorted(counts)} directions; give every leaf the same number, at least one leaf")
+        if len(counts) != 1 or 0 in counts:
+            raise InputError(
+                f"coefficients of {sorted(counts)} directions; give every leaf the same number, at least one leaf"
+            )
         (count,) = counts
         varying = tuple(i for i, array in enumerate(arrays) if array is not None)
         if self.order:
@@ -167,19 +208,20 @@ class Compiled:
         return unflatten(self.circuit.out_tree, outputs)
 
 
-def flatten_with_none(value: Any, count: int) -> tuple[list[Any], Any]:
-    """Leaves where None is a leaf too."""
-    if isinstance(value, dict):
-        found = [leaf for child in value.values() for leaf in flatten_with_none(child, count)[0]]
-    elif isinstance(value, list | tuple):
-        found = [leaf for child in value for leaf in flatten_with_none(child, count)[0]]
-    else:
-        return [value], None
-    return found, None
+def leaves_or_none(tree: Tree, value: Any) -> list[Any]:
+    """The leaves of a pytree in the order of a structure; a None stands for all the leaves below it."""
+    if value is None:
+        return [None] * tree.size
+    found = parts(value)
+    if tree.kind is None or found is None or set(found[1]) != set(tree.keys):
+        return leaves_like(tree, value)  # a leaf, or an error
+    children = dict(zip(found[1], found[2], strict=True))
+    pairs = zip(tree.keys, tree.children, strict=True)
+    return [leaf for key, child in pairs for leaf in leaves_or_none(child, children[key])]
 
 
 def put_coefficients(view: np.ndarray, series: np.ndarray, mode: Mode) -> None:
-    """Write coefficients (directions, k, *shape) into lane blocks (*shape, components, width); missing ones are zero."""
+    """Write coefficients (directions, k, *shape) into lane blocks (*shape, components, width); others are zero."""
     width = view.shape[-1]
     lanes = min(len(series), width)
     view[...] = 0.0
@@ -215,13 +257,14 @@ def thread_count(threads: int | None, blocks: int) -> int:
     """How many threads to use: those asked for, else one a core; no more than blocks."""
     import os
 
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+    if threads is not None and (not whole or threads < 1):
         raise InputError(f"threads is {threads!r}; it must be a whole number >= 1, or None for one a core")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(threads or available, blocks), 1)
+    return max(min(int(threads or available), blocks), 1)
 
 
-def compile(  # noqa: A001 - the field's word, and the package's
+def compile(
     circuit: Circuit, order: int = 0, dtype: Any = np.complex128, width: int | None = None
 ) -> Compiled:
     """Compile a circuit for plain values and for Taylor series.
@@ -242,4 +285,4 @@ def compile(  # noqa: A001 - the field's word, and the package's
     >>> f(np.zeros(3))
     array(3.)
     """
-    return Compiled(simplify(circuit), check_order(order), np.dtype(dtype), width)
+    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), width)

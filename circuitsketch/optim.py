@@ -1,17 +1,22 @@
 """Optimisers as pure functions of a state: `new = rule(state, grads, learning_rate)`.
 
 A state is a dict with "params" and whatever the rule remembers; `<rule>_state(params)` makes the first one. The rules
-are those of the papers, in the form that Optax gives them; learning rates may be wires or numbers.
+are those of the papers, in the form that Optax gives them; learning rates may be wires or numbers. Beside the rules
+stand what a training puts around them: factors of the learning rate by step (`cosine`, `warmup`, `step_decay`),
+`clip_by_norm` for gradients, and `dropout_mask`. All are analytic in the gradients, so a training that uses them has a
+Taylor series in its examples' weights.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.errors import InputError
-from circuitsketch.trace.tree import transform
+from circuitsketch.trace.tree import flatten, transform
 
 State = dict[str, Any]
 
@@ -33,13 +38,19 @@ def sgd_state(params: Any) -> State:
     return {"params": params}
 
 
-def sgd(state: State, grads: Any, learning_rate: Any) -> State:
-    """params - learning_rate * grads.
+def decayed(grads: Any, params: Any, weight_decay: float) -> Any:
+    """grads + weight_decay * params: the gradient of the loss plus weight_decay / 2 * |params|^2."""
+    return transform(lambda g, p: g + weight_decay * p, grads, params) if weight_decay else grads
+
+
+def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0) -> State:
+    """params - learning_rate * (grads + weight_decay * params).
 
     >>> sgd(sgd_state(np.array([1.0])), np.array([2.0]), 0.25)["params"]
     array([0.5])
     """
     need(state, "sgd")
+    grads = decayed(grads, state["params"], weight_decay)
     return {**state, "params": transform(lambda p, g: p - learning_rate * g, state["params"], grads)}
 
 
@@ -49,14 +60,22 @@ def momentum_state(params: Any) -> State:
 
 
 def momentum(
-    state: State, grads: Any, learning_rate: Any, decay: float = 0.9, nesterov: bool = False
+    state: State,
+    grads: Any,
+    learning_rate: Any,
+    decay: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
 ) -> State:
     """velocity = decay * velocity + grads; params - learning_rate * velocity (Polyak; Nesterov's look-ahead by choice).
+
+    `weight_decay` adds weight_decay * params to grads first, so that the velocity remembers it.
 
     >>> momentum(momentum_state(np.array([1.0])), np.array([2.0]), 0.25)["params"]
     array([0.5])
     """
     need(state, "momentum", "velocity")
+    grads = decayed(grads, state["params"], weight_decay)
     velocity = transform(lambda v, g: decay * v + g, state["velocity"], grads)
     ahead = transform(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
     params = transform(lambda p, v: p - learning_rate * v, state["params"], ahead)
@@ -101,3 +120,115 @@ def adam(
 
     params = transform(update, state["params"], m, v)
     return {**state, "params": params, "m": m, "v": v, "t": t}
+
+
+def adamw_state(params: Any) -> State:
+    """The first state of AdamW, which is that of Adam."""
+    return adam_state(params)
+
+
+def adamw(
+    state: State,
+    grads: Any,
+    learning_rate: Any,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    weight_decay: float = 0.01,
+) -> State:
+    """AdamW: Adam's step, less learning_rate * weight_decay * params (Loshchilov and Hutter, arXiv 1711.05101).
+
+    The decay is decoupled: it does not pass through the moments, as weight decay added to the gradient would. It is
+    multiplied by the learning rate, as in Optax and PyTorch. For `eps` and `eps_root` see `adam`.
+
+    >>> after = adamw(adamw_state(np.array([1.0])), np.array([2.0]), 0.25, eps=0.0, weight_decay=0.4)
+    >>> after["params"].round(12)
+    array([0.65])
+    """
+    need(state, "adamw", "m", "v", "t")
+    after = adam(state, grads, learning_rate, b1, b2, eps, eps_root)
+    params = transform(
+        lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"]
+    )
+    return {**after, "params": params}
+
+
+# ---------------------------------------------------------------------------------- learning rates by step
+# Factors of a learning rate, of the number t of steps done before: they are multiplied. On plain numbers they make
+# rates to put into a run's batches, 0.1 * cosine(np.arange(100), 100); on wires they follow a state's "t".
+
+
+def cosine(t: Any, steps: int, floor: float = 0.0) -> Any:
+    """From 1 at t = 0 down half a cosine to `floor` at t = steps, and `floor` from there.
+
+    floor + (1 - floor) (1 + cos(pi t / steps)) / 2 (Loshchilov and Hutter, arXiv 1608.03983, equation 5, one period).
+    InputError for fewer steps than one.
+
+    >>> cosine(np.array([0, 5, 10]), 10).round(12)
+    array([1. , 0.5, 0. ])
+    """
+    if steps < 1:
+        raise InputError(f"optim.cosine falls over at least 1 step, not {steps}")
+    done = np.minimum(t * (1.0 / steps), 1.0)
+    return floor + (0.5 * (1.0 - floor)) * (1.0 + np.cos(math.pi * done))
+
+
+def warmup(t: Any, steps: int) -> Any:
+    """(t + 1) / steps up to 1: a linear rise over the first `steps` steps. InputError for fewer than one.
+
+    >>> warmup(np.array([0, 1, 2]), 2)
+    array([0.5, 1. , 1. ])
+    """
+    if steps < 1:
+        raise InputError(f"optim.warmup rises over at least 1 step, not {steps}")
+    return np.minimum((t + 1.0) * (1.0 / steps), 1.0)
+
+
+def step_decay(t: Any, boundaries: Sequence[int], factor: float = 0.1) -> Any:
+    """factor^(how many boundaries t has reached): piecewise constant.
+
+    >>> step_decay(np.array([0, 9, 10, 20]), [10, 20], factor=0.5)
+    array([1.  , 1.  , 0.5 , 0.25])
+    """
+    found: Any = np.ones(np.shape(t))
+    for boundary in boundaries:
+        found = found * np.where(t >= boundary, factor, 1.0)
+    return found
+
+
+# ---------------------------------------------------------------------------------- gradients and masks
+
+
+def clip_by_norm(grads: Any, limit: float) -> Any:
+    """Gradients scaled by 1 / sqrt(1 + |g|^2 / limit^2), |g| the norm over all leaves together.
+
+    A smooth form of clipping: gradients far below the limit pass nearly as they are (|g| = limit / 10 loses 0.5 %), one
+    of the limit's norm is shortened by a factor of sqrt(2), and none comes out with a norm above the limit. The usual
+    min(1, limit / |g|) has a kink at |g| = limit, and no Taylor series there; this has one everywhere.
+    InputError for a limit that is not positive.
+
+    >>> clip_by_norm({"w": np.array([3.0]), "b": np.array([4.0])}, 5.0)["w"].round(4)
+    array([2.1213])
+    """
+    if not limit > 0:
+        raise InputError(f"optim.clip_by_norm needs a positive limit, not {limit}")
+    squares = sum(np.sum(np.square(g)) for g in flatten(grads)[0])
+    scale = 1.0 / np.sqrt(1.0 + squares * (1.0 / limit**2))
+    return transform(lambda g: scale * g, grads)
+
+
+def dropout_mask(shape: int | Sequence[int], rate: float, seed: int, step: int) -> np.ndarray:
+    """A mask that is 0 with probability `rate`, else 1 / (1 - rate), to multiply hidden units by.
+
+    It is drawn once, by seed and step, and goes into the step's batch as data: dropout is then a fixed part of the run,
+    the same in every counterfactual (Srivastava et al., JMLR 15, 2014; scaled when training, so that a trained model is
+    measured without a mask). InputError for a rate outside [0, 1).
+
+    >>> np.unique(dropout_mask((8, 16), 0.5, seed=0, step=3))
+    array([0., 2.])
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"optim.dropout_mask needs a rate from 0 to below 1, not {rate}")
+    kept = np.random.default_rng([seed, step]).random(shape) >= rate
+    return kept / (1.0 - rate)

@@ -28,6 +28,7 @@ NAMES = sorted(name for name, gate in GATES.items() if gate.kind != "source")
 EXEMPT = {"stop_gradient": "its vjp is none", "max_constant": "it stands where no value depends on it"}
 MARGIN = 0.5  # how far operands stay from poles and kinks
 LARGEST = 64  # entries of a program's arrays
+LIMIT = 3.0  # a program scales down what grows beyond: derivatives of a deep program stay moderate
 
 
 @dataclass(frozen=True)
@@ -348,11 +349,6 @@ class Draft:
             return next((ref for ref in reversed(self.truths) if self.at(ref).shape == shape), 1.0)
         return self.rng.uniform(-1.5, 1.5, shape if chance < 0.8 else ())
 
-    def tamed(self, x: Ref) -> Ref:
-        """The wire, scaled down where its values have grown: derivatives of a deep program stay moderate."""
-        top = float(np.max(np.abs(self.at(x)), initial=0.0))
-        return self.line("multiply", x, 2.0 / top) if top > 3.0 else x
-
     def positive(self, x: Ref) -> Ref:
         """The wire's squares, above MARGIN."""
         return self.line("add", self.line("square", x), MARGIN)
@@ -414,9 +410,10 @@ class Draft:
                 refs.append(same[-1] if same and self.rng.random() < 0.7 else extra)
         self.line(name, x, *refs, **params)
 
-    def instruct(self, name: str, seed: int) -> None:
-        """Add a gate, and what it needs, unless the arrays would grow large."""
+    def instruct(self, seed: int, names: Sequence[str]) -> None:
+        """Add one of some gates, and what it needs, unless the arrays would grow large."""
         self.rng = np.random.default_rng(seed)
+        name = names[self.rng.integers(len(names))]
         mark = (len(self.lines), len(self.inputs), len(self.truths), len(self.floats))
         gate = GATES[name]
         if gate.kind == "elementwise":
@@ -426,39 +423,50 @@ class Draft:
         last = ("line", len(self.lines) - 1)
         if not 0 < self.at(last).size <= LARGEST or self.at(last).ndim > 4:
             del self.lines[mark[0] :], self.inputs[mark[1] :], self.truths[mark[2] :], self.floats[mark[3] :]
-        elif last in self.floats:
-            self.tamed(last)
+        else:
+            grown = [
+                ref for ref in self.floats[mark[3] :] if np.max(np.abs(self.at(ref)), initial=0.0) > LIMIT
+            ]
+            self.floats = [ref for ref in self.floats if ref not in grown]
+            if last in grown:
+                self.line("multiply", last, 1.0 / np.max(np.abs(self.at(last))))
 
 
-def written(shapes: Sequence[Shape], instructions: Sequence[tuple[str, int]], outputs: int) -> Program:
-    """The program of some instructions; its outputs are its last float wires."""
-    rng = np.random.default_rng(len(instructions))
+def written(
+    shapes: Sequence[Shape], seeds: Sequence[int], names: Sequence[str], last: str | None, outputs: int
+) -> Program:
+    """The program of some instructions, each a seed; its outputs are its last float wires."""
+    rng = np.random.default_rng(seeds[0])
     draft = Draft(rng)
     for shape in shapes:
         draft.input(rng.uniform(-1.5, 1.5, shape))
-    for name, seed in instructions:
-        draft.instruct(name, seed)
+    for seed in seeds:
+        draft.instruct(seed, names)
+    if last is not None:
+        draft.instruct(seeds[0], [last])
     if not any(ref[0] == "line" for ref in draft.floats):
         draft.line("square", draft.pick())
-    last = [ref[1] for ref in draft.floats if ref[0] == "line"][-outputs:]
-    return Program(tuple(draft.inputs), tuple(draft.lines), tuple(last))
+    ends = [ref[1] for ref in draft.floats if ref[0] == "line"][-outputs:]
+    return Program(tuple(draft.inputs), tuple(draft.lines), tuple(ends))
 
 
 def programs(
     using: str | None = None, most: int = 10, outputs: int = 2, without: Sequence[str] = ()
 ) -> st.SearchStrategy[Program]:
-    """Random programs of at most so many gates, drawn from the whole table of gates.
+    """Random programs of 1 to 3 arrays and up to `most` gates (and those that keep these in their domains).
 
     using : a gate that each of them has (unless its result would be large). without : gates that none has.
     `without=EXEMPT` gives programs whose gradient is the derivative of their value.
     """
-    shapes = st.lists(
-        st.lists(st.integers(1, 3), max_size=3).map(tuple), min_size=1, max_size=3
-    )  # extents of 1 too: they broadcast
-    names = st.sampled_from([name for name in NAMES if name not in without])
-    instruction = st.tuples(names, st.integers(0, 2**32 - 1))
-    instructions = st.lists(instruction, min_size=1, max_size=most)
-    if using is not None:
-        chosen = st.tuples(st.just(using), st.integers(0, 2**32 - 1))
-        instructions = st.tuples(instructions, chosen).map(lambda pair: [*pair[0], pair[1]])
-    return st.builds(written, shapes, instructions, st.just(outputs))
+    shape = st.lists(st.integers(1, 3), max_size=3).map(tuple)  # extents of 1 too: they broadcast
+    names = [name for name in NAMES if name not in without]
+    # A seed says which gate, and on what; distinct ones, so that gates vary.
+    seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1 + most // 4, max_size=most, unique=True)
+    return st.builds(
+        written,
+        st.lists(shape, min_size=1, max_size=3),
+        seeds,
+        st.just(names),
+        st.just(using),
+        st.just(outputs),
+    )

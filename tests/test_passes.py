@@ -234,6 +234,19 @@ def test_plain_data_stay_plain_inside_a_trace_where_no_wire_is_met():
     assert isinstance(seen[0], np.ndarray)
 
 
+def test_the_gates_of_a_gradient_stand_where_their_function_does():
+    def function(x):
+        y = np.exp(x)
+        return y * y
+
+    circuit = cs.trace(grad(function), 2.0)
+    start = function.__code__.co_firstlineno
+    lines = {node.place.line - start for node in circuit.nodes if not node.is_source}
+    assert lines <= {1, 2, circuit.nodes[1].place.line - start}
+    assert [node.place.line - start for node in circuit.nodes if node.gate.name == "exp"] == [1]
+    assert circuit.nodes[circuit.outputs[0]].place.line - start == 1
+
+
 def test_a_gradient_stops_at_what_does_not_depend_on_it():
     assert grad(lambda x: np.sum(np.ones(3)))(V).tolist() == [0.0, 0.0, 0.0]
     assert grad(lambda x: np.sum((x > 0) * 1.0))(V).tolist() == [0.0, 0.0, 0.0]
@@ -274,11 +287,10 @@ def test_the_gradient_costs_a_small_multiple_of_the_function(program):
     function, at = of_floats(program, program.number)
     plain = simplify(cs.trace(function, at))
     both = simplify(cs.trace(value_and_grad(function), at))
-    # Baur and Strassen's bound counts + - * / alone, for which it is 5 (with the function itself). An analytic unary
-    # gate counts as one too, and its vjp takes up to four: gelu_slope's is the worst. A maximum counts nothing, and the
-    # sum of the two cotangents of what it was given counts: hence a term for the size of the arrays.
-    moved = sum(int(np.prod(node.shape)) for node in plain.nodes if node.gate is not CONSTANT)
-    assert both.size <= 6 * plain.size + moved
+    # Baur and Strassen's bound, for + - * / alone and the function included, is 5. Here an analytic unary gate counts
+    # one too, and its vjp up to 5 (erf, silu), 7 for the slope of gelu, which only second derivatives have. The largest
+    # ratio over 1,500 random programs was 3.6, the median 1.9; a microgpt's loss has 2.9.
+    assert both.size <= 6 * plain.size
 
 
 # Simplification.
@@ -396,6 +408,7 @@ IDENTITIES = [
     (lambda x: np.where(np.zeros(3, dtype=bool), V, x), []),
     (lambda x: np.where(x > 0, x, x), []),
     (lambda x: np.sum(np.zeros(3) * x), []),
+    (lambda x: np.sum(-x), ["negate", "sum"]),
     (lambda x: x @ np.zeros((3, 2)), ["broadcast"]),
     (lambda x: x * (np.sqrt(4.0) / 2.0 + np.zeros(())), []),
     (lambda x: x * np.log(np.exp(V)) - x * V, None),

@@ -120,7 +120,7 @@ def test_a_model_of_zeros_finds_every_token_equally_likely():
         ),
         (["max"], {"alphabet": "axma"}, "has a letter twice"),
         (["max"], {"alphabet": ""}, "is empty"),
-        (["max"], {"init": np.zeros(4191), "alphabet": microgpt.ALPHABET}, r"has shape \(4191,\), but .* has 4192 parameters"),
+        (["max"], {"init": np.zeros(4191), "alphabet": microgpt.ALPHABET}, r"\(4191,\), but .* has 4192 parameters"),
         (["max"], {"init": np.zeros(4192), "seed": 1}, "both seed and init"),
         (["max"], {"heads": 3}, "3 heads cannot share a width of 16"),
         (["max"], {"heads": 0}, "heads is 0; every size must be at least 1"),

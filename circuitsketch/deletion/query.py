@@ -58,10 +58,10 @@ class Query:
         coefficients = np.asarray(self.coefficients)
         if coefficients.dtype.kind not in "iufc":
             raise InputError(f"coefficients are numbers, not an array of dtype {coefficients.dtype}")
-        if coefficients.ndim < 2 or coefficients.shape[0] < 1 or coefficients.shape[1] < 2:
+        if coefficients.ndim < 2 or coefficients.shape[0] < 1 or coefficients.shape[1] < 1:
             raise InputError(
                 "coefficients have the shape (directions, order + 1, *measurement), with at least one direction "
-                f"and order 1, not {coefficients.shape}"
+                f"and order 0, not {coefficients.shape}"
             )
         if coefficients.size == 0:
             raise InputError(f"a measurement of shape {coefficients.shape[2:]} holds nothing to predict")
@@ -197,6 +197,7 @@ class Query:
 
     def influence(self) -> Influence:
         """All n leave-one-out changes, h = e_i, with standard errors, worked off in blocks of examples."""
+        self._checked_order(None)
         if isinstance(self.law, Given):
             parts = list(estimators.blocks_of(self.n, self.n + self.coefficients.size))
             each = [self._series_terms(_basis(self.n, part), self.order).sum(axis=0) for part in parts]
@@ -213,6 +214,7 @@ class Query:
 
     def stability(self) -> Stability:
         """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions."""
+        self._checked_order(None)
         log_norms, relative = self._log_norms
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
@@ -271,6 +273,10 @@ class Query:
         return np.atleast_2d(wanted).astype(np.float64), wanted.ndim == 1
 
     def _checked_order(self, order: int | None) -> int:
+        if not self.order:
+            raise InputError(
+                "coefficients of order 0 tell the measurement as it was, and nothing of changes: push to order 1"
+            )
         if order is None:
             return self.order
         if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 1 <= order <= self.order:

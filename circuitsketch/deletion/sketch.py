@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.compile import compile as compile_circuit
+from circuitsketch.compile import real_array
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Given, Law, check_count, find_law
@@ -22,7 +23,7 @@ from circuitsketch.training.training import Training
 
 
 class Sketch(Pushed):
-    """A training run as a polynomial in its examples' weights, seen along random directions: see `sketch` and `push`."""
+    """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`."""
 
     def measure(self, function: Callable[..., Any], *args: Any) -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
@@ -108,7 +109,12 @@ def push(
     >>> cs.push(run, [[1.0]], order=2).state.real
     array([[ 1., -2.,  1.]])
     """
-    given = np.asarray(directions)
+    if not isinstance(run, Training):
+        raise InputError(f"cs.push takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
+    try:
+        given = np.asarray(directions)
+    except ValueError as reason:
+        raise InputError(f"directions are an array of numbers (directions, examples): {reason}") from None
     if given.ndim != 2 or given.shape[1] != run.n:
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
@@ -161,9 +167,13 @@ def local_sketch(
     >>> round(query.predict([1.0]).value, 9)
     16.0
     """
+    if not callable(function):
+        raise InputError(f"cs.local_sketch takes a function, not {type(function).__name__}")
     count = check_count(directions)
     leaves, tree = flatten(at)
-    arrays = [np.asarray(leaf, dtype=np.float64) for leaf in leaves]
+    arrays = [real_array(leaf, name) for leaf, name in zip(leaves, tree.names("at"), strict=True)]
+    if not all(np.all(np.isfinite(array)) for array in arrays):
+        raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
     circuit = trace(function, point)

@@ -1,7 +1,7 @@
 """Where a gate has no Taylor series: the words for it, and a look at one circuit at one point.
 
-In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names the
-gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
+In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names
+the gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from circuitsketch.errors import DomainError, KinkWarning
 from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 
-ADVICE = {
-    "positive": "keep it above zero, for example by an epsilon inside the root or logarithm",
-    "above -1": "keep it above -1",
-    "nonzero": "keep the divisor away from zero",
-    "nonzero divisor": "keep the divisor away from zero",
+TROUBLES = {
+    "positive": "its operand is not positive; keep it above zero, for example by an epsilon added to it",
+    "above -1": "its operand is not above -1; keep it above, for example by an epsilon",
+    "nonzero": "it divides by zero; keep the divisor away from zero",
+    "nonzero divisor": "it divides by zero; keep the divisor away from zero",
 }
 
 
@@ -38,9 +38,7 @@ def domain_error(node: Node, when: str = "") -> DomainError:
     """The error for a constant term at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    return DomainError(
-        f"{where(node)} has no Taylor series at its constant term{when}: its operand is not {domain}; {ADVICE[domain]}"
-    )
+    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {TROUBLES[domain]}")
 
 
 def kink_text(node: Node, when: str = "") -> str:

@@ -1,7 +1,7 @@
 """Fusion: elementwise operations over the same entries become one chain, which reads and writes each entry once.
 
-In: operations in a legal order. Out: groups in a legal order; a group is one chain, or one other operation. Greedy: each
-elementwise operation joins the chains that feed it, as long as no path leaves a chain and comes back to it.
+In: operations in a legal order. Out: groups in a legal order; a group is one chain, or one other operation. Greedy:
+each elementwise operation joins the chains that feed it, as long as no path leaves a chain and comes back to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from circuitsketch.gates import Shape
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.operations import Operation, Program
 
-# A chain's live series occupy vector registers and its body is compiled code: a longer chain spills without saving much.
+# A chain's live series occupy vector registers and its body is compiled code: a longer chain spills without saving.
 # A heuristic: the longest chain of a training step seen so far (Adam) has 13 gates.
 CHAIN_LIMIT = 32
 
@@ -162,5 +162,3 @@ def ordered(groups: list[Group | None]) -> list[Group]:
         result.append(left.pop(chosen))
         done |= 1 << chosen
     return result
-
-

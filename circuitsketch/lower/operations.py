@@ -104,7 +104,9 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
         if node.gate is INPUT:
             varies = circuit.inputs.index(wire) in varying_inputs
         else:
-            varies = any(i in found.varying for i in node.operands) and (lanes_hold_values or not node.gate.flat)
+            varies = any(i in found.varying for i in node.operands) and (
+                lanes_hold_values or not node.gate.flat
+            )
         if varies:
             found.varying.add(wire)
         found.layouts.append(place(found, wire, node, varies, lanes_hold_values))
@@ -139,7 +141,9 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
             p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
         p.operations.append(Operation("elementwise", wire, node, buffer, tuple(operands)))
     elif node.gate.kind == "contraction":
-        p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=params["spec"]))
+        p.operations.append(
+            Operation("contraction", wire, node, buffer, tuple(operands), spec=params["spec"])
+        )
     else:
         moves = movements(p, node, node.gate, target, operands)
         p.operations.append(Operation("moves", wire, node, buffer, tuple(operands), moves=moves))
@@ -161,7 +165,10 @@ def movements(
     """The moves that a gate of movement, sum, scatter or extremum is made of."""
     params = node.params
     if gate.name == "sum":
-        return (Fill(target.buffer, 0.0), Move(spread(target, params["axes"], operands[0].shape), operands[0], "add"))
+        return (
+            Fill(target.buffer, 0.0),
+            Move(spread(target, params["axes"], operands[0].shape), operands[0], "add"),
+        )
     if gate.name == "max_constant":
         kept = target.broadcast(operands[0].shape) if cells(target.shape) else target
         return (Fill(target.buffer, -np.inf), Move(kept, operands[0], "max"))
@@ -190,7 +197,10 @@ def spread(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
     """A sum's target seen from its operand: stride 0 along the summed axes."""
     rest = iter(target.strides)
     return Layout(
-        target.buffer, target.offset, shape, tuple(0 if axis in axes else next(rest) for axis in range(len(shape)))
+        target.buffer,
+        target.offset,
+        shape,
+        tuple(0 if axis in axes else next(rest) for axis in range(len(shape))),
     )
 
 

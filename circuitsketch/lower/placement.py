@@ -44,12 +44,14 @@ class Shelf:
                 self.free.append((begin, length))
 
 
-def place(tape: Tape, inputs: Mapping[Phase, Mapping[int, int]], start: Mapping[Phase, int]) -> tuple[Placement, dict[Phase, int]]:
+def place(
+    tape: Tape, inputs: Mapping[Phase, Mapping[int, int]], start: Mapping[Phase, int]
+) -> tuple[Placement, dict[Phase, int]]:
     """Place every buffer that is read from memory.
 
     Parameters
     ----------
-    inputs : offsets of the circuit's inputs, by position, in either arena (inputs that do not vary have no lane offset).
+    inputs : offsets of the circuit's inputs, by position, in either arena (inputs that do not vary: no lane offset).
     start : the first free element of either arena.
 
     Returns

@@ -17,7 +17,7 @@ import numpy as np
 
 from circuitsketch.circuit import Circuit, Place
 from circuitsketch.errors import ShapeError
-from circuitsketch.gates import GATES, Shape, cells
+from circuitsketch.gates import GATES, cells
 from circuitsketch.lower.fusion import Group, fuse, reads
 from circuitsketch.lower.layout import Layout, collapse, contiguous
 from circuitsketch.lower.operations import Fill, Move, Operation, Program, contraction_axes, program
@@ -155,7 +155,9 @@ class Tape:
         return listing(self)
 
 
-def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None) -> Tape:
+def lower(
+    circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None
+) -> Tape:
     """Lower a circuit.
 
     Parameters
@@ -191,7 +193,9 @@ def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None)
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.whole(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)
-    p.operations.append(Operation("moves", wire, node, target.buffer, (layout,), moves=(Move(target, layout),)))
+    p.operations.append(
+        Operation("moves", wire, node, target.buffer, (layout,), moves=(Move(target, layout),))
+    )
     return target
 
 
@@ -265,7 +269,9 @@ def stored(tape: Tape, phase: Phase) -> set[int]:
                     found |= {layout.buffer for layout in operation.operands[1:] if operation.kind == "moves"}
         for operation in p.operations if tape.lane_groups else ():
             if operation.node.gate.domain and any(i in p.varying for i in operation.node.operands):
-                found |= {layout.buffer for layout in operation.operands}  # for the checks of `training.health`
+                found |= {
+                    layout.buffer for layout in operation.operands
+                }  # for the checks of `training.health`
     return found
 
 
@@ -303,7 +309,11 @@ def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
         node = tape.circuit.nodes[wire]
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
-            found.append(Instruction(FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,)))
+            found.append(
+                Instruction(
+                    FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,)
+                )
+            )
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
         found += moved(p, phase, Move(old, new), where, operation)
@@ -315,7 +325,9 @@ def bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
 
 
-def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation) -> list[Instruction]:
+def moved(
+    p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
+) -> list[Instruction]:
     """A fill or a move as an instruction: args are extents, then offset and strides of target, source (and index)."""
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
@@ -330,7 +342,9 @@ def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operati
     layouts = [move.target, move.source] + ([move.index] if move.index else [])
     shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
     if len(shape) > MOVE_AXES:
-        raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
+        raise ShapeError(
+            f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once"
+        )
     pad = MOVE_AXES - len(shape)
     args: tuple[int, ...] = (1,) * pad + shape
     for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False):
@@ -345,7 +359,9 @@ def constant_part(p: Program, move: Move, where: Placement, operation: Operation
     """A constant operand of a movement whose other operands vary, as lanes: a chain that copies it."""
     shape, strides = collapse(move.source.shape, [move.target.strides, move.source.strides])
     if len(shape) > CHAIN_AXES:
-        raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once")
+        raise ShapeError(
+            f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once"
+        )
     kernel = ChainKernel(
         "lane", (ChainOperand(True, False),), (ChainGate("copy", (), (0,)),), ((0, 0),), steps=("?",)
     )
@@ -402,9 +418,12 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
             value = operand(Layout.whole(operation.buffer, node.shape), True, False)
             if node.gate.reads == "all":
                 companions = tuple(
-                    operand(Layout.whole(b, node.shape), True, False) for b in p.companions.get(operation.wire, ())
+                    operand(Layout.whole(b, node.shape), True, False)
+                    for b in p.companions.get(operation.wire, ())
                 )
-        gates.append(ChainGate(node.gate.name, tuple(sorted(node.params.items())), tuple(refs), value, companions))
+        gates.append(
+            ChainGate(node.gate.name, tuple(sorted(node.params.items())), tuple(refs), value, companions)
+        )
     results: list[tuple[int, int]] = []
     targets: list[Layout] = []
     for i, operation in enumerate(group.operations):
@@ -421,7 +440,9 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
     every = layouts + targets
     shape, strides = collapse(group.shape, [layout.strides for layout in every])
     if len(shape) > CHAIN_AXES:
-        raise ShapeError(f"{group.operations[0].node.place}: a chain of gates walks more than {CHAIN_AXES} axes at once")
+        raise ShapeError(
+            f"{group.operations[0].node.place}: a chain of gates walks more than {CHAIN_AXES} axes at once"
+        )
     if not shape:
         shape, strides = (1,), [(0,)] * len(every)
     pad = CHAIN_AXES - len(shape)
@@ -466,7 +487,9 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     batch, rows, columns, summed = contraction_axes(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
-    if any(extent[letter] == 0 for letter in summed):  # a sum of nothing; the kernel's loop runs at least once
+    if any(
+        extent[letter] == 0 for letter in summed
+    ):  # a sum of nothing; the kernel's loop runs at least once
         return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
     table = lambda layout, names, letters: offsets(layout, names, letters, extent)  # noqa: E731
     tables = [
@@ -483,7 +506,10 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     vector = phase == "constant" and neighbours(tables[5]) and neighbours(tables[8])
     args: tuple[int, ...] = ()
     for layout in (left, right, result):
-        args += (where.constant.get(layout.buffer, 0) + layout.offset, where.lane.get(layout.buffer, 0) + layout.offset)
+        args += (
+            where.constant.get(layout.buffer, 0) + layout.offset,
+            where.lane.get(layout.buffer, 0) + layout.offset,
+        )
     args += (len(tables[0]), len(tables[1]), len(tables[5]), len(tables[2]))
     for entries in tables:
         args += tuple(int(x) for x in entries)
@@ -513,7 +539,8 @@ def better_swapped(spec: str, left: Layout, right: Layout, result: Layout, phase
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
     if phase == "constant":
         near = [
-            neighbours(offsets(layout, names, letters, extent)) and neighbours(offsets(result, out, letters, extent))
+            neighbours(offsets(layout, names, letters, extent))
+            and neighbours(offsets(result, out, letters, extent))
             for layout, names, letters in ((left, one, rows), (right, two, columns))
         ]
         return near[0] and not near[1]

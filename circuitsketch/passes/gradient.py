@@ -45,10 +45,14 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
         operands = [Wire(build, i) for i in node.operands]
         if not any(i in depends for i in node.operands):
             continue
-        shares = node.gate.vjp(found.pop(index), Wire(build, index), *operands, **node.params)
-        for operand, share in zip(node.operands, shares, strict=True):
-            if share is not None and operand in depends and build.nodes[operand].label == "float":
-                found[operand] = found[operand] + share if operand in found else share
+        outer, build.place = build.place, node.place  # what goes wrong in a derivative goes wrong at its gate
+        try:
+            shares = node.gate.vjp(found.pop(index), Wire(build, index), *operands, **node.params)
+            for operand, share in zip(node.operands, shares, strict=True):
+                if share is not None and operand in depends and build.nodes[operand].label == "float":
+                    found[operand] = found[operand] + share if operand in found else share
+        finally:
+            build.place = outer
     return [
         found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources
     ]

@@ -286,6 +286,16 @@ def sum_of(r: Rewriter, node: Node) -> int | None:
     return None
 
 
+@rule("sum")
+def sum_of_negated(r: Rewriter, node: Node) -> int | None:
+    """The sum of a lone -x -> -(the sum of x)."""
+    x = node.operands[0]
+    if r.gate(x) != "negate" or not r.is_lone(x) or r.nodes[x].label != node.label:
+        return None
+    total = r.apply("sum", (r.operand(x),), node, axes=node.params["axes"])
+    return r.apply("negate", (total,), node)
+
+
 @rule("einsum")
 def contraction_with_zero(r: Rewriter, node: Node) -> int | None:
     """A contraction with zero -> zero."""

@@ -1,4 +1,4 @@
-"""Pushing directions through a training run: in go directions in weight space, out come Taylor coefficients of the state.
+"""Pushing directions in weight space through a training run; Taylor coefficients of the state come out.
 
 One thread carries one lane block of directions through the whole run. Blocks share nothing and are written to their own
 place, so the result does not depend on the number of threads or on the order in which blocks finish.
@@ -60,6 +60,8 @@ def push_blocks(
     width = executable.target.width
     if order:
         check_series(run, executable, w)
+    else:
+        run.trained(w)
     blocks = -(-count // width)
     shape = (blocks, executable.lane_state_cells, mode.components, width)
     lanes = np.zeros(shape, dtype=np.float32 if executable.target.single else np.float64)
@@ -120,13 +122,17 @@ def packed(directions: np.ndarray, width: int, is_complex: bool) -> np.ndarray:
 def overflow(run: Training, executable: Executable, lanes: np.ndarray, begin: int) -> DivergenceError:
     """The error for coefficients that are not finite although the constant terms are."""
     per = 2 if executable.target.mode.complex else 1
-    bad = ~np.isfinite(lanes)
+    bad = np.asarray(~np.isfinite(lanes))
     component = int(np.argmax(bad.any(axis=(0, 2))))
-    lane = int(np.argmax(bad.any(axis=(0, 1))))
+    lane = int(np.argmax(bad[:, component].any(axis=0)))
     k = component // per + 1
     name = "complex64" if executable.target.single else "complex128"
-    way = "use dtype=complex128, or " if executable.target.single else ""
+    ways = (
+        ["dtype=complex128"] * executable.target.single
+        + [f"an order below {k}"] * (k > 1)
+        + ["smaller directions"]
+    )
     return DivergenceError(
         f"Taylor coefficient {k} along direction {begin + lane} leaves the range of {name} within {run.steps} steps; "
-        f"{way}an order below {k}, or smaller directions"
+        f"use {' or '.join(ways)}"
     )

@@ -17,6 +17,8 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable, Schedule
+from circuitsketch.kernels.domains import check_point
+from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Law
 from circuitsketch.trace import trace, unflatten
@@ -90,12 +92,17 @@ class Pushed:
 
         Raises
         ------
-        InputError, TraceError, DivergenceError
+        InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
         """
         circuit = self.measurement(function, args)
         target = self.executable.target
         varying = [i for i, at in enumerate(self.executable.state_lane) if at >= 0]
-        machine = build([circuit], target, varying if self.order else [], len(circuit.inputs), {}, has_keep=False)
+        check_indices(circuit, self.constants)
+        if self.order:
+            check_point(circuit, self.constants, varying)
+        machine = build(
+            [circuit], target, varying if self.order else [], len(circuit.inputs), {}, has_keep=False
+        )
         layout = machine.tapes[0].outputs[0]
         shape = circuit.nodes[circuit.outputs[0]].shape
         found = np.zeros((self.count, self.order + 1, *shape), dtype=np.complex128)
@@ -123,11 +130,14 @@ class Pushed:
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """The circuit of a measurement, from the whole state to one array."""
         if not callable(function):
-            raise InputError(f"a measurement is a function of the trained parameters, not {type(function).__name__}")
+            raise InputError(
+                f"a measurement is a function of the trained parameters, not {type(function).__name__}"
+            )
         state = unflatten(self.run.state_tree, self.constants)
         circuit = trace(lambda s: function(self.run.params(s), *args), state)
         if len(circuit.outputs) != 1:
             raise InputError(
-                f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack them"
+                f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack "
+                "them"
             )
         return simplify(circuit)

@@ -62,6 +62,7 @@ class Builder:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
         self.constants: dict[tuple[Any, ...], Wire] = {}
 
     def append(self, node: Node) -> Wire:
@@ -86,14 +87,14 @@ class Builder:
         array.setflags(write=False)
         key = (label, array.shape, hashlib.blake2b(array.data, digest_size=32).digest())
         if key not in self.constants:
-            node = Node(CONSTANT, (), {"value": array}, array.shape, label, user_place())
+            node = Node(CONSTANT, (), {"value": array}, array.shape, label, self.place or user_place())
             self.constants[key] = self.append(node)
         return self.constants[key]
 
     def append_copy(self, value: Any) -> Wire:
         """A node that repeats a wire or data: something to differentiate by, apart from what it was made from."""
         wire = self.lift(value)
-        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, user_place()))
+        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, self.place or user_place()))
 
     def lift(self, value: Any) -> Wire:
         """A wire of this builder, from a wire or from data."""
@@ -111,7 +112,7 @@ class Builder:
     def apply(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
         """Add a gate on wires or data; elementwise operands are broadcast to one shape first."""
         wires = [self.lift(operand) for operand in operands]
-        place = user_place()
+        place = self.place or user_place()
         if gate.kind == "elementwise":
             wires = self.alike(gate, wires, place)
         try:

@@ -31,15 +31,7 @@ def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceErr
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, step, w)
     circuit = run.circuits[run.schedule.program[step]]
-    start, stop = run.schedule.data_start[step : step + 2]
-    values = list(arena.state())
-    shapes = [circuit.nodes[wire].shape for wire in circuit.inputs[len(values) : -1]]
-    for shape in shapes:
-        count = int(np.prod(shape, dtype=np.int64))
-        values.append(run.schedule.data[start : start + count].reshape(shape))
-        start += count
-    assert start == stop
-    values.append(1.0 - w[run.examples[step]])
+    values = [*arena.state(), *run.data_of(step), 1.0 - w[run.examples[step]]]
     found: list[str] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -49,8 +41,8 @@ def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceErr
     reference.run(circuit, values, [None] * len(values), 0, watch)
     gate = found[0] if found else "the state itself"
     return DivergenceError(
-        f"the run leaves the finite numbers in step {step} of {run.steps}, first at {gate}; lower the learning rate, or "
-        "keep that gate's operand in range"
+        f"the run leaves the finite numbers in step {step} of {run.steps}, first at {gate}; lower the learning rate, "
+        "or keep that gate's operand in range"
     )
 
 

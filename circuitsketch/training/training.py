@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import build, in_blocks, target_for
+from circuitsketch.compile import build, coefficient_type, in_blocks, real_array, target_for, thread_count
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.lower.tape import Mode
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.trace import flatten, leaves_like, trace, unflatten
+from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.weights import downweights, many_downweights
 
 
@@ -50,8 +51,8 @@ class Training:
     ...     slope = cs.grad(lambda p: (keep * (p * x - 1.0) ** 2).sum())(state["params"])
     ...     return cs.optim.sgd(state, slope, learning_rate=0.1)
     >>> run = cs.Training(step, {"params": np.zeros(())}, [np.ones(1)] * 3, [[0], [1], [0]])
-    >>> run.train()["params"].round(4), run.retrain(without=[0])["params"].round(4)
-    (array(0.488), array(0.2))
+    >>> round(float(run.train()["params"]), 4), round(float(run.retrain(without=[0])["params"]), 4)
+    (0.488, 0.2)
     """
 
     def __init__(
@@ -64,8 +65,11 @@ class Training:
         n: int | None = None,
         params: Callable[[Any], Any] | None = None,
     ) -> None:
+        for function, name in ((step, "step"), (params, "params")):
+            if not callable(function) and not (name == "params" and params is None):
+                raise InputError(f"{name} must be a function, not {type(function).__name__}")
         self.state = state
-        self.batches = list(batches)
+        self.batches = one_a_step(batches, "batches")
         self.examples = example_ids(examples, len(self.batches))
         self.n = example_count(self.examples, n)
         self.chosen_params = params
@@ -74,6 +78,7 @@ class Training:
         self.circuits: list[Circuit] = []
         self.schedule = self.traced(step)
         self.executables: dict[Any, Executable] = {}
+        check_run_indices(self)
 
     @property
     def state_names(self) -> list[str]:
@@ -104,7 +109,8 @@ class Training:
         data_start, ids_start = [0], [0]
         for t, (batch, examples) in enumerate(zip(self.batches, self.examples, strict=True)):
             leaves, tree = flatten(batch)
-            arrays = [number_leaf(leaf, f"batches[{t}] {name}") for leaf, name in zip(leaves, tree.names(), strict=True)]
+            names = tree.names(f"batches[{t}]")
+            arrays = [number_leaf(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
             labels = tuple(np.asarray(leaf).dtype.kind for leaf in leaves)
             kind = (tree, tuple(a.shape for a in arrays), labels, len(examples))
             if kind not in kinds:
@@ -125,11 +131,19 @@ class Training:
 
     def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
         """The simplified circuit of a step, its result checked to be a state."""
-        circuit = trace(step, self.state, batch, np.ones(examples))
+        def ordered(*args: Any) -> Any:
+            """The new state; its dicts may order their keys otherwise."""
+            result = step(*args)
+            try:
+                return unflatten(self.state_tree, leaves_like(self.state_tree, result))
+            except InputError:
+                return result
+
+        circuit = trace(ordered, self.state, batch, np.ones(examples))
         if circuit.out_tree != self.state_tree:
             raise InputError(
-                f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a state "
-                "of the same structure"
+                f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a "
+                "state of the same structure"
             )
         for wire, leaf, name in zip(circuit.outputs, self.state_leaves, self.state_names, strict=True):
             if circuit.nodes[wire].shape != leaf.shape:
@@ -137,6 +151,19 @@ class Training:
                     f"step {t} returns {name} of shape {circuit.nodes[wire].shape}; the state has shape {leaf.shape}"
                 )
         return simplify(circuit)
+
+    def data_of(self, t: int) -> list[np.ndarray]:
+        """What step t reads, the leaves of its batch."""
+        circuit = self.circuits[self.schedule.program[t]]
+        at = int(self.schedule.data_start[t])
+        found = []
+        for wire in circuit.inputs[len(self.state_leaves) : -1]:
+            shape = circuit.nodes[wire].shape
+            count = int(np.prod(shape, dtype=np.int64))
+            found.append(self.schedule.data[at : at + count].reshape(shape))
+            at += count
+        assert at == self.schedule.data_start[t + 1]
+        return found
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
         """The positions of the state leaves that depend on the weights (`values`: through comparisons too)."""
@@ -154,7 +181,7 @@ class Training:
 
     def executable(self, mode: Mode, dtype: Any = np.complex128, width: int | None = None) -> Executable:
         """The run linked for a mode; made once."""
-        key = (mode, np.dtype(dtype), width)
+        key = (mode, coefficient_type(dtype), width)
         if key not in self.executables:
             count = len(self.state_leaves)
             varying = self.varying(mode.values) if mode.components else ()
@@ -203,6 +230,7 @@ class Training:
         >>> run.retrain(without=[[0], [1]])
         array([10.,  1.])
         """
+        thread_count(threads, 1)
         if not is_many(without):
             return self.trained(downweights(without, self.n))
         weights = many_downweights(without, self.n)
@@ -247,34 +275,45 @@ def is_many(without: Any) -> bool:
     if isinstance(without, np.ndarray):
         return without.ndim == 2
     return isinstance(without, list | tuple) and len(without) > 0 and all(
-        isinstance(entry, list | tuple | set | np.ndarray) and np.ndim(list(entry)) == 1 for entry in without
+        entry.ndim == 1 if isinstance(entry, np.ndarray) else isinstance(entry, list | tuple | set | frozenset | range)
+        for entry in without
     )
 
 
 def number_leaf(leaf: Any, name: str) -> np.ndarray:
     """A leaf as float64, refused if it is not finite real numbers."""
-    array = np.asarray(leaf)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; states and batches are real numbers")
-    array = np.array(array, dtype=np.float64)
+    array = real_array(leaf, name)
     if not np.all(np.isfinite(array)):
         raise InputError(f"{name} holds NaN or infinity; clean the data before training")
     return array
 
 
-def example_ids(examples: Sequence[Any], steps: int) -> list[np.ndarray]:
+def one_a_step(values: Any, name: str) -> list[Any]:
+    """A list with an entry for every step."""
+    try:
+        return list(values)
+    except TypeError:
+        raise InputError(f"{name} must be a list with one entry a step, not {type(values).__name__}") from None
+
+
+def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
     """The ids of every step as arrays."""
+    examples = one_a_step(given, "examples")
     if len(examples) != steps:
         raise InputError(f"{steps} batches and {len(examples)} lists of examples; give one list of ids a step")
     if steps == 0:
         raise InputError("a training run needs at least one step")
     found = []
     for t, ids in enumerate(examples):
-        array = np.asarray(ids)
+        try:
+            array = np.asarray(ids)
+        except ValueError:
+            raise InputError(f"examples[{t}] must be a list of integer ids, not lists of several lengths") from None
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise InputError(f"examples[{t}] must be a list of integer ids, not shape {array.shape} dtype {array.dtype}")
+            found_kind = f"shape {array.shape} dtype {array.dtype}"
+            raise InputError(f"examples[{t}] must be a list of integer ids, not {found_kind}")
         if np.any(array < 0):
             raise InputError(f"examples[{t}] has the id {array.min()}; ids are 0, 1, ...")
         found.append(array.astype(np.int64))
@@ -288,7 +327,9 @@ def example_count(examples: list[np.ndarray], n: int | None) -> int:
         raise InputError("no step reads an example's weight; give each step the ids of its examples")
     if n is None:
         return largest + 1
-    if not isinstance(n, int | np.integer) or n <= largest:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise InputError(f"n is the number of examples, a whole number, not {n!r}")
+    if n <= largest:
         step = next(t for t, ids in enumerate(examples) if ids.size and int(ids.max()) == largest)
         raise InputError(f"n = {n}, and step {step} reads example {largest}; ids must be below n")
     return int(n)

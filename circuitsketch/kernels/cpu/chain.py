@@ -72,7 +72,9 @@ def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             constant_entries(frame, kernel, access, [*indices, i], 1)
 
 
-def constant_entries(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int) -> None:
+def constant_entries(
+    frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int
+) -> None:
     """`wide` neighbouring entries of the constant phase, in double precision."""
     double = ir.DoubleType()
     emit = Emitter(frame.builder, double, wide)
@@ -192,7 +194,12 @@ def straight(
     ops = StraightSeries(MachineMath(frame.emit))
     out = Coefficients(value, order)
     assert rule.step is not None
-    if rule.unary and rule.reads != "nothing" and rule.domain not in ("kink at zero",) and rule.name != "square":
+    if (
+        rule.unary
+        and rule.reads != "nothing"
+        and rule.domain not in ("kink at zero",)
+        and rule.name != "square"
+    ):
         return composed(frame, rule, ops, operands[0], value, companions, params)
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):
@@ -201,7 +208,13 @@ def straight(
 
 
 def composed(
-    frame: Frame, rule: Any, ops: Any, u: Coefficients, value: Any, companions: list[Any], params: dict[str, Any]
+    frame: Frame,
+    rule: Any,
+    ops: Any,
+    u: Coefficients,
+    value: Any,
+    companions: list[Any],
+    params: dict[str, Any],
 ) -> Coefficients:
     """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
     order = frame.target.mode.order

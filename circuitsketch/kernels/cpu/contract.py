@@ -76,7 +76,14 @@ def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
 
 
 def tiled(
-    frame: Frame, tables: Tables, batch: ir.Value, ring: Any, rows: int, columns: int, first: ir.Value, last: ir.Value
+    frame: Frame,
+    tables: Tables,
+    batch: ir.Value,
+    ring: Any,
+    rows: int,
+    columns: int,
+    first: ir.Value,
+    last: ir.Value,
 ) -> None:
     """Cover rows 0..tables.rows and columns first..last with tiles: full ones, then the rest in smaller ones."""
     b = frame.builder
@@ -189,19 +196,24 @@ class NumberRing(TileRing):
         self.emit = Emitter(frame.builder, double, wide)
 
     def accumulators(self) -> list[ir.Type]:
+        """One number, or one vector of columns."""
         return [self.kind]
 
     def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        """A number."""
         return self.frame.load(self.frame.constants, self.frame.builder.add(tables.constant[0], at))
 
     def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        """A number, or neighbouring columns."""
         kind = self.kind if self.step > 1 else None
         return self.frame.load(self.frame.constants, self.frame.builder.add(tables.constant[1], at), kind)
 
     def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        """One fused multiply-add."""
         return [fused(self.emit, left, right, total[0])]
 
     def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        """Put numbers into the constant arena."""
         self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
 
 
@@ -239,20 +251,25 @@ class ValueRing(LaneRing):
         return 4, 4
 
     def accumulators(self) -> list[ir.Type]:
+        """One vector of lanes."""
         return [self.emit.vector]
 
     def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        """A value a lane, or one number for all."""
         if not self.left_has_lanes:
             return self.shared(tables, 0, at)
         return self.frame.load(self.frame.lanes, self.base(tables, 0, at), self.emit.vector)
 
     def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        """A value a lane."""
         return self.frame.load(self.frame.lanes, self.base(tables, 1, at), self.emit.vector)
 
     def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
+        """One fused multiply-add."""
         return [fused(self.emit, left, right, total[0])]
 
     def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        """Put a value a lane."""
         self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
 
 
@@ -269,9 +286,11 @@ class SeriesRing(LaneRing):
         return 1, max(min(REGISTERS // per, 4), 1)
 
     def accumulators(self) -> list[ir.Type]:
+        """The coefficients of one entry."""
         return [self.emit.vector] * self.frame.target.mode.components
 
     def load_left(self, tables: Tables, at: ir.Value) -> Any:
+        """A constant term, and the coefficients where there are any."""
         constant = self.shared(tables, 0, at)
         if not self.left_has_lanes:
             return [constant]
@@ -279,6 +298,7 @@ class SeriesRing(LaneRing):
         return [constant] + [load_coefficient(self.frame, base, k) for k in self.orders]
 
     def load_right(self, tables: Tables, at: ir.Value) -> Any:
+        """The coefficients, and the constant term where the left operand has lanes."""
         base = self.base(tables, 1, at)
         coefficients = [load_coefficient(self.frame, base, k) for k in self.orders]
         return [self.shared(tables, 1, at) if self.left_has_lanes else None, *coefficients]
@@ -293,7 +313,11 @@ class SeriesRing(LaneRing):
         found = list(total)
         if self.frame.target.mode.complex:
             for k in self.orders:
-                terms = [(left[j], right[k - j]) for j in range(0, k + 1) if j < len(left) and (k - j or len(left) > 1)]
+                terms = [
+                    (left[j], right[k - j])
+                    for j in range(0, k + 1)
+                    if j < len(left) and (k - j or len(left) > 1)
+                ]
                 for x, y in terms:
                     self.complex_add(found, k, x, y)
         else:
@@ -316,9 +340,14 @@ class SeriesRing(LaneRing):
         found[im] = fused(self.emit, number, pair.im, found[im])
 
     def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
+        """Put the coefficients."""
         base = self.base(tables, 2, at)
         for k in self.orders:
-            value: Any = Complex(total[2 * k - 2], total[2 * k - 1]) if self.frame.target.mode.complex else total[k - 1]
+            value: Any = (
+                Complex(total[2 * k - 2], total[2 * k - 1])
+                if self.frame.target.mode.complex
+                else total[k - 1]
+            )
             store_coefficient(self.frame, value, base, k)
 
 

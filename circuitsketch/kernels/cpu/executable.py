@@ -129,7 +129,9 @@ class Arena:
         item = self.lanes.itemsize
         width, components = e.target.width, e.target.mode.components
         strides = (*(s * e.unit * item for s in layout.strides), width * item, item)
-        return np.lib.stride_tricks.as_strided(self.lanes[block, offset:], (*layout.shape, components, width), strides)
+        return np.lib.stride_tricks.as_strided(
+            self.lanes[block, offset:], (*layout.shape, components, width), strides
+        )
 
     def run(
         self,

@@ -53,7 +53,12 @@ def sources_hash() -> str:
     for file in sorted([*(package / "gates").glob("*.py"), *(package / "kernels" / "cpu").glob("*.py")]):
         digest.update(file.read_bytes())
     digest.update((package / "lower" / "tape.py").read_bytes())
-    machine = (numba.__version__, llvmlite.__version__, binding.get_host_cpu_name(), binding.get_process_triple())
+    machine = (
+        numba.__version__,
+        llvmlite.__version__,
+        binding.get_host_cpu_name(),
+        binding.get_process_triple(),
+    )
     features = binding.get_host_cpu_features().flatten()
     digest.update(repr((machine, features)).encode())
     return digest.hexdigest()

@@ -34,7 +34,9 @@ class Index(Real):
 class LongSeries:
     """A series in memory: entry 0 a number, entries k >= 1 at `base` of `pointer`; without a pointer, constant."""
 
-    def __init__(self, frame: Frame, constant: Any, pointer: ir.Value | None, base: ir.Value | None = None) -> None:
+    def __init__(
+        self, frame: Frame, constant: Any, pointer: ir.Value | None, base: ir.Value | None = None
+    ) -> None:
         self.frame = frame
         self.constant = constant
         self.pointer = pointer
@@ -111,7 +113,10 @@ class LoopSeries:
         # A square: its mirrored products are formed once, and the middle one, if there is one, is half a pair.
         half = b.sdiv(b.sub(k.index, one), self.frame.const(2))
         middle = b.sdiv(b.add(k.index, one), self.frame.const(2))
-        even = Real(self.frame.emit, b.uitofp(b.icmp_signed("==", b.mul(middle, self.frame.const(2)), k.index), self.frame.element))
+        even = Real(
+            self.frame.emit,
+            b.uitofp(b.icmp_signed("==", b.mul(middle, self.frame.const(2)), k.index), self.frame.element),
+        )
         at = u.at(middle)
         return total + self.between(k, u, v, None, half) * 2.0 + at * at * even
 
@@ -146,7 +151,9 @@ class LoopSeries:
         found = [Real(frame.emit, b.load(cell)) for cell in sums]
         if parts == 1:
             return found[0] + found[1]
-        return Complex(found[0] + found[1] + (found[4] + found[5]), found[2] + found[3] + (found[6] + found[7]))
+        return Complex(
+            found[0] + found[1] + (found[4] + found[5]), found[2] + found[3] + (found[6] + found[7])
+        )
 
     def cell(self, kind: ir.Type) -> ir.Value:
         """A local variable set to zero, which the compiler turns into a register."""
@@ -193,9 +200,12 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             for ref, operand in enumerate(kernel.operands)
         ]
         computed = [
-            LongSeries(frame, constant(gate.value) if gate.value >= 0 else None, local()) for gate in kernel.gates
+            LongSeries(frame, constant(gate.value) if gate.value >= 0 else None, local())
+            for gate in kernel.gates
         ]
-        companions = [[LongSeries(frame, constant(ref), local()) for ref in gate.companions] for gate in kernel.gates]
+        companions = [
+            [LongSeries(frame, constant(ref), local()) for ref in gate.companions] for gate in kernel.gates
+        ]
         with frame.loop(b.add(order, frame.const(1)), start=frame.const(1)) as index:
             k = Index(frame, index)
             for i, gate in enumerate(kernel.gates):
@@ -247,7 +257,9 @@ class LongRing(LaneRing):
             with frame.loop(b.add(order, frame.const(1)), start=b.add(full, frame.const(1))) as r:
                 self.product(result, left, right, r, 1)
 
-    def product(self, result: LongSeries, left: LongSeries, right: LongSeries, first: ir.Value, count: int) -> None:
+    def product(
+        self, result: LongSeries, left: LongSeries, right: LongSeries, first: ir.Value, count: int
+    ) -> None:
         """Add coefficients first..first+count-1 of left * right to the result."""
         frame, b = self.frame, self.frame.builder
         kind = frame.emit.vector

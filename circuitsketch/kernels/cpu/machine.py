@@ -1,8 +1,8 @@
 """The machine that plays tapes: a small compiled loop over steps, lane blocks and instructions.
 
 In: an `Executable` (tapes of one or many circuits linked into one address space), the state to begin with, what each
-step reads, and directions. Out: the state's lane blocks at the end. Lane blocks are independent; a thread takes a few at
-a time, which share the work on constant terms, so results do not depend on how many threads there are.
+step reads, and directions. Out: the state's lane blocks at the end. Lane blocks are independent (a thread takes a few
+at a time, which share the work on constant terms), so results do not depend on how many threads there are.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     frame.finish()
 
 
-def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value) -> None:
+def lane_part(
+    frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
+) -> None:
     """One component of a lane block."""
     b = frame.builder
     unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
@@ -69,7 +71,12 @@ def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Val
 
 
 def combine(
-    frame: Frame, kernel: MoveKernel, arena: ir.Value, target: ir.Value, source: ir.Value, kind: ir.Type | None
+    frame: Frame,
+    kernel: MoveKernel,
+    arena: ir.Value,
+    target: ir.Value,
+    source: ir.Value,
+    kind: ir.Type | None,
 ) -> None:
     """target = source, target + source, or the larger of them."""
     kind = kind if isinstance(kind, ir.VectorType) else None

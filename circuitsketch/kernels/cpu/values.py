@@ -56,7 +56,13 @@ class Emitter:
     def library(self, name: str, value: ir.Value, *more: ir.Value) -> ir.Value:
         """A function of the C library, lane by lane; in double precision whatever the lanes' type."""
         double = ir.DoubleType()
-        function = declared(self.builder.module, name, double, 1 + len(more), ir.FunctionType(double, [double] * (1 + len(more))))
+        function = declared(
+            self.builder.module,
+            name,
+            double,
+            1 + len(more),
+            ir.FunctionType(double, [double] * (1 + len(more))),
+        )
         if not isinstance(value.type, ir.VectorType):
             wide = [self.widened(x) for x in (value, *more)]
             return self.narrowed(self.builder.call(function, wide))
@@ -252,7 +258,9 @@ class MachineMath:
 
     def call(self, name: str, x: Any, *more: Any) -> Real:
         """A function of the C library."""
-        return Real(self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more)))
+        return Real(
+            self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more))
+        )
 
     def has_vector(self, x: Any) -> bool:
         """Whether this is a vector of doubles, for which there is code without calls."""

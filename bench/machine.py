@@ -1,0 +1,151 @@
+"""The machine that a bench runs on: its description, and its peak of fused multiply-adds, measured by a kernel of ours.
+
+In: a precision and how many threads. Out: multiply-adds per CPU second of one core, with independent chains of them in
+vector registers: nothing is loaded, nothing is stored, so no kernel on this core can do more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+import time
+from datetime import date
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from circuitsketch.kernels.cpu import lane_width
+
+# Chains needed to hide the latency of a multiply-add: 8 to 10 on x86, more on some others; registers for 24 exist on
+# AVX-512 and ARM. The best of these is the peak.
+CHAINS = (8, 12, 16, 24)
+SECONDS = 0.01
+INT = ir.IntType(64)
+
+
+@cache
+def peak_kernel(single: bool, chains: int) -> Any:
+    """A function (pointer to one vector, rounds): `chains` vector multiply-adds a round, none waiting for another."""
+    width = lane_width(single)
+    element = ir.FloatType() if single else ir.DoubleType()
+    vector = ir.VectorType(element, width)
+    module = ir.Module(name="peak")
+    generator = cpu_target.target_context.codegen()
+    module.triple = binding.get_process_triple()
+    module.data_layout = str(generator.target_data)
+    name = f"peak_{'single' if single else 'double'}_{chains}"
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [vector.as_pointer(), INT]), name)
+    set.add(function.attributes, '"prefer-vector-width"="512"')
+    into, rounds = function.args
+    before = function.append_basic_block("before")
+    body = function.append_basic_block("body")
+    after = function.append_basic_block("after")
+    b = ir.IRBuilder(before)
+    x, y = (b.load(b.gep(into, [ir.Constant(INT, i)]), align=8) for i in (0, 1))
+    b.branch(body)
+    b.position_at_end(body)
+    i = b.phi(INT)
+    i.add_incoming(ir.Constant(INT, 0), before)
+    sums = [b.phi(vector) for _ in range(chains)]
+    fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{32 if single else 64}")
+    following = [b.call(fma, [total, x, y]) for total in sums]
+    for c, (total, new) in enumerate(zip(sums, following, strict=True)):
+        total.add_incoming(ir.Constant(vector, [float(c)] * width), before)
+        total.add_incoming(new, body)
+    more = b.add(i, ir.Constant(INT, 1))
+    i.add_incoming(more, body)
+    b.cbranch(b.icmp_signed("<", more, rounds), body, after)
+    b.position_at_end(after)
+    for new in following[1:]:
+        following[0] = b.fadd(following[0], new)
+    b.store(following[0], into, align=8)
+    b.ret_void()
+    with global_compiler_lock:
+        library = generator.create_library(name)
+        library.add_llvm_module(binding.parse_assembly(str(module)))
+        library.finalize()
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.get_pointer_to_function(name))
+    call.library = library  # kept alive with the function
+    return call
+
+
+def rate(single: bool, chains: int, seconds: float) -> float:
+    """Multiply-adds per CPU second of this thread, over about `seconds`."""
+    width = lane_width(single)
+    vectors = np.full((2, width), 0.5, dtype=np.float32 if single else np.float64)
+    kernel = peak_kernel(single, chains)
+    rounds, done, spent = 1 << 14, 0, 0.0
+    while spent < seconds:
+        begin = time.thread_time()
+        kernel(vectors.ctypes.data, rounds)
+        spent += time.thread_time() - begin
+        done += rounds
+    return done * chains * width / spent
+
+
+@cache
+def best_chains(single: bool) -> int:
+    """How many chains reach the peak here."""
+    for chains in CHAINS:
+        rate(single, chains, SECONDS / 10)
+    return max(CHAINS, key=lambda chains: rate(single, chains, SECONDS))
+
+
+def peak(single: bool, threads: int = 1, seconds: float = SECONDS) -> float:
+    """The peak of one core, in multiply-adds per CPU second, while `threads` threads try for it together."""
+    chains = best_chains(single)
+    if threads == 1:
+        return rate(single, chains, seconds)
+    found: list[float] = []
+    workers = [
+        threading.Thread(target=lambda: found.append(rate(single, chains, seconds))) for _ in range(threads)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return fmean(found)
+
+
+def description() -> dict[str, Any]:
+    """What a table of measurements must say about where it was measured."""
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "lanes": f"{lane_width(False)} in double, {lane_width(True)} in single precision",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "date": date.today().isoformat(),
+    }
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name, as far as it tells."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        name = lines[0] if lines else name
+    return f"{name} ({binding.get_host_cpu_name()})"
+
+
+__all__ = ["best_chains", "cores", "description", "peak"]

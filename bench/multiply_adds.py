@@ -1,0 +1,90 @@
+"""How many multiply-adds a training is worth: counted from its circuits and what lanes hold, not from any kernel.
+
+In: a run and a mode. Out: useful real multiply-adds a direction. With coefficients 1..s (complex, and a real constant
+term that all directions share) the count is
+
+    product of two series          4s + 2s(s-1)      2s real-by-complex products, s(s-1)/2 complex ones: 24 at s = 3
+    a number times a series        2s
+    square                         2s + 4 floor(s^2/4)      mirrored products once
+    quotient                       4s + 2s(s-1)      v w = u solved for v; by a number, 2s
+    any other function of one operand      2s + 2s(s-1)      one Cauchy product without the constant of u, as in exp
+    sums, copies, gathers, choices         0      an addition rides in a multiply-add
+
+For real directions: 2s + s(s-1)/2, s, s + floor(s^2/4), as the product, s + s(s-1)/2. Functions whose rule takes more
+than one product (gelu: four) count once, and what is computed once for all directions counts nothing: so the count is
+low rather than high, and a share of the peak made from it is modest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from circuitsketch.circuit import Circuit
+from circuitsketch.gates import cells
+from circuitsketch.gates.contraction import extents
+from circuitsketch.lower.tape import Mode
+from circuitsketch.training.training import Training
+
+LINEAR = {"add", "subtract", "negate", "copy", "stop_gradient", "where", "maximum", "minimum", "relu", "abs"}
+
+
+def series_product(mode: Mode) -> int:
+    """Multiply-adds in the product of two series."""
+    return 2 * number_product(mode) + mixed(mode)
+
+
+def number_product(mode: Mode) -> int:
+    """Multiply-adds in a real number times a series."""
+    return mode.order * (2 if mode.complex else 1)
+
+
+def mixed(mode: Mode) -> int:
+    """Multiply-adds in the products of coefficients j, k - j, both at least 1."""
+    pairs = mode.order * (mode.order - 1) // 2
+    return pairs * (4 if mode.complex else 1)
+
+
+def entry_cost(name: str, varies: list[bool], mode: Mode) -> int:
+    """Multiply-adds in one entry of an elementwise gate whose operands carry series where `varies`."""
+    if name in LINEAR:
+        return 0
+    if name == "multiply":
+        return series_product(mode) if all(varies) else number_product(mode)
+    if name == "divide":
+        return series_product(mode) if varies[1] else number_product(mode)
+    if name == "square":
+        return number_product(mode) + mode.order**2 // 4 * (4 if mode.complex else 1)
+    return number_product(mode) + mixed(mode)
+
+
+def step_cost(circuit: Circuit, varying: Set[int], mode: Mode) -> int:
+    """Multiply-adds a direction in one circuit whose inputs at the positions `varying` carry series."""
+    reached = {circuit.inputs[i] for i in varying}
+    total = 0
+    for wire, node in enumerate(circuit.nodes):
+        varies = [i in reached for i in node.operands]
+        if not any(varies) or node.gate.flat:
+            continue
+        reached.add(wire)
+        if node.gate.kind == "contraction":
+            shapes = [circuit.nodes[i].shape for i in node.operands]
+            products = cells(tuple(extents(node.params["spec"], *shapes).values()))
+            total += products * (series_product(mode) if all(varies) else number_product(mode))
+        elif node.gate.kind == "elementwise":
+            total += cells(node.shape) * entry_cost(node.gate.name, varies, mode)
+    return total
+
+
+def run_cost(run: Training, mode: Mode) -> int:
+    """Multiply-adds a direction in a whole run."""
+    counts = np.bincount(run.schedule.program, minlength=len(run.circuits))
+    state = set(run.varying())
+    return sum(
+        int(count) * step_cost(circuit, state | {len(circuit.inputs) - 1}, mode)
+        for count, circuit in zip(counts, run.circuits, strict=True)
+    )
+
+
+__all__ = ["run_cost", "step_cost"]

@@ -1,0 +1,143 @@
+"""What benches print: tables of measured numbers beside their goals, JSON, and the last table in README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from machine import description
+
+README = Path(__file__).parent / "README.md"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a number should be: at most, or at least, `bound`."""
+
+    sense: Literal["<=", ">="]
+    bound: float
+
+    def met(self, value: float) -> bool:
+        """Whether a value reaches the goal."""
+        return value <= self.bound if self.sense == "<=" else value >= self.bound
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number: what it is, its key in the JSON, its value, how to write it, what it should be."""
+
+    what: str
+    key: str
+    value: float
+    form: str = "{:.3g}"
+    goal: Goal | None = None
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """The row as text: what, measured, goal, whether it is met."""
+        said = self.form.format(self.value) + (f" ({self.note})" if self.note else "")
+        if self.goal is None:
+            return [self.what, said, "", ""]
+        bound = self.form.format(self.goal.bound)
+        return [self.what, said, f"{self.goal.sense} {bound}", "yes" if self.goal.met(self.value) else "no"]
+
+
+HEADER = ["what", "measured", "goal", "met"]
+
+
+def table(rows: list[list[str]], header: list[str] = HEADER) -> str:
+    """A table in Markdown, its columns aligned."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in [header, rule, *rows]
+    )
+
+
+def about(settings: dict[str, Any], machine: dict[str, Any]) -> str:
+    """Where and how a table was measured, in a line."""
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "numba", "llvmlite"))
+    chosen = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return (
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores ({machine['lanes']}), {machine['system']}, "
+        f"load before {machine['load']}; {versions}; {chosen}."
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that all benches have."""
+    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - writes them to standard output")
+    parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
+    parser.add_argument("--full", action="store_true", help="the full settings, which take many minutes")
+
+
+class Report:
+    """A bench's rows, printed one by one as they are measured."""
+
+    def __init__(self, name: str, options: argparse.Namespace, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.options = options
+        self.settings = settings
+        self.machine = description()
+        self.rows: list[Row] = []
+        self.tables: list[str] = []
+        self.numbers: dict[str, Any] = {}
+        self.stream = sys.stderr if options.json == "-" else sys.stdout
+        self.say(about(settings, self.machine))
+
+    def say(self, text: str) -> None:
+        """Print a line beside the JSON."""
+        print(text, file=self.stream, flush=True)
+
+    def add(self, row: Row) -> None:
+        """Take a row and show it."""
+        self.rows.append(row)
+        self.numbers[row.key] = row.value
+        what, measured, goal, met = row.cells()
+        self.say(f"  {what}: {measured}" + (f"   goal {goal}: {met}" if goal else ""))
+
+    def add_table(self, text: str) -> None:
+        """Take another table, and show it."""
+        self.tables.append(text)
+        self.say(text)
+
+    def text(self) -> str:
+        """Everything, in Markdown."""
+        parts = [about(self.settings, self.machine)]
+        if self.rows:
+            parts.append(table([row.cells() for row in self.rows]))
+        return "\n\n".join(parts + self.tables)
+
+    def finish(self) -> dict[str, Any]:
+        """Write what the options ask for; returns the numbers."""
+        if len(self.rows) > 1:
+            self.say("\n" + table([row.cells() for row in self.rows]))
+        found = {"bench": self.name, "settings": self.settings, "machine": self.machine, **self.numbers}
+        if self.options.json == "-":
+            print(json.dumps(found, indent=2))
+        elif self.options.json:
+            Path(self.options.json).write_text(json.dumps(found, indent=2) + "\n")
+        if self.options.write:
+            write_section(README, self.name, self.text())
+            self.say(f"kept in {README.name}, section {self.name}")
+        return found
+
+
+def write_section(file: Path, name: str, text: str) -> None:
+    """Replace what stands between <!-- name --> and <!-- end of name --> in a file."""
+    old = file.read_text()
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if begin not in old or end not in old:
+        raise SystemExit(f"{file} has no section {begin} ... {end}; put these two lines where the table should be")
+    before, _, rest = old.partition(begin)
+    _, _, after = rest.partition(end)
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+__all__ = ["Goal", "Report", "Row", "add_options", "table", "write_section"]

@@ -1,0 +1,122 @@
+"""Starts and memory, each in a process of its own: cold first use, warm start, peak memory of a push.
+
+    python bench/start.py [--full] [--json FILE] [--write]
+
+Cold: nothing is compiled yet, as after an installation (fresh CIRCUITSKETCH_CACHE and NUMBA_CACHE_DIR). The first result
+is a prediction of a deletion, from a sketch of a small microgpt run. Seconds run from the start of the process.
+Memory: the largest resident size of a process that pushes directions, against the coefficients that it stores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from report import Goal, Report, Row, add_options
+
+FIRST_RESULT = """
+import time
+import circuitsketch as cs
+from circuitsketch.zoo import microgpt
+run = microgpt.training(microgpt.names()[:{steps}], seed=42)
+run.train()
+query = cs.sketch(run, directions=8, order=3, seed=0).measure(microgpt.loss, "max", "{alphabet}")
+query.without([1, 2]).value
+print(time.time())
+"""
+
+PUSH = """
+import json, resource, sys
+import circuitsketch as cs
+from pathlib import Path
+from circuitsketch.zoo import microgpt
+def peak():
+    # The parent's peak may be counted in ru_maxrss of a child; Linux tells a process's own in its status.
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+run = microgpt.training(microgpt.names()[:{steps}], seed=42)
+run.train()
+before = peak()
+pushed = cs.sketch(run, directions={directions}, order=3, seed=0)
+print(json.dumps(dict(before=before, peak=peak(), stored=pushed.nbytes)))
+"""
+
+
+def python(code: str, environment: dict[str, str] | None = None) -> tuple[float, str]:
+    """Run code in a new process: when it was started, and the last line that it printed."""
+    begin = time.time()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"a measured process failed:\n{done.stderr}")
+    return begin, done.stdout.strip().splitlines()[-1]
+
+
+def starts(steps: int, colds: int, warms: int) -> tuple[float, float]:
+    """Seconds to the first result, cold and warm: medians."""
+    from circuitsketch.zoo import microgpt
+
+    alphabet = "".join(sorted(set("".join(microgpt.names()[:steps]))))
+    code = FIRST_RESULT.format(steps=steps, alphabet=alphabet)
+    cold, warm = [], []
+    for _ in range(colds):
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = {
+                "CIRCUITSKETCH_CACHE": str(Path(folder) / "kernels"),
+                "NUMBA_CACHE_DIR": str(Path(folder) / "numba"),
+            }
+            begin, end = python(code, fresh)
+            cold.append(float(end) - begin)
+            for _ in range(warms):
+                begin, end = python(code, fresh)
+                warm.append(float(end) - begin)
+    return median(cold), median(warm)
+
+
+def memory(directions: int, steps: int) -> tuple[int, int]:
+    """Peak resident bytes of a process that pushes directions, and the bytes of the coefficients that it keeps."""
+    found = json.loads(python(PUSH.format(directions=directions, steps=steps))[1])
+    return found["peak"], found["stored"]
+
+
+def start_rows(report: Report, full: bool) -> None:
+    """Measure, and add the rows."""
+    cold, warm = starts(steps=20, colds=3 if full else 1, warms=3)
+    report.add(Row("cold first use to first result, s", "cold_seconds", cold, "{:.1f}", Goal("<=", 20.0)))
+    report.add(Row("warm start to first result, s", "warm_seconds", warm, "{:.2f}", Goal("<=", 2.0)))
+    peak, stored = memory(*((512, 100) if full else (128, 20)))
+    note = f"stored {stored / 1e6:.0f} MB"
+    allowed = Goal("<=", (1.3 * stored + 300e6) / 1e6)
+    row = Row("peak memory, MB; at most 1.3 times the stored coefficients + 300 MB", "peak_megabytes", peak / 1e6)
+    report.add(Row(row.what, row.key, row.value, "{:.0f}", allowed, note))
+    report.numbers["stored_megabytes"] = stored / 1e6
+
+
+def main(arguments: list[str] | None = None) -> dict[str, object]:
+    """Measure starts and memory alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    report = Report("start", options, {"full": options.full})
+    start_rows(report, options.full)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Where a run gathers, decided before it starts: indices come from the data and from counters, never from the weights.
+
+In: a run's circuits, first state, data. Out: nothing, or an InputError with the step and the user's line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from circuitsketch.errors import InputError
+from circuitsketch.kernels.domains import where
+from circuitsketch.kernels.indices import Gathers, gathers
+
+if TYPE_CHECKING:
+    from circuitsketch.training.training import Training
+
+
+def check_run_indices(run: Training) -> None:
+    """Follow the indices of every step, and the part of the state that they read, through the run.
+
+    Raises
+    ------
+    InputError : an index leaves its axis, or depends on the examples' weights.
+    """
+    parts = deciding_parts(run)
+    if not any(part.looks for part in parts):
+        return
+    refuse_weights(run, parts)
+    state = dict(enumerate(run.state_leaves))
+    for t in range(run.steps):
+        part = parts[run.schedule.program[t]]
+        values = state | {len(state) + i: value for i, value in enumerate(run.data_of(t))}
+        found = part.check(values, f" in step {t} of {run.steps}")
+        state = {i: found.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
+
+
+def refuse_weights(run: Training, parts: list[Gathers]) -> None:
+    """An index that other weights would change cannot be followed in advance."""
+    moving = run.varying(values=True)
+    for part in parts:
+        inputs, nodes = part.circuit.inputs, part.circuit.nodes
+        reached = {inputs[i] for i in moving} | {inputs[-1]}
+        reached.update(wire for wire, node in enumerate(nodes) if any(i in reached for i in node.operands))
+        for node, index, _ in part.looks:
+            if index in reached:
+                raise InputError(
+                    f"{where(node)} is at an index that depends on the examples' weights; indices must come from the "
+                    "data, or from a part of the state that no weight changes"
+                )
+
+
+def deciding_parts(run: Training) -> list[Gathers]:
+    """What decides where each circuit gathers, in this step or, through the state, in a later one."""
+    count = len(run.state_leaves)
+    followed: set[int] = set()  # positions of the state
+    while True:
+        parts = [gathers(circuit, [circuit.outputs[i] for i in followed]) for circuit in run.circuits]
+        more = {i for part in parts for i in part.inputs if i < count} - followed
+        if not more:
+            return parts
+        followed |= more
