@@ -1,9 +1,11 @@
 """The opponent: truncated polynomials in JAX, with a reverse mode of their own, as an expert would write them by hand.
 
-In: microgpt's parameters and a name. Out: one training step along many directions at once. It knows what the package
-knows: constant terms are real and shared by all directions, coefficients are complex, a function of one operand needs
-its derivatives at the constant term only. Of the spellings tried (complex einsums, lanes last, concatenated blocks)
-this one, real and imaginary parts apart and directions as the batch of each einsum, was the fastest on XLA's CPU code.
+In: microgpt's parameters and a word. Out: one training step along many directions at once. It knows what the package
+knows: constant terms are real and shared by all directions, coefficients are complex, and a function of one operand
+needs its derivatives at the constant term only. Of the spellings tried on one core (complex einsums, lanes last,
+blocks side by side in one product, coefficients as separate arrays) this was the fastest on XLA's code for CPUs: real
+and imaginary parts apart, directions as the batch of each einsum, and few enough directions for the cache.
+Import this only after the options of XLA are set.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ Pair = tuple[Any, Any]  # real and imaginary part, each (directions, *shape)
 
 @dataclass(frozen=True, eq=False)
 class Poly:
-    """zero + terms[0] z + terms[1] z^2 + ...: `zero` is real, (*shape); no terms means a constant."""
+    """zero + terms[0] z + terms[1] z^2 + ...: `zero` is real, (*shape); terms are (order, 2, directions, *shape), real and
+    imaginary parts apart, or None for a constant."""
 
     zero: Any
-    terms: tuple[Pair, ...] = ()
+    terms: Any = None
 
     def __add__(self, other: Poly) -> Poly:
         return Poly(self.zero + other.zero, added(self.terms, other.terms))
@@ -43,53 +46,53 @@ class Poly:
 
     def linear(self, f: Callable[[Any], Any]) -> Poly:
         """A linear function that treats any leading axis as a batch."""
-        return Poly(f(self.zero), tuple((f(re), f(im)) for re, im in self.terms))
+        return Poly(f(self.zero), None if self.terms is None else f(self.terms))
 
 
 jax.tree_util.register_pytree_node(Poly, lambda p: ((p.zero, p.terms), None), lambda _, parts: Poly(*parts))
 
 
-def added(one: tuple[Pair, ...], two: tuple[Pair, ...]) -> tuple[Pair, ...]:
+def added(one, two):
     """Coefficient by coefficient."""
-    if not one or not two:
-        return one or two
-    return tuple((a + c, b + d) for (a, b), (c, d) in zip(one, two, strict=True))
+    if one is None or two is None:
+        return two if one is None else one
+    return one + two
 
 
 def bilinear(f: Callable[[Any, Any], Any], x: Poly, y: Poly) -> Poly:
     """The ring's product under a bilinear f: coefficient k is the sum of f(x_j, y_{k-j})."""
-    terms: list[Pair] = []
-    for k in range(max(len(x.terms), len(y.terms))):
-        re = im = None
-        if y.terms:
-            re, im = (f(x.zero, part) for part in y.terms[k])
-        if x.terms:
-            more = [f(part, y.zero) for part in x.terms[k]]
-            re, im = (more[0], more[1]) if re is None else (re + more[0], im + more[1])
-        for j in range(k if x.terms and y.terms else 0):
-            (a, b), (c, d) = x.terms[j], y.terms[k - 1 - j]
-            re, im = re + f(a, c) - f(b, d), im + f(a, d) + f(b, c)
-        terms.append((re, im))
-    return Poly(f(x.zero, y.zero), tuple(terms))
+    terms = added(
+        None if y.terms is None else f(x.zero, y.terms), None if x.terms is None else f(x.terms, y.zero)
+    )
+    if x.terms is not None and y.terms is not None and len(x.terms) > 1:
+        parts = [jnp.zeros_like(terms[0])]
+        for k in range(1, len(x.terms)):
+            re = im = 0.0
+            for j in range(k):
+                (a, b), (c, d) = x.terms[j], y.terms[k - 1 - j]
+                re, im = re + (f(a, c) - f(b, d)), im + (f(a, d) + f(b, c))
+            parts.append(jnp.stack([re, im]))
+        terms = terms + jnp.stack(parts)
+    return Poly(f(x.zero, y.zero), terms)
 
 
 def composed(f: Sequence[Any], u: Poly) -> Poly:
     """sum_m f_m (u - u_0)^m: f holds a function's own Taylor coefficients at u_0, constant term first."""
     order = len(u.terms)
-    shifted = list(u.terms)
-    total: list[Any] = [(f[1] * re, f[1] * im) for re, im in shifted]
-    power: dict[int, Pair] = dict(enumerate(shifted, start=1))
+    shifted = Poly(jnp.zeros_like(u.zero), u.terms)
+    total = [(f[1] * re, f[1] * im) for re, im in u.terms]
+    power = dict(enumerate(u.terms, start=1))
     for m in range(2, order + 1):
         following: dict[int, Pair] = {}
         for k in range(m, order + 1):
             re = im = 0.0
             for j in range(1, k - m + 2):
-                (a, b), (c, d) = shifted[j - 1], power[k - j]
+                (a, b), (c, d) = u.terms[j - 1], power[k - j]
                 re, im = re + (a * c - b * d), im + (a * d + b * c)
             following[k] = (re, im)
             total[k - 1] = (total[k - 1][0] + f[m] * re, total[k - 1][1] + f[m] * im)
         power = following
-    return Poly(f[0], tuple(total))
+    return Poly(f[0], jnp.stack([jnp.stack(t) for t in total]))
 
 
 # A function's Taylor coefficients 0..order + 1 at real points: one more than needed, for the derivative.
@@ -291,12 +294,11 @@ def step(state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Poly)
     return new_p, new_m, new_v
 
 
-def first_state(params: dict[str, Any], directions: int, order: int) -> State:
+def first_state(params, directions: int, order: int) -> State:
     """The parameters as constants with room for terms, and moments of zero."""
 
     def poly(value: Any) -> Poly:
-        zeros = jnp.zeros((directions, *value.shape))
-        return Poly(jnp.asarray(value), tuple((zeros, zeros) for _ in range(order)))
+        return Poly(jnp.asarray(value), jnp.zeros((order, 2, directions, *value.shape)))
 
     zeros = {name: np.zeros_like(value) for name, value in params.items()}
     return tuple({name: poly(value) for name, value in tree.items()} for tree in (params, zeros, zeros))
@@ -304,20 +306,19 @@ def first_state(params: dict[str, Any], directions: int, order: int) -> State:
 
 def keep_of(psi: Any, order: int) -> Poly:
     """1 - z psi for directions psi (directions,), to be multiplied with matrices."""
-    first = (-psi.real[:, None, None], -psi.imag[:, None, None])
-    rest = tuple((jnp.zeros_like(first[0]),) * 2 for _ in range(order - 1))
-    return Poly(jnp.ones((1, 1)), (first, *rest))
+    terms = jnp.zeros((order, 2, len(psi), 1, 1))
+    terms = terms.at[0, 0, :, 0, 0].set(-psi.real).at[0, 1, :, 0, 0].set(-psi.imag)
+    return Poly(jnp.ones((1, 1)), terms)
 
 
-def coefficients(params: dict[str, Poly]) -> np.ndarray:
+def coefficients(params: dict[str, Poly], names) -> np.ndarray:
     """Coefficients (directions, order + 1, parameters), the matrices one after the other, row by row."""
     parts = []
-    for value in params.values():
-        terms = [np.asarray(re) + 1j * np.asarray(im) for re, im in value.terms]
-        zero = np.broadcast_to(np.asarray(value.zero), terms[0].shape)
-        stacked = np.stack([zero, *terms], axis=1)
+    for name in names:
+        value = params[name]
+        t = np.asarray(value.terms)
+        t = np.moveaxis(t[:, 0] + 1j * t[:, 1], 1, 0)
+        zero = np.broadcast_to(np.asarray(value.zero), t[:, :1].shape)
+        stacked = np.concatenate([zero, t], axis=1)
         parts.append(stacked.reshape(*stacked.shape[:2], -1))
     return np.concatenate(parts, axis=-1)
-
-
-__all__ = ["Poly", "coefficients", "comb", "first_state", "keep_of", "step"]

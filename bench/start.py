@@ -25,9 +25,9 @@ FIRST_RESULT = """
 import time
 import circuitsketch as cs
 from circuitsketch.zoo import microgpt
-run = microgpt.training(microgpt.names()[:{steps}], seed=42)
+run = microgpt.training(microgpt.names()[:{steps}], seed=42, alphabet=microgpt.ALPHABET)
 run.train()
-query = cs.sketch(run, directions=8, order=3, seed=0).measure(microgpt.loss, "max", "{alphabet}")
+query = cs.sketch(run, directions=8, order=3, seed=0).measure(microgpt.loss, "max")
 query.without([1, 2]).value
 print(time.time())
 """
@@ -45,7 +45,7 @@ def peak():
         return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-run = microgpt.training(microgpt.names()[:{steps}], seed=42)
+run = microgpt.training(microgpt.names()[:{steps}], seed=42, alphabet=microgpt.ALPHABET)
 run.train()
 before = peak()
 pushed = cs.sketch(run, directions={directions}, order=3, seed=0)
@@ -70,10 +70,7 @@ def python(code: str, environment: dict[str, str] | None = None) -> tuple[float,
 
 def starts(steps: int, colds: int, warms: int) -> tuple[float, float]:
     """Seconds to the first result, cold and warm: medians."""
-    from circuitsketch.zoo import microgpt
-
-    alphabet = "".join(sorted(set("".join(microgpt.names()[:steps]))))
-    code = FIRST_RESULT.format(steps=steps, alphabet=alphabet)
+    code = FIRST_RESULT.format(steps=steps)
     cold, warm = [], []
     for _ in range(colds):
         with tempfile.TemporaryDirectory() as folder:

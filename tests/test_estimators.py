@@ -676,7 +676,8 @@ def test_records_are_frozen():
     ("act", "words"),
     [
         (lambda q: Query(np.ones(3), q.law), r"shape \(directions, order \+ 1"),
-        (lambda q: Query(np.ones((3, 1)), q.law), "order 1, not"),
+        (lambda q: Query(np.ones((3, 0)), q.law), "order 0, not"),
+        (lambda q: Query(np.ones((3, 1)), q.law).predict(np.ones(3)), "nothing of changes"),
         (lambda q: Query(np.ones((3, 2, 0)), q.law), "nothing to predict"),
         (lambda q: Query(np.array([["a", "b"]]), q.law), "are numbers"),
         (

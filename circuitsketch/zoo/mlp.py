@@ -1,13 +1,14 @@
 """A multi-layer perceptron on handwritten digits. In: examples and sizes; out: a `Training`, and measurements.
 
 Its activation is smooth by default (GELU), so that training is an analytic function of its example weights. With "relu"
-it is so between kinks: a prediction follows the piece that the run is on, and cannot see a unit switch.
+it is so between kinks: a prediction follows the piece that the run is on, and cannot see a unit switch. A hidden
+layer's parameters carry the activation in their names, gelu0_w and gelu0_b, so that measurements need not be told.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ import circuitsketch as cs
 from circuitsketch.errors import InputError
 from circuitsketch.zoo import datasets, supervised
 
-ACTIVATIONS = {"gelu": cs.gelu, "silu": cs.silu, "tanh": np.tanh, "softplus": cs.softplus, "relu": cs.relu}
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": cs.gelu,
+    "silu": cs.silu,
+    "tanh": np.tanh,
+    "softplus": cs.softplus,
+    "relu": cs.relu,
+}
 
 
 def data(count: int = 1000, seed: int = 0) -> datasets.Split:
@@ -31,17 +38,19 @@ def data(count: int = 1000, seed: int = 0) -> datasets.Split:
     return datasets.split(images.reshape(len(images), -1), labels, count, seed)
 
 
-def draw(sizes: list[int], seed: int) -> dict[str, np.ndarray]:
-    """First parameters of layers between these sizes: weights normal with variance 1 / inputs, biases 0.
+def draw(inputs: int, hidden: list[int], classes: int, activation: str, seed: int) -> dict[str, np.ndarray]:
+    """First parameters: weights normal with variance 1 / inputs of their layer, biases 0.
 
-    >>> {name: p.shape for name, p in draw([64, 16, 10], seed=0).items()}
-    {'w0': (64, 16), 'b0': (16,), 'w1': (16, 10), 'b1': (10,)}
+    >>> {name: p.shape for name, p in draw(64, [16], 10, "tanh", seed=0).items()}
+    {'tanh0_w': (64, 16), 'tanh0_b': (16,), 'out_w': (16, 10), 'out_b': (10,)}
     """
     rng = np.random.default_rng(seed)
+    names = [f"{activation}{layer}" for layer in range(len(hidden))] + ["out"]
+    sizes = [inputs, *hidden, classes]
     params = {}
-    for layer, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        params[f"w{layer}"] = rng.normal(0.0, 1.0 / math.sqrt(inputs), (inputs, outputs))
-        params[f"b{layer}"] = np.zeros(outputs)
+    for name, above, below in zip(names, sizes[:-1], sizes[1:], strict=True):
+        params[f"{name}_w"] = rng.normal(0.0, 1.0 / math.sqrt(above), (above, below))
+        params[f"{name}_b"] = np.zeros(below)
     return params
 
 
@@ -54,6 +63,7 @@ def training(
     classes: int = 10,
     activation: str = "gelu",
     dropout: float = 0.0,
+    learning_rate: float = 0.03,
     seed: int = 0,
     **options: Any,
 ) -> cs.Training:
@@ -63,10 +73,10 @@ def training(
     ----------
     x, y : features (examples, features), and labels 0..classes-1 (examples,).
     width, layers : units of a hidden layer, and how many of these there are. classes : outputs.
-    activation : a key of ACTIVATIONS. With another than gelu, give `loss` and its kin the same.
+    activation : a key of ACTIVATIONS.
     dropout : the share of hidden units that a step leaves out, by masks that are a fixed part of the run.
     seed : draws the first parameters, the order of the examples and the masks.
-    options : `epochs`, `batch_size`, `learning_rate`, `optimiser`, `weight_decay`, `schedule`, `clip`: see
+    learning_rate, options : `epochs`, `batch_size`, `optimiser`, `weight_decay`, `schedule`, `clip`: see
         `supervised.training`.
 
     Returns a Training whose params are those of `draw`. Raises InputError for options that cannot be.
@@ -77,65 +87,61 @@ def training(
     """
     if x is None or y is None:
         x, y = data()[:2]
-    check(width=width, layers=layers, classes=classes)
-    active(activation)
-    masks = None
-    if dropout:
-
-        def masks(t: int, count: int) -> np.ndarray:
-            return cs.optim.dropout_mask((layers, count, width), dropout, seed, t)
-
-    def batch_loss(params: Any, x: Any, y: Any, mask: Any = None) -> Any:
-        return cs.cross_entropy(logits(params, x, activation, mask), y)
-
-    params = draw([np.shape(x)[1], *[width] * layers, classes], seed)
-    return supervised.training(batch_loss, params, x, y, masks=masks, seed=seed, **options)
-
-
-def check(**sizes: int) -> None:
-    """InputError for a size below 1."""
-    for name, value in sizes.items():
+    if np.ndim(x) != 2:
+        raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features an example")
+    for name, value in (("width", width), ("layers", layers), ("classes", classes)):
         if value < 1:
             raise InputError(f"mlp: {name} is {value}; every size must be at least 1")
-
-
-def active(activation: str) -> Any:
-    """The activation of a name; InputError for an unknown one."""
     if activation not in ACTIVATIONS:
-        raise InputError(f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[activation]
+        raise InputError(f"mlp: activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+
+    def masks(t: int, count: int) -> np.ndarray:
+        return cs.optim.dropout_mask((layers, count, width), dropout, seed, t)
+
+    params = draw(np.shape(x)[1], [width] * layers, classes, activation, seed)
+    return supervised.training(
+        loss,
+        params,
+        x,
+        y,
+        learning_rate=learning_rate,
+        masks=masks if dropout else None,
+        seed=seed,
+        **options,
+    )
 
 
-def logits(params: Mapping[str, Any], x: Any, activation: str = "gelu", mask: Any = None) -> Any:
+def logits(params: Mapping[str, Any], x: Any, mask: Any = None) -> Any:
     """The scores of the classes, (examples, classes). mask : (layers, examples, width), to multiply hidden units by."""
-    last = len(params) // 2 - 1
-    for layer in range(last):
-        x = active(activation)(x @ params[f"w{layer}"] + params[f"b{layer}"])
+    hidden = [name[:-2] for name in params if name.endswith("_w") and name != "out_w"]
+    for layer, name in enumerate(hidden):
+        activation = ACTIVATIONS[name.rstrip("0123456789")]
+        x = activation(x @ params[f"{name}_w"] + params[f"{name}_b"])
         if mask is not None:
             x = x * mask[layer]
-    return x @ params[f"w{last}"] + params[f"b{last}"]
+    return x @ params["out_w"] + params["out_b"]
 
 
-def loss(params: Mapping[str, Any], x: Any, y: Any, activation: str = "gelu") -> Any:
-    """-log p of the right class, (examples,), in nats."""
-    return cs.cross_entropy(logits(params, x, activation), y)
+def loss(params: Mapping[str, Any], x: Any, y: Any, mask: Any = None) -> Any:
+    """-log p of the right class, (examples,), in nats. mask : as for `logits`."""
+    return cs.cross_entropy(logits(params, x, mask), y)
 
 
-def margin(params: Mapping[str, Any], x: Any, y: Any, activation: str = "gelu") -> Any:
+def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
     """log(p / (1 - p)) of the right class, (examples,): see `supervised.margins`."""
-    return supervised.margins(logits(params, x, activation), y)
+    return supervised.margins(logits(params, x), y)
 
 
-def accuracy(params: Mapping[str, Any], x: Any, y: Any, activation: str = "gelu") -> float:
+def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
     """The share of labels that the model gets right. A step function: measure `logits`, and count afterwards."""
-    return float(np.mean(np.argmax(logits(params, x, activation), axis=-1) == y))
+    return float(np.mean(np.argmax(logits(params, x), axis=-1) == y))
 
 
-def held_out_loss(params: Mapping[str, Any], activation: str = "gelu") -> Any:
+def held_out_loss(params: Mapping[str, Any]) -> Any:
     """The mean loss on the examples of `data()` that are not trained on: one number."""
-    return loss(params, *data()[2:], activation).mean()
+    return loss(params, *data()[2:]).mean()
 
 
-def held_out_margin(params: Mapping[str, Any], activation: str = "gelu") -> Any:
+def held_out_margin(params: Mapping[str, Any]) -> Any:
     """The mean margin on the examples of `data()` that are not trained on: one number."""
-    return margin(params, *data()[2:], activation).mean()
+    return margin(params, *data()[2:]).mean()

@@ -74,11 +74,15 @@ def training(
     x, y = np.asarray(x), np.asarray(y)
     count = len(x)
     if count == 0 or y.ndim == 0 or len(y) != count:
-        raise InputError(f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one")
+        raise InputError(
+            f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
+        )
     if epochs < 1:
         raise InputError(f"epochs is {epochs}; each example is read at least once")
     if batch_size is not None and not 1 <= batch_size <= count:
-        raise InputError(f"batch_size is {batch_size}; with {count} examples give 1 to {count}, or None for all of them")
+        raise InputError(
+            f"batch_size is {batch_size}; with {count} examples give 1 to {count}, or None for all of them"
+        )
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:

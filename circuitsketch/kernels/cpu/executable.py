@@ -110,7 +110,7 @@ class Arena:
         ]
 
     def lane_state(self, block: int = 0) -> np.ndarray:
-        """The state in one lane block, all varying leaves one after the other: (elements, components, width), a view."""
+        """The state in one lane block, varying leaves one after the other: (elements, components, width), a view."""
         e = self.executable
         count = e.lane_state_cells
         return self.lanes[block, : count * e.unit].reshape(count, e.target.mode.components, e.target.width)

@@ -1,0 +1,188 @@
+"""The opponent: microgpt and its training in plain JAX, and directions through it by jax.experimental.jet.
+
+In: a microgpt run of the package, whose words, first parameters and learning rates are taken over. Out: functions that
+train, retrain many subsets together, and push directions; each over the real words in their order, without padding.
+Import this only after the options of XLA are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import jet
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+import circuitsketch as cs
+
+HEADS = 4
+
+
+# jet multiplies series only by primals of their own dtype, so directions that are complex need complex primals, and JAX
+# has no error function of these. The constant terms are real: this one is right there, and knows its derivative.
+def erf_slope(x: Any) -> Any:
+    """The derivative of erf."""
+    return (2.0 / np.sqrt(np.pi)) * jnp.exp(-x * x)
+
+
+def erf_of_real_part(x: Any) -> Any:
+    """erf where the imaginary part is zero."""
+    return lax.complex(lax.erf(lax.real(x)), jnp.zeros_like(lax.real(x)))
+
+
+erf_p = Primitive("erf_at_a_real_constant")
+erf_p.def_impl(erf_of_real_part)
+erf_p.def_abstract_eval(lambda x: x)
+mlir.register_lowering(erf_p, mlir.lower_fun(erf_of_real_part, multiple_results=False))
+batching.defvectorized(erf_p)
+ad.defjvp(erf_p, lambda tangent, x: tangent * erf_slope(x))
+jet.jet_rules[erf_p] = partial(jet.deriv_prop, erf_p, erf_slope)
+
+
+def erf(x: Any) -> Any:
+    """The error function of real numbers, or of series with real constant terms."""
+    return erf_p.bind(x) if jnp.iscomplexobj(x) else lax.erf(x)
+
+
+def normalised(x: Any) -> Any:
+    """Rows over their root mean square."""
+    return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+
+
+def loss(vector: Any, shapes: dict[str, tuple[int, ...]], tokens: Any, targets: Any) -> Any:
+    """The mean cross-entropy on one word. No maximum is subtracted: the scores of these runs are small."""
+    p, begin = {}, 0
+    for name, shape in shapes.items():
+        end = begin + int(np.prod(shape))
+        p[name] = vector[begin:end].reshape(shape)
+        begin = end
+    length, width = tokens.shape[0], shapes["wte"][1]
+    split = (length, HEADS, width // HEADS)
+    x = normalised(p["wte"][tokens] + p["wpe"][:length])
+    layer = 0
+    while f"layer{layer}.attn_wq" in p:
+        part = {name.split(".")[1]: value for name, value in p.items() if name.startswith(f"layer{layer}.")}
+        h = normalised(x)
+        q, k, v = ((h @ part[f"attn_w{c}"].T).reshape(split) for c in "qkv")
+        scores = jnp.exp(jnp.einsum("qhd,khd->hqk", q * (width // HEADS) ** -0.5, k)) * np.tri(length)
+        attention = scores / jnp.sum(scores, axis=-1, keepdims=True)
+        x = x + jnp.einsum("hqk,khd->qhd", attention, v).reshape(length, width) @ part["attn_wo"].T
+        hidden = normalised(x) @ part["mlp_fc1"].T
+        x = x + (hidden * (0.5 + 0.5 * erf(hidden * np.sqrt(0.5)))) @ part["mlp_fc2"].T
+        layer += 1
+    logits = x @ p["lm_head"].T
+    picked = logits[np.arange(length), targets]
+    return jnp.mean(jnp.log(jnp.sum(jnp.exp(logits), axis=-1)) - picked)
+
+
+State = tuple[Any, Any, Any]  # parameters and Adam's two moments, each one vector
+
+
+class JaxRun:
+    """A run of the package, told to JAX."""
+
+    def __init__(self, run: cs.Training) -> None:
+        params = run.state["params"]
+        self.names = list(params)
+        self.shapes = {name: value.shape for name, value in params.items()}
+        self.first = flat(params)
+        self.words = [(jnp.asarray(tokens), jnp.asarray(targets)) for tokens, targets, _ in run.batches]
+        self.rates = [jnp.asarray(float(rate)) for _, _, rate in run.batches]
+        self.numbers = [jnp.asarray(float(t)) for t in range(run.steps)]
+        self.lengths = sorted({len(tokens) for tokens, _ in self.words})
+
+    def state(self, subsets: int | None = None, dtype: Any = np.float64) -> State:
+        """The first state, or as many copies of it."""
+        first = self.first if subsets is None else np.tile(self.first, (subsets, 1))
+        params = jnp.array(first, dtype)
+        return params, jnp.zeros_like(params), jnp.zeros_like(params)
+
+    def step(self, state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Any) -> State:
+        """One step of Adam with the epsilon inside the root."""
+        params, m, v = state
+        of_loss = jax.grad(loss, holomorphic=jnp.iscomplexobj(params))
+        g = keep * of_loss(params, self.shapes, tokens, targets)
+        m, v = 0.85 * m + 0.15 * g, 0.99 * v + 0.01 * (g * g)
+        root = lax.rsqrt(v * (1.0 / (1.0 - 0.99 ** (t + 1.0))) + 1e-3)
+        return params - (rate / (1.0 - 0.85 ** (t + 1.0))) * m * root, m, v
+
+    def stepwise(self, keeps: np.ndarray) -> Callable[[], Any]:
+        """Training with a jitted step for each length of word. keeps (steps,), or (subsets, steps) for many at once."""
+        subsets = None if keeps.ndim == 1 else len(keeps)
+        over = None if subsets is None else 0
+        step = self.step if subsets is None else jax.vmap(self.step, in_axes=(0, None, None, None, None, over))
+        jitted = jax.jit(step, donate_argnums=0)
+        given = [jnp.asarray(keeps[..., t]) for t in range(len(self.words))]
+
+        def train() -> Any:
+            state = self.state(subsets)
+            for t, (tokens, targets) in enumerate(self.words):
+                state = jitted(state, self.numbers[t], tokens, targets, self.rates[t], given[t])
+            return jax.block_until_ready(state[0])
+
+        return train
+
+    def scanned(self, keeps: np.ndarray) -> Callable[[], Any]:
+        """The whole training as one jitted scan, in which a switch takes the step of the word's length."""
+        widest = self.lengths[-1]
+        kind = jnp.asarray([self.lengths.index(len(tokens)) for tokens, _ in self.words])
+        padded = [jnp.asarray([np.resize(word[i], widest) for word in self.words]) for i in (0, 1)]
+
+        def train(keep: Any) -> Any:
+            def body(state: State, given: Any) -> tuple[State, None]:
+                t, which, tokens, targets, rate, keep = given
+
+                def of(length: int) -> Callable[[State], State]:
+                    return lambda s: self.step(s, t, tokens[:length], targets[:length], rate, keep)
+
+                return lax.switch(which, [of(length) for length in self.lengths], state), None
+
+            given = (jnp.asarray(self.numbers), kind, *padded, jnp.asarray(self.rates), keep)
+            return lax.scan(body, self.state(), given)[0][0]
+
+        jitted = jax.jit(train if keeps.ndim == 1 else jax.vmap(train))
+        given = jnp.asarray(keeps)
+        return lambda: jax.block_until_ready(jitted(given))
+
+    def jet(self, directions: np.ndarray, order: int) -> Callable[[], Any]:
+        """Directions through the training by jet, vmapped, a jitted step for each length of word. Constant terms are
+        shared by all directions: vmap leaves what does not depend on them alone."""
+
+        def step(zero: State, terms: Any, t: Any, tokens: Any, targets: Any, rate: Any, psi: Any) -> Any:
+            keep = [-psi, *[jnp.zeros_like(psi)] * (order - 1)]
+
+            def f(params: Any, m: Any, v: Any, keep: Any) -> State:
+                return self.step((params, m, v), t, tokens, targets, rate, keep)
+
+            ones = jnp.ones((), psi.dtype)
+            return jet.jet(f, (*zero, ones), (*map(list, terms), keep), factorial_scaled=False)
+
+        axes = (None, 0, None, None, None, None, 0)
+        jitted = jax.jit(jax.vmap(step, in_axes=axes, out_axes=(None, 0)))
+        given = [jnp.asarray(directions[:, t], complex) for t in range(len(self.words))]
+
+        def push() -> Any:
+            zero = self.state(dtype=complex)
+            nothing = [jnp.zeros((len(directions), self.first.size), complex)] * order
+            terms: Any = (nothing, nothing, nothing)
+            for t, (tokens, targets) in enumerate(self.words):
+                zero, terms = jitted(zero, terms, self.numbers[t], tokens, targets, self.rates[t], given[t])
+            return jax.block_until_ready((zero[0], terms[0]))
+
+        return push
+
+
+def flat(params: dict[str, Any], lead: int = 0) -> np.ndarray:
+    """Matrices one after the other, row by row, behind `lead` leading axes."""
+    return np.concatenate(
+        [np.reshape(value, (*np.shape(value)[:lead], -1)) for value in params.values()], axis=-1
+    )
+
+
+__all__ = ["JaxRun", "flat"]
