@@ -150,9 +150,9 @@ class JaxRun:
         given = jnp.asarray(keeps)
         return lambda: jax.block_until_ready(jitted(given))
 
-    def jet(self, directions: np.ndarray, order: int) -> Callable[[], Any]:
-        """Directions through the training by jet, vmapped, a jitted step for each length of word. Constant terms are
-        shared by all directions: vmap leaves what does not depend on them alone."""
+    def jet(self, directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
+        """Directions through the training by jet, vmapped, `block` at a time, a jitted step for each length of word.
+        Constant terms are shared by a block: vmap leaves alone what does not depend on a direction."""
 
         def step(zero: State, terms: Any, t: Any, tokens: Any, targets: Any, rate: Any, psi: Any) -> Any:
             keep = [-psi, *[jnp.zeros_like(psi)] * (order - 1)]
@@ -165,15 +165,18 @@ class JaxRun:
 
         axes = (None, 0, None, None, None, None, 0)
         jitted = jax.jit(jax.vmap(step, in_axes=axes, out_axes=(None, 0)))
-        given = [jnp.asarray(directions[:, t], complex) for t in range(len(self.words))]
+        blocks = [directions[begin : begin + block] for begin in range(0, len(directions), block)]
+        given = [[jnp.asarray(psi, complex) for psi in rows.T] for rows in blocks]
 
-        def push() -> Any:
-            zero = self.state(dtype=complex)
-            nothing = [jnp.zeros((len(directions), self.first.size), complex)] * order
-            terms: Any = (nothing, nothing, nothing)
-            for t, (tokens, targets) in enumerate(self.words):
-                zero, terms = jitted(zero, terms, self.numbers[t], tokens, targets, self.rates[t], given[t])
-            return jax.block_until_ready((zero[0], terms[0]))
+        def push() -> list[Any]:
+            found = []
+            for rows, psi in zip(blocks, given, strict=True):
+                zero = self.state(dtype=complex)
+                terms: Any = ([jnp.zeros((len(rows), self.first.size), complex)] * order,) * 3
+                for t, (tokens, targets) in enumerate(self.words):
+                    zero, terms = jitted(zero, terms, self.numbers[t], tokens, targets, self.rates[t], psi[t])
+                found.append(jax.block_until_ready((zero[0], terms[0])))
+            return found
 
         return push
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb, factorial
+from math import factorial
 from typing import Any
 
 import jax
@@ -52,8 +52,8 @@ class Poly:
 jax.tree_util.register_pytree_node(Poly, lambda p: ((p.zero, p.terms), None), lambda _, parts: Poly(*parts))
 
 
-def added(one, two):
-    """Coefficient by coefficient."""
+def added(one: Any, two: Any) -> Any:
+    """The sum of terms, where either may be missing."""
     if one is None or two is None:
         return two if one is None else one
     return one + two
@@ -61,12 +61,12 @@ def added(one, two):
 
 def bilinear(f: Callable[[Any, Any], Any], x: Poly, y: Poly) -> Poly:
     """The ring's product under a bilinear f: coefficient k is the sum of f(x_j, y_{k-j})."""
-    terms = added(
-        None if y.terms is None else f(x.zero, y.terms), None if x.terms is None else f(x.terms, y.zero)
-    )
-    if x.terms is not None and y.terms is not None and len(x.terms) > 1:
+    from_x = None if x.terms is None else f(x.terms, y.zero)
+    from_y = None if y.terms is None else f(x.zero, y.terms)
+    terms = added(from_x, from_y)
+    if from_x is not None and from_y is not None and len(terms) > 1:
         parts = [jnp.zeros_like(terms[0])]
-        for k in range(1, len(x.terms)):
+        for k in range(1, len(terms)):
             re = im = 0.0
             for j in range(k):
                 (a, b), (c, d) = x.terms[j], y.terms[k - 1 - j]
@@ -79,9 +79,8 @@ def bilinear(f: Callable[[Any, Any], Any], x: Poly, y: Poly) -> Poly:
 def composed(f: Sequence[Any], u: Poly) -> Poly:
     """sum_m f_m (u - u_0)^m: f holds a function's own Taylor coefficients at u_0, constant term first."""
     order = len(u.terms)
-    shifted = Poly(jnp.zeros_like(u.zero), u.terms)
     total = [(f[1] * re, f[1] * im) for re, im in u.terms]
-    power = dict(enumerate(u.terms, start=1))
+    power: dict[int, Pair] = dict(enumerate(u.terms, start=1))
     for m in range(2, order + 1):
         following: dict[int, Pair] = {}
         for k in range(m, order + 1):
@@ -294,31 +293,58 @@ def step(state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Poly)
     return new_p, new_m, new_v
 
 
-def first_state(params, directions: int, order: int) -> State:
-    """The parameters as constants with room for terms, and moments of zero."""
+def first_state(params: dict[str, Any], directions: int, order: int) -> State:
+    """The parameters with terms that are zero, and moments of zero."""
 
-    def poly(value: Any) -> Poly:
-        return Poly(jnp.asarray(value), jnp.zeros((order, 2, directions, *value.shape)))
+    def polynomials(tree: dict[str, Any]) -> dict[str, Poly]:
+        return {
+            name: Poly(jnp.array(value), jnp.zeros((order, 2, directions, *value.shape)))
+            for name, value in tree.items()
+        }
 
-    zeros = {name: np.zeros_like(value) for name, value in params.items()}
-    return tuple({name: poly(value) for name, value in tree.items()} for tree in (params, zeros, zeros))
+    moments = {name: np.zeros_like(value) for name, value in params.items()}
+    return polynomials(params), polynomials(moments), polynomials(moments)
 
 
-def keep_of(psi: Any, order: int) -> Poly:
+def keep_of(psi: np.ndarray, order: int) -> Poly:
     """1 - z psi for directions psi (directions,), to be multiplied with matrices."""
-    terms = jnp.zeros((order, 2, len(psi), 1, 1))
-    terms = terms.at[0, 0, :, 0, 0].set(-psi.real).at[0, 1, :, 0, 0].set(-psi.imag)
-    return Poly(jnp.ones((1, 1)), terms)
+    terms = np.zeros((order, 2, len(psi), 1, 1))
+    terms[0, :, :, 0, 0] = -psi.real, -psi.imag
+    return Poly(jnp.ones((1, 1)), jnp.asarray(terms))
 
 
-def coefficients(params: dict[str, Poly], names) -> np.ndarray:
-    """Coefficients (directions, order + 1, parameters), the matrices one after the other, row by row."""
-    parts = []
-    for name in names:
-        value = params[name]
-        t = np.asarray(value.terms)
-        t = np.moveaxis(t[:, 0] + 1j * t[:, 1], 1, 0)
-        zero = np.broadcast_to(np.asarray(value.zero), t[:, :1].shape)
-        stacked = np.concatenate([zero, t], axis=1)
-        parts.append(stacked.reshape(*stacked.shape[:2], -1))
-    return np.concatenate(parts, axis=-1)
+def push(run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
+    """Directions through the training of a `JaxRun`, `block` at a time, with a jitted step for each length of word; the
+    function gives coefficients (directions, order + 1, parameters) as a list of blocks of state."""
+    jitted = jax.jit(step, donate_argnums=0)
+    blocks = [directions[begin : begin + block] for begin in range(0, len(directions), block)]
+    keeps = [[keep_of(psi, order) for psi in rows.T] for rows in blocks]
+
+    def pushed() -> list[dict[str, Poly]]:
+        found = []
+        for rows, keep in zip(blocks, keeps, strict=True):
+            state = first_state(params, len(rows), order)
+            for t, (tokens, targets) in enumerate(run.words):
+                state = jitted(state, run.numbers[t], tokens, targets, run.rates[t], keep[t])
+            found.append(jax.block_until_ready(state[0]))
+        return found
+
+    return pushed
+
+
+def coefficients(blocks: list[dict[str, Poly]], names: Sequence[str]) -> np.ndarray:
+    """What `push` found as (directions, order + 1, parameters), the matrices one after the other, row by row."""
+    found = []
+    for params in blocks:
+        columns = []
+        for name in names:
+            terms = np.moveaxis(np.asarray(params[name].terms), 2, 0)
+            terms = terms[:, :, 0] + 1j * terms[:, :, 1]
+            zero = np.broadcast_to(np.asarray(params[name].zero), terms[:, :1].shape)
+            both = np.concatenate([zero, terms], axis=1)
+            columns.append(both.reshape(*both.shape[:2], -1))
+        found.append(np.concatenate(columns, axis=-1))
+    return np.concatenate(found)
+
+
+__all__ = ["Poly", "coefficients", "push", "step"]

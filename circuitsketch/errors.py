@@ -36,3 +36,7 @@ class DivergenceError(CircuitSketchError, ArithmeticError):
 
 class KinkWarning(UserWarning):
     """A gate that is only locally analytic was evaluated within rounding of its kink."""
+
+
+class StoreError(InputError):
+    """A stored sketch cannot be used: another run's, damaged, being written by another process, or the disk is full."""

@@ -57,7 +57,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
 
-    Raises ShapeError for plain indices out of range, and TraceError for indices that are not whole numbers.
+    Raises ShapeError for plain indices out of range (where x is plain too, NumPy's IndexError), and TraceError for
+    indices that are not whole numbers.
 
     >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
     array([5., 2.])

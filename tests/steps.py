@@ -1,6 +1,6 @@
 """Random training steps in plain NumPy, and two oracles for them that know nothing of circuits.
 
-A step that is plain NumPy can be iterated on arrays, with weights that may be complex: the values of a run on a circle of
+A step that is plain NumPy can be iterated on arrays, with weights that may be complex: a run's values on a circle of
 weights, Fourier transformed, are its Taylor coefficients (Cauchy's formula).
 """
 

@@ -122,19 +122,19 @@ def test_the_text_of_a_circuit_reads_like_its_program():
     line = loss.__code__.co_firstlineno + 1
     assert str(cs.trace(loss, {"w": np.ones((4, 2))}, np.array([1, 1, 0]))) == "\n".join(
         [
-            "circuit: 8 nodes, size 6, depth 1",
+            "circuit: 9 nodes, size 6, depth 1",
             "  a:f64[4,2] = input args.0.w",
             "  b:i64[3] = input args.1",
-            f"  c:f64[3,2] = take[axis=0] a b           # {HERE}:{line}",
+            f"  c:f64[3,2] = take[axis=0] a b          # {HERE}:{line}",
             "  d:f64[] = constant 2.5",
-            f"  e:f64[3,2] = broadcast[shape=(3,2)] d   # {HERE}:{line}",
-            f"  f:f64[3,2] = multiply c e               # {HERE}:{line}",
+            f"  e:f64[3,2] = broadcast[shape=(3,2)] d  # {HERE}:{line}",
+            f"  f:f64[3,2] = multiply c e              # {HERE}:{line}",
             "  g:i64[] = constant 0",
-            f"  h:i64[3,2] = broadcast[shape=(3,2)] g   # {HERE}:{line}",
-            f"  i:bool[3,2] = greater f h               # {HERE}:{line}",
+            f"  h:i64[3,2] = broadcast[shape=(3,2)] g  # {HERE}:{line}",
+            f"  i:bool[3,2] = greater f h              # {HERE}:{line}",
             "  return i",
         ]
-    ).replace("8 nodes", "9 nodes")
+    )
 
 
 def test_a_place_is_written_by_the_name_of_its_file():
@@ -210,7 +210,7 @@ BROKEN = [
     (lambda: with_node(wire_of("take"), params={"axis": 1}), "no axis 1"),
     (lambda: with_node(wire_of("take"), operands=(0, 0)), "indices of label float, not int"),
     (lambda: with_node(wire_of("exp"), shape=(3,)), r"says shape \(3,\), the gate's rule gives \(2,\)"),
-    (lambda: with_node(wire_of("einsum"), params={"spec": "k,kj->kk"}), "index twice"),
+    (lambda: with_node(wire_of("einsum"), params={"spec": "kk,kj->j"}), "index twice"),
     (lambda: with_node(wire_of("einsum"), params={"spec": "a,kj->j"}), "stands in one place only"),
     (lambda: with_node(wire_of("einsum"), params={"spec": "nonsense"}), "node .*einsum"),
     (

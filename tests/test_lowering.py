@@ -5,22 +5,19 @@ No kernel is compiled here; that the tapes compute the right numbers is told in 
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from steps import codes, random_step
 from strategies import programs
 
 import circuitsketch as cs
 from circuitsketch.gates import cells
-from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.lower.fusion import CHAIN_LIMIT
 from circuitsketch.lower.layout import Layout, collapse
 from circuitsketch.lower.placement import place
-from circuitsketch.lower.tape import ChainKernel, Mode, Move, encode, lower
+from circuitsketch.lower.tape import Mode, Move, lower
 from circuitsketch.passes import simplify
 
 seeds = st.integers(0, 2**32 - 1)
@@ -49,7 +46,7 @@ def random_view(rng, layout, view):
         starts = [int(rng.integers(n)) for n in layout.shape]
         steps = [int(rng.choice([1, 2, -1, -2])) for _ in range(rank)]
         index = tuple(slice(start, None, step) for start, step in zip(starts, steps, strict=True))
-        found = view[index]
+        found = view[(*index, ...)]
         return layout.sliced(tuple(starts), tuple(steps), found.shape), found
     shape = tuple(int(n) for n in rng.integers(1, 3, rng.integers(0, 2)))
     shape += tuple(int(rng.integers(1, 4)) if n == 1 else n for n in layout.shape)
@@ -74,7 +71,7 @@ def test_views_of_a_layout_address_the_elements_that_numpy_views_hold(shape, see
     assert layout.shape == view.shape
     assert np.array_equal(elements(layout), view)
     in_order = view.size == 0 or np.array_equal(view.ravel(), np.arange(view.size))
-    assert layout.is_whole == in_order or view.size == 0
+    assert view.size == 0 or layout.is_whole == in_order
 
 
 def new_shapes(size):
@@ -135,7 +132,9 @@ def tape_of_step(code, results, mode):
     step = random_step((code, []), (results, results))
     state = tuple(np.zeros((2, 2)) for _ in results)
     circuit = simplify(cs.trace(step, state, np.zeros((2, 2)), np.zeros(4)))
-    varying = [*range(len(results)), len(circuit.inputs) - 1] if mode.components else [len(circuit.inputs) - 1]
+    varying = (
+        [*range(len(results)), len(circuit.inputs) - 1] if mode.components else [len(circuit.inputs) - 1]
+    )
     return lower(circuit, varying, mode, {i: i for i in range(len(results))}), len(results)
 
 
@@ -183,8 +182,25 @@ def assert_tape_is_legal(tape):
                 there |= {operation.buffer, *p.companions.get(operation.wire, ())}
 
 
+def assert_lanes_find_their_constants(tape):
+    """What the lane phase reads of the constant phase has a place there."""
+    p = tape.program
+    there = set(placed(tape)[0]["constant"]) | set(p.constants)
+    for group in tape.lane_groups:
+        for operation in group.operations:
+            gate = operation.node.gate
+            needed = set()
+            if tape.mode.values:
+                needed = {b for b in buffers_read(operation) if not p.buffer_varies[b]}
+            elif gate.kind == "contraction" or (gate.kind == "elementwise" and gate.reads != "nothing"):
+                needed = {layout.buffer for layout in operation.operands}
+                if gate.reads == "all":
+                    needed |= {operation.buffer, *p.companions.get(operation.wire, ())}
+            assert needed <= there, f"{gate.name} reads constants {needed - there} that are kept nowhere"
+
+
 def lifetimes(tape, phase, where):
-    """(begin, end) of every placed buffer, in numbers of groups: from its writing to its last reading, both inclusive."""
+    """(begin, end) of every placed buffer, as numbers of groups: from its writing to its last reading, inclusive."""
     p = tape.program
     groups = tape.groups(phase)
     begin = {layout.buffer: -1 for layout in tape.inputs if layout.buffer in where}
@@ -198,7 +214,9 @@ def lifetimes(tape, phase, where):
                 end[buffer] = max(end.get(buffer, g), g)
     for layout in tape.outputs:
         end[layout.buffer] = len(groups)
-    if phase == "constant" and tape.lane_groups:  # the lane phase comes after it, and may read every one of them
+    if (
+        phase == "constant" and tape.lane_groups
+    ):  # the lane phase comes after it, and may read every one of them
         end = dict.fromkeys(end, len(groups))
     return {b: (begin[b], end[b]) for b in where if b in begin}
 
@@ -255,6 +273,7 @@ def assert_state_survives_being_carried(tape):
 def test_fusion_and_placement_of_random_programs_are_legal(program, mode):
     tape, _ = tape_of_program(program, mode)
     assert_tape_is_legal(tape)
+    assert_lanes_find_their_constants(tape)
     assert_no_live_buffers_overlap(tape)
 
 
@@ -263,5 +282,6 @@ def test_fusion_and_placement_of_random_programs_are_legal(program, mode):
 def test_fusion_and_placement_of_random_steps_are_legal(code, results, mode):
     tape, _ = tape_of_step(code, results, mode)
     assert_tape_is_legal(tape)
+    assert_lanes_find_their_constants(tape)
     assert_no_live_buffers_overlap(tape)
     assert_state_survives_being_carried(tape)

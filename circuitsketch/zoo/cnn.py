@@ -63,7 +63,7 @@ def convolve(x: Any, kernel: Any) -> Any:
 
 
 def pool(x: Any, size: int = POOL) -> Any:
-    """Means over cells of size x size: (examples, rows, columns, channels) -> (examples, rows / size, ..., channels)."""
+    """Means over size x size cells: (examples, rows, columns, channels), rows and columns divided by size."""
     examples, rows, columns, channels = np.shape(x)
     cells = np.reshape(x, (examples, rows // size, size, columns // size, size, channels))
     return np.mean(cells, axis=(2, 4))
@@ -74,7 +74,7 @@ def draw(
 ) -> dict[str, np.ndarray]:
     """First parameters for pictures of rows x columns: weights normal, biases 0.
 
-    Variances are 2 / inputs where GELU follows (He et al., arXiv 1502.01852), which halves what it gets, else 1 / inputs.
+    Variances are 2 / inputs before GELU, which halves what it gets (He et al., arXiv 1502.01852), else 1 / inputs.
     InputError for pictures whose maps, 4 smaller after two convolutions, do not divide into cells of 2 x 2.
     """
     shrunk = rows - 2 * (KERNEL - 1), columns - 2 * (KERNEL - 1)
@@ -131,6 +131,7 @@ def training(
         x, y = data()[:2]
     if np.ndim(x) != 3:
         raise InputError(f"cnn: x has the shape {np.shape(x)}; give pictures, (examples, rows, columns)")
+    supervised.check_labels(y, classes)
     rows, columns = np.shape(x)[1:]
     params = draw(rows, columns, channels, classes, seed)
     return supervised.training(

@@ -53,6 +53,7 @@ def training(
     """
     if x is None or y is None:
         x, y = data()[:2]
+    supervised.check_labels(y, 2)
     params = {"w": np.zeros(np.shape(x)[1]), "b": np.zeros(())}
     return supervised.training(
         loss,

@@ -47,8 +47,8 @@ def training(
     loss : `loss(params, x, y)` -> one value an example, in NumPy; with `masks`, `loss(params, x, y, mask)`.
     params : the first parameters, a pytree of arrays.
     x, y : examples along axis 0. Whole-numbered y are labels for run-time indexing, others are constants.
-    epochs : how often each example is read. batch_size : examples a step, the last batch of an epoch may be smaller;
-        None takes all of them in every step, in their order.
+    epochs : how often each example is read. batch_size : examples a step; the last batch of an epoch takes what is
+        left, and None takes all of them in every step, in their order.
     learning_rate, optimiser : "sgd", "momentum" (0.9), "adam" or "adamw" (epsilon 1e-4 inside the root).
     weight_decay : of all parameters; adam has none, adamw a decoupled one.
     schedule : `schedule(t, steps)` -> a factor of the learning rate at step t, such as `cs.optim.cosine`.
@@ -67,7 +67,7 @@ def training(
     >>> def loss(params, x, y):
     ...     return (x @ params - y) ** 2
     >>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 7.0])
-    >>> run = training(loss, np.zeros(1), x, y, epochs=100, batch_size=None, learning_rate=0.02)
+    >>> run = training(loss, np.zeros(1), x, y, epochs=99, batch_size=None, optimiser="sgd")
     >>> run.train()["params"].round(3), run.retrain(without=[2])["params"].round(3)
     (array([2.214]), array([2.]))
     """
@@ -79,10 +79,8 @@ def training(
         )
     if epochs < 1:
         raise InputError(f"epochs is {epochs}; each example is read at least once")
-    if batch_size is not None and not 1 <= batch_size <= count:
-        raise InputError(
-            f"batch_size is {batch_size}; with {count} examples give 1 to {count}, or None for all of them"
-        )
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; give at least 1, or None for all examples in every step")
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -124,6 +122,19 @@ def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> li
         for order in (rng.permutation(count) for _ in range(epochs))
         for begin in range(0, count, batch_size)
     ]
+
+
+def check_labels(y: Any, classes: int) -> None:
+    """InputError unless y are whole numbers in 0..classes-1: at run time, others would name another row's logit."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu":
+        raise InputError(
+            f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)"
+        )
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        raise InputError(
+            f"labels run from {y.min()} to {y.max()}; with {classes} classes give 0..{classes - 1}"
+        )
 
 
 def margins(logits: Any, labels: Any) -> Any:

@@ -184,14 +184,15 @@ def series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: lis
 
 
 def straight(
-    frame: Frame, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
+    frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
 ) -> Coefficients:
     """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
-    which are single numbers; other gates run their rule on the lanes."""
+    which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
+    it is a target, `math`, and `emit` for constants."""
     order = frame.target.mode.order
     rule = GATES[gate.gate]
     params = dict(gate.params)
-    ops = StraightSeries(MachineMath(frame.emit))
+    ops = StraightSeries(frame.math)
     out = Coefficients(value, order)
     assert rule.step is not None
     if (
@@ -208,7 +209,7 @@ def straight(
 
 
 def composed(
-    frame: Frame,
+    frame: Any,
     rule: Any,
     ops: Any,
     u: Coefficients,

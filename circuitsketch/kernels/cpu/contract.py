@@ -17,6 +17,7 @@ from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import INT, ZERO, Complex, Emitter, Real
 from circuitsketch.lower.tape import ContractKernel
 
+CACHE = 48 << 10  # bytes of a first-level cache; half as large a one still keeps the columns
 REGISTERS = 24  # accumulators a tile may hold, of 32 vector registers; tiles that fill them spill
 
 
@@ -52,15 +53,15 @@ def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
         with frame.loop(tables.batches) as batch:
             if kernel.vector:
                 wide = b.mul(b.sdiv(tables.columns, frame.const(8)), frame.const(8))
-                tiled(frame, tables, batch, NumberRing(frame, 8), 4, 2, frame.const(0), wide)
-                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 1, wide, tables.columns)
+                blocked(frame, tables, batch, NumberRing(frame, 8), 4, 2, frame.const(0), wide)
+                blocked(frame, tables, batch, NumberRing(frame, 1), 4, 1, wide, tables.columns)
             else:
-                tiled(frame, tables, batch, NumberRing(frame, 1), 4, 3, frame.const(0), tables.columns)
+                blocked(frame, tables, batch, NumberRing(frame, 1), 4, 3, frame.const(0), tables.columns)
     else:
         ring = lane_ring(frame, kernel)
         rows, columns = ring.tile()
         with frame.loop(tables.batches) as batch:
-            tiled(frame, tables, batch, ring, rows, columns, frame.const(0), tables.columns)
+            blocked(frame, tables, batch, ring, rows, columns, frame.const(0), tables.columns)
     frame.finish()
 
 
@@ -75,7 +76,7 @@ def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
     return LongRing(frame, kernel.left)
 
 
-def tiled(
+def blocked(
     frame: Frame,
     tables: Tables,
     batch: ir.Value,
@@ -85,6 +86,30 @@ def tiled(
     first: ir.Value,
     last: ir.Value,
 ) -> None:
+    """Take the summed axis in blocks, so that a tile's columns of the right operand stay in the first-level cache while
+    the rows of the left pass by; sums are carried on in memory from block to block."""
+    b = frame.builder
+    length = ring.summed_block(columns)
+    if length is None:
+        tiled(frame, tables, batch, ring, rows, columns, first, last, (frame.const(0), tables.summed))
+        return
+    with frame.loop(tables.summed, step=length) as begin:
+        end = b.add(begin, frame.const(length))
+        end = b.select(b.icmp_signed("<", end, tables.summed), end, tables.summed)
+        tiled(frame, tables, batch, ring, rows, columns, first, last, (begin, end))
+
+
+def tiled(
+    frame: Frame,
+    tables: Tables,
+    batch: ir.Value,
+    ring: Any,
+    rows: int,
+    columns: int,
+    first: ir.Value,
+    last: ir.Value,
+    summed: tuple[ir.Value, ir.Value],
+) -> None:
     """Cover rows 0..tables.rows and columns first..last with tiles: full ones, then the rest in smaller ones."""
     b = frame.builder
     wide = columns * ring.step
@@ -93,18 +118,18 @@ def tiled(
     rest_columns = b.sdiv(b.sub(last, full_columns), frame.const(ring.step))
     rest_rows = b.sub(tables.rows, full_rows)
 
-    def across(row: ir.Value, height: int) -> None:
-        with frame.loop(full_columns, start=first, step=wide) as column:
-            ring.tile_of(tables, batch, row, column, height, columns)
-        for width in range(1, columns):
-            with b.if_then(b.icmp_signed("==", rest_columns, frame.const(width))):
-                ring.tile_of(tables, batch, row, full_columns, height, width)
+    def down(column: ir.Value, width: int) -> None:
+        with frame.loop(full_rows, step=rows) as row:
+            ring.tile_of(tables, batch, row, column, rows, width, summed)
+        for height in range(1, rows):
+            with b.if_then(b.icmp_signed("==", rest_rows, frame.const(height))):
+                ring.tile_of(tables, batch, full_rows, column, height, width, summed)
 
-    with frame.loop(full_rows, step=rows) as row:
-        across(row, rows)
-    for height in range(1, rows):
-        with b.if_then(b.icmp_signed("==", rest_rows, frame.const(height))):
-            across(full_rows, height)
+    with frame.loop(full_columns, start=first, step=wide) as column:
+        down(column, columns)
+    for width in range(1, columns):
+        with b.if_then(b.icmp_signed("==", rest_columns, frame.const(width))):
+            down(full_columns, width)
 
 
 class TileRing:
@@ -115,10 +140,21 @@ class TileRing:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
+    def summed_block(self, columns: int) -> int | None:
+        """How much of the summed axis to take at a time; None for all of it."""
+        return None
+
     def tile_of(
-        self, tables: Tables, batch: ir.Value, row: ir.Value, column: ir.Value, height: int, width: int
+        self,
+        tables: Tables,
+        batch: ir.Value,
+        row: ir.Value,
+        column: ir.Value,
+        height: int,
+        width: int,
+        summed: tuple[ir.Value, ir.Value],
     ) -> None:
-        """One tile of the result: accumulators in registers, k in a loop."""
+        """One tile of the result: accumulators in registers, begun at zero or at what is there, k in a loop."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(height)]
         columns = [b.add(column, frame.const(i * self.step)) for i in range(width)]
@@ -127,19 +163,30 @@ class TileRing:
         right_columns = [b.add(right_batch, tables.entry(5, c)) for c in columns]
         kinds = self.accumulators()
         cells = [(i, j) for i in range(height) for j in range(width)]
+        places = {
+            (i, j): b.add(out_batch, b.add(tables.entry(7, rows[i]), tables.entry(8, columns[j]))) for i, j in cells
+        }
+        start, stop = summed
         before = b.block
         body, done = b.append_basic_block("k"), b.append_basic_block("stored")
-        b.branch(body)
+        incoming = [(before, {cell: [zero_of(kind) for kind in kinds] for cell in cells})]
+        if self.summed_block(width) is None:
+            b.branch(body)
+        else:
+            again = b.append_basic_block("again")
+            b.cbranch(b.icmp_signed("==", start, frame.const(0)), body, again)
+            b.position_at_end(again)
+            old = {cell: [part.value for part in self.load(tables, at)] for cell, at in places.items()}
+            incoming.append((b.block, old))
+            b.branch(body)
         b.position_at_end(body)
         k = b.phi(INT)
-        k.add_incoming(frame.const(0), before)
-        sums: dict[tuple[int, int], list[Any]] = {}
-        for cell in cells:
-            sums[cell] = []
-            for kind in kinds:
-                phi = b.phi(kind)
-                phi.add_incoming(zero_of(kind), before)
-                sums[cell].append(phi)
+        sums: dict[tuple[int, int], list[Any]] = {cell: [b.phi(kind) for kind in kinds] for cell in cells}
+        for block, values in incoming:
+            k.add_incoming(start, block)
+            for cell in cells:
+                for phi, value in zip(sums[cell], values[cell], strict=True):
+                    phi.add_incoming(value, block)
         entries = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in cells}
         left_k, right_k = tables.entry(2, k), tables.entry(4, k)
         lefts = [self.load_left(tables, b.add(at, left_k)) for at in left_rows]
@@ -151,11 +198,10 @@ class TileRing:
         for cell in cells:
             for phi, entry in zip(sums[cell], entries[cell], strict=True):
                 phi.add_incoming(entry.value, b.block)
-        b.cbranch(b.icmp_signed("<", following, tables.summed), body, done)
+        b.cbranch(b.icmp_signed("<", following, stop), body, done)
         b.position_at_end(done)
-        for i, j in cells:
-            at = b.add(out_batch, b.add(tables.entry(7, rows[i]), tables.entry(8, columns[j])))
-            self.store(tables, entries[i, j], at)
+        for cell, at in places.items():
+            self.store(tables, entries[cell], at)
 
     emit: Emitter
 
@@ -173,6 +219,10 @@ class TileRing:
 
     def multiply_add(self, total: list[Real], left: Any, right: Any) -> list[Real]:
         """total + left * right."""
+        raise NotImplementedError
+
+    def load(self, tables: Tables, at: ir.Value) -> list[Real]:
+        """An entry of the result, as far as it has been summed."""
         raise NotImplementedError
 
     def store(self, tables: Tables, total: list[Real], at: ir.Value) -> None:
@@ -238,6 +288,12 @@ class LaneRing(TileRing):
         b, target = self.frame.builder, self.frame.target
         return b.mul(b.add(tables.lane[operand], at), self.frame.const(target.mode.components * target.width))
 
+    def summed_block(self, columns: int) -> int | None:
+        """As much as lets a tile's columns take half of a first-level cache."""
+        target = self.frame.target
+        entry = target.mode.components * target.width * (4 if target.single else 8)
+        return max(CACHE // 2 // (entry * columns), 4)
+
     def shared(self, tables: Tables, operand: int, at: ir.Value) -> Real:
         """An entry's constant term."""
         return self.frame.load(self.frame.shared, self.frame.builder.add(tables.constant[operand], at))
@@ -253,6 +309,10 @@ class ValueRing(LaneRing):
     def accumulators(self) -> list[ir.Type]:
         """One vector of lanes."""
         return [self.emit.vector]
+
+    def load(self, tables: Tables, at: ir.Value) -> list[Real]:
+        """A value a lane."""
+        return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
 
     def load_left(self, tables: Tables, at: ir.Value) -> Any:
         """A value a lane, or one number for all."""
@@ -288,6 +348,15 @@ class SeriesRing(LaneRing):
     def accumulators(self) -> list[ir.Type]:
         """The coefficients of one entry."""
         return [self.emit.vector] * self.frame.target.mode.components
+
+    def load(self, tables: Tables, at: ir.Value) -> list[Real]:
+        """The coefficients, part by part."""
+        base = self.base(tables, 2, at)
+        found: list[Real] = []
+        for k in self.orders:
+            value = load_coefficient(self.frame, base, k)
+            found += [value.re, value.im] if isinstance(value, Complex) else [value]
+        return found
 
     def load_left(self, tables: Tables, at: ir.Value) -> Any:
         """A constant term, and the coefficients where there are any."""

@@ -6,7 +6,7 @@ In: tapes whose first inputs are the state, then what a step reads, then the wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from circuitsketch.kernels.cpu.library import address_of
 from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.placement import place
-from circuitsketch.lower.tape import Instruction, Placement, Tape, carried, encode
+from circuitsketch.lower.tape import Instruction, Kernel, Placement, Tape, carried, encode
 
 
 @dataclass(eq=False)
@@ -182,8 +182,17 @@ class Schedule:
         return Schedule(zero, np.zeros(0), two, zero[:0], two)
 
 
-def link(tapes: list[Tape], target: Target, state_count: int, has_keep: bool) -> Executable:
-    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights."""
+def link(
+    tapes: list[Tape],
+    target: Target,
+    state_count: int,
+    has_keep: bool,
+    address: Callable[[Kernel, Target], int] = address_of,
+) -> Executable:
+    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
+
+    address : of a kernel's machine code; a backend that plays the lane phase elsewhere gives none for its kernels.
+    """
     first = tapes[0]
     shapes = [layout.shape for layout in first.inputs[:state_count]]
     varies = [
@@ -234,7 +243,7 @@ def link(tapes: list[Tape], target: Target, state_count: int, has_keep: bool) ->
         row += [len(instructions), extent]
         programs.append(row)
     starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
-    rows = [(address_of(i.kernel, target), int(start)) for i, start in zip(instructions, starts, strict=True)]
+    rows = [(address(i.kernel, target), int(start)) for i, start in zip(instructions, starts, strict=True)]
     return Executable(
         target,
         tapes,

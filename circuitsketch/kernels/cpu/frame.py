@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from circuitsketch.kernels.cpu.values import INT, Emitter, Real
+from circuitsketch.kernels.cpu.values import INT, Emitter, MachineMath, Real
 from circuitsketch.lower.tape import Mode
 
 # Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
@@ -53,6 +53,7 @@ class Frame:
         self.constants, self.shared, self.lanes, self.args = self.function.args
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.emit = Emitter(self.builder, self.element, target.width)
+        self.math = MachineMath(self.emit)
 
     def const(self, value: int) -> ir.Constant:
         """An integer constant."""

@@ -227,8 +227,19 @@ class LongRing(LaneRing):
         """One entry at a time: its coefficients are the tile."""
         return 1, 1
 
+    def summed_block(self, columns: int) -> int | None:
+        """All of it: one product is work enough for what it loads."""
+        return None
+
     def tile_of(
-        self, tables: Tables, batch: ir.Value, row: ir.Value, column: ir.Value, height: int, width: int
+        self,
+        tables: Tables,
+        batch: ir.Value,
+        row: ir.Value,
+        column: ir.Value,
+        height: int,
+        width: int,
+        summed: tuple[ir.Value, ir.Value],
     ) -> None:
         """One entry of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
