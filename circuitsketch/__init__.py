@@ -10,7 +10,7 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.compile import compile
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.sketch import Sketch, local_sketch, push, sketch
+from circuitsketch.deletion.sketch import Sketch, local_sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
     CircuitSketchError,
     DivergenceError,
@@ -62,6 +62,7 @@ __all__ = [
     "jvp",
     "local_sketch",
     "log_softmax",
+    "open_sketch",
     "optim",
     "push",
     "relu",

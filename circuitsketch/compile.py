@@ -8,7 +8,7 @@ is applied many times.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -249,8 +249,13 @@ def in_blocks(function: Any, count: int, width: int, threads: int | None) -> Non
             function(begin)
         return
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(function, begins):
-            pass
+        futures = [pool.submit(function, begin) for begin in begins]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # an error in one block, or Ctrl-C: what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def thread_count(threads: int | None, blocks: int) -> int:

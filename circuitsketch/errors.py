@@ -34,6 +34,10 @@ class DivergenceError(CircuitSketchError, ArithmeticError):
     """Values left the finite numbers: a diverging run, or coefficients too large for the dtype."""
 
 
+class DeviceError(CircuitSketchError, RuntimeError):
+    """A device that was asked for cannot be used, or cannot hold what it was given."""
+
+
 class KinkWarning(UserWarning):
     """A gate that is only locally analytic was evaluated within rounding of its kink."""
 

@@ -20,8 +20,8 @@ import circuitsketch as cs
 from circuitsketch.circuit import CONSTANT, Circuit, check
 from circuitsketch.errors import InputError, ShapeError, TraceError
 from circuitsketch.kernels import reference
-from circuitsketch.passes import evaluate, grad, jvp, prune, simplify, value_and_grad
-from circuitsketch.trace import flatten, unflatten
+from circuitsketch.passes import evaluate, grad, jvp, prune, pull_back, simplify, value_and_grad
+from circuitsketch.trace import Builder, flatten, unflatten
 
 seeds = st.integers(0, 2**32 - 1)
 smooth = programs(without=list(EXEMPT))
@@ -258,6 +258,15 @@ def test_a_gradient_stops_at_what_does_not_depend_on_it():
     assert found == 3.0
 
 
+def test_a_sweep_ends_at_its_sources_even_where_one_is_made_of_another():
+    build = Builder()
+    x = build.input(())
+    y = 2.0 * x
+    slopes = pull_back([y * x], [1.0], [x, y])
+    circuit = Circuit(tuple(build.nodes), (x.index,), tuple(wire.index for wire in slopes))
+    assert evaluate(circuit, [3.0]) == [6.0, 3.0]  # y and x, not 4 x
+
+
 def test_repeated_and_shared_operands_add_their_cotangents_up():
     np.testing.assert_allclose(grad(lambda x: np.sum(x * x * x))(V), 3 * V**2, rtol=1e-14)
     np.testing.assert_allclose(
@@ -426,6 +435,15 @@ def test_an_identity_leaves_the_gates_that_it_should(row):
         np.testing.assert_allclose(one, two, rtol=1e-14)
 
 
+@pytest.mark.parametrize("one", [(1, 2, 0), (0, 2, 1), (2, 1, 0)])
+@pytest.mark.parametrize("two", [(1, 2, 0), (2, 0, 1), (1, 0, 2)])
+def test_two_transposes_are_one_or_none(one, two):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    circuit = simplify(cs.trace(lambda x: np.transpose(np.transpose(x, one), two), x))
+    assert np.array_equal(evaluate(circuit, [x])[0], x.transpose(one).transpose(two))
+    assert len(circuit.nodes) == (1 if tuple(one[i] for i in two) == (0, 1, 2) else 2)
+
+
 def test_an_identity_that_saves_only_for_a_lone_reader_waits_for_it():
     assert sorted(gates(lambda x: ((-x) * V, np.exp(-x)), V)) == ["exp", "multiply", "negate"]
     assert sorted(gates(lambda x: (V * (1.0 / x), np.exp(1.0 / x)), V)) == ["exp", "multiply", "reciprocal"]
@@ -441,6 +459,7 @@ def test_what_would_hide_a_nan_is_kept():
 
 def test_equal_gates_are_shared_whatever_the_order_of_commuting_operands():
     assert gates(lambda x, y: (x * y) + np.exp(y * x), V, V) == ["multiply", "exp", "add"]
+    assert gates(lambda x, y: (x + y) * np.exp(y + x), V, V) == ["add", "exp", "multiply"]
     assert gates(lambda x, y: (np.maximum(x, y), np.maximum(y, x)), V, V) == ["maximum", "maximum"]
     assert gates(lambda x, y: (x - y) + (y - x), V, V) == ["subtract", "subtract", "add"]
     shared = simplify(cs.trace(lambda x: (np.sum(np.exp(x)), np.exp(x).sum(axis=0)), V))

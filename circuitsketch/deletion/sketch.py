@@ -7,6 +7,7 @@ same questions about any function, without a training run, are `local_sketch`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,19 @@ import numpy as np
 from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.compile import real_array
 from circuitsketch.deletion.query import Query
-from circuitsketch.errors import InputError
-from circuitsketch.sketch.directions import Given, Law, check_count, find_law
+from circuitsketch.errors import InputError, StoreError
+from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.lower.tape import Mode
+from circuitsketch.sketch.directions import Basis, Given, Law, check_count, find_law
+from circuitsketch.sketch.fingerprint import fingerprint
+from circuitsketch.sketch.header import Header, Leaf
 from circuitsketch.sketch.push import Progress, push_blocks
 from circuitsketch.sketch.pushed import Pushed
+from circuitsketch.sketch.store import Store
 from circuitsketch.trace import flatten, trace, unflatten
-from circuitsketch.training.training import Training
+from circuitsketch.trace.tree import tree_of
+from circuitsketch.training.training import Training, trained_params
 
 
 class Sketch(Pushed):
@@ -34,6 +42,24 @@ class Sketch(Pushed):
         args : passed on as they are (a name, test data); they are not traced.
         """
         return Query(self.coefficients(function, *args), self.law)
+
+    def info(self) -> str:
+        """What this sketch is, in a few lines."""
+        kind = "complex" if self.target.mode.complex else "real"
+        number = "float32" if self.target.single else "float64"
+        lines = [
+            f"sketch of {self.count} {kind} directions ({self.law.name}, seed {self.law.seed}) to order {self.order}",
+            f"  examples   {self.n:,}",
+            f"  state      {sum(leaf.size for leaf in self.constants):,} numbers in {len(self.constants)} leaves",
+            f"  stored     {self.nbytes / 1e6:,.1f} MB of {number}, {self.target.width} directions a block",
+        ]
+        if isinstance(self.lanes, Store):
+            header = self.lanes.header
+            lines += [
+                f"  run        {header.steps:,} steps, size(A) = {header.size:,}",
+                f"  path       {self.lanes.path}, made {self.lanes.created}",
+            ]
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return (
@@ -52,6 +78,7 @@ def sketch(
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | None = None,
+    path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """Push random directions through a training run.
 
@@ -62,6 +89,8 @@ def sketch(
     law : "sphere" (the theorem's), "orthonormal" or "gaussian"; see `circuitsketch.sketch.directions`.
     dtype : complex128, or complex64 for half the memory and time.
     threads : how many (default: one a core). progress : called with (blocks done, blocks).
+    path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
+        stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
 
     Returns
     -------
@@ -70,6 +99,7 @@ def sketch(
     Raises
     ------
     InputError : for numbers that cannot be. DomainError, DivergenceError : where the run has no finite series.
+    StoreError : the path holds another run's sketch, or a damaged one, or another process writes it.
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -81,7 +111,7 @@ def sketch(
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
     count = check_count(directions)
     chosen = find_law(law, run.n, seed)
-    return pushed(run, chosen, count, order, True, dtype, threads, progress)
+    return pushed(run, chosen, count, order, True, dtype, threads, progress, path)
 
 
 def push(
@@ -132,12 +162,99 @@ def pushed(
     dtype: Any,
     threads: int | None,
     progress: Progress | None,
+    path: str | PathLike[str] | None = None,
 ) -> Sketch:
-    """Push the first `count` directions of a law."""
-    executable, constants, lanes = push_blocks(
-        run, law.block, count, order, is_complex=is_complex, dtype=dtype, threads=threads, progress=progress
+    """Push the first `count` directions of a law, into a store if there is a path."""
+    stores: list[Store] = []
+
+    def store_for(executable: Executable) -> Store:
+        assert path is not None
+        stores.append(Store.resume(path, header_of(run, law, count, executable)))
+        return stores[0]
+
+    try:
+        executable, constants, lanes = push_blocks(
+            run,
+            law.block,
+            count,
+            order,
+            is_complex=is_complex,
+            dtype=dtype,
+            threads=threads,
+            progress=progress,
+            store_for=store_for if path is not None else None,
+        )
+    finally:
+        for store in stores:
+            store.close()
+    target, tree = executable.target, run.state_tree
+    return Sketch(law, count, target, tree, run.params, constants, executable.state_lane, lanes, threads)
+
+
+def header_of(run: Training, law: Law, count: int, executable: Executable) -> Header:
+    """What the store of a push says about itself."""
+    target = executable.target
+    leaves = tuple(
+        Leaf(name, leaf.shape, at >= 0)
+        for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
     )
-    return Sketch(run, law, count, executable.target.mode.order, executable, constants, lanes, threads)
+    return Header(
+        law=law.name,
+        n=run.n,
+        seed=law.seed,
+        directions=count,
+        order=target.mode.order,
+        is_complex=target.mode.complex,
+        dtype="float32" if target.single else "float64",
+        width=target.width,
+        steps=run.steps,
+        size=run.size,
+        leaves=leaves,
+        fingerprint=fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps),
+    )
+
+
+def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threads: int | None = None) -> Sketch:
+    """A sketch that `sketch(..., path=...)` has written; its blocks are read when they are asked for.
+
+    Parameters
+    ----------
+    run : the training run, if it is at hand: then the store must be its own, and the state has its structure. Without
+        it the state comes back as nested dicts and lists by the names of its leaves, and measurements see
+        state["params"], or the whole state where there is none.
+
+    Raises
+    ------
+    StoreError : no store, not finished, damaged, of another run, or of a newer format.
+
+    >>> import tempfile, numpy as np, circuitsketch as cs
+    >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = cs.sketch(run, directions=4, order=1, path=folder + "/a.sketch")
+    ...     bool((cs.open_sketch(folder + "/a.sketch").state == made.state).all())
+    True
+    """
+    store = Store.open(path)
+    header = store.header
+    if not store.complete:
+        raise StoreError(
+            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make the sketch again with the same run and path, "
+            "and it goes on from there"
+        )
+    mode = Mode(header.order, header.is_complex)
+    target = Target(mode, header.width, header.dtype == "float32")
+    law = Basis(header.n) if header.law == "basis" else find_law(header.law, header.n, header.seed or 0)
+    state_lane, lane = [], 0
+    for leaf in header.leaves:
+        state_lane.append(lane if leaf.varies else -1)
+        lane += int(np.prod(leaf.shape, dtype=np.int64)) if leaf.varies else 0
+    if run is None:
+        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
+    else:
+        tree, params = run.state_tree, run.params
+        executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
+        Store.open(path, header=header_of(run, law, header.directions, executable))
+    return Sketch(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
 
 
 def local_sketch(

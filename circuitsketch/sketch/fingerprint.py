@@ -49,9 +49,7 @@ def fingerprint(
 
 def described(circuit: Circuit) -> list[Any]:
     """What a circuit computes, as plain data."""
-    nodes = [
-        (node.gate.name, node.operands, node.params, node.shape, node.label) for node in circuit.nodes
-    ]
+    nodes = [(node.gate.name, node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
     return [nodes, circuit.inputs, circuit.outputs]
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
+import platform
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -90,7 +92,8 @@ class Header:
         object.__setattr__(self, "at", self.checked("at", self.at, (self.n,), real=True))
         object.__setattr__(self, "given", self.checked("given", self.given, (self.directions, self.n)))
         require(
-            (self.given is not None) == (self.law == "given"), "directions are stored for the law 'given', and for no other"
+            (self.given is not None) == (self.law == "given"),
+            "directions are stored for the law 'given', and for no other",
         )
         if self.at is not None and not self.at.any():
             object.__setattr__(self, "at", None)
@@ -100,7 +103,9 @@ class Header:
         if array is None:
             return None
         array = np.asarray(array)
-        require(array.dtype.kind in ("fiub" if real else "fiubc"), f"{name} has dtype {array.dtype}; give numbers")
+        require(
+            array.dtype.kind in ("fiub" if real else "fiubc"), f"{name} has dtype {array.dtype}; give numbers"
+        )
         require(array.shape == shape, f"{name} has shape {array.shape}; give {shape}")
         return np.array(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
 
@@ -191,11 +196,18 @@ class Header:
             if mine != others:
                 found.append(f"{word} {mine}, not {others}")
         if self.is_complex != other.is_complex:
-            found.append("complex directions, not real ones" if self.is_complex else "real directions, not complex ones")
+            found.append(
+                "complex directions, not real ones"
+                if self.is_complex
+                else "real directions, not complex ones"
+            )
         mine, others = self.plain(), other.plain()
         if mine["leaves"] != others["leaves"]:
             found.append("another state")
-        words = {"circuits": "the circuits (model, loss, optimiser or a constant)", "data": "the data or their order"}
+        words = {
+            "circuits": "the circuits (model, loss, optimiser or a constant)",
+            "data": "the data or their order",
+        }
         words["state"] = "the first state"
         for part in sorted(set(self.fingerprint) | set(other.fingerprint)):
             if self.fingerprint.get(part) != other.fingerprint.get(part):
@@ -224,7 +236,7 @@ def from_plain(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray |
 
 def described(array: np.ndarray) -> dict[str, Any]:
     """Shape, dtype and sha256 of an array."""
-    digest = hashlib.sha256(np.ascontiguousarray(array, array.dtype.newbyteorder("<"))).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data).hexdigest()
     return {"shape": list(array.shape), "dtype": array.dtype.name, "sha256": digest}
 
 
@@ -235,7 +247,7 @@ def canonical(plain: Any) -> bytes:
 
 def whole(value: Any, name: str, low: int) -> int:
     """An int of at least `low`, or an InputError."""
-    fine = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low
+    fine = isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= low
     require(fine, f"{name} is an int of at least {low}, not {value!r}")
     return int(value)
 
@@ -244,3 +256,17 @@ def require(fine: bool, complaint: str) -> None:
     """Refuse what cannot be."""
     if not fine:
         raise InputError(complaint)
+
+
+def versions() -> dict[str, str]:
+    """What computes here."""
+    package = sys.modules[__name__.partition(".")[0]]
+    packages = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")}
+    return {"circuitsketch": package.__version__, **packages, "python": platform.python_version()}
+
+
+def spelled(found: Any) -> str:
+    """Versions in words."""
+    if not isinstance(found, dict) or not found:
+        return "an unknown version"
+    return ", ".join(f"{name} {version}" for name, version in found.items())

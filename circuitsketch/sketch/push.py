@@ -15,6 +15,7 @@ from circuitsketch.compile import check_order, in_blocks, thread_count
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.lower.tape import Mode
+from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
@@ -33,7 +34,8 @@ def push_blocks(
     width: int | None = None,
     at: np.ndarray | None = None,
     progress: Progress | None = None,
-) -> tuple[Executable, list[np.ndarray], np.ndarray]:
+    store_for: Callable[[Executable], Store] | None = None,
+) -> tuple[Executable, list[np.ndarray], np.ndarray | Store]:
     """Push directions through a run.
 
     Parameters
@@ -42,10 +44,12 @@ def push_blocks(
     count : how many directions there are.
     at : the point of expansion, downweights (n,) (default 0: the run as it was).
     progress : called with (blocks done, blocks) whenever a block is finished.
+    store_for : gives the store, open for writing, that blocks go to; those that it has are not pushed again.
 
     Returns
     -------
-    The executable, the state's constant terms by leaf, and its lane blocks (blocks, elements, components, width).
+    The executable, the state's constant terms by leaf, and its lane blocks (blocks, elements, components, width), in
+    memory or in the store.
 
     Raises
     ------
@@ -58,20 +62,21 @@ def push_blocks(
     mode = Mode(order, is_complex)
     executable = run.executable(mode, dtype, width)
     width = executable.target.width
-    if order:
-        check_series(run, executable, w)
-    else:
-        run.trained(w)
     blocks = -(-count // width)
     shape = (blocks, executable.lane_state_cells, mode.components, width)
-    lanes = np.zeros(shape, dtype=np.float32 if executable.target.single else np.float64)
-    done: list[int] = []
+    store = store_for(executable) if store_for is not None else None
+    kept = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
+    done = sorted(store.done & set(range(blocks))) if store else []
+    left = [block for block in range(blocks) if block not in done]
     constants: list[np.ndarray] = []
-    together = blocks_together(executable, blocks, threads)
+    if left and order:
+        check_series(run, executable, w)
+    elif left:
+        run.trained(w)
+    together = blocks_together(executable, len(left), threads)
 
     def some_blocks(begin: int) -> None:
-        first = begin // width
-        ours = range(first, min(first + together, blocks))
+        ours = left[begin : begin + together]
         arena = executable.arena(len(ours))
         arena.set_state(run.state_leaves)
         rows = [packed(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in ours]
@@ -81,15 +86,21 @@ def push_blocks(
             found = arena.lane_state(i)
             if not np.all(np.isfinite(found)):
                 raise overflow(run, executable, found, b * width)
-            lanes[b] = found
+            if store is None:
+                kept[b] = found
+            else:
+                store.write_constants(arena.state())
+                store.write(b, found)
             done.append(b)
             if progress is not None:
                 progress(len(done), blocks)
-        if first == 0:
+        if begin == 0:
             constants.extend(arena.state())
 
-    in_blocks(some_blocks, count, width * together, threads)
-    return executable, constants, lanes
+    in_blocks(some_blocks, len(left), together, threads)
+    if store is None:
+        return executable, constants, kept
+    return executable, store.constants, store
 
 
 def blocks_together(executable: Executable, blocks: int, threads: int | None) -> int:
@@ -98,7 +109,7 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     Four make its cost small. A heuristic: no more than 64 MB of lanes a thread, and no thread without work.
     """
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
-    share = -(-blocks // thread_count(threads, blocks))
+    share = -(-blocks // thread_count(threads, blocks)) if blocks else 1
     return max(min(4, (64 << 20) // max(row, 1), share), 1)
 
 

@@ -16,13 +16,14 @@ import numpy as np
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks
 from circuitsketch.errors import DivergenceError, InputError
-from circuitsketch.kernels.cpu.executable import Executable, Schedule
+from circuitsketch.kernels.cpu.executable import Schedule
+from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Law
-from circuitsketch.trace import trace, unflatten
-from circuitsketch.training.training import Training
+from circuitsketch.sketch.store import Store
+from circuitsketch.trace import Tree, trace, unflatten
 
 
 @dataclass(eq=False)
@@ -31,25 +32,31 @@ class Pushed:
 
     Attributes
     ----------
-    run : the training run. law : where the directions come from; the first `count` of them were pushed.
-    order : the highest coefficient. executable : whose layout the lane blocks have.
-    constants : the final state's values, by leaf. lanes : (blocks, elements, components, width), the leaves that vary,
-    one after the other.
+    law : where the directions come from; the first `count` of them were pushed. target : whose layout lane blocks have.
+    tree : the state's structure. params : from a state to the trained parameters.
+    constants : the final state's values, by leaf. state_lane : where in a lane block a leaf begins, -1 if it does not
+    vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store.
     """
 
-    run: Training
     law: Law
     count: int
-    order: int
-    executable: Executable
+    target: Target
+    tree: Tree
+    params: Callable[[Any], Any]
     constants: list[np.ndarray]
-    lanes: np.ndarray
+    state_lane: list[int]
+    lanes: np.ndarray | Store
     threads: int | None = None
 
     @property
     def n(self) -> int:
         """The number of examples."""
-        return self.run.n
+        return self.law.n
+
+    @property
+    def order(self) -> int:
+        """The highest coefficient."""
+        return self.target.mode.order
 
     @cached_property
     def directions(self) -> np.ndarray:
@@ -65,18 +72,20 @@ class Pushed:
     def state(self) -> Any:
         """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
         coefficient 0 first. Unpacked from the lane blocks each time it is asked for."""
-        leaves = []
-        for leaf, at in zip(self.constants, self.executable.state_lane, strict=True):
-            found = np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128)
+        leaves = [
+            np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants
+        ]
+        for found, leaf in zip(leaves, self.constants, strict=True):
             found[:, 0] = leaf
-            if at >= 0 and self.order:
-                width = self.executable.target.width
-                for block, lanes in enumerate(self.lanes):
+        width = self.target.width
+        for block in range(-(-self.count // width) if self.order else 0):
+            lanes = self.lanes[block]
+            for found, leaf, at in zip(leaves, self.constants, self.state_lane, strict=True):
+                if at >= 0:
                     view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
                     part = found[block * width : (block + 1) * width, 1:]
-                    part[...] = coefficients_of(view, self.executable.target.mode)[: len(part)]
-            leaves.append(found)
-        return unflatten(self.run.state_tree, leaves)
+                    part[...] = coefficients_of(view, self.target.mode)[: len(part)]
+        return unflatten(self.tree, leaves)
 
     def coefficients(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
         """Taylor coefficients of `function(params, *args)` along every direction.
@@ -95,8 +104,8 @@ class Pushed:
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
         """
         circuit = self.measurement(function, args)
-        target = self.executable.target
-        varying = [i for i, at in enumerate(self.executable.state_lane) if at >= 0]
+        target = self.target
+        varying = [i for i, at in enumerate(self.state_lane) if at >= 0]
         check_indices(circuit, self.constants)
         if self.order:
             check_point(circuit, self.constants, varying)
@@ -133,8 +142,8 @@ class Pushed:
             raise InputError(
                 f"a measurement is a function of the trained parameters, not {type(function).__name__}"
             )
-        state = unflatten(self.run.state_tree, self.constants)
-        circuit = trace(lambda s: function(self.run.params(s), *args), state)
+        state = unflatten(self.tree, self.constants)
+        circuit = trace(lambda s: function(self.params(s), *args), state)
         if len(circuit.outputs) != 1:
             raise InputError(
                 f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack "

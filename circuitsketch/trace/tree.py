@@ -6,7 +6,8 @@ Dict leaves come in the order of insertion, so that a flat parameter vector read
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class Tree:
             return [prefix or "value"]
         found: list[str] = []
         for key, child in zip(self.keys, self.children, strict=True):
-            found += child.names(f"{prefix}.{key}" if prefix else str(key))
+            found += child.names(joined(prefix, key))
         return found
 
 
@@ -127,3 +128,32 @@ def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
     leaves, tree = flatten(value)
     columns = [leaves, *(leaves_like(tree, other) for other in others)]
     return unflatten(tree, [function(*row) for row in zip(*columns, strict=True)])
+
+
+def joined(prefix: str, key: Any) -> str:
+    """The path of a child: `prefix.key`, or `prefix['a.b']` for a key that has dots or brackets of its own."""
+    name = str(key)
+    if prefix and set(name) & set(".[]'"):
+        return f"{prefix}[{name!r}]"
+    return f"{prefix}.{name}" if prefix else name
+
+
+def tree_of(names: Sequence[str]) -> Tree:
+    """A structure of dicts and lists with leaves of these paths, the first part of which is the root's name.
+
+    >>> unflatten(tree_of(["state.w", "state['b.c'].0", "state['b.c'].1"]), [1, 2, 3])
+    {'w': 1, 'b.c': [2, 3]}
+    """
+    part = re.compile(r"\.([^.\[]+)|\[('[^']*'|\"[^\"]*\")\]")
+    rest = [[plain or quoted[1:-1] for plain, quoted in part.findall(name)] for name in names]
+
+    def build(paths: list[list[str]]) -> Tree:
+        if paths == [[]]:
+            return LEAF
+        keys = list(dict.fromkeys(path[0] for path in paths))
+        children = tuple(build([path[1:] for path in paths if path[0] == key]) for key in keys)
+        if keys == [str(i) for i in range(len(keys))]:
+            return Tree(list, tuple(range(len(keys))), children)
+        return Tree(dict, tuple(keys), children)
+
+    return build(rest)

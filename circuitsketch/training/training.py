@@ -100,7 +100,7 @@ class Training:
         """The trained parameters in a state."""
         if self.chosen_params is not None:
             return self.chosen_params(state)
-        return state["params"] if isinstance(state, dict) and "params" in state else state
+        return trained_params(state)
 
     def traced(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
         """One circuit for every kind of step (the shapes of what it reads), and the schedule."""
@@ -256,6 +256,11 @@ class Training:
 
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
+
+
+def trained_params(state: Any) -> Any:
+    """What measurements see of a state: its "params", or all of it where it has none."""
+    return state["params"] if isinstance(state, dict) and "params" in state else state
 
 
 def collect(arena: Arena, leaves: list[np.ndarray], begin: int, count: int) -> None:

@@ -164,10 +164,10 @@ def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """The mean loss on the examples of `data()` that are not trained on: one number."""
+    """The mean loss on what `data()` holds out: one number."""
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """The mean margin on the examples of `data()` that are not trained on: one number."""
+    """The mean margin on what `data()` holds out: one number."""
     return margin(params, *data()[2:]).mean()

@@ -1,8 +1,9 @@
-"""What all device functions have in common: what they are written for, and how a function and its loop look on paper.
+"""What all device functions have in common: what they are written for, and how functions and loops look on paper.
 
-A function is called by all threads of a block with (args, at, constants, now, lanes): the integers of its instruction
-begin at args[at], the constant terms of the step at constants[now], and `lanes` is the block's own memory. Its loop
-deals entries times lanes, lanes fastest, out to the threads.
+A kernel's function is called by all threads of a block with (args, at, constants, now, lanes): the integers of its
+instruction begin at args[at], the constant terms of the step at constants[now], and `lanes` is the block's own memory.
+Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in one lane is called a
+series, and passed around as a tuple of its numbers (where lanes hold values: as one number).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 
 from circuitsketch.kernels.cpu.frame import Target
 
-SIGNATURE = "args, at, constants, now, lanes"
 THREADS = 512  # a block's; with 65536 registers in a multiprocessor each may use 128
 
 
@@ -27,11 +27,20 @@ class CudaTarget(Target):
         """Numbers in one element's lane block."""
         return self.mode.components * self.width
 
+    @property
+    def zero(self) -> str:
+        """0.0 in the lanes' precision."""
+        return "real(0.0)" if self.single else "0.0"
 
-def function(name: str, says: str, body: Sequence[str]) -> str:
+
+def kernel_function(name: str, says: str, body: Sequence[str]) -> str:
+    """What plays an instruction."""
+    return function(name, "args, at, constants, now, lanes", says, body, "cuda.jit(device=True)")
+
+
+def function(name: str, parameters: str, says: str, body: Sequence[str], decorator: str = "inlined") -> str:
     """A device function."""
-    lines = [f"def {name}({SIGNATURE}):", f'    """{says}"""', *(f"    {line}" if line else "" for line in body)]
-    return "@cuda.jit(device=True)\n" + "\n".join(lines)
+    return "\n".join([f"@{decorator}", f"def {name}({parameters}):", *indented([f'"""{says}"""', *body])])
 
 
 def indented(lines: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ threads is shared out and put together in shared memory.
 
 from __future__ import annotations
 
-from circuitsketch.kernels.cuda.frame import CudaTarget, dotted, function, indented, unravelled
+from circuitsketch.kernels.cuda.frame import CudaTarget, dotted, indented, kernel_function, unravelled
 from circuitsketch.lower.tape import MOVE_AXES, MoveKernel
 
 TARGET, SOURCE, INDEX = (MOVE_AXES + side * (1 + MOVE_AXES) for side in range(3))
@@ -24,17 +24,17 @@ def fill_function(name: str, target: CudaTarget) -> str:
         f"for i in range(cuda.threadIdx.x, args[at + 1] * {unit}, THREADS):",
         f"    lanes[first + i] = {'real(value)' if target.single else 'value'}",
     ]
-    return function(name, "fill", body)
+    return kernel_function(name, "fill", body)
 
 
 def move_function(name: str, kernel: MoveKernel, axes: int, target: CudaTarget) -> str:
     """The device functions of a move whose entries have no more than this many axes."""
     says = f"{kernel.combine}" + ("" if kernel.index == "none" else f", {kernel.index} by index")
     if kernel.combine == "copy":
-        return function(name, says, copy_body(kernel, axes, target))
+        return kernel_function(name, says, copy_body(kernel, axes, target))
     if kernel.index == "target":
-        return function(name, says, scatter_body(kernel, axes, target))
-    return function(name, says, meet_body(kernel, axes, target))
+        return kernel_function(name, says, scatter_body(kernel, axes, target))
+    return kernel_function(name, says, meet_body(kernel, axes, target))
 
 
 def element(side: int, axes: int, names: list[str]) -> str:

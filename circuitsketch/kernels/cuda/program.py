@@ -23,6 +23,7 @@ from circuitsketch.kernels.cuda.chain import chain_function
 from circuitsketch.kernels.cuda.contract import chosen_tile, contract_function
 from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.cuda.moves import fill_function, move_function
+from circuitsketch.kernels.cuda.series import GateFunctions, primitives
 from circuitsketch.lower.tape import CHAIN_AXES, MOVE_AXES, ChainKernel, ContractKernel, Instruction, MoveKernel
 
 PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
@@ -35,14 +36,19 @@ The memory of a block of threads: element e, component c, lane l at lanes[e * {u
 import math
 
 import numpy as np
-from numba import cuda
+from numba import config, cuda
 
 THREADS = {threads}
 PLAIN = {plain}
 real = np.{real}
 
 
-@cuda.jit(device=True)
+def inlined(function):
+    """Small functions become part of those that call them; the simulator takes them as they are."""
+    return function if config.ENABLE_CUDASIM else cuda.jit(device=True, forceinline=True)(function)
+
+
+@inlined
 def address(offset, now):
     """A constant term of this step, or plain data (negative offsets), which is the same in all steps."""
     return offset + now if offset >= 0 else offset + PLAIN
@@ -111,7 +117,9 @@ class Program:
         for use in uses:
             numbers.setdefault(use, len(numbers))
         self.opcodes = [numbers[use] for use in uses]
-        self.functions = [written(use, number, target) for use, number in numbers.items()]
+        gates = GateFunctions(target)
+        self.functions = [written(use, number, target, gates) for use, number in numbers.items()]
+        self.helpers = [*primitives(target), *gates.texts.values()]
         self.source = self.written_module()
 
     def written_module(self) -> str:
@@ -132,7 +140,8 @@ class Program:
             unit=target.unit, width=target.width, keep="1.0" if mode.values else "0.0",
             cases="\n".join(f"            {line}" for line in cases) or "            pass",
         )  # fmt: skip
-        return "\n\n".join([head, *(f"{text}\n" for _, text in self.functions), play])
+        texts = [*self.helpers, *(text for _, text in self.functions)]
+        return "\n\n".join([head, *(f"{text}\n" for text in texts), play])
 
     @property
     def key(self) -> str:
@@ -174,12 +183,12 @@ def axes_of(instruction: Instruction) -> int:
     return next((count - i for i, n in enumerate(instruction.args[:count]) if n != 1), 1)
 
 
-def written(use: Use, number: int, target: CudaTarget) -> tuple[str, str]:
+def written(use: Use, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
     """The name and the text of a device function."""
     kernel, variant = use.kernel, use.variant
     if isinstance(kernel, ChainKernel):
         name = f"chain_{number}"
-        return name, chain_function(name, kernel, variant, target)
+        return name, chain_function(name, kernel, variant, target, gates)
     if isinstance(kernel, ContractKernel):
         name = f"contract_{number}"
         return name, contract_function(name, kernel, variant, target)

@@ -1,8 +1,7 @@
 """Numbers that are source text, with the manners of numbers, so that the table's rules write device code by running.
 
 Every operation makes a node of a graph, and equal nodes are one node. A `Page` prints what some results need: what is
-used once stands inside the expression that uses it, what is used again or has a role gets a name, loads come first and
-stores last, so that a result may lie where an operand lay.
+used once stands inside the expression that uses it, what is used again or has a role gets a name.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ ATOM = 2
 
 
 class Real:
-    """One real number of the code being written: an operation on others, or text that stands for itself."""
+    """One real number of the code being written: an operation on others, or a name."""
 
     __slots__ = ("label", "name", "operands", "operation", "page")
 
@@ -79,7 +78,7 @@ class Real:
 
 
 class Page:
-    """The body of a loop under construction: makes numbers, and prints those that are wanted.
+    """The body of a function under construction: makes numbers, and prints those that are wanted.
 
     It is to the rules of `kernels.cpu.chain` what a `Frame` of machine code is: it has a target, `emit` makes constants,
     `math` holds the elementary functions.
@@ -88,6 +87,7 @@ class Page:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.nodes: dict[Any, Real] = {}
+        self.used: set[Real] = set()
         self.math = SourceMath(self)
 
     @property
@@ -104,11 +104,9 @@ class Page:
             self.nodes[key] = Real(self, operation, operands)
         return self.nodes[key]
 
-    def text(self, text: str, label: str = "") -> Real:
-        """An expression of the surrounding code; with a label it is a load, evaluated once under that name."""
-        found = self.node("load" if label else "text", text)
-        found.label = label
-        return found
+    def text(self, text: str) -> Real:
+        """A name of the surrounding code."""
+        return self.node("text", text)
 
     def number(self, value: float) -> Real:
         """A constant."""
@@ -121,13 +119,14 @@ class Page:
     def named(self, value: Any, label: str) -> None:
         """Let a result have a name that says its role."""
         for part, suffix in zip(parts(value), "ri" if isinstance(value, Complex) else " ", strict=False):
-            if isinstance(part, Real) and part.operation not in ("number", "text", "load") and not part.label:
+            if isinstance(part, Real) and part.operation not in ("number", "text") and not part.label:
                 part.label = f"{label}{suffix.strip()}"
 
     def written(self, results: Sequence[Any]) -> tuple[list[str], list[str]]:
         """Lines that compute numbers, and then an expression for each of them."""
         values = [self.real(0.0 if isinstance(value, Zero) else value) for value in results]
         printer = Printer(values)
+        self.used = set(printer.uses)
         shown = [printer.show(value, 0) for value in values]
         return printer.out, shown
 
@@ -178,7 +177,7 @@ class Printer:
     def expression(self, value: Real) -> str:
         """A number's operation, its operands shown as they stand."""
         operation, operands = value.operation, value.operands
-        if operation in ("text", "load"):
+        if operation == "text":
             return str(operands[0])
         if operation == "number":
             return written_number(operands[0], value.page.target.single)

@@ -1,0 +1,525 @@
+"""A sketch on disk, written lane block by lane block; killed at any moment it can be gone on with.
+
+In: a `Header`, finished lane blocks in any order, the final state's constant terms. Out: the same, one block at a time,
+each checked against its digest, never more than was asked for in memory. Which blocks to push is left to the caller.
+
+The folder is a Zarr v3 group (see `sketch.layout`), which any Zarr reader opens. It is written by hand, not through the
+zarr package, because a block must be on the disk before its digest is, and because sizes are to be checked before
+memory is asked for. Apart from `created`, `versions` (and the sha256 over them) in the attributes, and the lock, two
+stores of one sketch are equal byte by byte, in whatever order and over however many attempts they were written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from io import FileIO
+from types import TracebackType
+
+import numpy as np
+
+from circuitsketch.errors import InputError, StoreError
+from circuitsketch.gates import cells
+from circuitsketch.sketch.files import (
+    ASIDE,
+    BadFile,
+    check_size,
+    flush_names,
+    hold,
+    read_array,
+    read_text,
+    reading,
+    release,
+    saving,
+    write_whole,
+)
+from circuitsketch.sketch.header import Header, spelled, versions
+from circuitsketch.sketch.layout import (
+    AGAIN,
+    LOCK,
+    LONGEST,
+    ROOT,
+    arrays,
+    begun,
+    chunk,
+    encoded,
+    group,
+    is_unfinished,
+    little,
+    native,
+    ordered,
+    read_header,
+)
+
+
+class Store:
+    """A sketch on disk, open for reading or (`writable`) for writing.
+
+    `create`, `open` and `resume` make one. Threads may write and read different blocks at once. The lock for writing is
+    given back by `close`, at the end of a `with`, or when the process ends; reading goes on working after it.
+
+    Attributes
+    ----------
+    path : absolute. header : see `Header`. created : when, in UTC. versions : of the packages that made it.
+
+    >>> import tempfile, numpy as np
+    >>> from circuitsketch.sketch.header import Header, Leaf
+    >>> header = Header("sphere", 10, 0, 8, 3, True, "float64", 8, 5, 99, (Leaf("w", (2,), True),), {"data": "0" * 64})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Store.create(folder + "/w.sketch", header) as store:
+    ...         store.write(0, np.ones((2, 6, 8)))
+    ...     float(Store.open(folder + "/w.sketch").read(0).sum())
+    96.0
+    """
+
+    def __init__(
+        self, path: str, header: Header, created: str, versions: dict[str, str], lock: FileIO | None
+    ) -> None:
+        self.path = path
+        self.header = header
+        self.created = created
+        self.versions = versions
+        self.lock = lock
+        self.key = header.identity()
+        self.guard = threading.Lock()
+        self.writing: set[int] = set()
+        self.finished: set[int] = set()
+        self.written: np.ndarray | None = None  # the constant terms, once they are known to be on the disk
+
+    # ------------------------------------------------------------------------------------------ opening
+
+    @staticmethod
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Whether there is a sketch, or something else that `open` would look into, at a path."""
+        return os.path.lexists(os.path.join(path, ROOT))
+
+    @staticmethod
+    def create(path: str | os.PathLike[str], header: Header) -> Store:
+        """A new store without blocks, open for writing.
+
+        Parameters
+        ----------
+        path : a folder that does not exist or is empty, in a folder that does.
+
+        Raises
+        ------
+        StoreError : there is something at this path; it cannot be written; another process writes it.
+        """
+        path = os.path.abspath(path)
+        if Store.exists(path):
+            raise StoreError(
+                f"{path} holds a sketch (or another Zarr group) already; resume it, or choose another path"
+            )
+        if not os.path.isdir(os.path.dirname(path)):
+            raise StoreError(
+                f"{os.path.dirname(path)} is not a folder; make it first, or choose another path"
+            )
+        metas = arrays(header)
+        if os.path.lexists(path) and not (os.path.isdir(path) and is_unfinished(path)):
+            raise StoreError(f"{path} exists and is not a sketch; choose another path")
+        created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+        root = encoded(group(header, created, made_by), path)
+        with saving(path):
+            os.makedirs(os.path.join(path, "lanes"), exist_ok=True)
+            lock = hold(path, LOCK)
+        try:
+            if Store.exists(path):
+                raise StoreError(
+                    f"{path} was created by another process just now; resume it, or choose another path"
+                )
+            with saving(path):
+                clear(path)
+                flush_names(os.path.dirname(path))
+                for name, meta in metas.items():
+                    os.makedirs(os.path.join(path, name), exist_ok=True)
+                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path))
+                for name, array in (("at", header.at), ("given", header.given)):
+                    if array is not None:
+                        write_whole(chunk(path, name, *[0] * array.ndim), little(array))
+                write_whole(os.path.join(path, ROOT), root)  # last: from here on there is a store
+        except BaseException:
+            release(lock)
+            raise
+        return Store(path, header, created, made_by, lock)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> Store:
+        """An existing store.
+
+        Parameters
+        ----------
+        mode : "r" to read, also beside a process that writes; "a" to add blocks.
+        header : of the run that it must be of, if that is known; its number of directions does not count.
+
+        Raises
+        ------
+        StoreError : there is no store; it is of another run, of a newer format, damaged; with "a", another process
+        writes it. Digests of blocks are checked when they are read, their sizes now.
+        """
+        path = os.path.abspath(path)
+        if mode not in ("r", "a"):
+            raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
+        if not Store.exists(path):
+            raise StoreError(missing_store(path))
+        lock = None
+        if mode == "a":
+            with saving(path):
+                lock = hold(path, LOCK)
+        try:
+            store = Store(path, *read_header(path), lock)
+            if header is not None:
+                refuse_other(store, header)
+            if lock is not None:
+                with saving(path):
+                    tidy(store)
+            store.finished = store.scan()
+        except BaseException:
+            if lock is not None:
+                release(lock)
+            raise
+        return store
+
+    @staticmethod
+    def resume(path: str | os.PathLike[str], header: Header) -> Store:
+        """The store at a path, open for writing: created, or opened if it is of this run, and extended if more
+        directions are wanted than it was made for. It may be for more than wanted: the first of them are the same."""
+        if not Store.exists(path):
+            return Store.create(path, header)
+        store = Store.open(path, "a", header)
+        try:
+            if header.directions > store.header.directions:
+                store.extend(header.directions)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def write(self, block: int, array: np.ndarray) -> None:
+        """Keep a finished lane block, (elements, components, width) of the header's dtype.
+
+        When this returns, it is on the disk. Interrupted at any instant, the block is there whole or not at all.
+
+        Raises
+        ------
+        StoreError : the disk is full, or cannot be written; the store is as it was. InputError : a block that was
+        written before, or of another shape or dtype.
+        """
+        self.check_block(block)
+        if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
+            raise InputError(
+                f"block {block} has shape {array.shape} and dtype {array.dtype}; {self.path} holds blocks of "
+                f"{self.header.block_shape}, {self.header.dtype}"
+            )
+        with self.guard:
+            self.check_writable()
+            if block in self.finished or block in self.writing:
+                raise InputError(
+                    f"block {block} of {self.path} is written already; push only `store.missing`"
+                )
+            self.writing.add(block)
+        try:
+            data = little(array)
+            with saving(self.path):
+                write_whole(self.chunk_of(block), data)
+                write_whole(self.record_of(block), self.digest(block, data))
+            with self.guard:
+                self.finished.add(block)
+        finally:
+            with self.guard:
+                self.writing.discard(block)
+
+    def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
+        """Keep the final state's constant terms, leaf by leaf; if they are there already, they must be the same bits.
+
+        Raises
+        ------
+        StoreError : as for `write`; or the run does not give the same values again (another processor, another version
+        of a package), so that new blocks would not belong to the old ones.
+        """
+        shapes = [leaf.shape for leaf in self.header.leaves]
+        if [np.shape(leaf) for leaf in leaves] != shapes:
+            raise InputError(
+                f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}"
+            )
+        flat = little(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
+        with self.guard:
+            self.check_writable()
+            before = self.written if self.written is not None else self.stored_constants()
+            if before is None:
+                with saving(self.path):
+                    write_whole(chunk(self.path, "constants", 0), flat)
+                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat))
+            elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
+                raise StoreError(
+                    f"the run ends in other numbers than when {self.path} was begun (by {spelled(self.versions)}), "
+                    "though circuits, data and first state are the same: another processor, or version of a package; "
+                    "go on there, or make the sketch again at another path"
+                )
+            self.written = flat
+
+    def extend(self, directions: int) -> None:
+        """Make room for more directions; a last block with lanes to spare is taken back, to be pushed again, full."""
+        with self.guard:
+            self.check_writable()
+            if self.writing:
+                raise InputError(
+                    f"blocks {sorted(self.writing)} of {self.path} are being written; extend it after that"
+                )
+            old = self.header
+            if old.given is not None:
+                raise InputError(
+                    f"{self.path} has {old.directions} given directions; push more of them to another path"
+                )
+            new = old.with_directions(directions)
+            if new.directions < old.directions:
+                raise InputError(
+                    f"{self.path} is for {old.directions} directions; it can have more, not {directions}"
+                )
+            root = encoded(group(new, self.created, self.versions), self.path)
+            with saving(self.path):
+                # In this order: whatever is interrupted, no block counts as done that the larger number makes wrong.
+                fit_arrays(self.path, new)
+                if old.directions % old.width and new.directions > old.directions:
+                    self.take_back(old.blocks - 1)
+                write_whole(os.path.join(self.path, ROOT), root)
+            self.header = new
+
+    def take_back(self, block: int) -> None:
+        """Let a block count as not done."""
+        self.finished.discard(block)
+        with suppress(FileNotFoundError):
+            os.unlink(self.record_of(block))
+            flush_names(os.path.dirname(self.record_of(block)))
+
+    def close(self) -> None:
+        """Give the lock for writing back."""
+        with self.guard:
+            if self.lock is not None:
+                release(self.lock)
+                self.lock = None
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def read(self, block: int) -> np.ndarray:
+        """A lane block, (elements, components, width), checked against its digest.
+
+        Raises
+        ------
+        StoreError : it is not there (yet), or damaged. InputError : there is no such block.
+        """
+        self.check_block(block)
+        record = self.record(block)
+        while record is not None:
+            with reading(self.chunk_of(block), self.only(block)):
+                array = read_array(self.chunk_of(block), self.header.block_shape, ordered(self.header.dtype))
+                if self.digest(block, array) == record:
+                    return native(array)
+                before, record = record, self.record(block)
+                if record == before:  # else a writer has just extended the store, and filled this block
+                    raise BadFile(f"{self.chunk_of(block)} is damaged: it does not match its digest")
+        raise StoreError(
+            f"{self.path} has no block {block} (directions from {block * self.header.width}): {len(self.done)} of "
+            f"{self.header.blocks} blocks are done; make the sketch again at the same path, which pushes only the rest"
+        )
+
+    def __getitem__(self, block: int) -> np.ndarray:
+        if not 0 <= block < self.header.blocks:
+            raise IndexError(f"block {block} of {self.header.blocks}")
+        return self.read(block)
+
+    def __len__(self) -> int:
+        return self.header.blocks
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks, when they are done."""
+        return self.header.blocks * self.header.block_bytes
+
+    @property
+    def done(self) -> frozenset[int]:
+        """The finished blocks; without the lock, those that are on the disk at this moment."""
+        if self.lock is None:
+            self.finished = self.scan()
+        with self.guard:
+            return frozenset(self.finished)
+
+    @property
+    def missing(self) -> Iterator[int]:
+        """The blocks that are left to push, from the first."""
+        done = self.done
+        return (block for block in range(self.header.blocks) if block not in done)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all blocks and the constant terms are there."""
+        return len(self.done) == self.header.blocks and self.stored_constants() is not None
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """The final state's constant terms, by leaf, as in `header.leaves`. StoreError: they are not there yet."""
+        if self.written is None:
+            self.written = self.stored_constants()
+        if self.written is None:
+            raise StoreError(f"{self.path} has no constant terms yet; make the sketch again at the same path")
+        ends = np.cumsum([cells(leaf.shape) for leaf in self.header.leaves])[:-1]
+        parts = zip(np.split(self.written, ends), self.header.leaves, strict=True)
+        return [part.reshape(leaf.shape).copy() for part, leaf in parts]
+
+    def stored_constants(self) -> np.ndarray | None:
+        """The constant terms in one row, or None as long as they are not written."""
+        where, record_at = chunk(self.path, "constants", 0), chunk(self.path, "constants_sha256", 0)
+        remedy = f"delete {record_at} and make the sketch again at the same path: no block is lost"
+        if not os.path.lexists(record_at):
+            return None
+        with reading(where, remedy):
+            record = read_array(record_at, (32,), np.dtype("u1"))
+            flat = read_array(where, (self.header.constant_cells,), ordered("float64"))
+            if self.digest(None, flat) != record.tobytes():
+                raise BadFile(f"{where} is damaged: it does not match its digest")
+        return native(flat)
+
+    def check(self) -> None:
+        """Read everything that is there once; StoreError where it does not match its digest."""
+        self.stored_constants()
+        for block in sorted(self.done):
+            self.read(block)
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    @property
+    def writable(self) -> bool:
+        """Whether blocks may be added."""
+        return self.lock is not None
+
+    def check_writable(self) -> None:
+        """Refuse to write without the lock."""
+        if self.lock is None:
+            raise InputError(
+                f"{self.path} is open for reading, or closed; open it with mode 'a' to add to it"
+            )
+
+    def check_block(self, block: int) -> None:
+        """Refuse what is no block's number."""
+        if not isinstance(block, int | np.integer) or not 0 <= block < self.header.blocks:
+            raise InputError(
+                f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}"
+            )
+
+    def chunk_of(self, block: int) -> str:
+        """The file of a block."""
+        return chunk(self.path, "lanes", block, 0, 0, 0)
+
+    def record_of(self, block: int) -> str:
+        """The file of a block's digest."""
+        return chunk(self.path, "lanes_sha256", block, 0)
+
+    def record(self, block: int) -> bytes | None:
+        """A block's digest; None as long as it is not done."""
+        where = self.record_of(block)
+        with reading(where, self.only(block)):
+            try:
+                return read_array(where, (32,), np.dtype("u1")).tobytes()
+            except FileNotFoundError:
+                return None
+
+    def only(self, block: int) -> str:
+        """What to do about a damaged block."""
+        record = self.record_of(block)
+        return f"delete {record} and make the sketch again at the same path: only block {block} is pushed"
+
+    def digest(self, block: int | None, data: np.ndarray) -> bytes:
+        """sha256 of a block (None: the constants) and of where it belongs: another block's or sketch's is refused."""
+        place = b"constants" if block is None else b"block %d" % block
+        hasher = hashlib.sha256(self.key + b"%d:" % len(place) + place)
+        hasher.update(data.data.cast("B"))
+        return hasher.digest()
+
+    def scan(self) -> set[int]:
+        """The blocks whose digests are there; StoreError if one of these is not of the size that it must have."""
+        found = set()
+        folder = os.path.join(self.path, "lanes_sha256")
+        with reading(folder, AGAIN):
+            names = os.listdir(folder)
+        for name in names:
+            match = re.fullmatch(r"c\.(0|[1-9][0-9]*)\.0", name)
+            block = int(match[1]) if match else self.header.blocks
+            if block < self.header.blocks and self.record(block) is not None:
+                with reading(self.chunk_of(block), self.only(block)):
+                    check_size(self.chunk_of(block), self.header.block_bytes)
+                found.add(block)
+        return found
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        h = self.header
+        return (
+            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to order "
+            f"{h.order}, open for {'writing' if self.writable else 'reading'}>"
+        )
+
+
+def refuse_other(store: Store, header: Header) -> None:
+    """Refuse a store of another run, and say what differs."""
+    differences = store.header.differences(header)
+    if differences:
+        now = versions()
+        here = f"made by {spelled(store.versions)}; here are {spelled(now)}" if now != store.versions else ""
+        raise StoreError(
+            f"{store.path} holds another sketch: {'; '.join(filter(None, [*differences, here]))}; give the run and the numbers that "
+            "it was made with, or another path"
+        )
+
+
+def tidy(store: Store) -> None:
+    """Undo what an interrupted writer left: files written aside, arrays larger than the header says."""
+    for name in ("", *arrays(store.header)):
+        folder = os.path.join(store.path, name)
+        for entry in os.listdir(folder):
+            if re.fullmatch(r"(zarr\.json|c(\.[0-9]+)+)" + re.escape(ASIDE), entry):
+                os.unlink(os.path.join(folder, entry))
+    fit_arrays(store.path, store.header)
+
+
+def fit_arrays(path: str, header: Header) -> None:
+    """Give the arrays over blocks as many as the header has."""
+    metas = arrays(header)
+    for name in ("lanes", "lanes_sha256"):
+        where = os.path.join(path, name, ROOT)
+        data = encoded(metas[name], path)
+        with reading(where, AGAIN):
+            before = read_text(where, LONGEST)
+        if before != data:
+            write_whole(where, data)
+
+
+def clear(path: str) -> None:
+    """Remove what an interrupted `create` left, but for the lock."""
+    for entry in sorted(begun() - {LOCK, "lanes"}, reverse=True):  # files before their folders
+        where = os.path.join(path, entry)
+        if os.path.isdir(where):
+            os.rmdir(where)
+        elif os.path.lexists(where):
+            os.unlink(where)
+
+
+def missing_store(path: str) -> str:
+    """What to say where `open` finds nothing."""
+    if not os.path.lexists(path):
+        return f"there is no {path}; check the path, or make the sketch there"
+    if os.path.isdir(path) and is_unfinished(path):
+        return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
+    return f"{path} is not a sketch; check the path"

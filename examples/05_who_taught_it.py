@@ -1,0 +1,32 @@
+"""A small GPT, trained on first names: which of them taught it how a name is spelt?"""
+
+import numpy as np
+
+import circuitsketch as cs
+from circuitsketch.zoo import microgpt
+
+
+def main(name="alexander", count=400, directions=256, shown=8):
+    """The effect of leaving out each name, the most helpful and the most misleading ones, and a check on the former."""
+    names = microgpt.names()[:count]  # the most common ones first
+    run = microgpt.training(names, seed=0)
+    # Orthonormal directions: the nearer their number comes to that of the names, the less noise has the first order.
+    sketch = cs.sketch(run, directions=directions, order=2, law="orthonormal")
+    query = sketch.measure(microgpt.loss, name)
+
+    effect = query.influence()
+    ranked = np.argsort(-effect.change)
+    print(f"The loss on {name!r} is {query.baseline:.3f} nats a letter. What leaving out one name would change:")
+    for helpful, misleading in zip(ranked[:shown], ranked[::-1][:shown], strict=True):
+        columns = (f"{names[i]:<12}{effect.change[i]:+.4f} +- {effect.stderr[i]:.4f}" for i in (helpful, misleading))
+        print("    ".join(columns))
+
+    best = ranked[:shown]
+    prediction = query.without(best)
+    truth = float(microgpt.loss(run.params(run.retrain(without=best)), name))
+    print(f"\nwithout all {shown} on the left: {prediction.value:.3f} +- {prediction.stderr:.3f}; retrained: {truth:.3f}")
+    return [names[i] for i in ranked], effect, prediction, truth
+
+
+if __name__ == "__main__":
+    main()
