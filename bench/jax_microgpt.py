@@ -1,8 +1,8 @@
 """The opponent: microgpt and its training in plain JAX, and directions through it by jax.experimental.jet.
 
-In: a microgpt run of the package, whose words, first parameters and learning rates are taken over. Out: functions that
-train, retrain many subsets together, and push directions; each over the real words in their order, without padding.
-Import this only after the options of XLA are set.
+In: a microgpt run of the package, whose words, first parameters and learning rates are taken over. Out:
+functions that train, retrain many subsets together, and push directions; each over the real words in their
+order, without padding. Import this only after the options of XLA are set.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import circuitsketch as cs
 HEADS = 4
 
 
-# jet multiplies series only by primals of their own dtype, so directions that are complex need complex primals, and JAX
-# has no error function of these. The constant terms are real: this one is right there, and knows its derivative.
+# jet multiplies series only by primals of their own dtype, so complex directions need complex primals,
+# and JAX has no error function of these. The constant terms are real: this one is right there, and knows its
+# derivative.
 def erf_slope(x: Any) -> Any:
     """The derivative of erf."""
     return (2.0 / np.sqrt(np.pi)) * jnp.exp(-x * x)
@@ -113,10 +114,15 @@ class JaxRun:
         return params - (rate / (1.0 - 0.85 ** (t + 1.0))) * m * root, m, v
 
     def stepwise(self, keeps: np.ndarray) -> Callable[[], Any]:
-        """Training with a jitted step for each length of word. keeps (steps,), or (subsets, steps) for many at once."""
+        """Training with a jitted step for each length of word.
+
+        keeps : (steps,), or (subsets, steps) for many trainings at once.
+        """
         subsets = None if keeps.ndim == 1 else len(keeps)
         over = None if subsets is None else 0
-        step = self.step if subsets is None else jax.vmap(self.step, in_axes=(0, None, None, None, None, over))
+        step = (
+            self.step if subsets is None else jax.vmap(self.step, in_axes=(0, None, None, None, None, over))
+        )
         jitted = jax.jit(step, donate_argnums=0)
         given = [jnp.asarray(keeps[..., t]) for t in range(len(self.words))]
 
@@ -151,8 +157,10 @@ class JaxRun:
         return lambda: jax.block_until_ready(jitted(given))
 
     def jet(self, directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
-        """Directions through the training by jet, vmapped, `block` at a time, a jitted step for each length of word.
-        Constant terms are shared by a block: vmap leaves alone what does not depend on a direction."""
+        """Directions through the training by jet, vmapped, `block` at a time, a jitted step for each length.
+
+        Constant terms are shared by a block: vmap leaves alone what does not depend on a direction.
+        """
 
         def step(zero: State, terms: Any, t: Any, tokens: Any, targets: Any, rate: Any, psi: Any) -> Any:
             keep = [-psi, *[jnp.zeros_like(psi)] * (order - 1)]

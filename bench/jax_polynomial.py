@@ -1,11 +1,12 @@
-"""The opponent: truncated polynomials in JAX, with a reverse mode of their own, as an expert would write them by hand.
+"""The opponent: truncated polynomials in JAX, with a reverse mode of their own, as an expert would write
+them by hand.
 
-In: microgpt's parameters and a word. Out: one training step along many directions at once. It knows what the package
-knows: constant terms are real and shared by all directions, coefficients are complex, and a function of one operand
-needs its derivatives at the constant term only. Of the spellings tried on one core (complex einsums, lanes last,
-blocks side by side in one product, coefficients as separate arrays) this was the fastest on XLA's code for CPUs: real
-and imaginary parts apart, directions as the batch of each einsum, and few enough directions for the cache.
-Import this only after the options of XLA are set.
+In: microgpt's parameters and a word. Out: one training step along many directions at once. It knows what the
+package knows: constant terms are real and shared by all directions, coefficients are complex, and a function
+of one operand needs its derivatives at the constant term only. Of the spellings tried on one core (complex
+einsums, lanes last, blocks side by side in one product, coefficients as separate arrays) this was the
+fastest on XLA's code for CPUs: real and imaginary parts apart, directions as the batch of each einsum, and
+few enough directions for the cache. Import this only after the options of XLA are set.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ Pair = tuple[Any, Any]  # real and imaginary part, each (directions, *shape)
 
 @dataclass(frozen=True, eq=False)
 class Poly:
-    """zero + terms[0] z + terms[1] z^2 + ...: `zero` is real, (*shape); terms are (order, 2, directions, *shape), real and
-    imaginary parts apart, or None for a constant."""
+    """zero + terms[0] z + terms[1] z^2 + ...
+
+    zero : real, (*shape).
+    terms : (order, 2, directions, *shape), real and imaginary parts apart; None for a constant.
+    """
 
     zero: Any
     terms: Any = None
@@ -256,9 +260,7 @@ def loss_gradients(params: dict[str, Poly], tokens: Any, targets: Any, heads: in
     while f"layer{layer}.attn_wq" in p:
         part = {key.split(".")[1]: i for key, i in p.items() if key.startswith(f"layer{layer}.")}
         h = normalised(tape, x)
-        q, k, v = (
-            reshaped(tape, tape.einsum("li,oi->lo", h, part[f"attn_w{c}"]), split) for c in "qkv"
-        )
+        q, k, v = (reshaped(tape, tape.einsum("li,oi->lo", h, part[f"attn_w{c}"]), split) for c in "qkv")
         scores = tape.scale(tape.einsum("qhd,khd->hqk", q, k), (width // heads) ** -0.5)
         e = tape.scale(tape.apply(exp_at, scores), np.tri(length))
         attention = tape.multiply(e, tape.apply(power_at(-1.0), tape.sum_last(e)))
@@ -272,7 +274,9 @@ def loss_gradients(params: dict[str, Poly], tokens: Any, targets: Any, heads: in
     chosen = jax.nn.one_hot(targets, params["wte"].zero.shape[0], dtype=jnp.float64)
     picked = tape.sum_last(tape.scale(logits, -chosen))
     each = tape.scale(tape.add(logsum, picked), 1.0 / length)
-    total = tape.linear(each, lambda a: a.sum((-1, -2)), lambda a: jnp.broadcast_to(a[..., None, None], (*a.shape, length, 1)))
+    total = tape.linear(
+        each, lambda a: a.sum((-1, -2)), lambda a: jnp.broadcast_to(a[..., None, None], (*a.shape, length, 1))
+    )
     return dict(zip(p, tape.gradients(total, list(p.values())), strict=True))
 
 
@@ -313,9 +317,13 @@ def keep_of(psi: np.ndarray, order: int) -> Poly:
     return Poly(jnp.ones((1, 1)), jnp.asarray(terms))
 
 
-def push(run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
-    """Directions through the training of a `JaxRun`, `block` at a time, with a jitted step for each length of word; the
-    function gives coefficients (directions, order + 1, parameters) as a list of blocks of state."""
+def push(
+    run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int
+) -> Callable[[], Any]:
+    """Directions through the training of a `JaxRun`, `block` at a time, with a jitted step for each length.
+
+    The function gives the trained parameters of every block.
+    """
     jitted = jax.jit(step, donate_argnums=0)
     blocks = [directions[begin : begin + block] for begin in range(0, len(directions), block)]
     keeps = [[keep_of(psi, order) for psi in rows.T] for rows in blocks]
@@ -333,7 +341,7 @@ def push(run: Any, params: dict[str, Any], directions: np.ndarray, order: int, b
 
 
 def coefficients(blocks: list[dict[str, Poly]], names: Sequence[str]) -> np.ndarray:
-    """What `push` found as (directions, order + 1, parameters), the matrices one after the other, row by row."""
+    """What `push` found as (directions, order + 1, parameters), matrices one after the other, row by row."""
     found = []
     for params in blocks:
         columns = []

@@ -1,7 +1,8 @@
-"""The machine that a bench runs on: its description, and its peak of fused multiply-adds, measured by a kernel of ours.
+"""The machine that a bench runs on: its description, and its peak of fused multiply-adds, measured by a
+kernel of ours.
 
-In: a precision and how many threads. Out: multiply-adds per CPU second of one core, with independent chains of them in
-vector registers: nothing is loaded, nothing is stored, so no kernel on this core can do more.
+In: a precision and how many threads. Out: multiply-adds per CPU second of one core, with independent chains
+of them in vector registers: nothing is loaded, nothing is stored, so no kernel on this core can do more.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from numba.core.registry import cpu_target
 
 from circuitsketch.kernels.cpu import lane_width
 
-# Chains needed to hide the latency of a multiply-add: 8 to 10 on x86, more on some others; registers for 24 exist on
-# AVX-512 and ARM. The best of these is the peak.
+# Chains needed to hide the latency of a multiply-add: 8 to 10 on x86, more on some others; registers for 24
+# exist on AVX-512 and ARM. The best of these is the peak.
 CHAINS = (8, 12, 16, 24)
 SECONDS = 0.01
 INT = ir.IntType(64)
@@ -35,7 +36,7 @@ INT = ir.IntType(64)
 
 @cache
 def peak_kernel(single: bool, chains: int) -> Any:
-    """A function (pointer to one vector, rounds): `chains` vector multiply-adds a round, none waiting for another."""
+    """A function (pointer to two vectors, rounds): `chains` independent vector multiply-adds a round."""
     width = lane_width(single)
     element = ir.FloatType() if single else ir.DoubleType()
     vector = ir.VectorType(element, width)
@@ -57,7 +58,9 @@ def peak_kernel(single: bool, chains: int) -> Any:
     i = b.phi(INT)
     i.add_incoming(ir.Constant(INT, 0), before)
     sums = [b.phi(vector) for _ in range(chains)]
-    fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{32 if single else 64}")
+    fma = ir.Function(
+        module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{32 if single else 64}"
+    )
     following = [b.call(fma, [total, x, y]) for total in sums]
     for c, (total, new) in enumerate(zip(sums, following, strict=True)):
         total.add_incoming(ir.Constant(vector, [float(c)] * width), before)
@@ -143,7 +146,9 @@ def processor() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
         name = lines[0] if lines else name
     return f"{name} ({binding.get_host_cpu_name()})"
 

@@ -1,18 +1,19 @@
-"""How many multiply-adds a training is worth: counted from its circuits and what lanes hold, not from any kernel.
+"""How many multiply-adds a training is worth: counted from its circuits and what lanes hold, not from any
+kernel.
 
-In: a run and a mode. Out: useful real multiply-adds a direction. With coefficients 1..s (complex, and a real constant
-term that all directions share) the count is
+In: a run and a mode. Out: useful real multiply-adds a direction. With coefficients 1..s (complex, and a real
+constant term that all directions share) the count is
 
-    product of two series          4s + 2s(s-1)      2s real-by-complex products, s(s-1)/2 complex ones: 24 at s = 3
-    a number times a series        2s
-    square                         2s + 4 floor(s^2/4)      mirrored products once
-    quotient                       4s + 2s(s-1)      v w = u solved for v; by a number, 2s
-    any other function of one operand      2s + 2s(s-1)      one Cauchy product without the constant of u, as in exp
-    sums, copies, gathers, choices         0      an addition rides in a multiply-add
+    product of two series    4s + 2s(s-1)           2s real-by-complex products, s(s-1)/2 complex: 24 at s = 3
+    number times series      2s
+    square                   2s + 4 floor(s^2/4)    mirrored products once
+    quotient                 4s + 2s(s-1)           v w = u solved for v; by a number, 2s
+    any other function       2s + 2s(s-1)     XX
+    sum, copy, choice        0                      an addition rides in a multiply-add
 
-For real directions: 2s + s(s-1)/2, s, s + floor(s^2/4), as the product, s + s(s-1)/2. Functions whose rule takes more
-than one product (gelu: four) count once, and what is computed once for all directions counts nothing: so the count is
-low rather than high, and a share of the peak made from it is modest.
+For real directions: 2s + s(s-1)/2, s, s + floor(s^2/4), as the product, s + s(s-1)/2. Functions whose rule
+takes more than one product (gelu: four) count once, and what is computed once for all directions counts
+nothing: so the count is low rather than high, and a share of the peak made from it is modest.
 """
 
 from __future__ import annotations

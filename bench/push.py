@@ -1,13 +1,14 @@
-"""Pushing directions through a training: milliseconds of one core a direction and step, and the share of the peak.
+"""Pushing directions through a training: core milliseconds a direction and step, and the share of the peak.
 
-    python bench/push.py                                   one small measurement of microgpt, order 3, complex128
+    python bench/push.py                                   one small push: microgpt, order 3, complex128
     python bench/push.py --workload mlp --order 1 --real   another
     python bench/push.py --all                             the whole table, small (some minutes)
-    python bench/push.py --all --full --write              the whole table in full, kept in bench/README.md
+    python bench/push.py --all --full --write              the whole table, kept in bench/README.md
 
-Core milliseconds are CPU time of all threads over directions and steps, of a whole `cs.push`: directions are given, all
-else is inside, the run's check for gates without a series too. The share of the peak is useful multiply-adds (see
-multiply_adds.py) over what the same cores do at most (see machine.py), measured right before and right after each push.
+Core milliseconds are CPU time of all threads over directions and steps, of a whole `cs.push`: directions are
+given, all else is inside, the run's check for gates without a series too. The share of the peak is useful
+multiply-adds (see multiply_adds.py) over what the same cores do at most (see machine.py), measured right
+before and right after each push.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ class Setting:
 
     def multiply_adds(self) -> int:
         """Useful multiply-adds of the whole push."""
-        return self.directions * run_cost(training(self.workload, self.steps), Mode(self.order, not self.real))
+        return self.directions * run_cost(
+            training(self.workload, self.steps), Mode(self.order, not self.real)
+        )
 
     def __str__(self) -> str:
         kind = "real directions" if self.real else "directions"
         return (
-            f"{self.workload}, {self.steps} steps, {self.directions} {kind}, order {self.order}, {self.dtype}, "
-            f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+            f"{self.workload}, {self.steps} steps, {self.directions} {kind}, order {self.order}, "
+            f"{self.dtype}, {self.threads} thread{'s' if self.threads > 1 else ''}"
         )
 
 
@@ -95,11 +98,10 @@ class Measured:
         return middle(self.timings, "wall")
 
 
-def measured(setting: Setting, repeats: int, warm: bool = True) -> Measured:
-    """Push `repeats` times (once more before, to compile), the peak measured around each."""
+def measured(setting: Setting, repeats: int, warm: Setting | None = None) -> Measured:
+    """Push `repeats` times, the peak measured around each; before that `warm` (one direction), to compile."""
     push = setting.ready()
-    if warm:
-        replace(setting, directions=1).ready()()
+    (warm or replace(setting, directions=1)).ready()()
     timings, peaks = [], []
     for _ in range(repeats):
         before = peak(setting.single, setting.threads)
@@ -159,7 +161,16 @@ def ratio_rows(report: Report, base: Setting, repeats: int) -> None:
     if "two" in found:
         value = ratio(found["base"], found["two"], "wall")
         note = "wall time; needs two idle cores"
-        report.add(Row("two threads against one, times faster", "two_thread_speedup", value, "{:.2f}", Goal(">=", 1.9), note))
+        report.add(
+            Row(
+                "two threads against one, times faster",
+                "two_thread_speedup",
+                value,
+                "{:.2f}",
+                Goal(">=", 1.9),
+                note,
+            )
+        )
     else:
         report.say("  two threads against one: skipped, this process may use one core only")
 
@@ -168,7 +179,7 @@ def long_row(report: Report, steps: int, of_steps: int) -> None:
     """Order 100: minutes for the run of the paper's figure, from as many steps as are asked for."""
     threads = min(cores(), 2)
     setting = Setting("microgpt", steps, LONG_DIRECTIONS, LONG_ORDER, threads=threads)
-    found = measured(setting, 1)
+    found = measured(setting, 1, warm=replace(setting, steps=2))
     minutes = found.wall() * of_steps / steps / 60
     note = "measured" if steps == of_steps else f"from {steps} steps"
     what = f"order {LONG_ORDER}, {LONG_DIRECTIONS} directions, {of_steps} steps, {threads} threads: minutes"
@@ -191,7 +202,9 @@ def whole_table(report: Report, full: bool, threads: int, repeats: int) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure what the options say; returns the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workload", choices=WORKLOADS, default="microgpt")
     parser.add_argument("--directions", type=int, help="default: 64, 32, 16 by workload; full: 512, 64, 32")
     parser.add_argument("--steps", type=int, help="default: 100, 20, 10 by workload; full: 1000, 500, 200")
@@ -205,7 +218,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parser.parse_args(arguments)
     threads = options.threads or (min(cores(), 2) if options.full or options.all else 1)
     if options.all:
-        report = Report("push", options, {"full": options.full, "threads": threads, "repeats": options.repeats})
+        report = Report(
+            "push", options, {"full": options.full, "threads": threads, "repeats": options.repeats}
+        )
         whole_table(report, options.full, threads, options.repeats)
         return report.finish()
     steps, counts = (STEPS, FULL_DIRECTIONS) if options.full else (SMALL_STEPS, SMALL_DIRECTIONS)

@@ -1,4 +1,4 @@
-"""What benches print: tables of measured numbers beside their goals, JSON, and the last table in README.md."""
+"""What benches print: tables of numbers beside their goals, JSON, and the table kept in README.md."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ README = Path(__file__).parent / "README.md"
 
 @dataclass(frozen=True)
 class Goal:
-    """What a number should be: at most, or at least, `bound`."""
+    """What a number should be: at most or at least `bound`, or within `slack` of it."""
 
-    sense: Literal["<=", ">="]
+    sense: Literal["<=", ">=", "="]
     bound: float
+    slack: float = 0.0
 
     def met(self, value: float) -> bool:
         """Whether a value reaches the goal."""
+        if self.sense == "=":
+            return abs(value - self.bound) <= self.slack
         return value <= self.bound if self.sense == "<=" else value >= self.bound
+
+    def text(self, form: str) -> str:
+        """The goal, its numbers written in a form."""
+        bound = form.format(self.bound)
+        return f"{bound} +- {form.format(self.slack)}" if self.sense == "=" else f"{self.sense} {bound}"
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,7 @@ class Row:
         said = self.form.format(self.value) + (f" ({self.note})" if self.note else "")
         if self.goal is None:
             return [self.what, said, "", ""]
-        bound = self.form.format(self.goal.bound)
-        return [self.what, said, f"{self.goal.sense} {bound}", "yes" if self.goal.met(self.value) else "no"]
+        return [self.what, said, self.goal.text(self.form), "yes" if self.goal.met(self.value) else "no"]
 
 
 HEADER = ["what", "measured", "goal", "met"]
@@ -65,14 +72,14 @@ def about(settings: dict[str, Any], machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "numba", "llvmlite"))
     chosen = ", ".join(f"{name} {value}" for name, value in settings.items())
     return (
-        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores ({machine['lanes']}), {machine['system']}, "
-        f"load before {machine['load']}; {versions}; {chosen}."
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores ({machine['lanes']}), "
+        f"{machine['system']}, load before {machine['load']}; {versions}; {chosen}."
     )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that all benches have."""
-    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - writes them to standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - is standard output")
     parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
     parser.add_argument("--full", action="store_true", help="the full settings, which take many minutes")
 
@@ -134,7 +141,7 @@ def write_section(file: Path, name: str, text: str) -> None:
     old = file.read_text()
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     if begin not in old or end not in old:
-        raise SystemExit(f"{file} has no section {begin} ... {end}; put these two lines where the table should be")
+        raise SystemExit(f"{file} has no section {begin} ... {end}; put both lines where the table should be")
     before, _, rest = old.partition(begin)
     _, _, after = rest.partition(end)
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}")

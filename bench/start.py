@@ -2,9 +2,10 @@
 
     python bench/start.py [--full] [--json FILE] [--write]
 
-Cold: nothing is compiled yet, as after an installation (fresh CIRCUITSKETCH_CACHE and NUMBA_CACHE_DIR). The first result
-is a prediction of a deletion, from a sketch of a small microgpt run. Seconds run from the start of the process.
-Memory: the largest resident size of a process that pushes directions, against the coefficients that it stores.
+Cold: nothing is compiled yet, as after an installation (fresh CIRCUITSKETCH_CACHE and NUMBA_CACHE_DIR). The
+first result is a prediction of a deletion, from a sketch of a small microgpt run. Seconds run from the start
+of the process. Memory: the largest resident size of a process that pushes directions, against the
+coefficients that it stores.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def starts(steps: int, colds: int, warms: int) -> tuple[float, float]:
 
 
 def memory(directions: int, steps: int) -> tuple[int, int]:
-    """Peak resident bytes of a process that pushes directions, and the bytes of the coefficients that it keeps."""
+    """Peak resident bytes of a process that pushes directions, and the bytes of what it keeps."""
     found = json.loads(python(PUSH.format(directions=directions, steps=steps))[1])
     return found["peak"], found["stored"]
 
@@ -100,14 +101,18 @@ def start_rows(report: Report, full: bool) -> None:
     peak, stored = memory(*((512, 100) if full else (128, 20)))
     note = f"stored {stored / 1e6:.0f} MB"
     allowed = Goal("<=", (1.3 * stored + 300e6) / 1e6)
-    row = Row("peak memory, MB; at most 1.3 times the stored coefficients + 300 MB", "peak_megabytes", peak / 1e6)
+    row = Row(
+        "peak memory, MB; at most 1.3 times the stored coefficients + 300 MB", "peak_megabytes", peak / 1e6
+    )
     report.add(Row(row.what, row.key, row.value, "{:.0f}", allowed, note))
     report.numbers["stored_megabytes"] = stored / 1e6
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
     """Measure starts and memory alone."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_options(parser)
     options = parser.parse_args(arguments)
     report = Report("start", options, {"full": options.full})

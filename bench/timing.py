@@ -1,8 +1,8 @@
 """Timing on a machine whose speed drifts: CPU seconds, medians, and sides that take turns.
 
-CPU time counts the work of all threads of the process, and not the time in which another process had the core. What a
-shared host takes away by a slower clock or a fuller cache it cannot see: so whatever is compared runs in turns (A B A
-B), and a ratio is the median of the ratios of the rounds.
+CPU time counts the work of all threads of the process, and not the time in which another process had the
+core. What a shared host takes away by a slower clock or a fuller cache it cannot see: so whatever is
+compared runs in turns (A B A B), and a ratio is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def timed(function: Callable[[], Any]) -> Timing:
 def interleaved(
     sides: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True
 ) -> dict[str, list[Timing]]:
-    """Every side `repeats` times, in turns; each once before that (`warm`), to compile what must be compiled."""
+    """Every side `repeats` times, in turns; each once before that (`warm`), to compile."""
     if warm:
         for function in sides.values():
             function()

@@ -1,8 +1,8 @@
 """The runs that are measured: three of different shape, so that nothing is tuned to one.
 
-microgpt : a name a step, in order and without padding, width 16, one layer (Adam).
-mlp : 64-128-10 on the digits, minibatches of 64 in a seeded order (gradient descent with momentum).
-wide : microgpt of width 64 with two layers, whose state is larger than a core's cache.
+microgpt : a name a step, in order and without padding, width 16, one layer (Adam). mlp : 64-128-10 on the
+digits, minibatches of 64 in a seeded order (gradient descent with momentum). wide : microgpt of width 64
+with two layers, whose state is larger than a core's cache.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import circuitsketch as cs
-from circuitsketch.zoo import microgpt
+from circuitsketch.zoo import datasets, microgpt
+from circuitsketch.zoo import mlp as perceptron
 
 WORKLOADS = ("microgpt", "mlp", "wide")
 STEPS = {"microgpt": 1000, "mlp": 500, "wide": 200}  # of the full setting
@@ -31,45 +32,21 @@ def training(workload: str, steps: int) -> cs.Training:
 
 
 def mlp(steps: int) -> cs.Training:
-    """The digits by a perceptron with 128 hidden units."""
-    images, labels, _ = digits()
-    rng = np.random.default_rng(0)
-    params = {
-        "w1": rng.normal(size=(64, 128)) / 8.0,
-        "b1": np.zeros(128),
-        "w2": rng.normal(size=(128, 10)) / np.sqrt(128.0),
-        "b2": np.zeros(10),
-    }
+    """The digits by a perceptron with 128 hidden units, shuffled anew whenever all were read."""
+    images, labels = datasets.digits()
+    images = np.reshape(images, (len(images), -1))
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
-        x, y = batch
+        grads = cs.grad(lambda p: (keep * perceptron.loss(p, *batch)).mean())(state["params"])
+        return cs.optim.momentum(state, grads, learning_rate=0.03)
 
-        def loss(p: Any) -> Any:
-            hidden = np.tanh(x @ p["w1"] + p["b1"])
-            return (keep * cs.cross_entropy(hidden @ p["w2"] + p["b2"], y)).mean()
-
-        return cs.optim.momentum(state, cs.grad(loss)(state["params"]), learning_rate=0.1)
-
+    rng = np.random.default_rng(0)
     order: list[int] = []
     while len(order) < steps * BATCH:
         order += rng.permutation(len(images)).tolist()
     ids = [np.array(order[t * BATCH : (t + 1) * BATCH]) for t in range(steps)]
-    batches = [(images[i], labels[i]) for i in ids]
-    return cs.Training(step, cs.optim.momentum_state(params), batches, ids, n=len(images))
-
-
-@cache
-def digits() -> tuple[np.ndarray, np.ndarray, str]:
-    """Images (n, 64) between 0 and 1, labels (n,), and where they are from."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        rng = np.random.default_rng(0)
-        labels = rng.integers(0, 10, 1797)
-        images = np.clip(rng.uniform(size=(10, 64))[labels] + 0.3 * rng.normal(size=(1797, 64)), 0.0, 1.0)
-        return images, labels, "ten noisy random images (scikit-learn, which has the digits, is not installed)"
-    found = load_digits()
-    return found.data / 16.0, found.target, "the digits of scikit-learn"
+    first = cs.optim.momentum_state(perceptron.draw(64, [128], 10, "gelu", seed=0))
+    return cs.Training(step, first, [(images[i], labels[i]) for i in ids], ids, n=len(images))
 
 
 def directions(count: int, n: int, real: bool = False, seed: int = 0) -> np.ndarray:
@@ -81,4 +58,4 @@ def directions(count: int, n: int, real: bool = False, seed: int = 0) -> np.ndar
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-__all__ = ["STEPS", "WORKLOADS", "digits", "directions", "training"]
+__all__ = ["STEPS", "WORKLOADS", "directions", "training"]

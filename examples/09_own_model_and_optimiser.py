@@ -1,4 +1,4 @@
-"""A model and an optimiser of one's own: sketch their training once, then ask what any deletion would do."""
+"""A model and an optimiser of your own: sketch their training once, then ask what any deletion would do."""
 
 import numpy as np
 

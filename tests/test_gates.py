@@ -114,11 +114,10 @@ def transposed(x, axes):
 
 def summed(x, axes):
     for axis in sorted(axes, reverse=True):
-        x = sum(
-            (np.take(x, i, axis) for i in range(x.shape[axis])),
-            np.zeros_like(x).take(0, axis) if x.shape[axis] else 0,
-        )
-        x = np.asarray(x)
+        total = np.zeros(x.shape[:axis] + x.shape[axis + 1 :], dtype=x.dtype)
+        for i in range(x.shape[axis]):
+            total = total + np.take(x, i, axis)
+        x = np.asarray(total)
     return x
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from steps import codes, random_step
+from steps import instructions, random_step
 from strategies import programs
 
 import circuitsketch as cs
@@ -23,6 +23,9 @@ from circuitsketch.passes import simplify
 seeds = st.integers(0, 2**32 - 1)
 MODES = [Mode(0), Mode(2), Mode(0, complex=False, values=True)]
 
+
+# Nothing is compiled here, so that many programs are soon looked at.
+many = settings(max_examples=max(120, settings().max_examples))
 
 # Layouts.
 
@@ -65,6 +68,7 @@ def some_view(shape, seed, count):
     return layout, view, rng
 
 
+@many
 @given(shape=shapes, seed=seeds, count=st.integers(0, 5))
 def test_views_of_a_layout_address_the_elements_that_numpy_views_hold(shape, seed, count):
     layout, view, _ = some_view(shape, seed, count)
@@ -84,6 +88,7 @@ def new_shapes(size):
     return sorted(found)
 
 
+@many
 @given(shape=shapes, seed=seeds, count=st.integers(0, 4))
 def test_a_reshape_without_a_copy_is_found_exactly_where_numpy_finds_one(shape, seed, count):
     layout, view, _ = some_view(shape, seed, count)
@@ -98,6 +103,7 @@ def test_a_reshape_without_a_copy_is_found_exactly_where_numpy_finds_one(shape, 
             assert np.array_equal(elements(found), truth)
 
 
+@many
 @given(
     shape=st.lists(st.integers(1, 3), max_size=4).map(tuple),
     seed=seeds,
@@ -268,8 +274,12 @@ def assert_state_survives_being_carried(tape):
                 assert not set(target) & set(later), "written over before it was carried"
 
 
-@pytest.mark.parametrize("mode", MODES, ids=["values", "series", "value lanes"])
-@given(program=programs(most=14, outputs=3))
+every_mode = pytest.mark.parametrize("mode", MODES, ids=["values", "series", "value lanes"])
+
+
+@every_mode
+@many
+@given(program=programs(most=16, outputs=3))
 def test_fusion_and_placement_of_random_programs_are_legal(program, mode):
     tape, _ = tape_of_program(program, mode)
     assert_tape_is_legal(tape)
@@ -277,8 +287,12 @@ def test_fusion_and_placement_of_random_programs_are_legal(program, mode):
     assert_no_live_buffers_overlap(tape)
 
 
-@pytest.mark.parametrize("mode", MODES, ids=["values", "series", "value lanes"])
-@given(code=codes, results=st.lists(st.integers(0, 12), min_size=1, max_size=3))
+@every_mode
+@many
+@given(
+    code=st.lists(instructions, min_size=4, max_size=24),
+    results=st.lists(st.integers(0, 24), min_size=1, max_size=3),
+)
 def test_fusion_and_placement_of_random_steps_are_legal(code, results, mode):
     tape, _ = tape_of_step(code, results, mode)
     assert_tape_is_legal(tape)

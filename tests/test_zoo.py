@@ -295,6 +295,17 @@ def test_every_epoch_reads_every_example_once():
         assert sorted(np.concatenate(examples[3 * epoch : 3 * epoch + 3])) == list(range(10))
 
 
+def test_a_groups_weight_is_that_of_all_its_members():
+    data = mlp.data(COUNT)
+    groups = data.y % 3
+    alone = mlp.training(data.x, data.y, epochs=1)
+    grouped = mlp.training(data.x, data.y, epochs=1, groups=groups)
+    assert (alone.n, grouped.n) == (COUNT, 3)
+    down = np.array([0.0, 1.0, -0.5])
+    one, other = alone.retrain(without=down[groups])["params"], grouped.retrain(without=down)["params"]
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_what_a_model_cannot_take_is_said_before_anything_runs():
     x, y = np.zeros((6, 4)), np.array([0, 1, 2, 0, 1, 2])
     pictures = np.zeros((6, 8, 8))
@@ -311,6 +322,9 @@ def test_what_a_model_cannot_take_is_said_before_anything_runs():
         (lambda: mlp.training(x, y, activation="gelo"), "choose one of gelu"),
         (lambda: mlp.training(x, y, layers=0), "layers is 0"),
         (lambda: mlp.training(x, y, dropout=1.5, batch_size=2), "from 0 to below 1, not 1.5"),
+        (lambda: mlp.training(x, y, groups=[0, 1]), "one whole number from 0 for each of 6 examples"),
+        (lambda: mlp.training(x, y, groups=y - 1), "one whole number from 0"),
+        (lambda: mlp.training(x, y, groups=y * 0.5), "one whole number from 0"),
         (lambda: mlp.training(pictures, y), "one row of features an example"),
         (lambda: cnn.training(x, y), r"give pictures, \(examples, rows, columns\)"),
         (lambda: cnn.training(pictures[:, :5], y), "even sides of 6 or more"),

@@ -195,27 +195,24 @@ class Header:
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:
                 found.append(f"{word} {mine}, not {others}")
+        kinds = {True: "complex directions", False: "real directions"}
         if self.is_complex != other.is_complex:
-            found.append(
-                "complex directions, not real ones"
-                if self.is_complex
-                else "real directions, not complex ones"
-            )
+            found.append(f"{kinds[self.is_complex]}, not {kinds[other.is_complex]}")
         mine, others = self.plain(), other.plain()
         if mine["leaves"] != others["leaves"]:
-            found.append("another state")
+            found.append("a state of other leaves")
         words = {
-            "circuits": "the circuits (model, loss, optimiser or a constant)",
-            "data": "the data or their order",
+            "circuits": "other circuits (model, loss, optimiser, or a number in them)",
+            "data": "other data, or in another order",
+            "state": "another first state",
         }
-        words["state"] = "the first state"
         for part in sorted(set(self.fingerprint) | set(other.fingerprint)):
             if self.fingerprint.get(part) != other.fingerprint.get(part):
-                found.append(words.get(part, part))
+                found.append(words.get(part, f"another fingerprint of {part}"))
         if mine["at"] != others["at"]:
-            found.append("the point of expansion")
+            found.append("another point of expansion")
         if mine["given"] != others["given"] and self.law == other.law:
-            found.append("the given directions")
+            found.append("other given directions")
         return found
 
 

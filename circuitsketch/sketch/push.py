@@ -7,6 +7,7 @@ place, so the result does not depend on the number of threads or on the order in
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def push_blocks(
     done = sorted(store.done & set(range(blocks))) if store else []
     left = [block for block in range(blocks) if block not in done]
     constants: list[np.ndarray] = []
+    counting = Lock()  # one call of `progress` at a time, each with a number of its own
     if left and order:
         check_series(run, executable, w)
     elif left:
@@ -91,9 +93,10 @@ def push_blocks(
             else:
                 store.write_constants(arena.state())
                 store.write(b, found)
-            done.append(b)
-            if progress is not None:
-                progress(len(done), blocks)
+            with counting:
+                done.append(b)
+                if progress is not None:
+                    progress(len(done), blocks)
         if begin == 0:
             constants.extend(arena.state())
 
@@ -115,7 +118,7 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
 
 def first_step(run: Training, row: np.ndarray) -> int:
     """The first step that reads an example in which some direction of a block moves; until then its series are zero."""
-    moved = row.any(axis=(1, 2))[run.schedule.ids]
+    moved: np.ndarray = np.any(row, axis=(1, 2))[run.schedule.ids]
     if not moved.any():
         return run.steps
     return int(np.searchsorted(run.schedule.ids_start, int(np.argmax(moved)), side="right")) - 1

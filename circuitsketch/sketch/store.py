@@ -141,6 +141,7 @@ class Store:
                 for name, array in (("at", header.at), ("given", header.given)):
                     if array is not None:
                         write_whole(chunk(path, name, *[0] * array.ndim), little(array))
+                flush_names(path)
                 write_whole(os.path.join(path, ROOT), root)  # last: from here on there is a store
         except BaseException:
             release(lock)
@@ -166,21 +167,21 @@ class Store:
             raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
         if not Store.exists(path):
             raise StoreError(missing_store(path))
-        lock = None
-        if mode == "a":
-            with saving(path):
-                lock = hold(path, LOCK)
+        store = Store(path, *read_header(path), None)
+        if header is not None:
+            refuse_other(store, header)
+        if mode == "r":
+            store.finished = store.scan()
+            return store
+        with saving(path):
+            lock = hold(path, LOCK)
         try:
-            store = Store(path, *read_header(path), lock)
-            if header is not None:
-                refuse_other(store, header)
-            if lock is not None:
-                with saving(path):
-                    tidy(store)
+            store = Store(path, *read_header(path), lock)  # again: another writer may have extended it
+            with saving(path):
+                tidy(store)
             store.finished = store.scan()
         except BaseException:
-            if lock is not None:
-                release(lock)
+            release(lock)
             raise
         return store
 
@@ -467,8 +468,8 @@ class Store:
     def __repr__(self) -> str:
         h = self.header
         return (
-            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to order "
-            f"{h.order}, open for {'writing' if self.writable else 'reading'}>"
+            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to "
+            f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
 
 
@@ -477,10 +478,11 @@ def refuse_other(store: Store, header: Header) -> None:
     differences = store.header.differences(header)
     if differences:
         now = versions()
-        here = f"made by {spelled(store.versions)}; here are {spelled(now)}" if now != store.versions else ""
+        if now != store.versions:
+            differences.append(f"made by {spelled(store.versions)}, not {spelled(now)}")
         raise StoreError(
-            f"{store.path} holds another sketch: {'; '.join(filter(None, [*differences, here]))}; give the run and the numbers that "
-            "it was made with, or another path"
+            f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the numbers that it was "
+            "made with, or another path"
         )
 
 

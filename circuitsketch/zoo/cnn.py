@@ -118,7 +118,7 @@ def training(
     x, y : pictures (examples, rows, columns), and labels 0..classes-1 (examples,).
     channels : kernels in the first and in the second convolution.
     seed : draws the first parameters and the order of the examples.
-    optimiser, learning_rate, options : `epochs`, `batch_size`, `weight_decay`, `schedule`, `clip`: see
+    optimiser, learning_rate, options : `epochs`, `batch_size`, `weight_decay`, `schedule`, `clip`, `groups`: see
         `supervised.training`.
 
     Returns a Training whose params are those of `draw`. Raises InputError for sizes and options that cannot be.

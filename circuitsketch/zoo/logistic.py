@@ -43,7 +43,7 @@ def training(
     ----------
     x, y : features (examples, features), and labels 0 or 1 (examples,).
     epochs, batch_size, learning_rate, optimiser, weight_decay, options : see `supervised.training`; `schedule`,
-        `clip` and `seed` among the options.
+        `clip`, `groups` and `seed` among the options.
 
     Returns a Training whose params are {"w": (features,), "b": ()}. Raises InputError as `supervised.training`.
 

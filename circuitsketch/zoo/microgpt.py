@@ -118,7 +118,7 @@ def census_names() -> tuple[str, ...]:
 
 
 def training(
-    docs: Sequence[str],
+    docs: Sequence[str] | None = None,
     *,
     seed: int | None = None,
     init: Any = None,
@@ -138,7 +138,7 @@ def training(
 
     Parameters
     ----------
-    docs : the words to train on, of letters of the alphabet. Of a word with `context` letters or more only
+    docs : the words to train on, of letters of the alphabet; by default the first 1,000 of `names()`. Of a word with `context` letters or more only
         the first `context` letters are predicted.
     seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
         given.
@@ -156,6 +156,8 @@ def training(
     >>> run = training(names()[:1000], seed=42)                     # doctest: +SKIP
     >>> query = cs.sketch(run).measure(loss, "max")                 # doctest: +SKIP
     """
+    if docs is None:
+        docs = census_names()[:1000]
     if isinstance(docs, str):
         raise InputError(
             f"microgpt: docs is the one string {docs!r}; give a list of words, such as [{docs!r}]"

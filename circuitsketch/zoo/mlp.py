@@ -1,7 +1,8 @@
 """A multi-layer perceptron on handwritten digits. In: examples and sizes; out: a `Training`, and measurements.
 
-Its activation is smooth by default (GELU), so that training is an analytic function of its example weights. With "relu"
-it is so between kinks: a prediction follows the piece that the run is on, and cannot see a unit switch. A hidden
+Its activation is smooth by default (GELU), and so is a cross-entropy, so that training is an analytic function of its
+example weights. With "relu" it is so between kinks: a prediction follows the piece that the run is on, cannot see a unit
+switch, and warns of a run that meets a kink exactly, as blank pictures do while biases are zero. A hidden
 layer's parameters carry the activation in their names, gelu0_w and gelu0_b, so that measurements need not be told.
 """
 
@@ -76,7 +77,7 @@ def training(
     activation : a key of ACTIVATIONS.
     dropout : the share of hidden units that a step leaves out, by masks that are a fixed part of the run.
     seed : draws the first parameters, the order of the examples and the masks.
-    learning_rate, options : `epochs`, `batch_size`, `optimiser`, `weight_decay`, `schedule`, `clip`: see
+    learning_rate, options : `epochs`, `batch_size`, `optimiser`, `weight_decay`, `schedule`, `clip`, `groups`: see
         `supervised.training`.
 
     Returns a Training whose params are those of `draw`. Raises InputError for options that cannot be.

@@ -15,7 +15,8 @@ import circuitsketch as cs
 from circuitsketch.errors import InputError
 
 # Adam divides by the root of a mean square gradient. Inside the root an epsilon keeps that analytic where gradients
-# vanish, and its size decides how far: a parameter whose gradients are below sqrt(EPSILON) moves in proportion to them.
+# vanish, and its size decides how far: a parameter whose gradients are below sqrt(EPSILON) moves in proportion to them,
+# and the smaller it is, the smaller the deletions for which the series converges.
 EPSILON = 1e-4
 OPTIMISERS = ("sgd", "momentum", "adam", "adamw")
 Schedule = Callable[[Any, int], Any]
@@ -35,6 +36,7 @@ def training(
     schedule: Schedule | None = None,
     clip: float | None = None,
     masks: Callable[[int, int], np.ndarray] | None = None,
+    groups: Any = None,
     seed: int = 0,
 ) -> cs.Training:
     """The training of any model that has one loss an example.
@@ -54,11 +56,13 @@ def training(
     schedule : `schedule(t, steps)` -> a factor of the learning rate at step t, such as `cs.optim.cosine`.
     clip : the limit of `cs.optim.clip_by_norm`, or None.
     masks : `masks(t, examples of the batch)` -> an array that the loss is given at step t, such as a dropout mask.
+    groups : (examples,) whole numbers from 0: examples of one group (a class, a source) share a weight, and the run
+        has as many weights as there are groups. Without it every example has its own.
     seed : shuffles the examples anew for each epoch.
 
     Returns
     -------
-    Training of state {"params", ...} on n = len(x) examples.
+    Training of state {"params", ...} on n = len(x) examples, or on n groups.
 
     Raises
     ------
@@ -80,7 +84,12 @@ def training(
     if epochs < 1:
         raise InputError(f"epochs is {epochs}; each example is read at least once")
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; give at least 1, or None for all examples in every step")
+        raise InputError(
+            f"batch_size is {batch_size}; give at least 1, or None for all examples in every step"
+        )
+    weights = np.arange(count) if groups is None else np.asarray(groups)
+    if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
+        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {groups!r}")
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -96,7 +105,7 @@ def training(
         mask = () if masks is None else (masks(t, len(ids)),)
         batches.append((rate, x[ids], y[ids], *mask))
     first = getattr(cs.optim, f"{optimiser}_state")(params)
-    return cs.Training(step, first, batches, examples, n=count)
+    return cs.Training(step, first, batches, [weights[ids] for ids in examples], n=int(weights.max()) + 1)
 
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:

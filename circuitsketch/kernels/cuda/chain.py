@@ -86,7 +86,7 @@ class Chain:
         name = f"c{ref}"
         if name not in self.loaded:
             self.element(ref, lines)
-            lines.append(f"{name} = constants[address(args[at + {self.begin(ref)}], now) + e{ref}]")
+            lines.append(f"{name} = constants[index(address(args[at + {self.begin(ref)}], now) + e{ref})]")
             self.loaded.add(name)
         return name
 

@@ -97,23 +97,28 @@ def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[st
 
 
 def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
-    """One k: load a column of the left operand and a row of the right one, add their products."""
-    lines = ["left_step, right_step = args[left_k + k], args[right_k + k]"]
-    sides = [("left", "l", tile.rows, kernel.left), ("right", "r", tile.columns, True)]
-    for side, letter, count, lanes in sides:
-        for i in range(count):
-            lines.append(f"x = {side}{i} + {side}_step")
-            if not lanes or (kernel.left and not target.mode.values):
-                lines.append(f"{letter}{i}_0 = constants[{side}_constant + x]")
-            if lanes:
-                lines.append(f"{letter}{i} = series(lanes, ({side}_lanes + x) * {target.unit} + lane)")
+    """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
+    lines = ["left_step, right_step = args[index(left_k + k)], args[index(right_k + k)]"]
+    series = kernel.left and not target.mode.values  # both operands' constant terms count
     for i in range(tile.rows):
-        for j in range(tile.columns):
-            left, right = [f"l{i}_0", f"l{i}"], [f"r{j}_0", f"r{j}"]
+        lines += loaded(target, "left", i, series or not kernel.left, kernel.left)
+    for j in range(tile.columns):
+        lines += loaded(target, "right", j, series, True)
+        for i in range(tile.rows):
             if not kernel.left:
-                lines.append(f"t{i}{j} = add_scaled(t{i}{j}, {left[0]}, {right[1]})")
-            elif target.mode.values:
-                lines.append(f"t{i}{j} = add_product(t{i}{j}, {left[1]}, {right[1]})")
+                lines.append(f"t{i}{j} = add_scaled(t{i}{j}, l{i}_0, r{j})")
+            elif series:
+                lines.append(f"t{i}{j} = add_product(t{i}{j}, l{i}_0, l{i}, r{j}_0, r{j})")
             else:
-                lines.append(f"t{i}{j} = add_product(t{i}{j}, {', '.join(left + right)})")
+                lines.append(f"t{i}{j} = add_product(t{i}{j}, l{i}, r{j})")
+    return lines
+
+
+def loaded(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
+    """An entry of an operand: its constant term, its series, or both."""
+    lines = [f"x = {side}{i} + {side}_step"]
+    if constant:
+        lines.append(f"{side[0]}{i}_0 = constants[index({side}_constant + x)]")
+    if lanes:
+        lines.append(f"{side[0]}{i} = series(lanes, ({side}_lanes + x) * {target.unit} + lane)")
     return lines

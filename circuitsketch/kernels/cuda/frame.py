@@ -1,8 +1,8 @@
 """What all device functions have in common: what they are written for, and how functions and loops look on paper.
 
-A kernel's function is called by all threads of a block with (args, at, constants, now, lanes): the integers of its
-instruction begin at args[at], the constant terms of the step at constants[now], and `lanes` is the block's own memory.
-Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in one lane is called a
+A kernel's function is called by all threads of a block with (thread, args, at, constants, now, lanes): the number of
+the thread, the integers of its instruction from args[at] on, the constant terms of the step from constants[now] on, and
+the block's own memory. Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in one lane is called a
 series, and passed around as a tuple of its numbers (where lanes hold values: as one number).
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from circuitsketch.kernels.cpu.frame import Target
 
+PARAMETERS = "thread, args, at, constants, now, lanes"
 THREADS = 512  # a block's; with 65536 registers in a multiprocessor each may use 128
 
 
@@ -35,7 +36,7 @@ class CudaTarget(Target):
 
 def kernel_function(name: str, says: str, body: Sequence[str]) -> str:
     """What plays an instruction."""
-    return function(name, "args, at, constants, now, lanes", says, body, "cuda.jit(device=True)")
+    return function(name, PARAMETERS, says, body, "cuda.jit(device=True)")
 
 
 def function(name: str, parameters: str, says: str, body: Sequence[str], decorator: str = "inlined") -> str:
@@ -51,7 +52,7 @@ def indented(lines: Sequence[str]) -> list[str]:
 def lane_loop(target: CudaTarget, count: str, body: Sequence[str]) -> list[str]:
     """Deal out `count` entries times lanes; the body sees `entry` and `lane`."""
     shift = target.width.bit_length() - 1
-    head = f"for i in range(cuda.threadIdx.x, {count} * {target.width}, THREADS):"
+    head = f"for i in range(thread, {count} * {target.width}, THREADS):"
     return [head, *indented([f"lane = i & {target.width - 1}", f"entry = i >> {shift}", *body])]
 
 

@@ -21,7 +21,7 @@ def fill_function(name: str, target: CudaTarget) -> str:
     body = [
         f"first = args[at] * {unit}",
         "value = args[at + 2].view(np.float64)",
-        f"for i in range(cuda.threadIdx.x, args[at + 1] * {unit}, THREADS):",
+        f"for i in range(thread, args[at + 1] * {unit}, THREADS):",
         f"    lanes[first + i] = {'real(value)' if target.single else 'value'}",
     ]
     return kernel_function(name, "fill", body)
@@ -56,9 +56,9 @@ def copy_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
     body += [f"to = {element(TARGET, axes, names)}", f"of = {element(SOURCE, axes, names)}"]
     if kernel.index != "none":
         body.append(f"{'of' if kernel.index == 'source' else 'to'} += {jump(axes, names)}")
-    body.append(f"lanes[to * {target.unit} + number] = lanes[of * {target.unit} + number]")
+    body.append(f"lanes[index(to * {target.unit} + number)] = lanes[index(of * {target.unit} + number)]")
     count = " * ".join(extents)
-    return [f"for i in range(cuda.threadIdx.x, {count} * {target.unit}, THREADS):", *indented(body)]
+    return [f"for i in range(thread, {count} * {target.unit}, THREADS):", *indented(body)]
 
 
 def kept_and_met(axes: int) -> list[str]:
@@ -88,7 +88,7 @@ def scatter_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]
     body = [f"number = i % {unit}", f"entry = i // {unit}", *kept]
     body += [f"goal = {element(TARGET, axes, i)}", f"source = {element(SOURCE, axes, i)}"]
     body += ["for k in range(met):", *indented(each)]
-    return [*kept_and_met(axes), f"for i in range(cuda.threadIdx.x, kept * {unit}, THREADS):", *indented(body)]
+    return [*kept_and_met(axes), f"for i in range(thread, kept * {unit}, THREADS):", *indented(body)]
 
 
 def combined(kernel: MoveKernel, old: str, value: str) -> str:
@@ -102,7 +102,7 @@ def meet_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
     (i, kept), (j, met) = among("n", "entry", axes), among("m", "rest", axes)
     nothing = "0.0" if kernel.combine == "add" else "-math.inf"
     each = ["rest = k", *met, f"of = source + {dotted(j, SOURCE + 1 + MOVE_AXES - axes)}"]
-    each += [f"value = lanes[of * {unit} + number]", combined(kernel, "total", "value")]
+    each += [f"value = lanes[index(of * {unit} + number)]", combined(kernel, "total", "value")]
     body = [f"number = i % {unit}", f"entry = i % numbers // {unit}", *kept]
     body += [f"to = ({element(TARGET, axes, i)}) * {unit} + number", f"source = {element(SOURCE, axes, i)}"]
     body += [f"total = real({nothing})", "for k in range(i // numbers, met, parts):", *indented(each)]
@@ -115,12 +115,12 @@ def meet_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
         "shared = cuda.shared.array(THREADS, real)",
         "to = 0",
         f"total = real({nothing})",
-        "for i in range(cuda.threadIdx.x, numbers * parts, THREADS):",
+        "for i in range(thread, numbers * parts, THREADS):",
         *indented(body),
         "if parts > 1:",
         "    cuda.syncthreads()",
-        "    if cuda.threadIdx.x < numbers:",
-        "        for i in range(cuda.threadIdx.x + numbers, numbers * parts, numbers):",
+        "    if thread < numbers:",
+        "        for i in range(thread + numbers, numbers * parts, numbers):",
         *indented(indented(indented(together))),
         f"        {combined(kernel, 'lanes[to]', 'total')}",
         "    cuda.syncthreads()",

@@ -21,7 +21,7 @@ from typing import Any
 from circuitsketch.kernels.cpu.library import cache_folder
 from circuitsketch.kernels.cuda.chain import chain_function
 from circuitsketch.kernels.cuda.contract import chosen_tile, contract_function
-from circuitsketch.kernels.cuda.frame import CudaTarget
+from circuitsketch.kernels.cuda.frame import PARAMETERS, CudaTarget
 from circuitsketch.kernels.cuda.moves import fill_function, move_function
 from circuitsketch.kernels.cuda.series import GateFunctions, primitives
 from circuitsketch.lower.tape import CHAIN_AXES, MOVE_AXES, ChainKernel, ContractKernel, Instruction, MoveKernel
@@ -41,6 +41,7 @@ from numba import config, cuda
 THREADS = {threads}
 PLAIN = {plain}
 real = np.{real}
+index = np.uint64  # of arrays, where it counts: a signed one is first asked whether it is negative
 
 
 def inlined(function):
@@ -67,7 +68,7 @@ def play(
 ):
     """Play steps first..last for the lanes of this block, from the step on at which something happens to them.
 
-    tape : instructions (which function, where its arguments begin, whether to wait for the other threads before it).
+    tape : instructions (which function, where its arguments begin, whether to wait for the other threads before it, 0).
     programs : for each the first and the last instruction. keep_slot : the element where its examples' weights lie.
     """
     lanes = all_lanes[cuda.blockIdx.x]
@@ -88,6 +89,9 @@ def play(
         for instruction in range(programs[program, 0], programs[program, 1]):
             which = tape[instruction, 0]
             at = tape[instruction, 1]
+            # Plus zero, which the compiler cannot know: what functions derive from their thread's number is not kept in
+            # registers from one instruction to the next.
+            thread = cuda.threadIdx.x + tape[instruction, 3]
             if tape[instruction, 2]:
                 cuda.syncthreads()
 {cases}
@@ -135,7 +139,7 @@ class Program:
         )  # fmt: skip
         cases = []
         for number, (name, _) in enumerate(self.functions):
-            cases += [f"{'el' if number else ''}if which == {number}:", f"    {name}(args, at, constants, now, lanes)"]
+            cases += [f"{'el' if number else ''}if which == {number}:", f"    {name}({PARAMETERS})"]
         play = PLAY.format(
             unit=target.unit, width=target.width, keep="1.0" if mode.values else "0.0",
             cases="\n".join(f"            {line}" for line in cases) or "            pass",

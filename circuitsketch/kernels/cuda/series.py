@@ -36,8 +36,8 @@ def primitives(target: CudaTarget) -> list[str]:
     shifts = [f" + {j * target.width}" if j else "" for j in range(target.mode.components)]
     values = target.mode.values
     names = number_names(target, "u")
-    loads = [f"lanes[x{shift}]" for shift in shifts]
-    stores = [f"lanes[x{shift}] = {name}" for shift, name in zip(shifts, names, strict=True)]
+    loads = [f"lanes[index(x{shift})]" for shift in shifts]
+    stores = [f"lanes[index(x{shift})] = {name}" for shift, name in zip(shifts, names, strict=True)]
     unpack = [] if values else [f"{packed(names)} = u"]
     returned = loads[0] if values else f"({packed(loads)})"
     zeros = target.zero if values else f"({packed([target.zero] * len(names))})"
