@@ -53,7 +53,7 @@ def have_jax() -> bool:
 def run_of(steps: int, letters: tuple[int, ...] = ()) -> cs.Training:
     """microgpt on real names in order; those of so many letters, or all."""
     names = [name for name in microgpt.names() if not letters or len(name) in letters]
-    return microgpt.training(names[:steps], seed=42)
+    return microgpt.training(names[:steps], seed=42, alphabet=microgpt.ALPHABET)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ constant term that all directions share) the count is
     number times series      2s
     square                   2s + 4 floor(s^2/4)    mirrored products once
     quotient                 4s + 2s(s-1)           v w = u solved for v; by a number, 2s
-    any other function       2s + 2s(s-1)     XX
+    any other function       2s + 2s(s-1)           one Cauchy product without the constant term of u
     sum, copy, choice        0                      an addition rides in a multiply-add
 
 For real directions: 2s + s(s-1)/2, s, s + floor(s^2/4), as the product, s + s(s-1)/2. Functions whose rule

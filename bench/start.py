@@ -30,7 +30,7 @@ run = microgpt.training(microgpt.names()[:{steps}], seed=42, alphabet=microgpt.A
 run.train()
 query = cs.sketch(run, directions=8, order=3, seed=0).measure(microgpt.loss, "max")
 query.without([1, 2]).value
-print(time.time())
+print(time.time(), time.process_time())
 """
 
 PUSH = """
@@ -69,22 +69,21 @@ def python(code: str, environment: dict[str, str] | None = None) -> tuple[float,
     return begin, done.stdout.strip().splitlines()[-1]
 
 
-def starts(steps: int, colds: int, warms: int) -> tuple[float, float]:
-    """Seconds to the first result, cold and warm: medians."""
+def starts(steps: int, colds: int, warms: int) -> dict[str, tuple[float, float]]:
+    """Seconds to the first result, cold and warm: medians, on the wall and of CPU time."""
     code = FIRST_RESULT.format(steps=steps)
-    cold, warm = [], []
+    found: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     for _ in range(colds):
         with tempfile.TemporaryDirectory() as folder:
             fresh = {
                 "CIRCUITSKETCH_CACHE": str(Path(folder) / "kernels"),
                 "NUMBA_CACHE_DIR": str(Path(folder) / "numba"),
             }
-            begin, end = python(code, fresh)
-            cold.append(float(end) - begin)
-            for _ in range(warms):
-                begin, end = python(code, fresh)
-                warm.append(float(end) - begin)
-    return median(cold), median(warm)
+            for kind in ["cold"] + ["warm"] * warms:
+                begin, said = python(code, fresh)
+                end, cpu = map(float, said.split())
+                found[kind].append((end - begin, cpu))
+    return {kind: (median(w for w, _ in times), median(c for _, c in times)) for kind, times in found.items()}
 
 
 def memory(directions: int, steps: int) -> tuple[int, int]:
@@ -95,9 +94,14 @@ def memory(directions: int, steps: int) -> tuple[int, int]:
 
 def start_rows(report: Report, full: bool) -> None:
     """Measure, and add the rows."""
-    cold, warm = starts(steps=20, colds=3 if full else 1, warms=3)
-    report.add(Row("cold first use to first result, s", "cold_seconds", cold, "{:.1f}", Goal("<=", 20.0)))
-    report.add(Row("warm start to first result, s", "warm_seconds", warm, "{:.2f}", Goal("<=", 2.0)))
+    found = starts(steps=20, colds=3 if full else 1, warms=3)
+    for kind, what, bound in (("cold", "cold first use", 20.0), ("warm", "warm start", 2.0)):
+        wall, cpu = found[kind]
+        note = f"{cpu:.2f} of CPU time"
+        report.add(
+            Row(f"{what} to first result, s", f"{kind}_seconds", wall, "{:.2f}", Goal("<=", bound), note)
+        )
+        report.numbers[f"{kind}_cpu_seconds"] = cpu
     peak, stored = memory(*((512, 100) if full else (128, 20)))
     note = f"stored {stored / 1e6:.0f} MB"
     allowed = Goal("<=", (1.3 * stored + 300e6) / 1e6)

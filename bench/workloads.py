@@ -25,9 +25,11 @@ BATCH = 64
 def training(workload: str, steps: int) -> cs.Training:
     """A run of so many steps."""
     if workload == "microgpt":
-        return microgpt.training(microgpt.names()[:steps], seed=42)
+        return microgpt.training(microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET)
     if workload == "wide":
-        return microgpt.training(microgpt.names()[:steps], seed=42, width=64, layers=2)
+        return microgpt.training(
+            microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET, width=64, layers=2
+        )
     return mlp(steps)
 
 

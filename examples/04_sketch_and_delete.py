@@ -37,7 +37,7 @@ def main(directions=512, count=400):
         # Being right or wrong is a step, and has no series. Predict margins, which have one, and count afterwards.
         predicted = wrong(each.without(ids).value)
         print(f"  predicted {prediction.value:.3f} +- {prediction.stderr:.3f}, wrong on {predicted}")
-        print(f"  retrained {truth.mean():.3f}          , wrong on {wrong(truth)}")
+        print(f"  retrained {truth.mean():.3f}, wrong on {wrong(truth)}")
         found.append((prediction, truth.mean(), predicted, wrong(truth)))
     return found
 

@@ -9,7 +9,7 @@ from circuitsketch.zoo import microgpt
 def main(name="katherine", count=300, directions=300, shown=8):
     """The effect of leaving out each name, the most helpful and the most misleading ones, and a check on the former."""
     names = microgpt.names()[:count]  # the most common ones first
-    run = microgpt.training(names, seed=0)
+    run = microgpt.training(names, seed=0, alphabet=microgpt.ALPHABET)
     # As many orthonormal directions as names: the first order is exact, and what noise there is comes from the second.
     sketch = cs.sketch(run, directions=directions, order=2, law="orthonormal")
     query = sketch.measure(microgpt.loss, name)

@@ -25,7 +25,7 @@ def main(count=500, directions=500, epochs=20):
         print(f"  {np.isin(suspects[:top], wrong).sum()} of the first {top} are wrong ones")
 
     # Would it help to leave out the first? On other digits, before training again:
-    x, labels = data.test_x[400:], data.test_y[400:]
+    x, labels = data.test_x[400:700], data.test_y[400:700]
     ids = suspects[: len(wrong)]
     loss = sketch.measure(lambda p: mlp.loss(p, x, labels).mean()).without(ids)
     logits = (

@@ -180,7 +180,14 @@ def assert_tape_is_legal(tape):
         there = {layout.buffer for layout in tape.inputs} | set(p.constants)
         for group in groups:
             assert len(group.operations) <= CHAIN_LIMIT and (group.is_chain or len(group.operations) == 1)
+            made_here = set()
             for operation in group.operations:
+                for (
+                    layout
+                ) in operation.operands:  # what a chain passes on in registers is not another view of it
+                    if layout.buffer in made_here:
+                        assert layout.is_whole and layout.shape == group.shape
+                made_here.add(operation.buffer)
                 missing = buffers_read(operation) - there
                 if phase == "lane":
                     missing = {b for b in missing if p.buffer_varies[b]}
@@ -220,9 +227,7 @@ def lifetimes(tape, phase, where):
                 end[buffer] = max(end.get(buffer, g), g)
     for layout in tape.outputs:
         end[layout.buffer] = len(groups)
-    if (
-        phase == "constant" and tape.lane_groups
-    ):  # the lane phase comes after it, and may read every one of them
+    if phase == "constant" and tape.mode.components:  # the lane phase and the look at domains come after it
         end = dict.fromkeys(end, len(groups))
     return {b: (begin[b], end[b]) for b in where if b in begin}
 

@@ -321,19 +321,19 @@ def test_an_empty_folder_may_become_a_sketch_and_a_missing_one_is_no_sketch(tmp_
 
 
 ANOTHER = [
-    (dict(order=3), "order 2, not 3"),
-    (dict(dtype="float32"), "dtype float64, not float32"),
-    (dict(law="gaussian"), "law sphere, not gaussian"),
-    (dict(seed=4), "seed 3, not 4"),
-    (dict(n=11, at=None), "n 10, not 11"),
-    (dict(steps=51), "steps 50, not 51"),
-    (dict(width=8), "lane width 4, not 8"),
-    (dict(is_complex=False), "complex directions, not real directions"),
-    (dict(at=None), "another point of expansion"),
-    (dict(leaves=(Leaf("params.w", (2, 3), True), *LEAVES[1:])), "a state of other leaves"),
-    (dict(fingerprint=PRINT | {"circuits": "3" * 64}), "other circuits"),
-    (dict(fingerprint=PRINT | {"data": "3" * 64}), "other data"),
-    (dict(fingerprint=PRINT | {"state": "3" * 64}), "another first state"),
+    ({"order": 3}, "order 2, not 3"),
+    ({"dtype": "float32"}, "dtype float64, not float32"),
+    ({"law": "gaussian"}, "law sphere, not gaussian"),
+    ({"seed": 4}, "seed 3, not 4"),
+    ({"n": 11, "at": None}, "n 10, not 11"),
+    ({"steps": 51}, "steps 50, not 51"),
+    ({"width": 8}, "lane width 4, not 8"),
+    ({"is_complex": False}, "complex directions, not real directions"),
+    ({"at": None}, "another point of expansion"),
+    ({"leaves": (Leaf("params.w", (2, 3), True), *LEAVES[1:])}, "a state of other leaves"),
+    ({"fingerprint": PRINT | {"circuits": "3" * 64}}, "other circuits"),
+    ({"fingerprint": PRINT | {"data": "3" * 64}}, "other data"),
+    ({"fingerprint": PRINT | {"state": "3" * 64}}, "another first state"),
 ]
 
 
@@ -402,10 +402,10 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path):
 
 def test_headers_that_cannot_be_are_refused():
     for changes in (
-        dict(order=0), dict(n=0), dict(n=2.5), dict(seed=-1), dict(seed=True), dict(width=0), dict(directions=0),
-        dict(dtype="float16"), dict(leaves=()), dict(leaves=(Leaf("w", (0,), True),)), dict(fingerprint={}),
-        dict(leaves=(Leaf("w", (-1, -1), True),)), dict(fingerprint={"data": "0"}), dict(at=np.zeros(9)),
-        dict(given=np.zeros((18, 10))), dict(law="given"), dict(law=""), dict(is_complex=1),
+        {"order": 0}, {"n": 0}, {"n": 2.5}, {"seed": -1}, {"seed": True}, {"width": 0}, {"directions": 0},
+        {"dtype": "float16"}, {"leaves": ()}, {"leaves": (Leaf("w", (0,), True),)}, {"fingerprint": {}},
+        {"leaves": (Leaf("w", (-1, -1), True),)}, {"fingerprint": {"data": "0"}}, {"at": np.zeros(9)},
+        {"given": np.zeros((18, 10))}, {"law": "given"}, {"law": ""}, {"is_complex": 1},
     ):  # fmt: skip
         with pytest.raises(InputError):
             replace(HEADER, **changes)

@@ -342,6 +342,18 @@ def test_a_step_may_read_an_example_twice_and_an_example_may_be_read_by_no_step(
     assert run.retrain([0]) == run.train() == 6.0
 
 
+def test_a_step_that_only_compares_forgets_the_weights():
+    def step(state, x, keep):
+        if np.ndim(x) == 0:
+            return state + keep.sum() * x
+        return np.where(state > np.exp(x[0]) * 2.0, x[0], 2.0 * x[0])  # decided by the constant term alone
+
+    run = cs.Training(step, np.zeros(()), [1.0, np.ones(1), 2.0], [[0], [1], [2]])
+    pushed = cs.push(run, np.eye(3), 2).state
+    np.testing.assert_array_equal(pushed.real, [[4.0, 0.0, 0.0], [4.0, 0.0, 0.0], [4.0, -2.0, 0.0]])
+    np.testing.assert_array_equal(run.retrain([[0], [1], [2]]), [4.0, 4.0, 2.0])
+
+
 def test_a_step_may_return_its_dicts_in_another_order():
     step = lambda s, x, keep: {"b": s["b"] + keep[0], "a": s["a"] * x}  # noqa: E731
     run = cs.Training(step, {"a": np.array(2.0), "b": np.zeros(3)}, [3.0], [[0]])

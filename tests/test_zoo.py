@@ -22,6 +22,7 @@ def small(model, **options):
     if model is microgpt:
         options = {"width": 8, "heads": 2, "layers": 2, "context": 8} | options
         docs = microgpt.names()[:COUNT]
+        options["alphabet"] = microgpt.ALPHABET
         return microgpt.training(docs, **options), lambda p: microgpt.loss(p, "max", heads=2)
     data = model.data(COUNT)
     x, y = data.test_x[:30], data.test_y[:30]
@@ -335,8 +336,13 @@ def test_what_a_model_cannot_take_is_said_before_anything_runs():
             call()
 
 
-def test_names_are_trained_on_and_measured_with_the_same_alphabet_by_default():
-    # None of these has an x, and the loss of "max" can be measured nevertheless.
-    run = microgpt.training(["anna", "otto"], width=4, heads=1)
-    assert np.isfinite(microgpt.loss(run.params(run.train()), "max", heads=1))
+def test_the_alphabet_is_by_default_the_sorted_letters_of_the_words():
+    run = microgpt.training(["otto", "anna"], width=4, heads=1)
+    assert run.state["params"]["wte"].shape == (4 + 1, 4)
+    spelled = microgpt.training(["otto", "anna"], width=4, heads=1, alphabet="anot")
+    assert np.array_equal(run.batches[0][0], spelled.batches[0][0])
+    # None of these has an x, and the loss of "max" says which alphabet it needs.
+    with pytest.raises(InputError, match="give loss the alphabet of the training"):
+        microgpt.loss(run.params(run.train()), "max", heads=1)
+    assert np.isfinite(microgpt.loss(run.params(run.train()), "nat", "anot", heads=1))
     assert microgpt.training(["été"], width=4, heads=1).state["params"]["wte"].shape == (3, 4)

@@ -238,8 +238,8 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     header = store.header
     if not store.complete:
         raise StoreError(
-            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make the sketch again with the same run and path, "
-            "and it goes on from there"
+            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make the sketch again with the same run and "
+            "path, and it goes on from there"
         )
     mode = Mode(header.order, header.is_complex)
     target = Target(mode, header.width, header.dtype == "float32")

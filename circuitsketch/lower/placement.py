@@ -72,7 +72,7 @@ def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> in
     p = tape.program
     groups = tape.groups(phase)
     keep = stored(tape, phase)
-    reuse = phase == "lane" or not tape.lane_groups
+    reuse = phase == "lane" or not tape.mode.components
     last: dict[int, int] = {}
     for g, group in enumerate(groups):
         for operation in group.operations:

@@ -177,7 +177,7 @@ def lower(
         constant_operations = p.operations
     tape = Tape(p, mode, fuse(p, constant_operations), fuse(p, lane_operations), inputs, outputs, carry)
     tape.in_place = {"lane": aliases(tape, "lane"), "constant": {}}
-    if not lane_operations:
+    if not mode.components:  # else the lane phase, and the look at domains, read the constants afterwards
         tape.in_place["constant"] = aliases(tape, "constant")
     return tape
 
@@ -267,7 +267,7 @@ def stored(tape: Tape, phase: Phase) -> set[int]:
                 else:
                     found |= {layout.buffer for layout in constants_read(p, operation)}
                     found |= {layout.buffer for layout in operation.operands[1:] if operation.kind == "moves"}
-        for operation in p.operations if tape.lane_groups else ():
+        for operation in p.operations if tape.mode.components else ():
             if operation.node.gate.domain and any(i in p.varying for i in operation.node.operands):
                 found |= {
                     layout.buffer for layout in operation.operands

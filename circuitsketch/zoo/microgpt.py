@@ -138,14 +138,13 @@ def training(
 
     Parameters
     ----------
-    docs : the words to train on, of letters of the alphabet; by default the first 1,000 of `names()`. Of a word with `context` letters or more only
-        the first `context` letters are predicted.
+    docs : the words to train on, of letters of the alphabet; by default the first 1,000 of `names()`. Of a
+        word with `context` letters or more only the first `context` letters are predicted.
     seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
         given.
     init : the initial parameters themselves, a flat vector in the order of `Config.shapes`.
-    alphabet : the letters, token ids in their order; by default a to z, or the letters of `docs`, sorted, if
-        they have others. The next id begins and ends every word. `loss` must be given the same, unless it is
-        a to z.
+    alphabet : the letters, token ids in their order; by default the letters of `docs`, sorted. The next id
+        begins and ends every word. `loss` must be given the same, unless it is a to z.
     width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
     steps : the number of steps, len(docs) by default.
 
@@ -173,8 +172,7 @@ def training(
             "microgpt: both seed and init are given; give the seed to draw from, or the parameters"
         )
     if alphabet is None:
-        letters = set().union(*(set(str(doc)) for doc in docs))
-        alphabet = ALPHABET if letters <= set(ALPHABET) else "".join(sorted(letters))
+        alphabet = "".join(sorted(set().union(*(set(str(doc)) for doc in docs)))) or ALPHABET
 
     # The words first: a doc that does not fit is the likelier mistake, and needs no model to be found.
     encoded = [encode(doc, alphabet, context) for doc in docs]

@@ -1,9 +1,9 @@
 """A multi-layer perceptron on handwritten digits. In: examples and sizes; out: a `Training`, and measurements.
 
 Its activation is smooth by default (GELU), and so is a cross-entropy, so that training is an analytic function of its
-example weights. With "relu" it is so between kinks: a prediction follows the piece that the run is on, cannot see a unit
-switch, and warns of a run that meets a kink exactly, as blank pictures do while biases are zero. A hidden
-layer's parameters carry the activation in their names, gelu0_w and gelu0_b, so that measurements need not be told.
+example weights. With "relu" it is so between kinks: a prediction follows the piece that the run is on and cannot see a
+unit switch; a run that meets a kink exactly, as blank pictures do while biases are zero, is warned of. A hidden layer's
+parameters carry the activation in their names, gelu0_w and gelu0_b, so that measurements need not be told.
 """
 
 from __future__ import annotations
