@@ -238,7 +238,7 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     header = store.header
     if not store.complete:
         raise StoreError(
-            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make the sketch again with the same run and "
+            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make it again with the same run and "
             "path, and it goes on from there"
         )
     mode = Mode(header.order, header.is_complex)
