@@ -986,6 +986,29 @@ def test_metadata_that_are_not_json_are_refused(patient, text, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("lanes", "data_type", "int64"),
+        ("lanes", "fill_value", 0),
+        ("lanes", "shape", [1, 7, 4, 4]),
+        ("lanes", "codecs", []),
+        ("constants", "shape", [4]),
+        ("given", "dimension_names", None),
+    ],
+)
+def test_an_array_that_other_zarr_readers_would_read_otherwise_is_refused(patient, name, key, value):
+    where = patient.path / name / "zarr.json"
+    meta = json.loads(where.read_text())
+    assert meta[key] != value
+    try:
+        where.write_text(json.dumps(meta | {key: value}))
+        with pytest.raises(StoreError, match=f"{name}/zarr.json was changed .*contradicts the header"):
+            Store.open(patient.path)
+    finally:
+        patient.heal()
+
+
+@pytest.mark.parametrize(
     "name", ["zarr.json", "lanes/zarr.json", "lanes/c.0.0.0.0", "constants/c.0", "at/c.0"]
 )
 def test_a_file_that_pretends_to_be_huge_is_refused_unread(patient, name):

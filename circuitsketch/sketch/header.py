@@ -13,9 +13,10 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any
 
+import llvmlite
+import numba
 import numpy as np
 
 from circuitsketch.errors import InputError
@@ -258,7 +259,7 @@ def require(fine: bool, complaint: str) -> None:
 def versions() -> dict[str, str]:
     """What computes here."""
     package = sys.modules[__name__.partition(".")[0]]
-    packages = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite")}
+    packages = {module.__name__: module.__version__ for module in (np, numba, llvmlite)}
     return {"circuitsketch": package.__version__, **packages, "python": platform.python_version()}
 
 

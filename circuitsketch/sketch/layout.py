@@ -126,16 +126,13 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
             f"{spelled(made)}: upgrade to that, or make the sketch again at another path"
         )
     try:
-        rest = {key: value for key, value in attributes.items() if key != "sha256"}
-        if hashlib.sha256(canonical(rest)).hexdigest() != attributes["sha256"]:
-            raise InputError("it does not match its sha256")
         if version != VERSION:
             raise InputError(f"it has format version {version!r}")
         vectors = [vector(path, name, attributes[name]) for name in ("at", "given")]
         header = from_plain(attributes, *vectors)
         created, made_by = attributes["created"], attributes["versions"]
         if canonical(root) != canonical(group(header, created, made_by)):
-            raise InputError("it has parts that no sketch has")
+            raise InputError("it does not match its sha256, or has parts that no sketch has")
         for name, meta in arrays(header).items():
             where = os.path.join(path, name, ROOT)
             found = parsed(where)
