@@ -246,12 +246,12 @@ def composed(
     return out
 
 
-def load_coefficient(frame: Frame, base: ir.Value, k: int) -> Real | Complex:
-    """Coefficient k of the lane block that begins at `base`."""
+def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | None = None) -> Real | Complex:
+    """Coefficient k of the lane block that begins at `base` of the lane arena, or of a pointer into it."""
     width, vector = frame.target.width, frame.emit.vector
     per = 2 if frame.target.mode.complex else 1
     at = [frame.builder.add(base, frame.const(((k - 1) * per + part) * width)) for part in range(per)]
-    values = [frame.load(frame.lanes, a, vector) for a in at]
+    values = [frame.load(lanes or frame.lanes, a, vector) for a in at]
     return Complex(*values) if per == 2 else values[0]
 
 

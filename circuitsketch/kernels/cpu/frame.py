@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from circuitsketch.kernels.cpu import lane_width, vector_registers
 from circuitsketch.kernels.cpu.values import INT, Emitter, MachineMath, Real
 from circuitsketch.lower.tape import Mode
 
@@ -31,6 +32,11 @@ class Target:
     def straight(self) -> bool:
         """Whether products of series are written out."""
         return self.mode.values or self.mode.order <= STRAIGHT_ORDER
+
+    @property
+    def registers(self) -> int:
+        """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
+        return vector_registers() * min(lane_width(self.single), self.width) // self.width
 
 
 class Frame:

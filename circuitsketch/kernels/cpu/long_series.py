@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.chain import Access
-from circuitsketch.kernels.cpu.contract import LaneRing, Tables, fused
+from circuitsketch.kernels.cpu.contract import LaneRing, Tables, Tile, fused
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import INT, ZERO, Complex, MachineMath, Real, Zero
 from circuitsketch.lower.tape import ChainKernel
@@ -223,11 +223,11 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
 class LongRing(LaneRing):
     """Contractions of series of high order, entry by entry of the result."""
 
-    def tile(self) -> tuple[int, int]:
+    def tile(self) -> Tile:
         """One entry at a time: its coefficients are the tile."""
-        return 1, 1
+        return Tile(1, 1)
 
-    def summed_block(self, columns: int) -> int | None:
+    def summed_block(self, tile: Tile) -> int | None:
         """All of it: one product is work enough for what it loads."""
         return None
 
@@ -237,8 +237,7 @@ class LongRing(LaneRing):
         batch: ir.Value,
         row: ir.Value,
         column: ir.Value,
-        height: int,
-        width: int,
+        tile: Tile,
         summed: tuple[ir.Value, ir.Value],
     ) -> None:
         """One entry of the result, in its place in memory."""
@@ -253,7 +252,10 @@ class LongRing(LaneRing):
         with frame.loop(tables.summed) as k:
             left_entry = b.add(left_at, tables.entry(2, k))
             right_entry = b.add(right_at, tables.entry(4, k))
-            left_constant = self.shared(tables, 0, left_entry)
+            left_constant, right_constant = (
+                frame.load(self.shared(tables, side, at), frame.const(0))
+                for side, at in ((0, left_entry), (1, right_entry))
+            )
             right_base = self.base(tables, 1, right_entry)
             if not self.left_has_lanes:
                 right = LongSeries(frame, None, frame.lanes, right_base)
@@ -261,7 +263,7 @@ class LongRing(LaneRing):
                     result.put(r, self.plus(result.at(r), left_constant, right.at(r)))
                 return
             left = LongSeries(frame, left_constant, frame.lanes, self.base(tables, 0, left_entry))
-            right = LongSeries(frame, self.shared(tables, 1, right_entry), frame.lanes, right_base)
+            right = LongSeries(frame, right_constant, frame.lanes, right_base)
             full = b.mul(b.sdiv(order, frame.const(TILE)), frame.const(TILE))
             with frame.loop(b.add(full, frame.const(1)), start=frame.const(1), step=TILE) as r:
                 self.product(result, left, right, r, TILE)
