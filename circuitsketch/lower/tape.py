@@ -446,7 +446,7 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
     if not shape:
         shape, strides = (1,), [(0,)] * len(every)
     pad = CHAIN_AXES - len(shape)
-    steps = tuple({0: "0", 1: "1"}.get(s[-1], "?") if phase == "constant" else "?" for s in strides)
+    steps = tuple({0: "0", 1: "1"}.get(s[-1], "?") for s in strides)
     kernel = ChainKernel(
         phase,
         tuple(ChainOperand(c, s, step) for (c, s), step in zip(wants, steps, strict=False)),  # type: ignore[arg-type]

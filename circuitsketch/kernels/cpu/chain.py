@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.frame import Frame
-from circuitsketch.kernels.cpu.values import ZERO, Complex, Emitter, MachineMath, Real, StraightSeries, Zero
+from circuitsketch.kernels.cpu.values import ZERO, Complex, Divisor, Emitter, MachineMath, Real, StraightSeries, Zero
 from circuitsketch.lower.tape import CHAIN_AXES, ChainGate, ChainKernel
 
 
@@ -27,6 +27,10 @@ class Access:
         self.constant = [frame.arg(at) for at in begin]
         self.lane = [frame.arg(at + 1) for at in begin]
         self.strides = [[frame.arg(at + 2 + i) for i in range(CHAIN_AXES)] for at in begin]
+        steps = (*(operand.step for operand in kernel.operands), *kernel.steps)
+        for strides, step in zip(self.strides, steps, strict=True):
+            if step != "?":  # a stride known now lets all operands share one index
+                strides[-1] = frame.const(int(step))
 
     def constant_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
         """The element number of operand or result i in the constant arena."""
@@ -219,7 +223,7 @@ def composed(
 ) -> Coefficients:
     """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
     order = frame.target.mode.order
-    line = Coefficients(u[0], order)
+    line = Coefficients(Divisor(u[0]) if isinstance(u[0], Real) else u[0], order)
     line[1] = frame.emit.number(1.0)
     f = Coefficients(value, order)
     extra = [Coefficients(companion, order) for companion in companions]

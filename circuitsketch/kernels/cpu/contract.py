@@ -179,7 +179,7 @@ class TileRing:
         summed: tuple[ir.Value, ir.Value],
         resumes: bool,
     ) -> None:
-        """A part of a tile, in registers: begun at zero or, after the first block of k (`resumes`), at what is there."""
+        """A part of a tile, in registers: begun at zero or, after the first block of k (`resumes`), as it stands."""
         frame, b = self.frame, self.frame.builder
         kinds = self.accumulators(part)
         start, stop = summed

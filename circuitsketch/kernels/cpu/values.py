@@ -187,6 +187,8 @@ class Real:
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, int | float):
             return self if other == 1 else self * (1.0 / other)
+        if isinstance(other, Divisor):
+            return self * other.inverse
         if self.is_vector and not other.is_vector:
             return self * (1.0 / other)
         x, y = self.pair(other)
@@ -198,6 +200,16 @@ class Real:
 
     def __neg__(self) -> Real:
         return Real(self.emit, self.emit.builder.fneg(self.value))
+
+
+class Divisor(Real):
+    """A number that much is divided by: its inverse is formed once, and the divisions do not wait for each other."""
+
+    __slots__ = ("inverse",)
+
+    def __init__(self, number: Real) -> None:
+        super().__init__(number.emit, number.value)
+        self.inverse = 1.0 / number
 
 
 class Complex:
