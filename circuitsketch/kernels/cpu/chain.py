@@ -12,7 +12,16 @@ from llvmlite import ir
 
 from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.frame import Frame
-from circuitsketch.kernels.cpu.values import ZERO, Complex, Divisor, Emitter, MachineMath, Real, StraightSeries, Zero
+from circuitsketch.kernels.cpu.values import (
+    ZERO,
+    Complex,
+    Divisor,
+    Emitter,
+    MachineMath,
+    Real,
+    StraightSeries,
+    Zero,
+)
 from circuitsketch.lower.tape import CHAIN_AXES, ChainGate, ChainKernel
 
 
