@@ -1,4 +1,4 @@
-"""From kernel records to machine code: emitted once, compiled by Numba's code generator, kept on disk.
+"""From kernel records to machine code: emitted once, compiled by LLVM as Numba brings it, kept on disk.
 
 In: kernels and a target. Out: addresses of functions. The disk cache holds object code under the hash of everything it
 depends on: the kernel, the target, the emitting sources, the compilers' versions and the processor; a file is written
@@ -18,7 +18,6 @@ import llvmlite
 import numba
 from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 
 from circuitsketch.kernels.cpu.chain import emit_chain
 from circuitsketch.kernels.cpu.contract import emit_contract
@@ -33,7 +32,7 @@ EMITTERS: dict[type, Any] = {
     FillKernel: emit_fill,
 }
 ENTRY = "kernel"
-loaded: dict[str, tuple[int, Any]] = {}  # hash -> address and the library that keeps it alive
+loaded: dict[str, int] = {}  # hash -> address
 
 
 def cache_folder() -> Path:
@@ -72,13 +71,28 @@ def key_of(kernel: Kernel, target: Target) -> str:
     return hashlib.sha256(f"{sources_hash()} {relevant!r}".encode()).hexdigest()[:32]
 
 
-def module_of(kernel: Kernel, target: Target) -> ir.Module:
+@cache
+def machine() -> Any:
+    """This processor, as LLVM sees it."""
+    features = binding.get_host_cpu_features().flatten()
+    target = binding.Target.from_triple(binding.get_process_triple())
+    return target.create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features, opt=2, reloc="static", codemodel="jitdefault"
+    )
+
+
+@cache
+def engine() -> Any:
+    """Where object code is loaded, to stay as long as the process does."""
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
+
+
+def module_of(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
     """The kernel's code."""
-    module = ir.Module(name="circuitsketch")
-    generator = cpu_target.target_context.codegen()
+    module = ir.Module(name=name)
     module.triple = binding.get_process_triple()
-    module.data_layout = str(generator.target_data)
-    frame = Frame(module, ENTRY, target)
+    module.data_layout = str(machine().target_data)
+    frame = Frame(module, name, target)
     EMITTERS[type(kernel)](frame, kernel)
     return module
 
@@ -88,36 +102,36 @@ def address_of(kernel: Kernel, target: Target) -> int:
     key = key_of(kernel, target)
     if key not in loaded:
         with global_compiler_lock:
-            loaded[key] = from_disk(key) or compiled(key, kernel, target)
-    return loaded[key][0]
+            name = f"{ENTRY}_{key}"
+            code = from_disk(key)
+            if code is None:
+                code = object_code(kernel, target, name)
+                to_disk(key, code)
+            engine().add_object_file(binding.ObjectFileRef.from_data(code))
+            engine().finalize_object()
+            loaded[key] = engine().get_function_address(name)
+    return loaded[key]
 
 
-def compiled(key: str, kernel: Kernel, target: Target) -> tuple[int, Any]:
-    """Compile a kernel and keep its object code."""
-    generator = cpu_target.target_context.codegen()
-    module = module_of(kernel, target)
-    name = f"{ENTRY}_{key}"
-    text = str(module).replace(f'@"{ENTRY}"', f'@"{name}"')
-    library = generator.create_library(name)
-    library.enable_object_caching()
-    library.add_llvm_module(binding.parse_assembly(text))
-    library.finalize()
-    address = library.get_pointer_to_function(name)
-    _, _, (code, bitcode) = library.serialize_using_object_code()
-    to_disk(key, code, bitcode)
-    return address, library
+def object_code(kernel: Kernel, target: Target, name: str) -> bytes:
+    """Compile a kernel. Its loops are vectors already: to unroll and vectorise them again, as compilers do by default,
+    was seen to take three times as long and to gain nothing."""
+    module = binding.parse_assembly(str(module_of(kernel, target, name)))
+    options = binding.create_pipeline_tuning_options(2)
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = options.loop_interleaving = False
+    passes = binding.create_pass_builder(machine(), options)
+    passes.getModulePassManager().run(module, passes)
+    return machine().emit_object(module)
 
 
-def to_disk(key: str, code: bytes, bitcode: bytes) -> None:
+def to_disk(key: str, code: bytes) -> None:
     """Write object code atomically; a folder that cannot be written costs time at the next start, nothing else."""
     try:
         folder = cache_folder() / key[:2]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(checksum(code + bitcode))
-            file.write(len(code).to_bytes(8, "little"))
-            file.write(code)
-            file.write(bitcode)
+            file.write(checksum(code) + code)
         os.replace(file.name, folder / key)
     except OSError:
         return
@@ -128,16 +142,10 @@ def checksum(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def from_disk(key: str) -> tuple[int, Any] | None:
-    """Load object code; a missing or damaged file is None."""
+def from_disk(key: str) -> bytes | None:
+    """Object code as it was kept; a missing or damaged file is None."""
     try:
         data = (cache_folder() / key[:2] / key).read_bytes()
     except OSError:
         return None
-    length = int.from_bytes(data[32:40], "little")
-    code, bitcode = data[40 : 40 + length], data[40 + length :]
-    if checksum(code + bitcode) != data[:32]:
-        return None
-    name = f"{ENTRY}_{key}"
-    library = cpu_target.target_context.codegen().unserialize_library((name, "object", (code, bitcode)))
-    return library.get_pointer_to_function(name), library
+    return data[32:] if checksum(data[32:]) == data[:32] else None
