@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from circuitsketch.errors import ShapeError
 
@@ -102,13 +101,19 @@ class NumpyMath:
     sin = staticmethod(np.sin)
     cos = staticmethod(np.cos)
     tanh = staticmethod(np.tanh)
-    erf = staticmethod(special.erf)
     sqrt = staticmethod(np.sqrt)
     power = staticmethod(np.power)
     absolute = staticmethod(np.abs)
     maximum = staticmethod(np.maximum)
     minimum = staticmethod(np.minimum)
     choose = staticmethod(np.where)
+
+    @staticmethod
+    def erf(x: Any) -> Any:
+        """The error function."""
+        from scipy import special  # a slow import
+
+        return special.erf(x)
 
     @staticmethod
     def greater(x: Any, y: Any) -> Any:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from circuitsketch.circuit import Label, Node
 from circuitsketch.errors import TraceError
@@ -21,7 +20,7 @@ from circuitsketch.trace import products, rearranging, reductions
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
 from circuitsketch.trace.wire import Wire, user_place
 
-__all__ = ["FUNCTIONS", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
+__all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
 
 LARGEST_POWER = 1 << 20  # by squaring, a whole power costs two products a binary digit
 
@@ -152,9 +151,9 @@ UFUNCS |= {
     np.bitwise_or: on_truth(logical_or),
     np.invert: on_truth(logical_not),
     np.logaddexp: lambda x, y: y + GATES["softplus"](x - y),
-    special.erf: GATES["erf"],
-    special.expit: GATES["sigmoid"],
 }
+# Of scipy.special, a slow import, which is there when one of its functions meets a wire.
+SPECIAL: dict[str, Callable[..., Any]] = {"erf": GATES["erf"], "expit": GATES["sigmoid"]}
 REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.add: reductions.total,
     np.multiply: reductions.product,
@@ -185,9 +184,12 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         )
     if unknown := sorted(key for key, value in options.items() if value is not None and value is not True):
         raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
-    if ufunc not in UFUNCS:
+    function = UFUNCS.get(ufunc)
+    if function is None and name.startswith("scipy.special."):
+        function = SPECIAL.get(ufunc.__name__)
+    if function is None:
         raise unknown_function(ufunc)
-    return UFUNCS[ufunc](*inputs)
+    return function(*inputs)
 
 
 def called(function: Any) -> str:
@@ -203,7 +205,7 @@ def unknown_function(function: Any) -> TraceError:
     if function.__name__ in NO_SERIES:
         hint = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
     else:
-        known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)})
+        known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)} | set(SPECIAL))
         near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.6)
         hint = "build it from + - * / exp log np.where and einsum"
         hint += f" (near it: {', '.join('np.' + n for n in near)})" if near else ""

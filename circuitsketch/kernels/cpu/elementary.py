@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import ir
-from scipy import special
 
 if TYPE_CHECKING:
     from circuitsketch.kernels.cpu.values import Emitter, Real
@@ -74,6 +73,8 @@ def vector_exp(emit: Emitter, x: Real) -> Real:
 @cache
 def erfcx_coefficients() -> tuple[float, ...]:
     """Chebyshev coefficients of erfcx on [NARROW, WIDE], in the variable of `erfcx_variable`."""
+    from scipy import special  # a slow import, and needed only where code is emitted
+
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     low, high = mapped(NARROW), mapped(WIDE)
     t = (low + high) / 2 + nodes * (high - low) / 2
