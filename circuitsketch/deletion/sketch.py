@@ -7,6 +7,7 @@ turns it into a `Query`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
@@ -16,18 +17,15 @@ import numpy as np
 
 from circuitsketch.compile import check_order, coefficient_type
 from circuitsketch.deletion.query import Query
-from circuitsketch.errors import InputError, StoreError
-from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.lower.tape import Mode
+from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
-from circuitsketch.sketch.header import Header
 from circuitsketch.sketch.metric import effects_metric, given_metric
-from circuitsketch.sketch.parts import Wanted, header_of, push_parts
+from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
 from circuitsketch.sketch.push import Progress
 from circuitsketch.sketch.pushed import Pushed
 from circuitsketch.sketch.store import Store
-from circuitsketch.trace.tree import tree_of
-from circuitsketch.training.training import Training, trained_params
+from circuitsketch.sketch.whole import About, Whole, plain_list
+from circuitsketch.training.training import Training
 
 
 @dataclass(eq=False)
@@ -40,7 +38,8 @@ class Sketch(Pushed):
     ----------
     singles : every example alone, exactly; or None. run : what was sketched, with a weight a group where there are
     groups; None if the sketch was opened without it. labels, items : of the coordinates (examples or groups), or None.
-    chosen_metric : the factor of a metric that the user gave, or None.
+    chosen_metric : the factor of a metric that the user gave, or None. path, created : where it lies on disk, and since
+    when, or None.
     """
 
     singles: Pushed | None = None
@@ -48,6 +47,8 @@ class Sketch(Pushed):
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
     chosen_metric: np.ndarray | None = None
+    path: str | None = None
+    created: str | None = None
 
     @cached_property
     def metric(self) -> np.ndarray | None:
@@ -101,7 +102,8 @@ class Sketch(Pushed):
         dtype = np.complex64 if self.target.single else np.complex128
         alone = None if self.singles is None else self.singles.order
         wanted = Wanted(self.run, self.law, count, self.order, alone, dtype, self.threads)
-        return made(wanted, metric=self.chosen_metric, before=(self, self.singles), progress=progress)
+        before = None if self.path else (self, self.singles)
+        return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
 
     def info(self) -> str:
         """What this sketch is, in a few lines."""
@@ -208,26 +210,38 @@ def made(
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
-    stores: list[Store] = []
-
-    def store_for(name: str, header: Header) -> Store:
-        assert path is not None
-        stores.append(Store.resume(path, header))
-        return stores[0]
-
-    if path is not None and wanted.singles_order is not None:
-        raise InputError("single examples on disk are yet to come; leave path out")
-    try:
-        directions, singles = push_parts(
-            wanted, before=before, progress=progress, store_for=None if path is None else store_for
-        )
-    finally:
-        for store in stores:
-            store.close()
     run = wanted.run
+    whole = None if path is None else Whole.resume(path, about(wanted, metric))
+    with whole or nullcontext():
+        directions, singles = push_parts(
+            wanted, before=before, progress=progress, store_for=None if whole is None else whole.part
+        )
     return Sketch(
-        **vars_of(directions), singles=singles, run=run, labels=run.labels, items=run.items, chosen_metric=metric
+        **vars_of(directions),
+        singles=singles,
+        run=run,
+        labels=run.labels,
+        items=run.items,
+        chosen_metric=metric,
+        path=None if whole is None else whole.path,
+        created=None if whole is None else whole.created,
     )
+
+
+def about(wanted: Wanted, metric: np.ndarray | None) -> About:
+    """What is kept on disk of a sketch beside its parts."""
+    run, law = wanted.run, wanted.law
+    groups = None
+    if run.groups is not None:
+        groups = plain_list(run.groups)
+        if groups is None:
+            raise InputError(
+                "groups of a sketch on disk are labelled by strings or finite numbers; give such, or no path"
+            )
+    parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.singles_order is not None)
+    come = None if wanted.count else (law.name, int(law.seed or 0), wanted.order)
+    labels, items = (None, None) if groups else (plain_list(run.labels), plain_list(run.items))
+    return About(tuple(parts), come, groups, labels, items, metric)
 
 
 def vars_of(pushed: Pushed) -> dict[str, Any]:
@@ -294,24 +308,29 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     ...     bool((cs.open_sketch(folder + "/a.sketch").state == made.state).all())
     True
     """
-    store = Store.open(path)
-    header = store.header
-    if not store.complete:
-        raise StoreError(
-            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make it again with the same run and "
-            "path, and it goes on from there"
-        )
-    mode = Mode(header.order, header.is_complex)
-    target = Target(mode, header.width, header.dtype == "float32")
-    law = Basis(header.n) if header.law == "basis" else find_law(header.law, header.n, header.seed or 0)
-    state_lane, lane = [], 0
-    for leaf in header.leaves:
-        state_lane.append(lane if leaf.varies else -1)
-        lane += int(np.prod(leaf.shape, dtype=np.int64)) if leaf.varies else 0
-    if run is None:
-        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
-    else:
-        tree, params = run.state_tree, run.params
-        executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        Store.open(path, header=header_of(run, law, header.directions, executable))
-    return Sketch(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
+    whole = Whole.open(path)
+    kept = whole.about
+    if run is not None and kept.groups is not None and run.groups != kept.groups:
+        run = run.grouped(kept.groups)
+    parts = {
+        name: stored_part(store, run, threads) for name, store in whole.by_part(whole.opened).items() if store
+    }
+    singles = parts.get(SINGLES)
+    directions = parts.get(RANDOM)
+    if directions is None:
+        assert kept.come is not None and singles is not None
+        law, seed, order = kept.come
+        directions = without_directions(find_law(law, singles.n, seed), order, singles)
+    labels, items = kept.labels, kept.items
+    if kept.groups is not None:
+        labels = items = tuple(dict.fromkeys(kept.groups))
+    return Sketch(
+        **vars_of(directions),
+        singles=singles,
+        run=run,
+        labels=labels if run is None or run.labels is None else run.labels,
+        items=items if run is None or run.items is None else run.items,
+        chosen_metric=kept.metric,
+        path=whole.path,
+        created=whole.created,
+    )

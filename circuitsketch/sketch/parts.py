@@ -7,21 +7,24 @@ single examples are the n real basis directions, so they take the real mode, in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.compile import target_for
+from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.lower.tape import Mode
-from circuitsketch.sketch.directions import Basis, Given, Law
+from circuitsketch.sketch.directions import Basis, Given, Law, find_law
 from circuitsketch.sketch.fingerprint import fingerprint
 from circuitsketch.sketch.header import Header, Leaf
 from circuitsketch.sketch.push import Progress, by_first_step, push_blocks
 from circuitsketch.sketch.pushed import Pushed
-from circuitsketch.sketch.store import Store
-from circuitsketch.training.training import Training
+from circuitsketch.sketch.store import Store, refuse_other
+from circuitsketch.trace.tree import tree_of
+from circuitsketch.training.training import Training, trained_params
 
 RANDOM, SINGLES = "random", "singles"
 StoreFor = Callable[[str, Header], Store]
@@ -107,16 +110,39 @@ def push_parts(
     if wanted.singles_order is not None:
         basis = Basis(run.n, by_first_step(run)) if second is None else second.law
         singles = part(SINGLES, basis, run.n, Mode(wanted.singles_order, False), ahead, second)
-    return directions or without_directions(wanted, singles), singles
+    return directions or without_directions(wanted.law, wanted.order, singles), singles
 
 
-def without_directions(wanted: Wanted, singles: Pushed | None) -> Pushed:
+def without_directions(law: Law, order: int, singles: Pushed | None) -> Pushed:
     """No random directions: their law and order, so that there may be some later."""
     assert singles is not None
-    target = target_for(wanted.mode, wanted.dtype, singles.target.width)
+    target = replace(singles.target, mode=Mode(order))
     lanes = np.zeros((0, 0, target.mode.components, target.width))
-    s = singles
-    return Pushed(wanted.law, 0, target, s.tree, s.params, s.constants, s.state_lane, lanes, s.threads)
+    return replace(singles, law=law, count=0, target=target, lanes=lanes)
+
+
+def stored_part(store: Store, run: Training | None, threads: int | None) -> Pushed:
+    """A part that is on disk, whose blocks are read when they are asked for; StoreError if it is not the run's own."""
+    header = store.header
+    mode = Mode(header.order, header.is_complex)
+    target = Target(mode, header.width, header.dtype == "float32")
+    law: Law
+    if header.law == "basis":
+        assert header.given is not None
+        law = Basis(header.n, header.given.astype(np.int64))
+    else:
+        law = find_law(header.law, header.n, header.seed or 0)
+    state_lane, lane = [], 0
+    for leaf in header.leaves:
+        state_lane.append(lane if leaf.varies else -1)
+        lane += cells(leaf.shape) if leaf.varies else 0
+    if run is None:
+        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
+    else:
+        tree, params = run.state_tree, run.params
+        executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
+        refuse_other(store, header_of(run, law, header.directions, executable))
+    return Pushed(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
 
 
 def full_blocks(made: Pushed) -> np.ndarray:

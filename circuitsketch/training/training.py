@@ -45,6 +45,7 @@ class Training:
     Attributes
     ----------
     size : size(A), the exact number of scalar gates of the whole run. steps, n : numbers. circuits : one a shape.
+    groups : of a `grouped` run, the label of each example before grouping; else None.
 
     Raises
     ------
@@ -80,6 +81,7 @@ class Training:
         self.n = example_count(self.examples, n)
         self.labels = check_labels(labels, self.n)
         self.items = one_an_example(items, self.n, "items")
+        self.groups: tuple[Any, ...] | None = None
         self.chosen_params = params
         leaves, self.state_tree = flatten(state)
         self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]
@@ -286,7 +288,7 @@ class Training:
         numbers = {label: number for number, label in enumerate(dict.fromkeys(checked))}
         member = np.array([numbers[label] for label in checked], dtype=np.int64)
         found = copy(self)
-        found.n, found.labels, found.items = len(numbers), tuple(numbers), tuple(numbers)
+        found.n, found.labels, found.items, found.groups = len(numbers), tuple(numbers), tuple(numbers), checked
         found.examples = [member[ids] for ids in self.examples]
         found.schedule = replace(self.schedule, ids=member[self.schedule.ids])
         return found
