@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.compile import check_order, coefficient_type
+from circuitsketch.deletion.description import describe
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
 from circuitsketch.sketch.metric import effects_metric, given_metric
 from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
-from circuitsketch.sketch.push import Progress
+from circuitsketch.sketch.progress import Progress, shown
 from circuitsketch.sketch.pushed import Pushed
-from circuitsketch.sketch.store import Store
 from circuitsketch.sketch.whole import About, Whole, plain_list
 from circuitsketch.training.training import Training
 
@@ -38,17 +38,17 @@ class Sketch(Pushed):
     ----------
     singles : every example alone, exactly; or None. run : what was sketched, with a weight a group where there are
     groups; None if the sketch was opened without it. labels, items : of the coordinates (examples or groups), or None.
-    chosen_metric : the factor of a metric that the user gave, or None. path, created : where it lies on disk, and since
-    when, or None.
+    groups : the label of each example, where weights are constant on groups, or None.
+    chosen_metric : the factor of a metric that the user gave, or None. path : where it lies on disk, or None.
     """
 
     singles: Pushed | None = None
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
+    groups: tuple[Any, ...] | None = None
     chosen_metric: np.ndarray | None = None
     path: str | None = None
-    created: str | None = None
 
     @cached_property
     def metric(self) -> np.ndarray | None:
@@ -76,7 +76,7 @@ class Sketch(Pushed):
             items=self.items,
         )
 
-    def extend(self, directions: int, *, progress: Progress | None = None) -> Sketch:
+    def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
         """The sketch with more random directions; the first of them are those that it has.
 
         Only what is new is pushed, and the bits are those of a sketch that was made at once. A stored sketch is
@@ -106,26 +106,18 @@ class Sketch(Pushed):
         return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
 
     def info(self) -> str:
-        """What this sketch is, in a few lines."""
-        kind = "complex" if self.target.mode.complex else "real"
-        number = "float32" if self.target.single else "float64"
-        lines = [
-            f"sketch of {self.count} {kind} directions ({self.law.name}, seed {self.law.seed}) to order {self.order}",
-            f"  examples   {self.n:,}",
-            f"  state      {sum(leaf.size for leaf in self.constants):,} numbers in {len(self.constants)} leaves",
-            f"  stored     {self.nbytes / 1e6:,.1f} MB of {number}, {self.target.width} directions a block",
-        ]
-        if isinstance(self.lanes, Store):
-            header = self.lanes.header
-            lines += [
-                f"  run        {header.steps:,} steps, size(A) = {header.size:,}",
-                f"  path       {self.lanes.path}, made {self.lanes.created}",
-            ]
-        return "\n".join(lines)
+        """What this sketch is, in a few lines: its parts, the run that was sketched, where it lies."""
+        return describe(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the coefficients of all parts."""
+        return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
 
     def __repr__(self) -> str:
+        alone = "" if self.singles is None else f" and every example alone to order {self.singles.order}"
         return (
-            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}, {self.n} examples, "
+            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} examples, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 
@@ -143,7 +135,7 @@ def sketch(
     metric: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """Push random directions through a training run, and every example alone if wanted.
@@ -160,7 +152,8 @@ def sketch(
     metric : how alike examples are, for the interactions between them: a similarity (n, n), or features (n, p). By
         default it is learned from the single examples; see `circuitsketch.sketch.metric`.
     dtype : complex128, or complex64 for half the memory and time.
-    threads : how many (default: one a core). progress : called with (blocks done, blocks).
+    threads : how many (default: one a core). progress : True for a bar with rate and remaining
+        time, or a function that is called with (blocks done, blocks).
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
 
@@ -206,15 +199,15 @@ def made(
     *,
     metric: np.ndarray | None = None,
     before: tuple[Pushed, Pushed | None] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
     whole = None if path is None else Whole.resume(path, about(wanted, metric))
-    with whole or nullcontext():
+    with whole or nullcontext(), shown(progress) as tell:
         directions, singles = push_parts(
-            wanted, before=before, progress=progress, store_for=None if whole is None else whole.part
+            wanted, before=before, progress=tell, store_for=None if whole is None else whole.part
         )
     return Sketch(
         **vars_of(directions),
@@ -222,9 +215,9 @@ def made(
         run=run,
         labels=run.labels,
         items=run.items,
+        groups=run.groups,
         chosen_metric=metric,
         path=None if whole is None else whole.path,
-        created=None if whole is None else whole.created,
     )
 
 
@@ -256,7 +249,7 @@ def push(
     *,
     dtype: Any = np.complex128,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Sketch:
     """Push given directions through a training run.
 
@@ -330,7 +323,7 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
         run=run,
         labels=labels if run is None or run.labels is None else run.labels,
         items=items if run is None or run.items is None else run.items,
+        groups=kept.groups,
         chosen_metric=kept.metric,
         path=whole.path,
-        created=whole.created,
     )

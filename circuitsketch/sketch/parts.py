@@ -18,9 +18,10 @@ from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.lower.tape import Mode
 from circuitsketch.sketch.directions import Basis, Given, Law, find_law
-from circuitsketch.sketch.fingerprint import fingerprint
+from circuitsketch.sketch.fingerprint import fingerprint_of
 from circuitsketch.sketch.header import Header, Leaf
-from circuitsketch.sketch.push import Progress, by_first_step, push_blocks
+from circuitsketch.sketch.progress import Progress
+from circuitsketch.sketch.push import by_first_step, push_blocks
 from circuitsketch.sketch.pushed import Pushed
 from circuitsketch.sketch.store import Store, refuse_other
 from circuitsketch.trace.tree import tree_of
@@ -171,6 +172,6 @@ def header_of(run: Training, law: Law, count: int, executable: Executable) -> He
         steps=run.steps,
         size=run.size,
         leaves=leaves,
-        fingerprint=fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps),
+        fingerprint=fingerprint_of(run),
         given=law.examples if isinstance(law, Basis) else None,
     )

@@ -16,11 +16,10 @@ from circuitsketch.compile import check_order, in_blocks, thread_count
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.lower.tape import Mode
+from circuitsketch.sketch.progress import Progress
 from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-
-Progress = Callable[[int, int], None]
 
 
 def push_blocks(

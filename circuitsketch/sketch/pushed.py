@@ -22,6 +22,7 @@ from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Basis, Law
+from circuitsketch.sketch.fingerprint import described, digest
 from circuitsketch.sketch.store import Store
 from circuitsketch.trace import Tree, trace, unflatten
 
@@ -171,10 +172,27 @@ class Pushed:
                 f"a measurement is a function of the trained parameters, not {type(function).__name__}"
             )
         state = unflatten(self.tree, self.constants)
-        circuit = trace(lambda s: function(self.params(s), *args), state)
-        if len(circuit.outputs) != 1:
+
+        def once() -> Circuit:
+            try:
+                circuit = trace(lambda s: function(self.params(s), *args), state)
+            except (LookupError, AttributeError, TypeError) as reason:
+                leaves = ", ".join(self.tree.names("state"))
+                raise InputError(
+                    f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
+                    f"parameters, out of {leaves}, and then with the {len(args)} arguments that were given after it"
+                ) from reason
+            if len(circuit.outputs) != 1:
+                raise InputError(
+                    f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; "
+                    "stack them"
+                )
+            return simplify(circuit)
+
+        first, second = once(), once()
+        if digest(described(first)) != digest(described(second)):
             raise InputError(
-                f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack "
-                "them"
+                "the measurement is another function each time it is called: it draws random numbers, or reads what "
+                "changes; a measurement depends on the trained parameters alone, so draw before measuring"
             )
-        return simplify(circuit)
+        return first
