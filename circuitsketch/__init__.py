@@ -9,6 +9,7 @@ from circuitsketch import errors, optim
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import compile
 from circuitsketch.deletion.local import local_sketch
+from circuitsketch.deletion.plan import Plan, plan
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
@@ -48,6 +49,7 @@ __all__ = [
     "DomainError",
     "InputError",
     "KinkWarning",
+    "Plan",
     "Prediction",
     "Query",
     "ShapeError",
@@ -65,6 +67,7 @@ __all__ = [
     "log_softmax",
     "open_sketch",
     "optim",
+    "plan",
     "push",
     "relu",
     "rsqrt",
