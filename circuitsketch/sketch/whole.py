@@ -193,6 +193,8 @@ class Whole:
 
     def part(self, name: str, header: Header) -> Store:
         """A part's store, open for writing: created, or gone on with; every other part must be of the same run."""
+        if Store.exists(self.of(name)):
+            Store.open(self.of(name), header=header)  # what differs is said best by the part itself
         for other in PARTS:
             if other != name and Store.exists(self.of(other)):
                 refuse_strangers(self.path, [Store.open(self.of(other))], header)
