@@ -148,7 +148,7 @@ def cheapest(epsilon: float, delta: float) -> tuple[int, int, int]:
         p = float(betaincinv(half, half, delta))
         for s in range(1, MOST_ORDERS + 1):
             t = epsilon - truncation(s)
-            if t > 0 and p > 0:
+            if t > 0 and p * t * t > 0:
                 m = math.ceil(spread(s) ** 2 / (p * t * t))
                 ways.append((k * m * s * (s + 1), s, m, k))
     if not ways:
