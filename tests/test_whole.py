@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_store import NASTY, Dead, leaves_of, signed, start, watched
+from test_store import CALLS, NASTY, Dead, Disk, fold, leaves_of, signed, start, watched
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError
@@ -486,6 +486,45 @@ def test_a_disk_full_at_any_call_leaves_a_sketch_that_goes_on(tmp_path, whole):
     assert k > 100
 
 
+def test_whatever_the_disk_kept_when_the_power_failed_goes_on_to_the_same_bytes(tmp_path, whole, right):
+    path, rest = str(tmp_path / "a.sketch"), str(tmp_path / "rest.sketch")
+    disk = Disk(path)
+    disk.names[str(tmp_path)] = disk.kept_names[str(tmp_path)] = {}
+    states: set[str] = set()
+    originals = {name: getattr(os, name) for name in CALLS}
+    opened = 0
+
+    @contextlib.contextmanager
+    def unwatched():
+        now = {name: getattr(os, name) for name in CALLS}
+        for name in CALLS:
+            setattr(os, name, originals[name])
+        yield
+        for name in CALLS:
+            setattr(os, name, now[name])
+
+    def act(name, call, *arguments):
+        nonlocal opened
+        result = disk.record(name, call, *arguments)
+        if name not in ("fsync", "replace", "unlink"):
+            return result
+        with unwatched():
+            for _ in disk.after_a_failure(rest):
+                if (state := fold(rest)) in states:
+                    continue
+                states.add(state)
+                opened += opens_right_or_refuses(Path(rest), right)
+                if len(states) % 6 == 0:
+                    with watched(lambda name, call, *a: call(*a)):
+                        produce(rest, threads=1)
+                    assert content(rest) == content(whole)
+        return result
+
+    with watched(act):
+        produce(path, threads=1)
+    assert len(states) > 60 and opened >= 1
+
+
 # ---------------------------------------------------------------------------------------- damaged files
 
 
@@ -536,6 +575,18 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(patient, right, data):
                 assert bits(produce(path)) == right
     finally:
         heal(path, files)
+
+
+def test_a_flipped_bit_in_any_file_of_numbers_is_refused(patient, right):
+    path, files = patient
+    for name in sorted(name for name, held in files.items() if held and "/c." in name):
+        changed = bytearray(files[name])
+        changed[len(changed) // 2] ^= 4
+        try:
+            (path / name).write_bytes(changed)
+            assert not opens_right_or_refuses(path, right), name
+        finally:
+            heal(path, files)
 
 
 @settings(max_examples=100)
