@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -577,16 +578,31 @@ def test_a_flipped_bit_anywhere_is_refused_or_harmless(patient, right, data):
         heal(path, files)
 
 
-def test_a_flipped_bit_in_any_file_of_numbers_is_refused(patient, right):
+def test_a_flipped_bit_in_any_file_of_numbers_is_refused_by_name(patient):
     path, files = patient
     for name in sorted(name for name, held in files.items() if held and "/c." in name):
         changed = bytearray(files[name])
         changed[len(changed) // 2] ^= 4
         try:
             (path / name).write_bytes(changed)
-            assert not opens_right_or_refuses(path, right), name
+            with pytest.raises(StoreError, match=re.escape(name.replace("_sha256", ""))):
+                bits(cs.open_sketch(path))
         finally:
             heal(path, files)
+
+
+def test_a_flipped_bit_in_the_root_is_refused_or_harmless(patient, right):
+    path, files = patient
+    fine = 0
+    try:
+        for at in range(0, len(files["zarr.json"]), 2):
+            changed = bytearray(files["zarr.json"])
+            changed[at] ^= 1  # 0 becomes 1, and a becomes `
+            (path / "zarr.json").write_bytes(changed)
+            fine += opens_right_or_refuses(path, right)
+    finally:
+        heal(path, files)
+    assert fine == 0
 
 
 @settings(max_examples=100)

@@ -89,6 +89,11 @@ class Sketch(Pushed):
         Raises
         ------
         InputError : the directions were given; there are as many already; the run is not at hand. StoreError.
+
+        >>> import numpy as np, circuitsketch as cs
+        >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+        >>> bool((cs.sketch(run, 2, 1).extend(5).state == cs.sketch(run, 5, 1).state).all())
+        True
         """
         count = check_count(directions)
         if isinstance(self.law, Given | Basis):
@@ -152,8 +157,8 @@ def sketch(
     metric : how alike examples are, for the interactions between them: a similarity (n, n), or features (n, p). By
         default it is learned from the single examples; see `circuitsketch.sketch.metric`.
     dtype : complex128, or complex64 for half the memory and time.
-    threads : how many (default: one a core). progress : True for a bar with rate and remaining
-        time, or a function that is called with (blocks done, blocks).
+    threads : how many (default: one a core). progress : True for a bar with rate and remaining time, or a function that
+        is called with (blocks done, blocks).
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
 
@@ -171,6 +176,9 @@ def sketch(
     >>> query = cs.sketch(run, directions=2, order=1).measure(lambda s: s)
     >>> round(query.without([1]).value, 6)
     1.0
+    >>> cs.sketch(run, directions=0, order=1, singles="exact").measure(lambda s: s).singles
+    array([[ 11.,  -1.],
+           [ 11., -10.]])
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
@@ -305,11 +313,8 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     kept = whole.about
     if run is not None and kept.groups is not None and run.groups != kept.groups:
         run = run.grouped(kept.groups)
-    parts = {
-        name: stored_part(store, run, threads) for name, store in whole.by_part(whole.opened).items() if store
-    }
-    singles = parts.get(SINGLES)
-    directions = parts.get(RANDOM)
+    parts = {name: stored_part(store, run, threads) for name, store in whole.opened.items()}
+    directions, singles = parts.get(RANDOM), parts.get(SINGLES)
     if directions is None:
         assert kept.come is not None and singles is not None
         law, seed, order = kept.come

@@ -117,7 +117,8 @@ class Whole:
 
     Attributes
     ----------
-    path : absolute. about : see `About`. created, versions : when, in UTC, and by what it was begun.
+    path : absolute. about : see `About`. created, versions : when, in UTC, and by what it was begun. opened : stores of
+    parts by name.
     """
 
     def __init__(self, path: str, about: About, created: str, made_by: dict[str, str], lock: FileIO | None) -> None:
@@ -126,7 +127,7 @@ class Whole:
         self.created = created
         self.versions = made_by
         self.lock = lock
-        self.opened: list[Store] = []
+        self.opened: dict[str, Store] = {}
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Whole:
@@ -140,18 +141,19 @@ class Whole:
         if not Store.exists(path):
             raise StoreError(missing(path))
         whole = Whole(path, *read_about(path), None)
-        stores = [Store.open(whole.of(name)) for name in whole.about.parts if Store.exists(whole.of(name))]
-        left = [
-            f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}"
-            for name, store in whole.by_part(stores).items()
-            if store is not None and not store.complete
-        ] + [f"none of its {PARTS[name]}" for name, store in whole.by_part(stores).items() if store is None]
+        left = []
+        for name in whole.about.parts:
+            if not Store.exists(whole.of(name)):
+                left.append(f"none of its {PARTS[name]}")
+                continue
+            store = whole.opened[name] = Store.open(whole.of(name))
+            if not store.complete:
+                left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
             raise StoreError(
                 f"{path} has {', '.join(left)}: make it again with the same run and path, and it goes on from there"
             )
-        refuse_strangers(path, stores)
-        whole.opened = stores
+        refuse_strangers(path, list(whole.opened.values()))
         return whole
 
     @staticmethod
@@ -199,21 +201,16 @@ class Whole:
             if other != name and Store.exists(self.of(other)):
                 refuse_strangers(self.path, [Store.open(self.of(other))], header)
         if Store.exists(self.of(name)):
-            self.opened.append(Store.resume(self.of(name), header))  # or refused, before anything is written
+            self.opened[name] = Store.resume(self.of(name), header)  # or refused, before anything is written
             write_about(self.path, self.about, self.created, self.versions)
         else:
             write_about(self.path, self.about, self.created, self.versions)
-            self.opened.append(Store.resume(self.of(name), header))
-        return self.opened[-1]
-
-    def by_part(self, stores: Sequence[Store]) -> dict[str, Store | None]:
-        """Parts by name, None for those that are not there."""
-        found = {os.path.basename(store.path): store for store in stores}
-        return {name: found.get(name) for name in self.about.parts}
+            self.opened[name] = Store.resume(self.of(name), header)
+        return self.opened[name]
 
     def close(self) -> None:
         """Give all locks back."""
-        for store in self.opened:
+        for store in self.opened.values():
             store.close()
         if self.lock is not None:
             release(self.lock)
