@@ -8,9 +8,11 @@ of the model after deleting or reweighting any subset of the data, without retra
 from circuitsketch import errors, optim
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import compile
+from circuitsketch.deletion.local import local_sketch
+from circuitsketch.deletion.plan import Plan, plan
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.sketch import Sketch, local_sketch, open_sketch, push, sketch
+from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
     CircuitSketchError,
     DivergenceError,
@@ -47,6 +49,7 @@ __all__ = [
     "DomainError",
     "InputError",
     "KinkWarning",
+    "Plan",
     "Prediction",
     "Query",
     "ShapeError",
@@ -64,6 +67,7 @@ __all__ = [
     "log_softmax",
     "open_sketch",
     "optim",
+    "plan",
     "push",
     "relu",
     "rsqrt",

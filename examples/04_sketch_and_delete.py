@@ -10,7 +10,7 @@ def main(directions=512, count=400):
     """Predict held-out margins without three groups of tumours, and train again without each to check."""
     data = logistic.data(count)
     run = logistic.training(data.x, data.y)
-    sketch = cs.sketch(run, directions=directions, order=3, law="orthonormal")
+    sketch = cs.sketch(run, directions=directions, order=3)
     print(f"{run}\n{sketch}\n")
 
     # Only now: what to measure. It may be an array; here the margins of all tumours that were not trained on.

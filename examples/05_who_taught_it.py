@@ -11,7 +11,7 @@ def main(name="katherine", count=300, directions=300, shown=8):
     names = microgpt.names()[:count]  # the most common ones first
     run = microgpt.training(names, seed=0, alphabet=microgpt.ALPHABET)
     # As many orthonormal directions as names: the first order is exact, and what noise there is comes from the second.
-    sketch = cs.sketch(run, directions=directions, order=2, law="orthonormal")
+    sketch = cs.sketch(run, directions=directions, order=2)
     query = sketch.measure(microgpt.loss, name)
 
     effect = query.influence()

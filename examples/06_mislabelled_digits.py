@@ -14,7 +14,7 @@ def main(count=500, directions=500, epochs=20):
     y = data.y.copy()
     y[wrong] = (y[wrong] + rng.integers(1, 10, len(wrong))) % 10
     run = mlp.training(data.x, y, epochs=epochs, schedule=cs.optim.cosine)
-    sketch = cs.sketch(run, directions=directions, order=2, law="orthonormal")
+    sketch = cs.sketch(run, directions=directions, order=2)
 
     # 400 digits whose labels we trust: their mean margin says how well the model does on them, and is smooth.
     check_x, check_y = data.test_x[:400], data.test_y[:400]

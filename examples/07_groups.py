@@ -14,7 +14,7 @@ def main(directions=200, count=500, epochs=10):
     # Ids say whose weight an example reads, and examples may share one. Here the classes are the groups; they may as
     # well be sources, writers, or weeks. Ten weights take fewer directions than 500, and all mixtures can be asked for.
     run = mlp.training(data.x, data.y, groups=data.y, epochs=epochs)
-    sketch = cs.sketch(run, directions=directions, order=3, law="orthonormal")
+    sketch = cs.sketch(run, directions=directions, order=3)
 
     share = DIGITS[:, data.test_y] / np.bincount(data.test_y)[:, None]
     query = sketch.measure(

@@ -67,7 +67,7 @@ def main(order=5, directions=64, steps=300):
     params = {"w": rng.normal(size=8), "b": rng.normal(size=8), "v": 0.1 * rng.normal(size=8)}
     state = cs.optim.momentum_state(params)
     run = cs.Training(step, state, [(x, y)] * steps, [np.arange(40)] * steps)
-    query = cs.sketch(run, directions, order=3, law="orthonormal").measure(
+    query = cs.sketch(run, directions, order=3).measure(
         lambda p: snake(x[25] * p["w"] + p["b"]) @ p["v"]
     )
     prediction = query.without([25])

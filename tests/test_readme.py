@@ -19,7 +19,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("source", blocks("python"), ids=["training", "gate"])
+@pytest.mark.parametrize("source", blocks("python"), ids=["training", "on disk", "gate"])
 def test_an_example_runs_as_it_stands(source, tmp_path):
     # A process of its own: an example may add a gate to the table, which no other test should meet.
     done = subprocess.run(

@@ -102,9 +102,9 @@ def test_order_zero_measures_the_run_as_it_was():
 
 def test_a_sketch_says_what_it_is_and_keeps_its_directions():
     sketch = cs.sketch(cubic_run(), 6, 2, seed=4)
-    assert (sketch.order, sketch.n, sketch.count, sketch.law.name) == (2, N, 6, "sphere")
-    assert "6 sphere directions to order 2" in repr(sketch)
-    np.testing.assert_array_equal(sketch.directions, find_law("sphere", N, 4).block(0, 6))
+    assert (sketch.order, sketch.n, sketch.count, sketch.law.name) == (2, N, 6, "orthonormal")
+    assert "6 orthonormal directions to order 2" in repr(sketch)
+    np.testing.assert_array_equal(sketch.directions, find_law("orthonormal", N, 4).block(0, 6))
     assert sketch.state["params"].shape == (6, 3, 2) and sketch.state["seen"].shape == (6, 3)
     given = cs.push(cubic_run(), sketch.directions, 2)
     np.testing.assert_array_equal(given.state["params"], sketch.state["params"])

@@ -346,3 +346,16 @@ def test_the_alphabet_is_by_default_the_sorted_letters_of_the_words():
         microgpt.loss(run.params(run.train()), "max", heads=1)
     assert np.isfinite(microgpt.loss(run.params(run.train()), "nat", "anot", heads=1))
     assert microgpt.training(["été"], width=4, heads=1).state["params"]["wte"].shape == (3, 4)
+
+
+# ------------------------------------------------------------------------------------- what the examples are
+
+
+def test_trainings_say_what_their_examples_are():
+    run, _ = trained("microgpt")
+    names = microgpt.names()[:COUNT]
+    assert run.items == tuple(names) and run.labels == tuple(name[0] for name in names)
+    for name in ("logistic", "mlp", "cnn"):
+        model, run = TRAININGS[name][0], trained(name)[0]
+        assert run.labels == tuple(model.data(COUNT).y.tolist()) and len(run.labels) == run.n
+    assert small(mlp, groups=np.arange(COUNT) % 4)[0].labels is None

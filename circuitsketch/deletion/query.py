@@ -8,6 +8,7 @@ anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -53,11 +54,18 @@ class Query:
     coefficients: np.ndarray
     law: Law
     groups: int | None = field(default=None, kw_only=True)
+    singles: np.ndarray | None = field(default=None, kw_only=True)
+    metric: np.ndarray | None = field(default=None, kw_only=True)
+    labels: Sequence[Any] | None = field(default=None, kw_only=True)
+    items: Sequence[Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         coefficients = np.asarray(self.coefficients)
         if coefficients.dtype.kind not in "iufc":
             raise InputError(f"coefficients are numbers, not an array of dtype {coefficients.dtype}")
+        if self.singles is not None and coefficients.ndim >= 2 and not len(coefficients):
+            object.__setattr__(self, "coefficients", coefficients)
+            return
         if coefficients.ndim < 2 or coefficients.shape[0] < 1 or coefficients.shape[1] < 1:
             raise InputError(
                 "coefficients have the shape (directions, order + 1, *measurement), with at least one direction "

@@ -1,37 +1,62 @@
 """The front of the package: push directions through a run, then measure anything and ask.
 
-In: a training run, how many directions of which law, an order. Out: a `Sketch`; `measure` turns it into a `Query`. The
-same questions about any function, without a training run, are `local_sketch`.
+In: a training run, how many directions of which law, an order; single examples if wanted. Out: a `Sketch`; `measure`
+turns it into a `Query`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from functools import cached_property
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import compile as compile_circuit
-from circuitsketch.compile import real_array
+from circuitsketch.compile import check_order, coefficient_type
+from circuitsketch.deletion.description import describe
 from circuitsketch.deletion.query import Query
-from circuitsketch.errors import InputError, StoreError
-from circuitsketch.kernels.cpu.executable import Executable
-from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.lower.tape import Mode
-from circuitsketch.sketch.directions import Basis, Given, Law, check_count, find_law
-from circuitsketch.sketch.fingerprint import fingerprint
-from circuitsketch.sketch.header import Header, Leaf
-from circuitsketch.sketch.push import Progress, push_blocks
+from circuitsketch.errors import InputError
+from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
+from circuitsketch.sketch.metric import effects_metric, given_metric
+from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
+from circuitsketch.sketch.progress import Progress, shown
 from circuitsketch.sketch.pushed import Pushed
-from circuitsketch.sketch.store import Store
-from circuitsketch.trace import flatten, trace, unflatten
-from circuitsketch.trace.tree import tree_of
-from circuitsketch.training.training import Training, trained_params
+from circuitsketch.sketch.whole import About, Whole, plain_list
+from circuitsketch.training.training import Training
 
 
+@dataclass(eq=False)
 class Sketch(Pushed):
-    """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`."""
+    """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`.
+
+    The attributes of `Pushed` are those of the random (or given) directions.
+
+    Attributes
+    ----------
+    singles : every example alone, exactly; or None. run : what was sketched, with a weight a group where there are
+    groups; None if the sketch was opened without it. labels, items : of the coordinates (examples or groups), or None.
+    groups : the label of each example, where weights are constant on groups, or None.
+    chosen_metric : the factor of a metric that the user gave, or None. path : where it lies on disk, or None.
+    """
+
+    singles: Pushed | None = None
+    run: Training | None = None
+    labels: tuple[Any, ...] | None = None
+    items: tuple[Any, ...] | None = None
+    groups: tuple[Any, ...] | None = None
+    chosen_metric: np.ndarray | None = None
+    path: str | None = None
+
+    @cached_property
+    def metric(self) -> np.ndarray | None:
+        """A factor J (n, p) of the metric over examples, Sigma = J J^T: the user's, else that of the single examples'
+        first-order effects on the trained parameters, else None. Made when it is first asked for, and kept."""
+        if self.chosen_metric is not None or self.singles is None or not self.singles.order:
+            return self.chosen_metric
+        return effects_metric(self.singles)
 
     def measure(self, function: Callable[..., Any], *args: Any) -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
@@ -41,29 +66,63 @@ class Sketch(Pushed):
         function : anything in NumPy of the trained parameters; its value may be a number or an array.
         args : passed on as they are (a name, test data); they are not traced.
         """
-        return Query(self.coefficients(function, *args), self.law)
+        circuit = self.measurement(function, args)
+        return Query(
+            self.measured(circuit),
+            self.law,
+            singles=None if self.singles is None else self.singles.measured(circuit),
+            metric=self.metric,
+            labels=self.labels,
+            items=self.items,
+        )
+
+    def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
+        """The sketch with more random directions; the first of them are those that it has.
+
+        Only what is new is pushed, and the bits are those of a sketch that was made at once. A stored sketch is
+        extended where it lies.
+
+        Parameters
+        ----------
+        directions : how many there shall be in all. progress : as for `sketch`.
+
+        Raises
+        ------
+        InputError : the directions were given; there are as many already; the run is not at hand. StoreError.
+
+        >>> import numpy as np, circuitsketch as cs
+        >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+        >>> bool((cs.sketch(run, 2, 1).extend(5).state == cs.sketch(run, 5, 1).state).all())
+        True
+        """
+        count = check_count(directions)
+        if isinstance(self.law, Given | Basis):
+            raise InputError(
+                f"this sketch has {self.count} {self.law.name} directions, which no seed goes on with; use cs.push"
+            )
+        if count <= self.count:
+            raise InputError(f"this sketch has {self.count} directions; say how many there shall be, a larger number")
+        if self.run is None:
+            raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
+        dtype = np.complex64 if self.target.single else np.complex128
+        alone = None if self.singles is None else self.singles.order
+        wanted = Wanted(self.run, self.law, count, self.order, alone, dtype, self.threads)
+        before = None if self.path else (self, self.singles)
+        return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
 
     def info(self) -> str:
-        """What this sketch is, in a few lines."""
-        kind = "complex" if self.target.mode.complex else "real"
-        number = "float32" if self.target.single else "float64"
-        lines = [
-            f"sketch of {self.count} {kind} directions ({self.law.name}, seed {self.law.seed}) to order {self.order}",
-            f"  examples   {self.n:,}",
-            f"  state      {sum(leaf.size for leaf in self.constants):,} numbers in {len(self.constants)} leaves",
-            f"  stored     {self.nbytes / 1e6:,.1f} MB of {number}, {self.target.width} directions a block",
-        ]
-        if isinstance(self.lanes, Store):
-            header = self.lanes.header
-            lines += [
-                f"  run        {header.steps:,} steps, size(A) = {header.size:,}",
-                f"  path       {self.lanes.path}, made {self.lanes.created}",
-            ]
-        return "\n".join(lines)
+        """What this sketch is, in a few lines: its parts, the run that was sketched, where it lies."""
+        return describe(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the coefficients of all parts."""
+        return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
 
     def __repr__(self) -> str:
+        alone = "" if self.singles is None else f" and every example alone to order {self.singles.order}"
         return (
-            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}, {self.n} examples, "
+            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} examples, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 
@@ -74,21 +133,32 @@ def sketch(
     order: int = 3,
     seed: int = 0,
     *,
-    law: str = "sphere",
+    law: str = "orthonormal",
+    singles: str | None = None,
+    singles_order: int | None = None,
+    groups: Sequence[Any] | None = None,
+    metric: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
-    """Push random directions through a training run.
+    """Push random directions through a training run, and every example alone if wanted.
 
     Parameters
     ----------
-    run : a Training. directions : how many. order : the highest Taylor coefficient.
+    run : a Training. directions : how many; 0 only with `singles`. order : the highest Taylor coefficient.
     seed : of the directions; the same seed gives the same sketch, whatever the number of threads.
-    law : "sphere" (the theorem's), "orthonormal" or "gaussian"; see `circuitsketch.sketch.directions`.
+    law : "orthonormal", "sphere" (the theorem's) or "gaussian"; see `circuitsketch.sketch.directions`.
+    singles : "exact" pushes the n real basis directions too, to order `singles_order` (default: `order`): every
+        example's own series. A real direction costs a quarter of a complex one, and skips the steps before its example.
+    groups : (examples,) labels: weights are constant on each group, and questions are about groups; see
+        `Training.grouped`.
+    metric : how alike examples are, for the interactions between them: a similarity (n, n), or features (n, p). By
+        default it is learned from the single examples; see `circuitsketch.sketch.metric`.
     dtype : complex128, or complex64 for half the memory and time.
-    threads : how many (default: one a core). progress : called with (blocks done, blocks).
+    threads : how many (default: one a core). progress : True for a bar with rate and remaining time, or a function that
+        is called with (blocks done, blocks).
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
 
@@ -103,15 +173,81 @@ def sketch(
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
-    >>> query = cs.sketch(run, directions=2, order=1, law="orthonormal").measure(lambda s: s)
+    >>> query = cs.sketch(run, directions=2, order=1).measure(lambda s: s)
     >>> round(query.without([1]).value, 6)
     1.0
+    >>> cs.sketch(run, directions=0, order=1, singles="exact").measure(lambda s: s).singles
+    array([[ 11.,  -1.],
+           [ 11., -10.]])
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
-    count = check_count(directions)
-    chosen = find_law(law, run.n, seed)
-    return pushed(run, chosen, count, order, True, dtype, threads, progress, path)
+    if groups is not None:
+        run = run.grouped(groups)
+    count = 0 if singles is not None and directions == 0 and directions is not False else check_count(directions)
+    alone = order_of_singles(order, singles, singles_order)
+    wanted = Wanted(run, find_law(law, run.n, seed), count, check_order(order), alone, coefficient_type(dtype), threads)
+    factor = None if metric is None else given_metric(metric, run.n)
+    return made(wanted, metric=factor, progress=progress, path=path)
+
+
+def order_of_singles(order: int, singles: str | None, singles_order: int | None) -> int | None:
+    """The order of the single examples, None without them."""
+    if singles not in (None, "exact"):
+        raise InputError(f"singles is {singles!r}; choose 'exact' (every example's own series), or None")
+    if singles is None and singles_order is not None:
+        raise InputError(f"singles_order is {singles_order!r} and there are no singles; give singles='exact'")
+    if singles is None:
+        return None
+    return check_order(order if singles_order is None else singles_order)
+
+
+def made(
+    wanted: Wanted,
+    *,
+    metric: np.ndarray | None = None,
+    before: tuple[Pushed, Pushed | None] | None = None,
+    progress: Progress | bool | None = None,
+    path: str | PathLike[str] | None = None,
+) -> Sketch:
+    """The sketch that is wanted, at a path if there is one."""
+    run = wanted.run
+    whole = None if path is None else Whole.resume(path, about(wanted, metric))
+    with whole or nullcontext(), shown(progress) as tell:
+        directions, singles = push_parts(
+            wanted, before=before, progress=tell, store_for=None if whole is None else whole.part
+        )
+    return Sketch(
+        **vars_of(directions),
+        singles=singles,
+        run=run,
+        labels=run.labels,
+        items=run.items,
+        groups=run.groups,
+        chosen_metric=metric,
+        path=None if whole is None else whole.path,
+    )
+
+
+def about(wanted: Wanted, metric: np.ndarray | None) -> About:
+    """What is kept on disk of a sketch beside its parts."""
+    run, law = wanted.run, wanted.law
+    groups = None
+    if run.groups is not None:
+        groups = plain_list(run.groups)
+        if groups is None:
+            raise InputError(
+                "groups of a sketch on disk are labelled by strings or finite numbers; give such, or no path"
+            )
+    parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.singles_order is not None)
+    come = None if wanted.count else (law.name, int(law.seed or 0), wanted.order)
+    labels, items = (None, None) if groups else (plain_list(run.labels), plain_list(run.items))
+    return About(tuple(parts), come, groups, labels, items, metric)
+
+
+def vars_of(pushed: Pushed) -> dict[str, Any]:
+    """A part's fields by name."""
+    return {field.name: getattr(pushed, field.name) for field in fields(Pushed)}
 
 
 def push(
@@ -121,7 +257,7 @@ def push(
     *,
     dtype: Any = np.complex128,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Sketch:
     """Push given directions through a training run.
 
@@ -149,69 +285,8 @@ def push(
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
         )
-    chosen = Given(given)
-    return pushed(run, chosen, len(given), order, np.iscomplexobj(given), dtype, threads, progress)
-
-
-def pushed(
-    run: Training,
-    law: Law,
-    count: int,
-    order: int,
-    is_complex: bool,
-    dtype: Any,
-    threads: int | None,
-    progress: Progress | None,
-    path: str | PathLike[str] | None = None,
-) -> Sketch:
-    """Push the first `count` directions of a law, into a store if there is a path."""
-    stores: list[Store] = []
-
-    def store_for(executable: Executable) -> Store:
-        assert path is not None
-        stores.append(Store.resume(path, header_of(run, law, count, executable)))
-        return stores[0]
-
-    try:
-        executable, constants, lanes = push_blocks(
-            run,
-            law.block,
-            count,
-            order,
-            is_complex=is_complex,
-            dtype=dtype,
-            threads=threads,
-            progress=progress,
-            store_for=store_for if path is not None else None,
-        )
-    finally:
-        for store in stores:
-            store.close()
-    target, tree = executable.target, run.state_tree
-    return Sketch(law, count, target, tree, run.params, constants, executable.state_lane, lanes, threads)
-
-
-def header_of(run: Training, law: Law, count: int, executable: Executable) -> Header:
-    """What the store of a push says about itself."""
-    target = executable.target
-    leaves = tuple(
-        Leaf(name, leaf.shape, at >= 0)
-        for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
-    )
-    return Header(
-        law=law.name,
-        n=run.n,
-        seed=law.seed,
-        directions=count,
-        order=target.mode.order,
-        is_complex=target.mode.complex,
-        dtype="float32" if target.single else "float64",
-        width=target.width,
-        steps=run.steps,
-        size=run.size,
-        leaves=leaves,
-        fingerprint=fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps),
-    )
+    wanted = Wanted(run, Given(given), len(given), check_order(order), None, coefficient_type(dtype), threads)
+    return made(wanted, progress=progress)
 
 
 def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threads: int | None = None) -> Sketch:
@@ -234,72 +309,26 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     ...     bool((cs.open_sketch(folder + "/a.sketch").state == made.state).all())
     True
     """
-    store = Store.open(path)
-    header = store.header
-    if not store.complete:
-        raise StoreError(
-            f"{store.path} has {len(store.done)} of {header.blocks} blocks: make it again with the same run and "
-            "path, and it goes on from there"
-        )
-    mode = Mode(header.order, header.is_complex)
-    target = Target(mode, header.width, header.dtype == "float32")
-    law = Basis(header.n) if header.law == "basis" else find_law(header.law, header.n, header.seed or 0)
-    state_lane, lane = [], 0
-    for leaf in header.leaves:
-        state_lane.append(lane if leaf.varies else -1)
-        lane += int(np.prod(leaf.shape, dtype=np.int64)) if leaf.varies else 0
-    if run is None:
-        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
-    else:
-        tree, params = run.state_tree, run.params
-        executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        Store.open(path, header=header_of(run, law, header.directions, executable))
-    return Sketch(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
-
-
-def local_sketch(
-    function: Callable[..., Any],
-    at: Any,
-    directions: int = 512,
-    order: int = 3,
-    seed: int = 0,
-    *,
-    law: str = "sphere",
-    dtype: Any = np.complex128,
-    threads: int | None = None,
-) -> Query:
-    """Theorem 1 for any function: predict f(x + h) for every h, from its Taylor series along random directions at x.
-
-    Parameters
-    ----------
-    function : of one pytree of arrays, in NumPy; its value is a number or an array.
-    at : the point x; h is a vector as long as all its leaves together, in their order.
-
-    Returns
-    -------
-    Query: `predict(h)`, `influence()`, `stability()`.
-
-    >>> import numpy as np, circuitsketch as cs
-    >>> query = cs.local_sketch(lambda x: (x * x).sum(), at=np.array([3.0]), directions=4, order=2)
-    >>> round(query.predict([1.0]).value, 9)
-    16.0
-    """
-    if not callable(function):
-        raise InputError(f"cs.local_sketch takes a function, not {type(function).__name__}")
-    count = check_count(directions)
-    leaves, tree = flatten(at)
-    arrays = [real_array(leaf, name) for leaf, name in zip(leaves, tree.names("at"), strict=True)]
-    if not all(np.all(np.isfinite(array)) for array in arrays):
-        raise InputError("the point holds a NaN or an infinity; give finite numbers")
-    point = unflatten(tree, arrays)
-    chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = trace(function, point)
-    if len(circuit.outputs) != 1:
-        raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
-    rows = chosen.block(0, count)
-    ends = np.cumsum([array.size for array in arrays])
-    parts = [
-        rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
-    ]
-    found = compile_circuit(circuit, order, dtype).series((point,), (unflatten(tree, parts),), threads)
-    return Query(flatten(found)[0][0], chosen)
+    whole = Whole.open(path)
+    kept = whole.about
+    if run is not None and kept.groups is not None and run.groups != kept.groups:
+        run = run.grouped(kept.groups)
+    parts = {name: stored_part(store, run, threads) for name, store in whole.opened.items()}
+    directions, singles = parts.get(RANDOM), parts.get(SINGLES)
+    if directions is None:
+        assert kept.come is not None and singles is not None
+        law, seed, order = kept.come
+        directions = without_directions(find_law(law, singles.n, seed), order, singles)
+    labels, items = kept.labels, kept.items
+    if kept.groups is not None:
+        labels = items = tuple(dict.fromkeys(kept.groups))
+    return Sketch(
+        **vars_of(directions),
+        singles=singles,
+        run=run,
+        labels=labels if run is None or run.labels is None else run.labels,
+        items=items if run is None or run.items is None else run.items,
+        groups=kept.groups,
+        chosen_metric=kept.metric,
+        path=whole.path,
+    )

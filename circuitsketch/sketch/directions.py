@@ -185,17 +185,25 @@ class Given:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Basis:
-    """The n real unit vectors: direction i reweights example i alone, so its series is that example's own.
+    """The n real unit vectors: each reweights one example alone, so its series is that example's own.
 
-    No law, so no factor: each coefficient F_r(e_i, ..., e_i) is exact.
+    Direction j is that of example `examples[j]` (default: j), so that whoever pushes them may say which come together.
+    No law, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Laws of this kind are compared by identity.
     """
 
     n: int
+    examples: np.ndarray | None = field(default=None, repr=False)
     name: ClassVar[str] = "basis"
     seed: ClassVar[None] = None
     block_size: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.examples is None:
+            object.__setattr__(self, "examples", np.arange(self.n))
+        if not np.array_equal(np.sort(self.examples), np.arange(self.n)):  # type: ignore[arg-type]
+            raise InputError(f"the examples of {self.n} basis directions are 0 to {self.n - 1}, each once")
 
     @property
     def count(self) -> int:
@@ -207,7 +215,8 @@ class Basis:
         block = np.zeros(_rows(start, stop, self.n))
         if stop > self.n:
             raise InputError(f"basis direction {stop - 1} was asked for, and there are {self.n}")
-        block[np.arange(stop - start), np.arange(start, stop)] = 1.0
+        assert self.examples is not None
+        block[np.arange(stop - start), self.examples[start:stop]] = 1.0
         return block
 
     def log_factor(self, r: int) -> float:

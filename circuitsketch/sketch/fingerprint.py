@@ -16,6 +16,7 @@ import numpy as np
 
 from circuitsketch.circuit import Circuit
 from circuitsketch.kernels.cpu.executable import Schedule
+from circuitsketch.training.training import Training
 
 
 def fingerprint(
@@ -45,6 +46,11 @@ def fingerprint(
         "data": digest([*read, n, steps]),
         "state": digest(list(state)),
     }
+
+
+def fingerprint_of(run: Training) -> dict[str, str]:
+    """The fingerprint of a run."""
+    return fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
 
 
 def described(circuit: Circuit) -> list[Any]:

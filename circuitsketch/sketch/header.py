@@ -49,7 +49,7 @@ class Header:
     leaves : of the state, in order; lanes hold those that vary, one after the other.
     fingerprint : digests by part, as from `sketch.fingerprint`.
     at : the point of expansion, downweights (n,); None (and zeros, which become None) is the run as it was.
-    given : (directions, n), the directions of law "given", which no seed brings back.
+    given : what no seed brings back: (directions, n), the directions of law "given"; (n,), whose those of "basis" are.
 
     Raises
     ------
@@ -91,11 +91,15 @@ class Header:
             sha = isinstance(part, str) and isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)
             require(bool(sha), f"a fingerprint's parts are sha256 digests, and {part!r} is {found!r}")
         object.__setattr__(self, "at", self.checked("at", self.at, (self.n,), real=True))
-        object.__setattr__(self, "given", self.checked("given", self.given, (self.directions, self.n)))
+        basis = self.law == "basis"
+        shape = (self.directions,) if basis else (self.directions, self.n)
+        object.__setattr__(self, "given", self.checked("given", self.given, shape, real=basis))
         require(
-            (self.given is not None) == (self.law == "given"),
-            "directions are stored for the law 'given', and for no other",
+            (self.given is not None) == (self.law in ("given", "basis")),
+            "directions are stored for the laws 'given' and 'basis', and for no other",
         )
+        if basis:
+            require(np.array_equal(np.sort(self.given), np.arange(self.n)), "a basis has every example once")  # type: ignore[arg-type]
         if self.at is not None and not self.at.any():
             object.__setattr__(self, "at", None)
 

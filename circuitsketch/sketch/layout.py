@@ -9,7 +9,7 @@ file of metadata says just what the header implies. When files are written is le
         lanes_sha256/c.B.0      (blocks, 32), a digest a block: block B is done when this is there
         constants/c.0           (numbers of the state,), float64, leaf after leaf
         constants_sha256/c.0    (32,)
-        at/c.0, given/c.0.0     where the header has them
+        at/c.0, given/c...      where the header has them
         lanes/.lock             held by the process that writes; its number while it does
 
 Chunks are plain little-endian numbers: Taylor coefficients do not compress (Zstandard took 4 % off microgpt's, at a
@@ -61,7 +61,7 @@ def arrays(header: Header) -> dict[str, dict[str, Any]]:
     if header.given is not None:
         shape, dtype = header.given.shape, header.given.dtype.name
         fill: Any = ["NaN", "NaN"] if dtype == "complex128" else "NaN"
-        found["given"] = array_of(shape, shape, dtype, fill, ("direction", "example"))
+        found["given"] = array_of(shape, shape, dtype, fill, ("direction", "example")[: len(shape)])
     return found
 
 
@@ -118,6 +118,8 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
+    if "whole" in attributes:
+        raise StoreError(f"{path} is a sketch of several parts; cs.open_sketch opens it")
     version = attributes.get("version")
     if isinstance(version, int) and version > VERSION:
         made = attributes.get("versions")
@@ -170,7 +172,7 @@ def vector(path: str, name: str, plain: Any) -> np.ndarray | None:
 def begun() -> set[str]:
     """What `create` makes before there is a store, relative to its folder."""
     names = ("lanes", "lanes_sha256", "constants", "constants_sha256", "at", "given")
-    files = [ROOT, *(f"{name}/{ROOT}" for name in names), "at/c.0", "given/c.0.0"]
+    files = [ROOT, *(f"{name}/{ROOT}" for name in names), "at/c.0", "given/c.0", "given/c.0.0"]
     return {*names, *files, *(file + ASIDE for file in files), LOCK}
 
 

@@ -16,11 +16,10 @@ from circuitsketch.compile import check_order, in_blocks, thread_count
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.lower.tape import Mode
+from circuitsketch.sketch.progress import Progress
 from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-
-Progress = Callable[[int, int], None]
 
 
 def push_blocks(
@@ -36,6 +35,8 @@ def push_blocks(
     at: np.ndarray | None = None,
     progress: Progress | None = None,
     store_for: Callable[[Executable], Store] | None = None,
+    made: np.ndarray | None = None,
+    check: bool = True,
 ) -> tuple[Executable, list[np.ndarray], np.ndarray | Store]:
     """Push directions through a run.
 
@@ -46,6 +47,8 @@ def push_blocks(
     at : the point of expansion, downweights (n,) (default 0: the run as it was).
     progress : called with (blocks done, blocks) whenever a block is finished.
     store_for : gives the store, open for writing, that blocks go to; those that it has are not pushed again.
+    made : the first lane blocks, all of whose lanes are pushed already, in memory.
+    check : look at every gate's domain first; False where that was done.
 
     Returns
     -------
@@ -68,12 +71,15 @@ def push_blocks(
     store = store_for(executable) if store_for is not None else None
     kept = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
     done = sorted(store.done & set(range(blocks))) if store else []
+    if made is not None:
+        kept[: len(made)] = made
+        done = list(range(len(made)))
     left = [block for block in range(blocks) if block not in done]
     constants: list[np.ndarray] = []
     counting = Lock()  # one call of `progress` at a time, each with a number of its own
-    if left and order:
+    if left and order and check:
         check_series(run, executable, w)
-    elif left:
+    elif left and check:
         run.trained(w)
     together = blocks_together(executable, len(left), threads)
 
@@ -114,6 +120,16 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
     share = -(-blocks // thread_count(threads, blocks)) if blocks else 1
     return max(min(4, (64 << 20) // max(row, 1), share), 1)
+
+
+def by_first_step(run: Training) -> np.ndarray:
+    """The examples in the order in which the run first reads them, those that it never reads last.
+
+    In this order basis directions that begin at similar steps share a block, which skips the steps before.
+    """
+    first = np.full(run.n, len(run.schedule.ids))
+    np.minimum.at(first, run.schedule.ids, np.arange(len(run.schedule.ids)))
+    return np.argsort(first, kind="stable")
 
 
 def first_step(run: Training, row: np.ndarray) -> int:

@@ -7,7 +7,7 @@ coefficients of any function of the trained parameters, which need be chosen onl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,8 @@ from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
-from circuitsketch.sketch.directions import Law
+from circuitsketch.sketch.directions import Basis, Law
+from circuitsketch.sketch.fingerprint import described, digest
 from circuitsketch.sketch.store import Store
 from circuitsketch.trace import Tree, trace, unflatten
 
@@ -88,7 +89,7 @@ class Pushed:
         return unflatten(self.tree, leaves)
 
     def coefficients(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
-        """Taylor coefficients of `function(params, *args)` along every direction.
+        """Taylor coefficients of `function(params, *args)` along every direction, a lane block at a time.
 
         Parameters
         ----------
@@ -97,37 +98,25 @@ class Pushed:
 
         Returns
         -------
-        (directions, order + 1, *shape of the function's value), complex, coefficient 0 first.
+        (directions, order + 1, *shape of the function's value), coefficient 0 first; real along real directions, else
+        complex.
 
         Raises
         ------
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
         """
-        circuit = self.measurement(function, args)
-        target = self.target
-        varying = [i for i, at in enumerate(self.state_lane) if at >= 0]
-        check_indices(circuit, self.constants)
-        if self.order:
-            check_point(circuit, self.constants, varying)
-        machine = build(
-            [circuit], target, varying if self.order else [], len(circuit.inputs), {}, has_keep=False
-        )
-        layout = machine.tapes[0].outputs[0]
+        return self.measured(self.measurement(function, args))
+
+    def measured(self, circuit: Circuit) -> np.ndarray:
+        """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example."""
         shape = circuit.nodes[circuit.outputs[0]].shape
-        found = np.zeros((self.count, self.order + 1, *shape), dtype=np.complex128)
+        number = np.complex128 if self.target.mode.complex else np.float64
+        found = np.zeros((self.count, self.order + 1, *shape), dtype=number)
 
-        def block(begin: int) -> None:
-            arena = machine.arena()
-            arena.set_state(self.constants)
-            if self.order:
-                arena.lane_state()[...] = self.lanes[begin // target.width]
-            arena.run(Schedule.single(), 0, 1, np.zeros(0))
-            part = found[begin : begin + target.width]
-            part[:, 0] = arena.constant_view(0, layout)
-            if layout.buffer in machine.placements[0].lane:
-                part[:, 1:] = coefficients_of(arena.lane_view(0, layout), target.mode)[: len(part)]
+        def take(begin: int, part: np.ndarray) -> None:
+            found[self.rows(begin, len(part))] = part
 
-        in_blocks(block, self.count, target.width, self.threads)
+        self.each_block(circuit, self.order, take)
         bad = np.argwhere(~np.isfinite(found))
         if len(bad):
             raise DivergenceError(
@@ -136,6 +125,46 @@ class Pushed:
             )
         return found
 
+    def rows(self, begin: int, count: int) -> slice | np.ndarray:
+        """Where the results of directions begin, ..., begin + count - 1 belong: a basis comes back by example."""
+        if isinstance(self.law, Basis):
+            assert self.law.examples is not None
+            return self.law.examples[begin : begin + count]
+        return slice(begin, begin + count)
+
+    def each_block(self, circuit: Circuit, order: int, take: Callable[[int, np.ndarray], None]) -> None:
+        """Measure lane block by lane block, each held no longer than it takes.
+
+        order : the highest coefficient wanted. take : called with the first direction of a block and its coefficients
+            (directions, order + 1, *shape), which it must copy; several threads may call at once.
+        """
+        if not self.count:
+            return
+        mode = replace(self.target.mode, order=order)
+        varying = [i for i, at in enumerate(self.state_lane) if at >= 0] if order else []
+        check_indices(circuit, self.constants)
+        if order:
+            check_point(circuit, self.constants, varying)
+        target = replace(self.target, mode=mode)
+        machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
+        layout = machine.tapes[0].outputs[0]
+        shape = circuit.nodes[circuit.outputs[0]].shape
+        number = np.complex128 if mode.complex else np.float64
+
+        def block(begin: int) -> None:
+            arena = machine.arena()
+            arena.set_state(self.constants)
+            if order:
+                arena.lane_state()[...] = self.lanes[begin // target.width][:, : mode.components]
+            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+            part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
+            part[:, 0] = arena.constant_view(0, layout)
+            if layout.buffer in machine.placements[0].lane:
+                part[:, 1:] = coefficients_of(arena.lane_view(0, layout), mode)[: len(part)]
+            take(begin, part)
+
+        in_blocks(block, self.count, target.width, self.threads)
+
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """The circuit of a measurement, from the whole state to one array."""
         if not callable(function):
@@ -143,10 +172,27 @@ class Pushed:
                 f"a measurement is a function of the trained parameters, not {type(function).__name__}"
             )
         state = unflatten(self.tree, self.constants)
-        circuit = trace(lambda s: function(self.params(s), *args), state)
-        if len(circuit.outputs) != 1:
+
+        def once() -> Circuit:
+            try:
+                circuit = trace(lambda s: function(self.params(s), *args), state)
+            except (LookupError, AttributeError, TypeError) as reason:
+                leaves = ", ".join(self.tree.names("state"))
+                raise InputError(
+                    f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
+                    f"parameters, out of {leaves}, and then with the {len(args)} arguments that were given after it"
+                ) from reason
+            if len(circuit.outputs) != 1:
+                raise InputError(
+                    f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; "
+                    "stack them"
+                )
+            return simplify(circuit)
+
+        first, second = once(), once()
+        if digest(described(first)) != digest(described(second)):
             raise InputError(
-                f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; stack "
-                "them"
+                "the measurement is another function each time it is called: it draws random numbers, or reads what "
+                "changes; a measurement depends on the trained parameters alone, so draw before measuring"
             )
-        return simplify(circuit)
+        return first

@@ -8,7 +8,9 @@ denominators, and example i's loss times keep_i = 1 - w_i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -37,10 +39,13 @@ class Training:
     examples : for every step the ids of the examples whose weights it reads; an example may be read by many steps.
     n : the number of examples (default: the largest id + 1).
     params : `params(state)` gives what measurements see (default: state["params"], or the whole state without it).
+    labels : of the examples, one hashable each (a class, a source); items : what each example is. They carry no part
+        of the training, and let questions be asked by them.
 
     Attributes
     ----------
     size : size(A), the exact number of scalar gates of the whole run. steps, n : numbers. circuits : one a shape.
+    groups : of a `grouped` run, the label of each example before grouping; else None.
 
     Raises
     ------
@@ -64,6 +69,8 @@ class Training:
         *,
         n: int | None = None,
         params: Callable[[Any], Any] | None = None,
+        labels: Sequence[Any] | None = None,
+        items: Sequence[Any] | None = None,
     ) -> None:
         for function, name in ((step, "step"), (params, "params")):
             if not callable(function) and not (name == "params" and params is None):
@@ -72,6 +79,9 @@ class Training:
         self.batches = one_a_step(batches, "batches")
         self.examples = example_ids(examples, len(self.batches))
         self.n = example_count(self.examples, n)
+        self.labels = check_labels(labels, self.n)
+        self.items = one_an_example(items, self.n, "items")
+        self.groups: tuple[Any, ...] | None = None
         self.chosen_params = params
         leaves, self.state_tree = flatten(state)
         self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]
@@ -254,6 +264,35 @@ class Training:
                 raise DivergenceError(f"retraining subset {row} left the finite numbers")
         return unflatten(self.state_tree, leaves)
 
+    def grouped(self, labels: Sequence[Any]) -> Training:
+        """The same run with one weight a group of examples: its examples are the groups, in order of appearance.
+
+        Parameters
+        ----------
+        labels : (n,) hashables, the group of each example.
+
+        Returns
+        -------
+        Training with n = the number of groups, and the groups' labels as its labels and items. Circuits and compiled
+        code are shared.
+
+        >>> import numpy as np, circuitsketch as cs
+        >>> run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(()), [1.0, 10.0, 100.0], [[0], [1], [2]])
+        >>> pairs = run.grouped(["a", "b", "a"])
+        >>> pairs.n, pairs.labels, float(pairs.retrain(without=[0]))
+        (2, ('a', 'b'), 10.0)
+        """
+        checked = check_labels(labels, self.n)
+        if checked is None:
+            raise InputError(f"groups are {self.n} labels, one an example, not None")
+        numbers = {label: number for number, label in enumerate(dict.fromkeys(checked))}
+        member = np.array([numbers[label] for label in checked], dtype=np.int64)
+        found = copy(self)
+        found.n, found.labels, found.items, found.groups = len(numbers), tuple(numbers), tuple(numbers), checked
+        found.examples = [member[ids] for ids in self.examples]
+        found.schedule = replace(self.schedule, ids=member[self.schedule.ids])
+        return found
+
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
 
@@ -291,6 +330,34 @@ def number_leaf(leaf: Any, name: str) -> np.ndarray:
     if not np.all(np.isfinite(array)):
         raise InputError(f"{name} holds NaN or infinity; clean the data before training")
     return array
+
+
+def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
+    """Something for every example, as a tuple; None stays None."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list with one entry an example, not {type(values).__name__}")
+    found = tuple(values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values)
+    if len(found) != n:
+        raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")
+    return found
+
+
+def check_labels(values: Any, n: int) -> tuple[Any, ...] | None:
+    """Labels of the examples: hashable, and equal to themselves."""
+    found = one_an_example(values, n, "labels")
+    for i, label in enumerate(found or ()):
+        try:
+            fine = hash(label) is not None and bool(label == label)
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise InputError(
+                f"labels[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
+                "hashable that equals itself"
+            )
+    return found
 
 
 def one_a_step(values: Any, name: str) -> list[Any]:

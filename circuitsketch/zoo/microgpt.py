@@ -148,7 +148,8 @@ def training(
     width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
     steps : the number of steps, len(docs) by default.
 
-    Returns a Training whose state is that of Adam, {"params", "m", "v", "t"}, and whose n is len(docs).
+    Returns a Training whose state is that of Adam, {"params", "m", "v", "t"}, and whose n is len(docs); its items
+    are the words, its labels their first letters.
     Raises InputError for words or sizes that do not fit, for both a seed and an init, and for an init of a
     wrong length.
 
@@ -187,7 +188,10 @@ def training(
     rates = [LEARNING_RATE * (1 - t / steps) for t in range(steps)]
     batches = [(*encoded[t % len(docs)], np.float64(rate)) for t, rate in enumerate(rates)]
     examples = [np.array([t % len(docs)]) for t in range(steps)]
-    return cs.Training(step, cs.optim.adam_state(params), batches, examples, n=len(docs))
+    first = [doc[0] for doc in docs]
+    return cs.Training(
+        step, cs.optim.adam_state(params), batches, examples, n=len(docs), labels=first, items=docs
+    )
 
 
 def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, heads: int = HEADS) -> Any:

@@ -62,7 +62,7 @@ def training(
 
     Returns
     -------
-    Training of state {"params", ...} on n = len(x) examples, or on n groups.
+    Training of state {"params", ...} on n = len(x) examples, labelled by their whole-numbered y, or on n groups.
 
     Raises
     ------
@@ -105,7 +105,9 @@ def training(
         mask = () if masks is None else (masks(t, len(ids)),)
         batches.append((rate, x[ids], y[ids], *mask))
     first = getattr(cs.optim, f"{optimiser}_state")(params)
-    return cs.Training(step, first, batches, [weights[ids] for ids in examples], n=int(weights.max()) + 1)
+    n, read = int(weights.max()) + 1, [weights[ids] for ids in examples]
+    classes = y if groups is None and y.ndim == 1 and y.dtype.kind in "iu" else None
+    return cs.Training(step, first, batches, read, n=n, labels=classes)
 
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:

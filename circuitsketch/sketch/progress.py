@@ -1,0 +1,71 @@
+"""How far a push has come: a callback of the user's, or a bar on the terminal with its rate and the time that is left.
+
+In: True, a callback, or nothing. Out: a callback, or nothing, for as long as the work lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from circuitsketch.errors import InputError
+
+Progress = Callable[[int, int], None]  # called with (blocks done, blocks) whenever a block is finished
+
+
+@contextmanager
+def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Progress | None]:
+    """The callback that a user's `progress` stands for; True draws a bar on stderr (or on `stream`).
+
+    >>> with shown(None) as tell:
+    ...     tell is None
+    True
+    """
+    if progress is None or progress is False:
+        yield None
+        return
+    if progress is not True:
+        if not callable(progress):
+            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {progress!r}")
+        yield progress
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Blocks a second, over the last half minute."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.{0 if speed > 10 else 2}f} blocks/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True) if stream is None else Console(file=stream)
+    with Bars(*columns, console=console) as bars:
+        bar = bars.add_task("sketch", total=None)
+
+        def tell(done: int, blocks: int) -> None:
+            if bars.tasks[0].total is None:
+                bars.reset(bar, total=blocks, completed=done - 1)  # blocks of an earlier attempt have no rate
+            bars.update(bar, completed=done)
+
+        yield tell
