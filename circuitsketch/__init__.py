@@ -8,6 +8,7 @@ of the model after deleting or reweighting any subset of the data, without retra
 from circuitsketch import errors, optim
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import compile
+from circuitsketch.deletion.evaluation import Evaluation, evaluate, read_datamodels
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.sketch import Sketch, local_sketch, open_sketch, push, sketch
@@ -45,6 +46,7 @@ __all__ = [
     "CircuitSketchError",
     "DivergenceError",
     "DomainError",
+    "Evaluation",
     "InputError",
     "KinkWarning",
     "Prediction",
@@ -57,6 +59,7 @@ __all__ = [
     "cross_entropy",
     "erf",
     "errors",
+    "evaluate",
     "gelu",
     "grad",
     "jvp",
@@ -65,6 +68,7 @@ __all__ = [
     "open_sketch",
     "optim",
     "push",
+    "read_datamodels",
     "relu",
     "rsqrt",
     "sigmoid",
