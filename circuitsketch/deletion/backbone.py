@@ -23,7 +23,8 @@ import numpy as np
 
 from circuitsketch.deletion.interactions import Interactions, Points
 
-TRUST = 0.4  # the ratio from one order of interactions to the next up to which h lies in the region of trust
+TRUST = 0.4  # the ratio from one order of interactions to the next up to which h lies in the region of trust; their
+# means count in full up to half of it and fade to nothing there: a series that hardly converges is worse than none
 TAIL = 3.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
 DUPLICATES = 2.0  # weight of what equal examples would do together
@@ -123,18 +124,18 @@ def parts_of(
 
     at = model.points(h)
     alike = np.where(several, coherence(singles, h, model, at), 1.0)
-    priors = [model.prior(fit, at) for fit in fits]
-    ratio = np.where(several, ratio_between(priors, singles, h) * np.sqrt(alike), 0.0)
-    trusted = (ratio <= TRUST)[:, None]
+    found = [model.see(fit, at) for fit in fits]
+    ratio = ratio_between([prior for _, _, prior, _ in found], singles, h)
+    ratio = np.where(several, ratio * np.sqrt(alike), 0.0)
+    counted = np.where(several, np.clip(2 - ratio / (TRUST / 2), 0, 1), 0.0)[:, None]
     shaped = np.zeros((batch, cells))
-    for i, (fit, prior) in enumerate(zip(fits, priors, strict=True)):
+    for i, (fit, (mean, shape, prior, variance)) in enumerate(zip(fits, found, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
-        if estimator == "interactions":
-            mean, shape = model.mean(fit, at)
-            means[i] = np.where(trusted, mean, 0.0) * several[:, None]
-            shaped = shaped + shape**2 + np.where(trusted, 0.0, mean) ** 2
-            prior = model.variance(fit, at, prior)
         deviations[i] = factors[i][:, None] * np.sqrt(prior)
+        if estimator == "interactions":
+            means[i] = counted * mean
+            deviations[i] = factors[i][:, None] * np.sqrt(variance)
+            shaped = shaped + shape**2 + ((1 - counted) * mean) ** 2
     bounded = np.minimum(ratio, 0.9)[:, None]
     beyond = deviations[0] * bounded ** len(fits) / (1 - bounded)
     own_two = whole[1] if len(whole) > 1 else np.zeros((batch, cells))

@@ -23,13 +23,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 TAUS = np.logspace(-3, 3, 19)  # of the isotropic part, beside a kernel whose mean diagonal is 1
 TRIED_ON = 256  # directions on which metrics are compared: an eighth of the work of 512
-KEPT = 128  # eigenvectors that reduce the variance at most; those left out make it larger, never smaller
+KEPT = 64  # eigenvectors that reduce the variance at most; those left out make it larger, never smaller
+NEEDED = 0.2  # eigenvalues over the smallest tau, below which an eigenvector says next to nothing
 SPARSE = 0.1  # share of entries different from zero below which h is multiplied as a sparse matrix
 
 
@@ -38,17 +40,25 @@ class Points:
     """Real h's (B, n) and the products with the metric and the directions that every order needs."""
 
     h: np.ndarray
+    rows: Any  # h again, as a sparse matrix where most of it is zero
+    is_mask: bool
     through: np.ndarray  # h S, (B, n)
     seen: np.ndarray  # h S psi, complex (B, m)
     alike: np.ndarray | None  # h times the cosines, (B, n)
+
+    def powers(self, r: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        """h^r, (h S)^r and, real and imaginary parts in turn, (h S psi)^r: elementwise. That of a mask is itself."""
+        own = self.rows if self.is_mask else self.rows**r
+        return own, power(self.through, r), power(self.seen, r).view(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class OneOrder:
     """The fit of one order r; C is the number of values measured, E that of eigenvectors kept.
 
-    weights (m, C) complex: mean = Re sum_j conj(weights_j) k(h, psi_j), with the diagonal terms gathered in `through` and
-    `own` (n, C). vectors (2m, E) with `through_vectors`, `own_vectors` (n, E): k(h, psi) in the eigenbasis.
+    weights (2m, C): of (h S psi)^r, real and imaginary parts in turn, in the mean; what belongs to the diagonal terms of k
+    is gathered by example in `through` and `own` (n, C). vectors (2m, E), `through_vectors`, `own_vectors` (n, E): the same
+    for k(h, psi) in the eigenbasis.
     precision (E, C): 1 / (lambda + tau). scale, tau (C,); size: what k is divided by. shapes (2, C): the coefficients of
     the two fitted shapes. explained (C,): 1 - (squared error of the direction left out) / (square of what it observed).
     """
@@ -90,55 +100,56 @@ class Interactions:
     @cached_property
     def metric_directions(self) -> np.ndarray:
         """S psi, complex (n, m)."""
-        return self.metric @ self.directions.T
+        return np.ascontiguousarray(self.metric @ self.directions.T)
+
+    @cached_property
+    def metric_powers(self) -> dict[int, np.ndarray]:
+        """S^r, elementwise, by order."""
+        return {fit.r: self.metric**fit.r for fit in self.orders}
 
     def points(self, h: np.ndarray) -> Points:
         """What all orders need of h (B, n). A sparse h touches only the rows of its examples."""
-        h_ = sparse.csr_array(h) if np.count_nonzero(h) < SPARSE * h.size else h
-        parts = self.metric_directions
-        seen = h_ @ parts if isinstance(h_, sparse.csr_array) else (h @ parts.real) + 1j * (h @ parts.imag)
-        return Points(h, h_ @ self.metric, seen, None if self.cosines is None else h_ @ self.cosines)
+        rows = sparse.csr_array(h) if np.count_nonzero(h) < SPARSE * h.size else h
+        seen = (rows @ self.metric_directions.view(np.float64)).view(np.complex128)
+        is_mask = bool(((h == 0) | (h == 1)).all())
+        alike = None if self.cosines is None else rows @ self.cosines
+        return Points(h, rows, is_mask, rows @ self.metric, seen, alike)
 
-    def mean(self, fit: OneOrder, at: Points) -> tuple[np.ndarray, np.ndarray]:
-        """The mean of O_r at h's, and the part of it that is the fitted shapes: two arrays (B, C)."""
-        r = fit.r
-        power = at.seen**r
-        found = power.real @ fit.weights.real + power.imag @ fit.weights.imag
-        found -= at.through**r @ fit.through + at.h**r @ fit.own
-        shaped = np.einsum("sbc,sc->bc", shapes(self.singles, r, at.h, at.alike), fit.shapes)
-        return found + shaped, shaped
+    def see(self, fit: OneOrder, at: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """At h's: the mean of O_r, the part of it that is the fitted shapes, the variance before any direction was seen, and
+        the variance given the directions: four arrays (B, C).
+        """
+        own, through, seen = at.powers(fit.r)
+        prior = self.prior(fit, at, own, through)
+        shaped = np.einsum("sbc,sc->bc", shapes(self.singles, fit.r, at.h, at.alike), fit.shapes)
+        mean = seen @ fit.weights - through @ fit.through - own @ fit.own + shaped
+        known = self.projected(fit, own, through, seen) ** 2 @ fit.precision
+        return mean, shaped, prior, np.maximum(prior - fit.scale * known, 0)
 
-    def projected(self, fit: OneOrder, at: Points) -> np.ndarray:
-        """k(h, psi) in the eigenbasis, (B, E)."""
-        r, m = fit.r, len(self.directions)
-        power = at.seen**r
-        found = power.real @ fit.vectors[:m] + power.imag @ fit.vectors[m:]
-        return found - at.through**r @ fit.through_vectors - at.h**r @ fit.own_vectors
+    def projected(self, fit: OneOrder, own: Any, through: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """k(h, psi) in the eigenbasis, (B, E), from `Points.powers`."""
+        return seen @ fit.vectors - through @ fit.through_vectors - own @ fit.own_vectors
 
-    def prior(self, fit: OneOrder, at: Points) -> np.ndarray:
+    def prior(self, fit: OneOrder, at: Points, own: Any, through: np.ndarray) -> np.ndarray:
         """The variance of O_r at h's before any direction was seen, (B, C)."""
-        r, powers = fit.r, at.h**fit.r
-        own = (at.through * at.h).sum(axis=1) ** r - 2 * (at.through**r * powers).sum(axis=1)
-        chosen = sparse.csr_array(powers) if np.count_nonzero(powers) < SPARSE * powers.size else powers
-        own += ((chosen @ self.metric**r) * powers).sum(axis=1)
-        isotropic = ((at.h**2).sum(axis=1) ** r - (powers**2).sum(axis=1)) / float(self.n) ** r
-        wide = np.maximum(own, 0)[:, None] / fit.size + 2 * fit.tau * np.maximum(isotropic, 0)[:, None]
-        return fit.scale * wide
-
-    def variance(self, fit: OneOrder, at: Points, prior: np.ndarray) -> np.ndarray:
-        """The variance of O_r at h's given the directions, (B, C)."""
-        return np.maximum(prior - fit.scale * (self.projected(fit, at) ** 2 @ fit.precision), 0)
+        dense = own.toarray() if sparse.issparse(own) else own
+        dot = "bi,bi->b"
+        found = np.einsum(dot, at.through, at.h) ** fit.r - 2 * np.einsum(dot, through, dense)
+        found += np.einsum(dot, own @ self.metric_powers[fit.r], dense)
+        isotropic = np.einsum(dot, at.h, at.h) ** fit.r - np.einsum(dot, dense, dense)
+        isotropic = np.maximum(isotropic, 0) / float(self.n) ** fit.r
+        return fit.scale * (np.maximum(found, 0)[:, None] / fit.size + 2 * fit.tau * isotropic[:, None])
 
     def covariance(self, fit: OneOrder, one: Points, other: Points) -> np.ndarray:
         """The covariance of O_r between h's given the directions: (B, B', C)."""
-        r, x, y = fit.r, one.h**fit.r, other.h**fit.r
-        kernel = (one.through @ other.h.T) ** r - one.through**r @ y.T - x @ (other.through**r).T
-        kernel += x @ self.metric**r @ y.T
-        isotropic = ((one.h @ other.h.T) ** r - x @ y.T) / float(self.n) ** r
-        p, q = self.projected(fit, one), self.projected(fit, other)
+        (x, sx, px), (y, sy, py) = one.powers(fit.r), other.powers(fit.r)
+        kernel = (one.through @ other.h.T) ** fit.r - (y @ sx.T).T - x @ sy.T + (y @ (x @ self.metric_powers[fit.r]).T).T
+        both = x @ y.T
+        both = both.toarray() if sparse.issparse(both) else both
+        isotropic = ((one.h @ other.h.T) ** fit.r - both) / float(self.n) ** fit.r
+        p, q = self.projected(fit, x, sx, px), self.projected(fit, y, sy, py)
         known = np.einsum("be,de,ec->bdc", p, q, fit.precision, optimize=True)
-        wide = kernel[:, :, None] / fit.size + 2 * fit.tau * isotropic[:, :, None] - known
-        return fit.scale * wide
+        return fit.scale * (kernel[:, :, None] / fit.size + 2 * fit.tau * isotropic[:, :, None] - known)
 
 
 # ------------------------------------------------------------------------------------------------ the fit
@@ -193,6 +204,20 @@ def candidates(given: np.ndarray | None, singles: np.ndarray) -> list[tuple[str,
     return [(name, metric * (n / np.trace(metric))) for name, metric in found]
 
 
+def power(x: np.ndarray, r: int) -> np.ndarray:
+    """x^r by products: NumPy's own power takes many times as long from r = 3 on."""
+    found = x
+    for _ in range(r - 1):
+        found = found * x
+    return found
+
+
+def in_turn(halves: np.ndarray) -> np.ndarray:
+    """Rows of real parts, then of imaginary parts, (2m, ...), as one after the other in turn."""
+    m = len(halves) // 2
+    return np.stack([halves[:m], halves[m:]], axis=1).reshape(halves.shape)
+
+
 def cosine(metric: np.ndarray) -> np.ndarray:
     """S_ij / sqrt(S_ii S_jj); an example of size zero is like no other."""
     size = np.sqrt(np.maximum(np.diag(metric), 0))
@@ -209,10 +234,10 @@ def shapes(singles: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None)
     first = singles[:, 1]
     peak = np.abs(first).max(axis=0)
     peak = np.where(peak > 0, peak, 1)
-    link = (x @ (first / peak)) ** r - x**r @ (first / peak) ** r
+    link = (x @ (first / peak)) ** r - power(x, r) @ (first / peak) ** r
     if alike is None:
         return np.stack([np.zeros_like(link), link])
-    similar = (x * (alike ** (r - 1) - x ** (r - 1))) @ singles[:, r]
+    similar = (x * (power(alike, r - 1) - power(x, r - 1))) @ singles[:, r]
     return np.stack([similar, link])
 
 
@@ -313,15 +338,14 @@ def fit_order(model: Interactions, r: int, observed: np.ndarray) -> OneOrder:
     helps = loss < 1
     inverse = 1 / (values[:, None] + tau)
     alpha = vectors @ (inverse * (vectors.T @ seen)) * helps / size
-    weights = alpha[:m] + 1j * alpha[m:]
 
     powers = directions**r  # the diagonal terms of the kernel, gathered by example
     rest = model.metric_directions**r - metric**r @ powers.T
-    through = powers.real.T @ weights.real + powers.imag.T @ weights.imag
-    own = rest.real @ weights.real + rest.imag @ weights.imag
+    through = powers.real.T @ alpha[:m] + powers.imag.T @ alpha[m:]
+    own = rest.real @ alpha[:m] + rest.imag @ alpha[m:]
 
     kept = np.argsort(-values)[:KEPT]
-    kept = kept[values[kept] > 0.05 * tau.min()]
+    kept = kept[values[kept] > NEEDED * tau.min()]
     chosen = vectors[:, kept] / size
     through_vectors = powers.real.T @ chosen[:m] + powers.imag.T @ chosen[m:]
     own_vectors = rest.real @ chosen[:m] + rest.imag @ chosen[m:]
@@ -333,10 +357,10 @@ def fit_order(model: Interactions, r: int, observed: np.ndarray) -> OneOrder:
         scale=scale,
         tau=tau,
         shapes=fitted,
-        weights=weights,
+        weights=in_turn(alpha),
         through=through,
         own=own,
-        vectors=chosen,
+        vectors=in_turn(chosen),
         through_vectors=through_vectors,
         own_vectors=own_vectors,
         precision=inverse[kept] * helps,
