@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.deletion.backbone import Parts, parts_of
 from circuitsketch.deletion.interactions import Interactions
 
-JITTER = 1e-8  # of the largest variance: keeps equal pieces apart
+JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,8 @@ def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: i
     matrix = np.einsum("rb,rbkc->ckb", seen, each).transpose(0, 2, 1)
     matrix = matrix + np.moveaxis(rest * whole[:, None, None], 2, 0)
     matrix = (matrix + matrix.transpose(0, 2, 1)) / 2
-    peak = np.maximum(np.einsum("ckk->ck", matrix).max(axis=1), np.finfo(float).tiny)
-    matrix = matrix + JITTER * peak[:, None, None] * np.eye(len(whole))
+    own = np.maximum(np.einsum("ckk->ck", matrix), np.finfo(float).tiny)
+    matrix = matrix + JITTER * own[:, :, None] * np.eye(len(whole))
     inverse = np.linalg.inv(matrix)
     solved = np.einsum("ckl,lc->ck", inverse, evidence.values - rows)
     return Updated(evidence, model, parts, inverse, solved)

@@ -329,11 +329,16 @@ def fit_order(model: Interactions, r: int, observed: np.ndarray) -> OneOrder:
     columns = np.concatenate([columns.real, columns.imag], axis=1)
     whole = np.concatenate([observed.real, observed.imag])
     fitted = fit_shapes(columns, whole)
-    seen = whole - np.einsum("smc,sc->mc", columns, fitted)
+    count = whole.shape[1]
+    both = np.concatenate([whole - np.einsum("smc,sc->mc", columns, fitted), whole], axis=1)
 
     size, values, vectors = decomposed(metric, directions, r)
-    loss, scale, surprise = left_out(values, vectors, seen)
-    best, every = surprise.argmin(axis=0), np.arange(seen.shape[1])
+    loss, scale, surprise = left_out(values, vectors, both)
+    # Two coefficients fitted are worth 2 each (Akaike). Where the metric holds everything the shapes only disturb it.
+    shaped = surprise[:, :count].min(axis=0) + 2 * len(fitted) < surprise[:, count:].min(axis=0)
+    fitted = np.where(shaped, fitted, 0.0)
+    every = np.where(shaped, np.arange(count), count + np.arange(count))
+    seen, best = both[:, every], surprise[:, every].argmin(axis=0)
     tau, scale, loss = TAUS[best], scale[best, every], loss[best, every]
     helps = loss < 1
     inverse = 1 / (values[:, None] + tau)
