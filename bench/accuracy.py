@@ -4,9 +4,9 @@
     python bench/accuracy.py --full --write       # budgets 64 to 4,096, 128 subsets a kind: hours
     python bench/accuracy.py --plot error.png     # error against cost; needs matplotlib
 
-Three runs: microgpt on 1,000 names, a perceptron on 1,000 digits and a logistic regression on 400 tumours, of the last two
-one label in twenty wrong. Truths are retrainings without each subset. A method's cost is in trainings: CPU seconds of
-what it pushes or retrains over those of one retraining, of which many are trained together.
+Three runs: microgpt on 1,000 names, a perceptron on 1,000 digits and a logistic regression on 400 tumours, of the
+last two one label in twenty wrong. Truths are retrainings without each subset. A method's cost is in trainings: CPU
+seconds of what it pushes or retrains over those of one retraining, of which many are trained together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ from circuitsketch.zoo import logistic, microgpt, mlp
 
 SHARES = (0.001, 0.01, 0.05, 0.1, 0.5)
 SINGLES_ORDER, ORDER = 6, 3
-GOALS = {"random 1 %": 0.25, "random 5 %": 0.45, "random 10 %": 0.55, "coherent": 0.62}  # of exact first order's RMSE
+GOALS = {
+    "random 1 %": 0.25,
+    "random 5 %": 0.45,
+    "random 10 %": 0.55,
+    "coherent": 0.62,
+}  # of exact first order's RMSE
 RUNS = ("names", "digits", "tumours")
 
 
@@ -68,7 +73,9 @@ def case(name: str, subsets: int, n: int | None = None) -> Case:
     wrong = rng.choice(len(y), len(y) // 20, replace=False)
     y[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
     run = model.training(data.x, y)
-    near = [neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)]
+    near = [
+        neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)
+    ]
     bad = [rng.choice(wrong, rng.integers(3, min(31, len(wrong) + 1)), replace=False) for _ in range(subsets)]
     shares = [(c, s) for c in range(classes) for s in (0.25, 0.5, 1.0)]
     whole = [part(np.flatnonzero(y == c), s, rng) for c, s in shares]
@@ -87,7 +94,10 @@ def case(name: str, subsets: int, n: int | None = None) -> Case:
 
 def random_masks(n: int, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     sizes = {f"random {100 * share:g} %": max(1, round(share * n)) for share in SHARES}
-    return {kind: chosen([rng.permutation(n)[:size] for _ in range(count)], n, count, rng) for kind, size in sizes.items()}
+    return {
+        kind: chosen([rng.permutation(n)[:size] for _ in range(count)], n, count, rng)
+        for kind, size in sizes.items()
+    }
 
 
 def chosen(groups: list[Any], n: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -129,7 +139,9 @@ class Pushed:
     factor: np.ndarray
     random: dict[str, np.ndarray]
     baseline: np.ndarray
-    cost: dict[str, float]  # of one training, in CPU seconds, and in trainings of "singles", "first order", a "direction"
+    cost: dict[
+        str, float
+    ]  # of one training, in CPU seconds, and in trainings of "singles", "first order", a "direction"
 
 
 def push_all(case: Case, budget: int) -> Pushed:
@@ -178,13 +190,16 @@ def whole_query(case: Case, pushed: Pushed, m: int) -> Query:
     key = (case.name, m)
     if key not in QUERIES:
         law = find_law("orthonormal", case.run.n, 0)
-        QUERIES[key] = Query(pushed.random["orthonormal"][:m], law, singles=pushed.singles, metric=pushed.factor)
+        QUERIES[key] = Query(
+            pushed.random["orthonormal"][:m], law, singles=pushed.singles, metric=pushed.factor
+        )
     return QUERIES[key]
 
 
 def datamodels(case: Case, count: int, seed: int = 5) -> Callable[[np.ndarray], np.ndarray]:
-    """Ridge regression on `count` retrainings without 1 to 10 % at random: from masks to changes. The penalty is that of
-    the least squared error of retrainings left out, in closed form."""
+    """Ridge regression on `count` retrainings without 1 to 10 % at random: from masks to values.
+
+    The penalty is that of the least squared error of retrainings left out, in closed form."""
     rng = np.random.default_rng(seed)
     n = case.run.n
     masks = rng.random((count, n)) < rng.uniform(0.01, 0.1, size=(count, 1))
@@ -214,7 +229,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--directions", nargs="+", type=int, help="budgets of random directions")
     parser.add_argument("--subsets", type=int, help="subsets of a kind")
     parser.add_argument("--examples", type=int, help="fewer training examples, for a trial")
-    parser.add_argument("--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 4,000")
+    parser.add_argument(
+        "--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 4,000"
+    )
     parser.add_argument("--plot", metavar="FILE", help="error against cost, drawn with matplotlib")
     options = parser.parse_args(argv)
     budgets = options.directions or ([64, 128, 256, 512, 1024, 2048, 4096] if options.full else [256])
@@ -238,7 +255,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                 scored = {method: (score(p, truth, masks), cost) for method, (p, cost) in made.items()}
                 for method, (evaluation, cost) in scored.items():
                     numbers.append(entry(name, kind, m, method, cost, evaluation, base.rmse))
-                numbers.append(linear_entry(name, kind, m, count, linear(masks), truth, made["first order"][0], base.rmse))
+                numbers.append(
+                    linear_entry(
+                        name, kind, m, count, linear(masks), truth, made["first order"][0], base.rmse
+                    )
+                )
                 rows.append(cells(name, kind, m, numbers[-6:], float(trusted)))
                 report.say(" | ".join(rows[-1]))
     report.numbers["cells"] = numbers
@@ -259,11 +280,20 @@ def entry(
     inside = found.where(found.trusted)[0.95]
     about = {"run": run, "kind": kind, "directions": m, "method": method, "cost": cost}
     covered = inside if np.isfinite(inside) else None
-    return about | found.to_dict() | {"over_first_order": found.rmse / first, "covered_where_trusted": covered}
+    return (
+        about | found.to_dict() | {"over_first_order": found.rmse / first, "covered_where_trusted": covered}
+    )
 
 
 def linear_entry(
-    run: str, kind: str, m: int, count: int, values: np.ndarray, truth: np.ndarray, like: Prediction, first: float
+    run: str,
+    kind: str,
+    m: int,
+    count: int,
+    values: np.ndarray,
+    truth: np.ndarray,
+    like: Prediction,
+    first: float,
 ) -> dict[str, Any]:
     """The cell of datamodels, which say no error."""
     from dataclasses import replace
@@ -275,6 +305,7 @@ def linear_entry(
 def cells(run: str, kind: str, m: int, found: list[dict[str, Any]], trusted: float) -> list[str]:
     """A row of the table."""
     by = {cell["method"]: cell for cell in found}
+
     def said(x: float | None) -> str:
         return "-" if x is None else f"{x:.3f}"[: 5 if abs(x) < 10 else 4]
 

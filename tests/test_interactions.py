@@ -65,11 +65,18 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
     rows = rng.normal(size=(2, n)) + 1j * rng.normal(size=(2, n))
     indices = [a for a in product(range(n), repeat=r) if len(set(a)) > 1]
 
-    def covariance(x, y):  # E O(x) O(y), index by index, from E T_a T_b = the mean over orders p of prod S_{a b_p}
+    def covariance(
+        x, y
+    ):  # E O(x) O(y), index by index, from E T_a T_b = the mean over orders p of prod S_{a b_p}
         return sum(
             np.prod(x[list(a)])
             * np.prod(y[list(b)])
-            * np.mean([np.prod([metric[i, b[j]] for i, j in zip(a, p, strict=True)]) for p in permutations(range(r))])
+            * np.mean(
+                [
+                    np.prod([metric[i, b[j]] for i, j in zip(a, p, strict=True)])
+                    for p in permutations(range(r))
+                ]
+            )
             for a in indices
             for b in indices
         )
@@ -128,7 +135,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
     fit, s = model.orders[0], model.metric
     psi = model.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = interactions.shapes(model.singles, 2, psi, psi @ model.cosines)[:, :, 0]
+    columns = interactions.shapes(model.singles, 2, psi, psi**2, psi @ model.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
     matrix = interactions.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
@@ -140,12 +147,15 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
     for row in h:
         kernel = np.array([k(row, p) for p in psi]) / fit.size
-        shaped = fit.shapes[:, 0] @ interactions.shapes(model.singles, 2, row[None], (row @ model.cosines)[None])[:, 0, 0]
+        both = interactions.shapes(model.singles, 2, row[None], row[None] ** 2, (row @ model.cosines)[None])
+        shaped = fit.shapes[:, 0] @ both[:, 0, 0]
         truth = np.concatenate([kernel.real, kernel.imag]) @ alpha + shaped
         found = model.see(fit, model.points(row[None]))[0][0, 0]
         assert found == pytest.approx(truth, rel=1e-6, abs=1e-9)
         sparse = np.zeros((1, N)) + row
-        padded = model.points(np.concatenate([sparse, np.zeros((30, N))]))  # so that most of the batch is zero
+        padded = model.points(
+            np.concatenate([sparse, np.zeros((30, N))])
+        )  # so that most of the batch is zero
         assert model.see(fit, padded)[0][0, 0] == pytest.approx(truth, rel=1e-6, abs=1e-9)
 
 
@@ -157,7 +167,10 @@ def test_interactions_that_are_noise_shrink_to_nothing():
     h = (rng.random((50, n)) < 0.1).astype(float)
     h = h[h.sum(axis=1) > 1]
     truth = h @ first + along(noise, h)
-    error = [np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean()) for e in ("interactions", "singles")]
+    error = [
+        np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean())
+        for e in ("interactions", "singles")
+    ]
     assert error[0] < 1.1 * error[1]
 
 
@@ -305,7 +318,9 @@ def digits():
     for mask, ids in zip(masks, rows, strict=True):
         mask[ids] = True
     pushed = cs.push(run, np.eye(150), 4)
-    factor = np.concatenate([leaf[:, 1].real.reshape(150, -1) for leaf in pushed.state["params"].values()], axis=1)
+    factor = np.concatenate(
+        [leaf[:, 1].real.reshape(150, -1) for leaf in pushed.state["params"].values()], axis=1
+    )
     measure = lambda p: mlp.margin(p, x, y)  # noqa: E731
     singles = pushed.measure(measure).coefficients
     random = cs.sketch(run, 100, 3, law="orthonormal").measure(measure)
@@ -315,7 +330,9 @@ def digits():
 
 def test_the_warning_separates_good_predictions_from_bad_ones(digits):
     query, found = digits
-    error = np.abs(found.prediction.value - found.truth) / np.abs(found.truth - query.baseline).mean(axis=1, keepdims=True)
+    error = np.abs(found.prediction.value - found.truth) / np.abs(found.truth - query.baseline).mean(
+        axis=1, keepdims=True
+    )
     assert 0.2 < found.trusted.mean() < 0.8
     assert np.median(error[found.trusted]) < 0.5 * np.median(error[~found.trusted])
     assert any("outside the region of trust" in text for text in found.prediction.warnings)

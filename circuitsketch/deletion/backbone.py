@@ -1,17 +1,17 @@
 """Every example's own series, summed, and what is known of interactions: from h's to changes with honest errors.
 
-In: the singles (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Answer`: the change, its terms,
-one error that holds the posterior's spread and what both series leave out, and the ratio by which h is trusted or not.
-How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
+In: the singles (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Answer`: the change, its
+terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h is
+trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
 
 The error. At random deletions the posterior's deviations are right as they come (orders 2); three things they do not
-know. Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
-Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With
-coherence = |sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and on the parameters), order r is
-inflated by its root to the power r - 1, and (coherence - 1) x the group's own terms of order 2, what equal examples would
-do together, counts as an error. And the fitted shapes count as wrong by as much as they say. The numbers here (TRUST,
-TAIL, HIGH, DUPLICATES, WIDTH, FREEDOM) are heuristics: set on retrainings of microgpt, a perceptron and a logistic
-regression, where bench/accuracy.py measures the coverage.
+know. Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at
+h. Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With
+coherence = |sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and the parameters), order r
+is inflated by its root to the power r - 1, and (coherence - 1) x the group's own terms of order 2, what equal
+examples would do together, counts as an error. And the fitted shapes count as wrong by as much as they say. The
+numbers here (TRUST, TAIL, HIGH, DUPLICATES, WIDTH, FREEDOM) are heuristics: set on retrainings of microgpt, a
+perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.deletion.interactions import Interactions, Points
+from circuitsketch.deletion.interactions import Interactions, Points, inner
 
 TRUST = 0.4  # the ratio from one order of interactions to the next up to which h lies in the region of trust; their
 # means count in full up to half of it and fade to nothing there: a series that hardly converges is worse than none
@@ -49,8 +49,8 @@ class Answer:
 class Parts:
     """What is known at B h's, before evidence.
 
-    own (order, B, C): the summed terms of single examples. means, deviations (R - 1, B, C): of O_2..O_R. factors (R - 1, B):
-    deviations over the posterior's. rest (B, C): the deviation of everything else. ratio (B,).
+    own (order, B, C): the summed terms of single examples. means, deviations (R - 1, B, C): of O_2..O_R.
+    factors (R - 1, B): deviations over the posterior's. rest (B, C): the deviation of everything else. ratio (B,).
     """
 
     own: np.ndarray
@@ -92,13 +92,14 @@ def coherence(
 ) -> np.ndarray:
     """|sum h_i v_i|^2 / sum |h_i v_i|^2, at least 1, over the values measured and the metric (which counts as four)."""
     first = singles[:, 1]
-    together = ((h @ first) ** 2).sum(axis=1)
-    apart = (h**2) @ (first**2).sum(axis=1)
+    rows = h if at is None else at.rows
+    together = ((rows @ first) ** 2).sum(axis=1)
+    apart = rows**2 @ (first**2).sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)
     if model is None or at is None:
         return np.maximum(values, 1)
-    apart = (h**2) @ np.diag(model.metric)
-    metric = np.divide((at.through * h).sum(axis=1), apart, out=np.ones_like(apart), where=apart > 0)
+    apart = rows**2 @ np.diag(model.metric)
+    metric = np.divide(inner(at.through, rows), apart, out=np.ones_like(apart), where=apart > 0)
     count = first.shape[1]
     return np.maximum((count * values + 4 * metric) / (count + 4), 1)
 
@@ -159,7 +160,8 @@ def ratio_between(priors: Sequence[np.ndarray], singles: np.ndarray, h: np.ndarr
 
 
 def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray | None = None) -> Answer:
-    """The answer: own terms plus means of interactions; means and the whole variance may have been updated by evidence."""
+    """The answer: own terms plus means of interactions; means and the whole variance may have been updated by
+    evidence."""
     means = parts.means if means is None else means
     spread = (parts.deviations**2).sum(axis=0)
     total = spread + parts.rest**2 if variance is None else variance

@@ -1,9 +1,9 @@
 """What somebody already knows beside the sketch: models retrained without some subsets, series along other directions.
 
-In: real h's with the truth, or with Taylor coefficients along them. Out: the interactions at any h, updated: a Gaussian
-posterior again, with the covariances that the directions left. Each piece is a sum of orders seen at its h: a coefficient
-of order r sees O_r, a retraining sees all orders and whatever else the predictions leave out, so that a subset which was
-retrained is afterwards predicted as it came out.
+In: real h's with the truth, or with Taylor coefficients along them. Out: the interactions at any h, updated: a
+Gaussian posterior again, with the covariances that the directions left. Each piece is a sum of orders seen at its h:
+a coefficient of order r sees O_r, a retraining sees all orders and whatever else the predictions leave out, so that
+a subset which was retrained is afterwards predicted as it came out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Updated:
-    """Evidence, weighed once a query: parts at its h's, the inverse of its covariance (C, K, K), what it says (C, K)."""
+    """Evidence, weighed once a query: parts at its h's, the inverse of its covariance (C, K, K), what it says
+    (C, K)."""
 
     evidence: Evidence
     model: Interactions

@@ -1,22 +1,23 @@
 """What examples do together: the off-diagonal part of every Taylor tensor, by kernel regression on random directions.
 
-In: coefficients along random directions, every example's own series, a metric. Out: for any h the mean of O_r(h), its
-variance, and covariances, where F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples and what
-a user is told are left to `backbone`. What directions observe is c_r(psi) - sum_i F_r(e_i, ..., e_i) psi_i^r = O_r(psi).
+In: coefficients along random directions, every example's own series, a metric. Out: for any h the mean of O_r(h),
+its variance, and covariances, where F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples
+and what a user is told are left to `backbone`. What directions observe is c_r(psi) - sum_i F_r(e_i, ..., e_i)
+psi_i^r = O_r(psi).
 
 The prior over a symmetric tensor T with covariance S^(x r) has E T(x, ..) T(y, ..) = (x S y)^r, E T(x, ..) T_jj.. =
 (x S)_j^r and E T_ii.. T_jj.. = S_ij^r. So its off-diagonal part has, at every order r and for complex x and y too,
 
-    k(x, y) = (x S y)^r - (x S)^r . y^r - x^r . (S y)^r + x^r . S^r . y^r        (powers of vectors, matrices: elementwise).
+    k(x, y) = (x S y)^r - (x S)^r . y^r - x^r . (S y)^r + x^r . S^r . y^r        (powers elementwise).
 
 T is real, so that the real and the imaginary parts of one observation are two real ones, and k(x, y) = E O(x) O(y)
 along with k(x, conj y) = E O(x) conj O(y) gives the covariance of all 2m. Seeing psi and conj psi in complex form is
-the same; psi alone would leave out k(psi, psi'), which carries half of what is known. Beside S^(x r) the prior has an
-isotropic part, seen as a white noise of variance tau by directions of random phases, and of variance
-2 tau (|h|^2r - sum h_i^2r) / n^r at a real h. Before the kernel two shapes that interactions often have are fitted by
-least squares: that of similar examples, which act like one with more weight, and that of a curved link behind the sum
-of first-order effects. tau and the scale are chosen by leaving out one direction after the other, in closed form from
-one eigendecomposition an order; what does not help to predict the direction left out is dropped.
+the same; psi alone would leave out k(psi, psi'), which carries half of what is known. Beside S^(x r) the prior has
+an isotropic part, seen as a white noise of variance tau by directions of random phases, and of variance 2 tau
+(|h|^2r - sum h_i^2r) / n^r at a real h. Before the kernel two shapes that interactions often have are fitted by
+least squares: that of similar examples, which act like one with more weight, and that of a curved link behind the
+sum of first-order effects. tau and the scale are chosen by leaving out one direction after the other, in closed form
+from one eigendecomposition an order; what does not help to predict the direction left out is dropped.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ TAUS = np.logspace(-3, 3, 19)  # of the isotropic part, beside a kernel whose me
 TRIED_ON = 256  # directions on which metrics are compared: an eighth of the work of 512
 KEPT = 64  # eigenvectors that reduce the variance at most; those left out make it larger, never smaller
 NEEDED = 0.2  # eigenvalues over the smallest tau, below which an eigenvector says next to nothing
+PAIRS = 500  # pairs of examples of one h, on average, below which looking each up beats products with whole rows
 SPARSE = 0.1  # share of entries different from zero below which h is multiplied as a sparse matrix
 
 
@@ -44,7 +46,8 @@ class Points:
     is_mask: bool
     through: np.ndarray  # h S, (B, n)
     seen: np.ndarray  # h S psi, complex (B, m)
-    alike: np.ndarray | None  # h times the cosines, (B, n)
+    alike: np.ndarray | None  # h times the cosines, (B, n); with pairs, at its own examples alone
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # see `pairs_of`, where there are few
 
     def powers(self, r: int) -> tuple[Any, np.ndarray, np.ndarray]:
         """h^r, (h S)^r and, real and imaginary parts in turn, (h S psi)^r: elementwise. That of a mask is itself."""
@@ -56,10 +59,11 @@ class Points:
 class OneOrder:
     """The fit of one order r; C is the number of values measured, E that of eigenvectors kept.
 
-    weights (2m, C): of (h S psi)^r, real and imaginary parts in turn, in the mean; what belongs to the diagonal terms of k
-    is gathered by example in `through` and `own` (n, C). vectors (2m, E), `through_vectors`, `own_vectors` (n, E): the same
-    for k(h, psi) in the eigenbasis.
-    precision (E, C): 1 / (lambda + tau). scale, tau (C,); size: what k is divided by. shapes (2, C): the coefficients of
+    weights (2m, C): of (h S psi)^r, real and imaginary parts in turn, in the mean; what belongs to the
+    diagonal terms of k is gathered by example in `through` and `own` (n, C). vectors (2m, E), `through_vectors`,
+    `own_vectors` (n, E): the same for k(h, psi) in the eigenbasis.
+    precision (E, C): 1 / (lambda + tau). scale, tau (C,); size: what k is divided by. shapes (2, C): the
+    coefficients of
     the two fitted shapes. explained (C,): 1 - (squared error of the direction left out) / (square of what it observed).
     """
 
@@ -109,41 +113,66 @@ class Interactions:
 
     def points(self, h: np.ndarray) -> Points:
         """What all orders need of h (B, n). A sparse h touches only the rows of its examples."""
-        rows = sparse.csr_array(h) if np.count_nonzero(h) < SPARSE * h.size else h
+        rows: Any = sparse.csr_array(h) if np.count_nonzero(h) < SPARSE * h.size else h
         seen = (rows @ self.metric_directions.view(np.float64)).view(np.complex128)
         is_mask = bool(((h == 0) | (h == 1)).all())
-        alike = None if self.cosines is None else rows @ self.cosines
-        return Points(h, rows, is_mask, rows @ self.metric, seen, alike)
+        few = isinstance(rows, sparse.csr_array) and (np.diff(rows.indptr) ** 2).sum() < PAIRS * len(h)
+        pairs = pairs_of(rows) if few else None
+        if self.cosines is None:
+            alike = None
+        elif pairs is None:
+            alike = rows @ self.cosines
+        else:
+            one, other, start = pairs
+            near = self.cosines[rows.indices[one], rows.indices[other]] * rows.data[other]
+            alike = np.add.reduceat(near, start) if near.size else near
+        return Points(h, rows, is_mask, rows @ self.metric, seen, alike, pairs)
 
     def see(self, fit: OneOrder, at: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """At h's: the mean of O_r, the part of it that is the fitted shapes, the variance before any direction was seen, and
-        the variance given the directions: four arrays (B, C).
+        """At h's: the mean of O_r, the part of it that is the fitted shapes, the variance before any direction
+        was seen, and the variance given the directions: four arrays (B, C).
         """
         own, through, seen = at.powers(fit.r)
         prior = self.prior(fit, at, own, through)
-        shaped = np.einsum("sbc,sc->bc", shapes(self.singles, fit.r, at.h, at.alike), fit.shapes)
+        both = shapes(self.singles, fit.r, at.h if at.pairs is None else at.rows, own, at.alike)
+        shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
         mean = seen @ fit.weights - through @ fit.through - own @ fit.own + shaped
         known = self.projected(fit, own, through, seen) ** 2 @ fit.precision
         return mean, shaped, prior, np.maximum(prior - fit.scale * known, 0)
 
     def projected(self, fit: OneOrder, own: Any, through: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """k(h, psi) in the eigenbasis, (B, E), from `Points.powers`."""
-        return seen @ fit.vectors - through @ fit.through_vectors - own @ fit.own_vectors
+        single = np.float32  # a variance needs no more digits
+        found = seen.astype(single) @ fit.vectors - through.astype(single) @ fit.through_vectors
+        return found - own @ fit.own_vectors
 
     def prior(self, fit: OneOrder, at: Points, own: Any, through: np.ndarray) -> np.ndarray:
         """The variance of O_r at h's before any direction was seen, (B, C)."""
-        dense = own.toarray() if sparse.issparse(own) else own
-        dot = "bi,bi->b"
-        found = np.einsum(dot, at.through, at.h) ** fit.r - 2 * np.einsum(dot, through, dense)
-        found += np.einsum(dot, own @ self.metric_powers[fit.r], dense)
-        isotropic = np.einsum(dot, at.h, at.h) ** fit.r - np.einsum(dot, dense, dense)
+        if at.pairs is None:
+            together = inner(own @ self.metric_powers[fit.r], own)
+        else:
+            one, other, _ = at.pairs
+            near = (
+                power(self.metric[own.indices[one], own.indices[other]], fit.r)
+                * own.data[one]
+                * own.data[other]
+            )
+            row = np.repeat(np.arange(len(at.h)), np.diff(own.indptr))
+            together = np.bincount(row[one], near, len(at.h))
+        found = inner(at.through, at.rows) ** fit.r - 2 * inner(through, own) + together
+        isotropic = inner(at.rows, at.rows) ** fit.r - inner(own, own)
         isotropic = np.maximum(isotropic, 0) / float(self.n) ** fit.r
         return fit.scale * (np.maximum(found, 0)[:, None] / fit.size + 2 * fit.tau * isotropic[:, None])
 
     def covariance(self, fit: OneOrder, one: Points, other: Points) -> np.ndarray:
         """The covariance of O_r between h's given the directions: (B, B', C)."""
         (x, sx, px), (y, sy, py) = one.powers(fit.r), other.powers(fit.r)
-        kernel = (one.through @ other.h.T) ** fit.r - (y @ sx.T).T - x @ sy.T + (y @ (x @ self.metric_powers[fit.r]).T).T
+        kernel = (
+            (one.through @ other.h.T) ** fit.r
+            - (y @ sx.T).T
+            - x @ sy.T
+            + (y @ (x @ self.metric_powers[fit.r]).T).T
+        )
         both = x @ y.T
         both = both.toarray() if sparse.issparse(both) else both
         isotropic = ((one.h @ other.h.T) ** fit.r - both) / float(self.n) ** fit.r
@@ -160,8 +189,8 @@ def fit_interactions(
 ) -> Interactions:
     """Fit orders 2 to that of the directions.
 
-    coefficients (m, order + 1, C) along directions (m, n); singles (n, order' + 1, C) with order' >= order; factor (n, p)
-    of the metric S = factor factor^T, or None for examples that have nothing in common.
+    coefficients (m, order + 1, C) along directions (m, n); singles (n, order' + 1, C) with order' >= order;
+    factor (n, p) of the metric S = factor factor^T, or None for examples that have nothing in common.
     """
     directions = np.ascontiguousarray(directions, dtype=np.complex128)
     singles = np.asarray(singles, dtype=np.float64)
@@ -225,20 +254,44 @@ def cosine(metric: np.ndarray) -> np.ndarray:
     return metric / size[:, None] / size
 
 
-def shapes(singles: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
-    """The two shapes of interactions of order r at x (B, n), real or complex: (2, B, C).
+def shapes(singles: np.ndarray, r: int, x: Any, powers: Any, alike: np.ndarray | None) -> np.ndarray:
+    """The two shapes of interactions of order r at x (B, n), real, complex or sparse, x^r being given: (2, B, C).
 
-    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together. A link:
-    (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order effect.
+    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do
+    together. A link:
+    (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order effect. alike: C
+    x, of a sparse x at its own entries.
     """
     first = singles[:, 1]
     peak = np.abs(first).max(axis=0)
-    peak = np.where(peak > 0, peak, 1)
-    link = (x @ (first / peak)) ** r - power(x, r) @ (first / peak) ** r
+    first = first / np.where(peak > 0, peak, 1)
+    link = (x @ first) ** r - powers @ first**r
     if alike is None:
         return np.stack([np.zeros_like(link), link])
-    similar = (x * (power(alike, r - 1) - power(x, r - 1))) @ singles[:, r]
-    return np.stack([similar, link])
+    entries = x.data if sparse.issparse(x) else x
+    weights = entries * (power(alike, r - 1) - power(entries, r - 1))
+    if sparse.issparse(x):
+        weights = sparse.csr_array((weights, x.indices, x.indptr), shape=x.shape)
+    return np.stack([weights @ singles[:, r], link])
+
+
+def pairs_of(rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All ordered pairs of entries of the same row of a sparse matrix, and where those of each first entry start."""
+    lengths = np.diff(rows.indptr)
+    each = np.repeat(lengths, lengths)  # how many partners an entry has, itself among them
+    one = np.repeat(np.arange(rows.nnz), each)
+    start = np.cumsum(each) - each
+    other = np.arange(len(one)) - np.repeat(start - np.repeat(rows.indptr[:-1], lengths), each)
+    return one, other, start
+
+
+def inner(x: Any, y: Any) -> np.ndarray:
+    """The inner products of rows, y being sparse or not: (B,)."""
+    if not sparse.issparse(y):
+        return np.einsum("bi,bi->b", x, y)
+    row = np.repeat(np.arange(y.shape[0]), np.diff(y.indptr))
+    entries = x.data if sparse.issparse(x) else x[row, y.indices]
+    return np.bincount(row, entries * y.data, y.shape[0])
 
 
 def kernel_matrix(metric: np.ndarray, directions: np.ndarray, r: int) -> np.ndarray:
@@ -293,7 +346,8 @@ def decomposed(metric: np.ndarray, directions: np.ndarray, r: int) -> tuple[floa
 
 
 def likelihood(metric: np.ndarray, directions: np.ndarray, observed: np.ndarray) -> float:
-    """Minus twice the log likelihood of left-out directions at order 2, averaged over values; the smaller the better."""
+    """Minus twice the log likelihood of left-out directions at order 2, averaged over values; the smaller the
+    better."""
     _, values, vectors = decomposed(metric, directions, 2)
     seen = np.concatenate([observed.real, observed.imag])
     return float(left_out(values, vectors, seen)[2].min(axis=0).mean())
@@ -325,7 +379,7 @@ def fit_order(model: Interactions, r: int, observed: np.ndarray) -> OneOrder:
     directions, metric = model.directions, model.metric
     m = len(directions)
     alike = None if model.cosines is None else directions @ model.cosines
-    columns = shapes(model.singles, r, directions, alike)
+    columns = shapes(model.singles, r, directions, directions**r, alike)
     columns = np.concatenate([columns.real, columns.imag], axis=1)
     whole = np.concatenate([observed.real, observed.imag])
     fitted = fit_shapes(columns, whole)
@@ -365,8 +419,8 @@ def fit_order(model: Interactions, r: int, observed: np.ndarray) -> OneOrder:
         weights=in_turn(alpha),
         through=through,
         own=own,
-        vectors=in_turn(chosen),
-        through_vectors=through_vectors,
+        vectors=in_turn(chosen).astype(np.float32),
+        through_vectors=through_vectors.astype(np.float32),
         own_vectors=own_vectors,
         precision=inverse[kept] * helps,
         explained=np.where(energy > np.finfo(float).tiny, 1 - left, 0.0) if m else np.zeros(len(every)),

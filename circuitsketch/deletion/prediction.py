@@ -31,14 +31,17 @@ class Prediction:
     For a measurement of shape S (a scalar one gives floats) and one h; for B h's at once, read (B, *S) for S.
       value, change    S: value = baseline + change
       baseline         the measurement at h = 0, exact
-      stderr           S: the error of value and change. Of "theorem" the spread over directions alone; of the three that
+      stderr           S: the error of value and change. Of "theorem" the spread over directions alone; of the
+      three that
                        rest on single examples the posterior's deviation together with what is left out
       terms            (order, *S): the term F_r(h, ..., h) of each order, with errors term_stderr
-      truncation       S: what is left out. Of "theorem" and "series" a generous size, no part of stderr: what orders above
+      truncation       S: what is left out. Of "theorem" and "series" a generous size, no part of stderr: what
+      orders above
                        the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
                        unknown. Of the others its deviation, contained in stderr
       freedom          degrees of freedom of stderr
-      estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series along a given
+      estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
+      along a given
                        direction; "interactions": single examples' series, summed, and their interactions in a metric
                        (biased by design: towards no interactions); "singles": without these; "first-order"
       outside          S, bool: where the measured decay says that h lies outside the region of trust
@@ -210,8 +213,8 @@ class Influence:
 class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
-    norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`; `rate` and
-    `radius` put it into a number each.
+    norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
+    `rate` and `radius` put it into a number each.
     """
 
     norms: np.ndarray
@@ -232,8 +235,8 @@ class Stability:
     def rate(self) -> tuple[Number, Number]:
         """The factor from one norm to the next and its standard error, of a geometric law fitted to all orders.
 
-        Least squares on logarithms, weighted by the errors of the norms (a hundredth of a norm at least, since no law is
-        followed exactly); NaN with fewer than two norms above zero.
+        Least squares on logarithms, weighted by the errors of the norms (a hundredth of a norm at least, since
+        no law is followed exactly); NaN with fewer than two norms above zero.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(self.norms > 0, 1 / (np.maximum(self.stderr / self.norms, 0.01)) ** 2, 0.0)
@@ -349,14 +352,17 @@ def warnings_of_ratio(
     outside = ratio > limit
     if outside.any():
         found.append(
-            f"h lies outside the region of trust{_share(outside)}: from one order to the next what its examples do together "
-            f"falls only to {np.max(ratio):.2f} of itself (trusted up to {limit}), so that interactions are left out and "
+            f"h lies outside the region of trust{_share(outside)}: from one order to the next what its examples "
+            f"do together "
+            f"falls only to {np.max(ratio):.2f} of itself (trusted up to {limit}), so that interactions are "
+            f"left out and "
             "the orders above may be large; retrain to check, or ask about fewer examples"
         )
     unknown = np.isinf(stderr)
     if unknown.any():
         found.append(
-            "nothing was measured of what several examples do together, so the error is unknown: add random directions of "
+            "nothing was measured of what several examples do together, so the error is unknown: add random "
+            "directions of "
             "order 2 or more"
         )
     noisy = ~unknown & (stderr > np.abs(change))

@@ -130,7 +130,8 @@ class Query:
             singles = singles.real
         if singles.shape != (self.n, singles.shape[1], *self.shape):
             raise InputError(
-                f"singles of shape {singles.shape} do not go with {self.n} examples and a measurement of shape {self.shape}"
+                f"singles of shape {singles.shape} do not go with {self.n} examples and a measurement of shape "
+                f"{self.shape}"
             )
         if not np.isfinite(singles).all():
             raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
@@ -144,7 +145,8 @@ class Query:
                 or not np.isfinite(metric).all()
             ):
                 raise InputError(
-                    f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} {metric.dtype}"
+                    f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} "
+                    f"{metric.dtype}"
                 )
             object.__setattr__(self, "metric", metric.astype(np.float64))
 
@@ -179,7 +181,8 @@ class Query:
 
     @property
     def estimator(self) -> str:
-        """Which estimator answers when none is named: "interactions" where single examples were pushed, else "theorem"."""
+        """Which estimator answers when none is named: "interactions" where single examples were pushed, else
+        "theorem"."""
         return "theorem" if self.singles is None else "interactions"
 
     @cached_property
@@ -292,7 +295,8 @@ class Query:
         change, stderr = joined("change"), joined("stderr")
         if not np.isfinite(change).all():
             raise DivergenceError(
-                "a term of the series leaves the floating-point numbers for this h: it lies far outside the region where "
+                "a term of the series leaves the floating-point numbers for this h: it lies far outside the "
+                "region where "
                 "the series can be trusted; take a smaller h, or a lower order"
             )
         ratio = np.concatenate([answer.ratio for answer in found])
@@ -346,14 +350,17 @@ class Query:
         what : subsets or directions, in the forms of `without` (many of them), or real h's (K, n).
         values : (K, *measurement), what was measured after retraining without each; the prediction of such a subset
             becomes that, and those of subsets like it move along.
-        coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as directions that
+        coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as
+        directions that
             are constant on groups.
 
-        InputError: no random directions and single examples to judge evidence by; shapes that do not fit; both, or neither.
+        InputError: no random directions and single examples to judge evidence by; shapes that do not fit;
+        both, or neither.
         """
         if self.interactions is None:
             raise InputError(
-                "evidence updates what is known of interactions: measure a sketch with random directions of order 2 and "
+                "evidence updates what is known of interactions: measure a sketch with random directions of "
+                "order 2 and "
                 "singles='exact'"
             )
         if (values is None) == (coefficients is None):
@@ -486,7 +493,8 @@ class Query:
     def _need_directions(self) -> None:
         if not len(self.coefficients):
             raise InputError(
-                "this query has no random directions, only single examples' series: make the sketch with directions=, or "
+                "this query has no random directions, only single examples' series: make the sketch with "
+                "directions=, or "
                 "use estimator='singles'"
             )
         self._checked_order(None, self._theorem_order)
@@ -500,7 +508,8 @@ class Query:
             )
         if estimator in OF_SINGLES and self.singles is None:
             raise InputError(
-                f"estimator {estimator!r} needs every example's own series: make the sketch with singles='exact', or use "
+                f"estimator {estimator!r} needs every example's own series: make the sketch with "
+                f"singles='exact', or use "
                 "estimator='theorem'"
             )
         return estimator

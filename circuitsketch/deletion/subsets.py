@@ -23,7 +23,8 @@ def downweights_of(
 ) -> np.ndarray:
     """Downweights (n,) of one subset, or (B, n) of many.
 
-    what : as `training.weights`; a list of such, a 2-D array; a label that is a string, or a list of strings; a function of
+    what : as `training.weights`; a list of such, a 2-D array; a label that is a string, or a list of strings;
+    a function of
         an example. group : a label of any kind.
 
     >>> downweights_of("b", 3, ["a", "b", "b"], None), downweights_of(lambda x: x > 1, 3, None, [1, 2, 0])
