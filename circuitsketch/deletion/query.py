@@ -135,7 +135,7 @@ class Query:
             )
         if not np.isfinite(singles).all():
             raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
-        object.__setattr__(self, "singles", singles.astype(np.float64))
+        object.__setattr__(self, "singles", singles.astype(np.float64, copy=False))
         if self.metric is not None:
             metric = np.asarray(self.metric)
             if (
@@ -148,7 +148,7 @@ class Query:
                     f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} "
                     f"{metric.dtype}"
                 )
-            object.__setattr__(self, "metric", metric.astype(np.float64))
+            object.__setattr__(self, "metric", metric.astype(np.float64, copy=False))
 
     # -------------------------------------------------------------------------------- what is known
 
