@@ -30,9 +30,9 @@ from circuitsketch.deletion.prediction import (
     warnings_of,
     warnings_of_ratio,
 )
-from circuitsketch.deletion.subsets import NOTHING, checked, downweights_of
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.sketch.directions import Given, Law
+from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
 
 OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
 PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
@@ -92,8 +92,8 @@ class Query:
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
         object.__setattr__(self, "coefficients", coefficients)
-        for name in ("labels", "items"):
-            object.__setattr__(self, name, checked(getattr(self, name), self.n, name))
+        object.__setattr__(self, "labels", check_labels(self.labels, self.n))
+        object.__setattr__(self, "items", one_an_example(self.items, self.n, "items"))
         self._check_singles()
         if len(coefficients):
             self._check_constant()
