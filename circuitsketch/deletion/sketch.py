@@ -6,6 +6,7 @@ same questions about any function, without a training run, are `local_sketch`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
@@ -30,18 +31,22 @@ from circuitsketch.trace.tree import tree_of
 from circuitsketch.training.training import Training, trained_params
 
 
+ON_DEVICE = {"device": hashlib.sha256(b"cuda").hexdigest()}  # in the fingerprint of what a GPU has pushed
+
+
 class Sketch(Pushed):
     """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`."""
 
-    def measure(self, function: Callable[..., Any], *args: Any) -> Query:
+    def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
 
         Parameters
         ----------
         function : anything in NumPy of the trained parameters; its value may be a number or an array.
         args : passed on as they are (a name, test data); they are not traced.
+        device : "cpu", or "cuda", which is for measurements that take long.
         """
-        return Query(self.coefficients(function, *args), self.law)
+        return Query(self.coefficients(function, *args, device=device), self.law)
 
     def info(self) -> str:
         """What this sketch is, in a few lines."""
@@ -79,6 +84,7 @@ def sketch(
     threads: int | None = None,
     progress: Progress | None = None,
     path: str | PathLike[str] | None = None,
+    device: str = "cpu",
 ) -> Sketch:
     """Push random directions through a training run.
 
@@ -91,6 +97,8 @@ def sketch(
     threads : how many (default: one a core). progress : called with (blocks done, blocks).
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
+    device : "cpu", or "cuda" for an NVIDIA GPU (needs the extra cuda12 or cuda13), whose coefficients are the CPU's up
+        to rounding.
 
     Returns
     -------
@@ -100,6 +108,7 @@ def sketch(
     ------
     InputError : for numbers that cannot be. DomainError, DivergenceError : where the run has no finite series.
     StoreError : the path holds another run's sketch, or a damaged one, or another process writes it.
+    DeviceError : there is no GPU, or its memory does not hold a single block; it says what was looked for.
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -111,7 +120,7 @@ def sketch(
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
     count = check_count(directions)
     chosen = find_law(law, run.n, seed)
-    return pushed(run, chosen, count, order, True, dtype, threads, progress, path)
+    return pushed(run, chosen, count, order, True, dtype, threads, progress, device, path)
 
 
 def push(
@@ -122,13 +131,14 @@ def push(
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Sketch:
     """Push given directions through a training run.
 
     Parameters
     ----------
     directions : (directions, examples), real or complex. Real ones cost a quarter.
-    order, dtype, threads, progress : as for `sketch`.
+    order, dtype, threads, progress, device : as for `sketch`.
 
     Returns
     -------
@@ -150,7 +160,7 @@ def push(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
         )
     chosen = Given(given)
-    return pushed(run, chosen, len(given), order, np.iscomplexobj(given), dtype, threads, progress)
+    return pushed(run, chosen, len(given), order, np.iscomplexobj(given), dtype, threads, progress, device)
 
 
 def pushed(
@@ -162,6 +172,7 @@ def pushed(
     dtype: Any,
     threads: int | None,
     progress: Progress | None,
+    device: str,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """Push the first `count` directions of a law, into a store if there is a path."""
@@ -169,7 +180,7 @@ def pushed(
 
     def store_for(executable: Executable) -> Store:
         assert path is not None
-        stores.append(Store.resume(path, header_of(run, law, count, executable)))
+        stores.append(Store.resume(path, header_of(run, law, count, executable, executable.on_device)))
         return stores[0]
 
     try:
@@ -181,6 +192,8 @@ def pushed(
             is_complex=is_complex,
             dtype=dtype,
             threads=threads,
+            width=stored_width(path) if device == "cuda" and path is not None else None,
+            device=device,
             progress=progress,
             store_for=store_for if path is not None else None,
         )
@@ -191,9 +204,16 @@ def pushed(
     return Sketch(law, count, target, tree, run.params, constants, executable.state_lane, lanes, threads)
 
 
-def header_of(run: Training, law: Law, count: int, executable: Executable) -> Header:
-    """What the store of a push says about itself."""
+def stored_width(path: str | PathLike[str]) -> int | None:
+    """Directions a block in the store at a path, if there is one: a GPU takes any number, and goes on with it."""
+    return Store.open(path).header.width if Store.exists(path) else None
+
+
+def header_of(run: Training, law: Law, count: int, executable: Executable, on_device: bool = False) -> Header:
+    """What the store of a push says about itself; blocks of a device, equal to a CPU's up to rounding, do not mix with
+    them."""
     target = executable.target
+    found = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
     leaves = tuple(
         Leaf(name, leaf.shape, at >= 0)
         for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
@@ -210,7 +230,7 @@ def header_of(run: Training, law: Law, count: int, executable: Executable) -> He
         steps=run.steps,
         size=run.size,
         leaves=leaves,
-        fingerprint=fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps),
+        fingerprint=found | ON_DEVICE if on_device else found,
     )
 
 
@@ -253,7 +273,8 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        Store.open(path, header=header_of(run, law, header.directions, executable))
+        on_device = header.fingerprint.keys() >= ON_DEVICE.keys()
+        Store.open(path, header=header_of(run, law, header.directions, executable, on_device))
     return Sketch(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
 
 
@@ -267,6 +288,7 @@ def local_sketch(
     law: str = "sphere",
     dtype: Any = np.complex128,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Query:
     """Theorem 1 for any function: predict f(x + h) for every h, from its Taylor series along random directions at x.
 
@@ -274,6 +296,7 @@ def local_sketch(
     ----------
     function : of one pytree of arrays, in NumPy; its value is a number or an array.
     at : the point x; h is a vector as long as all its leaves together, in their order.
+    directions, order, seed, law, dtype, threads, device : as for `sketch`.
 
     Returns
     -------
@@ -301,5 +324,6 @@ def local_sketch(
     parts = [
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
-    found = compile_circuit(circuit, order, dtype).series((point,), (unflatten(tree, parts),), threads)
+    compiled = compile_circuit(circuit, order, dtype, device=device)
+    found = compiled.series((point,), (unflatten(tree, parts),), threads)
     return Query(flatten(found)[0][0], chosen)

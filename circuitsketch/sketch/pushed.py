@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import build, coefficients_of, in_blocks
+from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
@@ -87,13 +87,14 @@ class Pushed:
                     part[...] = coefficients_of(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
-    def coefficients(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
+    def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> np.ndarray:
         """Taylor coefficients of `function(params, *args)` along every direction.
 
         Parameters
         ----------
         function : in NumPy, of the trained parameters; returns one array or number.
         args : passed on as they are; they are not traced.
+        device : "cpu", or "cuda"; either measures what either has pushed.
 
         Returns
         -------
@@ -102,9 +103,11 @@ class Pushed:
         Raises
         ------
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
+        DeviceError : there is no GPU, or its memory does not hold a single block.
         """
         circuit = self.measurement(function, args)
-        target = self.target
+        dtype = np.complex64 if self.target.single else np.complex128
+        target = target_for(self.target.mode, dtype, self.target.width, device)
         varying = [i for i, at in enumerate(self.state_lane) if at >= 0]
         check_indices(circuit, self.constants)
         if self.order:
@@ -116,18 +119,16 @@ class Pushed:
         shape = circuit.nodes[circuit.outputs[0]].shape
         found = np.zeros((self.count, self.order + 1, *shape), dtype=np.complex128)
 
-        def block(begin: int) -> None:
-            arena = machine.arena()
+        def blocks(begins: range) -> None:
+            arena = machine.arena(len(begins))
             arena.set_state(self.constants)
-            if self.order:
-                arena.lane_state()[...] = self.lanes[begin // target.width]
+            for block, begin in enumerate(begins):
+                arena.put_lane_state(block, self.lanes[begin // target.width])
             arena.run(Schedule.single(), 0, 1, np.zeros(0))
-            part = found[begin : begin + target.width]
-            part[:, 0] = arena.constant_view(0, layout)
-            if layout.buffer in machine.placements[0].lane:
-                part[:, 1:] = coefficients_of(arena.lane_view(0, layout), target.mode)[: len(part)]
+            for block, begin in enumerate(begins):
+                put_series(found[begin : begin + target.width], arena, layout, block)
 
-        in_blocks(block, self.count, target.width, self.threads)
+        in_blocks(blocks, self.count, machine, self.threads)
         bad = np.argwhere(~np.isfinite(found))
         if len(bad):
             raise DivergenceError(
