@@ -331,7 +331,7 @@ def compile(
 
     Raises
     ------
-    InputError : for an order, dtype or device that cannot be. DeviceError : there is no GPU; it says what was looked for.
+    InputError : for an order, dtype or device that cannot be. DeviceError : there is no GPU; says what was looked for.
 
     Returns
     -------

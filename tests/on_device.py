@@ -10,6 +10,7 @@ Tolerances as in test_kernels: in units of the largest coefficient on any wire.
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,18 @@ from steps import codes, random_step
 from strategies import NAMES, application, programs
 
 import circuitsketch as cs
+from circuitsketch.compile import build, target_for
+from circuitsketch.deletion.sketch import header_of
 from circuitsketch.errors import DeviceError
 from circuitsketch.kernels import reference
+from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cuda import device, stream
+from circuitsketch.kernels.cuda.executable import CudaExecutable, DeviceArena
+from circuitsketch.lower.tape import Mode
 from circuitsketch.sketch.push import push_blocks
+from circuitsketch.sketch.store import Store
 from circuitsketch.trace import flatten
-from circuitsketch.zoo import microgpt
+from circuitsketch.zoo import cnn, logistic, microgpt, mlp
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if SIMULATED:
@@ -85,6 +92,33 @@ def test_every_gate_has_the_reference_series(name):
         one = application(name, np.random.default_rng(order))
         function = lambda *moving, one=one: one.with_moving(moving)  # noqa: E731
         assert_series(function, one.moving, order, is_complex=is_complex)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gate_has_the_values_of_each_lane(name):
+    """As in many retrainings: lanes hold values, here two operands' own in each of three lanes."""
+    one = application(name, np.random.default_rng(7))
+    circuit = cs.trace(one, *one.operands)
+    varying = [i for i, moves in enumerate(one.moves) if moves]
+    target = target_for(Mode(0, False, values=True), np.complex128, 4, "cuda", 3)
+    executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
+    operands = [np.asarray(x, dtype=float) for x in one.operands]
+    lanes = [[x * (1.0 - 0.1 * lane) if m else x for x, m in zip(operands, one.moves, strict=True)] for lane in range(3)]
+    arena = executable.arena()
+    arena.set_state(operands)
+    state = arena.lane_state()
+    for lane, values in enumerate(lanes):
+        state[:, 0, lane] = np.concatenate([values[i].ravel() for i in varying])
+    arena.put_lane_state(0, state)
+    arena.run(Schedule.single(), 0, 1, np.zeros(0))
+    (layout,) = executable.tapes[0].outputs
+    for lane, values in enumerate(lanes):
+        (theirs,) = reference.run(circuit, values, [None] * len(values), 0)
+        if layout.buffer in executable.placements[0].lane:
+            ours = arena.lane_view(0, layout)[..., 0, lane]
+        else:
+            ours = arena.constant_view(0, layout)
+        np.testing.assert_allclose(ours, theirs[0, 0].real, rtol=1e-13, atol=1e-13)
 
 
 @few
@@ -183,8 +217,13 @@ def test_many_retrainings_are_the_cpus():
     assert_states_agree(run.retrain(subsets, device="cuda"), run.retrain(subsets), 1e-11)
 
 
+def test_one_retraining_is_the_cpus():
+    run = network()
+    assert_states_agree(run.retrain([1, 2], device="cuda"), run.retrain([1, 2]), 1e-11)
+
+
 def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch):
-    run = network(4)
+    run = network(5)
     rng = np.random.default_rng(2)
     directions = rng.normal(size=(7, 6)) * (np.arange(7)[:, None] == np.arange(6))  # blocks begin at different steps
     block_of = lambda start, stop: directions[start:stop]  # noqa: E731
@@ -193,23 +232,147 @@ def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch)
     _, _, theirs = push_blocks(run, block_of, 7, 2, is_complex=False, width=4)
     assert_states_agree(whole, theirs, 1e-12)
     seen = []
-    monkeypatch.setattr(stream, "FIRST_STEPS", 1)
-    monkeypatch.setattr(device, "blocks_in_flight", lambda *_: 1)
-    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.blocks_in_flight", lambda *_: 1)
+    launches = []
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    record = DeviceArena.record
+    monkeypatch.setattr(
+        DeviceArena, "record", lambda arena, s, t, stop, *rest: (launches.append(stop - t), record(arena, s, t, stop, *rest))
+    )
+    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 1)
     _, _, parts = push_blocks(run, block_of, 7, 2, **options, progress=lambda *done: seen.append(done))
+    assert launches == [1] * 10
     assert np.array_equal(parts, whole)
-    assert seen == sorted(seen) and seen[-1] == (2, 2)
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_progress_is_told_while_many_blocks_are_under_way(monkeypatch):
+    seen = []
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    run, directions = network(4), np.eye(6).repeat(2, axis=0)
+    push_blocks(run, lambda a, b: directions[a:b], 12, 1, width=4, device="cuda", progress=lambda *d: seen.append(d))
+    assert seen == [(1, 3), (3, 3)]  # after two steps of four, told when the last of them is under way; at the end
+
+
+class Race(Exception):
+    pass
+
+
+class Watched:
+    """A block's memory that notes who touches which number between two waits."""
+
+    def __init__(self, memory):
+        self.memory = memory
+        self.touched = {}
+        self.noting = threading.Lock()
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return self.memory[at]
+        self.note(at, "reads")
+        return self.memory[at]
+
+    def __setitem__(self, at, value):
+        self.note(at, "writes")
+        self.memory[at] = value
+
+    def note(self, at, what):
+        me = threading.current_thread()
+        mine = (me.thread_id, what)
+        with self.noting:
+            others = self.touched.setdefault((me._manager, me.waits, int(at)), {mine})
+            if any(who != me.thread_id and "writes" in (what, did) for who, did in others):
+                raise Race(f"number {at} after wait {me.waits}: thread {me.thread_id} {what}, {others}")
+            others.add(mine)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="only the simulator's threads can be watched")
+@pytest.mark.parametrize("values", [False, True])
+def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, values):
+    from numba.cuda.simulator.kernel import BlockThread
+
+    wait = BlockThread.syncthreads
+
+    def counted(thread):
+        wait(thread)
+        thread.waits += 1
+
+    monkeypatch.setattr(BlockThread, "waits", 0, raising=False)
+    monkeypatch.setattr(BlockThread, "syncthreads", counted)
+    run = network(2)
+    mode = Mode(0, False, values=True) if values else Mode(1, False)
+    arena = run.executable(mode, width=4, device="cuda").arena()
+    arena.set_state(run.state_leaves)
+    arena.start()
+    watched = Watched(arena.device_lanes[0])
+    arena.device_lanes = [watched]
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), 0.1 * np.ones((1, run.n, 1, 4)))
+    assert len(watched.touched) > 1000
+    assert max(waits for _, waits, _ in watched.touched) > 10
+
+
+def test_after_ctrl_c_the_memory_is_free_and_the_run_can_be_pushed_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 2)
+    run, path = network(4), tmp_path / "run.sketch"
+    options = {"order": 1, "seed": 3, "device": "cuda"}
+    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    whole = cs.sketch(run, 14, **options)
+
+    def interrupt(done, blocks):
+        if done == 3:  # in the second of the waves
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.sketch(run, 14, **options, path=path, progress=interrupt)
+    seen = []
+    again = cs.sketch(run, 14, **options, path=path, progress=lambda *done: seen.append(done))
+    assert seen[0][0] == 3  # two blocks were kept
+    assert_states_agree(again.state, whole.state, 0.0)
+    opened = cs.open_sketch(path, run)
+    assert_states_agree(opened.state, whole.state, 0.0)
+
+
+def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch):
+    run = network(2)
+    wide = lambda card, count: 8 if count > 8 else 4  # noqa: E731
+    monkeypatch.setattr(device.Device, "lanes_a_block", wide)
+    cs.sketch(run, 6, 1, path=tmp_path / "a", device="cuda")
+    more = cs.sketch(run, 12, 1, path=tmp_path / "a", device="cuda")
+    assert more.target.width == 4 and cs.sketch(run, 12, 1, device="cuda").target.width == 8
+    with pytest.raises(cs.errors.StoreError, match="a CPU's blocks, or a GPU's"):
+        push_blocks(
+            run, more.law.block, 12, 1, width=4,
+            store_for=lambda e: Store.resume(tmp_path / "a", header_of(run, more.law, 12, e, e.on_device)),
+        )  # fmt: skip
+
+
+def test_a_function_is_sketched_around_a_point_as_on_the_cpu():
+    ours, theirs = (
+        cs.local_sketch(lambda x: np.tanh(x).sum(), np.linspace(-1, 1, 3), 6, 3, device=where) for where in ("cuda", "cpu")
+    )
+    np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=0, atol=1e-12)
 
 
 def test_errors_about_a_run_are_the_cpus():
     step = lambda s, x, keep: s + np.log(keep.sum() - 1.0) * x  # noqa: E731
     bad = cs.Training(step, np.zeros(()), [1.0], [[0]])
+    grow = lambda s, x, keep: (s + 1.0) ** 2 * keep[0] * x  # noqa: E731
+    steep, calm = (cs.Training(grow, np.zeros(()), [1.0, top, 1.0], [[1], [0], [0]]) for top in (1e200, 1.0))
     fine = cs.Training(lambda s, x, keep: s + (keep[0] ** 3) * x, np.zeros(()), [1.0], [[0]])
-    for run, directions, dtype in ((bad, [[1.0]], np.complex128), (fine, [[1e30]], np.complex64)):
+    pushed = cs.push(fine, [[1.0]], 2)
+    acts = {
+        "log.*on_device.py.*step 0 of 1": lambda where: cs.push(bad, [[1.0]], 2, device=where),
+        "step 2 of 3.*square.*on_device.py": lambda where: cs.push(steep, np.eye(2), 2, device=where),
+        "coefficient 2.*complex64": lambda where: cs.push(fine, [[1e30]], 2, dtype=np.complex64, device=where),
+        "step 1 of 3.*square.*on_device.py": lambda where: calm.retrain([[0.0, 0.5], [0.0, -1e200]], device=where),
+        "no finite coefficient 1": lambda where: pushed.measure(lambda s: (s - 1.0) * 1e308, device=where),
+        "log.*on_device.py": lambda where: pushed.measure(lambda s: np.log(s - 1.0), device=where),
+    }
+    for match, act in acts.items():
         messages = []
         for where in ("cpu", "cuda"):
-            with pytest.raises(cs.CircuitSketchError) as error:
-                cs.push(run, directions, 2, dtype=dtype, device=where)
+            with pytest.raises(cs.CircuitSketchError, match=match) as error:
+                act(where)
             messages.append((error.type, str(error.value)))
         assert messages[0] == messages[1]
 
@@ -220,29 +383,63 @@ def test_what_a_device_cannot_do_is_refused():
         cs.compile(circuit, 9, device="cuda").series((np.zeros(2),), (np.ones((1, 1, 2)),))
     with pytest.raises(cs.InputError, match="power of two"):
         cs.compile(circuit, 1, width=6, device="cuda").series((np.zeros(2),), (np.ones((1, 1, 2)),))
-    with pytest.raises(cs.InputError, match="choose 'cpu' or 'cuda'"):
-        cs.compile(circuit, device="tpu")
+    for act in (
+        lambda: cs.compile(circuit, device="tpu"),
+        lambda: cs.sketch(network(1), 4, device="gpu"),
+        lambda: network(1).retrain([0], device="GPU"),
+    ):
+        with pytest.raises(cs.InputError, match="choose 'cpu' or 'cuda'"):
+            act()
 
 
-def test_lanes_that_do_not_fit_come_in_waves_or_are_refused():
-    card = device.Device("a card", (9, 0), 132, device.RESERVE + (10 << 30))
-    assert device.blocks_in_flight(card, 128, 50 << 20, "lanes") == 128
-    assert device.blocks_in_flight(card, 500, 50 << 20, "lanes") == 167  # three equal waves, of at most 184
-    with pytest.raises(DeviceError, match="lanes need 21.47 GB.*a card.*complex64"):
-        device.blocks_in_flight(card, 1, 20 << 30, "lanes")
-    assert [card.lanes_a_block(count) for count in (1, 512, 529, 4096, 10**6)] == [4, 4, 8, 32, 32]
+def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
+    run = network(2)
+    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    whole = cs.sketch(run, 14, 1, device="cuda")
+    e = run.executable(Mode(1), device="cuda")
+    free = lambda blocks: int((e.plan(1).fixed + blocks * e.plan(1, run.n).bytes_a_block) / device.SHARE) + 64  # noqa: E731
+    fit = lambda blocks: device.Device("small", (9, 0), 1, device.RESERVE + free(blocks), True)  # noqa: E731
+    sizes = {blocks: fit(blocks) for blocks in (0, 3)}
+    arenas = []
+    monkeypatch.setattr(CudaExecutable, "arena", lambda e, blocks=1, f=CudaExecutable.arena: arenas.append(blocks) or f(e, blocks))
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", lambda: sizes[3])
+    assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
+    assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", lambda: sizes[0])
+    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
+        cs.sketch(run, 14, 1, device="cuda")
 
 
-@pytest.mark.skipif(SIMULATED, reason="the golden run is too long for the simulator; run this file on a GPU")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.complex128, 1e-11), (np.complex64, 1e-4)])
-def test_the_golden_run_is_the_cpus(dtype, tolerance):
+# Whole runs, where there is a GPU.
+
+
+def golden_run():
+    """The run of test_golden, and its directions."""
     with np.load(Path(__file__).parent / "data" / "microgpt_golden.npz") as file:
         golden = dict(file)
     docs, alphabet = golden["docs"].tolist(), "".join(golden["alphabet"].tolist())
-    run = microgpt.training(docs, init=golden["init"], alphabet=alphabet)
-    theirs = cs.push(run, golden["directions"], 3)
-    ours = cs.push(run, golden["directions"], 3, dtype=dtype, device="cuda")
+    return microgpt.training(docs, init=golden["init"], alphabet=alphabet), golden["directions"]
+
+
+def zoo_run(model):
+    """A short training of a model of the zoo, and some directions."""
+    if model is microgpt:
+        run = microgpt.training(microgpt.names()[:40], seed=1, width=32, layers=2)
+    else:
+        data = model.data(60)
+        run = model.training(data.x, data.y, epochs=2, batch_size=16)
+    rng = np.random.default_rng(0)
+    return run, 0.1 * (rng.normal(size=(9, run.n)) + 1j * rng.normal(size=(9, run.n)))
+
+
+@pytest.mark.skipif(SIMULATED, reason="whole runs are too long for the simulator; run this file on a GPU")
+@pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
+@pytest.mark.parametrize("case", ["golden", microgpt, mlp, cnn, logistic], ids=str)
+def test_a_whole_run_is_the_cpus(case, dtype):
+    run, directions = golden_run() if case == "golden" else zoo_run(case)
+    theirs = cs.push(run, directions, 3)
+    ours = cs.push(run, directions, 3, dtype=dtype, device="cuda")
     for one, two in zip(flatten(ours.state)[0], flatten(theirs.state)[0], strict=True):
         for k in range(4):
-            bound = tolerance * max(np.max(np.abs(two[:, k])), 1e-300)
+            bound = TOLERANCE[dtype] * max(np.max(np.abs(two[:, k]), initial=0.0), 1e-300)
             np.testing.assert_allclose(one[:, k], two[:, k], rtol=0, atol=bound)

@@ -30,7 +30,6 @@ from circuitsketch.trace import flatten, trace, unflatten
 from circuitsketch.trace.tree import tree_of
 from circuitsketch.training.training import Training, trained_params
 
-
 ON_DEVICE = {"device": hashlib.sha256(b"cuda").hexdigest()}  # in the fingerprint of what a GPU has pushed
 
 

@@ -228,7 +228,8 @@ class Training:
 
         Raises
         ------
-        DivergenceError : naming the step and the gate after which a value was not finite. DeviceError : see `cs.sketch`.
+        DivergenceError : naming the step and the gate after which a value was not finite.
+        DeviceError : there is no GPU, or its memory does not hold a single block.
 
         Returns
         -------

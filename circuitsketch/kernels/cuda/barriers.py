@@ -1,5 +1,5 @@
-"""Where the threads of a block must wait for each other: before an instruction that touches what another has written, or
-writes what another has read, since they last waited. Instructions that touch different memory run side by side.
+"""Where the threads of a block must wait for each other: before an instruction that touches what another has written,
+or writes what another has read, since they last waited. Instructions that touch different memory run side by side.
 
 In: a program's instructions. Out: for each, whether to wait before it. An interval of elements stands for whatever lies
 in it, so the answer errs on the side of waiting.
@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuitsketch.lower.tape import CHAIN_AXES, MOVE_AXES, ChainKernel, ContractKernel, Instruction, MoveKernel
+from circuitsketch.lower.tape import (
+    CHAIN_AXES,
+    MOVE_AXES,
+    ChainKernel,
+    ContractKernel,
+    Instruction,
+    MoveKernel,
+)
 
 Interval = tuple[int, int]  # first and last element
 EVERYTHING: Interval = (0, 1 << 62)
@@ -69,7 +76,8 @@ def contraction_spans(args: tuple[int, ...]) -> list[Interval]:
     batches, rows, columns, summed = args[6:10]
     at = 10
     found = []
-    for offset, lengths in ((1, (batches, rows, summed)), (3, (batches, summed, columns)), (5, (batches, rows, columns))):
+    sides = ((1, (batches, rows, summed)), (3, (batches, summed, columns)), (5, (batches, rows, columns)))
+    for offset, lengths in sides:
         low = high = args[offset]
         for length in lengths:
             table = args[at : at + length]

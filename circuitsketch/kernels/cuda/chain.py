@@ -47,7 +47,8 @@ class Chain:
         values = self.target.mode.values
         lanes = tuple(ref < 0 or self.kernel.operands[ref].lanes for ref in gate.operands)
         known = tuple(
-            self.kernel.gates[~ref].value >= 0 if ref < 0 else self.kernel.operands[ref].constant for ref in gate.operands
+            self.kernel.gates[~ref].value >= 0 if ref < 0 else self.kernel.operands[ref].constant
+            for ref in gate.operands
         )
         function = self.gates.name_of(gate, lanes, known)
         given: dict[str, str] = {}

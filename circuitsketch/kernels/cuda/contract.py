@@ -1,9 +1,10 @@
 """Contractions as device functions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column].
 
 A thread has one lane of a tile of the result: its accumulators stay in registers while k runs, so that what it loads is
-used more than once. Neighbouring threads have neighbouring lanes, then neighbouring tiles of a row, so what a warp loads
-of the left operand is mostly the same. Where entries lie is looked up in tables, as on the CPU; a tile that hangs over
-the edge computes the last row or column again and does not store it.
+used more than once. Neighbouring threads have neighbouring lanes, then neighbouring tiles of a row, so what a warp
+loads of the left operand is mostly the same; what warps load alike is left to the first-level cache, which is the same
+memory as the shared one. Where entries lie is looked up in tables, as on the CPU; a tile that hangs over the edge
+computes the last row or column again and does not store it.
 """
 
 from __future__ import annotations

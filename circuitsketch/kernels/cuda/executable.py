@@ -4,10 +4,9 @@ In: tapes, as for the CPU. Out: a `CudaExecutable`: the CPU's executable for the
 lane phase with a tape of its own.
 
 The constant phase runs on the CPU, whose machine code it is, and what it computes in every step is sent ahead of the
-lanes. All directions share it: at 512 directions of order 3 it is one part in ten thousand of the arithmetic, while a card
-has less than a thousand times the speed of a core. It is a chain of small dependent operations besides, which a core does
-in 50 microseconds a step of microgpt, and a multiprocessor, waiting for its threads a hundred times, in more. So the device
-knows no constant term that the CPU does not, and errors about them are found, and worded, in one place.
+lanes. All directions share it: at 512 directions of order 3 it is one part in ten thousand of the arithmetic, and it is
+a chain of small dependent operations, which suits a core. So the device knows no constant term that the CPU does not,
+and errors about them are found, and worded, in one place.
 """
 
 from __future__ import annotations
@@ -27,12 +26,14 @@ from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER, Target
 from circuitsketch.kernels.cpu.library import address_of
 from circuitsketch.kernels.cpu.machine import ALIGNMENT
 from circuitsketch.kernels.cuda.barriers import barriers
-from circuitsketch.kernels.cuda.device import blocks_in_flight, find, reported
+from circuitsketch.kernels.cuda.device import Plan, find, plan, reported
 from circuitsketch.kernels.cuda.frame import SIMULATED_THREADS, THREADS, CudaTarget
 from circuitsketch.kernels.cuda.program import PLAIN, Program
-from circuitsketch.kernels.cuda.stream import Report, play
+from circuitsketch.kernels.cuda.stream import STAGE_BYTES, Report, play
 from circuitsketch.lower.layout import Layout
-from circuitsketch.lower.tape import Instruction, Kernel, Mode, Placement, Tape, carried, encode
+from circuitsketch.lower.tape import Instruction, Kernel, Mode, MoveKernel, Placement, Tape, carried, encode
+
+WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
 
 
 @dataclass(eq=False)
@@ -64,16 +65,27 @@ class CudaExecutable(Executable):
         """Numbers in a block's memory."""
         return -(-max(self.lane_end * self.unit, 1) // ALIGNMENT) * ALIGNMENT
 
-    def together(self, blocks: int, examples: int = 0) -> int:
-        """How many lane blocks to play at once: all, or equal parts that fit the device's memory.
+    @property
+    def constants_a_step(self) -> int:
+        """Bytes of the constant terms that a step needs."""
+        return max(self.step_constants, 1) * self.real.itemsize
+
+    def plan(self, blocks: int, examples: int = 0) -> Plan:
+        """How so many lane blocks share the device's memory; examples : whose directions lie there too.
 
         Raises
         ------
         DeviceError : there is no device, or not even one block fits.
         """
-        size = self.row * self.real.itemsize + examples * self.target.width * 16
-        what = f"{self.target.width} lanes with {self.target.mode.components} numbers for each of {self.lane_end} entries"
-        return blocks_in_flight(find(), max(blocks, 1), size, what)
+        width, mode = self.target.width, self.target.mode
+        size = self.row * self.real.itemsize + examples * width * (16 if mode.complex else 8)
+        fixed = 2 * (max(STAGE_BYTES, self.constants_a_step) + plain_size(self) * self.real.itemsize)
+        what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} entries"
+        return plan(find(), blocks, size, fixed, what)
+
+    def together(self, blocks: int, examples: int = 0) -> int:
+        """How many lane blocks to play at once, by the plan."""
+        return self.plan(blocks, examples).together
 
     def arena(self, blocks: int = 1) -> DeviceArena:
         """Memory for some lane blocks; on the device it is taken when it is first needed."""
@@ -104,8 +116,8 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
     """
     if not target.straight:
         raise InputError(
-            f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use device='cpu', which "
-            "takes any order"
+            f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use "
+            "device='cpu', which takes any order"
         )
     host = cpu.link(tapes, target, state_count, has_keep, address=constant_phase_only)
     step_constants = host.constant_end - plain_size(host)
@@ -117,6 +129,7 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
             here = on_device(placement, step_constants)
             instructions += encode(tape, "lane", here) + carried(tape, "lane", here)
         programs.append((first, len(instructions)))
+    check_indices_fit(instructions, host)
     program = Program(instructions, target)
     starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
     waits = [wait for first, last in programs for wait in barriers(instructions[first:last])]
@@ -129,6 +142,16 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
         device_programs=np.array(programs, dtype=np.int64),
         step_constants=step_constants,
     )
+
+
+def check_indices_fit(instructions: Sequence[Instruction], host: Executable) -> None:
+    """Refuse gathers whose indices single precision, in which the device has constant terms, cannot count."""
+    gathers = any(isinstance(i.kernel, MoveKernel) and i.kernel.index != "none" for i in instructions)
+    if host.target.single and gathers and max(host.lane_end, host.constant_end) > WHOLE_IN_SINGLE:
+        raise InputError(
+            f"complex64 on device='cuda' takes indices up to {WHOLE_IN_SINGLE:,}, and there are {host.lane_end:,} "
+            "entries; use dtype=complex128"
+        )
 
 
 def constant_phase_only(kernel: Kernel, target: Target) -> int:
@@ -181,8 +204,7 @@ class DeviceArena(Arena):
             if at >= 0 and e.target.mode.values:
                 state[at : at + cells(shape)] = self.constants[offset : offset + cells(shape)]
         with reported("setting the first state"):
-            there = cuda.to_device(state)
-            e.program.compiled("start")[len(self.lanes), e.target.threads](there, self.device_lanes)
+            e.program.launched("start", len(self.lanes))(cuda.to_device(state), self.device_lanes)
         self.begun = True
 
     def lane_row(self, block: int, first: int, last: int) -> Any:

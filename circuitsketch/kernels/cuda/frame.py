@@ -2,8 +2,8 @@
 
 A kernel's function is called by all threads of a block with (thread, args, at, constants, now, lanes): the number of
 the thread, the integers of its instruction from args[at] on, the constant terms of the step from constants[now] on, and
-the block's own memory. Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in one lane is called a
-series, and passed around as a tuple of its numbers (where lanes hold values: as one number).
+the block's own memory. Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in
+one lane is called a series, and passed around as a tuple of its numbers (where lanes hold values: as one number).
 """
 
 from __future__ import annotations

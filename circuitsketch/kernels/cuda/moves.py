@@ -1,9 +1,9 @@
 """Moves and fills as device functions: entries copied, or added up or maximised where several meet in one.
 
 A lane block is moved number by number, whatever it holds, so neighbouring threads have neighbouring numbers. Where
-entries meet (a sum is an addition into a layout of stride 0, a scatter adds through indices that may repeat), one thread
-takes all that meet in its number, in order: no atomics, and the same bits every time. A sum with fewer numbers than
-threads is shared out and put together in shared memory.
+entries meet (a sum is an addition into a layout of stride 0, a scatter adds through indices that may repeat), one
+thread takes all that meet in its number, in order: no atomics, and the same bits every time. A sum with fewer numbers
+than threads is shared out and put together in shared memory.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,14 @@ from circuitsketch.kernels.cuda.contract import chosen_tile, contract_function
 from circuitsketch.kernels.cuda.frame import PARAMETERS, CudaTarget
 from circuitsketch.kernels.cuda.moves import fill_function, move_function
 from circuitsketch.kernels.cuda.series import GateFunctions, primitives
-from circuitsketch.lower.tape import CHAIN_AXES, MOVE_AXES, ChainKernel, ContractKernel, Instruction, MoveKernel
+from circuitsketch.lower.tape import (
+    CHAIN_AXES,
+    MOVE_AXES,
+    ChainKernel,
+    ContractKernel,
+    Instruction,
+    MoveKernel,
+)
 
 PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
 
@@ -157,16 +165,20 @@ class Program:
         """The module, imported; its functions are compiled at their first launch, or loaded from Numba's disk cache."""
         return imported(f"circuitsketch_cuda_{self.key}", self.source)
 
-    def compiled(self, name: str) -> Any:
-        """A kernel of the module, to be launched."""
+    @cached_property
+    def kernels(self) -> dict[str, Any]:
+        """The module's kernels, compiled when they are first called; kept on disk if the module is."""
         from numba import config, cuda
 
-        found = getattr(self.module, name)
-        if isinstance(found, type(lambda: 0)):
-            options = {} if config.ENABLE_CUDASIM else {"launch_bounds": self.target.threads, "cache": True}
-            found = cuda.jit(**options)(found)
-            setattr(self.module, name, found)
-        return found
+        kept = hasattr(self.module, "__file__")
+        options = {} if config.ENABLE_CUDASIM else {"launch_bounds": self.target.threads, "cache": kept}
+        return {name: cuda.jit(**options)(getattr(self.module, name)) for name in ("start", "play")}
+
+    def launched(self, name: str, blocks: int, stream: Any = 0) -> Any:
+        """A kernel to call with its arguments, for so many lane blocks."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
+            return self.kernels[name][blocks, self.target.threads, stream]
 
 
 def variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Use]:
@@ -176,7 +188,10 @@ def variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Us
         if isinstance(i.kernel, ChainKernel | MoveKernel):
             axes[i.kernel] = max(axes.get(i.kernel, 1), axes_of(i))
     return [
-        Use(i.kernel, chosen_tile(i.kernel, target, i.args) if isinstance(i.kernel, ContractKernel) else axes.get(i.kernel))
+        Use(
+            i.kernel,
+            chosen_tile(i.kernel, target, i.args) if isinstance(i.kernel, ContractKernel) else axes.get(i.kernel),
+        )
         for i in instructions
     ]
 

@@ -80,8 +80,8 @@ class Real:
 class Page:
     """The body of a function under construction: makes numbers, and prints those that are wanted.
 
-    It is to the rules of `kernels.cpu.chain` what a `Frame` of machine code is: it has a target, `emit` makes constants,
-    `math` holds the elementary functions.
+    It is to the rules of `kernels.cpu.chain` what a `Frame` of machine code is: it has a target, `emit` makes
+    constants, `math` holds the elementary functions.
     """
 
     def __init__(self, target: Target) -> None:
@@ -210,7 +210,7 @@ def written_number(value: float, single: bool) -> str:
 
 
 class SourceMath:
-    """The elementary functions that a gate's `constants` may call, and the choice that its `step` may make, as source."""
+    """The elementary functions that a gate's `constants` may call, and its `step`'s choice, as source."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

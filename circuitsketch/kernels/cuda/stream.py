@@ -1,7 +1,7 @@
 """Playing a run on the device: launches of some steps each, with the constant terms of the next on their way meanwhile.
 
 While the device plays some steps, the CPU plays the constant phase of those that follow and sends what they compute
-through one of two buffers. A launch is kept short, by the time that the last ones took.
+through one of two buffers. A launch is kept short, by the time that the last ones took; the first have one step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from circuitsketch.kernels.cuda.executable import CudaExecutable, DeviceArena
 
 LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
-FIRST_STEPS = 8  # of the first launches, whose time says how many steps the next may have
+GROWTH = 8  # times as many steps as the launch before, at most
 STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
 
 Report = Callable[[int, int], None]
@@ -31,8 +31,8 @@ class Stage:
 
         plain = np.concatenate([np.zeros(0), *(value.ravel() for _, value in executable.plain)]).astype(executable.real)
         self.plain = len(plain)
-        self.here = cuda.pinned_array((steps, executable.step_constants), executable.real)
-        self.there = cuda.device_array(self.plain + max(self.here.size, 1), executable.real)
+        self.here = cuda.pinned_array((steps, max(executable.step_constants, 1)), executable.real)
+        self.there = cuda.device_array(self.plain + self.here.size, executable.real)
         if self.plain:
             self.there[: self.plain].copy_to_device(plain)
         self.sent, self.begun, self.ended = cuda.event(), cuda.event(), cuda.event()
@@ -42,17 +42,15 @@ class Stage:
         """Let the constant terms of some steps be copied."""
         self.steps = steps
         rows = self.here[:steps].reshape(-1)
-        if rows.size:
-            self.there[self.plain : self.plain + rows.size].copy_to_device(rows, stream=stream)
+        self.there[self.plain : self.plain + rows.size].copy_to_device(rows, stream=stream)
         self.sent.record(stream)
 
-    def wait(self) -> float:
-        """Wait for the launch that reads this buffer; its seconds a step (0: not known)."""
+    def wait(self) -> float | None:
+        """Wait for the launch that reads this buffer, if there is one; its seconds a step."""
         if not self.steps:
-            return 0.0
+            return None
         self.ended.synchronize()
-        seconds = self.begun.elapsed_time(self.ended) / 1e3
-        return max(seconds, 0.0) / self.steps
+        return float(self.begun.elapsed_time(self.ended)) / 1e3 / self.steps
 
 
 def play(
@@ -70,37 +68,39 @@ def play(
 
     e = arena.executable
     blocks = len(arena.lanes)
-    kernel = e.program.compiled("play")
     tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
-    room = max(STAGE_BYTES // max(e.step_constants * e.real.itemsize, 1), 1)
+    room = max(STAGE_BYTES // e.constants_a_step, 1)
     stages = [Stage(e, min(room, last - first)) for _ in range(2)]
     sending, playing = cuda.stream(), cuda.stream()
+    launched = e.program.launched("play", blocks, playing)
 
     def launch(t: int, stop: int, stage: Stage) -> None:
-        constants = stage.there, stage.plain, e.step_constants
-        kernel[blocks, e.target.threads, playing](*tables, t, stop, *constants, arena.device_lanes)
+        launched(*tables, t, stop, stage.there, stage.plain, stage.here.shape[1], arena.device_lanes)
 
     launch(first, first, stages[0])  # no step: compiled now, so that times are those of playing
     ends: list[int] = []
-    steps = FIRST_STEPS
+    steps = 1
     t = first
-    while t < last:
-        stage = stages[len(ends) % 2]
-        seconds = stage.wait()
-        if seconds:
-            steps = max(min(int(LAUNCH_SECONDS / seconds), 8 * steps), 1)
-        if report is not None and len(ends) >= 2:
-            report(ends[-2] - first, last - first)
-        count = min(steps, room, last - t)
-        arena.record(schedule, t, t + count, at, stage.here)
-        stage.send(count, sending)
-        stage.sent.wait(playing)
-        stage.begun.record(playing)
-        launch(t, t + count, stage)
-        stage.ended.record(playing)
-        t += count
-        ends.append(t)
-    playing.synchronize()
+    try:
+        while t < last:
+            stage = stages[len(ends) % 2]
+            seconds = stage.wait()
+            if seconds is not None:
+                steps = max(min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), GROWTH * steps), 1)
+            if report is not None and len(ends) >= 2:
+                report(ends[-2] - first, last - first)
+            count = min(steps, room, last - t)
+            arena.record(schedule, t, t + count, at, stage.here)
+            stage.send(count, sending)
+            stage.sent.wait(playing)
+            stage.begun.record(playing)
+            launch(t, t + count, stage)
+            stage.ended.record(playing)
+            t += count
+            ends.append(t)
+    finally:  # after Ctrl-C too: a launch under way is let end, before the memory that it uses is given back
+        sending.synchronize()
+        playing.synchronize()
     if report is not None:
         report(last - first, last - first)
 
