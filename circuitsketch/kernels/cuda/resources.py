@@ -31,12 +31,13 @@ def only_{name}(args, at, constants, now, all_lanes):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Registers a thread, bytes spilled to memory and loaded back, bytes of stack."""
+    """Registers a thread, bytes spilled to memory and loaded back, bytes of stack; bytes a block of shared memory."""
 
     name: str
     registers: int
     spilled: int
     stack: int
+    shared: int
 
 
 def ptx_of(program: Program, capability: Capability) -> str:
@@ -134,4 +135,5 @@ def assembled(name: str, text: str, capability: Capability) -> Usage:
     registers = re.search(r"Used (\d+) registers", said)
     memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said)
     assert registers is not None and memory is not None, said
-    return Usage(name, int(registers[1]), int(memory[2]), int(memory[1]))
+    shared = re.search(r"(\d+) bytes smem", said)
+    return Usage(name, int(registers[1]), int(memory[2]), int(memory[1]), int(shared[1]) if shared else 0)
