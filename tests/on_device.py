@@ -2,7 +2,7 @@
 
 Not collected by name: `tests/test_cuda.py` runs it in the simulator, in a process of its own, because
 NUMBA_ENABLE_CUDASIM=1 must be set before Numba is imported. On a machine with a GPU, `pytest tests/on_device.py` is the
-full check; each program is compiled for the device there, so it takes minutes.
+full check; each program is compiled for the device there, so it takes long.
 
 Tolerances as in test_kernels: in units of the largest coefficient on any wire.
 """
@@ -96,14 +96,15 @@ def test_every_gate_has_the_reference_series(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_gate_has_the_values_of_each_lane(name):
-    """As in many retrainings: lanes hold values, here two operands' own in each of three lanes."""
+    """As in many retrainings, where lanes hold values, each its own."""
     one = application(name, np.random.default_rng(7))
     circuit = cs.trace(one, *one.operands)
     varying = [i for i, moves in enumerate(one.moves) if moves]
     target = target_for(Mode(0, False, values=True), np.complex128, 4, "cuda", 3)
     executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
     operands = [np.asarray(x, dtype=float) for x in one.operands]
-    lanes = [[x * (1.0 - 0.1 * lane) if m else x for x, m in zip(operands, one.moves, strict=True)] for lane in range(3)]
+    scaled = lambda by: [x * by if m else x for x, m in zip(operands, one.moves, strict=True)]  # noqa: E731
+    lanes = [scaled(by) for by in (1.0, 0.9, 0.8)]
     arena = executable.arena()
     arena.set_state(operands)
     state = arena.lane_state()
@@ -235,9 +236,12 @@ def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch)
     launches = []
     monkeypatch.setattr(stream, "GROWTH", 1)
     record = DeviceArena.record
-    monkeypatch.setattr(
-        DeviceArena, "record", lambda arena, s, t, stop, *rest: (launches.append(stop - t), record(arena, s, t, stop, *rest))
-    )
+
+    def counted(arena, schedule, start, stop, *rest):
+        launches.append(stop - start)
+        record(arena, schedule, start, stop, *rest)
+
+    monkeypatch.setattr(DeviceArena, "record", counted)
     monkeypatch.setattr(CudaExecutable, "together", lambda *_: 1)
     _, _, parts = push_blocks(run, block_of, 7, 2, **options, progress=lambda *done: seen.append(done))
     assert launches == [1] * 10
@@ -347,9 +351,8 @@ def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch
 
 
 def test_a_function_is_sketched_around_a_point_as_on_the_cpu():
-    ours, theirs = (
-        cs.local_sketch(lambda x: np.tanh(x).sum(), np.linspace(-1, 1, 3), 6, 3, device=where) for where in ("cuda", "cpu")
-    )
+    f, at = lambda x: np.tanh(x).sum(), np.linspace(-1, 1, 3)
+    ours, theirs = (cs.local_sketch(f, at, 6, 3, device=where) for where in ("cuda", "cpu"))
     np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=0, atol=1e-12)
 
 
@@ -396,16 +399,24 @@ def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
     run = network(2)
     monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
     whole = cs.sketch(run, 14, 1, device="cuda")
-    e = run.executable(Mode(1), device="cuda")
-    free = lambda blocks: int((e.plan(1).fixed + blocks * e.plan(1, run.n).bytes_a_block) / device.SHARE) + 64  # noqa: E731
-    fit = lambda blocks: device.Device("small", (9, 0), 1, device.RESERVE + free(blocks), True)  # noqa: E731
-    sizes = {blocks: fit(blocks) for blocks in (0, 3)}
+    one = run.executable(Mode(1), device="cuda").plan(1, run.n)
+
+    def card_for(blocks):
+        free = device.RESERVE + int((one.fixed + blocks * one.bytes_a_block) / device.SHARE) + 64
+        return lambda: device.Device("small", (9, 0), 1, free, SIMULATED)
+
     arenas = []
-    monkeypatch.setattr(CudaExecutable, "arena", lambda e, blocks=1, f=CudaExecutable.arena: arenas.append(blocks) or f(e, blocks))
-    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", lambda: sizes[3])
+    arena = CudaExecutable.arena
+
+    def counted(executable, blocks=1):
+        arenas.append(blocks)
+        return arena(executable, blocks)
+
+    monkeypatch.setattr(CudaExecutable, "arena", counted)
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(3))
     assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
     assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
-    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", lambda: sizes[0])
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(0))
     with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
         cs.sketch(run, 14, 1, device="cuda")
 

@@ -153,7 +153,7 @@ def test_a_spill_would_be_seen():
 
 
 def test_a_whole_training_assembles_for_a_multiprocessor():
-    """microgpt's program, all of its functions in one kernel: registers for 512 threads, little spilled, little shared."""
+    """microgpt's program, all functions in one kernel: registers for 512 threads, little spilled, little shared."""
     compiler()
     from circuitsketch.kernels.cuda.resources import assembled, find_ptxas, ptx_of
 
