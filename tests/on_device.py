@@ -9,6 +9,7 @@ Tolerances as in test_kernels: in units of the largest coefficient on any wire.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from pathlib import Path
@@ -419,6 +420,24 @@ def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
     monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(0))
     with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
         cs.sketch(run, 14, 1, device="cuda")
+
+
+def test_the_bench_of_a_gpu_runs_and_reports(monkeypatch, tmp_path, capsys):
+    """On a small run and an invented card; what its numbers mean is tested in test_bench."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "bench"))
+    gpu = importlib.import_module("gpu")
+    card = gpu.Card("an invented card", 1e12, 2e12, 1e12)
+    monkeypatch.setattr(gpu.Card, "current", staticmethod(lambda: card))
+    monkeypatch.setattr(gpu, "training", lambda workload, steps: network(steps))
+    options = "--workloads mlp --steps 2 --directions 6 --order 1 --repeats 1 --no-jax --json"
+    found = gpu.main([*options.split(), str(tmp_path / "gpu.json")])
+    for dtype in ("complex128", "complex64"):
+        assert found[f"mlp_{dtype}_seconds"] > 0 and found[f"mlp_{dtype}_over_cpu"] > 0
+        assert found[f"mlp_{dtype}_difference"] < TOLERANCE[np.dtype(dtype).type]
+        assert 0 < found[f"mlp_{dtype}_fraction_of_bandwidth"] < 1
+    said = capsys.readouterr().out
+    assert "| seconds: mlp, 2 steps, 6 directions, order 1, float32 |" in said
+    assert "6 blocks" not in said and "directions a block; 1 block in 1 wave of 1" in said
 
 
 # Whole runs, where there is a GPU.

@@ -68,8 +68,8 @@ class Plan:
     def __str__(self) -> str:
         taken = self.fixed + self.together * self.bytes_a_block
         return (
-            f"{self.blocks} blocks in {self.waves} wave{'s' * (self.waves > 1)} of {self.together}, "
-            f"{taken / 1e9:.2f} GB at a time of {self.device.room / 1e9:.2f} GB to be had on {self.device.name}"
+            f"{self.blocks} block{'s' * (self.blocks > 1)} in {self.waves} wave{'s' * (self.waves > 1)} of "
+            f"{self.together}, {taken / 1e9:.2f} GB at a time of {self.device.room / 1e9:.2f} GB to be had on {self.device.name}"
         )
 
 
