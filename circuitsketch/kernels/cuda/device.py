@@ -66,10 +66,11 @@ class Plan:
         return -(-self.blocks // self.together)
 
     def __str__(self) -> str:
-        taken = self.fixed + self.together * self.bytes_a_block
+        taken, room = ((x / 1e9) for x in (self.fixed + self.together * self.bytes_a_block, self.device.room))
+        blocks, waves = (f"{n} {name}{'s' * (n > 1)}" for n, name in ((self.blocks, "block"), (self.waves, "wave")))
         return (
-            f"{self.blocks} block{'s' * (self.blocks > 1)} in {self.waves} wave{'s' * (self.waves > 1)} of "
-            f"{self.together}, {taken / 1e9:.2f} GB at a time of {self.device.room / 1e9:.2f} GB to be had on {self.device.name}"
+            f"{blocks} in {waves} of {self.together}, {taken:.2f} GB at a time of {room:.2f} GB to be had on "
+            f"{self.device.name}"
         )
 
 
