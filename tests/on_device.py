@@ -313,6 +313,10 @@ def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, va
     arena.run(run.schedule, 0, run.steps, np.zeros(run.n), 0.1 * np.ones((1, run.n, 1, 4)))
     assert len(watched.touched) > 1000
     assert max(waits for _, waits, _ in watched.touched) > 10
+    watched.touched.clear()
+    late = np.array([run.steps])  # lanes to which nothing happens are left alone
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), begins=late)
+    assert not watched.touched
 
 
 def test_after_ctrl_c_the_memory_is_free_and_the_run_can_be_pushed_again(monkeypatch, tmp_path):
