@@ -19,6 +19,7 @@ from circuitsketch.zoo import mlp as perceptron
 WORKLOADS = ("microgpt", "mlp", "wide")
 STEPS = {"microgpt": 1000, "mlp": 500, "wide": 200}  # of the full setting
 BATCH = 64
+MLP_RATE = 0.03
 
 
 @cache
@@ -40,7 +41,7 @@ def mlp(steps: int) -> cs.Training:
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
         grads = cs.grad(lambda p: (keep * perceptron.loss(p, *batch)).mean())(state["params"])
-        return cs.optim.momentum(state, grads, learning_rate=0.03)
+        return cs.optim.momentum(state, grads, learning_rate=MLP_RATE)
 
     rng = np.random.default_rng(0)
     order: list[int] = []

@@ -7,7 +7,7 @@ is applied many times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,20 +17,35 @@ import numpy as np
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.kernels.cpu import lane_width
-from circuitsketch.kernels.cpu.executable import Executable, Schedule, link
+from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule, link
 from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
+from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import Mode, lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
 from circuitsketch.trace.tree import Tree, parts
 
 
-def target_for(mode: Mode, dtype: Any, width: int | None = None) -> Target:
-    """The machine-code target for a mode and the dtype of the coefficients."""
+def target_for(
+    mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1
+) -> Target:
+    """The machine-code target for a mode and the dtype of the coefficients; a GPU's also for the number of lanes."""
     single = coefficient_type(dtype).name in ("complex64", "float32")
+    if check_device(device) == "cuda":
+        from circuitsketch.kernels.cuda.executable import cuda_target
+
+        return cuda_target(mode, single, width, lanes)
     return Target(mode, width or lane_width(single), single)
+
+
+def check_device(device: Any) -> str:
+    """Where to compute: "cpu" or "cuda"."""
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device is {device!r}; choose 'cpu' or 'cuda'")
+    return str(device)
 
 
 def coefficient_type(dtype: Any) -> np.dtype[Any]:
@@ -76,6 +91,10 @@ def build(
     for circuit in circuits:
         last = [len(circuit.inputs) - 1] if has_keep else []
         tapes.append(lower(circuit, [*varying, *last], target.mode, carry))
+    if isinstance(target, CudaTarget):
+        from circuitsketch.kernels.cuda.executable import link as link_for_device
+
+        return link_for_device(tapes, target, state_count, has_keep)
     return link(tapes, target, state_count, has_keep)
 
 
@@ -94,12 +113,13 @@ class Compiled:
     order: int
     dtype: np.dtype[Any]
     width: int | None = None
+    device: str = "cpu"
     executables: dict[Any, Executable] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, *args: Any) -> Any:
         """The function's value: arguments as in the trace, the result's pytree of arrays."""
         leaves = self.leaves(args)
-        executable = self.executable(Mode(0), ())
+        executable = self.executable(target_for(Mode(0), self.dtype), ())
         arena = executable.arena()
         arena.set_state(leaves)
         arena.run(Schedule.single(), 0, 1, np.zeros(0))
@@ -123,14 +143,13 @@ class Compiled:
         check_indices(self.circuit, arrays)
         return arrays
 
-    def executable(self, mode: Mode, varying: tuple[int, ...]) -> Executable:
-        """The machine code for a mode; made once."""
-        if (mode, varying) not in self.executables:
-            target = target_for(mode, self.dtype, self.width)
-            self.executables[mode, varying] = build(
+    def executable(self, target: Target, varying: tuple[int, ...]) -> Executable:
+        """The machine code for a target; made once."""
+        if (target, varying) not in self.executables:
+            self.executables[target, varying] = build(
                 [self.circuit], target, varying, len(self.circuit.inputs), {}, has_keep=False
             )
-        return self.executables[mode, varying]
+        return self.executables[target, varying]
 
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
@@ -184,27 +203,31 @@ class Compiled:
         if self.order:
             check_point(self.circuit, leaves, varying)
         mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
-        executable = self.executable(mode, varying if self.order else ())
+        target = target_for(mode, self.dtype, self.width, self.device, count)
+        executable = self.executable(target, varying if self.order else ())
         outputs = [
             np.zeros((count, self.order + 1, *layout.shape), dtype=np.complex128 if mode.complex else np.float64)
             for layout in executable.tapes[0].outputs
         ]
 
-        def block(begin: int) -> None:
-            arena = executable.arena()
+        def blocks(begins: range) -> None:
+            arena = executable.arena(len(begins))
             arena.set_state(leaves)
-            for i in varying if self.order else ():
-                array = arrays[i]
-                assert array is not None
-                put_coefficients(arena.lane_view(0, executable.tapes[0].inputs[i]), array[begin:], mode)
+            for block, begin in enumerate(begins):
+                lanes = np.zeros((executable.lane_state_cells, mode.components, executable.target.width))
+                for i in varying if self.order else ():
+                    array, leaf, at = arrays[i], leaves[i], executable.state_lane[i]
+                    assert array is not None
+                    view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
+                    put_coefficients(view, array[begin:], mode)
+                arena.put_lane_state(block, lanes)
             arena.run(Schedule.single(), 0, 1, np.zeros(0))
-            for output, layout in zip(outputs, executable.tapes[0].outputs, strict=True):
-                part = output[begin : begin + executable.target.width]
-                part[:, 0] = arena.constant_view(0, layout)
-                if layout.buffer in executable.placements[0].lane:
-                    part[:, 1:] = coefficients_of(arena.lane_view(0, layout), mode)[: len(part)]
+            for block, begin in enumerate(begins):
+                for output, layout in zip(outputs, executable.tapes[0].outputs, strict=True):
+                    part = output[begin : begin + executable.target.width]
+                    put_series(part, arena, layout, block)
 
-        in_blocks(block, count, executable.target.width, threads)
+        in_blocks(blocks, count, executable, threads)
         return unflatten(self.circuit.out_tree, outputs)
 
 
@@ -218,6 +241,14 @@ def leaves_or_none(tree: Tree, value: Any) -> list[Any]:
     children = dict(zip(found[1], found[2], strict=True))
     pairs = zip(tree.keys, tree.children, strict=True)
     return [leaf for key, child in pairs for leaf in leaves_or_none(child, children[key])]
+
+
+def put_series(part: np.ndarray, arena: Arena, layout: Layout, block: int) -> None:
+    """Copy a wire's coefficients in one lane block of program 0 to rows (lanes, order + 1, *shape)."""
+    part[:, 0] = arena.constant_view(0, layout)
+    if layout.buffer in arena.executable.placements[0].lane:
+        lanes = arena.lane_view(0, layout, block)
+        part[:, 1:] = coefficients_of(lanes, arena.executable.target.mode)[: len(part)]
 
 
 def put_coefficients(view: np.ndarray, series: np.ndarray, mode: Mode) -> None:
@@ -240,16 +271,27 @@ def coefficients_of(view: np.ndarray, mode: Mode) -> np.ndarray:
     return lead[:, 0::2] + 1j * lead[:, 1::2] if mode.complex else lead
 
 
-def in_blocks(function: Any, count: int, width: int, threads: int | None) -> None:
-    """Call a function with the first lane of every block, on several threads."""
-    begins = range(0, count, width)
-    workers = thread_count(threads, len(begins))
-    if workers == 1:
-        for begin in begins:
-            function(begin)
+def in_blocks(
+    function: Callable[[range], None], count: int, executable: Executable, threads: int | None, examples: int = 0
+) -> None:
+    """Call a function with the first lanes of blocks that are played together; see `in_turns`."""
+    begins = range(0, count, executable.target.width)
+    in_turns(function, begins, executable.together(len(begins), examples), executable, threads)
+
+
+def in_turns(
+    function: Callable[[Any], None], things: Any, together: int, executable: Executable, threads: int | None
+) -> None:
+    """Call a function with so many at a time of a sequence of blocks: on several threads, or, where a device's memory
+    bounds how many there can be, one call after the other."""
+    parts = [things[i : i + together] for i in range(0, len(things), together)]
+    workers = thread_count(threads, len(parts))
+    if workers == 1 or executable.on_device:
+        for part in parts:
+            function(part)
         return
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(function, begin) for begin in begins]
+        futures = [pool.submit(function, part) for part in parts]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -270,7 +312,12 @@ def thread_count(threads: int | None, blocks: int) -> int:
 
 
 def compile(
-    circuit: Circuit, order: int = 0, dtype: Any = np.complex128, width: int | None = None
+    circuit: Circuit,
+    order: int = 0,
+    dtype: Any = np.complex128,
+    width: int | None = None,
+    *,
+    device: str = "cpu",
 ) -> Compiled:
     """Compile a circuit for plain values and for Taylor series.
 
@@ -279,7 +326,12 @@ def compile(
     circuit : from `trace`.
     order : the highest Taylor coefficient.
     dtype : complex128, or complex64 for half the memory and twice the lanes; constant terms stay in double precision.
-    width : lanes in a vector (default: what this processor's registers hold).
+    width : lanes in a vector (default: what this processor's registers hold), or in a GPU's block of threads.
+    device : "cpu", or "cuda" for an NVIDIA GPU, which computes series; constant terms are the CPU's everywhere.
+
+    Raises
+    ------
+    InputError : for an order, dtype or device that cannot be. DeviceError : there is no GPU; says what was looked for.
 
     Returns
     -------
@@ -290,4 +342,8 @@ def compile(
     >>> f(np.zeros(3))
     array(3.)
     """
-    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), width)
+    if check_device(device) == "cuda":
+        from circuitsketch.kernels.cuda.device import find
+
+        find()
+    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), width, device)

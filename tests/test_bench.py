@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "start", "accuracy"):
+    for name in ("push", "size_law", "compare_jax", "start", "accuracy", "gpu"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 
@@ -107,6 +108,17 @@ def test_accuracy_scores_every_method_against_retraining(bench, capsys):
     assert len(found["cells"]) == 8 * len(methods)
     one = {c["method"]: c for c in found["cells"] if c["kind"] == "random 0.1 %"}
     assert one["singles"]["rmse"] < one["first order"]["rmse"]  # single examples, and their exact series
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "complex64"])
+def test_jax_pushes_the_same_perceptron(bench, dtype):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed; pip install jax")
+    gpu = bench("gpu")
+    report = SimpleNamespace(numbers={})
+    seconds, block = gpu.in_jax(report, gpu.Case("mlp", 2, 6, 3, dtype), 1)  # stops where the two differ
+    assert seconds > 0 and block == 6
+    assert report.numbers[f"mlp_{dtype}_jax_difference"] > 0
 
 
 def test_jax_trains_the_same_model(bench):
@@ -124,3 +136,113 @@ def test_without_jax_the_comparison_says_so(bench, monkeypatch, capsys):
     monkeypatch.setattr(compare, "have_jax", lambda: False)
     assert compare.main(["--json", "-"])["skipped"]
     assert "pip install jax" in capsys.readouterr().err
+
+
+# The bench of a GPU: what it reckons, on a machine without one. `tests/on_device.py` runs it whole.
+
+
+def test_without_a_gpu_the_bench_says_what_was_looked_for_and_keeps_nothing(bench, monkeypatch, capsys):
+    gpu, report = bench("gpu"), bench("report")
+    monkeypatch.setattr(gpu, "find", no_gpu)
+    monkeypatch.setattr(report, "write_section", lambda *_: pytest.fail("nothing was measured"))
+    assert "no GPU here" in gpu.main(["--full", "--write", "--json", "-"])["skipped"]
+    assert "skipped, and nothing is kept: no GPU here" in capsys.readouterr().err
+
+
+def no_gpu():
+    raise cs.errors.DeviceError("no GPU here")
+
+
+@pytest.mark.parametrize(
+    "capability, multiprocessors, clock, memory_clock, bus, sheet",
+    [
+        # NVIDIA's data sheets: H100 SXM 34 and 67 TFLOP/s, 3.35 TB/s; A100 SXM 80 GB 9.7 and 19.5, 2.04 TB/s.
+        ((9, 0), 132, 1.98e9, 2.619e9, 5120, (34e12, 67e12, 3.35e12)),
+        ((8, 0), 108, 1.41e9, 1.593e9, 5120, (9.7e12, 19.5e12, 2.039e12)),
+    ],
+)
+def test_the_peaks_of_a_card_are_those_of_its_data_sheet(
+    bench, capability, multiprocessors, clock, memory_clock, bus, sheet
+):
+    from circuitsketch.kernels.cuda.device import Device
+
+    device = Device("card", capability, multiprocessors, 80 << 30)
+    card = bench("gpu").Card.of(device, clock, memory_clock, bus)
+    np.testing.assert_allclose((card.double, card.single, card.bandwidth), sheet, rtol=0.02)
+
+
+def test_a_case_is_told_as_seconds_shares_and_ratios(bench):
+    gpu = bench("gpu")
+    case = gpu.Case("microgpt", 1000, 512, 3, "complex64")
+    card = gpu.Card("card", 30e12, 60e12, 3e12)
+    found = gpu.Found(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan", 50.0, 64, 2.0, 256)
+    rows = {row.key.removeprefix("microgpt_complex64_"): row for row in found.rows(goals=True)}
+    assert {key: row.value for key, row in rows.items()} == pytest.approx(
+        {
+            "seconds": 0.5, "first_seconds": 20.0, "fraction_of_peak": 0.1, "fraction_of_bandwidth": 0.4,
+            "over_cpu": 100.0, "over_jax": 4.0,
+        }
+    )  # fmt: skip
+    assert rows["seconds"].cells()[2:] == ["<= 1.000", "yes"]
+    assert rows["over_jax"].cells()[2:] == [">= 5.0", "no"]
+    assert "from 64 directions" in rows["over_cpu"].note and "256 directions at a time" in rows["over_jax"].note
+    short = gpu.Found(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan").rows(goals=False)
+    assert len(short) == 4 and not any(row.goal for row in short)
+
+
+def test_the_whole_table_of_a_gpu_has_every_workload_in_both_precisions(bench):
+    gpu = bench("gpu")
+    found = gpu.cases(gpu.parsed(["--full"]))
+    assert [(c.workload, c.steps, c.dtype) for c in found] == [
+        (workload, steps, dtype)
+        for workload, steps in (("microgpt", 1000), ("mlp", 500), ("wide", 200))
+        for dtype in ("complex128", "complex64")
+    ]
+    assert all((c.directions, c.order) == (512, 3) for c in found)
+    with pytest.raises(SystemExit):
+        gpu.parsed(["--workloads", "cnn"])
+
+
+def test_jax_takes_half_the_directions_where_its_memory_runs_out(bench):
+    def once(block):
+        if block > 150:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return f"pushed {block}"
+
+    fits = bench("gpu").first_that_fits
+    assert fits(once, 512) == ("pushed 128", 128)
+    with pytest.raises(RuntimeError, match="INTERNAL"):
+        fits(lambda block: (_ for _ in ()).throw(RuntimeError("INTERNAL")), 512)
+
+
+def one_instruction(function, *args):
+    """The lane phase of a function, and how many numbers its lanes hold for an element."""
+    from circuitsketch.kernels.cpu import executable
+    from circuitsketch.kernels.cpu.frame import Target
+    from circuitsketch.lower.tape import lower
+
+    circuit = cs.trace(function, *args)
+    tape = lower(circuit, range(len(args)), Mode(3))
+    linked = executable.link([tape], Target(Mode(3), 4), len(args), False, address=lambda *_: 0)
+    return linked, [i for i in linked.instructions if i.kernel.phase == "lane"]
+
+
+@pytest.mark.parametrize(
+    "function, shapes, touched",
+    [
+        (lambda x, y: x * y, [(5, 3), (5, 3)], 45),  # two read, one written
+        (lambda x, y: x * y, [(5, 3), (3,)], 33),  # a row is read once
+        (lambda x: np.tanh(x) + 1.0, [(7,)], 14),
+        (lambda x, y: x @ y, [(4, 5), (5, 3)], 20 + 15 + 12),
+        (lambda x, y: np.einsum("bij,j->bi", x, y), [(2, 4, 5), (5,)], 40 + 5 + 8),
+        (lambda x: x.sum(axis=0), [(6, 2)], 2 + 12 + 2 * 2),  # set to zero; read, and added to what is there
+        (lambda x: np.concatenate([x, x]), [(3,)], 2 * (3 + 3)),
+        (lambda x: x[np.array([0, 2, 2, 1])], [(3, 2)], 2 * 8),
+    ],
+)
+def test_bytes_are_those_of_the_elements_that_an_instruction_needs(bench, function, shapes, touched):
+    linked, instructions = one_instruction(function, *(np.ones(shape) for shape in shapes))
+    elements = bench("traffic").elements
+    assert sum(elements(i) for i in instructions) == touched
+    schedule = cs.Training(lambda s, x, keep: s * keep[0], np.ones(()), [1.0] * 3, [[0]] * 3).schedule
+    assert bench("traffic").lane_bytes(linked, schedule) == 3 * touched * 6 * 8

@@ -51,7 +51,7 @@ def describe(sketch: Sketch) -> str:
 def trained(sketch: Sketch) -> tuple[int, int, Mapping[str, str]]:
     """The run's steps, size(A) and fingerprint, from the run or from the disk."""
     if sketch.run is not None:
-        return sketch.run.steps, sketch.run.size, fingerprint_of(sketch.run)
+        return sketch.run.steps, sketch.run.size, fingerprint_of(sketch.run, sketch.device)
     header = stores_of(sketch)[0].header
     return header.steps, header.size, header.fingerprint
 

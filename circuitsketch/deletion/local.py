@@ -28,6 +28,7 @@ def local_sketch(
     law: str = "orthonormal",
     dtype: Any = np.complex128,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Query:
     """Theorem 1 for any function: predict f(x + h) for every h, from its Taylor series along random directions at x.
 
@@ -35,6 +36,7 @@ def local_sketch(
     ----------
     function : of one pytree of arrays, in NumPy; its value is a number or an array.
     at : the point x; h is a vector as long as all its leaves together, in their order.
+    directions, order, seed, law, dtype, threads, device : as for `sketch`.
 
     Returns
     -------
@@ -62,5 +64,6 @@ def local_sketch(
     parts = [
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
-    found = compile_circuit(circuit, order, dtype).series((point,), (unflatten(tree, parts),), threads)
+    compiled = compile_circuit(circuit, order, dtype, device=device)
+    found = compiled.series((point,), (unflatten(tree, parts),), threads)
     return Query(flatten(found)[0][0], chosen)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order, coefficient_type
+from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
@@ -58,19 +58,20 @@ class Sketch(Pushed):
             return self.chosen_metric
         return effects_metric(self.singles)
 
-    def measure(self, function: Callable[..., Any], *args: Any) -> Query:
+    def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
 
         Parameters
         ----------
         function : anything in NumPy of the trained parameters; its value may be a number or an array.
         args : passed on as they are (a name, test data); they are not traced.
+        device : "cpu", or "cuda", which is for measurements that take long.
         """
         circuit = self.measurement(function, args)
         return Query(
-            self.measured(circuit),
+            self.measured(circuit, device),
             self.law,
-            singles=None if self.singles is None else self.singles.measured(circuit),
+            singles=None if self.singles is None else self.singles.measured(circuit, device),
             metric=self.metric,
             labels=self.labels,
             items=self.items,
@@ -79,8 +80,8 @@ class Sketch(Pushed):
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
         """The sketch with more random directions; the first of them are those that it has.
 
-        Only what is new is pushed, and the bits are those of a sketch that was made at once. A stored sketch is
-        extended where it lies.
+        Only what is new is pushed, on the device that has pushed the rest; on a CPU the bits are those of a sketch that
+        was made at once. A stored sketch is extended where it lies.
 
         Parameters
         ----------
@@ -89,6 +90,7 @@ class Sketch(Pushed):
         Raises
         ------
         InputError : the directions were given; there are as many already; the run is not at hand. StoreError.
+        DeviceError : a GPU has pushed what there is, and there is none.
 
         >>> import numpy as np, circuitsketch as cs
         >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -106,7 +108,7 @@ class Sketch(Pushed):
             raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
         dtype = np.complex64 if self.target.single else np.complex128
         alone = None if self.singles is None else self.singles.order
-        wanted = Wanted(self.run, self.law, count, self.order, alone, dtype, self.threads)
+        wanted = Wanted(self.run, self.law, count, self.order, alone, dtype, self.threads, self.device)
         before = None if self.path else (self, self.singles)
         return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
 
@@ -142,6 +144,7 @@ def sketch(
     threads: int | None = None,
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
+    device: str = "cpu",
 ) -> Sketch:
     """Push random directions through a training run, and every example alone if wanted.
 
@@ -161,6 +164,8 @@ def sketch(
         is called with (blocks done, blocks).
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
+    device : "cpu", or "cuda" for an NVIDIA GPU (needs the extra cuda12 or cuda13), whose coefficients are the CPU's up
+        to rounding.
 
     Returns
     -------
@@ -170,6 +175,7 @@ def sketch(
     ------
     InputError : for numbers that cannot be. DomainError, DivergenceError : where the run has no finite series.
     StoreError : the path holds another run's sketch, or a damaged one, or another process writes it.
+    DeviceError : there is no GPU, or its memory does not hold a single block; it says what was looked for.
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -186,7 +192,16 @@ def sketch(
         run = run.grouped(groups)
     count = 0 if singles is not None and directions == 0 and directions is not False else check_count(directions)
     alone = order_of_singles(order, singles, singles_order)
-    wanted = Wanted(run, find_law(law, run.n, seed), count, check_order(order), alone, coefficient_type(dtype), threads)
+    wanted = Wanted(
+        run,
+        find_law(law, run.n, seed),
+        count,
+        check_order(order),
+        alone,
+        coefficient_type(dtype),
+        threads,
+        check_device(device),
+    )
     factor = None if metric is None else given_metric(metric, run.n)
     return made(wanted, metric=factor, progress=progress, path=path)
 
@@ -218,7 +233,11 @@ def made(
     whole = None if path is None else Whole.resume(path, about(wanted, metric))
     with whole or nullcontext(), shown(progress) as tell:
         directions, singles = push_parts(
-            wanted, before=before, progress=tell, store_for=None if whole is None else whole.part
+            wanted,
+            before=before,
+            progress=tell,
+            store_for=None if whole is None else whole.part,
+            stored_width=None if whole is None else whole.width,
         )
     return Sketch(
         **vars_of(directions),
@@ -261,13 +280,14 @@ def push(
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
+    device: str = "cpu",
 ) -> Sketch:
     """Push given directions through a training run.
 
     Parameters
     ----------
     directions : (directions, examples), real or complex. Real ones cost a quarter.
-    order, dtype, threads, progress : as for `sketch`.
+    order, dtype, threads, progress, device : as for `sketch`.
 
     Returns
     -------
@@ -288,7 +308,8 @@ def push(
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
         )
-    wanted = Wanted(run, Given(given), len(given), check_order(order), None, coefficient_type(dtype), threads)
+    number = coefficient_type(dtype)
+    wanted = Wanted(run, Given(given), len(given), check_order(order), None, number, threads, check_device(device))
     return made(wanted, progress=progress)
 
 

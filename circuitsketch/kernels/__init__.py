@@ -1,1 +1,1 @@
-"""Kernels: a tape and coefficients in, coefficients out. `reference` says what is right, `cpu` how fast."""
+"""Kernels: a tape and coefficients in, coefficients out. `reference` says what is right, `cpu` and `cuda` how fast."""

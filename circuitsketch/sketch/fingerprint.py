@@ -48,9 +48,16 @@ def fingerprint(
     }
 
 
-def fingerprint_of(run: Training) -> dict[str, str]:
-    """The fingerprint of a run."""
-    return fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
+def fingerprint_of(run: Training, device: str = "cpu") -> dict[str, str]:
+    """The fingerprint of a run as it is pushed by a device: a GPU's blocks, equal to a CPU's up to rounding, do not mix
+    with them, so they have one part more."""
+    found = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
+    return found if device == "cpu" else found | {"device": digest(device)}
+
+
+def device_of(prints: Mapping[str, str]) -> str:
+    """Which device has pushed what has this fingerprint."""
+    return "cuda" if "device" in prints else "cpu"
 
 
 def described(circuit: Circuit) -> list[Any]:

@@ -210,6 +210,7 @@ class Header:
             "circuits": "other circuits (model, loss, optimiser, or a number in them)",
             "data": "other data, or in another order",
             "state": "another first state",
+            "device": "a CPU's blocks, or a GPU's: they differ by rounding",
         }
         for part in sorted(set(self.fingerprint) | set(other.fingerprint)):
             if self.fingerprint.get(part) != other.fingerprint.get(part):

@@ -18,7 +18,7 @@ from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.lower.tape import Mode
 from circuitsketch.sketch.directions import Basis, Given, Law, find_law
-from circuitsketch.sketch.fingerprint import fingerprint_of
+from circuitsketch.sketch.fingerprint import device_of, fingerprint_of
 from circuitsketch.sketch.header import Header, Leaf
 from circuitsketch.sketch.progress import Progress
 from circuitsketch.sketch.push import by_first_step, push_blocks
@@ -35,7 +35,8 @@ StoreFor = Callable[[str, Header], Store]
 class Wanted:
     """What a sketch shall have: `count` directions of a law to `order`, and singles to `singles_order` if not None.
 
-    dtype : complex128 or complex64, of all parts. threads : None is one a core.
+    dtype : complex128 or complex64, of all parts. threads : None is one a core. device : of all parts,
+    "cpu" or "cuda".
     """
 
     run: Training
@@ -45,6 +46,7 @@ class Wanted:
     singles_order: int | None = None
     dtype: Any = np.complex128
     threads: int | None = None
+    device: str = "cpu"
 
     @property
     def mode(self) -> Mode:
@@ -59,6 +61,7 @@ def push_parts(
     before: tuple[Pushed, Pushed | None] | None = None,
     progress: Progress | None = None,
     store_for: StoreFor | None = None,
+    stored_width: Callable[[str], int | None] | None = None,
 ) -> tuple[Pushed, Pushed | None]:
     """Push what is wanted and not there yet.
 
@@ -66,27 +69,40 @@ def push_parts(
     ----------
     before : the parts of a smaller sketch of the same run, law and orders, in memory.
     progress : called with (blocks done, blocks) of all parts together.
-    store_for : gives the store, open for writing, of a part by its name and header.
+    store_for : gives the store, open for writing, of a part by its name and header. stored_width : directions a block
+        of a part that is on disk already, by its name.
 
     Returns
     -------
     The directions (perhaps none), and the single examples if they are wanted.
     """
     run = wanted.run
-    width = target_for(wanted.mode, wanted.dtype).width
-    ahead = -(-wanted.count // width)
-    alone = -(-run.n // width) if wanted.singles_order is not None else 0
+    first, second = before if before is not None else (None, None)
+    alone = None if wanted.singles_order is None else Mode(wanted.singles_order, False)
+
+    def width_of(name: str, mode: Mode, count: int, made: Pushed | None) -> int:
+        width = None
+        if wanted.device == "cuda":  # takes any number of directions a block, and goes on with what there is
+            width = made.target.width if made is not None and made.count else None
+            width = stored_width(name) if stored_width is not None else width
+        return target_for(mode, wanted.dtype, width, wanted.device, count).width
+
+    widths = {RANDOM: width_of(RANDOM, wanted.mode, wanted.count, first)} if wanted.count else {}
+    if alone is not None:
+        widths[SINGLES] = width_of(SINGLES, alone, run.n, second)
+    ahead = -(-wanted.count // widths[RANDOM]) if wanted.count else 0
+    blocks_of_all = ahead + (-(-run.n // widths[SINGLES]) if alone is not None else 0)
     told: list[int] = []
 
     def part(name: str, law: Law, count: int, mode: Mode, offset: int, made: Pushed | None) -> Pushed:
         def tell(done: int, blocks: int) -> None:
             told.append(done)
             if progress is not None:
-                progress(offset + done, ahead + alone)
+                progress(offset + done, blocks_of_all)
 
         def stored(executable: Executable) -> Store:
             assert store_for is not None
-            return store_for(name, header_of(run, law, count, executable))
+            return store_for(name, header_of(run, law, count, executable, wanted.device))
 
         executable, constants, lanes = push_blocks(
             run,
@@ -96,6 +112,8 @@ def push_parts(
             is_complex=mode.complex,
             dtype=wanted.dtype,
             threads=wanted.threads,
+            width=widths[name],
+            device=wanted.device,
             progress=tell,
             store_for=None if store_for is None else stored,
             made=full_blocks(made) if made is not None and made.count and store_for is None else None,
@@ -103,14 +121,13 @@ def push_parts(
         )
         constants = constants or made.constants if made is not None else constants
         target, tree, lane = executable.target, run.state_tree, executable.state_lane
-        return Pushed(law, count, target, tree, run.params, constants, lane, lanes, wanted.threads)
+        return Pushed(law, count, target, tree, run.params, constants, lane, lanes, wanted.threads, wanted.device)
 
-    first, second = before if before is not None else (None, None)
     directions = part(RANDOM, wanted.law, wanted.count, wanted.mode, 0, first) if wanted.count else None
     singles = None
-    if wanted.singles_order is not None:
+    if alone is not None:
         basis = Basis(run.n, by_first_step(run)) if second is None else second.law
-        singles = part(SINGLES, basis, run.n, Mode(wanted.singles_order, False), ahead, second)
+        singles = part(SINGLES, basis, run.n, alone, ahead, second)
     return directions or without_directions(wanted.law, wanted.order, singles), singles
 
 
@@ -125,6 +142,7 @@ def without_directions(law: Law, order: int, singles: Pushed | None) -> Pushed:
 def stored_part(store: Store, run: Training | None, threads: int | None) -> Pushed:
     """A part that is on disk, whose blocks are read when they are asked for; StoreError if it is not the run's own."""
     header = store.header
+    device = device_of(header.fingerprint)
     mode = Mode(header.order, header.is_complex)
     target = Target(mode, header.width, header.dtype == "float32")
     law: Law
@@ -142,8 +160,8 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Push
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        refuse_other(store, header_of(run, law, header.directions, executable))
-    return Pushed(law, header.directions, target, tree, params, store.constants, state_lane, store, threads)
+        refuse_other(store, header_of(run, law, header.directions, executable, device))
+    return Pushed(law, header.directions, target, tree, params, store.constants, state_lane, store, threads, device)
 
 
 def full_blocks(made: Pushed) -> np.ndarray:
@@ -153,8 +171,8 @@ def full_blocks(made: Pushed) -> np.ndarray:
     return made.lanes if whole else made.lanes[: made.count // made.target.width]
 
 
-def header_of(run: Training, law: Law, count: int, executable: Executable) -> Header:
-    """What the store of a push says about itself."""
+def header_of(run: Training, law: Law, count: int, executable: Executable, device: str) -> Header:
+    """What the store of a push says about itself. device : which pushes its blocks."""
     target = executable.target
     leaves = tuple(
         Leaf(name, leaf.shape, at >= 0)
@@ -172,6 +190,6 @@ def header_of(run: Training, law: Law, count: int, executable: Executable) -> He
         steps=run.steps,
         size=run.size,
         leaves=leaves,
-        fingerprint=fingerprint_of(run),
+        fingerprint=fingerprint_of(run, device),
         given=law.examples if isinstance(law, Basis) else None,
     )

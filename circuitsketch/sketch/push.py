@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order, in_blocks, thread_count
+from circuitsketch.compile import check_order, in_turns, thread_count
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.lower.tape import Mode
@@ -32,6 +32,7 @@ def push_blocks(
     dtype: Any = np.complex128,
     threads: int | None = None,
     width: int | None = None,
+    device: str = "cpu",
     at: np.ndarray | None = None,
     progress: Progress | None = None,
     store_for: Callable[[Executable], Store] | None = None,
@@ -45,7 +46,8 @@ def push_blocks(
     block_of : `block_of(start, stop)` -> directions (stop - start, n), complex or real.
     count : how many directions there are.
     at : the point of expansion, downweights (n,) (default 0: the run as it was).
-    progress : called with (blocks done, blocks) whenever a block is finished.
+    progress : called with (blocks done, blocks) whenever a block is finished; on a GPU, where many blocks are under way
+        together, whenever their steps make up another block.
     store_for : gives the store, open for writing, that blocks go to; those that it has are not pushed again.
     made : the first lane blocks, all of whose lanes are pushed already, in memory.
     check : look at every gate's domain first; False where that was done.
@@ -58,13 +60,14 @@ def push_blocks(
     Raises
     ------
     DomainError, DivergenceError : see `training.health`; also for coefficients that leave the dtype's range.
+    DeviceError : there is no GPU, or its memory does not hold a single block.
     """
     order = check_order(order)
     if not run.varying():
         raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
     w = np.zeros(run.n) if at is None else at
     mode = Mode(order, is_complex)
-    executable = run.executable(mode, dtype, width)
+    executable = run.executable(mode, dtype, width, device, count)
     width = executable.target.width
     blocks = -(-count // width)
     shape = (blocks, executable.lane_state_cells, mode.components, width)
@@ -76,20 +79,29 @@ def push_blocks(
         done = list(range(len(made)))
     left = [block for block in range(blocks) if block not in done]
     constants: list[np.ndarray] = []
+    told = [len(done)]  # to `progress`
     counting = Lock()  # one call of `progress` at a time, each with a number of its own
     if left and order and check:
         check_series(run, executable, w)
     elif left and check:
         run.trained(w)
-    together = blocks_together(executable, len(left), threads)
+    if executable.on_device:
+        together = executable.together(len(left), run.n)
+    else:
+        together = blocks_together(executable, len(left), threads)
 
-    def some_blocks(begin: int) -> None:
-        ours = left[begin : begin + together]
+    def some_blocks(ours: list[int]) -> None:
+        def report(step: int, steps: int) -> None:
+            finished = len(done) + len(ours) * step // steps
+            if progress is not None and finished > told[-1]:
+                told.append(finished)
+                progress(finished, blocks)
+
         arena = executable.arena(len(ours))
         arena.set_state(run.state_leaves)
         rows = [packed(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in ours]
         begins = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        arena.run(run.schedule, 0, run.steps, w, np.stack(rows), begins=begins)
+        arena.run(run.schedule, 0, run.steps, w, np.stack(rows), begins=begins, report=report)
         for i, b in enumerate(ours):
             found = arena.lane_state(i)
             if not np.all(np.isfinite(found)):
@@ -101,12 +113,13 @@ def push_blocks(
                 store.write(b, found)
             with counting:
                 done.append(b)
-                if progress is not None:
+                if progress is not None and len(done) > told[-1]:
+                    told.append(len(done))
                     progress(len(done), blocks)
-        if begin == 0:
+        if ours[0] == left[0]:
             constants.extend(arena.state())
 
-    in_blocks(some_blocks, len(left), together, threads)
+    in_turns(some_blocks, left, together, executable, threads)
     if store is None:
         return executable, constants, kept
     return executable, store.constants, store

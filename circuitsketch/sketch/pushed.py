@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import build, coefficients_of, in_blocks
+from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
@@ -36,7 +36,8 @@ class Pushed:
     law : where the directions come from; the first `count` of them were pushed. target : whose layout lane blocks have.
     tree : the state's structure. params : from a state to the trained parameters.
     constants : the final state's values, by leaf. state_lane : where in a lane block a leaf begins, -1 if it does not
-    vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store.
+    vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : which
+    has pushed them, "cpu" or "cuda".
     """
 
     law: Law
@@ -48,6 +49,7 @@ class Pushed:
     state_lane: list[int]
     lanes: np.ndarray | Store
     threads: int | None = None
+    device: str = "cpu"
 
     @property
     def n(self) -> int:
@@ -88,13 +90,14 @@ class Pushed:
                     part[...] = coefficients_of(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
-    def coefficients(self, function: Callable[..., Any], *args: Any) -> np.ndarray:
+    def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> np.ndarray:
         """Taylor coefficients of `function(params, *args)` along every direction, a lane block at a time.
 
         Parameters
         ----------
         function : in NumPy, of the trained parameters; returns one array or number.
         args : passed on as they are; they are not traced.
+        device : "cpu", or "cuda"; either measures what either has pushed.
 
         Returns
         -------
@@ -104,10 +107,11 @@ class Pushed:
         Raises
         ------
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
+        DeviceError : there is no GPU, or its memory does not hold a single block.
         """
-        return self.measured(self.measurement(function, args))
+        return self.measured(self.measurement(function, args), device)
 
-    def measured(self, circuit: Circuit) -> np.ndarray:
+    def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
         """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example."""
         shape = circuit.nodes[circuit.outputs[0]].shape
         number = np.complex128 if self.target.mode.complex else np.float64
@@ -116,7 +120,7 @@ class Pushed:
         def take(begin: int, part: np.ndarray) -> None:
             found[self.rows(begin, len(part))] = part
 
-        self.each_block(circuit, self.order, take)
+        self.each_block(circuit, self.order, take, device)
         bad = np.argwhere(~np.isfinite(found))
         if len(bad):
             raise DivergenceError(
@@ -132,8 +136,10 @@ class Pushed:
             return self.law.examples[begin : begin + count]
         return slice(begin, begin + count)
 
-    def each_block(self, circuit: Circuit, order: int, take: Callable[[int, np.ndarray], None]) -> None:
-        """Measure lane block by lane block, each held no longer than it takes.
+    def each_block(
+        self, circuit: Circuit, order: int, take: Callable[[int, np.ndarray], None], device: str = "cpu"
+    ) -> None:
+        """Measure lane block by lane block (on a GPU, as many together as it holds), each held no longer than it takes.
 
         order : the highest coefficient wanted. take : called with the first direction of a block and its coefficients
             (directions, order + 1, *shape), which it must copy; several threads may call at once.
@@ -145,25 +151,25 @@ class Pushed:
         check_indices(circuit, self.constants)
         if order:
             check_point(circuit, self.constants, varying)
-        target = replace(self.target, mode=mode)
+        dtype = np.complex64 if self.target.single else np.complex128
+        target = target_for(mode, dtype, self.target.width, device)
         machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
         layout = machine.tapes[0].outputs[0]
         shape = circuit.nodes[circuit.outputs[0]].shape
         number = np.complex128 if mode.complex else np.float64
 
-        def block(begin: int) -> None:
-            arena = machine.arena()
+        def blocks(begins: range) -> None:
+            arena = machine.arena(len(begins))
             arena.set_state(self.constants)
-            if order:
-                arena.lane_state()[...] = self.lanes[begin // target.width][:, : mode.components]
+            for block, begin in enumerate(begins if order else ()):
+                arena.put_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
             arena.run(Schedule.single(), 0, 1, np.zeros(0))
-            part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
-            part[:, 0] = arena.constant_view(0, layout)
-            if layout.buffer in machine.placements[0].lane:
-                part[:, 1:] = coefficients_of(arena.lane_view(0, layout), mode)[: len(part)]
-            take(begin, part)
+            for block, begin in enumerate(begins):
+                part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
+                put_series(part, arena, layout, block)
+                take(begin, part)
 
-        in_blocks(block, self.count, target.width, self.threads)
+        in_blocks(blocks, self.count, machine, self.threads)
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """The circuit of a measurement, from the whole state to one array."""

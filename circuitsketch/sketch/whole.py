@@ -39,6 +39,7 @@ from circuitsketch.sketch.files import (
     saving,
     write_whole,
 )
+from circuitsketch.sketch.fingerprint import device_of
 from circuitsketch.sketch.header import FORMAT, Header, canonical, described, require, spelled, versions
 from circuitsketch.sketch.layout import (
     AGAIN,
@@ -193,6 +194,10 @@ class Whole:
         """The folder of a part."""
         return os.path.join(self.path, name)
 
+    def width(self, name: str) -> int | None:
+        """Directions a block of a part that was begun, else None."""
+        return Store.open(self.of(name)).header.width if Store.exists(self.of(name)) else None
+
     def part(self, name: str, header: Header) -> Store:
         """A part's store, open for writing: created, or gone on with; every other part must be of the same run."""
         if Store.exists(self.of(name)):
@@ -242,6 +247,11 @@ def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None =
     for store in stores:
         found = store.header
         if dict(found.fingerprint) != dict(wanted.fingerprint) or found.leaves != wanted.leaves:
+            if device_of(found.fingerprint) != device_of(wanted.fingerprint):
+                raise StoreError(
+                    f"{store.path} was pushed on device={device_of(found.fingerprint)!r}, and the rest of {path} is of "
+                    "the other, which differs by rounding; give that device, or another path"
+                )
             raise StoreError(
                 f"{store.path} is of another run than the rest of {path}; give the run that it was made with, or "
                 "another path"

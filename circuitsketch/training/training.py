@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import build, coefficient_type, in_blocks, real_array, target_for, thread_count
+from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for, thread_count
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.lower.tape import Mode
@@ -189,17 +189,22 @@ class Training:
             if len(found) == before:
                 return tuple(sorted(found))
 
-    def executable(self, mode: Mode, dtype: Any = np.complex128, width: int | None = None) -> Executable:
-        """The run linked for a mode; made once."""
-        key = (mode, coefficient_type(dtype), width)
-        if key not in self.executables:
+    def executable(
+        self,
+        mode: Mode,
+        dtype: Any = np.complex128,
+        width: int | None = None,
+        device: str = "cpu",
+        lanes: int = 1,
+    ) -> Executable:
+        """The run linked for a mode and a device, there for about so many lanes; made once."""
+        target = target_for(mode, dtype, width, device, lanes)
+        if target not in self.executables:
             count = len(self.state_leaves)
             varying = self.varying(mode.values) if mode.components else ()
             carry = {i: i for i in range(count)}
-            self.executables[key] = build(
-                self.circuits, target_for(mode, dtype, width), varying, count, carry, has_keep=True
-            )
-        return self.executables[key]
+            self.executables[target] = build(self.circuits, target, varying, count, carry, has_keep=True)
+        return self.executables[target]
 
     def train(self) -> Any:
         """Plain training: the final state.
@@ -221,7 +226,7 @@ class Training:
             raise explain_divergence(self, bad, w)
         return unflatten(self.state_tree, arena.state())
 
-    def retrain(self, without: Any, threads: int | None = None) -> Any:
+    def retrain(self, without: Any, threads: int | None = None, *, device: str = "cpu") -> Any:
         """Training again with other weights: the truth that predictions are checked against.
 
         Parameters
@@ -229,6 +234,12 @@ class Training:
         without : ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); a group's label, if it
             is a string; a function of an item; or many: a list of subsets, or a 2-D mask or array of downweights
             (subsets, n). Many are trained together, subsets as lanes.
+        device : "cpu", or "cuda", which is for many subsets.
+
+        Raises
+        ------
+        DivergenceError : naming the step and the gate after which a value was not finite.
+        DeviceError : there is no GPU, or its memory does not hold a single block.
 
         Returns
         -------
@@ -241,28 +252,32 @@ class Training:
         array([10.,  1.])
         """
         thread_count(threads, 1)
-        weights = downweights_of(without, self.n, self.labels, self.items)
-        if weights.ndim == 1:
-            return self.trained(weights)
-        executable = self.executable(Mode(0, complex=False, values=True))
+        found = downweights_of(without, self.n, self.labels, self.items)
+        many = found.ndim == 2
+        if check_device(device) == "cpu" and not many:
+            return self.trained(found)
+        weights = np.atleast_2d(found)
+        executable = self.executable(Mode(0, complex=False, values=True), device=device, lanes=len(weights))
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
 
-        def block(begin: int) -> None:
-            lanes = weights[begin : begin + width]
-            arena = executable.arena()
+        def blocks(begins: range) -> None:
+            arena = executable.arena(len(begins))
             arena.set_state(self.state_leaves)
-            packed = np.zeros((1, self.n, 1, width))
-            packed[0, :, 0, : len(lanes)] = lanes.T
+            packed = np.zeros((len(begins), self.n, 1, width))
+            for block, begin in enumerate(begins):
+                rows = weights[begin : begin + width]
+                packed[block, :, 0, : len(rows)] = rows.T
             arena.run(self.schedule, 0, self.steps, np.zeros(self.n), packed)
-            collect(arena, leaves, begin, len(lanes))
+            for block, begin in enumerate(begins):
+                collect(arena, leaves, begin, block)
 
-        in_blocks(block, len(weights), width, threads)
+        in_blocks(blocks, len(weights), executable, threads, self.n)
         for row, w in enumerate(weights):
             if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
                 self.trained(w)  # raises, with step and gate
                 raise DivergenceError(f"retraining subset {row} left the finite numbers")
-        return unflatten(self.state_tree, leaves)
+        return unflatten(self.state_tree, leaves if many else [leaf[0] for leaf in leaves])
 
     def grouped(self, labels: Sequence[Any]) -> Training:
         """The same run with one weight a group of examples: its examples are the groups, in order of appearance.
@@ -302,15 +317,15 @@ def trained_params(state: Any) -> Any:
     return state["params"] if isinstance(state, dict) and "params" in state else state
 
 
-def collect(arena: Arena, leaves: list[np.ndarray], begin: int, count: int) -> None:
+def collect(arena: Arena, leaves: list[np.ndarray], begin: int, block: int) -> None:
     """Copy a block's final values into rows begin.. of the leaves."""
     constants = arena.state()
     for i, leaf in enumerate(leaves):
-        rows = leaf[begin : begin + count]
+        rows = leaf[begin : begin + arena.executable.target.width]
         if arena.executable.state_lane[i] < 0:
             rows[...] = constants[i]
         else:
-            lanes = arena.lane_view(0, arena.executable.tapes[0].inputs[i])[..., 0, :count]
+            lanes = arena.lane_view(0, arena.executable.tapes[0].inputs[i], block)[..., 0, : len(rows)]
             rows[...] = np.moveaxis(lanes, -1, 0)
 
 

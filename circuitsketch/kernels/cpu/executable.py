@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class Executable:
     lane_end: int
     plain: list[tuple[int, np.ndarray]]
 
+    on_device: ClassVar[bool] = False
+
     @property
     def state_cells(self) -> int:
         """Constant elements of the state, which begin the constant arena."""
@@ -65,6 +68,10 @@ class Executable:
     def unit(self) -> int:
         """Numbers in one element's lane block."""
         return self.target.mode.components * self.target.width
+
+    def together(self, blocks: int, examples: int = 0) -> int:
+        """How many of some lane blocks one call should play at once. One: on a CPU, each thread takes the next."""
+        return 1
 
     def arena(self, blocks: int = 1) -> Arena:
         """Fresh arenas for some lane blocks that are played together, plain data in place."""
@@ -115,6 +122,10 @@ class Arena:
         count = e.lane_state_cells
         return self.lanes[block, : count * e.unit].reshape(count, e.target.mode.components, e.target.width)
 
+    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+        """Set the state in one lane block."""
+        self.lane_state(block)[...] = lanes
+
     def constant_view(self, program: int, layout: Layout) -> np.ndarray:
         """A wire's constant terms, a view."""
         offset = self.executable.placements[program].constant[layout.buffer] + layout.offset
@@ -144,10 +155,12 @@ class Arena:
         begins: np.ndarray | None = None,
         watch: bool = False,
         stages: int = 7,
+        report: Callable[[int, int], None] | None = None,
     ) -> int:
         """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
 
         directions : (blocks, n, parts, width). begins : the first step of each block's lanes (default: all steps).
+        report : called with (steps done, steps) by a device, which has many blocks under way at once.
         """
         e = self.executable
         if directions is None:

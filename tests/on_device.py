@@ -1,0 +1,506 @@
+"""The CUDA backend against the reference evaluator and the CPU: on a GPU, or in Numba's simulator of one.
+
+Not collected by name: `tests/test_cuda.py` runs it in the simulator, in a process of its own, because
+NUMBA_ENABLE_CUDASIM=1 must be set before Numba is imported. On a machine with a GPU, `pytest tests/on_device.py` is the
+full check; each program is compiled for the device there, so it takes long.
+
+Tolerances as in test_kernels: in units of the largest coefficient on any wire.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import config, cuda
+from steps import codes, random_step
+from strategies import NAMES, application, programs
+
+import circuitsketch as cs
+from circuitsketch.compile import build, target_for
+from circuitsketch.errors import DeviceError
+from circuitsketch.kernels import reference
+from circuitsketch.kernels.cpu.executable import Schedule
+from circuitsketch.kernels.cuda import device, stream
+from circuitsketch.kernels.cuda.executable import CudaExecutable, DeviceArena
+from circuitsketch.lower.tape import Mode
+from circuitsketch.sketch.push import push_blocks
+from circuitsketch.trace import flatten
+from circuitsketch.zoo import cnn, logistic, microgpt, mlp
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+if SIMULATED:
+    sys.setswitchinterval(1e-5)  # the simulator's threads wait for each other by polling
+TOLERANCE = {np.complex128: 1e-11, np.complex64: 1e-4}
+few = settings(max_examples=6 if SIMULATED else 30, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def poisoned_memory():
+    """Memory on the device begins as NaN: what is read before it is written shows."""
+    if not SIMULATED:
+        yield
+        return
+    plain = cuda.device_array
+
+    def poisoned(*args, **kwargs):
+        found = plain(*args, **kwargs)
+        found[:] = np.nan
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "device_array", poisoned)
+        yield
+
+
+def assert_series(function, args, order, *, is_complex=True, dtype=np.complex128, width=4, directions=3):
+    """Coefficients computed on the device are the reference's."""
+    rng = np.random.default_rng(order)
+    circuit = cs.trace(function, *args)
+    series = []
+    for leaf in args:
+        shape = (directions, order, *np.shape(leaf))
+        numbers = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if is_complex else 0.0)
+        numbers *= 0.5 ** np.arange(1, order + 1).reshape(-1, *(1,) * np.ndim(leaf))
+        series.append(numbers if np.asarray(leaf).dtype.kind == "f" else None)
+    scale = np.ones(order + 1)
+
+    def watch(wire, node, found):
+        for k in range(order + 1):
+            scale[k] = max(scale[k], np.max(np.abs(found[k]), initial=0.0))
+
+    theirs = reference.run(circuit, [np.asarray(x, dtype=float) for x in args], series, order, watch)
+    scale = np.maximum.accumulate(scale)
+    compiled = cs.compile(circuit, order, dtype, width, device="cuda")
+    for one, two in zip(flatten(compiled.series(args, tuple(series)))[0], theirs, strict=True):
+        for k in range(order + 1):
+            bound = TOLERANCE[dtype] * scale[k]
+            np.testing.assert_allclose(one[:, k], np.broadcast_to(two, one.shape)[:, k], rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gate_has_the_reference_series(name):
+    for order, is_complex in ((0, True), (1, False), (2, True), (3, False), (4, True)):
+        one = application(name, np.random.default_rng(order))
+        function = lambda *moving, one=one: one.with_moving(moving)  # noqa: E731
+        assert_series(function, one.moving, order, is_complex=is_complex)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gate_has_the_values_of_each_lane(name):
+    """As in many retrainings, where lanes hold values, each its own."""
+    one = application(name, np.random.default_rng(7))
+    circuit = cs.trace(one, *one.operands)
+    varying = [i for i, moves in enumerate(one.moves) if moves]
+    target = target_for(Mode(0, False, values=True), np.complex128, 4, "cuda", 3)
+    executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
+    operands = [np.asarray(x, dtype=float) for x in one.operands]
+    scaled = lambda by: [x * by if m else x for x, m in zip(operands, one.moves, strict=True)]  # noqa: E731
+    lanes = [scaled(by) for by in (1.0, 0.9, 0.8)]
+    arena = executable.arena()
+    arena.set_state(operands)
+    state = arena.lane_state()
+    for lane, values in enumerate(lanes):
+        state[:, 0, lane] = np.concatenate([values[i].ravel() for i in varying])
+    arena.put_lane_state(0, state)
+    arena.run(Schedule.single(), 0, 1, np.zeros(0))
+    (layout,) = executable.tapes[0].outputs
+    for lane, values in enumerate(lanes):
+        (theirs,) = reference.run(circuit, values, [None] * len(values), 0)
+        if layout.buffer in executable.placements[0].lane:
+            ours = arena.lane_view(0, layout)[..., 0, lane]
+        else:
+            ours = arena.constant_view(0, layout)
+        np.testing.assert_allclose(ours, theirs[0, 0].real, rtol=1e-13, atol=1e-13)
+
+
+@few
+@given(program=programs(most=6, outputs=2), order=st.sampled_from([1, 2, 3]), is_complex=st.booleans())
+def test_random_programs_have_the_reference_series(program, order, is_complex):
+    assert_series(program, program.inputs, order, is_complex=is_complex)
+
+
+def attention(x, w, labels):
+    """A bit of everything that training is made of: contractions, softmax, normalisation, gathers, a gradient."""
+
+    def loss(w):
+        a = cs.softmax(np.einsum("bik,kl,bjl->bij", x, w, x)) @ x
+        a = a / np.sqrt(np.mean(a * a, axis=-1, keepdims=True) + 0.1)
+        return cs.cross_entropy(cs.gelu(a @ w), labels).mean() + (np.maximum(w, 0.1) * np.tanh(w)).sum()
+
+    return loss(w), cs.grad(loss)(w)
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "order", "directions"),
+    [(4, np.complex64, 2, 5), (8, np.complex128, 1, 9), (1, np.complex128, 1, 2), (4, np.complex128, 8, 1)],
+)
+def test_lanes_of_every_width_and_precision_carry_the_same_series(width, dtype, order, directions):
+    rng = np.random.default_rng(3)
+    args = (rng.standard_normal((1, 2, 3)), rng.standard_normal((3, 3)), np.array([[0, 2]]))
+    assert_series(attention, args, order, dtype=dtype, width=width, directions=directions)
+
+
+# Training.
+
+
+def network(steps=3):
+    """Three steps of Adam on a small network, on batches of two sizes."""
+    rng = np.random.default_rng(1)
+
+    def loss(params, x, y):
+        return cs.cross_entropy(np.tanh(x @ params["w"] + params["b"]) @ params["v"], y)
+
+    def step(state, batch, keep):
+        slope = cs.grad(lambda p: (keep * loss(p, *batch)).mean())(state["params"])
+        return cs.optim.adam(state, slope, learning_rate=0.05, eps_root=1e-4)
+
+    params = {"w": rng.normal(size=(2, 3)), "b": np.zeros(3), "v": rng.normal(size=(3, 2))}
+    counts = [2 + t % 2 for t in range(steps)]
+    batches = [(rng.normal(size=(c, 2)), rng.integers(0, 2, c)) for c in counts]
+    ids = [[(2 * t + i) % 6 for i in range(c)] for t, c in enumerate(counts)]
+    return cs.Training(step, cs.optim.adam_state(params), batches, ids, n=6)
+
+
+def assert_states_agree(ours, theirs, tolerance):
+    for one, two in zip(flatten(ours)[0], flatten(theirs)[0], strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=tolerance * max(np.max(np.abs(two)), 1.0))
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
+@pytest.mark.parametrize("is_complex", [True, False])
+def test_a_training_run_pushed_through_is_the_cpus(dtype, is_complex):
+    rng = np.random.default_rng(0)
+    directions = 0.3 * (rng.normal(size=(5, 6)) + (1j * rng.normal(size=(5, 6)) if is_complex else 0.0))
+    run = network()
+    theirs = cs.push(run, directions, 2, dtype=dtype)
+    ours = cs.push(run, directions, 2, dtype=dtype, device="cuda")
+    assert_states_agree(ours.state, theirs.state, TOLERANCE[dtype])
+    look = lambda params, x: np.tanh(x @ params["w"]).sum()  # noqa: E731
+    x = rng.normal(size=(2, 2))
+    for where in ("cpu", "cuda"):
+        found = ours.coefficients(look, x, device=where)
+        np.testing.assert_allclose(found, theirs.coefficients(look, x), rtol=0, atol=10 * TOLERANCE[dtype])
+
+
+@few
+@given(
+    code=st.tuples(codes, codes),
+    results=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=2),
+    kinds=st.lists(st.integers(0, 1), min_size=1, max_size=3),
+    seed=seeds,
+)
+def test_a_state_is_carried_from_step_to_step_as_on_the_cpu(code, results, kinds, seed):
+    rng = np.random.default_rng(seed)
+    step = random_step(code, tuple(zip(*results, strict=True)))
+    state = tuple(rng.uniform(-1, 1, (2, 2)) for _ in results)
+    batches = [rng.uniform(-1, 1, (1,) * kind + (2, 2)) for kind in kinds]
+    run = cs.Training(step, state, batches, [rng.permutation(6)[:4] for _ in kinds], n=6)
+    weights = rng.uniform(-0.3, 0.3, (3, 6))
+    assert_states_agree(run.retrain(weights, device="cuda"), run.retrain(weights), 1e-12)
+    if run.varying():
+        directions = 0.2 * (rng.uniform(-1, 1, (2, 6)) + 1j * rng.uniform(-1, 1, (2, 6)))
+        ours, theirs = (cs.push(run, directions, 2, device=where).state for where in ("cuda", "cpu"))
+        assert_states_agree(ours, theirs, 1e-12)
+
+
+def test_many_retrainings_are_the_cpus():
+    run = network()
+    subsets = [[0], [1, 2], [3], [0, 5], [4]]
+    assert_states_agree(run.retrain(subsets, device="cuda"), run.retrain(subsets), 1e-11)
+
+
+def test_one_retraining_is_the_cpus():
+    run = network()
+    assert_states_agree(run.retrain([1, 2], device="cuda"), run.retrain([1, 2]), 1e-11)
+
+
+def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch):
+    run = network(5)
+    rng = np.random.default_rng(2)
+    directions = rng.normal(size=(7, 6)) * (np.arange(7)[:, None] == np.arange(6))  # blocks begin at different steps
+    block_of = lambda start, stop: directions[start:stop]  # noqa: E731
+    options = {"is_complex": False, "width": 4, "device": "cuda"}
+    _, _, whole = push_blocks(run, block_of, 7, 2, **options)
+    _, _, theirs = push_blocks(run, block_of, 7, 2, is_complex=False, width=4)
+    assert_states_agree(whole, theirs, 1e-12)
+    seen = []
+    launches = []
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    record = DeviceArena.record
+
+    def counted(arena, schedule, start, stop, *rest):
+        launches.append(stop - start)
+        record(arena, schedule, start, stop, *rest)
+
+    monkeypatch.setattr(DeviceArena, "record", counted)
+    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 1)
+    _, _, parts = push_blocks(run, block_of, 7, 2, **options, progress=lambda *done: seen.append(done))
+    assert launches == [1] * 10
+    assert np.array_equal(parts, whole)
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_progress_is_told_while_many_blocks_are_under_way(monkeypatch):
+    seen = []
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    run, directions = network(4), np.eye(6).repeat(2, axis=0)
+    push_blocks(run, lambda a, b: directions[a:b], 12, 1, width=4, device="cuda", progress=lambda *d: seen.append(d))
+    assert seen == [(1, 3), (3, 3)]  # after two steps of four, told when the last of them is under way; at the end
+
+
+class Race(Exception):
+    pass
+
+
+class Watched:
+    """A block's memory that notes who touches which number between two waits."""
+
+    def __init__(self, memory):
+        self.memory = memory
+        self.touched = {}
+        self.noting = threading.Lock()
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return self.memory[at]
+        self.note(at, "reads")
+        return self.memory[at]
+
+    def __setitem__(self, at, value):
+        self.note(at, "writes")
+        self.memory[at] = value
+
+    def note(self, at, what):
+        me = threading.current_thread()
+        mine = (me.thread_id, what)
+        with self.noting:
+            others = self.touched.setdefault((me._manager, me.waits, int(at)), {mine})
+            if any(who != me.thread_id and "writes" in (what, did) for who, did in others):
+                raise Race(f"number {at} after wait {me.waits}: thread {me.thread_id} {what}, {others}")
+            others.add(mine)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="only the simulator's threads can be watched")
+@pytest.mark.parametrize("values", [False, True])
+def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, values):
+    from numba.cuda.simulator.kernel import BlockThread
+
+    wait = BlockThread.syncthreads
+
+    def counted(thread):
+        wait(thread)
+        thread.waits += 1
+
+    monkeypatch.setattr(BlockThread, "waits", 0, raising=False)
+    monkeypatch.setattr(BlockThread, "syncthreads", counted)
+    run = network(2)
+    mode = Mode(0, False, values=True) if values else Mode(1, False)
+    arena = run.executable(mode, width=4, device="cuda").arena()
+    arena.set_state(run.state_leaves)
+    arena.start()
+    watched = Watched(arena.device_lanes[0])
+    arena.device_lanes = [watched]
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), 0.1 * np.ones((1, run.n, 1, 4)))
+    assert len(watched.touched) > 1000
+    assert max(waits for _, waits, _ in watched.touched) > 10
+    watched.touched.clear()
+    late = np.array([run.steps])  # lanes to which nothing happens are left alone
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), begins=late)
+    assert not watched.touched
+
+
+def test_after_ctrl_c_the_memory_is_free_and_the_run_can_be_pushed_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(stream, "GROWTH", 1)
+    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 2)
+    run, path = network(4), tmp_path / "run.sketch"
+    options = {"order": 1, "seed": 3, "device": "cuda"}
+    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    whole = cs.sketch(run, 14, **options)
+
+    def interrupt(done, blocks):
+        if done == 3:  # in the second of the waves
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.sketch(run, 14, **options, path=path, progress=interrupt)
+    seen = []
+    again = cs.sketch(run, 14, **options, path=path, progress=lambda *done: seen.append(done))
+    assert seen[0][0] == 3  # two blocks were kept
+    assert_states_agree(again.state, whole.state, 0.0)
+    opened = cs.open_sketch(path, run)
+    assert_states_agree(opened.state, whole.state, 0.0)
+
+
+def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch):
+    run = network(2)
+    wide = lambda card, count: 8 if count > 8 else 4  # noqa: E731
+    monkeypatch.setattr(device.Device, "lanes_a_block", wide)
+    cs.sketch(run, 6, 1, path=tmp_path / "a", device="cuda")
+    more = cs.sketch(run, 12, 1, path=tmp_path / "a", device="cuda")
+    assert more.target.width == 4 and cs.sketch(run, 12, 1, device="cuda").target.width == 8
+    with pytest.raises(cs.errors.StoreError, match="a CPU's blocks, or a GPU's"):
+        cs.sketch(run, 12, 1, path=tmp_path / "a")
+    with pytest.raises(cs.errors.StoreError, match="was pushed on device='cuda'.*by rounding"):
+        cs.sketch(run, 0, 1, singles="exact", path=tmp_path / "a")
+    cs.sketch(run, 6, 1, path=tmp_path / "b")
+    with pytest.raises(cs.errors.StoreError, match="a CPU's blocks, or a GPU's"):
+        cs.sketch(run, 6, 1, path=tmp_path / "b", device="cuda")
+
+
+def test_parts_are_pushed_extended_and_opened_on_the_device(tmp_path, monkeypatch):
+    """Random directions and every example alone; those that come later go where the first ones went."""
+    wide = lambda card, count: 8 if count > 8 else 4  # noqa: E731
+    monkeypatch.setattr(device.Device, "lanes_a_block", wide)
+    run = network(2)
+    look = lambda params: np.tanh(params["w"]).sum(0)  # noqa: E731
+    options = {"order": 2, "singles": "exact", "singles_order": 1}
+    theirs = cs.sketch(run, 11, **options).measure(look)
+    told = []
+    begun = cs.sketch(run, 6, **options, device="cuda", progress=lambda *done: told.append(done))
+    assert told[-1] == (4, 4)  # two blocks of directions, and two of the six examples
+    more = begun.extend(11)
+    stored = cs.sketch(run, 6, **options, device="cuda", path=tmp_path / "a").extend(11)
+    opened = cs.open_sketch(tmp_path / "a", run)
+    for ours in (more, stored, opened):
+        assert ours.device == ours.singles.device == "cuda"
+        assert ours.target.width == 4 and cs.sketch(run, 11, 1, device="cuda").target.width == 8
+        assert "device" in ours.info()
+        for where in ("cpu", "cuda"):
+            found = ours.measure(look, device=where)
+            np.testing.assert_allclose(found.coefficients, theirs.coefficients, rtol=0, atol=1e-11)
+            np.testing.assert_allclose(found.singles, theirs.singles, rtol=0, atol=1e-11)
+            np.testing.assert_allclose(found.metric @ found.metric.T, theirs.metric @ theirs.metric.T, atol=1e-11)
+    assert cs.open_sketch(tmp_path / "a").device == "cuda"
+    assert "device" not in cs.sketch(run, 4, 1).info()
+
+
+def test_a_function_is_sketched_around_a_point_as_on_the_cpu():
+    f, at = lambda x: np.tanh(x).sum(), np.linspace(-1, 1, 3)
+    ours, theirs = (cs.local_sketch(f, at, 6, 3, device=where) for where in ("cuda", "cpu"))
+    np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=0, atol=1e-12)
+
+
+def test_errors_about_a_run_are_the_cpus():
+    step = lambda s, x, keep: s + np.log(keep.sum() - 1.0) * x  # noqa: E731
+    bad = cs.Training(step, np.zeros(()), [1.0], [[0]])
+    grow = lambda s, x, keep: (s + 1.0) ** 2 * keep[0] * x  # noqa: E731
+    steep, calm = (cs.Training(grow, np.zeros(()), [1.0, top, 1.0], [[1], [0], [0]]) for top in (1e200, 1.0))
+    fine = cs.Training(lambda s, x, keep: s + (keep[0] ** 3) * x, np.zeros(()), [1.0], [[0]])
+    pushed = cs.push(fine, [[1.0]], 2)
+    acts = {
+        "log.*on_device.py.*step 0 of 1": lambda where: cs.push(bad, [[1.0]], 2, device=where),
+        "step 2 of 3.*square.*on_device.py": lambda where: cs.push(steep, np.eye(2), 2, device=where),
+        "coefficient 2.*complex64": lambda where: cs.push(fine, [[1e30]], 2, dtype=np.complex64, device=where),
+        "step 1 of 3.*square.*on_device.py": lambda where: calm.retrain([[0.0, 0.5], [0.0, -1e200]], device=where),
+        "no finite coefficient 1": lambda where: pushed.measure(lambda s: (s - 1.0) * 1e308, device=where),
+        "log.*on_device.py": lambda where: pushed.measure(lambda s: np.log(s - 1.0), device=where),
+    }
+    for match, act in acts.items():
+        messages = []
+        for where in ("cpu", "cuda"):
+            with pytest.raises(cs.CircuitSketchError, match=match) as error:
+                act(where)
+            messages.append((error.type, str(error.value)))
+        assert messages[0] == messages[1]
+
+
+def test_what_a_device_cannot_do_is_refused():
+    circuit = cs.trace(np.exp, np.zeros(2))
+    with pytest.raises(cs.InputError, match="order 9 on device='cuda'.*device='cpu'"):
+        cs.compile(circuit, 9, device="cuda").series((np.zeros(2),), (np.ones((1, 1, 2)),))
+    with pytest.raises(cs.InputError, match="power of two"):
+        cs.compile(circuit, 1, width=6, device="cuda").series((np.zeros(2),), (np.ones((1, 1, 2)),))
+    for act in (
+        lambda: cs.compile(circuit, device="tpu"),
+        lambda: cs.sketch(network(1), 4, device="gpu"),
+        lambda: network(1).retrain([0], device="GPU"),
+    ):
+        with pytest.raises(cs.InputError, match="choose 'cpu' or 'cuda'"):
+            act()
+
+
+def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
+    run = network(2)
+    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    whole = cs.sketch(run, 14, 1, device="cuda")
+    one = run.executable(Mode(1), device="cuda").plan(1, run.n)
+
+    def card_for(blocks):
+        free = device.RESERVE + int((one.fixed + blocks * one.bytes_a_block) / device.SHARE) + 64
+        return lambda: device.Device("small", (9, 0), 1, free, SIMULATED)
+
+    arenas = []
+    arena = CudaExecutable.arena
+
+    def counted(executable, blocks=1):
+        arenas.append(blocks)
+        return arena(executable, blocks)
+
+    monkeypatch.setattr(CudaExecutable, "arena", counted)
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(3))
+    assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
+    assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
+    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(0))
+    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
+        cs.sketch(run, 14, 1, device="cuda")
+
+
+def test_the_bench_of_a_gpu_runs_and_reports(monkeypatch, tmp_path, capsys):
+    """On a small run and an invented card; what its numbers mean is tested in test_bench."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "bench"))
+    gpu = importlib.import_module("gpu")
+    card = gpu.Card("an invented card", 1e12, 2e12, 1e12)
+    monkeypatch.setattr(gpu.Card, "current", staticmethod(lambda: card))
+    monkeypatch.setattr(gpu, "training", lambda workload, steps: network(steps))
+    options = "--workloads mlp --steps 2 --directions 6 --order 1 --repeats 1 --no-jax --json"
+    found = gpu.main([*options.split(), str(tmp_path / "gpu.json")])
+    for dtype in ("complex128", "complex64"):
+        assert found[f"mlp_{dtype}_seconds"] > 0 and found[f"mlp_{dtype}_over_cpu"] > 0
+        assert found[f"mlp_{dtype}_difference"] < TOLERANCE[np.dtype(dtype).type]
+        assert 0 < found[f"mlp_{dtype}_fraction_of_bandwidth"] < 1
+    said = capsys.readouterr().out
+    assert "| seconds: mlp, 2 steps, 6 directions, order 1, float32 |" in said
+    assert "6 blocks" not in said and "directions a block; 1 block in 1 wave of 1" in said
+
+
+# Whole runs, where there is a GPU.
+
+
+def golden_run():
+    """The run of test_golden, and its directions."""
+    with np.load(Path(__file__).parent / "data" / "microgpt_golden.npz") as file:
+        golden = dict(file)
+    docs, alphabet = golden["docs"].tolist(), "".join(golden["alphabet"].tolist())
+    return microgpt.training(docs, init=golden["init"], alphabet=alphabet), golden["directions"]
+
+
+def zoo_run(model):
+    """A short training of a model of the zoo, and some directions."""
+    if model is microgpt:
+        run = microgpt.training(microgpt.names()[:40], seed=1, width=32, layers=2)
+    else:
+        data = model.data(60)
+        run = model.training(data.x, data.y, epochs=2, batch_size=16)
+    rng = np.random.default_rng(0)
+    return run, 0.1 * (rng.normal(size=(9, run.n)) + 1j * rng.normal(size=(9, run.n)))
+
+
+@pytest.mark.skipif(SIMULATED, reason="whole runs are too long for the simulator; run this file on a GPU")
+@pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
+@pytest.mark.parametrize("case", ["golden", microgpt, mlp, cnn, logistic], ids=str)
+def test_a_whole_run_is_the_cpus(case, dtype):
+    run, directions = golden_run() if case == "golden" else zoo_run(case)
+    theirs = cs.push(run, directions, 3)
+    ours = cs.push(run, directions, 3, dtype=dtype, device="cuda")
+    for one, two in zip(flatten(ours.state)[0], flatten(theirs.state)[0], strict=True):
+        for k in range(4):
+            bound = TOLERANCE[dtype] * max(np.max(np.abs(two[:, k]), initial=0.0), 1e-300)
+            np.testing.assert_allclose(one[:, k], two[:, k], rtol=0, atol=bound)
