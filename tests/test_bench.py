@@ -100,7 +100,7 @@ def test_every_table_in_the_readme_has_its_place():
 
 
 def test_accuracy_scores_every_method_against_retraining(bench, capsys):
-    tiny = ["--runs", "tumours", "--directions", "8", "--subsets", "4", "--examples", "40", "--retrainings", "16"]
+    tiny = ["--runs", "tumours", "--directions", "8", "--subsets", "4", "--examples", "100", "--retrainings", "16"]
     found = bench("accuracy").main([*tiny, "--json", "-"])
     assert json.loads(capsys.readouterr().out) == found
     methods = bench("accuracy").METHODS
