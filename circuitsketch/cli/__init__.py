@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +28,7 @@ Begin with a run of the zoo (microgpt, logistic, mlp, cnn), or with your own:
 
   circuitsketch sketch logistic --out tumours.sketch
 
-  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9
+  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5
 
   circuitsketch influence tumours.sketch --measure held_out_loss --top 10
 
@@ -67,9 +67,9 @@ def root(
         typer.echo(context.get_help())
 
 
-for commands in (making.COMMANDS, asking.COMMANDS):
-    for function, epilog in commands.items():
-        app.command(epilog=epilog)(function)
+COMMANDS: dict[Callable[..., None], str] = {**making.COMMANDS, **asking.COMMANDS}
+for function, example in COMMANDS.items():
+    app.command(epilog=example)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -79,7 +79,9 @@ def predict(
     """
     answer = Answer(json_to)
     if not (without or group or containing or file):
-        raise typer.BadParameter("say which examples go: --without IDS, --group LABEL, --containing TEXT, or --file FILE")
+        raise typer.BadParameter(
+            "say which examples go: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
+        )
     import numpy as np
 
     from circuitsketch.report.tables import of_prediction
@@ -105,7 +107,9 @@ def predict(
 def influence(
     store: Store,
     measure: Measure,
-    top: Annotated[int, typer.Option(min=1, help="How many examples to list, the largest change first.")] = 20,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many examples to list, the largest change first.")
+    ] = 20,
     estimator: EstimatorName = None,
     target: RunOf = None,
     json_to: Json = None,
@@ -162,10 +166,14 @@ def stability(store: Store, measure: Measure, target: RunOf = None, json_to: Jso
 def evaluate(
     store: Store,
     measure: Measure,
-    subsets: Annotated[int, typer.Option(min=2, help="Random subsets to predict and to retrain without.")] = 20,
+    subsets: Annotated[
+        int, typer.Option(min=2, help="Random subsets to predict and to retrain without.")
+    ] = 20,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False),
+        typer.Option(
+            min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
+        ),
     ] = None,
     seed: Seed = 0,
     keep: Annotated[
@@ -206,7 +214,7 @@ def evaluate(
         truth = truths_of(
             run, masks, function, shape=query.shape, what=measure, threads=threads, folder=keep, watch=counted
         )
-    options = {} if estimator is None else {"estimator": estimator.value}
+    options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
     plain = {"store": str(store), "measure": measure, "size": size, "seed": seed} | found.to_dict()
     answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
@@ -240,7 +248,9 @@ def opened(store: Path, run: Training | None = None) -> Sketch:
         beside = store.parent if store.parent.is_dir() else Path()
         near = [str(path) for path in sorted(beside.glob("*.sketch"))]
         hint = close_to(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
-        raise InputError(f"there is no {store}{hint or '; make it with circuitsketch sketch TARGET --out ' + str(store)}")
+        raise InputError(
+            f"there is no {store}{hint or '; make it with circuitsketch sketch TARGET --out ' + str(store)}"
+        )
     return cs.open_sketch(store, run)
 
 
@@ -307,7 +317,8 @@ def finite(pair: Any) -> Any:
     import numpy as np
 
     def plain(x: Any) -> Any:
-        array = np.asarray(x, dtype=np.float64)
-        return np.where(np.isfinite(array), array, None).tolist()
+        array = np.asarray(x, dtype=np.float64).astype(object)
+        array[~np.isfinite(array.astype(np.float64))] = None
+        return array.tolist()
 
     return {"value": plain(pair[0]), "stderr": plain(pair[1])}

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 
-from circuitsketch.cli.options import Json, Law, Precision, Seed, Target, Threads
+from circuitsketch.cli.options import Json, Law, Precision, Seed, Sum, Target, Threads
 from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
 from circuitsketch.errors import InputError
 
@@ -61,7 +62,8 @@ def sketch(
         int | None, typer.Option(min=1, help="The order of these; by default --order.")
     ] = None,
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="One weight a label of the examples: questions are about labels.")
+        bool,
+        typer.Option("--by-label", help="One weight a label of the examples: questions are about labels."),
     ] = False,
     dtype: Annotated[
         Precision, typer.Option(help="Of the coefficients; complex64 takes half the memory.")
@@ -77,11 +79,15 @@ def sketch(
     if singles_order is not None and not singles:
         raise typer.BadParameter("--singles-order is the order of --singles; give that too")
     if directions == 0 and not singles:
-        raise typer.BadParameter("--directions 0 leaves nothing to sketch but --singles; give that, or directions")
+        raise typer.BadParameter(
+            "--directions 0 leaves nothing to sketch but --singles; give that, or directions"
+        )
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     run = traced(target)
     if by_label and run.labels is None:
-        raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
+        raise InputError(
+            f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)"
+        )
     tell(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
     import circuitsketch as cs
     from circuitsketch.report.facts import facts_of
@@ -148,7 +154,7 @@ def trace(
 
         found = circuit_or_run(target)
     plain: dict[str, object] = {"target": target}
-    shown: list[object] = []
+    shown: list[RenderableType] = []
     if isinstance(found, Training):
         programs = found.schedule.program
         if step is not None and step >= found.steps:
@@ -179,22 +185,20 @@ def trace(
 def profile(
     target: Target,
     order: Annotated[int, typer.Option(min=0, help="Of the series; 0 is plain training.")] = 3,
-    by: Annotated[str, typer.Option(metavar="gate|line|both", help="What to add up.")] = "both",
+    by: Annotated[Sum, typer.Option(help="What to add up.")] = Sum.both,
     top: Annotated[int, typer.Option(min=1, help="Rows to show, the costliest first.")] = 20,
     dtype: Annotated[Precision, typer.Option(help="Of the coefficients.")] = Precision.complex128,
     json_to: Json = None,
 ) -> None:
     """Measure where the time of a run goes: seconds of one core a block of directions, by gate and source line."""
     answer = Answer(json_to)
-    if by not in ("gate", "line", "both"):
-        raise typer.BadParameter(f"--by {by}: choose gate, line or both")
     run = traced(target)
     from circuitsketch.report.costs import costs_of
     from circuitsketch.report.tables import of_costs
 
     with progress_bars() as watch:
         found = costs_of(run, order, dtype.value, watch)
-    answer.give({"target": target} | found.as_dict(by), *of_costs(found, by, top))
+    answer.give({"target": target} | found.as_dict(by.value), *of_costs(found, by.value, top))
 
 
 def figures(
@@ -212,13 +216,17 @@ def figures(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
-        raise InputError(f"cannot make the folder {out}: {reason.strerror}; choose another with --out") from None
+        raise InputError(
+            f"cannot make the folder {out}: {reason.strerror}; choose another with --out"
+        ) from None
     try:
         draw = importlib.import_module("circuitsketch.report.figures").draw
     except ModuleNotFoundError as reason:
         if (reason.name or "").split(".")[0] != "matplotlib":
             raise
-        raise InputError("figures need matplotlib; install it with: pip install 'circuitsketch[figures]'") from None
+        raise InputError(
+            "figures need matplotlib; install it with: pip install 'circuitsketch[figures]'"
+        ) from None
     with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
         paths = draw(out, paper=paper, threads=threads, watch=watch)
     answer.give(

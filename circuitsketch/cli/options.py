@@ -29,6 +29,14 @@ class Precision(StrEnum):
     complex64 = "complex64"
 
 
+class Sum(StrEnum):
+    """What costs are added up over."""
+
+    gate = "gate"
+    line = "line"
+    both = "both"
+
+
 class Estimator(StrEnum):
     """Which estimator answers."""
 
@@ -40,11 +48,16 @@ class Estimator(StrEnum):
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
-    Path, typer.Argument(metavar="STORE", help="A folder that circuitsketch sketch has written.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="STORE", help="A folder that circuitsketch sketch has written.", show_default=False
+    ),
 ]
 Json = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - is stdout, and nothing else."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the result as JSON to a file; - is stdout, and nothing else."
+    ),
 ]
 Measure = Annotated[
     str,
@@ -66,7 +79,9 @@ RunOf = Annotated[
 ]
 EstimatorName = Annotated[
     Estimator | None,
-    typer.Option(help="How to estimate; by default interactions where the sketch has --singles, else theorem."),
+    typer.Option(
+        help="How to estimate; by default interactions where the sketch has --singles, else theorem."
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many; by default one a core.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")]

@@ -143,7 +143,9 @@ def circuit_or_run(target: str) -> Training | Circuit:
 
     found = made_of(target)
     if not isinstance(found, Training | Circuit):
-        raise InputError(f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit")
+        raise InputError(
+            f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit"
+        )
     return found
 
 
@@ -350,11 +352,15 @@ def containing(text: str, items: Sequence[Any] | None) -> list[int]:
 def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
     """The examples that bear a label."""
     if labels is None:
-        raise InputError("--group: the sketch knows no labels of its examples; give the run labels=, or use --without IDS")
+        raise InputError(
+            "--group: the sketch knows no labels of its examples; give the run labels=, or use --without IDS"
+        )
     found = [i for i, known in enumerate(labels) if str(known) == label]
     if not found:
         known = sorted({str(x) for x in labels})
-        raise InputError(f"--group: no example has the label {label!r}; labels are {some(known)}{close_to(label, known)}")
+        raise InputError(
+            f"--group: no example has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
+        )
     return found
 
 

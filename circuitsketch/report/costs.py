@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from circuitsketch.sketch.directions import find_law
 from circuitsketch.sketch.push import packed
 from circuitsketch.training.training import Training
 
-By = Literal["gate", "line", "both"]
+By = str  # "gate", "line" or "both"
 EACH = 0.001  # seconds an instruction is repeated for
 
 
@@ -79,14 +79,22 @@ class Costs:
             "seconds_added_up": self.total,
             "by": by,
             "rows": [
-                {"gate": row.gate, "line": row.line, "seconds": row.seconds, "multiply_adds": row.multiply_adds}
+                {
+                    "gate": row.gate,
+                    "line": row.line,
+                    "seconds": row.seconds,
+                    "multiply_adds": row.multiply_adds,
+                }
                 for row in self.added(by)
             ],
         }
 
 
 def costs_of(
-    run: Training, order: int, dtype: str, watch: Callable[[str, int, int], None] = lambda stage, done, total: None
+    run: Training,
+    order: int,
+    dtype: str,
+    watch: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Costs:
     """Measure a run, at order 0 plain training, above it one block of directions.
 

@@ -67,7 +67,9 @@ def dot_of(circuit: Circuit) -> str:
         if wire in outputs:
             style.append("peripheries=2")
         text = "\\n".join(quoted(line) for line in label)
-        lines.append(f"  {wire} [{', '.join([f'label="{text}"', *style])}];")
+        lines.append(
+            f'  {wire} [label="{text}", {", ".join(style)}];' if style else f'  {wire} [label="{text}"];'
+        )
     for wire, node in enumerate(circuit.nodes):
         for position, operand in enumerate(node.operands):
             which = f' [label="{position}"]' if len(node.operands) > 1 else ""
@@ -85,8 +87,8 @@ def svg_of(dot: str) -> str:
     program = shutil.which("dot")
     if program is None:
         raise InputError(
-            "a picture is drawn by Graphviz's program dot, which is not installed; install Graphviz, or write the graph "
-            "itself with --dot FILE"
+            "a picture is drawn by Graphviz's program dot, which is not installed; install Graphviz, or write the "
+            "graph itself with --dot FILE"
         )
     done = subprocess.run([program, "-Tsvg"], input=dot, capture_output=True, text=True, check=False)
     if done.returncode:

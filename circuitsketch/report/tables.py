@@ -25,7 +25,12 @@ VALUES_SHOWN = 20  # of an array that was measured
 def table(title: str, *texts: str, numbers: Sequence[str]) -> Table:
     """An empty table: columns of text, which may be cut, then columns of numbers, which may not."""
     found = Table(
-        title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=title,
+        title_justify="left",
+        title_style="",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for heading in texts:
         found.add_column(heading, overflow="ellipsis", no_wrap=True)
@@ -90,7 +95,9 @@ def of_influence(
     texts = ["id"] + ["example"] * (items is not None) + ["label"] * (labels is not None)
     rows = table(
         f"what the measurement gains when an example goes, of {len(found.change):,}; "
-        + (f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"),
+        + (
+            f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"
+        ),
         *texts,
         numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"),
     )
@@ -167,7 +174,7 @@ def of_costs(found: Costs, by: By, top: int) -> Iterator[Shown]:
     yield rows
     if len(added) > top:
         yield f"and {len(added) - top} cheaper rows; --top shows more"
-    yield f"added up {found.total * 1e3:,.1f} ms, each repeated in the cache; the whole run by itself {found.whole * 1e3:,.1f} ms"
+    yield f"added up {found.total * 1e3:,.1f} ms, each repeated in the cache; the whole run {found.whole * 1e3:,.1f} ms"
     if found.order:
         yield f"that is {found.whole * 1e3 / found.width / found.steps:.4f} ms a direction and step"
 
