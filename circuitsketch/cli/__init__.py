@@ -67,8 +67,8 @@ def root(
         typer.echo(context.get_help())
 
 
-COMMANDS: dict[Callable[..., None], str] = {**making.COMMANDS, **asking.COMMANDS}
-for function, example in COMMANDS.items():
+COMMANDS: list[tuple[Callable[..., None], str]] = [*making.COMMANDS.items(), *asking.COMMANDS.items()]
+for function, example in COMMANDS:
     app.command(epilog=example)(function)
 
 

@@ -75,7 +75,8 @@ def predict(
 ) -> None:
     """Predict a measurement had some training examples never been there.
 
-    --without, --group, --containing and --file may be given together, and the first three several times: all that they name goes.
+    --without, --group, --containing and --file may be given together, and the first three several times:
+    all that they name goes.
     """
     answer = Answer(json_to)
     if not (without or group or containing or file):

@@ -71,9 +71,10 @@ def sketch(
     threads: Threads = None,
     json_to: Json = None,
 ) -> None:
-    """Push random directions through a training run, and keep them: the sketch, of which anything can be asked later.
+    """Push random directions through a training run, and keep them: a sketch, of which anything can be asked.
 
-    Interrupted at any moment, the same command goes on where it stopped. With more --directions it adds to what is there.
+    Interrupted at any moment, the same command goes on where it stopped. More --directions add to
+    what is there.
     """
     answer = Answer(json_to)
     if singles_order is not None and not singles:
@@ -167,7 +168,7 @@ def trace(
             {"steps": count, "nodes": len(one.nodes), "size": one.size, "depth": one.depth}
             for one, count in zip(found.circuits, counts, strict=True)
         ]
-        shown.append(of_circuits(found, counts, chosen))
+        shown.extend(of_circuits(found, counts, chosen))
     else:
         if step is not None:
             raise typer.BadParameter(f"--step {step}: {target} is one circuit, not a run of steps")

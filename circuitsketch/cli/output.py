@@ -56,7 +56,9 @@ class Answer:
         if self.json_to != "-":
             console = Console()
             for part in shown:
-                console.print(part, highlight=False, markup=False)
+                # A listing keeps its lines; a sentence is broken between words.
+                listing = isinstance(part, str) and "\n" in part
+                console.print(part, highlight=False, markup=False, soft_wrap=listing)
 
 
 def tell(text: str) -> None:

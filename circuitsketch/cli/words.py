@@ -1,12 +1,12 @@
 """What people type, and what it means: runs, measurements, subsets of examples.
 
     TARGET    logistic    microgpt:200,width=8    my_run:make    my_run.py:make:epochs=3      -> a Training
-    MEASURE   held_out_loss    loss:max    my_run:accuracy    my_run.py:margin:3              -> a function, its arguments
+    MEASURE   held_out_loss    loss:max    my_run:accuracy    my_run.py:margin:3              -> a function
     IDS       1,5,7-9                                                                         -> whole numbers
 
 Before a colon a model of the zoo, a module, or a Python file; after it a function's name, where it needs one; last its
 arguments, as Python literals, or as text where they are none. A short MEASURE is a function of the zoo's model that the
-sketch was made of. Code is imported from what is typed, never from what a sketch on disk says of itself, but for the zoo.
+sketch was made of. Code is imported from what is typed; a sketch on disk is believed about models of the zoo only.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def made_of(target: str) -> Any:
 def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
     """The function of the trained parameters that a MEASURE names.
 
-    origin: the TARGET that the sketch was made of, where it is known; of a zoo model it gives short names their meaning.
+    origin: the TARGET that the sketch was made of, where it is known; a zoo model gives short names meaning.
     """
     model = (origin or "").split(":")[0]
     first = text.split(":")[0]
@@ -310,7 +310,8 @@ def ids_of(text: str, n: int, where: str = "--without") -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
         if match is None:
             raise Mistyped(
-                f"{where}: {word!r} is no id; write ids and ranges such as 1,5,7-9, or use --containing TEXT or --group LABEL"
+                f"{where}: {word!r} is no id; write ids and ranges such as 1,5,7-9, or use --containing TEXT "
+                "or --group LABEL"
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:

@@ -1,7 +1,7 @@
 """A circuit for other programs: as plain values, as a graph in Graphviz's language, as the picture that it draws.
 
-In: a `Circuit`. Out: text. Inputs are ellipses, constants plain text, gates boxes with their size, outputs framed twice;
-an edge is labelled by its operand's position where a gate has several.
+In: a `Circuit`. Out: text. Inputs are ellipses, constants plain text, gates boxes with their size, outputs framed
+twice; an edge is labelled by its operand's position where a gate has several.
 """
 
 from __future__ import annotations

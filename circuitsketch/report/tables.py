@@ -22,18 +22,11 @@ Shown = Table | str
 VALUES_SHOWN = 20  # of an array that was measured
 
 
-def table(title: str, *texts: str, numbers: Sequence[str]) -> Table:
+def table(*texts: str, numbers: Sequence[str]) -> Table:
     """An empty table: columns of text, which may be cut, then columns of numbers, which may not."""
-    found = Table(
-        title=title,
-        title_justify="left",
-        title_style="",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in texts:
-        found.add_column(heading, overflow="ellipsis", no_wrap=True)
+        found.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=26)
     for heading in numbers:
         found.add_column(heading, justify="right", no_wrap=True)
     return found
@@ -62,7 +55,8 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Itera
     low, high = found.interval()
     shape = np.shape(found.value)
     if shape == ():
-        rows = table(title, "", numbers=("", "+-"))
+        yield title
+        rows = table("", numbers=("", "+-"))
         rows.add_row("as trained", figure(found.baseline), "")
         rows.add_row("predicted", figure(found.value), figure(found.stderr))
         rows.add_row("95 % interval", f"{figure(low)} to {figure(high)}", "")
@@ -76,7 +70,8 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Itera
     else:
         names = ["as trained", "predicted", "from", "to"] + (["retrained"] if retrained is not None else [])
         columns = [found.baseline, found.value, low, high] + ([retrained] if retrained is not None else [])
-        rows = table(title, "value", numbers=names)
+        yield title
+        rows = table("value", numbers=names)
         size = int(np.prod(shape))
         for i in range(min(size, VALUES_SHOWN)):
             rows.add_row(index_of(shape, i), *(f"{np.ravel(column)[i]:.5g}" for column in columns))
@@ -117,8 +112,8 @@ def of_stability(found: Stability) -> Iterator[Shown]:
     """The norm of every order, and how they fall."""
     shape = found.norms.shape[1:]
     size = int(np.prod(shape, dtype=int))
+    yield f"norms of the Taylor terms, measured with {found.directions} directions"
     rows = table(
-        f"norms of the Taylor terms, measured with {found.directions} directions",
         *(["value"] if shape else []),
         "order",
         numbers=("||F_r||", "+-", "log2"),
@@ -144,25 +139,22 @@ def of_stability(found: Stability) -> Iterator[Shown]:
 # ------------------------------------------------------------------------------------------ of a run
 
 
-def of_circuits(run: Training, counts: Sequence[int], chosen: int) -> Table:
+def of_circuits(run: Training, counts: Sequence[int], chosen: int) -> Iterator[Shown]:
     """The circuits of a run, one a shape of batch, the one that is shown marked."""
-    rows = table(
-        f"{run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates",
-        "",
-        numbers=("circuit", "steps", "nodes", "size", "depth"),
-    )
+    yield f"{run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates"
+    rows = table("", numbers=("circuit", "steps", "nodes", "size", "depth"))
     for i, (circuit, count) in enumerate(zip(run.circuits, counts, strict=True)):
         cells = (i, count, len(circuit.nodes), circuit.size, circuit.depth)
         rows.add_row("shown" if i == chosen else "", *(f"{number:,}" for number in cells))
-    return rows
+    yield rows
 
 
 def of_costs(found: Costs, by: By, top: int) -> Iterator[Shown]:
     """The costliest rows, with their shares."""
     what = f"a block of {found.width} directions to order {found.order}" if found.order else "plain training"
     added = found.added(by)
+    yield f"{what} through {found.steps:,} steps, {found.dtype}, one core"
     rows = table(
-        f"{what} through {found.steps:,} steps, {found.dtype}, one core",
         *(["gates"] if by != "line" else []),
         *(["line"] if by != "gate" else []),
         numbers=("ms", "share", "GFMA/s"),
@@ -187,8 +179,8 @@ def of_demo(found: Demo) -> Iterator[Shown]:
     from circuitsketch.report.demo import LEVEL
 
     settings = found.settings
+    yield f"order {settings.order}, {settings.directions} directions, losses in nats a token"
     rows = table(
-        f"order {settings.order}, {settings.directions} directions, losses in nats a token",
         "loss on",
         "without",
         numbers=("trained", "predicted", f"{LEVEL:.0%} interval", "retrained", "order 1"),
