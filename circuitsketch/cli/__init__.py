@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +67,7 @@ def root(
         typer.echo(context.get_help())
 
 
-COMMANDS: list[tuple[Callable[..., None], str]] = [*making.COMMANDS.items(), *asking.COMMANDS.items()]
+COMMANDS: list[tuple[Any, str]] = [*making.COMMANDS.items(), *asking.COMMANDS.items()]
 for function, example in COMMANDS:
     app.command(epilog=example)(function)
 

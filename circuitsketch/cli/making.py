@@ -93,19 +93,17 @@ def sketch(
     import circuitsketch as cs
     from circuitsketch.report.facts import facts_of
 
-    counted = [0, 0]
-
     def how_to_go_on() -> str:
-        if not counted[0]:
+        done = blocks_in(where)
+        if not done:
             return f"no block was done yet, so nothing is kept in {where}"
-        return f"{counted[0]} of {counted[1]} blocks are kept in {where}; the same command goes on from there"
+        return f"{done} block{'s' * (done > 1)} of directions kept in {where}; the same command goes on from there"
 
     begin = time.perf_counter()
     with keeping(how_to_go_on), progress_bars() as watch:
         watch("sketch", 0, 0)
 
         def progress(done: int, blocks: int) -> None:
-            counted[:] = done, blocks
             watch("sketch", done, blocks)
 
         made = cs.sketch(
@@ -233,6 +231,15 @@ def figures(
     answer.give(
         {"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths)
     )
+
+
+def blocks_in(path: Path) -> int:
+    """How many blocks of a sketch are on the disk, whatever its progress has told."""
+    from circuitsketch.sketch.store import Store
+    from circuitsketch.sketch.whole import PARTS
+
+    stores = [str(path / part) for part in PARTS]
+    return sum(len(Store.open(store).done) for store in stores if Store.exists(store))
 
 
 def traced(target: str) -> Training:
