@@ -1,4 +1,4 @@
-"""Every command through its real entry point, on small runs: what it prints, its JSON, its error lines and exit codes."""
+"""Every command through its real entry point, on small runs: output, JSON, error lines, exit codes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, ho
         "predict", "own.sketch", "--measure", "own.py:value", *options, "--target", "own.py:make", "--retrain"
     )
     assert answer["ids"] == gone and answer["deleted"] == len(gone)
-    # s = sum_t 0.5^(3 - t) (1 + t) over the examples kept; each example's series ends at order 2, so nothing is left out.
+    # s = sum_t 0.5^(3 - t) (1 + t) over what is kept; every series ends at order 2, so nothing is left out.
     truth = sum(0.5 ** (3 - t) * (1 + t) for t in range(4) if t not in gone)
     assert answer["retrained"] == pytest.approx(truth, rel=1e-12)
     assert answer["value"] == pytest.approx(truth, rel=1e-9)
