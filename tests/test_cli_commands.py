@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -271,3 +272,16 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     assert "of directions kept in slow.sketch; the same command goes on from there" in " ".join(err.split())
     with pytest.raises(cs.errors.StoreError, match="of its random directions"):
         cs.open_sketch(home / "slow.sketch")
+
+
+def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):
+    def draw(folder, *, paper, threads, watch):
+        watch("figure 1", 1, 1)
+        (folder / "one.png").write_bytes(b"")
+        return [folder / "one.png"] if paper and threads == 1 else []
+
+    stand_in = types.ModuleType("circuitsketch.report.figures")
+    stand_in.draw = draw
+    monkeypatch.setitem(sys.modules, "circuitsketch.report.figures", stand_in)
+    answer = found("figures", "--paper", "--threads", "1", "--out", "drawn")
+    assert answer["files"] == [os.path.join("drawn", "one.png")] and (home / "drawn" / "one.png").exists()

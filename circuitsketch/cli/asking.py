@@ -224,7 +224,7 @@ def evaluate(
 COMMANDS = {
     info: "Example:\n\n  circuitsketch info names.sketch",
     predict: (
-        "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing x --retrain\n\n"
+        "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9\n\n"
         "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --group web --json -"
     ),

@@ -221,6 +221,8 @@ def figures(
     try:
         draw = importlib.import_module("circuitsketch.report.figures").draw
     except ModuleNotFoundError as reason:
+        if reason.name == "circuitsketch.report.figures":
+            raise InputError("this version of circuitsketch draws no figures; upgrade it") from None
         if (reason.name or "").split(".")[0] != "matplotlib":
             raise
         raise InputError(
