@@ -40,6 +40,7 @@ class Sketch(Pushed):
     groups; None if the sketch was opened without it. labels, items : of the coordinates (examples or groups), or None.
     groups : the label of each example, where weights are constant on groups, or None.
     chosen_metric : the factor of a metric that the user gave, or None. path : where it lies on disk, or None.
+    origin : what its run says of how it is made (`Training.origin`), or None.
     """
 
     singles: Pushed | None = None
@@ -49,6 +50,7 @@ class Sketch(Pushed):
     groups: tuple[Any, ...] | None = None
     chosen_metric: np.ndarray | None = None
     path: str | None = None
+    origin: str | None = None
 
     @cached_property
     def metric(self) -> np.ndarray | None:
@@ -248,6 +250,7 @@ def made(
         groups=run.groups,
         chosen_metric=metric,
         path=None if whole is None else whole.path,
+        origin=run.origin,
     )
 
 
@@ -264,7 +267,7 @@ def about(wanted: Wanted, metric: np.ndarray | None) -> About:
     parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.singles_order is not None)
     come = None if wanted.count else (law.name, int(law.seed or 0), wanted.order)
     labels, items = (None, None) if groups else (plain_list(run.labels), plain_list(run.items))
-    return About(tuple(parts), come, groups, labels, items, metric)
+    return About(tuple(parts), come, groups, labels, items, metric, run.origin)
 
 
 def vars_of(pushed: Pushed) -> dict[str, Any]:
@@ -355,4 +358,5 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
         groups=kept.groups,
         chosen_metric=kept.metric,
         path=whole.path,
+        origin=kept.origin if run is None or run.origin is None else run.origin,
     )

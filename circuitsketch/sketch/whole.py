@@ -72,6 +72,7 @@ class About:
     parts : names of the parts that belong to it, made or to be made. come : law, seed and order of random directions to
     come; None where they are a part. groups : the label of each example, if weights are constant on groups.
     labels, items : of the coordinates, or None: not there, or nothing that JSON holds. metric : (n, columns), or None.
+    origin : how the run is made, in its maker's words, or None: a note, by which nothing is told apart.
     """
 
     parts: tuple[str, ...]
@@ -80,6 +81,7 @@ class About:
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
     metric: np.ndarray | None = None
+    origin: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """Everything as JSON, the metric as its shape, dtype and digest."""
@@ -91,6 +93,7 @@ class About:
             "directions_to_come": None if self.come is None else dict(zip(COME, self.come, strict=True)),
             **lists,
             "metric": None if self.metric is None else described(self.metric),
+            **({} if self.origin is None else {"origin": self.origin}),
         }
 
 
@@ -182,7 +185,8 @@ class Whole:
                 before, created, made_by = read_about(path)
                 refuse_other(path, before, about)
                 parts = tuple(sorted({*before.parts, *about.parts}))
-                about = replace(about, parts=parts, come=None if "random" in parts else about.come)
+                come = None if "random" in parts else about.come
+                about = replace(about, parts=parts, come=come, origin=about.origin or before.origin)
             else:
                 created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         except BaseException:
@@ -328,7 +332,7 @@ def read_about(path: str) -> tuple[About, str, dict[str, str]]:
         come = attributes["directions_to_come"]
         come = None if come is None else tuple(come[name] for name in COME)
         lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LISTS}
-        about = About(tuple(attributes["parts"]), come, **lists, metric=metric)
+        about = About(tuple(attributes["parts"]), come, **lists, metric=metric, origin=attributes.get("origin"))
         created, made_by = attributes["created"], attributes["versions"]
         if canonical(root) != canonical(group(about, created, made_by)):
             raise InputError("it does not match its sha256, or has parts that no sketch has")
@@ -349,6 +353,7 @@ def check_values(about: About) -> None:
     for name in LISTS:
         found = getattr(about, name)
         require(found is None or plain_list(found) is not None, f"its {name} are no list of strings and numbers")
+    require(about.origin is None or isinstance(about.origin, str), "its origin is no text")
     require((about.come is None) == ("random" in about.parts), "it has directions both made and to come, or neither")
     if about.come is not None:
         find_law(about.come[0], 1, about.come[1])

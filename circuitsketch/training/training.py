@@ -46,6 +46,7 @@ class Training:
     ----------
     size : size(A), the exact number of scalar gates of the whole run. steps, n : numbers. circuits : one a shape.
     groups : of a `grouped` run, the label of each example before grouping; else None.
+    origin : how to make this run, in words that a sketch of it keeps on disk; None until somebody sets it.
 
     Raises
     ------
@@ -82,6 +83,7 @@ class Training:
         self.labels = check_labels(labels, self.n)
         self.items = one_an_example(items, self.n, "items")
         self.groups: tuple[Any, ...] | None = None
+        self.origin: str | None = None
         self.chosen_params = params
         leaves, self.state_tree = flatten(state)
         self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]

@@ -118,7 +118,7 @@ def census_names() -> tuple[str, ...]:
 
 
 def training(
-    docs: Sequence[str] | None = None,
+    docs: Sequence[str] | int = 1000,
     *,
     seed: int | None = None,
     init: Any = None,
@@ -138,13 +138,13 @@ def training(
 
     Parameters
     ----------
-    docs : the words to train on, of letters of the alphabet; by default the first 1,000 of `names()`. Of a
-        word with `context` letters or more only the first `context` letters are predicted.
+    docs : the words to train on, of letters of the alphabet; or how many, the first of `names()`. Of a word with
+        `context` letters or more only the first `context` letters are predicted.
     seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
         given.
     init : the initial parameters themselves, a flat vector in the order of `Config.shapes`.
-    alphabet : the letters, token ids in their order; by default the letters of `docs`, sorted. The next id
-        begins and ends every word. `loss` must be given the same, unless it is a to z.
+    alphabet : the letters, token ids in their order; by default a to z for a number of names, else the letters of
+        `docs`, sorted. The next id begins and ends every word. `loss` must be given the same, unless it is a to z.
     width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
     steps : the number of steps, len(docs) by default.
 
@@ -156,8 +156,11 @@ def training(
     >>> run = training(names()[:1000], seed=42)                     # doctest: +SKIP
     >>> query = cs.sketch(run).measure(loss, "max")                 # doctest: +SKIP
     """
-    if docs is None:
-        docs = census_names()[:1000]
+    if isinstance(docs, int):
+        most = len(census_names())
+        if not 1 <= docs <= most:
+            raise InputError(f"microgpt: docs is {docs}; there are {most:,} names, so take 1 to {most}")
+        docs, alphabet = census_names()[:docs], ALPHABET if alphabet is None else alphabet
     if isinstance(docs, str):
         raise InputError(
             f"microgpt: docs is the one string {docs!r}; give a list of words, such as [{docs!r}]"

@@ -1,0 +1,5 @@
+"""`python -m circuitsketch.cli` is `circuitsketch`."""
+
+from circuitsketch.cli import main
+
+main()

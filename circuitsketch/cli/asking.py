@@ -1,0 +1,325 @@
+"""Commands that begin with a sketch on disk: info, predict, influence, stability, evaluate.
+
+Measuring needs the sketch alone; what retrains needs the run, from --target or, of a zoo model, from what the sketch
+says of its origin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from circuitsketch.cli.options import (
+    EstimatorName,
+    Json,
+    Measure,
+    RunOf,
+    Seed,
+    Store,
+    Threads,
+)
+from circuitsketch.cli.output import Answer, keeping, progress_bars, working
+from circuitsketch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from circuitsketch.deletion.query import Query
+    from circuitsketch.deletion.sketch import Sketch
+    from circuitsketch.training.training import Training
+
+LISTED = 12  # of the deleted examples
+
+
+def info(store: Store, json_to: Json = None) -> None:
+    """Tell what a sketch is: its directions, its run, its examples, what it takes on disk."""
+    answer = Answer(json_to)
+    from circuitsketch.report.facts import facts_of
+
+    sketch = opened(store)
+    answer.give(facts_of(sketch), sketch.info())
+
+
+def predict(
+    store: Store,
+    measure: Measure,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IDS", help="Examples that go, such as 1,5,7-9.", show_default=False),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="All examples of this label go.", show_default=False),
+    ] = None,
+    containing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="All examples with this text in them go.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A text file of ids that go.", show_default=False)
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
+    ] = 1.0,
+    order: Annotated[
+        int | None, typer.Option(min=1, help="Leave out the orders above this one.", show_default=False)
+    ] = None,
+    estimator: EstimatorName = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
+    ] = False,
+    target: RunOf = None,
+    json_to: Json = None,
+) -> None:
+    """Predict a measurement had some training examples never been there.
+
+    --without, --group, --containing and --file may be given together, and the first three several times:
+    all that they name goes.
+    """
+    answer = Answer(json_to)
+    if not (without or group or containing or file):
+        raise typer.BadParameter(
+            "say which examples go: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
+        )
+    import numpy as np
+
+    from circuitsketch.report.tables import of_prediction
+
+    sketch, query, function = measured(store, measure, target)
+    ids = chosen(sketch, without or [], group or [], containing or [], file)
+    run = run_for(sketch, target, "--retrain") if retrain else None
+    h = np.zeros(sketch.n)
+    h[ids] = strength
+    found = query.reweight(h, order=order, estimator=None if estimator is None else estimator.value)
+    truth = None
+    if run is not None:
+        with working("training again"):
+            truth = np.asarray(function(run.params(run.retrain(h))), dtype=np.float64)
+    plain = {"store": str(store), "measure": measure, "deleted": len(ids), "ids": ids, "strength": strength}
+    plain |= found.to_dict() | ({} if truth is None else {"retrained": truth.tolist()})
+    what = "examples" if sketch.groups is None else "groups"
+    how = "without" if strength == 1 else f"with {strength:g} taken from"
+    title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
+    answer.give(plain, *of_prediction(found, title, truth))
+
+
+def influence(
+    store: Store,
+    measure: Measure,
+    top: Annotated[
+        int, typer.Option(min=1, help="How many examples to list, the largest change first.")
+    ] = 20,
+    estimator: EstimatorName = None,
+    target: RunOf = None,
+    json_to: Json = None,
+) -> None:
+    """List the examples that matter most: what a measurement gains when each goes, alone."""
+    answer = Answer(json_to)
+    import numpy as np
+
+    from circuitsketch.report.tables import of_influence
+
+    sketch, query, _ = measured(store, measure, target)
+    found = query.influence(top, estimator=None if estimator is None else estimator.value)
+    rows = []
+    for i in found.top():
+        known = {"item": sketch.items, "label": sketch.labels}
+        about = {name: spelled(values[i]) for name, values in known.items() if values is not None}
+        change, stderr = np.asarray(found.change[i]).tolist(), np.asarray(found.stderr[i]).tolist()
+        rows.append({"id": int(i), **about, "change": change, "stderr": stderr})
+    plain = {
+        "store": str(store),
+        "measure": measure,
+        "examples": len(found.change),
+        "baseline": np.asarray(found.baseline).tolist(),
+        "order": found.order,
+        "directions": found.directions,
+        "estimator": found.estimator,
+        "top": rows,
+        "warnings": list(found.warnings),
+    }
+    labels = sketch.labels if sketch.groups is None else None
+    answer.give(plain, *of_influence(found, top, sketch.items, labels))
+
+
+def stability(store: Store, measure: Measure, target: RunOf = None, json_to: Json = None) -> None:
+    """Measure how fast the orders of the series fall: up to how many deletions its predictions can be trusted."""
+    answer = Answer(json_to)
+    from circuitsketch.report.tables import of_stability
+
+    _, query, _ = measured(store, measure, target)
+    found = query.stability()
+    plain = {
+        "store": str(store),
+        "measure": measure,
+        "order": found.order,
+        "directions": found.directions,
+        "norms": found.norms.tolist(),
+        "stderr": found.stderr.tolist(),
+        "rate": finite(found.rate),
+        "radius": finite(found.radius),
+    }
+    answer.give(plain, *of_stability(found))
+
+
+def evaluate(
+    store: Store,
+    measure: Measure,
+    subsets: Annotated[
+        int, typer.Option(min=2, help="Random subsets to predict and to retrain without.")
+    ] = 20,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
+        ),
+    ] = None,
+    seed: Seed = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the retrained truths there as they are done; interrupted, the same command goes on.",
+            show_default=False,
+        ),
+    ] = None,
+    estimator: EstimatorName = None,
+    threads: Threads = None,
+    target: RunOf = None,
+    json_to: Json = None,
+) -> None:
+    """Hold predictions for random deletions against really training again: rank correlation, error, coverage."""
+    answer = Answer(json_to)
+    import circuitsketch as cs
+    from circuitsketch.report.truths import random_subsets, truths_of
+
+    sketch, query, function = measured(store, measure, target)
+    run = run_for(sketch, target, "evaluate")
+    size = size or max(1, round(0.02 * sketch.n))
+    masks = random_subsets(sketch.n, subsets, size, seed)
+    done = [0]
+
+    def how_to_go_on() -> str:
+        if keep is None:
+            return "nothing was kept; with --keep FOLDER what is retrained is kept"
+        return f"{done[0]} of {subsets} retrainings are kept in {keep}; the same command goes on from there"
+
+    with keeping(how_to_go_on), progress_bars() as watch:
+
+        def counted(stage: str, now: int, total: int) -> None:
+            done[0] = now
+            watch(stage, now, total)
+
+        truth = truths_of(
+            run, masks, function, shape=query.shape, what=measure, threads=threads, folder=keep, watch=counted
+        )
+    options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
+    found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
+    plain = {"store": str(store), "measure": measure, "size": size, "seed": seed} | found.to_dict()
+    answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
+
+
+COMMANDS = {
+    info: "Example:\n\n  circuitsketch info names.sketch",
+    predict: (
+        "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
+        "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9\n\n"
+        "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --group web --json -"
+    ),
+    influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
+    stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
+    evaluate: (
+        "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --subsets 50 --keep truths\n\n"
+        "  circuitsketch evaluate mine.sketch --target my_run.py:make --measure my_run.py:accuracy"
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------ what they share
+
+
+def opened(store: Path, run: Training | None = None) -> Sketch:
+    """The sketch at a path; a mistyped path names the sketches beside it."""
+    import circuitsketch as cs
+    from circuitsketch.cli.words import close_to
+
+    if not store.exists():
+        beside = store.parent if store.parent.is_dir() else Path()
+        near = [str(path) for path in sorted(beside.glob("*.sketch"))]
+        hint = close_to(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
+        raise InputError(
+            f"there is no {store}{hint or '; make it with circuitsketch sketch TARGET --out ' + str(store)}"
+        )
+    return cs.open_sketch(store, run)
+
+
+def measured(store: Path, measure: str, target: str | None) -> tuple[Sketch, Query, Callable[..., Any]]:
+    """A sketch, a measurement of it, and the function that was measured."""
+    with working("measuring"):
+        from circuitsketch.cli.words import measurement_of, run_of
+
+        sketch = opened(store, None if target is None else run_of(target))
+        function = measurement_of(measure, sketch.origin)
+        return sketch, sketch.measure(function), function
+
+
+def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
+    """The run of a sketch, checked to be its own.
+
+    A sketch's own word is taken for zoo models only: another target would run code that whoever wrote the sketch chose.
+    """
+    from circuitsketch.cli.words import ZOO, run_of
+
+    if sketch.run is not None:
+        return sketch.run
+    assert sketch.path is not None
+    if sketch.origin is None or sketch.origin.split(":")[0] not in ZOO:
+        said = f"; it says that it was made of {sketch.origin}" if sketch.origin else ""
+        raise InputError(f"{what} trains again, which needs the run: give --target module:function{said}")
+    with working(f"tracing {sketch.origin}"):
+        run = opened(Path(sketch.path), run_of(sketch.origin)).run
+    assert run is not None
+    return run
+
+
+def chosen(
+    sketch: Sketch, without: list[str], group: list[str], containing: list[str], file: Path | None
+) -> list[int]:
+    """The ids of all examples that are named in any way, once each, in order."""
+    from circuitsketch.cli import words
+
+    found: set[int] = set()
+    for text in without:
+        found |= set(words.ids_of(text, sketch.n))
+    for label in group:
+        found |= set(words.in_group(label, sketch.labels))
+    for text in containing:
+        found |= set(words.containing(text, sketch.items))
+    if file is not None:
+        found |= set(words.ids_in(file, sketch.n))
+    return sorted(found)
+
+
+def listed(sketch: Sketch, ids: list[int]) -> str:
+    """The first of some examples, by what they are where that is known."""
+    names = [str(i) if sketch.items is None else str(sketch.items[i]) for i in ids[:LISTED]]
+    return ", ".join(names) + (", ..." if len(ids) > LISTED else "")
+
+
+def spelled(value: Any) -> Any:
+    """A label or an item as JSON can hold it."""
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def finite(pair: Any) -> Any:
+    """A value and its error, as a dict; None for what is not finite."""
+    import numpy as np
+
+    def plain(x: Any) -> Any:
+        array = np.asarray(x, dtype=np.float64).astype(object)
+        array[~np.isfinite(array.astype(np.float64))] = None
+        return array.tolist()
+
+    return {"value": plain(pair[0]), "stderr": plain(pair[1])}

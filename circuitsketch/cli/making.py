@@ -1,0 +1,267 @@
+"""Commands that begin with a run: demo, sketch, trace, profile, figures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+
+from circuitsketch.cli.options import Json, Law, Precision, Seed, Sum, Target, Threads
+from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
+from circuitsketch.errors import InputError
+
+if TYPE_CHECKING:
+    from circuitsketch.training.training import Training
+
+
+def demo(
+    directions: Annotated[
+        int, typer.Option(help="Random directions to sketch with: more, and errors shrink.")
+    ] = 256,
+    order: Annotated[int, typer.Option(help="The highest Taylor coefficient.")] = 3,
+    steps: Annotated[int, typer.Option(help="Train on this many names, one a step.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the initial parameters and of the directions.")] = 0,
+    json_to: Json = None,
+) -> None:
+    """Sketch the training of a small GPT on real names, predict what deletions would do, retrain to check."""
+    answer = Answer(json_to)
+    with working("tracing the training"):
+        from circuitsketch.report import Settings, prepare, study
+        from circuitsketch.report.tables import of_demo
+
+        try:
+            settings = Settings(directions=directions, order=order, steps=steps, seed=seed)
+            experiment = prepare(settings)
+        except InputError as reason:
+            raise typer.BadParameter(str(reason)) from None
+    tell(f"A microgpt trained on {steps:,} names: size(A) = {experiment.run.size:,} scalar gates.")
+    with progress_bars() as watch:
+        found = study(experiment, watch)
+    answer.give(found.as_dict(), *of_demo(found))
+
+
+def sketch(
+    target: Target,
+    directions: Annotated[
+        int, typer.Option(min=0, help="Random directions: more, and errors shrink. 0 only with --singles.")
+    ] = 512,
+    order: Annotated[int, typer.Option(min=1, help="The highest Taylor coefficient.")] = 3,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="The folder to keep it in; by default TARGET.sketch, here."),
+    ] = None,
+    law: Annotated[Law, typer.Option(help="Of the directions; the theorem's is sphere.")] = Law.orthonormal,
+    singles: Annotated[
+        bool, typer.Option("--singles", help="Every example alone, too: its own series, without noise.")
+    ] = False,
+    singles_order: Annotated[
+        int | None, typer.Option(min=1, help="The order of these; by default --order.")
+    ] = None,
+    by_label: Annotated[
+        bool,
+        typer.Option("--by-label", help="One weight a label of the examples: questions are about labels."),
+    ] = False,
+    dtype: Annotated[
+        Precision, typer.Option(help="Of the coefficients; complex64 takes half the memory.")
+    ] = Precision.complex128,
+    threads: Threads = None,
+    json_to: Json = None,
+) -> None:
+    """Push random directions through a training run, and keep them: a sketch, of which anything can be asked.
+
+    Interrupted at any moment, the same command goes on where it stopped. More --directions add to
+    what is there.
+    """
+    answer = Answer(json_to)
+    if singles_order is not None and not singles:
+        raise typer.BadParameter("--singles-order is the order of --singles; give that too")
+    if directions == 0 and not singles:
+        raise typer.BadParameter(
+            "--directions 0 leaves nothing to sketch but --singles; give that, or directions"
+        )
+    where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
+    run = traced(target)
+    if by_label and run.labels is None:
+        raise InputError(
+            f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)"
+        )
+    tell(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
+    import circuitsketch as cs
+    from circuitsketch.report.facts import facts_of
+
+    def how_to_go_on() -> str:
+        done = blocks_in(where)
+        if not done:
+            return f"no block was done yet, so nothing is kept in {where}"
+        return f"{done} block{'s' * (done > 1)} of directions kept in {where}; the same command goes on from there"
+
+    begin = time.perf_counter()
+    with keeping(how_to_go_on), progress_bars() as watch:
+        watch("sketch", 0, 0)
+
+        def progress(done: int, blocks: int) -> None:
+            watch("sketch", done, blocks)
+
+        made = cs.sketch(
+            run,
+            directions=directions,
+            order=order,
+            seed=seed,
+            law=law.value,
+            singles="exact" if singles else None,
+            singles_order=singles_order,
+            groups=run.labels if by_label else None,
+            dtype=dtype.value,
+            threads=threads,
+            progress=progress,
+            path=where,
+        )
+    spent = time.perf_counter() - begin
+    answer.give(
+        facts_of(made) | {"seconds": round(spent, 3)},
+        made.info(),
+        f"  took       {spent:,.1f} s\nnext: circuitsketch predict {where} --measure ... --without ...",
+    )
+
+
+def trace(
+    target: Target,
+    step: Annotated[
+        int | None,
+        typer.Option(min=0, help="Show the circuit of this step; by default the one that most steps share."),
+    ] = None,
+    dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph for Graphviz.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the graph; needs Graphviz's program dot.")
+    ] = None,
+    json_to: Json = None,
+) -> None:
+    """Print the circuit of a training step, gate by gate, with its size and depth and the lines it comes from.
+
+    TARGET may also be a function that returns a cs.Circuit.
+    """
+    answer = Answer(json_to)
+    with working("tracing"):
+        from circuitsketch.cli.words import circuit_or_run
+        from circuitsketch.report.drawing import dot_of, plain_circuit, svg_of, written
+        from circuitsketch.report.tables import of_circuits
+        from circuitsketch.training.training import Training
+
+        found = circuit_or_run(target)
+    plain: dict[str, object] = {"target": target}
+    shown: list[RenderableType] = []
+    if isinstance(found, Training):
+        programs = found.schedule.program
+        if step is not None and step >= found.steps:
+            raise typer.BadParameter(f"--step {step}: the run has steps 0 to {found.steps - 1}")
+        counts = [int((programs == i).sum()) for i in range(len(found.circuits))]
+        chosen = int(programs[step]) if step is not None else counts.index(max(counts))
+        circuit = found.circuits[chosen]
+        plain |= {"steps": found.steps, "examples": found.n, "size": found.size, "shown": chosen}
+        plain["circuits"] = [
+            {"steps": count, "nodes": len(one.nodes), "size": one.size, "depth": one.depth}
+            for one, count in zip(found.circuits, counts, strict=True)
+        ]
+        shown.extend(of_circuits(found, counts, chosen))
+    else:
+        if step is not None:
+            raise typer.BadParameter(f"--step {step}: {target} is one circuit, not a run of steps")
+        circuit = found
+        plain["size"] = circuit.size
+    if dot is not None:
+        written(dot, dot_of(circuit))
+        tell(f"the graph is in {dot}")
+    if svg is not None:
+        written(svg, svg_of(dot_of(circuit)))
+        tell(f"the picture is in {svg}")
+    answer.give(plain | {"circuit": plain_circuit(circuit)}, *shown, str(circuit))
+
+
+def profile(
+    target: Target,
+    order: Annotated[int, typer.Option(min=0, help="Of the series; 0 is plain training.")] = 3,
+    by: Annotated[Sum, typer.Option(help="What to add up.")] = Sum.both,
+    top: Annotated[int, typer.Option(min=1, help="Rows to show, the costliest first.")] = 20,
+    dtype: Annotated[Precision, typer.Option(help="Of the coefficients.")] = Precision.complex128,
+    json_to: Json = None,
+) -> None:
+    """Measure where the time of a run goes: seconds of one core a block of directions, by gate and source line."""
+    answer = Answer(json_to)
+    run = traced(target)
+    from circuitsketch.report.costs import costs_of
+    from circuitsketch.report.tables import of_costs
+
+    with progress_bars() as watch:
+        found = costs_of(run, order, dtype.value, watch)
+    answer.give({"target": target} | found.as_dict(by.value), *of_costs(found, by.value, top))
+
+
+def figures(
+    paper: Annotated[
+        bool, typer.Option("--paper", help="At the paper's scale, in minutes; else small ones, in seconds.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to put them in.")] = Path("figures"),
+    threads: Threads = None,
+    json_to: Json = None,
+) -> None:
+    """Draw the paper's figures and those of the package, each with its data beside it. Needs matplotlib."""
+    import importlib
+
+    answer = Answer(json_to)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise InputError(
+            f"cannot make the folder {out}: {reason.strerror}; choose another with --out"
+        ) from None
+    try:
+        draw = importlib.import_module("circuitsketch.report.figures").draw
+    except ModuleNotFoundError as reason:
+        if reason.name == "circuitsketch.report.figures":
+            raise InputError("this version of circuitsketch draws no figures; upgrade it") from None
+        if (reason.name or "").split(".")[0] != "matplotlib":
+            raise
+        raise InputError(
+            "figures need matplotlib; install it with: pip install 'circuitsketch[figures]'"
+        ) from None
+    with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
+        paths = draw(out, paper=paper, threads=threads, watch=watch)
+    answer.give(
+        {"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths)
+    )
+
+
+def blocks_in(path: Path) -> int:
+    """How many blocks of a sketch are on the disk, whatever its progress has told."""
+    from circuitsketch.sketch.store import Store
+    from circuitsketch.sketch.whole import PARTS
+
+    stores = [str(path / part) for part in PARTS]
+    return sum(len(Store.open(store).done) for store in stores if Store.exists(store))
+
+
+def traced(target: str) -> Training:
+    """The run of a TARGET."""
+    with working(f"tracing {target}"):
+        from circuitsketch.cli.words import run_of
+
+        return run_of(target)
+
+
+COMMANDS = {
+    demo: "Example:\n\n  circuitsketch demo --steps 200 --directions 64",
+    sketch: (
+        "Examples:\n\n  circuitsketch sketch microgpt:200 --directions 256 --out names.sketch\n\n"
+        "  circuitsketch sketch my_run.py:make --singles --order 2 --out mine.sketch\n\n"
+        "where my_run.py has a function make() that returns a cs.Training."
+    ),
+    trace: (
+        "Examples:\n\n  circuitsketch trace logistic\n\n  circuitsketch trace microgpt:200 --step 7 --svg step.svg"
+    ),
+    profile: "Example:\n\n  circuitsketch profile microgpt:200 --order 3 --by line",
+    figures: "Example:\n\n  circuitsketch figures --paper --out figures",
+}

@@ -1,0 +1,155 @@
+"""What the commands print: results on stdout, as tables or JSON; progress and complaints on stderr.
+
+Colours, and the width of a line, are rich's to decide: none off a terminal or with NO_COLOR, 80 columns where nobody
+says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from circuitsketch.errors import InputError
+
+if TYPE_CHECKING:
+    from circuitsketch.report import Watch
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what was kept and how to go on."""
+
+
+class Answer:
+    """Where a command's result goes: `--json -` is JSON and nothing else on stdout, `--json FILE` is both.
+
+    Made before the work, so that a file that cannot be written is known then.
+    """
+
+    def __init__(self, json_to: str | None) -> None:
+        self.json_to = json_to
+        if json_to is not None and json_to != "-":
+            check_writable(Path(json_to))
+
+    def give(self, plain: dict[str, Any], *shown: RenderableType) -> None:
+        """Write the result: `plain` as JSON where it is wanted, what is shown to people unless stdout is JSON's."""
+        if self.json_to is not None:
+            write_json(plain, self.json_to)
+        if self.json_to != "-":
+            console = Console()
+            for part in shown:
+                # A listing keeps its lines; a sentence is broken between words.
+                listing = isinstance(part, str) and "\n" in part
+                console.print(part, highlight=False, markup=False, soft_wrap=listing)
+
+
+def tell(text: str) -> None:
+    """A line on stderr about what is being done."""
+    Console(stderr=True).print(text, highlight=False, markup=False)
+
+
+def complain(message: str, code: int) -> int:
+    """One line on stderr; returns the exit code that goes with it."""
+    print(f"circuitsketch: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def keeping(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C within says what was kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(how_to_go_on()) from None
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A line on a terminal for as long as something lasts that has no parts to count."""
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        yield
+        return
+    with errors.status(what):
+        yield
+
+
+class Rate(ProgressColumn):
+    """Parts a second, or seconds a part where they are slow."""
+
+    def render(self, task: Task) -> Text:
+        """Over the last half minute, or all of it when it is done."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Watch]:
+    """A bar for each stage of the work, with its rate and the time left; a total of 0 is one not known yet."""
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def watch(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=None)
+            bar = bars[stage]
+            if total and progress.tasks[bar].total is None:
+                progress.reset(bar, total=total, completed=max(done - 1, 0))  # what is older has no rate
+            progress.update(bar, completed=done)
+
+        yield watch
+
+
+def check_writable(path: Path) -> None:
+    """A usage error where a file cannot be written; leaves no file behind."""
+    existed = path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as reason:
+        raise typer.BadParameter(
+            f"cannot write {path}: {reason.strerror}; give --json a file that can be written, or -"
+        ) from None
+
+
+def write_json(plain: dict[str, Any], target: str) -> None:
+    """A result to a file, or to stdout for "-"; InputError where the file cannot be written."""
+    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as reason:
+        raise InputError(f"cannot write {target}: {reason.strerror}") from None

@@ -1,0 +1,370 @@
+"""What people type, and what it means: runs, measurements, subsets of examples.
+
+    TARGET    logistic    microgpt:200,width=8    my_run:make    my_run.py:make:epochs=3      -> a Training
+    MEASURE   held_out_loss    loss:max    my_run:accuracy    my_run.py:margin:3              -> a function
+    IDS       1,5,7-9                                                                         -> whole numbers
+
+Before a colon a model of the zoo, a module, or a Python file; after it a function's name, where it needs one; last its
+arguments, as Python literals, or as text where they are none. A short MEASURE is a function of the zoo's model that the
+sketch was made of. Code is imported from what is typed; a sketch on disk is believed about models of the zoo only.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from circuitsketch.errors import CircuitSketchError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from circuitsketch.circuit import Circuit
+    from circuitsketch.training.training import Training
+
+
+class Mistyped(InputError):
+    """Words that cannot be meant, whatever there is."""
+
+
+ZOO = ("microgpt", "logistic", "mlp", "cnn")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function somewhere and its arguments, as they were typed.
+
+    >>> words_of("microgpt:200,width=8", "training")
+    Call(module='microgpt', function='training', args=(200,), options={'width': 8})
+    >>> words_of("my_run.py:margin:3", None).function
+    'margin'
+    """
+
+    module: str
+    function: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def words_of(text: str, of_zoo: str | None) -> Call:
+    """Split what was typed. of_zoo: the function that is meant by the name of a zoo model alone."""
+    module, *rest = text.split(":", 2 if of_zoo is None or text.split(":")[0] not in ZOO else 1)
+    if of_zoo is not None and module in ZOO:
+        function, given = of_zoo, rest
+    elif not rest or not rest[0]:
+        known = f"a model of the zoo ({', '.join(ZOO)}), or " if of_zoo else ""
+        raise Mistyped(
+            f"{text!r} is not {known}module:function, such as my_run:make or my_run.py:make{close_to(module, ZOO)}"
+        )
+    else:
+        function, *given = rest
+    args, options = arguments_of(given[0]) if given else ((), {})
+    return Call(module, function, args, options)
+
+
+def arguments_of(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and named arguments.
+
+    >>> arguments_of("max, 3, channels=(2,4), rate=1e-2")
+    (('max', 3), {'channels': (2, 4), 'rate': 0.01})
+    """
+    args: list[Any] = []
+    options: dict[str, Any] = {}
+    for part in split_outside_brackets(text):
+        name = re.match(r"\s*([A-Za-z_]\w*)\s*=(?!=)", part)
+        if name:
+            options[name[1]] = literal(part[name.end() :])
+        elif options:
+            raise Mistyped(f"{part.strip()!r} comes after a named argument in {text!r}; put it before those")
+        else:
+            args.append(literal(part))
+    return tuple(args), options
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """At commas, but for those between brackets."""
+    depth, parts = 0, [""]
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def literal(text: str) -> Any:
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+
+
+def close_to(name: str, known: Sequence[str]) -> str:
+    """The end of an error about a name: what was perhaps meant."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+# ------------------------------------------------------------------------------------------ runs, measurements
+
+
+def run_of(target: str) -> Training:
+    """The training run that a TARGET names, which remembers the target as its origin.
+
+    InputError: nothing of that name, another thing than a Training, the function's own failure with its file and line.
+    """
+    from circuitsketch.training.training import Training
+
+    found = made_of(target)
+    if not isinstance(found, Training):
+        raise InputError(f"{target} gives a {type(found).__name__}; it must return a cs.Training")
+    found.origin = target
+    return found
+
+
+def circuit_or_run(target: str) -> Training | Circuit:
+    """What `trace` takes: a run, or a circuit of one's own."""
+    from circuitsketch.circuit import Circuit
+    from circuitsketch.training.training import Training
+
+    found = made_of(target)
+    if not isinstance(found, Training | Circuit):
+        raise InputError(
+            f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit"
+        )
+    return found
+
+
+def made_of(target: str) -> Any:
+    """What the function named by a TARGET returns."""
+    call = words_of(target, "training")
+    module = module_of(call.module, target)
+    found = named(module, call.function, target)
+    if not callable(found):
+        if call.args or call.options:
+            raise InputError(f"{target}: {call.function} is no function, so it takes no arguments")
+        return found
+    with blaming(target, found):
+        return found(*call.args, **call.options)
+
+
+def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
+    """The function of the trained parameters that a MEASURE names.
+
+    origin: the TARGET that the sketch was made of, where it is known; a zoo model gives short names meaning.
+    """
+    model = (origin or "").split(":")[0]
+    first = text.split(":")[0]
+    if model in ZOO and first not in ZOO:
+        module = importlib.import_module(f"circuitsketch.zoo.{model}")
+        elsewhere = Path(first).suffix == ".py" or not first.isidentifier() or findable(first)
+        if hasattr(module, first) or not elsewhere:
+            text = f"{model}:{text}"
+    call = words_of(text, None) if ":" in text else None
+    if call is None:
+        raise Mistyped(
+            f"{text!r} is not module:function, such as my_run:accuracy or logistic:held_out_loss; short names are for "
+            "sketches of zoo models, and this sketch does not say that it is one (give --target, if it is)"
+        )
+    found = named(module_of(call.module, text), call.function, text)
+    if not callable(found):
+        raise InputError(f"{text} is a {type(found).__name__}, not a function of the trained parameters")
+
+    def measure(params: Any) -> Any:
+        with blaming(text, found):
+            return found(params, *call.args, **call.options)
+
+    return measure
+
+
+def findable(name: str) -> bool:
+    """Whether there is a module of this name, here or installed."""
+    here()
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def here() -> None:
+    """Let modules of the working folder be imported, as `python -m` does."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def module_of(name: str, text: str) -> ModuleType:
+    """A module by the name of a zoo model, of a module, or of a file."""
+    if name in ZOO:
+        return importlib.import_module(f"circuitsketch.zoo.{name}")
+    here()
+    if name.endswith(".py"):
+        return module_in(Path(name), text)
+    try:
+        with blaming(text, None):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as reason:
+        if reason.name is None or not (name == reason.name or name.startswith(f"{reason.name}.")):
+            raise InputError(f"{text}: module {name} needs {reason.name}, which is not installed") from None
+        hint = close_to(name, ZOO) or (f"; give the file itself, {name}.py" if "/" in name else "")
+        raise InputError(f"{text}: there is no module {name} here or installed{hint}") from None
+
+
+def module_in(path: Path, text: str) -> ModuleType:
+    """A module in a file, imported once."""
+    if not path.is_file():
+        raise InputError(f"{text}: there is no file {path}; check the path")
+    name = re.sub(r"\W", "_", path.stem)
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with blaming(text, None):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def named(module: ModuleType, name: str, text: str) -> Any:
+    """An attribute of a module."""
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        own = [key for key in known if getattr(getattr(module, key), "__module__", None) == module.__name__]
+        shown = f"; it has {', '.join(own[:12])}" if own else ""
+        file = Path(module.__file__ or "?").name
+        raise InputError(f"{text}: {file} has no {name}{close_to(name, own) or shown}")
+    return getattr(module, name)
+
+
+@contextmanager
+def blaming(text: str, function: Any) -> Iterator[None]:
+    """What a user's code raises becomes one line with their file and line; our own errors go through.
+
+    Where it was given arguments that it does not take, the line says which it does.
+    """
+    try:
+        yield
+    except (CircuitSketchError, ModuleNotFoundError):
+        raise
+    except Exception as reason:
+        if isinstance(reason, TypeError) and "argument" in str(reason) and function is not None:
+            raise InputError(f"{text}: {reason}; it takes {', '.join(parameters(function))}") from None
+        frames = traceback.extract_tb(reason.__traceback__)[1:]
+        theirs = [frame for frame in frames if not ours(frame.filename)] or frames
+        if isinstance(reason, SyntaxError):
+            where = f" at {Path(reason.filename or '?').name}:{reason.lineno}"
+        else:
+            where = f" at {Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
+        raise InputError(f"{text} failed{where}: {type(reason).__name__}: {reason}") from reason
+
+
+def parameters(function: Any) -> list[str]:
+    """The names of what a function takes; those that a zoo model passes on are `supervised.training`'s."""
+    known = inspect.signature(function).parameters
+    found = [name for name, one in known.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if len(found) < len(known) and str(function.__module__).startswith("circuitsketch.zoo."):
+        from circuitsketch.zoo import supervised
+
+        passed_on = inspect.signature(supervised.training).parameters.values()
+        found += [one.name for one in passed_on if one.kind == one.KEYWORD_ONLY and one.name not in found]
+    return found
+
+
+def ours(file: str) -> bool:
+    """Whether a frame belongs to Python's imports, an installed package or this one, not to the user's program."""
+    package = Path(__file__).parents[1]
+    zoo = package / "zoo"
+    inside = package in Path(file).parents and zoo not in Path(file).parents
+    return file.startswith("<frozen") or "site-packages" in file or file == importlib.__file__ or inside
+
+
+# ------------------------------------------------------------------------------------------ subsets of examples
+
+
+def ids_of(text: str, n: int, where: str = "--without") -> list[int]:
+    """Ids and ranges of ids, separated by commas or spaces.
+
+    >>> ids_of("1,5,7-9", 10)
+    [1, 5, 7, 8, 9]
+    """
+    found: list[int] = []
+    for word in re.split(r"[,\s]+", text.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        if match is None:
+            raise Mistyped(
+                f"{where}: {word!r} is no id; write ids and ranges such as 1,5,7-9, or use --containing TEXT "
+                "or --group LABEL"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise Mistyped(f"{where}: the range {word} runs backwards; write {last}-{first}")
+        if last >= n:
+            raise InputError(f"{where}: there is no example {last}; ids go from 0 to {n - 1}")
+        found += range(first, last + 1)
+    return found
+
+
+def ids_in(path: Path, n: int) -> list[int]:
+    """The ids that a text file lists; what follows a # is a remark."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as reason:
+        said = reason.strerror if isinstance(reason, OSError) else "it is no text"
+        raise InputError(f"--file: cannot read {path}: {said}") from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if kept := line.split("#")[0].strip():
+            found += ids_of(kept, n, f"{path}:{number}")
+    if not found:
+        raise InputError(f"--file: {path} lists no ids; write some, such as 1,5,7-9, in any number of lines")
+    return found
+
+
+def containing(text: str, items: Sequence[Any] | None) -> list[int]:
+    """The examples whose item has a text in it."""
+    if items is None:
+        raise InputError(
+            "--containing: the sketch does not know what its examples are; give the run items=, or use --without IDS"
+        )
+    found = [i for i, item in enumerate(items) if text in str(item)]
+    if not found:
+        raise InputError(f"--containing: no example contains {text!r}; they are such as {some(items)}")
+    return found
+
+
+def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
+    """The examples that bear a label."""
+    if labels is None:
+        raise InputError(
+            "--group: the sketch knows no labels of its examples; give the run labels=, or use --without IDS"
+        )
+    found = [i for i, known in enumerate(labels) if str(known) == label]
+    if not found:
+        known = sorted({str(x) for x in labels})
+        raise InputError(
+            f"--group: no example has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
+        )
+    return found
+
+
+def some(values: Sequence[Any]) -> str:
+    """The first few."""
+    return ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")

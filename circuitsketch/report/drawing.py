@@ -1,0 +1,104 @@
+"""A circuit for other programs: as plain values, as a graph in Graphviz's language, as the picture that it draws.
+
+In: a `Circuit`. Out: text. Inputs are ellipses, constants plain text, gates boxes with their size, outputs framed
+twice; an edge is labelled by its operand's position where a gate has several.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from circuitsketch.circuit import Circuit
+from circuitsketch.circuit.circuit import CONSTANT, INPUT
+from circuitsketch.circuit.text import brief, name_of, type_of
+from circuitsketch.errors import InputError
+
+
+def plain_circuit(circuit: Circuit) -> dict[str, Any]:
+    """Size, depth, inputs, outputs and nodes by number, for JSON."""
+    return {
+        "size": circuit.size,
+        "depth": circuit.depth,
+        "inputs": list(circuit.inputs),
+        "outputs": list(circuit.outputs),
+        "nodes": [
+            {
+                "gate": node.gate.name,
+                "operands": list(node.operands),
+                "shape": list(node.shape),
+                "kind": node.label,
+                "size": circuit.size_of(wire),
+                "place": None if node.is_source else str(node.place),
+            }
+            for wire, node in enumerate(circuit.nodes)
+        ],
+    }
+
+
+def dot_of(circuit: Circuit) -> str:
+    """The graph in the language DOT.
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> print(dot_of(cs.trace(lambda x: x * x, np.ones(3))))  # doctest: +ELLIPSIS
+    digraph circuit {
+      ...
+      0 [label="args.0\\nf64[3]", shape=ellipse];
+      1 [label="multiply\\nf64[3]\\n3 gates", tooltip="...", peripheries=2];
+      0 -> 1 [label="0"];
+      0 -> 1 [label="1"];
+    }
+    """
+    names = dict(zip(circuit.inputs, circuit.input_names, strict=False))
+    outputs = set(circuit.outputs)
+    lines = ["digraph circuit {", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif", fontsize=10];']
+    lines.append('  edge [fontname="sans-serif", fontsize=8, arrowsize=0.6];')
+    for wire, node in enumerate(circuit.nodes):
+        if node.gate is INPUT:
+            style, label = ["shape=ellipse"], [names.get(wire, name_of(wire)), type_of(node)]
+        elif node.gate is CONSTANT:
+            style, label = ["shape=plaintext"], [brief(node.params["value"])]
+        else:
+            size = circuit.size_of(wire)
+            label = [node.gate.name, type_of(node)] + ([f"{size:,} gates"] if size else [])
+            style = [f'tooltip="{quoted(str(node.place))}"']
+        if wire in outputs:
+            style.append("peripheries=2")
+        text = "\\n".join(quoted(line) for line in label)
+        lines.append(
+            f'  {wire} [label="{text}", {", ".join(style)}];' if style else f'  {wire} [label="{text}"];'
+        )
+    for wire, node in enumerate(circuit.nodes):
+        for position, operand in enumerate(node.operands):
+            which = f' [label="{position}"]' if len(node.operands) > 1 else ""
+            lines.append(f"  {operand} -> {wire}{which};")
+    return "\n".join([*lines, "}"])
+
+
+def quoted(text: str) -> str:
+    """Text between double quotes of DOT."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def svg_of(dot: str) -> str:
+    """The picture that Graphviz's `dot` draws of a graph; InputError where there is no such program, or it fails."""
+    program = shutil.which("dot")
+    if program is None:
+        raise InputError(
+            "a picture is drawn by Graphviz's program dot, which is not installed; install Graphviz, or write the "
+            "graph itself with --dot FILE"
+        )
+    done = subprocess.run([program, "-Tsvg"], input=dot, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"Graphviz's dot could not draw the graph: {done.stderr.strip()}")
+    return done.stdout
+
+
+def written(path: Path, text: str) -> None:
+    """Write a file; InputError where that cannot be."""
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as reason:
+        raise InputError(f"cannot write {path}: {reason.strerror}") from None

@@ -1,0 +1,220 @@
+"""Results as tables for a terminal: the package's records in, rich tables and lines out. Printing is left to `cli`.
+
+Everything fits 80 columns: numbers keep their width, names and places give way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from circuitsketch.deletion.prediction import Influence, Prediction, Stability
+    from circuitsketch.report.costs import By, Costs
+    from circuitsketch.report.demo import Demo
+    from circuitsketch.training.training import Training
+
+Shown = Table | str
+VALUES_SHOWN = 20  # of an array that was measured
+
+
+def table(*texts: str, numbers: Sequence[str]) -> Table:
+    """An empty table: columns of text, which may be cut, then columns of numbers, which may not."""
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in texts:
+        found.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=26)
+    for heading in numbers:
+        found.add_column(heading, justify="right", no_wrap=True)
+    return found
+
+
+def figure(x: Any) -> str:
+    """Six digits."""
+    return "unknown" if np.isnan(x) else f"{float(x):.6g}"
+
+
+def change_of(x: Any) -> str:
+    """Six digits and a sign."""
+    return "unknown" if np.isnan(x) else f"{float(x):+.6g}"
+
+
+def index_of(shape: tuple[int, ...], i: int) -> str:
+    """The place of a number in an array, as Python writes it."""
+    return str([int(x) for x in np.unravel_index(i, shape)])
+
+
+# ------------------------------------------------------------------------------------------ of a sketch
+
+
+def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Iterator[Shown]:
+    """The value with its interval, what it was, and the terms of the series; of an array a row for each value."""
+    low, high = found.interval()
+    shape = np.shape(found.value)
+    if shape == ():
+        yield title
+        rows = table("", numbers=("", "+-"))
+        rows.add_row("as trained", figure(found.baseline), "")
+        rows.add_row("predicted", figure(found.value), figure(found.stderr))
+        rows.add_row("95 % interval", f"{figure(low)} to {figure(high)}", "")
+        if retrained is not None:
+            rows.add_row("retrained", figure(retrained), "")
+        rows.add_row("change", change_of(found.change), figure(found.stderr))
+        for order, (term, error) in enumerate(zip(found.terms, found.term_stderr, strict=True), start=1):
+            rows.add_row(f"  order {order}", change_of(term), figure(error))
+        rows.add_row("  left out <~", figure(found.truncation), "")
+        yield rows
+    else:
+        names = ["as trained", "predicted", "from", "to"] + (["retrained"] if retrained is not None else [])
+        columns = [found.baseline, found.value, low, high] + ([retrained] if retrained is not None else [])
+        yield title
+        rows = table("value", numbers=names)
+        size = int(np.prod(shape))
+        for i in range(min(size, VALUES_SHOWN)):
+            rows.add_row(index_of(shape, i), *(f"{np.ravel(column)[i]:.5g}" for column in columns))
+        yield rows
+        if size > VALUES_SHOWN:
+            yield f"and {size - VALUES_SHOWN} more values; --json has them all"
+    yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
+    yield from (f"warning: {text}" for text in found.warnings)
+
+
+def of_influence(
+    found: Influence, top: int, items: Sequence[Any] | None, labels: Sequence[Any] | None
+) -> Iterator[Shown]:
+    """The examples that matter most, one by one, with what is known of them."""
+    scalar = found.change.ndim == 1
+    texts = ["id"] + ["example"] * (items is not None) + ["label"] * (labels is not None)
+    rows = table(
+        f"what the measurement gains when an example goes, of {len(found.change):,}; "
+        + (
+            f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"
+        ),
+        *texts,
+        numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"),
+    )
+    for i in found.top(top):
+        known = [str(values[i]) for values in (items, labels) if values is not None]
+        if scalar:
+            numbers = [change_of(found.change[i]), figure(found.stderr[i])]
+        else:
+            numbers = [figure(np.linalg.norm(found.change[i])), figure(np.linalg.norm(found.stderr[i]))]
+        rows.add_row(str(i), *known, *numbers)
+    yield rows
+    yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
+    yield from (f"warning: {text}" for text in found.warnings)
+
+
+def of_stability(found: Stability) -> Iterator[Shown]:
+    """The norm of every order, and how they fall."""
+    shape = found.norms.shape[1:]
+    size = int(np.prod(shape, dtype=int))
+    yield f"norms of the Taylor terms, measured with {found.directions} directions"
+    rows = table(
+        *(["value"] if shape else []),
+        "order",
+        numbers=("||F_r||", "+-", "log2"),
+    )
+    for i in range(min(size, VALUES_SHOWN)):
+        where = [index_of(shape, i)] if shape else []
+        for order in range(found.order):
+            norm, error = found.norms[order].ravel()[i], found.stderr[order].ravel()[i]
+            with np.errstate(divide="ignore"):
+                rows.add_row(*where, str(order + 1), figure(norm), figure(error), f"{np.log2(norm):.2f}")
+    yield rows
+    if size > VALUES_SHOWN:
+        yield f"and {size - VALUES_SHOWN} more values; --json has them all"
+    if found.order > 1 and not shape:
+        (rate, rate_error), (radius, radius_error) = found.rate, found.radius
+        yield f"each order is {figure(rate)} +- {figure(rate_error)} of the one before"
+        yield (
+            f"the series is worth trusting up to |h| of about {figure(radius)} +- {figure(radius_error)}, "
+            f"that is {int(min(np.nan_to_num(float(radius)) ** 2, 1e18)):,} deleted examples"
+        )
+
+
+# ------------------------------------------------------------------------------------------ of a run
+
+
+def of_circuits(run: Training, counts: Sequence[int], chosen: int) -> Iterator[Shown]:
+    """The circuits of a run, one a shape of batch, the one that is shown marked."""
+    yield f"{run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates"
+    rows = table("", numbers=("circuit", "steps", "nodes", "size", "depth"))
+    for i, (circuit, count) in enumerate(zip(run.circuits, counts, strict=True)):
+        cells = (i, count, len(circuit.nodes), circuit.size, circuit.depth)
+        rows.add_row("shown" if i == chosen else "", *(f"{number:,}" for number in cells))
+    yield rows
+
+
+def of_costs(found: Costs, by: By, top: int) -> Iterator[Shown]:
+    """The costliest rows, with their shares."""
+    what = f"a block of {found.width} directions to order {found.order}" if found.order else "plain training"
+    added = found.added(by)
+    yield f"{what} through {found.steps:,} steps, {found.dtype}, one core"
+    rows = table(
+        *(["gates"] if by != "line" else []),
+        *(["line"] if by != "gate" else []),
+        numbers=("ms", "share", "GFMA/s"),
+    )
+    for row in added[:top]:
+        texts = [text for text, kind in ((row.gate, "line"), (row.line, "gate")) if by != kind]
+        rate = f"{row.multiply_adds / row.seconds / 1e9:.1f}" if row.multiply_adds and row.seconds else ""
+        rows.add_row(*texts, f"{row.seconds * 1e3:,.2f}", f"{row.seconds / found.total:.1%}", rate)
+    yield rows
+    if len(added) > top:
+        yield f"and {len(added) - top} cheaper rows; --top shows more"
+    yield f"added up {found.total * 1e3:,.1f} ms, each repeated in the cache; the whole run {found.whole * 1e3:,.1f} ms"
+    if found.order:
+        yield f"that is {found.whole * 1e3 / found.width / found.steps:.4f} ms a direction and step"
+
+
+# ------------------------------------------------------------------------------------------ of the demo
+
+
+def of_demo(found: Demo) -> Iterator[Shown]:
+    """Predictions and truths, what they show, and the warnings."""
+    from circuitsketch.report.demo import LEVEL
+
+    settings = found.settings
+    yield f"order {settings.order}, {settings.directions} directions, losses in nats a token"
+    rows = table(
+        "loss on",
+        "without",
+        numbers=("trained", "predicted", f"{LEVEL:.0%} interval", "retrained", "order 1"),
+    )
+    for answer in found.answers:
+        question = answer.question
+        rows.add_row(
+            question.name,
+            f"{question.letters} ({len(question.ids)})",
+            f"{answer.baseline:.3f}",
+            f"{answer.predicted:.3f}",
+            f"{answer.low:.3f} to {answer.high:.3f}",
+            f"{answer.retrained:.3f}",
+            f"{answer.first_order:.3f}",
+        )
+    yield rows
+    main = found.answers[0].question
+    count = len(main.ids)
+    yield f"{main.letters} ({count}): had the {count} name{'s' * (count > 1)} with {main.letters} never been there"
+    yield "order 1: what the first-order term alone predicts"
+    yield f"{found.covered} of {len(found.answers)} retrained losses lie in their interval"
+    yield "time: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items())
+    yield from demo_warnings(found)
+
+
+def demo_warnings(found: Demo) -> Iterator[str]:
+    """One line for each kind of warning: the first of its kind in full, and which others have it too."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for answer in found.answers:
+        for warning in answer.warnings:
+            kind = warning.split(":")[0]
+            kinds.setdefault(kind, []).append(
+                (f"{answer.question.name} without {answer.question.letters}", warning)
+            )
+    for (first, text), *others in kinds.values():
+        too = f" (so do {', '.join(asked for asked, _ in others)})" if others else ""
+        yield f"{first} warns{too}: {text}"

@@ -1,0 +1,116 @@
+"""The truths of an evaluation: random subsets of the examples in, the measurement after retraining without each out.
+
+Retrained in parts, which are kept in a folder as they are done where one is given (the `masks.npy` and `margins.npy` of
+`Evaluation.save`), so that an evaluation that was interrupted goes on. How predictions compare is left to `deletion`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.compile import thread_count
+from circuitsketch.deletion.evaluation import retrained
+from circuitsketch.errors import InputError
+from circuitsketch.kernels.cpu import lane_width
+from circuitsketch.sketch.fingerprint import fingerprint_of
+from circuitsketch.training.training import Training
+
+ABOUT = "about.json"
+
+
+def random_subsets(n: int, count: int, size: int, seed: int) -> np.ndarray:
+    """Masks (count, n), each with `size` examples drawn without replacement; a larger count has the same first ones.
+
+    >>> random_subsets(5, 3, 2, seed=0).sum(axis=1)
+    array([2, 2, 2])
+    """
+    if not 1 <= size <= n:
+        raise InputError(f"a subset of {size} of {n} examples; take from 1 to {n}")
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, n), dtype=bool)
+    for row in masks:
+        row[rng.choice(n, size, replace=False)] = True
+    return masks
+
+
+def truths_of(
+    run: Training,
+    masks: np.ndarray,
+    measure: Callable[..., Any],
+    *,
+    shape: tuple[int, ...],
+    what: str,
+    threads: int | None = None,
+    folder: Path | None = None,
+    watch: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> np.ndarray:
+    """The measurement without each subset, (subsets, *shape), retrained as far as the folder does not have it.
+
+    what : names the measurement, in the folder.
+
+    Raises
+    ------
+    InputError : the folder cannot be written, or has the truths of another run, measurement or subsets.
+    """
+    about = {"measure": what, "run": dict(fingerprint_of(run))}
+    count = len(masks)
+    truth = np.zeros((0, *shape)) if folder is None else begun(folder, masks, shape, about)[:count]
+    together = lane_width(False) * thread_count(threads, count)
+    watch("retrain", len(truth), count)
+    while len(truth) < count:
+        part = masks[len(truth) : len(truth) + together].astype(np.float64)
+        truth = np.concatenate([truth, retrained(run, part, measure, (), threads)])
+        if folder is not None:
+            keep(folder, masks[: len(truth)], truth)
+        watch("retrain", len(truth), count)
+    return truth
+
+
+def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
+    """The truths that a folder has already, (some, *shape); made where there is none."""
+    try:
+        if not (folder / ABOUT).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise InputError(f"{folder} holds something else; choose an empty folder, or a new one")
+            (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+        before = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        if isinstance(reason, InputError):
+            raise
+        said = reason.strerror if isinstance(reason, OSError) else f"{ABOUT} is not as it was written"
+        raise InputError(f"cannot keep truths in {folder}: {said}; choose another folder") from None
+    if before != about:
+        raise InputError(f"{folder} has the truths of another run or measurement; choose another folder")
+    if not (folder / "margins.npy").exists():
+        return np.zeros((0, *shape))
+    try:
+        margins, kept = (np.load(folder / name, allow_pickle=False) for name in ("margins.npy", "masks.npy"))
+        done = len(margins)  # at most as many as masks, which are written first
+        shared = min(done, len(masks))
+        same = np.array_equal(~kept[:shared], masks[:shared])
+        truth = margins.reshape(done, *shape)
+    except (OSError, ValueError, EOFError, TypeError) as reason:
+        raise InputError(f"the truths in {folder} are damaged ({reason}); choose another folder") from None
+    if not same:
+        raise InputError(
+            f"{folder} has the truths of other subsets; choose another folder, or the same size and seed"
+        )
+    return truth
+
+
+def keep(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
+    """Write what is done; masks first, so that truths never have fewer."""
+    try:
+        for name, array in (("masks", ~masks), ("margins", truth.reshape(len(truth), -1))):
+            aside = folder / f"{name}.part.npy"
+            np.save(aside, array)
+            os.replace(aside, folder / f"{name}.npy")
+    except OSError as reason:
+        raise InputError(f"cannot keep truths in {folder}: {reason.strerror}") from None

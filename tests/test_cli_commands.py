@@ -1,0 +1,287 @@
+"""Every command through its real entry point, on small runs: output, JSON, error lines, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+import circuitsketch as cs
+from circuitsketch import cli
+from circuitsketch.zoo import logistic
+
+OWN = """
+import numpy as np
+import circuitsketch as cs
+
+def make(steps=4):
+    xs = [np.float64(1 + i % 4) for i in range(steps)]
+    ids = [[i % 4] for i in range(steps)]
+    step = lambda s, x, keep: 0.5 * s + (keep * keep).sum() * x
+    return cs.Training(step, np.zeros(()), xs, ids, labels=["a", "a", "b", "b"], items=["ann", "bob", "cid", "dan"])
+
+def value(s):
+    return s
+
+def pair(s, factor=2.0):
+    return np.stack([s, factor * s])
+
+def slow():
+    step = lambda s, x, keep: np.tanh(0.9 * s + keep.sum() * x)
+    return cs.Training(step, np.zeros(400), [np.ones(400)] * 4000, [[i % 50] for i in range(4000)])
+
+def broken():
+    return 1 / 0
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a run of one's own and two sketches."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "own.py").write_text(OWN)
+    for arguments in (
+        ("own.py:make", "--directions", "8", "--order", "2", "--singles", "--out", "own.sketch"),
+        ("logistic:epochs=3", "--directions", "8", "--order", "2", "--out", "zoo.sketch"),
+    ):
+        command = [sys.executable, "-m", "circuitsketch.cli", "sketch", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def call(home, monkeypatch, capsys):
+    """Exit code, stdout, stderr of a call in the folder."""
+    monkeypatch.chdir(home)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            cli.main(arguments)
+        out, err = capsys.readouterr()
+        return left.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def found(call):
+    """The JSON of a call, which must be all that is on stdout."""
+
+    def run(*arguments):
+        code, out, err = call(*arguments, "--json", "-")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+def test_info_is_what_the_sketch_was_made_of(found, home):
+    facts = found("info", "zoo.sketch")
+    run = logistic.training(epochs=3)
+    assert (facts["target"], facts["directions"], facts["order"]) == ("logistic:epochs=3", 8, 2)
+    assert (facts["examples"], facts["steps"], facts["size"]) == (run.n, run.steps, run.size)
+    assert facts["labels"] == 2 and facts["singles_order"] is None
+    assert found("info", "own.sketch")["singles_order"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        (("--without", "0,2-3"), [0, 2, 3]),
+        (("--group", "b"), [2, 3]),
+        (("--containing", "an"), [0, 3]),
+        (("--file", "ids.txt"), [1, 3]),
+        (("--without", "0", "--group", "b", "--without", "2"), [0, 2, 3]),
+    ],
+)
+def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, home, options, gone):
+    (home / "ids.txt").write_text("1  # bob\n3\n")
+    answer = found(
+        "predict", "own.sketch", "--measure", "own.py:value", *options, "--target", "own.py:make", "--retrain"
+    )
+    assert answer["ids"] == gone and answer["deleted"] == len(gone)
+    # s = sum_t 0.5^(3 - t) (1 + t) over what is kept; every series ends at order 2, so nothing is left out.
+    truth = sum(0.5 ** (3 - t) * (1 + t) for t in range(4) if t not in gone)
+    assert answer["retrained"] == pytest.approx(truth, rel=1e-12)
+    assert answer["value"] == pytest.approx(truth, rel=1e-9)
+
+
+def test_strength_halves(found):
+    answer = found(
+        "predict", "own.sketch", "--measure", "own.py:value", "--without", "3", "--strength", "0.5"
+    )
+    assert answer["change"] == pytest.approx(4 * (0.25 - 1), rel=1e-9)
+
+
+def test_a_measurement_may_be_an_array_and_take_arguments(found, call):
+    arguments = ("predict", "own.sketch", "--measure", "own.py:pair:factor=3.0", "--without", "1")
+    answer = found(*arguments)
+    assert answer["value"][1] == pytest.approx(3 * answer["value"][0])
+    code, out, _ = call(*arguments)
+    assert code == 0 and "[1]" in out
+
+
+def test_influence_lists_the_largest_first(found, call):
+    answer = found("influence", "own.sketch", "--measure", "own.py:value", "--top", "2")
+    assert [(row["id"], row["item"], row["label"]) for row in answer["top"]] == [
+        (3, "dan", "b"),
+        (2, "cid", "b"),
+    ]
+    assert answer["top"][0]["change"] == pytest.approx(-4.0)
+    _, out, _ = call("influence", "own.sketch", "--measure", "own.py:value", "--top", "2")
+    assert "dan" in out and "ann" not in out
+
+
+def test_stability_has_the_norm_of_every_order(found):
+    answer = found("stability", "own.sketch", "--measure", "own.py:value")
+    weights = [0.5 ** (3 - t) * (1 + t) for t in range(4)]
+    assert answer["norms"][0] == pytest.approx(2 * np.linalg.norm(weights), rel=1e-9)  # exact, of the singles
+    assert len(answer["norms"]) == 2 and set(answer["radius"]) == {"value", "stderr"}
+
+
+def test_evaluate_keeps_its_truths_and_goes_on(found, call, home):
+    arguments = ("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "4", "--keep", "truths")
+    found(*arguments, "--subsets", "4")
+    first = np.load(home / "truths" / "margins.npy")
+    run = logistic.training(epochs=3)
+    gone = np.flatnonzero(~np.load(home / "truths" / "masks.npy")[0])
+    assert len(gone) == 4
+    assert first[0, 0] == pytest.approx(
+        logistic.held_out_loss(run.params(run.retrain(gone.tolist()))), rel=1e-9
+    )
+    np.save(home / "truths" / "margins.npy", first[:2])  # as an interrupted evaluation leaves it
+    answer = found(*arguments, "--subsets", "6")
+    assert answer["subsets"] == 6 and 0 <= answer["coverage"]["0.95"] <= 1
+    assert (np.load(home / "truths" / "margins.npy")[:4] == first).all()
+    code, _, err = call(*arguments, "--subsets", "4", "--seed", "1")
+    assert code == 1 and "other subsets" in err
+
+
+def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):
+    circuit = logistic.training(epochs=1).circuits[0]
+    plain = found("trace", "logistic:epochs=1", "--dot", "step.dot")
+    assert plain["circuit"]["size"] == circuit.size and plain["circuit"]["depth"] == circuit.depth
+    assert len(plain["circuit"]["nodes"]) == len(circuit.nodes)
+    edges = [line for line in (home / "step.dot").read_text().splitlines() if " -> " in line]
+    assert len(edges) == circuit.graph.number_of_edges()
+    _, out, _ = call("trace", "logistic:epochs=1")
+    assert f"size {circuit.size:,}, depth {circuit.depth}" in out
+
+
+def test_a_picture_without_graphviz_says_what_is_missing(call, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = call("trace", "logistic:epochs=1", "--svg", "step.svg")
+    assert code == 1 and "Graphviz" in err and "--dot" in err
+
+
+def test_profile_adds_up_to_its_rows(found, call):
+    plain = found("profile", "logistic:epochs=2", "--order", "1", "--by", "line")
+    assert sum(row["seconds"] for row in plain["rows"]) == pytest.approx(plain["seconds_added_up"])
+    assert plain["steps"] == 2 and any(row["line"].startswith("logistic.py:") for row in plain["rows"])
+    _, out, _ = call("profile", "logistic:epochs=2", "--order", "1")
+    assert "share" in out and max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("skech", "logistic"), 2, "sketch"),
+        (("sketch", "logistic", "--direction", "8"), 2, "--directions"),
+        (("sketch", "logistic", "--order", "0"), 2, "--order"),
+        (("sketch", "logistic", "--singles-order", "2"), 2, "--singles"),
+        (("sketch", "logistc"), 2, "did you mean 'logistic'"),
+        (("sketch", "logistic:epoch=3"), 1, "epochs"),
+        (("sketch", "nowhere:make"), 1, "no module nowhere"),
+        (("sketch", "nowhere.py:make"), 1, "no file nowhere.py"),
+        (("sketch", "own.py:mak"), 1, "did you mean 'make'"),
+        (("sketch", "own.py:broken"), 1, "own.py:22: ZeroDivisionError"),
+        (("sketch", "own.py:number"), 1, "must return a cs.Training"),
+        (("sketch", "own.py:make", "--out", "own.py/x"), 1, "is not a folder"),
+        (("sketch", "own.py:make", "--out", "own.py"), 1, "is not a sketch"),
+        (("sketch", "own.py:make:8", "--out", "own.sketch", "--order", "2"), 1, "another"),
+        (("predict", "own.sketch", "--without", "1"), 2, "--measure"),
+        (("predict", "own.sketch", "--measure", "own.py:value"), 2, "--without IDS"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "x"), 2, "'x' is no id"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "4"), 1, "0 to 3"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--group", "c"), 1, "labels are a, b"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--containing", "q"), 1, "ann"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--file", "none"), 1, "cannot read none"),
+        (("predict", "own.sketch", "--measure", "value", "--without", "1"), 2, "module:function"),
+        (
+            ("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--retrain"),
+            1,
+            "made of own.py:make",
+        ),
+        (
+            ("predict", "zoo.sketch", "--measure", "held_loss", "--without", "1"),
+            1,
+            "did you mean 'held_out_loss'",
+        ),
+        (("info", "own.sketh"), 1, "did you mean 'own.sketch'"),
+        (("info", "own.py"), 1, "not a sketch"),
+        (("influence", "own.sketch", "--measure", "own.py:value", "--json", "/nowhere/x"), 2, "cannot write"),
+        (("trace", "own.py:make", "--step", "9"), 2, "steps 0 to 3"),
+        (("trace", "own.py:make", "--dot", "/nowhere/x"), 1, "cannot write"),
+        (("figures", "--out", "own.py"), 1, "own.py"),
+    ],
+)
+def test_a_mistake_is_one_line_that_helps(call, arguments, code, message):
+    left, out, err = call(*arguments)
+    assert (left, out) == (code, "")
+    lines = [line for line in err.splitlines() if line.startswith("circuitsketch: ")]
+    assert len(lines) == 1 and message in lines[0] and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", [function.__name__ for function, _ in cli.COMMANDS])
+def test_every_help_has_an_example_within_80_columns(call, name):
+    code, out, _ = call(name, "--help")
+    assert code == 0 and f"circuitsketch {name}" in out.rsplit("Example", 1)[1] and "--json" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_no_colour_off_a_terminal(call):
+    assert "\x1b" not in "".join(
+        map(str, call("predict", "own.sketch", "--measure", "own.py:value", "--without", "1"))
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
+    command = [sys.executable, "-m", "circuitsketch.cli", "sketch", "own.py:slow", "--out", "slow.sketch"]
+    command += ["--directions", "256", "--threads", "1"]
+    with subprocess.Popen(
+        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list((home / "slow.sketch").glob("random/lanes_sha256/c*")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 130 and out == "" and "Traceback" not in err
+    assert "of directions kept in slow.sketch; the same command goes on from there" in " ".join(err.split())
+    with pytest.raises(cs.errors.StoreError, match="of its random directions"):
+        cs.open_sketch(home / "slow.sketch")
+
+
+def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):
+    def draw(folder, *, paper, threads, watch):
+        watch("figure 1", 1, 1)
+        (folder / "one.png").write_bytes(b"")
+        return [folder / "one.png"] if paper and threads == 1 else []
+
+    stand_in = types.ModuleType("circuitsketch.report.figures")
+    stand_in.draw = draw
+    monkeypatch.setitem(sys.modules, "circuitsketch.report.figures", stand_in)
+    answer = found("figures", "--paper", "--threads", "1", "--out", "drawn")
+    assert answer["files"] == [os.path.join("drawn", "one.png")] and (home / "drawn" / "one.png").exists()
