@@ -8,6 +8,7 @@ of the model after deleting or reweighting any subset of the data, without retra
 from circuitsketch import errors, optim
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import compile
+from circuitsketch.deletion.evaluation import Evaluation, evaluate, read_datamodels
 from circuitsketch.deletion.local import local_sketch
 from circuitsketch.deletion.plan import Plan, plan
 from circuitsketch.deletion.prediction import Prediction
@@ -47,6 +48,7 @@ __all__ = [
     "CircuitSketchError",
     "DivergenceError",
     "DomainError",
+    "Evaluation",
     "InputError",
     "KinkWarning",
     "Plan",
@@ -60,6 +62,7 @@ __all__ = [
     "cross_entropy",
     "erf",
     "errors",
+    "evaluate",
     "gelu",
     "grad",
     "jvp",
@@ -69,6 +72,7 @@ __all__ = [
     "optim",
     "plan",
     "push",
+    "read_datamodels",
     "relu",
     "rsqrt",
     "sigmoid",

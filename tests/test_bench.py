@@ -94,8 +94,19 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "start"):
+    for name in ("push", "size_law", "compare_jax", "start", "accuracy"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
+
+
+def test_accuracy_scores_every_method_against_retraining(bench, capsys):
+    tiny = ["--runs", "tumours", "--directions", "8", "--subsets", "4", "--examples", "40", "--retrainings", "16"]
+    found = bench("accuracy").main([*tiny, "--json", "-"])
+    assert json.loads(capsys.readouterr().out) == found
+    methods = bench("accuracy").METHODS
+    assert {cell["method"] for cell in found["cells"]} == set(methods)
+    assert len(found["cells"]) == 8 * len(methods)
+    one = {c["method"]: c for c in found["cells"] if c["kind"] == "random 0.1 %"}
+    assert one["singles"]["rmse"] < one["first order"]["rmse"]  # single examples, and their exact series
 
 
 def test_jax_trains_the_same_model(bench):

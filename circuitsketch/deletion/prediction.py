@@ -31,12 +31,20 @@ class Prediction:
     For a measurement of shape S (a scalar one gives floats) and one h; for B h's at once, read (B, *S) for S.
       value, change    S: value = baseline + change
       baseline         the measurement at h = 0, exact
-      stderr           S: the statistical error of value and change, from the spread over directions
+      stderr           S: the error of value and change. Of "theorem" the spread over directions alone; of the
+      three that
+                       rest on single examples the posterior's deviation together with what is left out
       terms            (order, *S): the term F_r(h, ..., h) of each order, with errors term_stderr
-      truncation       S: what orders above the last may add if ||F_r|| |h|^r goes on as it was measured: a
-                       generous size, no part of stderr; infinite without decay, NaN if unknown
+      truncation       S: what is left out. Of "theorem" and "series" a generous size, no part of stderr: what
+      orders above
+                       the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
+                       unknown. Of the others its deviation, contained in stderr
       freedom          degrees of freedom of stderr
-      estimator        "theorem": random directions; "series": the exact series along a given direction
+      estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
+      along a given
+                       direction; "interactions": single examples' series, summed, and their interactions in a metric
+                       (biased by design: towards no interactions); "singles": without these; "first-order"
+      outside          S, bool: where the measured decay says that h lies outside the region of trust
       warnings         sentences that a reader of the value must know; empty if there are none
     With more than one group each term is a median of its own: the terms add up to the change up to the error.
     """
@@ -53,14 +61,16 @@ class Prediction:
     groups: int
     freedom: int
     estimator: str
+    outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
 
     def interval(self, level: float = 0.95) -> tuple[Number, Number]:
         """The confidence interval of the value, (low, high): value -+ t stderr, with Student's t.
 
-        Student's and not the normal quantile, because stderr is itself estimated from the spread over a
+        Student's and not the normal quantile: for "theorem" because stderr is itself estimated from the spread over a
         finite number of directions (`freedom`); the two agree from about fifty on. It covers the noise of the
-        directions, not the orders left out (`truncation`).
+        directions, not the orders left out (`truncation`). For estimators that rest on single examples it covers
+        both, and the quantile's heavier tail is that of their errors over subsets.
         """
         if not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
@@ -116,12 +126,20 @@ class Prediction:
             "groups": self.groups,
             "freedom": self.freedom,
             "estimator": self.estimator,
+            "outside": np.asarray(self.outside).tolist(),
             "warnings": list(self.warnings),
         }
 
     def _source(self) -> str:
         if self.estimator == "series":
             return f"the exact series to order {self.order} along a given direction"
+        names = {
+            "interactions": f"single examples' series and interactions from {self.directions} directions",
+            "singles": "single examples' series, summed",
+            "first-order": "exact first-order effects, summed",
+        }
+        if self.estimator in names:
+            return f"order {self.order}, {names[self.estimator]}"
         groups = f"the median over {self.groups} groups" if self.groups > 1 else "the mean"
         return f"order {self.order}, {groups} of {self.directions} directions"
 
@@ -152,8 +170,8 @@ class Prediction:
 class Influence:
     """The leave-one-out effect of each of n examples, h = e_i.
 
-    change, stderr: (n, *measurement), what the measurement gains when the example goes, and its statistical
-    error.
+    change, stderr: (n, *measurement), what the measurement gains when the example goes, and its error. estimator: which
+    one made them. shown: how many `top` and the printed table list.
     """
 
     change: np.ndarray
@@ -162,9 +180,12 @@ class Influence:
     order: int
     directions: int
     warnings: tuple[str, ...] = ()
+    estimator: str = "theorem"
+    shown: int = 10
 
-    def top(self, k: int = 10) -> np.ndarray:
+    def top(self, k: int | None = None) -> np.ndarray:
         """The ids of the k examples with the largest change (2-norm over the measurement), largest first."""
+        k = self.shown if k is None else k
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"the number of examples to show is an int of at least 1, not {k!r}")
         size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
@@ -172,7 +193,8 @@ class Influence:
 
     def __str__(self) -> str:
         lines = [
-            f"influence of {len(self.change)} examples, order {self.order}, {self.directions} directions",
+            f"influence of {len(self.change)} examples, order {self.order}, "
+            + ("exact series" if self.estimator == "singles" else f"{self.directions} directions"),
             _line("example", ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
         ]
         for i in self.top():
@@ -181,7 +203,7 @@ class Influence:
             else:
                 pair = np.linalg.norm(self.change[i]), np.linalg.norm(self.stderr[i])
             lines.append(_line(str(i), [_figure(x) for x in pair]))
-        left = len(self.change) - 10
+        left = len(self.change) - self.shown
         if left > 0:
             lines.append(f"  ... and {left} smaller ones")
         return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
@@ -191,7 +213,8 @@ class Influence:
 class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
-    norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`.
+    norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
+    `rate` and `radius` put it into a number each.
     """
 
     norms: np.ndarray
@@ -208,6 +231,34 @@ class Stability:
         """The stability function as far as it was measured: the largest radius^r ||F_r||, r = 1..order."""
         return plain(self.decay(radius).max(axis=0))
 
+    @property
+    def rate(self) -> tuple[Number, Number]:
+        """The factor from one norm to the next and its standard error, of a geometric law fitted to all orders.
+
+        Least squares on logarithms, weighted by the errors of the norms (a hundredth of a norm at least, since
+        no law is followed exactly); NaN with fewer than two norms above zero.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = np.where(self.norms > 0, 1 / (np.maximum(self.stderr / self.norms, 0.01)) ** 2, 0.0)
+            logs = np.where(self.norms > 0, np.log(self.norms), 0.0)
+            r = np.arange(1.0, self.order + 1).reshape(-1, *(1,) * (self.norms.ndim - 1))
+            total = weight.sum(axis=0)
+            centred = r - (weight * r).sum(axis=0) / total
+            square = (weight * centred**2).sum(axis=0)
+            slope = (weight * centred * logs).sum(axis=0) / square
+            off = logs - (weight * logs).sum(axis=0) / total - slope * centred
+            several = (self.norms > 0).sum(axis=0)
+            scatter = np.maximum(1.0, (weight * off**2).sum(axis=0) / np.maximum(several - 2, 1))
+            rate = np.where(several > 1, np.exp(slope), np.nan)
+            return plain(rate), plain(rate * np.sqrt(scatter / square))
+
+    @property
+    def radius(self) -> tuple[Number, Number]:
+        """The length |h| at which the fitted norms stop to decay, 1 / rate, and its standard error."""
+        rate, error = self.rate
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return plain(1 / np.asarray(rate)), plain(error / np.asarray(rate) ** 2)
+
     def __str__(self) -> str:
         shape = self.norms.shape[1:]
         shown = min(int(np.prod(shape, dtype=int)), COLUMNS_SHOWN)
@@ -217,6 +268,10 @@ class Stability:
         for r, (norm, error) in enumerate(zip(self.norms, self.stderr, strict=True), start=1):
             pairs = list(zip(norm.ravel()[:shown], error.ravel()[:shown], strict=True))
             lines.append(_line(str(r), [_figure(x) for pair in pairs for x in pair]))
+        if self.order > 1:
+            for label, pair in (("rate", self.rate), ("radius |h|", self.radius)):
+                parts = [np.ravel(number)[:shown] for number in pair]
+                lines.append(_line(label, [_figure(x) for both in zip(*parts, strict=True) for x in both]))
         return "\n".join(lines)
 
 
@@ -289,6 +344,35 @@ def warnings_of(
     return tuple(found)
 
 
+def warnings_of_ratio(
+    ratio: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
+) -> tuple[str, ...]:
+    """What the ratio of one order of interactions to the next, (B,) or one, and the error say against a prediction."""
+    found = []
+    outside = ratio > limit
+    if outside.any():
+        found.append(
+            f"h lies outside the region of trust{_share(outside)}: from one order to the next what its examples "
+            f"do together "
+            f"falls only to {np.max(ratio):.2f} of itself (trusted up to {limit}), so that interactions are "
+            f"left out and "
+            "the orders above may be large; retrain to check, or ask about fewer examples"
+        )
+    unknown = np.isinf(stderr)
+    if unknown.any():
+        found.append(
+            "nothing was measured of what several examples do together, so the error is unknown: add random "
+            "directions of "
+            "order 2 or more"
+        )
+    noisy = ~unknown & (stderr > np.abs(change))
+    if noisy.any():
+        found.append(
+            f"the error exceeds the change itself{_share(noisy)}: more directions, or retrainings, narrow it"
+        )
+    return tuple(found)
+
+
 def _share(where: np.ndarray) -> str:
     return f" (at {int(where.sum())} of {where.size} values)" if where.ndim else ""
 
@@ -300,6 +384,12 @@ def plain(number: Any) -> Number:
     """A float if there is one number, else the array."""
     array = np.asarray(number)
     return float(array) if array.ndim == 0 else array
+
+
+def flag(where: Any) -> bool | np.ndarray:
+    """A bool if there is one, else the array."""
+    array = np.asarray(where)
+    return bool(array) if array.ndim == 0 else array
 
 
 def _figure(x: float) -> str:

@@ -1,35 +1,40 @@
 """A measurement, ready for questions: what would it be at x + h, for any h?
 
-In: the Taylor coefficients of a measurement along directions, and the law of the directions. Out:
-predictions, influences, stability. For a training run h are downweights (`without`, `reweight`); for a
-function of one's own, any vector (`predict`). Each further question costs O((d + order) m), no pass through
-anything.
+In: the Taylor coefficients of a measurement along directions, the law of the directions, and, where they were pushed,
+every example's own series. Out: predictions, influences, stability. For a training run h are downweights (`without`,
+`reweight`); for a function of one's own, any vector (`predict`). Further questions pass through nothing again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.deletion import estimators
+from circuitsketch.deletion import backbone, estimators
+from circuitsketch.deletion.evidence import Evidence, Updated, weigh
+from circuitsketch.deletion.interactions import Interactions, fit_interactions
 from circuitsketch.deletion.prediction import (
     Influence,
     Number,
     Prediction,
     Stability,
+    flag,
     plain,
+    ratio_of_decay,
     scaled_norms,
     truncation_of,
     warnings_of,
+    warnings_of_ratio,
 )
+from circuitsketch.deletion.subsets import NOTHING, checked, downweights_of
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.sketch.directions import Given, Law
-from circuitsketch.training.weights import downweights, many_downweights
 
+OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
 PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
 
 
@@ -41,6 +46,10 @@ class Query:
     same for every direction. law: where the directions come from; the m are its first ones. groups: the
     number of groups of which the median is taken (None: see `estimators.arrange`); a law of given directions
     has none.
+
+    singles: real (n, order' + 1, *measurement), coefficient k of [i] being F_k(e_i, ..., e_i); the order may be another
+    than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
+    J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -58,20 +67,19 @@ class Query:
     metric: np.ndarray | None = field(default=None, kw_only=True)
     labels: Sequence[Any] | None = field(default=None, kw_only=True)
     items: Sequence[Any] | None = field(default=None, kw_only=True)
+    evidence: Evidence | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         coefficients = np.asarray(self.coefficients)
         if coefficients.dtype.kind not in "iufc":
             raise InputError(f"coefficients are numbers, not an array of dtype {coefficients.dtype}")
-        if self.singles is not None and coefficients.ndim >= 2 and not len(coefficients):
-            object.__setattr__(self, "coefficients", coefficients)
-            return
-        if coefficients.ndim < 2 or coefficients.shape[0] < 1 or coefficients.shape[1] < 1:
+        fewest = 1 if self.singles is None else 0
+        if coefficients.ndim < 2 or coefficients.shape[0] < fewest or coefficients.shape[1] < 1:
             raise InputError(
                 "coefficients have the shape (directions, order + 1, *measurement), with at least one direction "
                 f"and order 0, not {coefficients.shape}"
             )
-        if coefficients.size == 0:
+        if np.prod(coefficients.shape[2:]) == 0:
             raise InputError(f"a measurement of shape {coefficients.shape[2:]} holds nothing to predict")
         if coefficients.dtype.kind != "c" or coefficients.dtype.itemsize > 16:
             coefficients = coefficients.astype(np.complex128)
@@ -83,25 +91,71 @@ class Query:
             )
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
+        object.__setattr__(self, "coefficients", coefficients)
+        for name in ("labels", "items"):
+            object.__setattr__(self, name, checked(getattr(self, name), self.n, name))
+        self._check_singles()
+        if len(coefficients):
+            self._check_constant()
+            self._grouping(self.groups)
+
+    def _check_constant(self) -> None:
+        coefficients = self.coefficients
         first = coefficients[0, 0]
         slack = np.sqrt(np.finfo(coefficients.dtype).eps) * max(
             np.abs(first).max(), np.finfo(np.float32).tiny
         )
         off = max(np.abs(coefficients[:, 0] - first).max(), np.abs(first.imag).max())
+        if self.singles is not None:
+            off = max(off, np.abs(self.singles[0, 0] - first).max())
         if off > slack:
             raise InputError(
                 "coefficient 0 is the measurement as it was, real and the same for every direction; this one is "
                 f"off by {off:.3g}: the axes of coefficients are (directions, order + 1, *measurement)"
             )
-        object.__setattr__(self, "coefficients", coefficients)
-        self._grouping(self.groups)
+
+    def _check_singles(self) -> None:
+        if self.singles is None:
+            return
+        singles = np.asarray(self.singles)
+        if singles.dtype.kind not in "iufc" or singles.ndim < 2 or singles.shape[1] < 2:
+            raise InputError(
+                f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {singles.shape}"
+            )
+        if singles.dtype.kind == "c":
+            if np.abs(singles.imag).max() > 1e-9 * np.abs(singles.real).max():
+                raise InputError(
+                    "singles are the series along real unit vectors, so they are real; these are complex"
+                )
+            singles = singles.real
+        if singles.shape != (self.n, singles.shape[1], *self.shape):
+            raise InputError(
+                f"singles of shape {singles.shape} do not go with {self.n} examples and a measurement of shape "
+                f"{self.shape}"
+            )
+        if not np.isfinite(singles).all():
+            raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
+        object.__setattr__(self, "singles", singles.astype(np.float64))
+        if self.metric is not None:
+            metric = np.asarray(self.metric)
+            if (
+                metric.ndim != 2
+                or len(metric) != self.n
+                or metric.dtype.kind not in "biuf"
+                or not np.isfinite(metric).all()
+            ):
+                raise InputError(
+                    f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} "
+                    f"{metric.dtype}"
+                )
+            object.__setattr__(self, "metric", metric.astype(np.float64))
 
     # -------------------------------------------------------------------------------- what is known
 
     @property
     def baseline(self) -> Number:
         """The measurement at h = 0: a float for a scalar measurement, else an array."""
-        return plain(self.coefficients[0, 0].real)
+        return plain(self.coefficients[0, 0].real if self.singles is None else self.singles[0, 0])
 
     @property
     def n(self) -> int:
@@ -110,8 +164,8 @@ class Query:
 
     @property
     def order(self) -> int:
-        """The highest order of the series."""
-        return self.coefficients.shape[1] - 1
+        """The highest order of the series: along directions, or of single examples where it is higher."""
+        return max(part.shape[1] - 1 for part in (self.coefficients, self.singles) if part is not None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,25 +179,65 @@ class Query:
         directions.flags.writeable = False
         return directions
 
+    @property
+    def estimator(self) -> str:
+        """Which estimator answers when none is named: "interactions" where single examples were pushed, else
+        "theorem"."""
+        return "theorem" if self.singles is None else "interactions"
+
+    @cached_property
+    def interactions(self) -> Interactions | None:
+        """The fitted interactions of examples, made when first asked for; None without directions of order 2."""
+        order = self.coefficients.shape[1] - 1
+        if self.singles is None or isinstance(self.law, Given) or not len(self.coefficients) or order < 2:
+            return None
+        order = min(order, self.singles.shape[1] - 1)
+        flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
+        return fit_interactions(flat, self.directions, self._flat_singles, self.metric) if order > 1 else None
+
+    @property
+    def _flat_singles(self) -> np.ndarray:
+        assert self.singles is not None
+        return self.singles.reshape(*self.singles.shape[:2], -1)
+
+    @cached_property
+    def _weighed(self) -> Updated | None:
+        if self.evidence is None:
+            return None
+        assert self.interactions is not None
+        return weigh(self.evidence, self.interactions, self._flat_singles, self.order)
+
     @cached_property
     def _log_norms(self) -> tuple[np.ndarray, np.ndarray]:
+        self._need_directions()
         one_group = estimators.arrange(
             len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact
         )
-        return estimators.tensor_norms(self.coefficients, self._log_factors(self.order), one_group)
+        return estimators.tensor_norms(self.coefficients, self._log_factors(self._theorem_order), one_group)
 
     # -------------------------------------------------------------------------------- questions
 
-    def predict(self, h: Any, *, order: int | None = None, groups: int | None = None) -> Prediction:
+    def predict(
+        self, h: Any, *, estimator: str | None = None, order: int | None = None, groups: int | None = None
+    ) -> Prediction:
         """The measurement at x + h, for real h of shape (n,), or for a batch (B, n).
 
-        order: leave out the orders above this one; groups: another number of groups than the query's.
+        estimator: "interactions" (single examples' series plus interactions: the default where single examples were
+        pushed), "singles" (without interactions), "first-order", or "theorem" (random directions alone: unbiased, the
+        default otherwise). order: leave out the orders above this one; groups: another number of groups than the
+        query's, of the theorem's median.
 
-        InputError: h of another length, not real, not finite; with given directions, an h that is no multiple
-        of one.
+        InputError: h of another length, not real, not finite; an estimator that this query has no data for; with given
+        directions, an h that is no multiple of one.
         """
         wanted, single = self._checked(h)
-        order = self._checked_order(order)
+        estimator = self._checked_estimator(estimator)
+        if estimator in OF_SINGLES:
+            if groups is not None:
+                raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
+            return self._from_singles(wanted, single, estimator, order)
+        self._need_directions()
+        order = self._checked_order(order, self._theorem_order)
         grouping = self._grouping(self.groups if groups is None else groups)
         if isinstance(self.law, Given):
             terms = self._series_terms(wanted, order)
@@ -178,20 +272,129 @@ class Query:
             groups=k,
             freedom=freedom,
             estimator=kind,
+            outside=flag(ratio_of_decay(decay) >= 1),
             warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
         )
 
-    def without(self, what: Any, *, order: int | None = None, groups: int | None = None) -> Prediction:
-        """The measurement without some training examples: ids, a mask, or downweights (1 = deleted).
+    def _from_singles(
+        self, wanted: np.ndarray, single: bool, estimator: str, order: int | None
+    ) -> Prediction:
+        order = 1 if estimator == "first-order" else self._checked_order(order, self.order)
+        parts, found = [], []
+        weighed = self._weighed if estimator == "interactions" else None
+        for part in estimators.blocks_of(len(wanted), 16 * self.n):
+            known = backbone.parts_of(self._flat_singles, self.interactions, wanted[part], estimator, order)
+            found.append(backbone.combine(known, *(weighed.update(known) if weighed else ())))
+            parts.append(part)
 
-        Everything else stays: the order of steps, seeds and denominators; example i's loss is multiplied by 1
-        - w_i. A 2-D array of masks or downweights (B, n) asks about B subsets at once. InputError as
-        `training.weights`.
+        def joined(name: str, axis: int = 0) -> np.ndarray:
+            whole = np.concatenate([getattr(answer, name) for answer in found], axis=axis)
+            shaped = whole.reshape(*whole.shape[:-1], *self.shape)
+            return shaped.take(0, axis=axis) if single else shaped
+
+        change, stderr = joined("change"), joined("stderr")
+        if not np.isfinite(change).all():
+            raise DivergenceError(
+                "a term of the series leaves the floating-point numbers for this h: it lies far outside the "
+                "region where "
+                "the series can be trusted; take a smaller h, or a lower order"
+            )
+        ratio = np.concatenate([answer.ratio for answer in found])
+        ratio = ratio[0] if single else ratio
+        outside = (ratio > backbone.TRUST).reshape(ratio.shape + (1,) * len(self.shape))
+        return Prediction(
+            value=plain(self.baseline + change),
+            baseline=self.baseline,
+            change=plain(change),
+            stderr=plain(stderr),
+            terms=joined("terms", 1),
+            term_stderr=joined("term_stderr", 1),
+            truncation=plain(joined("left_out")),
+            order=len(found[0].terms),
+            directions=len(self.coefficients),
+            groups=1,
+            freedom=backbone.FREEDOM,
+            estimator=estimator,
+            outside=flag(np.broadcast_to(outside, change.shape)),
+            warnings=warnings_of_ratio(ratio, backbone.TRUST, change, stderr),
+        )
+
+    def without(
+        self,
+        what: Any = None,
+        *,
+        group: Any = NOTHING,
+        estimator: str | None = None,
+        order: int | None = None,
+        groups: int | None = None,
+    ) -> Prediction:
+        """The measurement without some training examples.
+
+        what: ids, a mask, or downweights (1 = deleted); a group's label, if it is a string, or a list of labels; a
+        function of an example that says whether it goes; a list of subsets, or a 2-D array of masks or downweights (B,
+        n), to ask about B subsets at once. group: a label of any kind. The others: as `predict`.
+
+        Everything else stays: the order of steps, seeds and denominators; example i's loss is multiplied by 1 - w_i.
+        InputError as `training.weights`, and for labels or items that are unknown.
         """
-        return self.predict(self._downweights(what), order=order, groups=groups)
+        h = self.downweights(what, group=group)
+        return self.predict(h, estimator=estimator, order=order, groups=groups)
+
+    def downweights(self, what: Any, *, group: Any = NOTHING) -> np.ndarray:
+        """What `without` is given, as downweights (n,) or (B, n)."""
+        return downweights_of(what, self.n, self.labels, self.items, group)
+
+    def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Query:
+        """A query that also knows what somebody retrained, or pushed along directions of their own.
+
+        what : subsets or directions, in the forms of `without` (many of them), or real h's (K, n).
+        values : (K, *measurement), what was measured after retraining without each; the prediction of such a subset
+            becomes that, and those of subsets like it move along.
+        coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as
+        directions that
+            are constant on groups.
+
+        InputError: no random directions and single examples to judge evidence by; shapes that do not fit;
+        both, or neither.
+        """
+        if self.interactions is None:
+            raise InputError(
+                "evidence updates what is known of interactions: measure a sketch with random directions of "
+                "order 2 and "
+                "singles='exact'"
+            )
+        if (values is None) == (coefficients is None):
+            raise InputError("give either values= of retrained models, or coefficients= along the directions")
+        h = np.atleast_2d(self.downweights(what))
+        given = np.asarray(values if coefficients is None else coefficients)
+        wanted = (len(h), *self.shape) if coefficients is None else (len(h), *given.shape[1:2], *self.shape)
+        if given.shape != wanted or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+            raise InputError(
+                f"evidence of shape {given.shape} and dtype {given.dtype}; give finite real numbers of shape {wanted}"
+            )
+        if coefficients is None:
+            change = given.reshape(len(h), -1) - np.ravel(self.baseline)
+            new = Evidence(h, np.zeros(len(h), dtype=np.int64), change)
+        else:
+            last = len(self.interactions.orders) + 1
+            orders = np.arange(2, min(last, given.shape[1] - 1) + 1)
+            if not orders.size:
+                raise InputError(
+                    "coefficients to order 1 tell nothing of interactions; push these directions to order 2"
+                )
+            flat = np.moveaxis(given[:, orders].reshape(len(h), len(orders), -1), 1, 0)
+            new = Evidence(
+                np.tile(h, (len(orders), 1)), np.repeat(orders, len(h)), flat.reshape(-1, flat.shape[2])
+            )
+        return replace(self, evidence=new if self.evidence is None else self.evidence.also(new))
 
     def reweight(
-        self, downweights: Any, *, order: int | None = None, groups: int | None = None
+        self,
+        downweights: Any,
+        *,
+        estimator: str | None = None,
+        order: int | None = None,
+        groups: int | None = None,
     ) -> Prediction:
         """The measurement under downweights, floats (n,) or (B, n): 1 deletes, 0.5 halves, -1 doubles."""
         given = np.asarray(downweights)
@@ -201,32 +404,60 @@ class Query:
             raise InputError(
                 f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
             )
-        return self.predict(self._downweights(given), order=order, groups=groups)
+        return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 
-    def influence(self) -> Influence:
-        """All n leave-one-out changes, h = e_i, with standard errors, worked off in blocks of examples."""
-        self._checked_order(None)
+    def influence(self, top: int = 10, *, estimator: str | None = None) -> Influence:
+        """All n leave-one-out changes, h = e_i, with their errors; the `top` largest are listed when it is printed.
+
+        Where single examples were pushed they are their own series, and the error is what the series leaves out.
+        """
+        if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
+            raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
+        estimator = self._checked_estimator(estimator)
+        if estimator in OF_SINGLES:
+            own = self._flat_singles[:, 1 : 2 if estimator == "first-order" else None]
+            found = own.sum(axis=1)
+            tail = backbone.TAIL * backbone.own_tail(self._flat_singles)[0]
+            error = backbone.WIDTH * np.hypot(tail, self._flat_singles[:, own.shape[1] + 1 :].sum(axis=1))
+            change, stderr = (part.reshape(self.n, *self.shape) for part in (found, error))
+            kind = "first-order" if estimator == "first-order" else "singles"
+            m = len(self.coefficients)
+            return Influence(
+                change, stderr, self.baseline, own.shape[1], m, _noise(change, stderr), kind, int(top)
+            )
+        self._need_directions()
         if isinstance(self.law, Given):
             parts = list(estimators.blocks_of(self.n, self.n + self.coefficients.size))
-            each = [self._series_terms(_basis(self.n, part), self.order).sum(axis=0) for part in parts]
+            each = [
+                self._series_terms(_basis(self.n, part), self._theorem_order).sum(axis=0) for part in parts
+            ]
             change = np.concatenate(each)
             stderr = np.zeros_like(change)
         else:
             change, stderr = estimators.influence(
-                self.coefficients, self.directions, self._log_factors(self.order), self._grouping(self.groups)
+                self.coefficients,
+                self.directions,
+                self._log_factors(self._theorem_order),
+                self._grouping(self.groups),
             )
-        noisy = int((stderr > np.abs(change)).sum())
-        note = f"{noisy} of {change.size} influences are smaller than their error: use more directions"
         m = len(self.coefficients)
-        return Influence(change, stderr, self.baseline, self.order, m, (note,) if noisy else ())
+        kind = "series" if isinstance(self.law, Given) else "theorem"
+        order = self._theorem_order
+        return Influence(change, stderr, self.baseline, order, m, _noise(change, stderr), kind, int(top))
 
     def stability(self) -> Stability:
-        """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions."""
-        self._checked_order(None)
+        """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions, or none.
+
+        Where single examples were pushed, ||F_1|| is exact.
+        """
         log_norms, relative = self._log_norms
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
-        return Stability(norms, norms * relative, self.order, len(self.coefficients))
+        errors = norms * relative
+        if self.singles is not None:
+            norms[0] = np.sqrt((self.singles[:, 1] ** 2).sum(axis=0))
+            errors[0] = 0
+        return Stability(norms, errors, self._theorem_order, len(self.coefficients))
 
     def __str__(self) -> str:
         what = f"a measurement of shape {self.shape}" if self.shape else f"a measurement, {self.baseline:.6g}"
@@ -255,10 +486,33 @@ class Query:
     def _log_factors(self, order: int) -> np.ndarray:
         return np.array([self.law.log_factor(r) for r in range(1, order + 1)])
 
-    def _downweights(self, what: Any) -> np.ndarray:
-        if isinstance(what, np.ndarray) and what.ndim == 2:
-            return many_downweights(what, self.n)
-        return downweights(what, self.n)
+    @property
+    def _theorem_order(self) -> int:
+        return self.coefficients.shape[1] - 1
+
+    def _need_directions(self) -> None:
+        if not len(self.coefficients):
+            raise InputError(
+                "this query has no random directions, only single examples' series: make the sketch with "
+                "directions=, or "
+                "use estimator='singles'"
+            )
+        self._checked_order(None, self._theorem_order)
+
+    def _checked_estimator(self, estimator: str | None) -> str:
+        if estimator is None:
+            return self.estimator
+        if estimator not in ("theorem", *OF_SINGLES):
+            raise InputError(
+                f"there is no estimator {estimator!r}; choose one of {', '.join(('theorem', *OF_SINGLES))}"
+            )
+        if estimator in OF_SINGLES and self.singles is None:
+            raise InputError(
+                f"estimator {estimator!r} needs every example's own series: make the sketch with "
+                f"singles='exact', or use "
+                "estimator='theorem'"
+            )
+        return estimator
 
     def _checked(self, h: Any) -> tuple[np.ndarray, bool]:
         """h as float64 (B, n), and whether it was a single one."""
@@ -280,15 +534,15 @@ class Query:
             raise InputError(f"h holds a NaN or an infinity at coordinate {bad[0][-1]}: give finite numbers")
         return np.atleast_2d(wanted).astype(np.float64), wanted.ndim == 1
 
-    def _checked_order(self, order: int | None) -> int:
-        if not self.order:
+    def _checked_order(self, order: int | None, highest: int) -> int:
+        if not highest:
             raise InputError(
                 "coefficients of order 0 tell the measurement as it was, and nothing of changes: push to order 1"
             )
         if order is None:
-            return self.order
-        if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 1 <= order <= self.order:
-            raise InputError(f"the order of a prediction is an int from 1 to {self.order}, not {order!r}")
+            return highest
+        if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 1 <= order <= highest:
+            raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {order!r}")
         return int(order)
 
     def _series_terms(self, wanted: np.ndarray, order: int) -> np.ndarray:
@@ -312,6 +566,13 @@ class Query:
                 "make a sketch with a random law (sphere, gaussian, orthonormal) to ask about any h"
             )
         return estimators.series(self.coefficients[nearest, : order + 1], factors * peak[:, 0])
+
+
+def _noise(change: np.ndarray, stderr: np.ndarray) -> tuple[str, ...]:
+    noisy = int((stderr > np.abs(change)).sum())
+    if not noisy:
+        return ()
+    return (f"{noisy} of {change.size} influences are smaller than their error: use more directions",)
 
 
 def _basis(n: int, part: slice) -> np.ndarray:

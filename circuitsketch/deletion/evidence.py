@@ -1,0 +1,101 @@
+"""What somebody already knows beside the sketch: models retrained without some subsets, series along other directions.
+
+In: real h's with the truth, or with Taylor coefficients along them. Out: the interactions at any h, updated: a
+Gaussian posterior again, with the covariances that the directions left. Each piece is a sum of orders seen at its h:
+a coefficient of order r sees O_r, a retraining sees all orders and whatever else the predictions leave out, so that
+a subset which was retrained is afterwards predicted as it came out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from circuitsketch.deletion.backbone import Parts, parts_of
+from circuitsketch.deletion.interactions import Interactions
+
+JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """K pieces: h (K, n), orders (K,) the order that a piece sees, or 0 for the whole change; values (K, C).
+
+    values: the whole change f(h) - f(0), or F_r(h, ..., h).
+    """
+
+    h: np.ndarray
+    orders: np.ndarray
+    values: np.ndarray
+
+    def also(self, other: Evidence) -> Evidence:
+        """Both."""
+        pairs = ((self.h, other.h), (self.orders, other.orders), (self.values, other.values))
+        return Evidence(*(np.concatenate(pair) for pair in pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Updated:
+    """Evidence, weighed once a query: parts at its h's, the inverse of its covariance (C, K, K), what it says
+    (C, K)."""
+
+    evidence: Evidence
+    model: Interactions
+    parts: Parts
+    inverse: np.ndarray
+    solved: np.ndarray
+
+    def update(self, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+        """Means (R - 1, B, C) and the whole variance (B, C) at the h's of `parts`, given the evidence."""
+        each, rest = covariances(self.model, self.evidence, self.parts, parts)
+        means = parts.means + np.einsum("rbkc,ck->rbc", each, self.solved)
+        means[0] += np.einsum("bkc,ck->bc", rest, self.solved)
+        total = each.sum(axis=0) + rest
+        known = np.einsum("bkc,ckl,blc->bc", total, self.inverse, total, optimize=True)
+        prior = (parts.deviations**2).sum(axis=0) + parts.rest**2
+        return means, np.maximum(prior - known, 0)
+
+
+def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: int) -> Updated:
+    """Compare the evidence with what is predicted without it."""
+    parts = parts_of(singles, model, evidence.h, "interactions", order)
+    each, rest = covariances(model, evidence, parts, parts)
+    whole = evidence.orders == 0
+    rows = np.where(whole, parts.own.sum(axis=0).T + parts.means.sum(axis=0).T, 0.0).T
+    for r in range(1, order + 1):
+        own = parts.own[r - 1] if r <= len(parts.own) else 0.0
+        mean = parts.means[r - 2] if 2 <= r <= len(parts.means) + 1 else 0.0
+        rows = np.where((evidence.orders == r)[:, None], own + mean, rows)
+    seen = np.stack([whole | (evidence.orders == r + 2) for r in range(len(each))])
+    matrix = np.einsum("rb,rbkc->ckb", seen, each).transpose(0, 2, 1)
+    matrix = matrix + np.moveaxis(rest * whole[:, None, None], 2, 0)
+    matrix = (matrix + matrix.transpose(0, 2, 1)) / 2
+    own = np.maximum(np.einsum("ckk->ck", matrix), np.finfo(float).tiny)
+    matrix = matrix + JITTER * own[:, :, None] * np.eye(len(whole))
+    inverse = np.linalg.inv(matrix)
+    solved = np.einsum("ckl,lc->ck", inverse, evidence.values - rows)
+    return Updated(evidence, model, parts, inverse, solved)
+
+
+def covariances(
+    model: Interactions, evidence: Evidence, known: Parts, parts: Parts
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each order (R - 1, B, K, C), and of all the rest (B, K, C), between h's and pieces of evidence.
+
+    The rest, of deviation `parts.rest`, is taken to be as alike at two h's as the square of their cosine in the metric.
+    """
+    assert parts.points is not None and known.points is not None
+    whole = evidence.orders == 0
+    found = np.zeros((len(parts.means), len(parts.points.h), len(whole), parts.rest.shape[1]))
+    for i, fit in enumerate(model.orders[: len(found)]):
+        seen = (whole | (evidence.orders == fit.r)).astype(np.float64)
+        weights = parts.factors[i][:, None] * (known.factors[i] * seen)
+        found[i] = weights[:, :, None] * model.covariance(fit, parts.points, known.points)
+    inner = parts.points.through @ known.points.h.T
+    sizes = [
+        np.sqrt(np.maximum((at.through * at.h).sum(axis=1), np.finfo(float).tiny))
+        for at in (parts.points, known.points)
+    ]
+    alike = np.clip(inner / np.outer(*sizes), -1, 1) ** 2 * whole
+    return found, alike[:, :, None] * parts.rest[:, None] * known.rest[None]
