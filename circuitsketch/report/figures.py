@@ -72,8 +72,8 @@ class Scale:
 
 SMALL = Scale(
     names=300,
-    letters="th",
-    measured="theodore",
+    letters="chr",
+    measured="christian",
     directions=256,
     order=3,
     few=24,

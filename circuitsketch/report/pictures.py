@@ -84,20 +84,24 @@ def picture_trust(found: Trust) -> Figure:
     figure, (ax,) = figure_of()
     ax.set_yscale("log", base=2)
     for k, (count, terms) in enumerate(zip(found.deleted, found.terms, strict=True)):
-        examples = "1 example" if count == 1 else f"{count} examples"
+        examples = f"d = {count}"
         error = terms * np.divide(
             found.stderr, found.norms, out=np.zeros_like(found.norms), where=found.norms > 0
         )
         ax.errorbar(
             found.orders, terms, yerr=np.minimum(error, 0.9 * terms), color=TONES[k % len(TONES)],
             linestyle=DASHES[k % len(DASHES)], marker=MARKERS[k % len(MARKERS)], markersize=4, linewidth=1.4,
-            elinewidth=0.8, capsize=2, label=f"d = {examples}",
+            elinewidth=0.8, capsize=2, label=examples,
         )  # fmt: skip
     ax.set_xlabel("order r")
     ax.set_ylabel(rf"$\|F_r\|\,d^{{\,r/2}}$, nats a token ({found.measured})")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(
-        frameon=False, fontsize="small", title="the most that term r can be without", title_fontsize="small"
+        frameon=False,
+        fontsize="small",
+        title="the most that term r can be without d examples",
+        title_fontsize="small",
+        alignment="left",
     )
     return figure
 
@@ -110,7 +114,7 @@ def picture_influences(found: Influences) -> Figure:
         ("most helpful", "higher", found.helpful, found.helpful_change, found.helpful_stderr, "#555555", ""),
         ("most harmful", "lower", found.harmful, -found.harmful_change, found.harmful_stderr, "#dddddd", "////"),
     )
-    farthest = max((float((np.abs(change) + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0)
+    farthest = max((float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0)
     for ax, (title, word, names, change, error, tone, hatch) in zip(axes, parts, strict=True):
         places = np.arange(len(names))
         ax.barh(
@@ -129,7 +133,7 @@ def picture_influences(found: Influences) -> Figure:
 
 def picture_agreement(found: Agreement) -> Figure:
     """Predicted against retrained, with intervals and the diagonal."""
-    figure, (ax,) = figure_of((5.4, 5.0))
+    figure, (ax,) = figure_of((5.4, 5.6))
     both = np.concatenate([found.predicted, found.retrained, [found.baseline]])
     low, high = both.min(), both.max()
     margin = 0.06 * (high - low) or 0.01
@@ -156,8 +160,8 @@ def picture_agreement(found: Agreement) -> Figure:
         axis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(f"{found.measured} after retraining, {found.unit}")
     ax.set_ylabel(f"predicted, {found.unit} (lines: 95 % interval)")
-    ax.legend(
-        frameon=False, fontsize="small", loc="upper left", title=f"correlation {found.correlation:.3f}, {found.covered} of "
+    figure.legend(  # above the axes: intervals of far deletions fill them
+        frameon=False, fontsize="small", loc="outside upper left", ncols=2, title=f"correlation {found.correlation:.3f}, {found.covered} of "
         f"{len(found.retrained)} intervals cover", title_fontsize="small", alignment="left",
     )  # fmt: skip
     return figure
