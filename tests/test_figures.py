@@ -19,9 +19,17 @@ from circuitsketch.report.removal import answer_along, predict_along, series_alo
 from circuitsketch.zoo import microgpt
 
 TINY = figures.Scale(
-    names=24, letters="ar", measured="mary", directions=24, order=2, few=4, highest=5, cut=4, subsets=8,
+    names=24,
+    letters="ar",
+    measured="mary",
+    directions=24,
+    order=2,
+    few=4,
+    highest=5,
+    cut=4,
+    subsets=8,
     shapes=(Shape(4), Shape(8)),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,9 @@ def truth(run, ids, strength=1.0):
 def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
     found = series_along(run, TINY.question, 4)
     assert [curve.label for curve in found.curves] == [f"order {k}" for k in (1, 2, 3, 4)]
-    assert found.retrained[[0, 5, 10]] == pytest.approx([truth(run, TINY.question.ids, t) for t in (0, 0.5, 1)], rel=1e-9)
+    assert found.retrained[[0, 5, 10]] == pytest.approx(
+        [truth(run, TINY.question.ids, t) for t in (0, 0.5, 1)], rel=1e-9
+    )
     # At half the strength every order more is nearer by far than the first; all begin at the loss as trained.
     off = [abs(curve.value[50] - found.retrained[5]) for curve in found.curves]
     assert off[3] < off[0] / 4
@@ -130,13 +140,19 @@ def test_cost_is_measured_against_the_exact_number_of_gates():
 def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, paper):
     told = []
     paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, watch=lambda *what: told.append(what))
-    names = ["figure2", "figure3", "figure1"] if paper else ["strength", "influence", "stability", "agreement", "cost"]
+    names = (
+        ["figure2", "figure3", "figure1"]
+        if paper
+        else ["strength", "influence", "stability", "agreement", "cost"]
+    )
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
         record = json.loads(path.with_suffix(".json").read_text())
         assert record["figure"] == path.stem and record["scale"]["names"] == 24 and record["data"]
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("png", "json"))
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
+        f"{n}.{e}" for n in names for e in ("png", "json")
+    )
     assert told and all(0 <= done <= total for _, done, total in told)
 
 

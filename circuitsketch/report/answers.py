@@ -22,8 +22,8 @@ class Influences:
 
     Attributes
     ----------
-    measured, unit : words. n : examples in all. helpful, harmful : names, the strongest first: without a helpful one the
-    loss is larger. helpful_change, ... : (k,) the changes of the measurement without them, and standard errors.
+    measured, unit : words. n : examples in all. helpful, harmful : names, the strongest first; without a helpful one
+    the loss is larger. helpful_change, ... : (k,) the changes of the measurement without them, and standard errors.
     """
 
     measured: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def cost_of(
         )
         sizes.append(run.size)
         train.append(least(run.train))
-        direction.append(least(lambda run=run: cs.sketch(run, directions, order, threads=1)) / directions)
+        direction.append(least(partial(cs.sketch, run, directions, order, threads=1)) / directions)
     watch(len(shapes), len(shapes))
     slope = np.polyfit(np.log(sizes), np.log(direction), 1)[0] if len(set(sizes)) > 1 else float("nan")
     return Cost(

@@ -1,7 +1,7 @@
 """How fast a measurement's Taylor tensors decay: a sketch in, norms by order out.
 
 `decay_of` looks at every direction alone, as the paper's Figure 1 does; `trust_of` holds the norms against the sizes of
-deletions, which says how many examples may be deleted before the series stops to converge. Drawing is left to `pictures`.
+deletions, which says how many examples may be deleted before the terms stop to decay. Drawing is left to `pictures`.
 """
 
 from __future__ import annotations

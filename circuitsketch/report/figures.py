@@ -1,7 +1,7 @@
 """`draw`: settings in, a folder of pictures out, each with its data as JSON beside it.
 
-`small_figures` and `paper_figures` list what is drawn, as names and functions that compute; how each is computed is told
-in `removal`, `decay`, `answers` and `cost`, and how it looks in `pictures`, the only file that needs matplotlib.
+`small_figures` and `paper_figures` list what is drawn, as names and functions that compute; how each is computed is
+told in `removal`, `decay`, `answers` and `cost`, and how it looks in `pictures`, the only file that needs matplotlib.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Scale:
     Attributes
     ----------
     names : to train on, one a step. letters, measured : the deletion is of names with these letters, and the loss is
-        measured on this name. directions, order : of the sketch that predicts. few, highest : directions and order of the
-        figure of decay. cut : the highest order along the deletion itself. subsets : how many deletions are retrained.
-    shapes : of the runs whose cost is measured. seed : of everything drawn.
+        measured on this name. directions, order : of the sketch that predicts. few, highest : directions and order of
+        the figure of decay. cut : the highest order along the deletion itself. subsets : how many deletions are
+        retrained. shapes : of the runs whose cost is measured. seed : of everything drawn.
     """
 
     names: int
@@ -97,7 +97,7 @@ def draw(
     ----------
     folder : made where it is missing.
     paper : the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
-        tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, and 500 directions at order 3.
+        tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, 500 directions at order 3.
         Otherwise five small figures: a prediction along the strength of a removal, helpful and harmful examples, the
         decay against the size of a deletion, predictions against retraining, and cost against size(A).
     threads : how many (default: one a core). watch : called with (figure, parts done, parts in all).
@@ -206,6 +206,7 @@ class Once:
     found: Any = None
 
     def __call__(self) -> Any:
+        """What was computed."""
         if self.found is None:
             self.found = self.compute()
         return self.found

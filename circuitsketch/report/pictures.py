@@ -21,7 +21,14 @@ from circuitsketch.report.removal import Removal
 
 # Dark to light, and readable to most who see fewer colours (Okabe and Ito, 2008).
 TONES = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (6, 2, 1, 2)),
+    (0, (3, 2)),
+    (0, (1, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 MARKERS = "osD^vP"
 PALE = "#bbbbbb"
 SIZE = (6.4, 4.2)  # inches
@@ -43,9 +50,17 @@ def picture_removal(found: Removal) -> Figure:
     """Curves and bands over the strength of a removal, retrained points on top."""
     figure, (ax,) = figure_of()
     ax.plot(
-        found.checked, found.retrained, linestyle="none", marker="o", markersize=6.5, markerfacecolor="white",
-        markeredgecolor="black", markeredgewidth=1.3, label="retrained", zorder=5,
-    )  # fmt: skip
+        found.checked,
+        found.retrained,
+        linestyle="none",
+        marker="o",
+        markersize=6.5,
+        markerfacecolor="white",
+        markeredgecolor="black",
+        markeredgewidth=1.3,
+        label="retrained",
+        zorder=5,
+    )
     for k, curve in enumerate(found.curves):
         tone, dashes = TONES[k % len(TONES)], DASHES[k % len(DASHES)]
         ax.plot(found.strengths, curve.value, color=tone, linestyle=dashes, linewidth=1.6, label=curve.label)
@@ -69,8 +84,12 @@ def picture_decay(found: Decay) -> Figure:
     figure, (ax,) = figure_of()
     for k, line in enumerate(found.each):
         ax.plot(
-            found.orders, line, color="#888888", linewidth=0.7, label=f"each of {len(found.each)} directions" if k == 0 else None
-        )  # fmt: skip
+            found.orders,
+            line,
+            color="#888888",
+            linewidth=0.7,
+            label=f"each of {len(found.each)} directions" if k == 0 else None,
+        )
     ax.plot(found.orders, found.together, color="black", linewidth=2, label="root mean square of these")
     ax.set_xlabel("order r")
     ax.set_ylabel(r"$\log_2\,\|F_r\|$, estimated (loss in nats a token)")
@@ -89,10 +108,18 @@ def picture_trust(found: Trust) -> Figure:
             found.stderr, found.norms, out=np.zeros_like(found.norms), where=found.norms > 0
         )
         ax.errorbar(
-            found.orders, terms, yerr=np.minimum(error, 0.9 * terms), color=TONES[k % len(TONES)],
-            linestyle=DASHES[k % len(DASHES)], marker=MARKERS[k % len(MARKERS)], markersize=4, linewidth=1.4,
-            elinewidth=0.8, capsize=2, label=examples,
-        )  # fmt: skip
+            found.orders,
+            terms,
+            yerr=np.minimum(error, 0.9 * terms),
+            color=TONES[k % len(TONES)],
+            linestyle=DASHES[k % len(DASHES)],
+            marker=MARKERS[k % len(MARKERS)],
+            markersize=4,
+            linewidth=1.4,
+            elinewidth=0.8,
+            capsize=2,
+            label=examples,
+        )
     ax.set_xlabel("order r")
     ax.set_ylabel(rf"$\|F_r\|\,d^{{\,r/2}}$, nats a token ({found.measured})")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -112,22 +139,40 @@ def picture_influences(found: Influences) -> Figure:
     figure, axes = figure_of((7.6, 1.5 + 0.28 * rows), columns=2)
     parts = (
         ("most helpful", "higher", found.helpful, found.helpful_change, found.helpful_stderr, "#555555", ""),
-        ("most harmful", "lower", found.harmful, -found.harmful_change, found.harmful_stderr, "#dddddd", "////"),
+        (
+            "most harmful",
+            "lower",
+            found.harmful,
+            -found.harmful_change,
+            found.harmful_stderr,
+            "#dddddd",
+            "////",
+        ),
     )
-    farthest = max((float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0)
+    farthest = max(
+        (float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0
+    )
     for ax, (title, word, names, change, error, tone, hatch) in zip(axes, parts, strict=True):
         places = np.arange(len(names))
         ax.barh(
-            places, change, xerr=error, color=tone, hatch=hatch, edgecolor="black", linewidth=0.6,
+            places,
+            change,
+            xerr=error,
+            color=tone,
+            hatch=hatch,
+            edgecolor="black",
+            linewidth=0.6,
             error_kw={"elinewidth": 0.9, "capsize": 2},
-        )  # fmt: skip
+        )
         ax.set_yticks(places, names)
         ax.set_ylim(rows - 0.4, -0.6)
         ax.set_xlim(0, 1.05 * farthest)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.grid(axis="y", visible=False)
         ax.set_title(f"{title} of {found.n}", fontsize="medium", loc="left")
-        ax.set_xlabel(f"{word} {found.measured} without it,\n{found.unit} (bar: one standard error)", fontsize="small")
+        ax.set_xlabel(
+            f"{word} {found.measured} without it,\n{found.unit} (bar: one standard error)", fontsize="small"
+        )
     return figure
 
 
@@ -149,21 +194,44 @@ def picture_agreement(found: Agreement) -> Figure:
             (found.high - found.predicted)[chosen],
         ]
         ax.errorbar(
-            found.retrained[chosen], found.predicted[chosen], yerr=reach, linestyle="none", marker=marker, markersize=5,
-            markerfacecolor=fill, markeredgecolor="black", ecolor=PALE, elinewidth=0.9, label=f"{chosen.sum()} subsets {kind}",
-        )  # fmt: skip
-    ax.plot(found.baseline, found.baseline, marker="+", markersize=13, color="black", linestyle="none", label="as trained")
-    ax.set_xlim(ends)
-    ax.set_ylim(ends)
+            found.retrained[chosen],
+            found.predicted[chosen],
+            yerr=reach,
+            linestyle="none",
+            marker=marker,
+            markersize=5,
+            markerfacecolor=fill,
+            markeredgecolor="black",
+            ecolor=PALE,
+            elinewidth=0.9,
+            label=f"{chosen.sum()} subsets {kind}",
+        )
+    ax.plot(
+        found.baseline,
+        found.baseline,
+        marker="+",
+        markersize=13,
+        color="black",
+        linestyle="none",
+        label="as trained",
+    )
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
     ax.set_aspect("equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(f"{found.measured} after retraining, {found.unit}")
     ax.set_ylabel(f"predicted, {found.unit} (lines: 95 % interval)")
     figure.legend(  # above the axes: intervals of far deletions fill them
-        frameon=False, fontsize="small", loc="outside upper left", ncols=2, title=f"correlation {found.correlation:.3f}, {found.covered} of "
-        f"{len(found.retrained)} intervals cover", title_fontsize="small", alignment="left",
-    )  # fmt: skip
+        frameon=False,
+        fontsize="small",
+        loc="outside upper left",
+        ncols=2,
+        title=f"correlation {found.correlation:.3f}, {found.covered} of "
+        f"{len(found.retrained)} intervals cover",
+        title_fontsize="small",
+        alignment="left",
+    )
     return figure
 
 
@@ -177,9 +245,16 @@ def picture_cost(found: Cost) -> Figure:
         (found.train, "plain training", "o", (0, (5, 2)), "white"),
     ):
         ax.plot(
-            sizes, seconds[order], linestyle=dashes, color="black", linewidth=0.9, marker=marker, markersize=5.5,
-            markerfacecolor=fill, label=label,
-        )  # fmt: skip
+            sizes,
+            seconds[order],
+            linestyle=dashes,
+            color="black",
+            linewidth=0.9,
+            marker=marker,
+            markersize=5.5,
+            markerfacecolor=fill,
+            label=label,
+        )
     line = found.direction[order][0] * sizes / sizes[0]
     ax.plot(sizes, line, color=PALE, linewidth=2.5, zorder=0, label="in proportion to size(A)")
     ax.set_xscale("log")
@@ -187,9 +262,12 @@ def picture_cost(found: Cost) -> Figure:
     ax.set_xlabel("size(A): scalar gates of the whole training")
     ax.set_ylabel("processor time, seconds")
     ax.legend(
-        frameon=False, fontsize="small", title=f"fitted slope of a direction {found.slope:.2f}", title_fontsize="small",
+        frameon=False,
+        fontsize="small",
+        title=f"fitted slope of a direction {found.slope:.2f}",
+        title_fontsize="small",
         alignment="left",
-    )  # fmt: skip
+    )
     return figure
 
 

@@ -70,17 +70,20 @@ def predict_along(
     curves = []
     for order in orders:
         found = query.predict(wanted, order=order, groups=1)
-        curves.append(
-            Curve(f"order {order}", found.value, found.value - found.stderr, found.value + found.stderr)
-        )
+        value, error = np.asarray(found.value), np.asarray(found.stderr)
+        curves.append(Curve(f"order {order}", value, value - error, value + error))
     return removal_of(run, question, strengths, tuple(curves), "one standard error", threads)
 
 
-def answer_along(run: cs.Training, query: cs.Query, question: Question, threads: int | None = None) -> Removal:
+def answer_along(
+    run: cs.Training, query: cs.Query, question: Question, threads: int | None = None
+) -> Removal:
     """The prediction that `Query.predict` gives by default, with its interval."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
     found = query.predict(np.outer(strengths, direction_of(run, question)))
-    curve = Curve(f"predicted, order {found.order}", found.value, *found.interval(LEVEL))
+    low, high = found.interval(LEVEL)
+    value = np.asarray(found.value)
+    curve = Curve(f"predicted, order {found.order}", value, np.asarray(low), np.asarray(high))
     return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads)
 
 
