@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import sys
@@ -180,3 +181,9 @@ def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "circuitsketch.report.pictures", raising=False)
     with pytest.raises(InputError, match=r"pip install 'circuitsketch\[figures\]'"):
         figures.draw(tmp_path, scale=TINY)
+
+
+def test_a_notebook_shows_influences_and_stability_as_they_print_and_completion_shows_public_names(query):
+    for found in (query.influence(), query.stability()):
+        assert html.unescape(found._repr_html_()) == f"<pre>{found}</pre>"
+    assert [name for name in dir(cs) if not name.startswith("__")] == sorted(cs.__all__)
