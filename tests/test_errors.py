@@ -205,7 +205,7 @@ SUBSETS = {
     "masks and ids mixed": ([True, 1], "mixes"),
     "a number": (1, "wrap a single id in a list"),
     "None": (None, "cannot be None"),
-    "text": ("01", "cannot be '01'"),
+    "text": ("01", "group '01' was named, and nothing is known of groups"),
     "a dict": ({0: 1.0}, "cannot be"),
     "complex weights": (np.array([1j, 0]), "complex"),
     "three axes": (np.zeros((1, 1, 2)), "shape"),

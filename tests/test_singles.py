@@ -205,7 +205,6 @@ def test_a_given_metric_is_handed_on_as_a_factor():
 
 
 def test_without_first_orders_there_is_nothing_to_learn_a_metric_from():
-    assert cs.sketch(make(), 2, 1, singles="exact", singles_order=0).measure(measure).metric is None
     still = cs.Training(lambda s, x, keep: s + (keep - 1.0) ** 2 @ x, np.zeros(2), [X[:2]], [[0, 1]])
     assert not cs.sketch(still, 0, 1, singles="exact").metric.any()
 
@@ -301,6 +300,7 @@ def test_progress_counts_all_parts_and_true_draws_a_bar(capfd):
 BAD = {
     "a kind of singles": (lambda: cs.sketch(make(), 2, singles="all"), "choose 'exact'"),
     "an order of no singles": (lambda: cs.sketch(make(), 2, singles_order=2), "there are no singles"),
+    "singles of order 0": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0), "singles_order=1 or more"),
     "half an order of singles": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0.5), "whole number"),
     "no directions at all": (lambda: cs.sketch(make(), 0), "at least 1, not 0"),
     "directions below none": (lambda: cs.sketch(make(), -1, singles="exact"), "at least 1, not -1"),

@@ -30,9 +30,9 @@ from circuitsketch.deletion.prediction import (
     warnings_of,
     warnings_of_ratio,
 )
-from circuitsketch.deletion.subsets import NOTHING, checked, downweights_of
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.sketch.directions import Given, Law
+from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
 
 OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
 PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
@@ -92,8 +92,8 @@ class Query:
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
         object.__setattr__(self, "coefficients", coefficients)
-        for name in ("labels", "items"):
-            object.__setattr__(self, name, checked(getattr(self, name), self.n, name))
+        object.__setattr__(self, "labels", check_labels(self.labels, self.n))
+        object.__setattr__(self, "items", one_an_example(self.items, self.n, "items"))
         self._check_singles()
         if len(coefficients):
             self._check_constant()
@@ -135,7 +135,7 @@ class Query:
             )
         if not np.isfinite(singles).all():
             raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
-        object.__setattr__(self, "singles", singles.astype(np.float64))
+        object.__setattr__(self, "singles", singles.astype(np.float64, copy=False))
         if self.metric is not None:
             metric = np.asarray(self.metric)
             if (
@@ -148,7 +148,7 @@ class Query:
                     f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} "
                     f"{metric.dtype}"
                 )
-            object.__setattr__(self, "metric", metric.astype(np.float64))
+            object.__setattr__(self, "metric", metric.astype(np.float64, copy=False))
 
     # -------------------------------------------------------------------------------- what is known
 

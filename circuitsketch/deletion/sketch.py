@@ -199,7 +199,10 @@ def order_of_singles(order: int, singles: str | None, singles_order: int | None)
         raise InputError(f"singles_order is {singles_order!r} and there are no singles; give singles='exact'")
     if singles is None:
         return None
-    return check_order(order if singles_order is None else singles_order)
+    found = check_order(order if singles_order is None else singles_order)
+    if not found:
+        raise InputError("the singles' order is 0, and their effects begin at order 1; give singles_order=1 or more")
+    return found
 
 
 def made(

@@ -8,7 +8,7 @@ denominators, and example i's loss times keep_i = 1 - w_i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from circuitsketch.lower.tape import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, leaves_like, trace, unflatten
 from circuitsketch.training.indices import check_run_indices
-from circuitsketch.training.weights import downweights, many_downweights
+from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
 
 
 class Training:
@@ -226,9 +226,9 @@ class Training:
 
         Parameters
         ----------
-        without : ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); or many of these: a
-            list of subsets, or a 2-D mask or array of downweights (subsets, n). Many are trained together, subsets as
-            lanes.
+        without : ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); a group's label, if it
+            is a string; a function of an item; or many: a list of subsets, or a 2-D mask or array of downweights
+            (subsets, n). Many are trained together, subsets as lanes.
 
         Returns
         -------
@@ -241,9 +241,9 @@ class Training:
         array([10.,  1.])
         """
         thread_count(threads, 1)
-        if not is_many(without):
-            return self.trained(downweights(without, self.n))
-        weights = many_downweights(without, self.n)
+        weights = downweights_of(without, self.n, self.labels, self.items)
+        if weights.ndim == 1:
+            return self.trained(weights)
         executable = self.executable(Mode(0, complex=False, values=True))
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
@@ -314,50 +314,12 @@ def collect(arena: Arena, leaves: list[np.ndarray], begin: int, count: int) -> N
             rows[...] = np.moveaxis(lanes, -1, 0)
 
 
-def is_many(without: Any) -> bool:
-    """Whether this is several subsets: a 2-D array, or a list of lists or arrays."""
-    if isinstance(without, np.ndarray):
-        return without.ndim == 2
-    return isinstance(without, list | tuple) and len(without) > 0 and all(
-        entry.ndim == 1 if isinstance(entry, np.ndarray) else isinstance(entry, list | tuple | set | frozenset | range)
-        for entry in without
-    )
-
-
 def number_leaf(leaf: Any, name: str) -> np.ndarray:
     """A leaf as float64, refused if it is not finite real numbers."""
     array = real_array(leaf, name)
     if not np.all(np.isfinite(array)):
         raise InputError(f"{name} holds NaN or infinity; clean the data before training")
     return array
-
-
-def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
-    """Something for every example, as a tuple; None stays None."""
-    if values is None:
-        return None
-    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
-        raise InputError(f"{name} must be a list with one entry an example, not {type(values).__name__}")
-    found = tuple(values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values)
-    if len(found) != n:
-        raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")
-    return found
-
-
-def check_labels(values: Any, n: int) -> tuple[Any, ...] | None:
-    """Labels of the examples: hashable, and equal to themselves."""
-    found = one_an_example(values, n, "labels")
-    for i, label in enumerate(found or ()):
-        try:
-            fine = hash(label) is not None and bool(label == label)
-        except (TypeError, ValueError):
-            fine = False
-        if not fine:
-            raise InputError(
-                f"labels[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
-                "hashable that equals itself"
-            )
-    return found
 
 
 def one_a_step(values: Any, name: str) -> list[Any]:

@@ -162,3 +162,13 @@ def _described(without: Any, given: np.ndarray) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def is_many(without: Any) -> bool:
+    """Whether this is several subsets: a 2-D array, or a list of lists or arrays."""
+    if isinstance(without, np.ndarray):
+        return without.ndim == 2
+    return isinstance(without, list | tuple) and len(without) > 0 and all(
+        entry.ndim == 1 if isinstance(entry, np.ndarray) else isinstance(entry, list | tuple | set | frozenset | range)
+        for entry in without
+    )

@@ -1,19 +1,18 @@
 """What people call the examples that go: ids, masks, weights, group labels, or a question asked of each example.
 
-In: any of these, and what is known of the examples. Out: downweights. Ids, masks and weights are left to
-`training.weights`; here labels and predicates become masks.
+In: any of these, and what is known of the examples. Out: downweights. Ids, masks and weights are left to `weights`;
+here what is known of the examples is checked, and labels and predicates become masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.errors import InputError
-from circuitsketch.training.training import is_many
-from circuitsketch.training.weights import downweights, many_downweights
+from circuitsketch.training.weights import downweights, is_many, many_downweights
 
 NOTHING: Any = object()  # that no group was named: None may be a label
 
@@ -23,9 +22,8 @@ def downweights_of(
 ) -> np.ndarray:
     """Downweights (n,) of one subset, or (B, n) of many.
 
-    what : as `training.weights`; a list of such, a 2-D array; a label that is a string, or a list of strings;
-    a function of
-        an example. group : a label of any kind.
+    what : as `weights`; a list of such, a 2-D array; a label that is a string, or a list of strings; a
+        function of an example. group : a label of any kind.
 
     >>> downweights_of("b", 3, ["a", "b", "b"], None), downweights_of(lambda x: x > 1, 3, None, [1, 2, 0])
     (array([0., 1., 1.]), array([0., 1., 0.]))
@@ -75,19 +73,29 @@ def of_question(question: Callable[[Any], Any], n: int, items: Sequence[Any] | N
     return downweights(np.array(answers, dtype=bool), n)
 
 
-def checked(known: Sequence[Any] | None, n: int, name: str) -> tuple[Any, ...] | None:
-    """Labels or items as a tuple of length n, or None."""
-    if known is None:
+def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
+    """Something for every example, as a tuple; None stays None."""
+    if values is None:
         return None
-    if isinstance(known, str | bytes) or not hasattr(known, "__len__") or len(known) != n:
-        size = len(known) if hasattr(known, "__len__") else 1
-        raise InputError(f"{name} has {size} entries for {n} examples; give a list with one an example")
-    made = tuple(x.item() if isinstance(x, np.generic) else x for x in known)
-    if name == "labels":
+    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
+        raise InputError(f"{name} must be a list with one entry an example, not {type(values).__name__}")
+    found = tuple(values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values)
+    if len(found) != n:
+        raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")
+    return found
+
+
+def check_labels(values: Any, n: int) -> tuple[Any, ...] | None:
+    """Labels of the examples: hashable, and equal to themselves."""
+    found = one_an_example(values, n, "labels")
+    for i, label in enumerate(found or ()):
         try:
-            set(made)
-        except TypeError as reason:
+            fine = hash(label) is not None and bool(label == label)
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
             raise InputError(
-                f"labels are compared, so each must be hashable (a string, a number): {reason}"
-            ) from None
-    return made
+                f"labels[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
+                "hashable that equals itself"
+            )
+    return found
