@@ -85,3 +85,8 @@ __all__ = [
     "trace",
     "value_and_grad",
 ]
+
+
+def __dir__() -> list[str]:
+    """What tab completion shows: the public names, without the rooms behind them."""
+    return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import circuitsketch as cs
 from circuitsketch.gates import GATES
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -110,9 +109,6 @@ def test_a_sketch_of_ones_own_training_predicts_the_retrained_loss():
     assert abs(truth - prediction.baseline) > prediction.stderr
 
 
-@pytest.mark.skipif(
-    not hasattr(cs, "open_sketch"), reason="cs.open_sketch, and sketches on disk, are yet to come"
-)
 def test_a_stopped_sketch_goes_on_where_it_was(capsys):
     pushed, same, prediction, truth = example("10_interrupted_and_resumed.py")["main"](
         directions=128, count=100

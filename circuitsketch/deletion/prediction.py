@@ -191,6 +191,9 @@ class Influence:
         size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
         return np.argsort(-size, kind="stable")[:k]
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     def __str__(self) -> str:
         lines = [
             f"influence of {len(self.change)} examples, order {self.order}, "
@@ -258,6 +261,9 @@ class Stability:
         rate, error = self.rate
         with np.errstate(divide="ignore", invalid="ignore"):
             return plain(1 / np.asarray(rate)), plain(error / np.asarray(rate) ** 2)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         shape = self.norms.shape[1:]

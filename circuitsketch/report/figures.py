@@ -1,0 +1,255 @@
+"""`draw`: settings in, a folder of pictures out, each with its data as JSON beside it.
+
+`small_figures` and `paper_figures` list what is drawn, as names and functions that compute; how each is computed is
+told in `removal`, `decay`, `answers` and `cost`, and how it looks in `pictures`, the only file that needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import circuitsketch as cs
+from circuitsketch.errors import InputError
+from circuitsketch.report.answers import agreement_of, influences_of, subsets_of
+from circuitsketch.report.cost import Shape, cost_of
+from circuitsketch.report.decay import decay_of, trust_of
+from circuitsketch.report.demo import Question, Watch
+from circuitsketch.report.removal import answer_along, predict_along, series_along
+from circuitsketch.zoo import microgpt
+
+KEPT = "sketches"  # the folder of sketches that are still needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the figures' experiments are. InputError where a question has no names.
+
+    Attributes
+    ----------
+    names : to train on, one a step. letters, measured : the deletion is of names with these letters, and the loss is
+        measured on this name. directions, order : of the sketch that predicts. few, highest : directions and order of
+        the figure of decay. cut : the highest order along the deletion itself. subsets : how many deletions are
+        retrained. shapes : of the runs whose cost is measured. seed : of everything drawn.
+    """
+
+    names: int
+    letters: str
+    measured: str
+    directions: int
+    order: int
+    few: int
+    highest: int
+    cut: int = 6
+    subsets: int = 60
+    shapes: tuple[Shape, ...] = ()
+    seed: int = 0
+
+    @property
+    def question(self) -> Question:
+        """The deletion that the figures are about."""
+        ids = tuple(i for i, name in enumerate(self.docs) if self.letters in name)
+        if not ids:
+            raise InputError(f"none of the first {self.names} names has {self.letters!r}; take more names")
+        return Question(self.measured, self.letters, ids)
+
+    @property
+    def docs(self) -> list[str]:
+        """The names to train on."""
+        return microgpt.names()[: self.names]
+
+    def run(self) -> cs.Training:
+        """The training that is sketched."""
+        return microgpt.training(self.docs, seed=self.seed, alphabet=microgpt.ALPHABET)
+
+
+SMALL = Scale(
+    names=300,
+    letters="chr",
+    measured="christian",
+    directions=256,
+    order=3,
+    few=24,
+    highest=10,
+    shapes=(Shape(25), Shape(50), Shape(100), Shape(200), Shape(50, 32), Shape(50, 16, 2)),
+)
+PAPER = Scale(names=1000, letters="x", measured="max", directions=500, order=3, few=12, highest=100)
+
+
+def draw(
+    folder: str | Path,
+    *,
+    paper: bool = False,
+    threads: int | None = None,
+    watch: Watch | None = None,
+    scale: Scale | None = None,
+) -> list[Path]:
+    """Draw figures into a folder: PNG, and the data of each as JSON of the same name.
+
+    Parameters
+    ----------
+    folder : made where it is missing.
+    paper : the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
+        tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, 500 directions at order 3.
+        Otherwise five small figures: a prediction along the strength of a removal, helpful and harmful examples, the
+        decay against the size of a deletion, predictions against retraining, and cost against size(A).
+    threads : how many (default: one a core). watch : called with (figure, parts done, parts in all).
+    scale : other sizes than SMALL or PAPER.
+
+    Returns
+    -------
+    the paths of the pictures, in order. Each is written when it is done; sketches lie in the folder `sketches` beside
+    them until all are, so that an interrupted call goes on where it stopped.
+
+    Raises
+    ------
+    InputError : matplotlib is missing; the folder cannot be written.
+
+    >>> draw("pictures", paper=True)                                # doctest: +SKIP
+    """
+    try:
+        from circuitsketch.report.pictures import PICTURES
+    except ModuleNotFoundError as reason:
+        if (reason.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise InputError(
+            "figures are drawn by matplotlib, which is not installed: pip install 'circuitsketch[figures]'"
+        ) from None
+    folder = writable(folder)
+    (folder / KEPT).mkdir(exist_ok=True)
+    scale = scale or (PAPER if paper else SMALL)
+    figures = (paper_figures if paper else small_figures)(scale, folder / KEPT, threads, watch or ignore)
+    paths = []
+    for name, compute in figures:
+        data = compute()
+        picture = PICTURES[type(data)](data)
+        path = folder / f"{name}.png"
+        (folder / f"{name}.json").write_text(json_of(name, scale, data), encoding="utf-8")
+        picture.savefig(path, metadata={"Software": f"circuitsketch {cs.__version__}"})
+        paths.append(path)
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
+    return paths
+
+
+Figures = list[tuple[str, Callable[[], Any]]]
+
+
+def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -> Figures:
+    """Five figures of one run: names and functions that compute their data, to be called in order."""
+    run, question = scale.run(), scale.question
+    words = f"loss on {question.name!r}"
+    query = Once(
+        lambda: cs.sketch(
+            run,
+            scale.directions,
+            scale.order,
+            scale.seed,
+            singles="exact",
+            threads=threads,
+            path=kept / "singles.sketch",
+            progress=told(watch, "sketch"),
+        ).measure(microgpt.loss, question.name)
+    )
+    decay = Once(
+        lambda: cs.sketch(
+            run, scale.few, scale.highest, scale.seed, threads=threads, progress=told(watch, "stability")
+        ).measure(microgpt.loss, question.name)
+    )
+
+    def agreement() -> Any:
+        subsets = subsets_of(scale.docs, scale.subsets, scale.seed)
+        return agreement_of(run, query(), question.name, subsets, threads)
+
+    return [
+        ("strength", lambda: answer_along(run, query(), question, threads)),
+        ("influence", lambda: influences_of(query(), scale.docs, words)),
+        ("stability", lambda: trust_of(decay(), words, (1, 4, 16, 64))),
+        ("agreement", agreement),
+        ("cost", lambda: cost_of(scale.shapes, 16, scale.order, scale.seed, told(watch, "cost"))),
+    ]
+
+
+def paper_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -> Figures:
+    """The paper's three figures, the long first one last: names and functions that compute their data."""
+    run, question = scale.run(), scale.question
+    measured = np.random.default_rng(scale.seed).choice(scale.docs, scale.few).tolist()
+
+    def sketch(name: str, directions: int, order: int) -> cs.Sketch:
+        progress, path = told(watch, name), kept / f"{name}.sketch"
+        return cs.sketch(
+            run, directions, order, scale.seed, law="sphere", threads=threads, progress=progress, path=path
+        )
+
+    def predictions() -> Any:
+        query = sketch("figure3", scale.directions, scale.order).measure(microgpt.loss, question.name)
+        return predict_along(run, query, question, range(1, scale.order + 1), threads)
+
+    return [
+        ("figure2", lambda: series_along(run, question, scale.cut, threads)),
+        ("figure3", predictions),
+        ("figure1", lambda: decay_of(sketch("figure1", scale.few, scale.highest), measured)),
+    ]
+
+
+@dataclasses.dataclass
+class Once:
+    """A computation that several figures share: done when it is first called."""
+
+    compute: Callable[[], Any]
+    found: Any = None
+
+    def __call__(self) -> Any:
+        """What was computed."""
+        if self.found is None:
+            self.found = self.compute()
+        return self.found
+
+
+def told(watch: Watch, stage: str) -> Callable[[int, int], None]:
+    """A progress function that says of which stage it is."""
+    return lambda done, total: watch(stage, done, total)
+
+
+def ignore(stage: str, done: int, total: int) -> None:
+    """A watch that does nothing."""
+
+
+def writable(folder: str | Path) -> Path:
+    """The folder, made where it is missing; InputError where it cannot be written."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".circuitsketch"
+        probe.touch()
+        probe.unlink()
+    except OSError as reason:
+        raise InputError(
+            f"cannot write figures into {folder}: {reason.strerror}; give another folder"
+        ) from None
+    return folder
+
+
+def json_of(name: str, scale: Scale, data: Any) -> str:
+    """A figure's record as JSON: {"figure", "scale", "data"}, arrays as lists, None for what is not finite."""
+    record = {"figure": name, "scale": dataclasses.asdict(scale), "data": dataclasses.asdict(data)}
+    return json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say of a value."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

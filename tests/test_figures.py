@@ -1,0 +1,189 @@
+"""The data of figures is what it says, by retraining and by finite sums; pictures are written with it, and resume."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import circuitsketch as cs
+from circuitsketch.errors import InputError
+from circuitsketch.report import figures
+from circuitsketch.report.answers import agreement_of, influences_of, subsets_of
+from circuitsketch.report.cost import Shape, cost_of
+from circuitsketch.report.decay import decay_of, trust_of
+from circuitsketch.report.removal import answer_along, predict_along, series_along
+from circuitsketch.zoo import microgpt
+
+TINY = figures.Scale(
+    names=24,
+    letters="ar",
+    measured="mary",
+    directions=24,
+    order=2,
+    few=4,
+    highest=5,
+    cut=4,
+    subsets=8,
+    shapes=(Shape(4), Shape(8)),
+)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return TINY.run()
+
+
+@pytest.fixture(scope="module")
+def query(run):
+    return cs.sketch(run, 24, order=2, singles="exact").measure(microgpt.loss, "mary")
+
+
+def truth(run, ids, strength=1.0):
+    """Retraining with one set of weights at a time: no lanes, unlike the figures."""
+    w = np.zeros(run.n)
+    w[list(ids)] = strength
+    return float(microgpt.loss(run.params(run.retrain(w)), "mary"))
+
+
+def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
+    found = series_along(run, TINY.question, 4)
+    assert [curve.label for curve in found.curves] == [f"order {k}" for k in (1, 2, 3, 4)]
+    assert found.retrained[[0, 5, 10]] == pytest.approx(
+        [truth(run, TINY.question.ids, t) for t in (0, 0.5, 1)], rel=1e-9
+    )
+    # At half the strength every order more is nearer by far than the first; all begin at the loss as trained.
+    off = [abs(curve.value[50] - found.retrained[5]) for curve in found.curves]
+    assert off[3] < off[0] / 4
+    assert all(curve.value[0] == pytest.approx(found.retrained[0], rel=1e-12) for curve in found.curves)
+
+
+def test_bands_are_one_standard_error_of_the_mean_over_directions(run):
+    sketched = cs.sketch(run, 40, order=2, law="sphere").measure(microgpt.loss, "mary")
+    found = predict_along(run, sketched, TINY.question, (1, 2))
+    # By hand, from the directions: the mean of Re C(n+r-1, r) <psi, h>^r c_r / n^r and its standard error.
+    h = np.zeros(run.n)
+    h[list(TINY.question.ids)] = 1
+    inner = sketched.directions.conj() @ h
+    samples = sum(
+        (math.comb(run.n + r - 1, r) / run.n**r * inner**r * sketched.coefficients[:, r]).real for r in (1, 2)
+    )
+    last = found.curves[1]
+    assert last.value[-1] == pytest.approx(sketched.baseline + samples.mean(), rel=1e-9)
+    assert (last.high - last.low)[-1] / 2 == pytest.approx(samples.std(ddof=1) / math.sqrt(40), rel=1e-6)
+
+
+def test_the_answer_along_the_strength_has_an_interval_around_it(run, query):
+    (curve,) = answer_along(run, query, TINY.question).curves
+    assert curve.value[0] == pytest.approx(query.baseline)
+    assert np.all((curve.low <= curve.value) & (curve.value <= curve.high))
+    assert curve.low[-1] < curve.high[-1]
+
+
+def test_the_decay_of_a_direction_is_that_of_its_coefficients(run):
+    sketch = cs.sketch(run, 3, order=4, law="sphere")
+    found = decay_of(sketch, ["mary", "john", "mary"])
+    unit = sketch.directions[1] / math.sqrt(run.n)
+    assert np.linalg.norm(unit) == pytest.approx(1)
+    alone = cs.push(run, [unit], order=4).measure(microgpt.loss, "john").coefficients[0, 1:]
+    expected = [math.log2(math.sqrt(math.comb(run.n + r - 1, r)) * abs(alone[r - 1])) for r in (1, 2, 3, 4)]
+    assert found.each[1] == pytest.approx(expected, abs=1e-6)
+    assert found.together == pytest.approx(np.log2(np.sqrt((4.0**found.each).mean(axis=0))))
+
+
+def test_terms_of_a_deletion_grow_with_the_root_of_its_size(query):
+    found = trust_of(query, "loss", (1, 4))
+    assert found.terms[0] == pytest.approx(found.norms)
+    assert found.terms[1] == pytest.approx(found.norms * [2, 4])
+
+
+def test_the_most_helpful_name_is_the_one_whose_absence_costs_most(run, query):
+    found = influences_of(query, TINY.docs, "loss", shown=3)
+    base = truth(run, [])
+    changes = np.array([truth(run, [i]) - base for i in range(run.n)])
+    assert found.helpful[0] == TINY.docs[int(changes.argmax())]
+    assert found.harmful[0] == TINY.docs[int(changes.argmin())]
+    # The change is the sum of two orders: by central differences of retraining, off by 1e-6 times higher coefficients.
+    i, step = int(changes.argmax()), 1e-3
+    below, above = truth(run, [i], -step), truth(run, [i], step)
+    two_orders = (above - below) / (2 * step) + (above - 2 * base + below) / (2 * step**2)
+    assert found.helpful_change[0] == pytest.approx(two_orders, rel=1e-4)
+    assert np.all(found.helpful_change > 0) and np.all(found.harmful_change < 0)
+
+
+def test_subsets_are_of_both_kinds_and_their_truths_are_retrained(run, query):
+    subsets = subsets_of(TINY.docs, 8, seed=0)
+    assert subsets == subsets_of(TINY.docs, 8, seed=0)
+    found = agreement_of(run, query, "mary", subsets)
+    assert found.retrained[[0, -1]] == pytest.approx([truth(run, subsets[k][1]) for k in (0, -1)], rel=1e-9)
+    assert found.sizes.tolist() == [len(ids) for _, ids in subsets]
+    assert found.correlation > 0.9
+    names = [f"{a}{b}x" for a in "abc" for b in "abc"] + ["zzq"] * 100
+    for kind, ids in subsets_of(names, 20, seed=1):
+        if kind == "alike in two letters":
+            shared = set.intersection(*({names[i][k : k + 2] for k in (0, 1)} for i in ids))
+            assert shared and len(ids) > 1
+
+
+def test_cost_is_measured_against_the_exact_number_of_gates():
+    found = cost_of((Shape(2), Shape(4)), 4, 1)
+    assert found.sizes.tolist() == [
+        microgpt.training(microgpt.names()[:k], alphabet=microgpt.ALPHABET).size for k in (2, 4)
+    ]
+    assert np.all(found.train > 0) and np.all(found.direction > 0) and math.isfinite(found.slope)
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, paper):
+    told = []
+    paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, watch=lambda *what: told.append(what))
+    names = (
+        ["figure2", "figure3", "figure1"]
+        if paper
+        else ["strength", "influence", "stability", "agreement", "cost"]
+    )
+    assert [path.name for path in paths] == [f"{name}.png" for name in names]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        record = json.loads(path.with_suffix(".json").read_text())
+        assert record["figure"] == path.stem and record["scale"]["names"] == 24 and record["data"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
+        f"{n}.{e}" for n in names for e in ("png", "json")
+    )
+    assert told and all(0 <= done <= total for _, done, total in told)
+
+
+def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path):
+    def stop(stage, done, total):
+        if stage == "figure1":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        figures.draw(tmp_path, paper=True, scale=TINY, watch=stop)
+    assert (tmp_path / "figure3.png").exists() and not (tmp_path / "figure1.png").exists()
+    assert (tmp_path / "sketches" / "figure3.sketch").exists()
+    again = []
+    figures.draw(tmp_path, paper=True, scale=TINY, watch=lambda stage, done, total: again.append(stage))
+    assert "figure3" not in again
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write figures into"):
+        figures.draw(tmp_path / "file" / "folder", scale=TINY)
+    with pytest.raises(InputError, match="none of the first 24 names has 'qq'"):
+        figures.dataclasses.replace(TINY, letters="qq").question  # noqa: B018
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "circuitsketch.report.pictures", raising=False)
+    with pytest.raises(InputError, match=r"pip install 'circuitsketch\[figures\]'"):
+        figures.draw(tmp_path, scale=TINY)
+
+
+def test_a_notebook_shows_influences_and_stability_as_they_print_and_completion_shows_public_names(query):
+    for found in (query.influence(), query.stability()):
+        assert html.unescape(found._repr_html_()) == f"<pre>{found}</pre>"
+    assert [name for name in dir(cs) if not name.startswith("__")] == sorted(cs.__all__)
