@@ -277,6 +277,7 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
 def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):
     def draw(folder, *, paper, threads, watch):
         watch("figure 1", 1, 1)
+        folder.mkdir()
         (folder / "one.png").write_bytes(b"")
         return [folder / "one.png"] if paper and threads == 1 else []
 

@@ -209,25 +209,9 @@ def figures(
     json_to: Json = None,
 ) -> None:
     """Draw the paper's figures and those of the package, each with its data beside it. Needs matplotlib."""
-    import importlib
+    from circuitsketch.report.figures import draw
 
     answer = Answer(json_to)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise InputError(
-            f"cannot make the folder {out}: {reason.strerror}; choose another with --out"
-        ) from None
-    try:
-        draw = importlib.import_module("circuitsketch.report.figures").draw
-    except ModuleNotFoundError as reason:
-        if reason.name == "circuitsketch.report.figures":
-            raise InputError("this version of circuitsketch draws no figures; upgrade it") from None
-        if (reason.name or "").split(".")[0] != "matplotlib":
-            raise
-        raise InputError(
-            "figures need matplotlib; install it with: pip install 'circuitsketch[figures]'"
-        ) from None
     with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
         paths = draw(out, paper=paper, threads=threads, watch=watch)
     answer.give(
