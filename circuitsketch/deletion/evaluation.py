@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import DegenerateDataWarning, bootstrap, rankdata
 
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
@@ -197,6 +196,8 @@ def retrained(
 
 def rank_correlation(found: np.ndarray, truth: np.ndarray) -> float:
     """Spearman's correlation over the rows (B, values), averaged over values; NaN where no value varies."""
+    from scipy.stats import rankdata  # a slow import
+
     if len(found) < 3:
         return math.nan
     ranks = [rankdata(numbers, axis=0) for numbers in (found, truth)]
@@ -208,6 +209,8 @@ def rank_correlation(found: np.ndarray, truth: np.ndarray) -> float:
 
 def lds_interval(found: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the LDS, subsets drawn with replacement."""
+    from scipy.stats import DegenerateDataWarning, bootstrap  # a slow import
+
     if not math.isfinite(rank_correlation(found, truth)):
         return math.nan, math.nan
     with warnings.catch_warnings():

@@ -12,7 +12,6 @@ from time import thread_time
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
 from circuitsketch.compile import coefficient_type, target_for, thread_count
 from circuitsketch.errors import InputError
@@ -142,6 +141,8 @@ def plan(
 
 def cheapest(epsilon: float, delta: float) -> tuple[int, int, int]:
     """s, m and k of the least cost."""
+    from scipy.special import betaincinv  # a slow import
+
     ways = []
     for k in range(1, MOST_GROUPS + 1, 2):
         half = (k + 1) / 2

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from circuitsketch.errors import InputError
 
@@ -72,6 +71,8 @@ class Prediction:
         directions, not the orders left out (`truncation`). For estimators that rest on single examples it covers
         both, and the quantile's heavier tail is that of their errors over subsets.
         """
+        from scipy.special import stdtrit  # a slow import
+
         if not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
         quantile = float(stdtrit(self.freedom, 0.5 + level / 2)) if self.freedom > 0 else math.inf
