@@ -145,11 +145,14 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     except StoreError:
         raise
     except WRONG as reason:
-        said = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
-        raise StoreError(
-            f"{where} was changed after it was written ({said}); restore it from a copy, or {AGAIN}"
-        ) from None
+        raise changed(where, reason) from None
     return header, created, made_by
+
+
+def changed(where: str, reason: Exception) -> StoreError:
+    """What is said of metadata that are not as they were written."""
+    said = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
+    return StoreError(f"{where} was changed after it was written ({said}); restore it from a copy, or {AGAIN}")
 
 
 def vector(path: str, name: str, plain: Any) -> np.ndarray | None:

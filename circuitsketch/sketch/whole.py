@@ -47,6 +47,7 @@ from circuitsketch.sketch.layout import (
     ROOT,
     WRONG,
     array_of,
+    changed,
     chunk,
     encoded,
     little,
@@ -341,10 +342,7 @@ def read_about(path: str) -> tuple[About, str, dict[str, str]]:
     except StoreError:
         raise
     except WRONG as reason:
-        said = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
-        raise StoreError(
-            f"{where} was changed after it was written ({said}); restore it from a copy, or {AGAIN}"
-        ) from None
+        raise changed(where, reason) from None
     return about, created, made_by
 
 
