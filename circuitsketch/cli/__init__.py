@@ -96,11 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A wrong option: typer's and click's usage errors share this method, and no base class across versions.
         if not hasattr(reason, "format_message"):
             raise
-        code = complain(f"{reason.format_message()} {where_to_look(reason)}", MISTAKE)
+        code = complain(f"{said_by(reason)}. {where_to_look(reason)}", MISTAKE)
     else:
         if code == INTERRUPTED:
             complain("interrupted: nothing was kept", INTERRUPTED)
     sys.exit(code or 0)
+
+
+def said_by(reason: Any) -> str:
+    """What a usage error says, without the words of the library that checks values."""
+    text = reason.format_message().replace("Value error, ", "").removeprefix("Invalid value: ")
+    return text.rstrip(" .").replace(", unable to parse string as a number", "").replace(
+        ", unable to parse string as an integer", ""
+    )
 
 
 def where_to_look(reason: Any) -> str:

@@ -6,12 +6,15 @@ says of its origin.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from circuitsketch.cli.options import (
+    Device,
+    DeviceName,
     EstimatorName,
     Json,
     Measure,
@@ -19,6 +22,7 @@ from circuitsketch.cli.options import (
     Seed,
     Store,
     Threads,
+    device_named,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, working
 from circuitsketch.errors import InputError
@@ -70,6 +74,7 @@ def predict(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
     ] = False,
+    device: DeviceName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -79,15 +84,17 @@ def predict(
     all that they name goes.
     """
     answer = Answer(json_to)
-    if not (without or group or containing or file):
+    if without is None and group is None and containing is None and file is None:
         raise typer.BadParameter(
             "say which examples go: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
         )
+    if not math.isfinite(strength) or strength == 0:
+        raise typer.BadParameter(f"--strength {strength:g} takes nothing away; 1 deletes, 0.5 halves, -1 doubles")
     import numpy as np
 
     from circuitsketch.report.tables import of_prediction
 
-    sketch, query, function = measured(store, measure, target)
+    sketch, query, function = measured(store, measure, target, device)
     ids = chosen(sketch, without or [], group or [], containing or [], file)
     run = run_for(sketch, target, "--retrain") if retrain else None
     h = np.zeros(sketch.n)
@@ -96,9 +103,10 @@ def predict(
     truth = None
     if run is not None:
         with working("training again"):
-            truth = np.asarray(function(run.params(run.retrain(h))), dtype=np.float64)
-    plain = {"store": str(store), "measure": measure, "deleted": len(ids), "ids": ids, "strength": strength}
-    plain |= found.to_dict() | ({} if truth is None else {"retrained": truth.tolist()})
+            retrained = run.retrain(h, device=device_named(device))
+            truth = np.asarray(function(run.params(retrained)), dtype=np.float64)
+    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict()
+    plain |= {} if truth is None else {"retrained": truth.tolist()}
     what = "examples" if sketch.groups is None else "groups"
     how = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
@@ -112,56 +120,33 @@ def influence(
         int, typer.Option(min=1, help="How many examples to list, the largest change first.")
     ] = 20,
     estimator: EstimatorName = None,
+    device: DeviceName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
     """List the examples that matter most: what a measurement gains when each goes, alone."""
     answer = Answer(json_to)
-    import numpy as np
-
+    from circuitsketch.report.facts import facts_of_influence
     from circuitsketch.report.tables import of_influence
 
-    sketch, query, _ = measured(store, measure, target)
+    sketch, query, _ = measured(store, measure, target, device)
     found = query.influence(top, estimator=None if estimator is None else estimator.value)
-    rows = []
-    for i in found.top():
-        known = {"item": sketch.items, "label": sketch.labels}
-        about = {name: spelled(values[i]) for name, values in known.items() if values is not None}
-        change, stderr = np.asarray(found.change[i]).tolist(), np.asarray(found.stderr[i]).tolist()
-        rows.append({"id": int(i), **about, "change": change, "stderr": stderr})
-    plain = {
-        "store": str(store),
-        "measure": measure,
-        "examples": len(found.change),
-        "baseline": np.asarray(found.baseline).tolist(),
-        "order": found.order,
-        "directions": found.directions,
-        "estimator": found.estimator,
-        "top": rows,
-        "warnings": list(found.warnings),
-    }
-    labels = sketch.labels if sketch.groups is None else None
+    labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
+    plain = asked(store, measure) | facts_of_influence(found, sketch.items, labels)
     answer.give(plain, *of_influence(found, top, sketch.items, labels))
 
 
-def stability(store: Store, measure: Measure, target: RunOf = None, json_to: Json = None) -> None:
+def stability(
+    store: Store, measure: Measure, device: DeviceName = None, target: RunOf = None, json_to: Json = None
+) -> None:
     """Measure how fast the orders of the series fall: up to how many deletions its predictions can be trusted."""
     answer = Answer(json_to)
+    from circuitsketch.report.facts import facts_of_stability
     from circuitsketch.report.tables import of_stability
 
-    _, query, _ = measured(store, measure, target)
+    _, query, _ = measured(store, measure, target, device)
     found = query.stability()
-    plain = {
-        "store": str(store),
-        "measure": measure,
-        "order": found.order,
-        "directions": found.directions,
-        "norms": found.norms.tolist(),
-        "stderr": found.stderr.tolist(),
-        "rate": finite(found.rate),
-        "radius": finite(found.radius),
-    }
-    answer.give(plain, *of_stability(found))
+    answer.give(asked(store, measure) | facts_of_stability(found), *of_stability(found))
 
 
 def evaluate(
@@ -187,6 +172,7 @@ def evaluate(
     ] = None,
     estimator: EstimatorName = None,
     threads: Threads = None,
+    device: DeviceName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -195,9 +181,11 @@ def evaluate(
     import circuitsketch as cs
     from circuitsketch.report.truths import random_subsets, truths_of
 
-    sketch, query, function = measured(store, measure, target)
-    run = run_for(sketch, target, "evaluate")
+    sketch, query, function = measured(store, measure, target, device)
     size = size or max(1, round(0.02 * sketch.n))
+    if size >= sketch.n:
+        raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+    run = run_for(sketch, target, "evaluate")
     masks = random_subsets(sketch.n, subsets, size, seed)
     done = [0]
 
@@ -213,11 +201,19 @@ def evaluate(
             watch(stage, now, total)
 
         truth = truths_of(
-            run, masks, function, shape=query.shape, what=measure, threads=threads, folder=keep, watch=counted
+            run,
+            masks,
+            function,
+            shape=query.shape,
+            what=measure,
+            threads=threads,
+            device=device_named(device),
+            folder=keep,
+            watch=counted,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
-    plain = {"store": str(store), "measure": measure, "size": size, "seed": seed} | found.to_dict()
+    plain = asked(store, measure) | {"size": size, "seed": seed} | found.to_dict()
     answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
 
 
@@ -255,14 +251,21 @@ def opened(store: Path, run: Training | None = None) -> Sketch:
     return cs.open_sketch(store, run)
 
 
-def measured(store: Path, measure: str, target: str | None) -> tuple[Sketch, Query, Callable[..., Any]]:
+def asked(store: Path, measure: str) -> dict[str, Any]:
+    """The beginning of every answer's JSON: what was asked."""
+    return {"store": str(store), "measure": measure}
+
+
+def measured(
+    store: Path, measure: str, target: str | None, device: Device | None
+) -> tuple[Sketch, Query, Callable[..., Any]]:
     """A sketch, a measurement of it, and the function that was measured."""
     with working("measuring"):
         from circuitsketch.cli.words import measurement_of, run_of
 
         sketch = opened(store, None if target is None else run_of(target))
         function = measurement_of(measure, sketch.origin)
-        return sketch, sketch.measure(function), function
+        return sketch, sketch.measure(function, device=device_named(device)), function
 
 
 def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
@@ -306,20 +309,3 @@ def listed(sketch: Sketch, ids: list[int]) -> str:
     """The first of some examples, by what they are where that is known."""
     names = [str(i) if sketch.items is None else str(sketch.items[i]) for i in ids[:LISTED]]
     return ", ".join(names) + (", ..." if len(ids) > LISTED else "")
-
-
-def spelled(value: Any) -> Any:
-    """A label or an item as JSON can hold it."""
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def finite(pair: Any) -> Any:
-    """A value and its error, as a dict; None for what is not finite."""
-    import numpy as np
-
-    def plain(x: Any) -> Any:
-        array = np.asarray(x, dtype=np.float64).astype(object)
-        array[~np.isfinite(array.astype(np.float64))] = None
-        return array.tolist()
-
-    return {"value": plain(pair[0]), "stderr": plain(pair[1])}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from circuitsketch.cli.options import Json, Law, Precision, Seed, Sum, Target, Threads
+from circuitsketch.cli.options import DeviceName, Json, Law, Precision, Seed, Sum, Target, Threads, device_named
 from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
 from circuitsketch.errors import InputError
 
@@ -69,6 +69,7 @@ def sketch(
         Precision, typer.Option(help="Of the coefficients; complex64 takes half the memory.")
     ] = Precision.complex128,
     threads: Threads = None,
+    device: DeviceName = None,
     json_to: Json = None,
 ) -> None:
     """Push random directions through a training run, and keep them: a sketch, of which anything can be asked.
@@ -84,6 +85,9 @@ def sketch(
             "--directions 0 leaves nothing to sketch but --singles; give that, or directions"
         )
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
+    from circuitsketch.compile import check_device
+
+    check_device(device_named(device))  # before what takes long
     run = traced(target)
     if by_label and run.labels is None:
         raise InputError(
@@ -117,6 +121,7 @@ def sketch(
             groups=run.labels if by_label else None,
             dtype=dtype.value,
             threads=threads,
+            device=device_named(device),
             progress=progress,
             path=where,
         )

@@ -22,6 +22,13 @@ class Law(StrEnum):
     gaussian = "gaussian"
 
 
+class Device(StrEnum):
+    """What computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Precision(StrEnum):
     """Of the coefficients."""
 
@@ -83,5 +90,14 @@ EstimatorName = Annotated[
         help="How to estimate; by default interactions where the sketch has --singles, else theorem."
     ),
 ]
+DeviceName = Annotated[
+    Device | None,
+    typer.Option("--device", help="cuda is an NVIDIA GPU, and needs circuitsketch[cuda12] or [cuda13]; else cpu."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many; by default one a core.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")]
+
+
+def device_named(device: Device | None) -> str:
+    """The name of a device, as the package takes it."""
+    return (device or Device.cpu).value

@@ -55,10 +55,11 @@ class Answer:
             write_json(plain, self.json_to)
         if self.json_to != "-":
             console = Console()
-            for part in shown:
-                # A listing keeps its lines; a sentence is broken between words.
-                listing = isinstance(part, str) and "\n" in part
-                console.print(part, highlight=False, markup=False, soft_wrap=listing)
+            with writing("stdout"):
+                for part in shown:
+                    # A listing keeps its lines; a sentence is broken between words.
+                    listing = isinstance(part, str) and "\n" in part
+                    console.print(part, highlight=False, markup=False, soft_wrap=listing)
 
 
 def tell(text: str) -> None:
@@ -105,7 +106,10 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Watch]:
-    """A bar for each stage of the work, with its rate and the time left; a total of 0 is one not known yet."""
+    """A bar for each stage of the work, with its rate and the time left; a total of 0 is one not known yet.
+
+    Nothing is shown before the first stage begins, nor left of one whose total was never known.
+    """
     columns = (
         TextColumn("{task.description:<8}"),
         BarColumn(bar_width=20),
@@ -115,18 +119,26 @@ def progress_bars() -> Iterator[Watch]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
+    progress = Progress(*columns, console=Console(stderr=True))
+    bars: dict[str, TaskID] = {}
 
-        def watch(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=None)
-            bar = bars[stage]
-            if total and progress.tasks[bar].total is None:
-                progress.reset(bar, total=total, completed=max(done - 1, 0))  # what is older has no rate
-            progress.update(bar, completed=done)
+    def watch(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            bars[stage] = progress.add_task(stage, total=None)
+            progress.start()
+        bar = bars[stage]
+        if total and progress.tasks[bar].total is None:
+            progress.reset(bar, total=total, completed=max(done - 1, 0))  # what is older has no rate
+        progress.update(bar, completed=done)
 
+    try:
         yield watch
+    finally:
+        for task in progress.tasks:
+            if task.total is None:
+                progress.update(task.id, visible=False)
+        if bars:
+            progress.stop()
 
 
 def check_writable(path: Path) -> None:
@@ -147,9 +159,20 @@ def write_json(plain: dict[str, Any], target: str) -> None:
     """A result to a file, or to stdout for "-"; InputError where the file cannot be written."""
     text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        with writing("stdout"):
+            sys.stdout.write(text)
+            sys.stdout.flush()
         return
-    try:
+    with writing(target):
         Path(target).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(where: str) -> Iterator[None]:
+    """InputError where something cannot be written; a reader that has gone is left to `main`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as reason:
-        raise InputError(f"cannot write {target}: {reason.strerror}") from None
+        raise InputError(f"cannot write {where}: {reason.strerror}") from None

@@ -40,6 +40,7 @@ class Mistyped(InputError):
 
 
 ZOO = ("microgpt", "logistic", "mlp", "cnn")
+SHOWN = 12  # of the names that an error lists
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,39 @@ def words_of(text: str, of_zoo: str | None) -> Call:
     elif not rest or not rest[0]:
         known = f"a model of the zoo ({', '.join(ZOO)}), or " if of_zoo else ""
         raise Mistyped(
-            f"{text!r} is not {known}module:function, such as my_run:make or my_run.py:make{close_to(module, ZOO)}"
+            f"{text!r} is not {known}module:function, such as my_run:make or my_run.py:make{meant_by(module)}"
         )
     else:
         function, *given = rest
     args, options = arguments_of(given[0]) if given else ((), {})
     return Call(module, function, args, options)
+
+
+def meant_by(module: str) -> str:
+    """The end of an error about a target that names no function: what was perhaps meant.
+
+    >>> meant_by("logistc"), meant_by("my_run.make"), meant_by("my_run.py")
+    ("; did you mean 'logistic'?", "; did you mean 'my_run:make'?", '; say which function, as in my_run.py:make')
+    """
+    path = Path(module)
+    if path.suffix == ".py":
+        found = functions_in(path)
+        return f"; say which function, as in {module}:{found[0] if found else 'make'}" + (
+            f" (it has {', '.join(found[:SHOWN])})" if len(found) > 1 else ""
+        )
+    package, dot, function = module.rpartition(".")
+    if dot and package and "/" not in module and function.isidentifier():
+        return f"; did you mean '{package}:{function}'?"
+    return close_to(module, ZOO)
+
+
+def functions_in(path: Path) -> list[str]:
+    """The names of the functions of a Python file, which is read and not run; none where it cannot be read."""
+    try:
+        lines = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+        return []
+    return [line.name for line in lines if isinstance(line, ast.FunctionDef) and not line.name.startswith("_")]
 
 
 def arguments_of(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -94,14 +122,18 @@ def arguments_of(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def split_outside_brackets(text: str) -> list[str]:
-    """At commas, but for those between brackets."""
+    """At commas, but for those between brackets. Mistyped where brackets do not match."""
     depth, parts = 0, [""]
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
+        if depth < 0:
+            break
         if letter == "," and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter
+    if depth:
+        raise Mistyped(f"the brackets in {text!r} do not match; a shell wants quotes around what has brackets")
     return parts
 
 
@@ -180,7 +212,7 @@ def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
             f"{text!r} is not module:function, such as my_run:accuracy or logistic:held_out_loss; short names are for "
             "sketches of zoo models, and this sketch does not say that it is one (give --target, if it is)"
         )
-    found = named(module_of(call.module, text), call.function, text)
+    found = named(module_of(call.module, text), call.function, text, takes="params")
     if not callable(found):
         raise InputError(f"{text} is a {type(found).__name__}, not a function of the trained parameters")
 
@@ -192,12 +224,16 @@ def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
 
 
 def findable(name: str) -> bool:
-    """Whether there is a module of this name, here or installed."""
+    """Whether there is a module of this name, here or installed; it may yet fail to be imported."""
     here()
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
+    except ModuleNotFoundError as reason:  # a package on the way to it, or what such a package imports
+        return not f"{name}.".startswith(f"{reason.name}.")
+    except Exception:
+        return True
 
 
 def here() -> None:
@@ -213,14 +249,11 @@ def module_of(name: str, text: str) -> ModuleType:
     here()
     if name.endswith(".py"):
         return module_in(Path(name), text)
-    try:
-        with blaming(text, None):
-            return importlib.import_module(name)
-    except ModuleNotFoundError as reason:
-        if reason.name is None or not (name == reason.name or name.startswith(f"{reason.name}.")):
-            raise InputError(f"{text}: module {name} needs {reason.name}, which is not installed") from None
+    if not findable(name):
         hint = close_to(name, ZOO) or (f"; give the file itself, {name}.py" if "/" in name else "")
-        raise InputError(f"{text}: there is no module {name} here or installed{hint}") from None
+        raise InputError(f"{text}: there is no module {name} here or installed{hint}")
+    with blaming(text, None):
+        return importlib.import_module(name)
 
 
 def module_in(path: Path, text: str) -> ModuleType:
@@ -243,12 +276,13 @@ def module_in(path: Path, text: str) -> ModuleType:
     return module
 
 
-def named(module: ModuleType, name: str, text: str) -> Any:
-    """An attribute of a module."""
+def named(module: ModuleType, name: str, text: str, takes: str = "") -> Any:
+    """An attribute of a module; where there is none, those that are named first have a first parameter `takes`."""
     if not hasattr(module, name):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        own = [key for key in known if getattr(getattr(module, key), "__module__", None) == module.__name__]
-        shown = f"; it has {', '.join(own[:12])}" if own else ""
+        functions = {key: f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")}
+        own = [key for key, function in functions.items() if function.__module__ == module.__name__]
+        own = [key for key in own if parameters(functions[key])[:1] == [takes]] or own
+        shown = f"; it has {', '.join(own[:SHOWN])}" if own else ""
         file = Path(module.__file__ or "?").name
         raise InputError(f"{text}: {file} has no {name}{close_to(name, own) or shown}")
     return getattr(module, name)
@@ -262,12 +296,17 @@ def blaming(text: str, function: Any) -> Iterator[None]:
     """
     try:
         yield
-    except (CircuitSketchError, ModuleNotFoundError):
+    except CircuitSketchError:
         raise
+    except SystemExit as reason:
+        raise InputError(f"{text} left the program ({reason!r}) instead of returning") from None
+    except ModuleNotFoundError as reason:
+        raise InputError(f"{text} needs the module {reason.name}, which is not installed") from None
     except Exception as reason:
-        if isinstance(reason, TypeError) and "argument" in str(reason) and function is not None:
-            raise InputError(f"{text}: {reason}; it takes {', '.join(parameters(function))}") from None
         frames = traceback.extract_tb(reason.__traceback__)[1:]
+        if isinstance(reason, TypeError) and len(frames) == 1 and function is not None:  # not a line of it was run
+            takes = ", ".join(parameters(function)) or "nothing"
+            raise InputError(f"{text}: {reason}; it takes {takes}") from None
         theirs = [frame for frame in frames if not ours(frame.filename)] or frames
         if isinstance(reason, SyntaxError):
             where = f" at {Path(reason.filename or '?').name}:{reason.lineno}"
@@ -340,6 +379,8 @@ def ids_in(path: Path, n: int) -> list[int]:
 
 def containing(text: str, items: Sequence[Any] | None) -> list[int]:
     """The examples whose item has a text in it."""
+    if not text:
+        raise Mistyped("--containing: every example contains nothing; give some text")
     if items is None:
         raise InputError(
             "--containing: the sketch does not know what its examples are; give the run items=, or use --without IDS"

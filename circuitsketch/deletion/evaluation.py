@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
@@ -112,6 +113,7 @@ def evaluate(
     args: tuple[Any, ...] = (),
     truth: Any = None,
     threads: int | None = None,
+    device: str = "cpu",
     seed: int = 0,
     **options: Any,
 ) -> Evaluation:
@@ -122,12 +124,13 @@ def evaluate(
     query : of the measurement. subsets : what `run.retrain` takes: a list of ids, masks or downweights, or a 2-D array.
     run, measure, args : the training run and the measured function, `measure(params, *args)`, to find the truth with.
     truth : (subsets, *measurement), instead of those: retrained before, or read by `read_datamodels`.
-    threads : of the retraining. seed : of the bootstrap.
+    threads, device : of the retraining, as for `Training.retrain`. seed : of the bootstrap.
     options : of `query.without`: estimator, order, groups.
 
     Raises
     ------
     InputError : fewer than two subsets, neither run and measure nor truth, a measurement of another shape or baseline.
+    DeviceError : there is no such device.
 
     >>> import numpy as np, circuitsketch as cs
     >>> step = lambda s, x, keep: s + keep.sum() * x
@@ -137,13 +140,14 @@ def evaluate(
     >>> round(found.lds, 6), round(found.rmse, 6)
     (1.0, 0.0)
     """
+    check_device(device)
     weights = query.downweights(subsets)
     if weights.ndim != 2 or len(weights) < 2:
         raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
     if truth is None:
         if run is None or measure is None:
             raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
-        truth = retrained(run, weights, measure, args, threads)
+        truth = retrained(run, weights, measure, args, threads, device)
     truth = np.asarray(truth, dtype=np.float64)
     if truth.shape != (len(weights), *query.shape):
         raise InputError(
@@ -186,9 +190,10 @@ def retrained(
     measure: Callable[..., Any],
     args: tuple[Any, ...],
     threads: int | None,
+    device: str = "cpu",
 ) -> np.ndarray:
     """The measurement after retraining with each row of downweights: (B, *measurement)."""
-    params = run.params(run.retrain(weights, threads))
+    params = run.params(run.retrain(weights, threads, device=device))
     leaves, tree = flatten(params)
     rows = ([np.asarray(leaf)[i] for leaf in leaves] for i in range(len(weights)))
     return np.stack([np.asarray(measure(unflatten(tree, row), *args), dtype=np.float64) for row in rows])

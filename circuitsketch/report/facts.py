@@ -1,15 +1,19 @@
-"""What a sketch is, as plain values for JSON: its parts, its run, where it lies. In words it is `Sketch.info`."""
+"""What a sketch is, and what it says of its examples, as plain values for JSON; `tables` shows the same to people."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from circuitsketch.deletion.description import trained
+from circuitsketch.deletion.prediction import Influence, Stability
 from circuitsketch.deletion.sketch import Sketch
 
 
 def facts_of(sketch: Sketch) -> dict[str, Any]:
-    """Numbers and names; None for what a sketch has not.
+    """Its parts, its run, where it lies; None for what a sketch has not. In words it is `Sketch.info`.
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -37,3 +41,51 @@ def facts_of(sketch: Sketch) -> dict[str, Any]:
         "bytes": sketch.nbytes,
         "fingerprint": dict(prints),
     }
+
+
+def facts_of_influence(
+    found: Influence, items: Sequence[Any] | None, labels: Sequence[Any] | None
+) -> dict[str, Any]:
+    """The largest influences with what is known of their examples."""
+    known = {"item": items, "label": labels}
+    return {
+        "examples": len(found.change),
+        "baseline": plain(found.baseline),
+        "order": found.order,
+        "directions": found.directions,
+        "estimator": found.estimator,
+        "top": [
+            {"id": int(i)}
+            | {name: spelled(values[i]) for name, values in known.items() if values is not None}
+            | {"change": plain(found.change[i]), "stderr": plain(found.stderr[i])}
+            for i in found.top()
+        ],
+        "warnings": list(found.warnings),
+    }
+
+
+def facts_of_stability(found: Stability) -> dict[str, Any]:
+    """The norms of the orders and how they fall, each with its error."""
+    pairs = {"rate": found.rate, "radius": found.radius}
+    return {
+        "order": found.order,
+        "directions": found.directions,
+        "norms": plain(found.norms),
+        "stderr": plain(found.stderr),
+        **{name: {"value": plain(value), "stderr": plain(error)} for name, (value, error) in pairs.items()},
+    }
+
+
+def spelled(value: Any) -> Any:
+    """A label or an item as JSON can hold it."""
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def plain(numbers: Any) -> Any:
+    """Numbers as lists; None for what is not finite, which JSON cannot say.
+
+    >>> plain(np.array([1.0, np.nan])), plain(2.0)
+    ([1.0, None], 2.0)
+    """
+    array = np.asarray(numbers, dtype=np.float64)
+    return np.where(np.isfinite(array), array, None).tolist()

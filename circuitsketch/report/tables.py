@@ -56,7 +56,7 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Itera
     shape = np.shape(found.value)
     if shape == ():
         yield title
-        rows = table("", numbers=("", "+-"))
+        rows = table("", numbers=("value", "+-"))
         rows.add_row("as trained", figure(found.baseline), "")
         rows.add_row("predicted", figure(found.value), figure(found.stderr))
         rows.add_row("95 % interval", f"{figure(low)} to {figure(high)}", "")
@@ -88,14 +88,10 @@ def of_influence(
     """The examples that matter most, one by one, with what is known of them."""
     scalar = found.change.ndim == 1
     texts = ["id"] + ["example"] * (items is not None) + ["label"] * (labels is not None)
-    rows = table(
-        f"what the measurement gains when an example goes, of {len(found.change):,}; "
-        + (
-            f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"
-        ),
-        *texts,
-        numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"),
+    yield f"what the measurement gains when an example goes, of {len(found.change):,}; " + (
+        f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"
     )
+    rows = table(*texts, numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"))
     for i in found.top(top):
         known = [str(values[i]) for values in (items, labels) if values is not None]
         if scalar:

@@ -47,6 +47,7 @@ def truths_of(
     shape: tuple[int, ...],
     what: str,
     threads: int | None = None,
+    device: str = "cpu",
     folder: Path | None = None,
     watch: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> np.ndarray:
@@ -65,7 +66,7 @@ def truths_of(
     watch("retrain", len(truth), count)
     while len(truth) < count:
         part = masks[len(truth) : len(truth) + together].astype(np.float64)
-        truth = np.concatenate([truth, retrained(run, part, measure, (), threads)])
+        truth = np.concatenate([truth, retrained(run, part, measure, (), threads, device)])
         if folder is not None:
             keep(folder, masks[: len(truth)], truth)
         watch("retrain", len(truth), count)
