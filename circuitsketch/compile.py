@@ -342,6 +342,11 @@ def compile(
     >>> f(np.zeros(3))
     array(3.)
     """
+    if not isinstance(circuit, Circuit):
+        raise InputError(
+            f"compile takes a circuit, and this is a {type(circuit).__name__}; make one with "
+            "trace(function, *arguments of the shapes it is for)"
+        )
     if check_device(device) == "cuda":
         from circuitsketch.kernels.cuda.device import find
 

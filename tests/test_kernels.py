@@ -16,6 +16,7 @@ from strategies import NAMES, application, programs
 
 import circuitsketch as cs
 from circuitsketch.kernels import reference
+from circuitsketch.kernels.cpu import library, machine
 from circuitsketch.trace import flatten
 
 TOLERANCE = {np.complex128: 1e-12, np.complex64: 1e-4}
@@ -114,6 +115,14 @@ def test_lanes_of_every_width_and_precision_carry_the_same_series(width, dtype, 
 @pytest.mark.parametrize("directions", [1, 3, 8, 9, 21])
 def test_any_number_of_directions_fills_blocks_of_lanes(directions):
     assert_compiled(attention, attention_args(), 2, directions=directions, width=4, threads=2)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(single):
+    module = library.translated(machine.run_steps, machine.steps_signature(single), "steps")
+    library.optimize(module)
+    needed = [function.name for function in module.functions if function.is_declaration]
+    assert [name for name in needed if not name.startswith("llvm.")] == []
 
 
 def test_threads_and_company_do_not_change_a_bit():
