@@ -103,7 +103,7 @@ def sketch(
     with keeping(how_to_go_on), progress_bars() as watch:
         watch("sketch", 0, 0)
 
-        def progress(done: int, blocks: int) -> None:
+        def progress(done: float, blocks: int) -> None:
             watch("sketch", done, blocks)
 
         made = cs.sketch(

@@ -6,7 +6,8 @@ In: tapes whose first inputs are the state, then what a step reads, then the wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps, ste
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.placement import place
 from circuitsketch.lower.tape import Instruction, Kernel, Placement, Tape, carried, encode
+
+SLICE = 0.5  # seconds
 
 
 @dataclass(eq=False)
@@ -156,12 +159,10 @@ class Arena:
         begins: np.ndarray | None = None,
         watch: bool = False,
         stages: int = 7,
-        report: Callable[[int, int], None] | None = None,
     ) -> int:
         """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
 
         directions : (blocks, n, parts, width). begins : the first step of each block's lanes (default: all steps).
-        report : called with (steps done, steps) by a device, which has many blocks under way at once.
         """
         e = self.executable
         groups, row = self.lanes.shape
@@ -179,6 +180,31 @@ class Arena:
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
             e.state_cells if watch else 0, stages,
         )  # fmt: skip
+
+
+    def slices(
+        self,
+        schedule: Schedule,
+        at: np.ndarray,
+        directions: np.ndarray,
+        begins: np.ndarray | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Iterator[None]:
+        """Play all steps, in slices of about SLICE seconds, of which there are a few at least; see `turns`.
+
+        report : called with (steps done, steps) after each.
+        """
+        steps, first, count = len(schedule.program), 0, 1
+        while first < steps:
+            last = min(first + count, steps)
+            begun = time.monotonic()
+            self.run(schedule, first, last, at, directions, begins=begins)
+            took = time.monotonic() - begun
+            count = min(max(int(count * SLICE / max(took, 1e-6)), 1), 2 * count, max(steps // 8, 1))
+            first = last
+            if report is not None:
+                report(first, steps)
+            yield
 
 
 @cache

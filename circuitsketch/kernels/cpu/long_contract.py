@@ -20,7 +20,6 @@ from circuitsketch.kernels.cpu.contract import LaneRing, Tables, Tile, fused
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import Real
 
-
 HELD = 2  # entries of the left operand that a tile keeps in registers; with 4, fewer loads and more spills
 
 
