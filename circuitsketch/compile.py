@@ -8,7 +8,6 @@ is applied many times.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
+from circuitsketch.kernels.turns import Slices, in_turns
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import Mode, lower
 from circuitsketch.passes import simplify
@@ -272,43 +272,13 @@ def coefficients_of(view: np.ndarray, mode: Mode) -> np.ndarray:
 
 
 def in_blocks(
-    function: Callable[[range], None], count: int, executable: Executable, threads: int | None, examples: int = 0
+    function: Callable[[range], Slices], count: int, executable: Executable, threads: int | None, examples: int = 0
 ) -> None:
-    """Call a function with the first lanes of blocks that are played together; see `in_turns`."""
+    """Call a function with the first lanes of blocks that are played together, on a CPU on several threads; where a
+    device's memory bounds how many there can be, one call after the other."""
     begins = range(0, count, executable.target.width)
-    in_turns(function, begins, executable.together(len(begins), examples), executable, threads)
-
-
-def in_turns(
-    function: Callable[[Any], None], things: Any, together: int, executable: Executable, threads: int | None
-) -> None:
-    """Call a function with so many at a time of a sequence of blocks: on several threads, or, where a device's memory
-    bounds how many there can be, one call after the other."""
-    parts = [things[i : i + together] for i in range(0, len(things), together)]
-    workers = thread_count(threads, len(parts))
-    if workers == 1 or executable.on_device:
-        for part in parts:
-            function(part)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(function, part) for part in parts]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:  # an error in one block, or Ctrl-C: what has not begun is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def thread_count(threads: int | None, blocks: int) -> int:
-    """How many threads to use: those asked for, else one a core; no more than blocks."""
-    import os
-
-    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-    if threads is not None and (not whole or threads < 1):
-        raise InputError(f"threads is {threads!r}; it must be a whole number >= 1, or None for one a core")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(int(threads or available), blocks), 1)
+    together = executable.together(len(begins), examples)
+    in_turns(function, begins, together, 1 if executable.on_device else threads)
 
 
 def compile(
@@ -342,6 +312,11 @@ def compile(
     >>> f(np.zeros(3))
     array(3.)
     """
+    if not isinstance(circuit, Circuit):
+        raise InputError(
+            f"compile takes a circuit, and this is a {type(circuit).__name__}; make one with "
+            "trace(function, *arguments of the shapes it is for)"
+        )
     if check_device(device) == "cuda":
         from circuitsketch.kernels.cuda.device import find
 

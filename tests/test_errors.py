@@ -394,6 +394,11 @@ def test_a_compiled_function_cannot_be_called_with(name):
         act()
 
 
+def test_a_function_is_traced_before_it_is_compiled():
+    with raises(cs.InputError, r"takes a circuit, and this is a function; make one with trace\("):
+        cs.compile(lambda x: x)
+
+
 def test_a_series_at_a_bad_point_is_refused():
     compiled = cs.compile(cs.trace(lambda x: np.log(x).sum(), np.ones(2)), 2)
     assert compiled(np.array([1.0, 0.0])) == -np.inf  # a value there is

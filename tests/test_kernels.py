@@ -16,6 +16,7 @@ from strategies import NAMES, application, programs
 
 import circuitsketch as cs
 from circuitsketch.kernels import reference
+from circuitsketch.kernels.cpu import library, machine
 from circuitsketch.trace import flatten
 
 TOLERANCE = {np.complex128: 1e-12, np.complex64: 1e-4}
@@ -114,6 +115,37 @@ def test_lanes_of_every_width_and_precision_carry_the_same_series(width, dtype, 
 @pytest.mark.parametrize("directions", [1, 3, 8, 9, 21])
 def test_any_number_of_directions_fills_blocks_of_lanes(directions):
     assert_compiled(attention, attention_args(), 2, directions=directions, width=4, threads=2)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("is_complex", [True, False])
+@pytest.mark.parametrize("order", [9, 11, 12, 21, 25, 33, 100])
+def test_long_series_are_multiplied_to_rounding_in_every_coefficient(order, is_complex, width):
+    """The error of a coefficient against the moduli that it is made of, however small it is beside the others."""
+    rng = np.random.default_rng(order)
+    args = rng.standard_normal((2, 3)), rng.standard_normal((3, 2))
+    series = series_of(rng, args, 3, order, is_complex)
+    compiled = cs.compile(cs.trace(np.matmul, *args), order, width=width)
+    whole = [
+        np.concatenate([np.broadcast_to(x, (3, 1, *x.shape)), s], axis=1).astype(np.clongdouble)
+        for x, s in zip(args, series, strict=True)
+    ]
+
+    def product(left, right):
+        return np.stack(
+            [sum(left[:, j] @ right[:, r - j] for j in range(r + 1)) for r in range(order + 1)], axis=1
+        )
+
+    error = np.abs(compiled.series(args, series) - product(*whole))
+    assert np.all(error <= 4 * order * np.finfo(float).eps * product(*(np.abs(x) for x in whole)))
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(single):
+    module = library.translated(machine.run_steps, machine.steps_signature(single), "steps")
+    library.optimize(module)
+    needed = [function.name for function in module.functions if function.is_declaration]
+    assert [name for name in needed if not name.startswith("llvm.")] == []
 
 
 def test_threads_and_company_do_not_change_a_bit():

@@ -10,13 +10,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import networkx as nx
 import numpy as np
 
 from circuitsketch.gates import GATES, Gate, Shape, cells
 from circuitsketch.gates.gate import register
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Label = Literal["float", "int", "bool"]
 
@@ -96,6 +98,8 @@ class Circuit:
     def graph(self) -> nx.MultiDiGraph:
         """The circuit as a frozen networkx graph: a node a wire (attributes gate, shape, label, place, size, params),
         an edge an operand, keyed by its position, since `x * x` has two."""
+        import networkx as nx  # a slow import, and needed only here
+
         graph = nx.MultiDiGraph()
         for wire, node in enumerate(self.nodes):
             graph.add_node(

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from circuitsketch.cli.options import DeviceName, Json, Law, Precision, Seed, Sum, Target, Threads, device_named
+from circuitsketch.cli.options import (
+    DeviceName,
+    Json,
+    Law,
+    Precision,
+    Seed,
+    Sum,
+    Target,
+    Threads,
+    device_named,
+)
 from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
 from circuitsketch.errors import InputError
 
@@ -107,7 +117,7 @@ def sketch(
     with keeping(how_to_go_on), progress_bars() as watch:
         watch("sketch", 0, 0)
 
-        def progress(done: int, blocks: int) -> None:
+        def progress(done: float, blocks: int) -> None:
             watch("sketch", done, blocks)
 
         made = cs.sketch(

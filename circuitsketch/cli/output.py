@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,13 +123,13 @@ def progress_bars() -> Iterator[Watch]:
     progress = Progress(*columns, console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
 
-    def watch(stage: str, done: int, total: int) -> None:
+    def watch(stage: str, done: float, total: int) -> None:
         if stage not in bars:
             bars[stage] = progress.add_task(stage, total=None)
             progress.start()
         bar = bars[stage]
         if total and progress.tasks[bar].total is None:
-            progress.reset(bar, total=total, completed=max(done - 1, 0))  # what is older has no rate
+            progress.reset(bar, total=total, completed=max(ceil(done) - 1, 0))  # what is older has no rate
         progress.update(bar, completed=done)
 
     try:

@@ -163,7 +163,8 @@ def sketch(
         default it is learned from the single examples; see `circuitsketch.sketch.metric`.
     dtype : complex128, or complex64 for half the memory and time.
     threads : how many (default: one a core). progress : True for a bar with rate and remaining time, or a function that
-        is called with (blocks done, blocks).
+        is called with (blocks done, blocks), whenever a block is done and about once a second in between, when the
+        number is a fraction.
     path : a folder to keep the sketch in, block by block. Interrupted at any moment, the same call goes on where it
         stopped, and ends with the same bits; with more directions it adds to what is there. See `open_sketch`.
     device : "cpu", or "cuda" for an NVIDIA GPU (needs the extra cuda12 or cuda13), whose coefficients are the CPU's up

@@ -18,7 +18,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.zoo import microgpt
 
 LEVEL = 0.95  # of the intervals
-Watch = Callable[[str, int, int], None]  # stage, parts done, parts in all
+Watch = Callable[[str, float, int], None]  # stage, parts done, parts in all
 
 # Letters that make a group of the names that have them, and names whose loss that group may matter to.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -212,12 +212,12 @@ class Once:
         return self.found
 
 
-def told(watch: Watch, stage: str) -> Callable[[int, int], None]:
+def told(watch: Watch, stage: str) -> Callable[[float, int], None]:
     """A progress function that says of which stage it is."""
     return lambda done, total: watch(stage, done, total)
 
 
-def ignore(stage: str, done: int, total: int) -> None:
+def ignore(stage: str, done: float, total: int) -> None:
     """A watch that does nothing."""
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import thread_count
 from circuitsketch.deletion.evaluation import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
+from circuitsketch.kernels.turns import thread_count
 from circuitsketch.sketch.fingerprint import fingerprint_of
 from circuitsketch.training.training import Training
 

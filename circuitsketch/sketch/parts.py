@@ -92,10 +92,10 @@ def push_parts(
         widths[SINGLES] = width_of(SINGLES, alone, run.n, second)
     ahead = -(-wanted.count // widths[RANDOM]) if wanted.count else 0
     blocks_of_all = ahead + (-(-run.n // widths[SINGLES]) if alone is not None else 0)
-    told: list[int] = []
+    told: list[float] = []
 
     def part(name: str, law: Law, count: int, mode: Mode, offset: int, made: Pushed | None) -> Pushed:
-        def tell(done: int, blocks: int) -> None:
+        def tell(done: float, blocks: int) -> None:
             told.append(done)
             if progress is not None:
                 progress(offset + done, blocks_of_all)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 from circuitsketch.errors import InputError
 
-Progress = Callable[[int, int], None]  # called with (blocks done, blocks) whenever a block is finished
+# Called with (blocks done, blocks) whenever a block is finished; where blocks take long, in between with a fraction.
+Progress = Callable[[float, int], None]
 
 
 @contextmanager
@@ -63,9 +65,9 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
     with Bars(*columns, console=console) as bars:
         bar = bars.add_task("sketch", total=None)
 
-        def tell(done: int, blocks: int) -> None:
+        def tell(done: float, blocks: int) -> None:
             if bars.tasks[0].total is None:
-                bars.reset(bar, total=blocks, completed=done - 1)  # blocks of an earlier attempt have no rate
+                bars.reset(bar, total=blocks, completed=ceil(done) - 1)  # blocks of an earlier attempt have no rate
             bars.update(bar, completed=done)
 
         yield tell

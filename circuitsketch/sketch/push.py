@@ -6,20 +6,24 @@ place, so the result does not depend on the number of threads or on the order in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order, in_turns, thread_count
+from circuitsketch.compile import check_order
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.kernels.turns import in_turns, thread_count
 from circuitsketch.lower.tape import Mode
 from circuitsketch.sketch.progress import Progress
 from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
+
+PAUSE = 1.0  # seconds between two calls of `progress`, but for finished blocks
 
 
 def push_blocks(
@@ -46,8 +50,8 @@ def push_blocks(
     block_of : `block_of(start, stop)` -> directions (stop - start, n), complex or real.
     count : how many directions there are.
     at : the point of expansion, downweights (n,) (default 0: the run as it was).
-    progress : called with (blocks done, blocks) whenever a block is finished; on a GPU, where many blocks are under way
-        together, whenever their steps make up another block.
+    progress : called with (blocks done, blocks) whenever a block is finished, and once a second with the share of those
+        under way; on a GPU, where many blocks are under way together, whenever their steps make up another block.
     store_for : gives the store, open for writing, that blocks go to; those that it has are not pushed again.
     made : the first lane blocks, all of whose lanes are pushed already, in memory.
     check : look at every gate's domain first; False where that was done.
@@ -79,7 +83,9 @@ def push_blocks(
         done = list(range(len(made)))
     left = [block for block in range(blocks) if block not in done]
     constants: list[np.ndarray] = []
-    told = [len(done)]  # to `progress`
+    under_way: dict[int, float] = {}  # by the first block of a part: how many blocks its steps make up so far
+    told: list[float] = [len(done)]
+    when = [time.monotonic()]
     counting = Lock()  # one call of `progress` at a time, each with a number of its own
     if left and order and check:
         check_series(run, executable, w)
@@ -90,18 +96,26 @@ def push_blocks(
     else:
         together = blocks_together(executable, len(left), threads)
 
-    def some_blocks(ours: list[int]) -> None:
+    def tell(now: float) -> None:
+        told[0], when[0] = max(told[0], now), time.monotonic()
+        if progress is not None:
+            progress(told[0], blocks)
+
+    def some_blocks(ours: list[int]) -> Iterator[None]:
         def report(step: int, steps: int) -> None:
-            finished = len(done) + len(ours) * step // steps
-            if progress is not None and finished > told[-1]:
-                told.append(finished)
-                progress(finished, blocks)
+            with counting:
+                under_way[ours[0]] = len(ours) * step / steps
+                now = len(done) + sum(under_way.values())
+                if executable.on_device and int(now) > told[0]:  # whole blocks: it has many under way
+                    tell(int(now))
+                elif not executable.on_device and time.monotonic() > when[0] + PAUSE:
+                    tell(now)
 
         arena = executable.arena(len(ours))
         arena.set_state(run.state_leaves)
         rows = [packed(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in ours]
         begins = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        arena.run(run.schedule, 0, run.steps, w, np.stack(rows), begins=begins, report=report)
+        yield from arena.slices(run.schedule, w, np.stack(rows), begins, report)
         for i, b in enumerate(ours):
             found = arena.lane_state(i)
             if not np.all(np.isfinite(found)):
@@ -112,14 +126,14 @@ def push_blocks(
                 store.write_constants(arena.state())
                 store.write(b, found)
             with counting:
+                under_way.pop(ours[0], None)
                 done.append(b)
-                if progress is not None and len(done) > told[-1]:
-                    told.append(len(done))
-                    progress(len(done), blocks)
+                if len(done) > told[0] or not executable.on_device:
+                    tell(len(done))
         if ours[0] == left[0]:
             constants.extend(arena.state())
 
-    in_turns(some_blocks, left, together, executable, threads)
+    in_turns(some_blocks, left, together, 1 if executable.on_device else threads)
     if store is None:
         return executable, constants, kept
     return executable, store.constants, store
@@ -131,7 +145,7 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     Four make its cost small. A heuristic: no more than 64 MB of lanes a thread, and no thread without work.
     """
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
-    share = -(-blocks // thread_count(threads, blocks)) if blocks else 1
+    share = blocks // thread_count(threads, blocks)
     return max(min(4, (64 << 20) // max(row, 1), share), 1)
 
 

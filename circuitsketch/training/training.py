@@ -8,7 +8,7 @@ denominators, and example i's loss times keep_i = 1 - w_i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for, thread_count
+from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
+from circuitsketch.kernels.turns import thread_count
 from circuitsketch.lower.tape import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, leaves_like, trace, unflatten
@@ -263,14 +264,14 @@ class Training:
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
 
-        def blocks(begins: range) -> None:
+        def blocks(begins: range) -> Iterator[None]:
             arena = executable.arena(len(begins))
             arena.set_state(self.state_leaves)
             packed = np.zeros((len(begins), self.n, 1, width))
             for block, begin in enumerate(begins):
                 rows = weights[begin : begin + width]
                 packed[block, :, 0, : len(rows)] = rows.T
-            arena.run(self.schedule, 0, self.steps, np.zeros(self.n), packed)
+            yield from arena.slices(self.schedule, np.zeros(self.n), packed)
             for block, begin in enumerate(begins):
                 collect(arena, leaves, begin, block)
 

@@ -1,8 +1,11 @@
 """The CPU backend: directions are the lanes of SIMD vectors, lane blocks are the unit of work of a thread."""
 
+from functools import cache
+
 from llvmlite import binding
 
 
+@cache
 def lane_width(single: bool) -> int:
     """Lanes a vector register holds here: 64 bytes with AVX-512, 32 with AVX2, else 16."""
     features = binding.get_host_cpu_features()
@@ -10,6 +13,7 @@ def lane_width(single: bool) -> int:
     return size // (4 if single else 8)
 
 
+@cache
 def vector_registers() -> int:
     """How many vector registers there are: 32 with AVX-512 and on ARM, else 16."""
     wide = binding.get_host_cpu_features().get("avx512f")

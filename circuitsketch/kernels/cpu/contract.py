@@ -70,7 +70,7 @@ def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
         return ValueRing(frame, kernel.left)
     if frame.target.straight:
         return SeriesRing(frame, kernel.left)
-    from circuitsketch.kernels.cpu.long_series import LongRing
+    from circuitsketch.kernels.cpu.long_contract import LongRing
 
     return LongRing(frame, kernel.left)
 

@@ -6,19 +6,23 @@ In: tapes whose first inputs are the state, then what a step reads, then the wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 
 from circuitsketch.gates import Shape, cells
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.kernels.cpu.library import address_of
-from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps
+from circuitsketch.kernels.cpu.library import address_of, function_of
+from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps, steps_signature
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.placement import place
 from circuitsketch.lower.tape import Instruction, Kernel, Placement, Tape, carried, encode
+
+SLICE = 0.5  # seconds
 
 
 @dataclass(eq=False)
@@ -155,26 +159,64 @@ class Arena:
         begins: np.ndarray | None = None,
         watch: bool = False,
         stages: int = 7,
-        report: Callable[[int, int], None] | None = None,
     ) -> int:
         """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
 
         directions : (blocks, n, parts, width). begins : the first step of each block's lanes (default: all steps).
-        report : called with (steps done, steps) by a device, which has many blocks under way at once.
         """
         e = self.executable
+        groups, row = self.lanes.shape
         if directions is None:
-            directions = np.zeros((len(self.lanes), 0, 1, e.target.width))
+            directions = np.zeros((groups, 0, 1, e.target.width))
         if begins is None:
-            begins = np.zeros(len(self.lanes), dtype=np.int64)
-        return int(
-            run_steps(
-                e.tape, e.args, e.programs, first, last, schedule.program, schedule.data, schedule.data_start,
-                e.data_slot, schedule.ids, schedule.ids_start, e.keep_slot, at, directions, begins,
-                self.constants, self.shared, self.lanes, e.target.mode.components, e.target.width,
-                e.target.mode.values, e.target.single, e.state_cells if watch else 0, stages,
-            )
+            begins = np.zeros(groups, dtype=np.int64)
+        whole, real, lane = np.int64, np.float64, self.lanes.dtype
+        return step_loop(e.target.single)(
+            start(e.tape, whole), start(e.args, whole), start(e.programs, whole), int(first), int(last),
+            start(schedule.program, whole), start(schedule.data, real), start(schedule.data_start, whole),
+            start(e.data_slot, whole), start(schedule.ids, whole), start(schedule.ids_start, whole),
+            start(e.keep_slot, whole), start(at, real), start(directions, real), start(begins, whole),
+            start(self.constants, real), start(self.shared, lane), start(self.lanes, lane), groups, row,
+            *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
+            e.state_cells if watch else 0, stages,
         )  # fmt: skip
+
+
+    def slices(
+        self,
+        schedule: Schedule,
+        at: np.ndarray,
+        directions: np.ndarray,
+        begins: np.ndarray | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Iterator[None]:
+        """Play all steps, in slices of about SLICE seconds, of which there are a few at least; see `turns`.
+
+        report : called with (steps done, steps) after each.
+        """
+        steps, first, count = len(schedule.program), 0, 1
+        while first < steps:
+            last = min(first + count, steps)
+            begun = time.monotonic()
+            self.run(schedule, first, last, at, directions, begins=begins)
+            took = time.monotonic() - begun
+            count = min(max(int(count * SLICE / max(took, 1e-6)), 1), 2 * count, max(steps // 8, 1))
+            first = last
+            if report is not None:
+                report(first, steps)
+            yield
+
+
+@cache
+def step_loop(single: bool) -> Callable[..., int]:
+    """The loop over steps, compiled for lanes of a precision."""
+    return function_of(run_steps, steps_signature(single))
+
+
+def start(array: np.ndarray, dtype: Any) -> int:
+    """Where an array's numbers begin: what compiled loops know of it."""
+    assert array.dtype == dtype and array.flags.c_contiguous
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +230,7 @@ class Schedule:
     ids_start: np.ndarray
 
     @staticmethod
+    @cache
     def single() -> Schedule:
         """One step of program 0 that reads nothing."""
         zero = np.zeros(1, dtype=np.int64)

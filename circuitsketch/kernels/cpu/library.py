@@ -7,9 +7,11 @@ under another name and then renamed, so that a reader never sees half of one.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,13 +101,27 @@ def module_of(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
 
 def address_of(kernel: Kernel, target: Target) -> int:
     """The address of a kernel's function, compiled now, found on disk, or known already."""
-    key = key_of(kernel, target)
+    return load(key_of(kernel, target), lambda name: binding.parse_assembly(str(module_of(kernel, target, name))))
+
+
+def function_of(program: Callable[..., Any], signature: Any) -> Callable[..., int]:
+    """A loop written in Python, as machine code of whole numbers and addresses that runs without Python's lock."""
+    key = hashlib.sha256(f"{sources_hash()} {program.__name__} {signature}".encode()).hexdigest()[:32]
+    address = load(key, lambda name: translated(program, signature, name))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(signature.args))
+    return kind(address)
+
+
+def load(key: str, written: Callable[[str], Any]) -> int:
+    """The address of a function: known already, found on disk, or compiled from the module written under a name."""
     if key not in loaded:
         with global_compiler_lock:
             name = f"{ENTRY}_{key}"
             code = from_disk(key)
             if code is None:
-                code = object_code(kernel, target, name)
+                module = written(name)
+                optimize(module)
+                code = machine().emit_object(module)
                 to_disk(key, code)
             engine().add_object_file(binding.ObjectFileRef.from_data(code))
             engine().finalize_object()
@@ -113,16 +129,27 @@ def address_of(kernel: Kernel, target: Target) -> int:
     return loaded[key]
 
 
-def object_code(kernel: Kernel, target: Target, name: str) -> bytes:
-    """Compile a kernel. Its loops are vectors already: to unroll and vectorise them again, as compilers do by default,
-    was seen to take three times as long and to gain nothing."""
-    module = binding.parse_assembly(str(module_of(kernel, target, name)))
+def optimize(module: Any) -> None:
+    """Optimise a module in place. Its loops are vectors already: to unroll and vectorise them again, as compilers do by
+    default, was seen to take three times as long and to gain nothing."""
     options = binding.create_pipeline_tuning_options(2)
     options.loop_vectorization = options.slp_vectorization = False
     options.loop_unrolling = options.loop_interleaving = False
     passes = binding.create_pass_builder(machine(), options)
     passes.getModulePassManager().run(module, passes)
-    return machine().emit_object(module)
+
+
+def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:
+    """A Python function as Numba translates it, alone in a module: what Numba adds for functions that raise errors is
+    dropped as unreachable, so that the machine code needs no running Numba."""
+    compiled = numba.cfunc(signature)(program)
+    module = binding.parse_assembly(compiled.inspect_llvm())
+    for function in module.functions:
+        if function.name == compiled.native_name:
+            function.name = name
+        elif not function.is_declaration:
+            function.linkage = "internal"
+    return module
 
 
 def to_disk(key: str, code: bytes) -> None:

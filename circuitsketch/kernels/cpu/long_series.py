@@ -1,7 +1,6 @@
-"""Series of high order: the loops over coefficients become loops of the kernel, and series live in memory.
+"""Chains on series of high order: the loops over coefficients become loops of the kernel, and series live in memory.
 
-A chain advances all its gates together, coefficient by coefficient: coefficient k of every gate needs lower ones only.
-A contraction adds up truncated Cauchy products, four coefficients of the result at a time, from the first-level cache.
+All gates of a chain advance together, coefficient by coefficient: coefficient k of every gate needs lower ones only.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ from llvmlite import ir
 
 from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.chain import Access
-from circuitsketch.kernels.cpu.contract import LaneRing, Tables, Tile, fused
+from circuitsketch.kernels.cpu.contract import fused
 from circuitsketch.kernels.cpu.frame import Frame
-from circuitsketch.kernels.cpu.values import INT, ZERO, Complex, MachineMath, Real, Zero
+from circuitsketch.kernels.cpu.values import ZERO, Complex, MachineMath, Real, Zero
 from circuitsketch.lower.tape import ChainKernel
-
-TILE = 4  # coefficients of a product formed together: 8 accumulators, 10 loads for 16 multiply-adds
 
 
 class Index(Real):
@@ -218,129 +215,3 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             base = access.lane_at(len(kernel.operands) + i, indices)
             with frame.loop(frame.const(length), step=frame.target.width) as at:
                 frame.store(frame.load(source, at, frame.emit.vector), frame.lanes, b.add(base, at))
-
-
-class LongRing(LaneRing):
-    """Contractions of series of high order, entry by entry of the result."""
-
-    def tile(self) -> Tile:
-        """One entry at a time: its coefficients are the tile."""
-        return Tile(1, 1)
-
-    def summed_block(self, tile: Tile) -> int | None:
-        """All of it: one product is work enough for what it loads."""
-        return None
-
-    def tile_of(
-        self,
-        tables: Tables,
-        batch: ir.Value,
-        row: ir.Value,
-        column: ir.Value,
-        tile: Tile,
-        summed: tuple[ir.Value, ir.Value],
-    ) -> None:
-        """One entry of the result, in its place in memory."""
-        frame, b = self.frame, self.frame.builder
-        entry = b.add(tables.entry(6, batch), b.add(tables.entry(7, row), tables.entry(8, column)))
-        result = LongSeries(frame, None, frame.lanes, self.base(tables, 2, entry))
-        left_at = b.add(tables.entry(0, batch), tables.entry(1, row))
-        right_at = b.add(tables.entry(3, batch), tables.entry(5, column))
-        order = frame.const(frame.target.mode.order)
-        with frame.loop(b.add(order, frame.const(1)), start=frame.const(1)) as r:
-            result.put(r, ZERO)
-        with frame.loop(tables.summed) as k:
-            left_entry = b.add(left_at, tables.entry(2, k))
-            right_entry = b.add(right_at, tables.entry(4, k))
-            left_constant, right_constant = (
-                frame.load(self.shared(tables, side, at), frame.const(0))
-                for side, at in ((0, left_entry), (1, right_entry))
-            )
-            right_base = self.base(tables, 1, right_entry)
-            if not self.left_has_lanes:
-                right = LongSeries(frame, None, frame.lanes, right_base)
-                with frame.loop(b.add(order, frame.const(1)), start=frame.const(1)) as r:
-                    result.put(r, self.plus(result.at(r), left_constant, right.at(r)))
-                return
-            left = LongSeries(frame, left_constant, frame.lanes, self.base(tables, 0, left_entry))
-            right = LongSeries(frame, right_constant, frame.lanes, right_base)
-            full = b.mul(b.sdiv(order, frame.const(TILE)), frame.const(TILE))
-            with frame.loop(b.add(full, frame.const(1)), start=frame.const(1), step=TILE) as r:
-                self.product(result, left, right, r, TILE)
-            with frame.loop(b.add(order, frame.const(1)), start=b.add(full, frame.const(1))) as r:
-                self.product(result, left, right, r, 1)
-
-    def product(
-        self, result: LongSeries, left: LongSeries, right: LongSeries, first: ir.Value, count: int
-    ) -> None:
-        """Add coefficients first..first+count-1 of left * right to the result."""
-        frame, b = self.frame, self.frame.builder
-        kind = frame.emit.vector
-        numbers = [b.add(first, frame.const(i)) for i in range(count)]
-        sums = []
-        for r in numbers:
-            total: Any = self.plus(result.at(r), left[0], right.at(r))
-            sums.append(self.plus(total, right[0], left.at(r)))
-        before = b.block
-        body, done = b.append_basic_block("j"), b.append_basic_block("corner")
-        b.cbranch(b.icmp_signed(">", first, frame.const(1)), body, done)
-        b.position_at_end(body)
-        j = b.phi(INT)
-        j.add_incoming(frame.const(1), before)
-        phis = []
-        for total in sums:
-            pair = []
-            for part in (total.re, total.im) if isinstance(total, Complex) else (total,):
-                phi = b.phi(kind)
-                phi.add_incoming(part.value, before)
-                pair.append(phi)
-            phis.append(pair)
-        running = [self.of([Real(frame.emit, phi) for phi in pair]) for pair in phis]
-        x = left.at(j)
-        for i, r in enumerate(numbers):
-            running[i] = self.plus(running[i], x, right.at(b.sub(r, j)))
-        following = b.add(j, frame.const(1))
-        j.add_incoming(following, b.block)
-        for pair, total in zip(phis, running, strict=True):
-            parts = (total.re, total.im) if isinstance(total, Complex) else (total,)
-            for phi, part in zip(pair, parts, strict=True):
-                phi.add_incoming(part.value, b.block)
-        last = b.block
-        b.cbranch(b.icmp_signed("<", following, first), body, done)
-        b.position_at_end(done)
-        final = []
-        for total, after in zip(sums, running, strict=True):
-            found = []
-            ends = zip(
-                (total.re, total.im) if isinstance(total, Complex) else (total,),
-                (after.re, after.im) if isinstance(after, Complex) else (after,),
-                strict=True,
-            )
-            for skipped, looped in ends:
-                phi = b.phi(kind)
-                phi.add_incoming(skipped.value, before)
-                phi.add_incoming(looped.value, last)
-                found.append(Real(frame.emit, phi))
-            final.append(self.of(found))
-        # The corner: j = first + m meets only coefficients of `right` that exist.
-        for m in range(count - 1):
-            x = left.at(numbers[m])
-            for i in range(m + 1, count):
-                final[i] = self.plus(final[i], x, right.at(frame.const(i - m)))
-        for r, total in zip(numbers, final, strict=True):
-            result.put(r, total)
-
-    @staticmethod
-    def of(parts: list[Real]) -> Any:
-        """A coefficient from its parts."""
-        return Complex(*parts) if len(parts) == 2 else parts[0]
-
-    def plus(self, total: Any, x: Any, y: Any) -> Any:
-        """total + x * y, every multiply-add fused; a number may stand for x."""
-        if not isinstance(y, Complex):
-            return fused(self.emit, x, y, total)
-        if isinstance(x, Complex):
-            re = fused(self.emit, -x.im, y.im, fused(self.emit, x.re, y.re, total.re))
-            im = fused(self.emit, x.im, y.re, fused(self.emit, x.re, y.im, total.im))
-            return Complex(re, im)
-        return Complex(fused(self.emit, x, y.re, total.re), fused(self.emit, x, y.im, total.im))

@@ -3,6 +3,9 @@
 In: an `Executable` (tapes of one or many circuits linked into one address space), the state to begin with, what each
 step reads, and directions. Out: the state's lane blocks at the end. Lane blocks are independent (a thread takes a few
 at a time, which share the work on constant terms), so results do not depend on how many threads there are.
+
+The loops are written for Numba with pointers in place of arrays: so its machine code can be kept as kernels are, and is
+called without the half second in which Numba gets its types ready.
 """
 
 from __future__ import annotations
@@ -15,104 +18,112 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 ALIGNMENT = 64
-INFINITE = 0x7FF0000000000000  # the exponent of infinities and NaNs
+PROGRAM_ROW = 7  # numbers in a row of `programs`
+INTS, DOUBLES = types.CPointer(types.int64), types.CPointer(types.float64)
 
 
 @intrinsic
 def invoke(context, address, constants, shared, lanes, args):  # type: ignore[no-untyped-def]
-    """Call the kernel at an address."""
-    signature = types.void(types.int64, types.voidptr, types.voidptr, types.voidptr, types.voidptr)
+    """Call the kernel at an address with the addresses of arenas and arguments."""
+    signature = types.void(*[types.int64] * 5)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer] * 4)
-        function = builder.inttoptr(arguments[0], kind.as_pointer())
-        builder.call(function, arguments[1:])
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def pointer_at(context, base, offset):  # type: ignore[no-untyped-def]
-    """A pointer, from an address and an offset in bytes."""
+def address(context, pointer):  # type: ignore[no-untyped-def]
+    """Where a pointer points."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(builder.add(*arguments), ir.IntType(8).as_pointer())
+        return builder.ptrtoint(arguments[0], ir.IntType(64))
 
-    return types.voidptr(types.int64, types.int64), generate
+    return types.int64(pointer), generate
 
 
-@njit(nogil=True, cache=True)
+@njit
 def play(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
     """Execute instructions first..last: row i of `tape` is a kernel's address and where its arguments begin."""
-    base = args.ctypes.data
     for i in range(first, last):
-        invoke(
-            tape[i, 0],
-            pointer_at(constants, 0),
-            pointer_at(shared, 0),
-            pointer_at(lanes, 0),
-            pointer_at(base, 8 * tape[i, 1]),
-        )
+        invoke(tape[2 * i], constants, shared, lanes, args + 8 * tape[2 * i + 1])
 
 
-@njit(nogil=True, cache=True)
 def run_steps(
     tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
-    at, directions, begins, constants, shared, lanes, components, width, values, mirror, watch_count, stages,
+    at, directions, begins, constants, shared, lanes, groups, row, examples, parts, components, width, values, mirror,
+    watch_count, stages,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Play a step's program for every step in first_step..last_step.
 
-    programs : rows of instruction numbers (constant first, last; lane first, last; carried constants last; carried
-        lanes last), then the constants used.
+    args : the address of the instructions' arguments.
+    programs : rows of PROGRAM_ROW instruction numbers (constant first, last; lane first, last; carried constants last;
+        carried lanes last), then the constants used.
     data, data_start, data_slot : what steps read, packed, and where it goes in the constant arena.
     ids, ids_start, keep_slot : the examples of a step, and where their weights go (constant element, lane element).
-    lanes : one row a lane block; the blocks share the constant phase of every step. begins : the step with which each
-        block's lanes begin; before it nothing that they follow has happened, and they stay as they are.
-    at, directions : the expansion point w (n,) and directions or downweights (blocks, n, parts, width).
+    lanes : `groups` lane blocks of `row` numbers; they share the constant phase of every step. begins : the step with
+        which each block's lanes begin; before it nothing that they follow has happened, and they stay as they are.
+    at, directions : the expansion point w (examples,), and directions or downweights (groups, examples, parts, width).
     values : lanes hold values; then `directions` are downweights. mirror : copy the constants for narrower lanes.
     stages : a bit mask: 1 the constant phase, 2 the lane phase, 4 carrying the state to the next step.
     Returns the step after which one of the first `watch_count` constants (the state) was not finite, or -1.
     """
-    c, r, s = constants.ctypes.data, shared.ctypes.data, lanes[0].ctypes.data
-    bits = constants.view(np.int64)
-    groups, parts = lanes.shape[0], directions.shape[2]
+    c, r, s, number = address(constants), address(shared), address(lanes), 4 if mirror else 8
     for t in range(first_step, last_step):
         p = step_program[t]
+        program = PROGRAM_ROW * p
         if stages & 1:
             for i in range(data_start[t], data_start[t + 1]):
                 constants[data_slot[p] + i - data_start[t]] = data[i]
             for i in range(ids_start[t], ids_start[t + 1]):
-                constants[keep_slot[p, 0] + i - ids_start[t]] = 1.0 - at[ids[i]]
-            play(tape, args, programs[p, 0], programs[p, 1], c, r, s)
+                constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
+            play(tape, args, programs[program], programs[program + 1], c, r, s)
         if stages & 2 and components and mirror:
-            for i in range(programs[p, 6]):
+            for i in range(programs[program + 6]):
                 shared[i] = constants[i]
         for g in range(groups if stages & 2 and components else 0):
             if t < begins[g]:
                 continue
-            s = lanes[g].ctypes.data
             for i in range(ids_start[t], ids_start[t + 1]):
-                e = ids[i]
-                block = (keep_slot[p, 1] + i - ids_start[t]) * components * width
+                weights = g * row + (keep_slot[2 * p + 1] + i - ids_start[t]) * components * width
                 for q in range(components * width):
-                    lanes[g, block + q] = 0.0
-                for q in range(parts):
-                    for lane in range(width):
-                        keep = 1.0 if values else 0.0
-                        lanes[g, block + q * width + lane] = keep - directions[g, e, q, lane]
-            play(tape, args, programs[p, 2], programs[p, 3], c, r, s)
+                    lanes[weights + q] = 0.0
+                moved = (g * examples + ids[i]) * parts * width
+                for q in range(parts * width):
+                    lanes[weights + q] = (1.0 if values else 0.0) - directions[moved + q]
+            at_block = s + g * row * number
+            play(tape, args, programs[program + 2], programs[program + 3], c, r, at_block)
             if stages & 4:
-                play(tape, args, programs[p, 4], programs[p, 5], c, r, s)
+                play(tape, args, programs[program + 4], programs[program + 5], c, r, at_block)
         if stages & 4:
-            play(tape, args, programs[p, 3], programs[p, 4], c, r, lanes[0].ctypes.data)
+            play(tape, args, programs[program + 3], programs[program + 4], c, r, s)
             not_finite = 0  # counted without a branch, so that the loop runs on vectors
             for i in range(watch_count):
-                not_finite += (bits[i] & INFINITE) == INFINITE
+                not_finite += constants[i] - constants[i] != 0.0  # infinities and NaNs: NaN
             if not_finite:
                 return t
     return -1
+
+
+def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
+    """Execute one instruction many times, for profiles."""
+    for _ in range(times):
+        play(tape, args, instruction, instruction + 1, constants, shared, lanes)
+
+
+def steps_signature(single: bool) -> Any:
+    """The types of `run_steps`, by the precision of lanes."""
+    reals = types.CPointer(types.float32) if single else DOUBLES
+    schedule = [INTS, DOUBLES, INTS, INTS, INTS, INTS, INTS]
+    arenas = [DOUBLES, DOUBLES, INTS, DOUBLES, reals, reals]
+    numbers = [types.int64] * 10
+    return types.int64(INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers)
+
+
+REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)
 
 
 def aligned(count: int, dtype: Any) -> np.ndarray:
@@ -121,17 +132,3 @@ def aligned(count: int, dtype: Any) -> np.ndarray:
     raw = np.zeros(count * size + ALIGNMENT, dtype=np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT
     return raw[offset : offset + count * size].view(dtype)
-
-
-@njit(nogil=True, cache=True)
-def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
-    """Execute one instruction many times, for profiles."""
-    base = args.ctypes.data
-    for _ in range(times):
-        invoke(
-            tape[instruction, 0],
-            pointer_at(constants, 0),
-            pointer_at(shared, 0),
-            pointer_at(lanes, 0),
-            pointer_at(base, 8 * tape[instruction, 1]),
-        )

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 
 from circuitsketch.kernels.cpu.executable import Arena
-from circuitsketch.kernels.cpu.machine import repeat
+from circuitsketch.kernels.cpu.library import function_of
+from circuitsketch.kernels.cpu.machine import REPEAT_SIGNATURE, repeat
 from circuitsketch.lower.tape import ChainKernel, ContractKernel, FillKernel, Instruction, Mode, MoveKernel
 
 
@@ -46,14 +47,16 @@ def profile(arena: Arena, program: int, seconds: float = 0.002) -> list[Row]:
     e = arena.executable
     first, constant, _, lane, _, last = (int(x) for x in e.programs[program][:6])
     rows = []
+    again = function_of(repeat, REPEAT_SIGNATURE)
+    tape, args = e.tape.ctypes.data, e.args.ctypes.data
     addresses = (arena.constants.ctypes.data, arena.shared.ctypes.data, arena.lanes.ctypes.data)
     saved = arena.constants.copy(), arena.lanes.copy()
     for i in range(first, last):
-        repeat(e.tape, e.args, i, 1, *addresses)
+        again(tape, args, i, 1, *addresses)
         times = 1
         while True:
             begin = time.thread_time()
-            repeat(e.tape, e.args, i, times, *addresses)
+            again(tape, args, i, times, *addresses)
             spent = time.thread_time() - begin
             if spent > seconds or times > 1 << 20:
                 break

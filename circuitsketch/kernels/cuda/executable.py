@@ -11,7 +11,7 @@ and errors about them are found, and worded, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -270,6 +270,18 @@ class DeviceArena(Arena):
         with reported("playing a run"):
             play(self, schedule, first, last, at, directions, begins, report)
         return -1
+
+    def slices(
+        self,
+        schedule: Schedule,
+        at: np.ndarray,
+        directions: np.ndarray,
+        begins: np.ndarray | None = None,
+        report: Report | None = None,
+    ) -> Iterator[None]:
+        """Play all steps in one: a device has launches of its own."""
+        self.run(schedule, 0, len(schedule.program), at, directions, begins=begins, report=report)
+        yield
 
     def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
         """Play the constant phase of steps first..last, and keep what each of them computes."""
