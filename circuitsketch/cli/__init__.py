@@ -67,9 +67,22 @@ def root(
         typer.echo(context.get_help())
 
 
-COMMANDS: list[tuple[Any, str]] = [*making.COMMANDS.items(), *asking.COMMANDS.items()]
-for function, example in COMMANDS:
-    app.command(epilog=example)(function)
+EXAMPLES: dict[Any, str] = {**making.EXAMPLES, **asking.EXAMPLES}
+PANELS: dict[str, tuple[Any, ...]] = {
+    "Begin": (making.demo, making.sketch),
+    "Ask a sketch": (asking.predict, asking.influence, asking.stability, asking.evaluate, asking.info),
+    "Look closer": (making.trace, making.profile, making.figures),
+}
+COMMANDS = [(function, panel) for panel, functions in PANELS.items() for function in functions]
+
+
+def paragraphs(text: str) -> str:
+    """A docstring with a line for each paragraph, for a terminal to break where it is full."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+for function, panel in COMMANDS:
+    app.command(help=paragraphs(function.__doc__), epilog=EXAMPLES[function], rich_help_panel=panel)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

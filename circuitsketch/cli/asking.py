@@ -22,7 +22,6 @@ from circuitsketch.cli.options import (
     Seed,
     Store,
     Threads,
-    device_named,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, working
 from circuitsketch.errors import InputError
@@ -65,16 +64,16 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="A text file of ids that go.", show_default=False)
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
+        float, typer.Option(metavar="X", help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
     ] = 1.0,
     order: Annotated[
-        int | None, typer.Option(min=1, help="Leave out the orders above this one.", show_default=False)
+        int | None, typer.Option(metavar="N", min=1, help="Leave out the orders above this one.", show_default=False)
     ] = None,
     estimator: EstimatorName = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
     ] = False,
-    device: DeviceName = None,
+    device: DeviceName = Device.cpu,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -103,7 +102,7 @@ def predict(
     truth = None
     if run is not None:
         with working("training again"):
-            retrained = run.retrain(h, device=device_named(device))
+            retrained = run.retrain(h, device=device.value)
             truth = np.asarray(function(run.params(retrained)), dtype=np.float64)
     plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict()
     plain |= {} if truth is None else {"retrained": truth.tolist()}
@@ -117,10 +116,10 @@ def influence(
     store: Store,
     measure: Measure,
     top: Annotated[
-        int, typer.Option(min=1, help="How many examples to list, the largest change first.")
+        int, typer.Option(metavar="N", min=1, help="How many examples to list, the largest change first.")
     ] = 20,
     estimator: EstimatorName = None,
-    device: DeviceName = None,
+    device: DeviceName = Device.cpu,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -137,7 +136,7 @@ def influence(
 
 
 def stability(
-    store: Store, measure: Measure, device: DeviceName = None, target: RunOf = None, json_to: Json = None
+    store: Store, measure: Measure, device: DeviceName = Device.cpu, target: RunOf = None, json_to: Json = None
 ) -> None:
     """Measure how fast the orders of the series fall: up to how many deletions its predictions can be trusted."""
     answer = Answer(json_to)
@@ -153,12 +152,12 @@ def evaluate(
     store: Store,
     measure: Measure,
     subsets: Annotated[
-        int, typer.Option(min=2, help="Random subsets to predict and to retrain without.")
+        int, typer.Option(metavar="N", min=2, help="Random subsets to predict and to retrain without.")
     ] = 20,
     size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
+            metavar="N", min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
         ),
     ] = None,
     seed: Seed = 0,
@@ -172,7 +171,7 @@ def evaluate(
     ] = None,
     estimator: EstimatorName = None,
     threads: Threads = None,
-    device: DeviceName = None,
+    device: DeviceName = Device.cpu,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -207,7 +206,7 @@ def evaluate(
             shape=query.shape,
             what=measure,
             threads=threads,
-            device=device_named(device),
+            device=device.value,
             folder=keep,
             watch=counted,
         )
@@ -217,7 +216,7 @@ def evaluate(
     answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
 
 
-COMMANDS = {
+EXAMPLES = {
     info: "Example:\n\n  circuitsketch info names.sketch",
     predict: (
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
@@ -227,8 +226,8 @@ COMMANDS = {
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
-        "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --subsets 50 --keep truths\n\n"
-        "  circuitsketch evaluate mine.sketch --target my_run.py:make --measure my_run.py:accuracy"
+        "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
+        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy"
     ),
 }
 
@@ -257,7 +256,7 @@ def asked(store: Path, measure: str) -> dict[str, Any]:
 
 
 def measured(
-    store: Path, measure: str, target: str | None, device: Device | None
+    store: Path, measure: str, target: str | None, device: Device
 ) -> tuple[Sketch, Query, Callable[..., Any]]:
     """A sketch, a measurement of it, and the function that was measured."""
     with working("measuring"):
@@ -265,7 +264,7 @@ def measured(
 
         sketch = opened(store, None if target is None else run_of(target))
         function = measurement_of(measure, sketch.origin)
-        return sketch, sketch.measure(function, device=device_named(device)), function
+        return sketch, sketch.measure(function, device=device.value), function
 
 
 def run_for(sketch: Sketch, target: str | None, what: str) -> Training:

@@ -10,7 +10,9 @@ import typer
 from rich.console import RenderableType
 
 from circuitsketch.cli.options import (
+    Device,
     DeviceName,
+    Dtype,
     Json,
     Law,
     Precision,
@@ -18,7 +20,6 @@ from circuitsketch.cli.options import (
     Sum,
     Target,
     Threads,
-    device_named,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
 from circuitsketch.errors import InputError
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 def demo(
     directions: Annotated[
-        int, typer.Option(help="Random directions to sketch with: more, and errors shrink.")
+        int, typer.Option(metavar="N", help="Random directions to sketch with: more, and errors shrink.")
     ] = 256,
-    order: Annotated[int, typer.Option(help="The highest Taylor coefficient.")] = 3,
-    steps: Annotated[int, typer.Option(help="Train on this many names, one a step.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the initial parameters and of the directions.")] = 0,
+    order: Annotated[int, typer.Option(metavar="N", help="The highest Taylor coefficient.")] = 3,
+    steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one a step.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the initial parameters and of the directions.")] = 0,
     json_to: Json = None,
 ) -> None:
     """Sketch the training of a small GPT on real names, predict what deletions would do, retrain to check."""
@@ -56,30 +57,32 @@ def demo(
 def sketch(
     target: Target,
     directions: Annotated[
-        int, typer.Option(min=0, help="Random directions: more, and errors shrink. 0 only with --singles.")
+        int,
+        typer.Option(metavar="N", min=0, help="Random directions: more, and errors shrink. 0 only with --singles."),
     ] = 512,
-    order: Annotated[int, typer.Option(min=1, help="The highest Taylor coefficient.")] = 3,
+    order: Annotated[int, typer.Option(metavar="N", min=1, help="The highest Taylor coefficient.")] = 3,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="STORE", help="The folder to keep it in; by default TARGET.sketch, here."),
     ] = None,
-    law: Annotated[Law, typer.Option(help="Of the directions; the theorem's is sphere.")] = Law.orthonormal,
+    law: Annotated[
+        Law,
+        typer.Option(metavar="NAME", help="Of the directions: orthonormal, sphere (the theorem's), or gaussian."),
+    ] = Law.orthonormal,
     singles: Annotated[
         bool, typer.Option("--singles", help="Every example alone, too: its own series, without noise.")
     ] = False,
     singles_order: Annotated[
-        int | None, typer.Option(min=1, help="The order of these; by default --order.")
+        int | None, typer.Option(metavar="N", min=1, help="The order of these; by default --order.")
     ] = None,
     by_label: Annotated[
         bool,
         typer.Option("--by-label", help="One weight a label of the examples: questions are about labels."),
     ] = False,
-    dtype: Annotated[
-        Precision, typer.Option(help="Of the coefficients; complex64 takes half the memory.")
-    ] = Precision.complex128,
+    dtype: Dtype = Precision.complex128,
     threads: Threads = None,
-    device: DeviceName = None,
+    device: DeviceName = Device.cpu,
     json_to: Json = None,
 ) -> None:
     """Push random directions through a training run, and keep them: a sketch, of which anything can be asked.
@@ -95,9 +98,10 @@ def sketch(
             "--directions 0 leaves nothing to sketch but --singles; give that, or directions"
         )
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
-    from circuitsketch.compile import check_device
+    if device is Device.cuda:
+        from circuitsketch.kernels.cuda.device import find
 
-    check_device(device_named(device))  # before what takes long
+        find()  # whether there is one, before what takes long
     run = traced(target)
     if by_label and run.labels is None:
         raise InputError(
@@ -131,7 +135,7 @@ def sketch(
             groups=run.labels if by_label else None,
             dtype=dtype.value,
             threads=threads,
-            device=device_named(device),
+            device=device.value,
             progress=progress,
             path=where,
         )
@@ -147,7 +151,7 @@ def trace(
     target: Target,
     step: Annotated[
         int | None,
-        typer.Option(min=0, help="Show the circuit of this step; by default the one that most steps share."),
+        typer.Option(metavar="N", min=0, help="The step to show; by default one of the circuit that most share."),
     ] = None,
     dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph for Graphviz.")] = None,
     svg: Annotated[
@@ -198,10 +202,10 @@ def trace(
 
 def profile(
     target: Target,
-    order: Annotated[int, typer.Option(min=0, help="Of the series; 0 is plain training.")] = 3,
-    by: Annotated[Sum, typer.Option(help="What to add up.")] = Sum.both,
-    top: Annotated[int, typer.Option(min=1, help="Rows to show, the costliest first.")] = 20,
-    dtype: Annotated[Precision, typer.Option(help="Of the coefficients.")] = Precision.complex128,
+    order: Annotated[int, typer.Option(metavar="N", min=0, help="Of the series; 0 is plain training.")] = 3,
+    by: Annotated[Sum, typer.Option(metavar="NAME", help="Add up by gate, by line, or by both.")] = Sum.both,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows to show, the costliest first.")] = 20,
+    dtype: Dtype = Precision.complex128,
     json_to: Json = None,
 ) -> None:
     """Measure where the time of a run goes: seconds of one core a block of directions, by gate and source line."""
@@ -251,7 +255,7 @@ def traced(target: str) -> Training:
         return run_of(target)
 
 
-COMMANDS = {
+EXAMPLES = {
     demo: "Example:\n\n  circuitsketch demo --steps 200 --directions 64",
     sketch: (
         "Examples:\n\n  circuitsketch sketch microgpt:200 --directions 256 --out names.sketch\n\n"

@@ -87,17 +87,15 @@ RunOf = Annotated[
 EstimatorName = Annotated[
     Estimator | None,
     typer.Option(
-        help="How to estimate; by default interactions where the sketch has --singles, else theorem."
+        metavar="NAME",
+        help="interactions (by default, where the sketch has --singles), singles, first-order, or theorem (else).",
+        show_default=False,
     ),
 ]
-DeviceName = Annotated[
-    Device | None,
-    typer.Option("--device", help="cuda is an NVIDIA GPU, and needs circuitsketch[cuda12] or [cuda13]; else cpu."),
+DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="cpu, or cuda for an NVIDIA GPU.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many; by default one a core.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of what is drawn at random.")]
+Dtype = Annotated[
+    Precision,
+    typer.Option(metavar="NAME", help="Of the coefficients: complex128, or complex64, which takes half the memory."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="How many; by default one a core.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")]
-
-
-def device_named(device: Device | None) -> str:
-    """The name of a device, as the package takes it."""
-    return (device or Device.cpu).value

@@ -137,9 +137,12 @@ def progress_bars() -> Iterator[Watch]:
     finally:
         for task in progress.tasks:
             if task.total is None:
-                progress.update(task.id, visible=False)
-        if bars:
+                progress.remove_task(task.id)
+        if progress.tasks:
             progress.stop()
+        else:  # without the line that ends what was shown
+            progress.live.transient = True
+            progress.live.stop()
 
 
 def check_writable(path: Path) -> None:

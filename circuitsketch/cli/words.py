@@ -218,7 +218,10 @@ def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
 
     def measure(params: Any) -> Any:
         with blaming(text, found):
-            return found(params, *call.args, **call.options)
+            value = found(params, *call.args, **call.options)
+        if value is None or isinstance(value, str):
+            raise InputError(f"{text} returns {value!r}; a measurement is a number, or an array of them")
+        return value
 
     return measure
 
@@ -304,7 +307,8 @@ def blaming(text: str, function: Any) -> Iterator[None]:
         raise InputError(f"{text} needs the module {reason.name}, which is not installed") from None
     except Exception as reason:
         frames = traceback.extract_tb(reason.__traceback__)[1:]
-        if isinstance(reason, TypeError) and len(frames) == 1 and function is not None:  # not a line of it was run
+        refused = len(frames) == 1 or (of_the_zoo(function) and "argument" in str(reason))  # no line of it was run
+        if isinstance(reason, TypeError) and refused and function is not None:
             takes = ", ".join(parameters(function)) or "nothing"
             raise InputError(f"{text}: {reason}; it takes {takes}") from None
         theirs = [frame for frame in frames if not ours(frame.filename)] or frames
@@ -319,12 +323,17 @@ def parameters(function: Any) -> list[str]:
     """The names of what a function takes; those that a zoo model passes on are `supervised.training`'s."""
     known = inspect.signature(function).parameters
     found = [name for name, one in known.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    if len(found) < len(known) and str(function.__module__).startswith("circuitsketch.zoo."):
+    if len(found) < len(known) and of_the_zoo(function):
         from circuitsketch.zoo import supervised
 
         passed_on = inspect.signature(supervised.training).parameters.values()
         found += [one.name for one in passed_on if one.kind == one.KEYWORD_ONLY and one.name not in found]
     return found
+
+
+def of_the_zoo(function: Any) -> bool:
+    """Whether a function is one of a zoo model's, which may pass on what it is given."""
+    return str(getattr(function, "__module__", "")).startswith("circuitsketch.zoo.")
 
 
 def ours(file: str) -> bool:

@@ -44,7 +44,9 @@ def describe(sketch: Sketch) -> str:
     number = "float32" if sketch.target.single else "float64"
     say("kept", f"{sketch.nbytes / 1e6:,.1f} MB of {number}, {sketch.target.width} directions a block")
     for store in stores_of(sketch)[:1]:
-        say("path", f"{sketch.path}, begun {store.created} by {spelled(store.versions)}")
+        say("path", str(sketch.path))
+        say("begun", store.created)
+        say("by", spelled(store.versions))
     return "\n".join(lines)
 
 

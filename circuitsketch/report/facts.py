@@ -88,4 +88,6 @@ def plain(numbers: Any) -> Any:
     ([1.0, None], 2.0)
     """
     array = np.asarray(numbers, dtype=np.float64)
-    return np.where(np.isfinite(array), array, None).tolist()
+    sayable = array.astype(object)
+    sayable[~np.isfinite(array)] = None
+    return sayable.tolist()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Training:
         for function, name in ((step, "step"), (params, "params")):
             if not callable(function) and not (name == "params" and params is None):
                 raise InputError(f"{name} must be a function, not {type(function).__name__}")
+        check_step(step)
         self.state = state
         self.batches = one_a_step(batches, "batches")
         self.examples = example_ids(examples, len(self.batches))
@@ -313,6 +315,16 @@ class Training:
 
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
+
+
+def check_step(step: Any) -> None:
+    """InputError for a step that cannot be called as one is."""
+    try:
+        signature(step).bind("state", "batch", "keep")
+    except TypeError as reason:
+        raise InputError(f"a step is a function of (state, batch, keep): {reason}") from None
+    except ValueError:  # what is not written in Python may have no signature
+        pass
 
 
 def trained_params(state: Any) -> Any:

@@ -127,8 +127,7 @@ def training(
     >>> run.n, run.steps
     (200, 7)
     """
-    if x is None or y is None:
-        x, y = data()[:2]
+    x, y = supervised.given_or(data, x, y)
     if np.ndim(x) != 3:
         raise InputError(f"cnn: x has the shape {np.shape(x)}; give pictures, (examples, rows, columns)")
     supervised.check_labels(y, classes)

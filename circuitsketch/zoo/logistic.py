@@ -51,8 +51,7 @@ def training(
     >>> accuracy(run.params(run.train()), *data()[2:]) > 0.95
     True
     """
-    if x is None or y is None:
-        x, y = data()[:2]
+    x, y = supervised.given_or(data, x, y)
     supervised.check_labels(y, 2)
     params = {"w": np.zeros(np.shape(x)[1]), "b": np.zeros(())}
     return supervised.training(

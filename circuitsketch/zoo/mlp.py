@@ -86,8 +86,7 @@ def training(
     >>> accuracy(run.params(run.train()), *data()[2:]) > 0.75
     True
     """
-    if x is None or y is None:
-        x, y = data()[:2]
+    x, y = supervised.given_or(data, x, y)
     if np.ndim(x) != 2:
         raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features an example")
     for name, value in (("width", width), ("layers", layers), ("classes", classes)):

@@ -81,11 +81,11 @@ def training(
         raise InputError(
             f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
         )
-    if epochs < 1:
-        raise InputError(f"epochs is {epochs}; each example is read at least once")
-    if batch_size is not None and batch_size < 1:
+    if not isinstance(epochs, int | np.integer) or epochs < 1:
+        raise InputError(f"epochs is {epochs!r}; give a whole number, at least 1: how often each example is read")
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise InputError(
-            f"batch_size is {batch_size}; give at least 1, or None for all examples in every step"
+            f"batch_size is {batch_size!r}; give a whole number, at least 1, or None for all examples in every step"
         )
     weights = np.arange(count) if groups is None else np.asarray(groups)
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
@@ -108,6 +108,15 @@ def training(
     n, read = int(weights.max()) + 1, [weights[ids] for ids in examples]
     classes = y if groups is None and y.ndim == 1 and y.dtype.kind in "iu" else None
     return cs.Training(step, first, batches, read, n=n, labels=classes)
+
+
+def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
+    """The examples and labels that were given, or the zoo's where neither was. InputError for one without the other."""
+    if x is None and y is None:
+        return data()[:2]
+    if x is None or y is None:
+        raise InputError(f"{'x' if x is None else 'y'} is missing; give x and y together, or neither for the zoo's own")
+    return x, y
 
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:
