@@ -16,6 +16,7 @@ import circuitsketch
 from circuitsketch import cli
 from circuitsketch.errors import InputError
 from circuitsketch.report import Answer, Demo, Question, Settings, prepare
+from circuitsketch.report.tables import of_demo
 from circuitsketch.zoo import microgpt
 
 SMALL = ("--steps", "24", "--directions", "16", "--order", "2")
@@ -163,3 +164,20 @@ def test_groups_are_the_names_that_have_the_letters():
 def test_settings_that_cannot_be_say_why():
     with pytest.raises(InputError, match="take at least 2"):
         Settings(directions=0)
+
+
+def test_the_table_of_the_demo_tells_what_is_warned_of_from_what_is_not():
+    names, truths = ("max", "alex", "eve"), (2.2, 9.0, 2.2)
+    warnings = ((), ("far: too far",), ("far: farther",))
+    answers = tuple(
+        Answer(Question(name, "x", (0, 1)), 2.0, 2.1, 0.1, 1.9, 2.3, 2.05, truth, told)
+        for name, truth, told in zip(names, truths, warnings, strict=True)
+    )
+    table, *lines = list(of_demo(Demo(Settings(), 7, answers, {"train": 0.25})))[1:]
+    assert list(table.columns[1].cells) == ["x (2)", "x (2) !", "x (2) !"]
+    assert "1 of 1 retrained losses predicted without a warning lie in their interval" in lines
+    assert "1 of 2 retrained losses predicted with a warning (!) lie in their interval" in lines
+    # A kind of warning is told once, with all whom it concerns.
+    assert [line for line in lines if "warns" in line] == [
+        "alex without x warns (so do eve without x): far: too far"
+    ]

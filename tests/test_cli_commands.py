@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,8 +43,28 @@ def slow():
 def broken():
     return 1 / 0
 
+def leaves():
+    raise SystemExit(3)
+
+def needs():
+    import nowhere_to_be_found
+
+def two():
+    return cs.Training(lambda state, batch: state, np.zeros(()), [1.0], [[0]])
+
+def words(s):
+    return "abc"
+
 def number():
     return 3
+"""
+
+# Takes the graph where Graphviz's dot would, and draws an element for each of its edges.
+STAND_IN = f"""#!{sys.executable}
+import sys
+assert sys.argv[1] == "-Tsvg"
+edges = sys.stdin.read().count(" -> ")
+print('<svg><g class="node"/>' + '<g class="edge"/>' * edges + "</svg>")
 """
 
 
@@ -50,6 +73,7 @@ def home(tmp_path_factory):
     """A folder with a run of one's own and two sketches."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "own.py").write_text(OWN)
+    (folder / "lacking.py").write_text("import nowhere_to_be_found\n")
     for arguments in (
         ("own.py:make", "--directions", "8", "--order", "2", "--singles", "--out", "own.sketch"),
         ("logistic:epochs=3", "--directions", "8", "--order", "2", "--out", "zoo.sketch"),
@@ -141,6 +165,9 @@ def test_influence_lists_the_largest_first(found, call):
     assert answer["top"][0]["change"] == pytest.approx(-4.0)
     _, out, _ = call("influence", "own.sketch", "--measure", "own.py:value", "--top", "2")
     assert "dan" in out and "ann" not in out
+    headings, row = out.splitlines()[2], out.splitlines()[4]
+    assert headings.split() == ["id", "example", "label", "change", "+-"]
+    assert row.split()[:4] == ["3", "dan", "b", "-4"]
 
 
 def test_stability_has_the_norm_of_every_order(found):
@@ -207,6 +234,21 @@ def test_profile_adds_up_to_its_rows(found, call):
         (("sketch", "own.py:mak"), 1, "did you mean 'make'"),
         (("sketch", "own.py:broken"), 1, "own.py:22: ZeroDivisionError"),
         (("sketch", "own.py:number"), 1, "must return a cs.Training"),
+        (("sketch", "own.py:leaves"), 1, "own.py:leaves left the program"),
+        (("sketch", "own.py:needs"), 1, "needs the module nowhere_to_be_found"),
+        (("sketch", "own.py:two"), 1, "a step is a function of (state, batch, keep)"),
+        (("sketch", "lacking.py:make"), 1, "needs the module nowhere_to_be_found"),
+        (("sketch", "lacking:make"), 1, "needs the module nowhere_to_be_found"),
+        (("sketch", "own.py"), 2, "say which function, as in own.py:make"),
+        (("sketch", "own.make"), 2, "did you mean 'own:make'?"),
+        (("sketch", "logistic:(3"), 2, "brackets in '(3' do not match"),
+        (("sketch", "logistic:3]"), 2, "brackets in '3]' do not match"),
+        (("sketch", "logistic:epochs=many"), 1, "epochs is 'many'; give a whole number"),
+        (("sketch", "mlp:batch_size=2.5"), 1, "batch_size is 2.5; give a whole number"),
+        (("sketch", "cnn:x=3"), 1, "y is missing"),
+        (("sketch", "own.py:make:1,2"), 1, "it takes steps"),
+        (("sketch", "logistic", "--law", "spher"), 2, "'--law': 'spher' is not one of 'orthonormal'"),
+        (("sketch", "logistic", "--order", "two"), 2, "should be a valid integer. Try: circuitsketch sketch --help"),
         (("sketch", "own.py:make", "--out", "own.py/x"), 1, "is not a folder"),
         (("sketch", "own.py:make", "--out", "own.py"), 1, "is not a sketch"),
         (("sketch", "own.py:make:8", "--out", "own.sketch", "--order", "2"), 1, "another"),
@@ -228,6 +270,12 @@ def test_profile_adds_up_to_its_rows(found, call):
             1,
             "did you mean 'held_out_loss'",
         ),
+        (("predict", "zoo.sketch", "--measure", "accuraci", "--without", "1"), 1, "did you mean 'accuracy'?"),
+        (("predict", "zoo.sketch", "--measure", "xyz", "--without", "1"), 1, "it has accuracy, held_out_loss"),
+        (("predict", "own.sketch", "--measure", "own.py:words", "--without", "1"), 1, "returns 'abc'"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--strength", "0"), 2, "takes no"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--containing", ""), 2, "give some text"),
+        (("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "400"), 1, "take 1 to 399"),
         (("info", "own.sketh"), 1, "did you mean 'own.sketch'"),
         (("info", "own.py"), 1, "not a sketch"),
         (("influence", "own.sketch", "--measure", "own.py:value", "--json", "/nowhere/x"), 2, "cannot write"),
@@ -259,7 +307,7 @@ def test_no_colour_off_a_terminal(call):
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     command = [sys.executable, "-m", "circuitsketch.cli", "sketch", "own.py:slow", "--out", "slow.sketch"]
-    command += ["--directions", "256", "--threads", "1"]
+    command += ["--directions", "64", "--order", "2", "--threads", "1"]
     with subprocess.Popen(
         command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -272,6 +320,10 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     assert "of directions kept in slow.sketch; the same command goes on from there" in " ".join(err.split())
     with pytest.raises(cs.errors.StoreError, match="of its random directions"):
         cs.open_sketch(home / "slow.sketch")
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    whole = runpy.run_path(str(home / "own.py"))["slow"]()
+    assert np.array_equal(cs.open_sketch(home / "slow.sketch").state, cs.sketch(whole, 64, order=2).state)
 
 
 def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):
@@ -286,3 +338,76 @@ def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeyp
     monkeypatch.setitem(sys.modules, "circuitsketch.report.figures", stand_in)
     answer = found("figures", "--paper", "--threads", "1", "--out", "drawn")
     assert answer["files"] == [os.path.join("drawn", "one.png")] and (home / "drawn" / "one.png").exists()
+
+
+def test_without_matplotlib_the_figures_say_how_to_get_it(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "circuitsketch.report.pictures", raising=False)
+    code, out, err = call("figures", "--out", "undrawn")
+    assert (code, out) == (1, "")
+    assert err == (
+        "circuitsketch: figures are drawn by matplotlib, which is not installed: "
+        "pip install 'circuitsketch[figures]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sketch", "own.py:make", "--out", "gpu.sketch"),
+        ("predict", "own.sketch", "--measure", "own.py:value", "--without", "1"),
+        ("influence", "own.sketch", "--measure", "own.py:value"),
+        ("stability", "own.sketch", "--measure", "own.py:value"),
+        ("evaluate", "own.sketch", "--measure", "own.py:value", "--target", "own.py:make"),
+    ],
+)
+def test_without_a_gpu_a_device_is_one_clear_error(call, home, monkeypatch, arguments):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "numba_cuda" else there(name, *more)
+    )
+    code, out, err = call(*arguments, "--device", "cuda")
+    assert (code, out) == (1, "") and not (home / "gpu.sketch").exists()
+    assert err.startswith("circuitsketch: device='cuda' needs the package numba-cuda") and err.count("\n") == 1
+    assert call(*arguments, "--device", "tpu")[0] == 2
+
+
+def test_what_is_there_already_is_not_sketched_again(found, call):
+    arguments = ("sketch", "own.py:make", "--directions", "4", "--out", "twice.sketch")
+    facts = found(*arguments)
+    assert (facts["directions"], facts["order"], facts["target"]) == (4, 3, "own.py:make")
+    code, out, err = call(*arguments)
+    # No bar is left of what had nothing to do, and no line of it either.
+    assert code == 0 and err == "own.py:make: 4 steps on 4 examples, size(A) = 16 scalar gates.\n"
+
+
+@pytest.mark.parametrize("form", [(), ("--json", "-")])
+def test_a_full_disk_and_a_reader_that_has_gone_are_no_tracebacks(home, form):
+    command = [sys.executable, "-m", "circuitsketch.cli", "info", "own.sketch", *form]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=home, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "circuitsketch: cannot write stdout: No space left on device\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=home, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_paragraph_of_help_is_broken_only_where_the_terminal_ends():
+    assert cli.paragraphs("One\n    two.\n\n    Three\n    four.") == "One two.\n\nThree four."
+
+
+def test_a_picture_of_a_circuit_has_its_nodes_and_edges(call, home, monkeypatch):
+    circuit = logistic.training(epochs=1).circuits[0]
+    if shutil.which("dot") is None:  # a stand-in for Graphviz, which need not be installed
+        (home / "bin").mkdir(exist_ok=True)
+        (home / "bin" / "dot").write_text(STAND_IN)
+        (home / "bin" / "dot").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    code, out, err = call("trace", "logistic:epochs=1", "--svg", "step.svg")
+    assert code == 0 and err == "the picture is in step.svg\n" and out.startswith("1 steps on")
+    picture = (home / "step.svg").read_text()
+    assert picture.count('class="edge"') == circuit.graph.number_of_edges()
+    assert 'class="node"' in picture and "<svg" in picture

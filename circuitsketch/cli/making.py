@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 def demo(
     directions: Annotated[
-        int, typer.Option(metavar="N", help="Random directions to sketch with: more, and errors shrink.")
-    ] = 256,
+        int,
+        typer.Option(metavar="N", help="Random directions, beside every name alone: more, and errors shrink."),
+    ] = 128,
     order: Annotated[int, typer.Option(metavar="N", help="The highest Taylor coefficient.")] = 3,
     steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one a step.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the initial parameters and of the directions.")] = 0,
@@ -195,7 +196,9 @@ def trace(
         written(dot, dot_of(circuit))
         tell(f"the graph is in {dot}")
     if svg is not None:
-        written(svg, svg_of(dot_of(circuit)))
+        with working("drawing the graph"):
+            picture = svg_of(dot_of(circuit))
+        written(svg, picture)
         tell(f"the picture is in {svg}")
     answer.give(plain | {"circuit": plain_circuit(circuit)}, *shown, str(circuit))
 

@@ -37,7 +37,8 @@ class Settings:
 
     Attributes
     ----------
-    directions : how many random directions the sketch has; at least 2, since errors come from their spread.
+    directions : how many random directions the sketch has, beside every name alone; at least 2, since errors come from
+        their spread.
     order : the highest Taylor coefficient, at least 1.
     steps : train on this many names, the most common first, one a step.
     seed : of the initial parameters and of the directions.
@@ -46,7 +47,7 @@ class Settings:
     3
     """
 
-    directions: int = 256
+    directions: int = 128
     order: int = 3
     steps: int = 1000
     seed: int = 0
@@ -147,11 +148,6 @@ class Demo:
     answers: tuple[Answer, ...]
     seconds: dict[str, float]
 
-    @property
-    def covered(self) -> int:
-        """How many truths lie in their intervals."""
-        return sum(answer.covered for answer in self.answers)
-
     def as_dict(self) -> dict[str, Any]:
         """What `circuitsketch demo --json` writes: the main answer's numbers at the top, all of them under `groups`."""
         return {
@@ -218,6 +214,7 @@ def study(experiment: Experiment, watch: Watch = lambda stage, done, total: None
             directions=settings.directions,
             order=settings.order,
             seed=settings.seed,
+            singles="exact",
             progress=lambda done, total: watch("sketch", done, total),
         )
 

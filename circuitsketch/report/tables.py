@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Shown = Table | str
 VALUES_SHOWN = 20  # of an array that was measured
+WARNED = " !"  # marks a prediction that carries a warning
 
 
 def table(*texts: str, numbers: Sequence[str]) -> Table:
@@ -175,7 +176,7 @@ def of_demo(found: Demo) -> Iterator[Shown]:
     from circuitsketch.report.demo import LEVEL
 
     settings = found.settings
-    yield f"order {settings.order}, {settings.directions} directions, losses in nats a token"
+    yield f"order {settings.order}, every name alone and {settings.directions} directions, losses in nats a token"
     rows = table(
         "loss on",
         "without",
@@ -185,7 +186,7 @@ def of_demo(found: Demo) -> Iterator[Shown]:
         question = answer.question
         rows.add_row(
             question.name,
-            f"{question.letters} ({len(question.ids)})",
+            f"{question.letters} ({len(question.ids)})" + WARNED * bool(answer.warnings),
             f"{answer.baseline:.3f}",
             f"{answer.predicted:.3f}",
             f"{answer.low:.3f} to {answer.high:.3f}",
@@ -197,9 +198,23 @@ def of_demo(found: Demo) -> Iterator[Shown]:
     count = len(main.ids)
     yield f"{main.letters} ({count}): had the {count} name{'s' * (count > 1)} with {main.letters} never been there"
     yield "order 1: what the first-order term alone predicts"
-    yield f"{found.covered} of {len(found.answers)} retrained losses lie in their interval"
+    yield from (
+        f"{covered} of {count} retrained losses {what} lie in their interval"
+        for what, covered, count in shares(found)
+    )
     yield "time: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items())
     yield from demo_warnings(found)
+
+
+def shares(found: Demo) -> Iterator[tuple[str, int, int]]:
+    """How many truths lie in their interval, and of how many: of the predictions without a warning, and with one."""
+    for what, warned in (
+        ("predicted without a warning", False),
+        (f"predicted with a warning ({WARNED.strip()})", True),
+    ):
+        chosen = [answer.covered for answer in found.answers if bool(answer.warnings) is warned]
+        if chosen:
+            yield what, sum(chosen), len(chosen)
 
 
 def demo_warnings(found: Demo) -> Iterator[str]:
