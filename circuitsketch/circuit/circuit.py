@@ -157,6 +157,11 @@ class Circuit:
 
         return text(self)
 
+    def _repr_html_(self) -> str:
+        from circuitsketch.circuit.text import html
+
+        return html(self)
+
     def __repr__(self) -> str:
         return f"<Circuit of {len(self.nodes)} nodes, size {self.size:,}, depth {self.depth}>"
 

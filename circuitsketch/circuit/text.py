@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node
+from circuitsketch.circuit.notebook import some, table
+
+LISTED = 200  # nodes of a circuit that a notebook has in full
 
 
 def name_of(wire: int) -> str:
@@ -35,6 +39,23 @@ def brief(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + ",".join(str(entry) for entry in value) + ")"
     return str(value)
+
+
+def html(circuit: Circuit) -> str:
+    """What comes in and goes out, how often which gate is there, and the listing of a circuit that is not long."""
+
+    def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
+        return some(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
+
+    gates = Counter(node.gate.name for node in circuit.nodes if not node.is_source)
+    rows = [
+        ("size", f"{circuit.size:,} scalar gates, depth {circuit.depth:,}"),
+        ("takes", typed(circuit.input_names, circuit.inputs)),
+        ("returns", typed(circuit.output_names, circuit.outputs)),
+        ("gates", ", ".join(f"{name} {count}" for name, count in gates.most_common())),
+    ]
+    short = len(circuit.nodes) <= LISTED
+    return table(f"circuit of {len(circuit.nodes):,} nodes", rows, more=text(circuit) if short else "")
 
 
 def text(circuit: Circuit) -> str:

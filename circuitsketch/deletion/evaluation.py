@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.circuit.notebook import table
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
@@ -29,7 +30,7 @@ CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))  # levels of the calibra
 RESAMPLES = 999
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Predictions of B subsets beside their truths; S is the shape of the measurement.
 
@@ -92,16 +93,27 @@ class Evaluation:
             "trusted": float(self.trusted.mean()),
         }
 
-    def __str__(self) -> str:
+    def _heading(self) -> str:
+        return f"evaluation of {len(self.truth)} subsets, estimator {self.prediction.estimator!r}"
+
+    def _scores(self) -> list[tuple[str, str]]:
         low, high = self.lds_interval
         shares = ", ".join(f"{share:.0%} of {level:.0%}" for level, share in self.coverage.items())
-        return (
-            f"evaluation of {len(self.truth)} subsets, estimator {self.prediction.estimator!r}\n"
-            f"  LDS        {self.lds:.3f}  (95 % from {low:.3f} to {high:.3f})\n"
-            f"  RMSE       {self.rmse:.3f}  of the truth's deviation over subsets; bias {self.bias:+.3f}\n"
-            f"  coverage   {shares}\n"
-            f"  trusted    {self.trusted.mean():.0%} carry no warning"
-        )
+        return [
+            ("LDS", f"{self.lds:.3f}  (95 % from {low:.3f} to {high:.3f})"),
+            ("RMSE", f"{self.rmse:.3f}  of the truth's deviation over subsets; bias {self.bias:+.3f}"),
+            ("coverage", shares),
+            ("trusted", f"{self.trusted.mean():.0%} carry no warning"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([self._heading(), *(f"  {name:<10} {text}" for name, text in self._scores())])
+
+    def __repr__(self) -> str:
+        return f"<{self._heading()}, LDS {self.lds:.3f}, RMSE {self.rmse:.3f}>"
+
+    def _repr_html_(self) -> str:
+        return table(self._heading(), self._scores())
 
 
 def evaluate(

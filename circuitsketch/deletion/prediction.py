@@ -6,7 +6,6 @@ table. Nothing here looks at directions; the plain-language warnings (THEORY sec
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.circuit.notebook import listing, table
 from circuitsketch.errors import InputError
 
 Number = float | np.ndarray
@@ -23,7 +23,7 @@ ORDERS_SHOWN = 6
 NEGLIGIBLE = 1e-12  # of the largest order: a coefficient of this size is rounding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a measurement would be at x + h, from its Taylor series at x.
 
@@ -90,22 +90,16 @@ class Prediction:
             lines.append(f"  ... and {left} more values")
         return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
 
+    def __repr__(self) -> str:
+        of = f"{self.value:.6g} +- {self.stderr:.6g}" if np.shape(self.value) == () else f"shape {np.shape(self.value)}"
+        warned = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
+        return f"<Prediction of {of}, {self._source()}{warned}>"
+
     def _repr_html_(self) -> str:
         names, rows, left = self._table()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *names]) if names else ""
-        body = "".join(
-            f"<tr><th>{html.escape(label)}</th>"
-            + "".join(f"<td>{_figure(x)}</td>" for x in numbers)
-            + "</tr>"
-            for label, numbers in rows
-        )
         notes = [f"and {left} more values"] * bool(left) + [f"warning: {text}" for text in self.warnings]
-        return (
-            f"<table><caption>prediction, {html.escape(self._source())}</caption>"
-            + (f"<thead><tr>{head}</tr></thead>" if head else "")
-            + f"<tbody>{body}</tbody></table>"
-            + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-        )
+        figures = [(label, *(_figure(x) for x in numbers)) for label, numbers in rows]
+        return table(f"prediction, {self._source()}", figures, names, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, lists and strings, with the 95 % interval; None for what is not finite."""
@@ -167,7 +161,7 @@ class Prediction:
         return names, rows, size - shown
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Influence:
     """The leave-one-out effect of each of n examples, h = e_i.
 
@@ -193,7 +187,10 @@ class Influence:
         return np.argsort(-size, kind="stable")[:k]
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return listing(str(self))
+
+    def __repr__(self) -> str:
+        return f"<{str(self).splitlines()[0]}>"
 
     def __str__(self) -> str:
         lines = [
@@ -213,7 +210,7 @@ class Influence:
         return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
@@ -264,7 +261,10 @@ class Stability:
             return plain(1 / np.asarray(rate)), plain(error / np.asarray(rate) ** 2)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return listing(str(self))
+
+    def __repr__(self) -> str:
+        return f"<{str(self).splitlines()[0]}>"
 
     def __str__(self) -> str:
         shape = self.norms.shape[1:]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import backbone, estimators
 from circuitsketch.deletion.evidence import Evidence, Updated, weigh
 from circuitsketch.deletion.interactions import Interactions, fit_interactions
@@ -36,6 +37,12 @@ from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of
 
 OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
 PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
+
+# What tab completion shows.
+PUBLIC = (
+    "without reweight predict influence stability with_evidence baseline shape order estimator n law directions "
+    "coefficients singles labels items"
+).split()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -468,6 +475,24 @@ class Query:
 
     def __repr__(self) -> str:
         return f"<{self}>"
+
+    def _repr_html_(self) -> str:
+        about = (("labels", self.labels), ("items", self.items))
+        single = "" if self.singles is None else f"every one alone to order {self.singles.shape[1] - 1}"
+        random = f"{len(self.coefficients)} of law {self.law.name!r}, to order {self._theorem_order}"
+        return table(
+            "query: what would a measurement be",
+            [
+                ("as trained", f"an array of shape {self.shape}" if self.shape else f"{self.baseline:.6g}"),
+                ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
+                ("directions", random if len(self.coefficients) else "none at random"),
+                ("estimator", self.estimator),
+                *((name, some(values)) for name, values in about if values is not None),
+            ],
+        )
+
+    def __dir__(self) -> list[str]:
+        return completed(self, PUBLIC)
 
     # -------------------------------------------------------------------------------- inside
 

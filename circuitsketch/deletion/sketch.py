@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.circuit.notebook import completed, table
 from circuitsketch.compile import check_device, check_order, coefficient_type
-from circuitsketch.deletion.description import describe
+from circuitsketch.deletion.description import describe, facts, heading
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
@@ -26,6 +27,12 @@ from circuitsketch.sketch.progress import Progress, shown
 from circuitsketch.sketch.pushed import Pushed
 from circuitsketch.sketch.whole import About, Whole, plain_list
 from circuitsketch.training.training import Training
+
+# What tab completion shows.
+PUBLIC = (
+    "measure extend info path n count order law directions coefficients singles metric labels items groups run params "
+    "state nbytes origin"
+).split()
 
 
 @dataclass(eq=False)
@@ -122,6 +129,12 @@ class Sketch(Pushed):
     def nbytes(self) -> int:
         """Bytes of the coefficients of all parts."""
         return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
+
+    def _repr_html_(self) -> str:
+        return table(heading(self), facts(self))
+
+    def __dir__(self) -> list[str]:
+        return completed(self, PUBLIC)
 
     def __repr__(self) -> str:
         alone = "" if self.singles is None else f" and every example alone to order {self.singles.order}"

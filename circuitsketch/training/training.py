@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit
+from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
@@ -27,6 +28,9 @@ from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, leaves_like, trace, unflatten
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
+
+# What tab completion shows.
+PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()
 
 
 class Training:
@@ -312,6 +316,22 @@ class Training:
         found.examples = [member[ids] for ids in self.examples]
         found.schedule = replace(self.schedule, ids=member[self.schedule.ids])
         return found
+
+    def _repr_html_(self) -> str:
+        numbers = sum(leaf.size for leaf in self.state_leaves)
+        about = (("labels", self.labels), ("items", self.items))
+        return table(
+            f"training of {self.steps:,} steps on {self.n:,} {'examples' if self.groups is None else 'groups'}",
+            [
+                ("size(A)", f"{self.size:,} scalar gates"),
+                ("circuits", f"{len(self.circuits):,}, one a shape of batch"),
+                ("state", f"{numbers:,} numbers in {len(self.state_leaves)} leaves: {some(self.state_names)}"),
+                *((name, some(values)) for name, values in about if values is not None),
+            ],
+        )
+
+    def __dir__(self) -> list[str]:
+        return completed(self, PUBLIC)
 
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
