@@ -32,6 +32,8 @@ TINY = figures.Scale(
     shapes=(Shape(4), Shape(8)),
 )
 
+TINY_SUBSETS = subsets_of(TINY.docs, TINY.subsets, TINY.seed)
+
 
 @pytest.fixture(scope="module")
 def run():
@@ -154,21 +156,36 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
         f"{n}.{e}" for n in names for e in ("png", "json")
     )
-    assert told and all(0 <= done <= total for _, done, total in told)
+    assert all(0 <= done <= total for _, done, total in told)
+    # Whatever takes long says how far it is, from its beginning to its end.
+    ends = {stage: (done, total) for stage, done, total in told}
+    counted = {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
+    assert {stage: total for stage, (_, total) in ends.items()}.items() >= counted.items()
+    assert all(done == total for done, total in ends.values())
+    assert {stage for stage, done, _ in told if done == 0} >= counted.keys() - {"figure2"}
+    assert ends.keys() - counted.keys() == ({"figure3", "figure1"} if paper else {"sketch", "stability"})
 
 
-def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path):
-    def stop(stage, done, total):
-        if stage == "figure1":
+@pytest.mark.parametrize(
+    ("paper", "stage", "drawn", "undrawn", "sketched"),
+    [
+        (True, "figure1", {"figure2", "figure3"}, {"figure1"}, {"figure3"}),
+        (False, "agreement", {"strength", "influence", "stability"}, {"agreement", "cost"}, {"singles", "stability"}),
+    ],
+)
+def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage, drawn, undrawn, sketched):
+    def stop(now, done, total):
+        if now == stage:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        figures.draw(tmp_path, paper=True, scale=TINY, watch=stop)
-    assert (tmp_path / "figure3.png").exists() and not (tmp_path / "figure1.png").exists()
-    assert (tmp_path / "sketches" / "figure3.sketch").exists()
+        figures.draw(tmp_path, paper=paper, scale=TINY, watch=stop)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in tmp_path.glob("*.json")} == drawn
+    assert {path.stem for path in (tmp_path / "sketches").glob("*.sketch")} >= sketched
     again = []
-    figures.draw(tmp_path, paper=True, scale=TINY, watch=lambda stage, done, total: again.append(stage))
-    assert "figure3" not in again
+    figures.draw(tmp_path, paper=paper, scale=TINY, watch=lambda stage, done, total: again.append(stage))
+    assert stage in again and not {"figure3", "sketch", "stability"} & set(again)  # what was sketched is not again
+    assert {path.stem for path in tmp_path.glob("*.png")} == drawn | undrawn
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):

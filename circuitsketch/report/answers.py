@@ -13,7 +13,7 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.report.demo import LEVEL
-from circuitsketch.report.removal import retrained_losses
+from circuitsketch.report.removal import Told, retrained_losses, untold
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +115,7 @@ def agreement_of(
     name: str,
     subsets: list[tuple[str, list[int]]],
     threads: int | None = None,
+    checking: Told = untold,
 ) -> Agreement:
     """Predict the loss on a name without each subset, and train again to compare."""
     h = np.zeros((len(subsets), run.n))
@@ -132,6 +133,6 @@ def agreement_of(
         np.asarray(found.value),
         np.asarray(low),
         np.asarray(high),
-        retrained_losses(run, h, name, threads),
+        retrained_losses(run, h, name, threads, checking),
         np.array(outside),
     )

@@ -26,6 +26,7 @@ from circuitsketch.report.removal import answer_along, predict_along, series_alo
 from circuitsketch.zoo import microgpt
 
 KEPT = "sketches"  # the folder of sketches that are still needed
+CHECKS = "checks"  # the stage of retraining at points of a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,16 +160,22 @@ def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
     )
     decay = Once(
         lambda: cs.sketch(
-            run, scale.few, scale.highest, scale.seed, threads=threads, progress=told(watch, "stability")
+            run,
+            scale.few,
+            scale.highest,
+            scale.seed,
+            threads=threads,
+            path=kept / "stability.sketch",
+            progress=told(watch, "stability"),
         ).measure(microgpt.loss, question.name)
     )
 
     def agreement() -> Any:
         subsets = subsets_of(scale.docs, scale.subsets, scale.seed)
-        return agreement_of(run, query(), question.name, subsets, threads)
+        return agreement_of(run, query(), question.name, subsets, threads, told(watch, "agreement"))
 
     return [
-        ("strength", lambda: answer_along(run, query(), question, threads)),
+        ("strength", lambda: answer_along(run, query(), question, threads, told(watch, "strength"))),
         ("influence", lambda: influences_of(query(), scale.docs, words)),
         ("stability", lambda: trust_of(decay(), words, (1, 4, 16, 64))),
         ("agreement", agreement),
@@ -189,10 +196,13 @@ def paper_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
 
     def predictions() -> Any:
         query = sketch("figure3", scale.directions, scale.order).measure(microgpt.loss, question.name)
-        return predict_along(run, query, question, range(1, scale.order + 1), threads)
+        return predict_along(run, query, question, range(1, scale.order + 1), threads, told(watch, CHECKS))
+
+    def series() -> Any:
+        return series_along(run, question, scale.cut, threads, told(watch, "figure2"), told(watch, CHECKS))
 
     return [
-        ("figure2", lambda: series_along(run, question, scale.cut, threads)),
+        ("figure2", series),
         ("figure3", predictions),
         ("figure1", lambda: decay_of(sketch("figure1", scale.few, scale.highest), measured)),
     ]

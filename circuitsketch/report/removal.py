@@ -6,18 +6,24 @@ curves carry bands. Both stand beside retrained points. Drawing is left to `pict
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.report.demo import LEVEL, Question
+from circuitsketch.report.truths import truths_of
 from circuitsketch.zoo import microgpt
 
 STRENGTHS = 101  # points of a curve
 CHECKED = 11  # retrainings beside it, as in the paper
+
+Told = Callable[[float, int], None]  # parts done, parts in all
+
+
+def untold(done: float, total: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +56,31 @@ class Removal:
     retrained: np.ndarray
 
 
-def series_along(run: cs.Training, question: Question, order: int, threads: int | None = None) -> Removal:
+def series_along(
+    run: cs.Training,
+    question: Question,
+    order: int,
+    threads: int | None = None,
+    pushing: Told = untold,
+    checking: Told = untold,
+) -> Removal:
     """The Taylor series along the deletion, cut off after each order from 1: the paper's Figure 2."""
     h = direction_of(run, question)
-    pushed = cs.push(run, [h], order=order, threads=threads)
+    pushed = cs.push(run, [h], order=order, threads=threads, progress=pushing)
     series = pushed.measure(microgpt.loss, question.name).coefficients[0].real
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
     sums = np.cumsum(series[:, None] * strengths ** np.arange(order + 1)[:, None], axis=0)
     curves = tuple(Curve(f"order {k}", sums[k]) for k in range(1, order + 1))
-    return removal_of(run, question, strengths, curves, "", threads)
+    return removal_of(run, question, strengths, curves, "", threads, checking)
 
 
 def predict_along(
-    run: cs.Training, query: cs.Query, question: Question, orders: Sequence[int], threads: int | None = None
+    run: cs.Training,
+    query: cs.Query,
+    question: Question,
+    orders: Sequence[int],
+    threads: int | None = None,
+    checking: Told = untold,
 ) -> Removal:
     """A sketch's plain mean over directions, cut off after some orders, with standard errors: the paper's Figure 3."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
@@ -72,11 +90,11 @@ def predict_along(
         found = query.predict(wanted, order=order, groups=1)
         value, error = np.asarray(found.value), np.asarray(found.stderr)
         curves.append(Curve(f"order {order}", value, value - error, value + error))
-    return removal_of(run, question, strengths, tuple(curves), "one standard error", threads)
+    return removal_of(run, question, strengths, tuple(curves), "one standard error", threads, checking)
 
 
 def answer_along(
-    run: cs.Training, query: cs.Query, question: Question, threads: int | None = None
+    run: cs.Training, query: cs.Query, question: Question, threads: int | None = None, checking: Told = untold
 ) -> Removal:
     """The prediction that `Query.predict` gives by default, with its interval."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
@@ -84,7 +102,7 @@ def answer_along(
     low, high = found.interval(LEVEL)
     value = np.asarray(found.value)
     curve = Curve(f"predicted, order {found.order}", value, np.asarray(low), np.asarray(high))
-    return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads)
+    return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads, checking)
 
 
 def removal_of(
@@ -94,10 +112,12 @@ def removal_of(
     curves: tuple[Curve, ...],
     band: str,
     threads: int | None,
+    checking: Told,
 ) -> Removal:
     """Curves with the words for their axes, and with retrained points."""
     checked = np.linspace(0.0, 1.0, CHECKED)
-    retrained = retrained_losses(run, np.outer(checked, direction_of(run, question)), question.name, threads)
+    weights = np.outer(checked, direction_of(run, question))
+    retrained = retrained_losses(run, weights, question.name, threads, checking)
     return Removal(
         f"loss on {question.name!r}",
         "nats a token",
@@ -117,8 +137,16 @@ def direction_of(run: cs.Training, question: Question) -> np.ndarray:
     return h
 
 
-def retrained_losses(run: cs.Training, downweights: np.ndarray, name: str, threads: int | None) -> np.ndarray:
+def retrained_losses(
+    run: cs.Training, downweights: np.ndarray, name: str, threads: int | None, checking: Told
+) -> np.ndarray:
     """The loss on a name after training with each row of downweights (K, n): (K,). The truth of every picture."""
-    params: dict[str, Any] = run.params(run.retrain(downweights, threads))
-    rows = ({key: p[k] for key, p in params.items()} for k in range(len(downweights)))
-    return np.array([float(microgpt.loss(row, name)) for row in rows])
+    return truths_of(
+        run,
+        downweights,
+        lambda params: microgpt.loss(params, name),
+        shape=(),
+        what=f"loss:{name}",
+        threads=threads,
+        watch=lambda stage, done, total: checking(done, total),
+    )

@@ -41,7 +41,7 @@ def random_subsets(n: int, count: int, size: int, seed: int) -> np.ndarray:
 
 def truths_of(
     run: Training,
-    masks: np.ndarray,
+    subsets: np.ndarray,
     measure: Callable[..., Any],
     *,
     shape: tuple[int, ...],
@@ -53,22 +53,22 @@ def truths_of(
 ) -> np.ndarray:
     """The measurement without each subset, (subsets, *shape), retrained as far as the folder does not have it.
 
-    what : names the measurement, in the folder.
+    subsets : masks or downweights, one row a subset; with a folder, masks. what : names the measurement, in the folder.
 
     Raises
     ------
     InputError : the folder cannot be written, or has the truths of another run, measurement or subsets.
     """
     about = {"measure": what, "run": dict(fingerprint_of(run))}
-    count = len(masks)
-    truth = np.zeros((0, *shape)) if folder is None else begun(folder, masks, shape, about)[:count]
+    count = len(subsets)
+    truth = np.zeros((0, *shape)) if folder is None else begun(folder, subsets, shape, about)[:count]
     together = lane_width(False) * thread_count(threads, count)
     watch("retrain", len(truth), count)
     while len(truth) < count:
-        part = masks[len(truth) : len(truth) + together].astype(np.float64)
+        part = subsets[len(truth) : len(truth) + together].astype(np.float64)
         truth = np.concatenate([truth, retrained(run, part, measure, (), threads, device)])
         if folder is not None:
-            keep(folder, masks[: len(truth)], truth)
+            keep(folder, subsets[: len(truth)], truth)
         watch("retrain", len(truth), count)
     return truth
 
