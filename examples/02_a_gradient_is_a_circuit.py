@@ -19,7 +19,7 @@ def main():
 
     # Outside a trace, `grad` and `jvp` compute; a Hessian-vector product is the jvp of a gradient.
     slope, curvature = cs.jvp(cs.grad(energy), (x,), (direction,))
-    step = 1e-5
+    step = 1e-4
     along = [energy(x + s * direction) for s in (-step, 0.0, step)]
     print(f"slope     {slope @ direction:+.6f}, by differences {(along[2] - along[0]) / (2 * step):+.6f}")
     second = (along[2] - 2 * along[1] + along[0]) / step**2

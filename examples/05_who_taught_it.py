@@ -16,9 +16,8 @@ def main(name="katherine", count=300, directions=300, shown=8):
 
     effect = query.influence()
     ranked = np.argsort(-effect.change)
-    print(
-        f"The loss on {name!r} is {query.baseline:.3f} nats a letter. What leaving out one name would change:"
-    )
+    print(f"The loss on {name!r} is {query.baseline:.3f} nats a letter. Without one name it would rise or fall most:")
+    print(f"{'without':<32}{'without'}")
     for helpful, misleading in zip(ranked[:shown], ranked[::-1][:shown], strict=True):
         columns = (
             f"{names[i]:<12}{effect.change[i]:+.4f} +- {effect.stderr[i]:.4f}" for i in (helpful, misleading)
@@ -29,7 +28,7 @@ def main(name="katherine", count=300, directions=300, shown=8):
     alike = [i for i, other in enumerate(names) if other[:2] == name[:2]]
     prediction = query.without(alike)
     truth = float(microgpt.loss(run.params(run.retrain(without=alike)), name))
-    print(f"\nwithout all {len(alike)} that begin with {name[:2]!r} ({', '.join(names[i] for i in alike)}):")
+    print(f"\nWithout all {len(alike)} that begin with {name[:2]!r} ({', '.join(names[i] for i in alike)}):")
     print(f"  predicted {prediction.value:.3f} +- {prediction.stderr:.3f}, retrained {truth:.3f}")
     return [names[i] for i in ranked], effect, prediction, truth
 

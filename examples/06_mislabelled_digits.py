@@ -24,7 +24,7 @@ def main(count=500, directions=500, epochs=20):
     for top in (len(wrong), 2 * len(wrong)):
         print(f"  {np.isin(suspects[:top], wrong).sum()} of the first {top} are wrong ones")
 
-    # Would it help to leave out the first? On other digits, before training again:
+    # Would it help to leave out the first of them? On other digits, before training again:
     x, labels = data.test_x[400:700], data.test_y[400:700]
     ids = suspects[: len(wrong)]
     loss = sketch.measure(lambda p: mlp.loss(p, x, labels).mean()).without(ids)
@@ -40,8 +40,8 @@ def main(count=500, directions=500, epochs=20):
     truth = float(mlp.loss(after, x, labels).mean())
     print(f"\non {len(labels)} other digits       accuracy  loss")
     print(f"  as trained              {accuracy[0]:.3f}  {loss.baseline:.3f}")
-    print(f"  without them, predicted {accuracy[1]:.3f}  {loss.value:.3f} +- {loss.stderr:.3f}")
-    print(f"  without them, retrained {accuracy[2]:.3f}  {truth:.3f}")
+    print(f"  without the {len(wrong)}, predicted {accuracy[1]:.3f}  {loss.value:.3f} +- {loss.stderr:.3f}")
+    print(f"  without the {len(wrong)}, retrained {accuracy[2]:.3f}  {truth:.3f}")
     return suspects, wrong, accuracy, loss, truth
 
 

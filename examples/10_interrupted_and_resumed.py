@@ -33,7 +33,7 @@ def main(directions=256, count=200):
         sketch = cs.sketch(
             run, directions, path=path, progress=lambda done, blocks: pushed.append((done, blocks))
         )
-        print(f"the same call again pushed {len(pushed)} of {pushed[-1][1]} blocks")
+        print("the same call again went on from there to {:.0f} of {} blocks".format(*pushed[-1]))
 
         whole = cs.sketch(run, directions)
         same = all(

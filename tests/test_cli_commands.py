@@ -40,6 +40,10 @@ def slow():
     step = lambda s, x, keep: np.tanh(0.9 * s + keep.sum() * x)
     return cs.Training(step, np.zeros(400), [np.ones(400)] * 4000, [[i % 50] for i in range(4000)])
 
+def shapes():
+    step = lambda s, x, keep: s + (keep * x).sum()
+    return cs.Training(step, np.zeros(()), [np.ones(1), np.ones(2), np.ones(2)], [[0], [0, 1], [0, 1]])
+
 def broken():
     return 1 / 0
 
@@ -215,7 +219,8 @@ def test_a_picture_without_graphviz_says_what_is_missing(call, monkeypatch):
 def test_profile_adds_up_to_its_rows(found, call):
     plain = found("profile", "logistic:epochs=2", "--order", "1", "--by", "line")
     assert sum(row["seconds"] for row in plain["rows"]) == pytest.approx(plain["seconds_added_up"])
-    assert plain["steps"] == 2 and any(row["line"].startswith("logistic.py:") for row in plain["rows"])
+    assert plain["steps"] == 2 and plain["order"] == 1
+    assert any(row["line"].startswith("logistic.py:") for row in plain["rows"])
     _, out, _ = call("profile", "logistic:epochs=2", "--order", "1")
     assert "share" in out and max(map(len, out.splitlines())) <= 80
 
@@ -232,7 +237,7 @@ def test_profile_adds_up_to_its_rows(found, call):
         (("sketch", "nowhere:make"), 1, "no module nowhere"),
         (("sketch", "nowhere.py:make"), 1, "no file nowhere.py"),
         (("sketch", "own.py:mak"), 1, "did you mean 'make'"),
-        (("sketch", "own.py:broken"), 1, "own.py:22: ZeroDivisionError"),
+        (("sketch", "own.py:broken"), 1, "own.py:26: ZeroDivisionError"),
         (("sketch", "own.py:number"), 1, "must return a cs.Training"),
         (("sketch", "own.py:leaves"), 1, "own.py:leaves left the program"),
         (("sketch", "own.py:needs"), 1, "needs the module nowhere_to_be_found"),
@@ -312,7 +317,7 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
         command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         deadline = time.monotonic() + 120
-        while not list((home / "slow.sketch").glob("random/lanes_sha256/c*")) and time.monotonic() < deadline:
+        while not list((home / "slow.sketch").glob("random/lanes_sha256/c.*.0")) and time.monotonic() < deadline:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
@@ -411,3 +416,57 @@ def test_a_picture_of_a_circuit_has_its_nodes_and_edges(call, home, monkeypatch)
     picture = (home / "step.svg").read_text()
     assert picture.count('class="edge"') == circuit.graph.number_of_edges()
     assert 'class="node"' in picture and "<svg" in picture
+
+
+def test_a_sketch_is_what_its_options_say(tmp_path, found, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.py").write_text(OWN)
+    options = "--directions 3 --order 2 --seed 5 --law sphere --dtype complex64 --singles --singles-order 4"
+    facts = found("sketch", "run.py:make", *options.split())
+    named = {"directions": 3, "order": 2, "seed": 5, "law": "sphere", "dtype": "complex64", "singles_order": 4}
+    assert {name: facts[name] for name in named} == named
+    assert facts["path"] == str(tmp_path / "run.sketch") and facts["groups"] is None
+    assert found("sketch", "run.py:make", "--directions", "2", "--by-label", "--out", "labels.sketch")["groups"] == 2
+
+
+def test_answers_are_of_the_order_estimator_and_size_that_were_asked_for(found):
+    one = ("own.sketch", "--measure", "own.py:value")
+    answer = found("predict", *one, "--without", "1", "--order", "1")
+    assert answer["order"] == len(answer["terms"]) == 1
+    for estimator in ("theorem", "singles", "first-order"):
+        assert found("predict", *one, "--without", "1", "--estimator", estimator)["estimator"] == estimator
+        assert found("influence", *one, "--estimator", estimator)["estimator"] == estimator
+        arguments = ("--target", "own.py:make", "--subsets", "3", "--estimator", estimator)
+        assert found("evaluate", *one, *arguments)["estimator"] == estimator
+    zoo = ("zoo.sketch", "--measure", "held_out_loss", "--subsets", "2")
+    assert found("evaluate", *zoo)["size"] == 8  # 2 % of 400
+    first, second = (found("evaluate", *zoo, "--seed", seed)["rmse"] for seed in ("0", "1"))
+    assert first != second
+
+
+def test_the_circuit_shown_is_that_of_the_step_or_of_most_steps(found):
+    assert found("trace", "own.py:shapes")["shown"] == 1  # two of three steps read two numbers
+    assert [found("trace", "own.py:shapes", "--step", str(k))["shown"] for k in range(3)] == [0, 1, 1]
+
+
+def test_tables_say_what_the_json_says(found, call):
+    arguments = ("predict", "zoo.sketch", "--measure", "held_out_loss", "--without", "1-9")
+    answer, (_, out, _) = found(*arguments), call(*arguments)
+    rows = {line[:14].strip(): line[14:].split() for line in out.splitlines() if line.startswith(" ")}
+    assert rows["predicted"] == [f"{answer['value']:.6g}", f"{answer['stderr']:.6g}"]
+    assert rows["95 % interval"] == [f"{answer['low']:.6g}", "to", f"{answer['high']:.6g}"]
+    assert rows["order 2"] == [f"{answer['terms'][1]:+.6g}", f"{answer['term_stderr'][1]:.6g}"]
+    arguments = ("stability", "zoo.sketch", "--measure", "held_out_loss")
+    radius, (_, out, _) = found(*arguments)["radius"]["value"], call(*arguments)
+    assert f"that is {int(radius**2):,} deleted examples" in " ".join(out.split())
+
+
+def test_a_graph_numbers_operands_and_frames_outputs(call, home):
+    call("trace", "own.py:shapes", "--step", "0", "--dot", "shapes.dot")
+    lines = (home / "shapes.dot").read_text().splitlines()
+    run = runpy.run_path(str(home / "own.py"))["shapes"]()
+    (output,) = run.circuits[0].outputs
+    framed = [line.split()[0] for line in lines if "peripheries=2" in line]
+    assert framed == [str(output)]
+    first, second = run.circuits[0].nodes[output].operands
+    assert f'  {first} -> {output} [label="0"];' in lines and f'  {second} -> {output} [label="1"];' in lines

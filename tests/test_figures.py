@@ -12,11 +12,11 @@ import pytest
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.report import figures
-from circuitsketch.report.answers import agreement_of, influences_of, subsets_of
-from circuitsketch.report.cost import Shape, cost_of
-from circuitsketch.report.decay import decay_of, trust_of
-from circuitsketch.report.removal import answer_along, predict_along, series_along
+from circuitsketch.report import cost, figures, pictures
+from circuitsketch.report.answers import Agreement, Influences, agreement_of, influences_of, subsets_of
+from circuitsketch.report.cost import Cost, Shape, cost_of
+from circuitsketch.report.decay import Decay, decay_of, trust_of
+from circuitsketch.report.removal import Curve, Removal, answer_along, predict_along, series_along
 from circuitsketch.zoo import microgpt
 
 TINY = figures.Scale(
@@ -159,7 +159,9 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
     assert all(0 <= done <= total for _, done, total in told)
     # Whatever takes long says how far it is, from its beginning to its end.
     ends = {stage: (done, total) for stage, done, total in told}
-    counted = {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
+    counted = (
+        {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
+    )
     assert {stage: total for stage, (_, total) in ends.items()}.items() >= counted.items()
     assert all(done == total for done, total in ends.values())
     assert {stage for stage, done, _ in told if done == 0} >= counted.keys() - {"figure2"}
@@ -170,7 +172,13 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
     ("paper", "stage", "drawn", "undrawn", "sketched"),
     [
         (True, "figure1", {"figure2", "figure3"}, {"figure1"}, {"figure3"}),
-        (False, "agreement", {"strength", "influence", "stability"}, {"agreement", "cost"}, {"singles", "stability"}),
+        (
+            False,
+            "agreement",
+            {"strength", "influence", "stability"},
+            {"agreement", "cost"},
+            {"singles", "stability"},
+        ),
     ],
 )
 def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage, drawn, undrawn, sketched):
@@ -180,7 +188,11 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage,
 
     with pytest.raises(KeyboardInterrupt):
         figures.draw(tmp_path, paper=paper, scale=TINY, watch=stop)
-    assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in tmp_path.glob("*.json")} == drawn
+    assert (
+        {path.stem for path in tmp_path.glob("*.png")}
+        == {path.stem for path in tmp_path.glob("*.json")}
+        == drawn
+    )
     assert {path.stem for path in (tmp_path / "sketches").glob("*.sketch")} >= sketched
     again = []
     figures.draw(tmp_path, paper=paper, scale=TINY, watch=lambda stage, done, total: again.append(stage))
@@ -204,3 +216,102 @@ def test_a_notebook_shows_influences_and_stability_as_they_print_and_completion_
     for found in (query.influence(), query.stability()):
         assert html.unescape(found._repr_html_()) == f"<pre>{found}</pre>"
     assert [name for name in dir(cs) if not name.startswith("__")] == sorted(cs.__all__)
+
+
+def test_the_slope_of_cost_is_that_of_seconds_against_size(monkeypatch):
+    sizes = [microgpt.training(microgpt.names()[:k], alphabet=microgpt.ALPHABET).size for k in (2, 4)]
+    spent = iter(
+        [1.0, 3.0 * sizes[0] ** 2, 1.0, 3.0 * sizes[1] ** 2]
+    )  # plain and a direction, of either shape
+    monkeypatch.setattr(cost, "least", lambda work: next(spent))
+    assert cost_of((Shape(2), Shape(4)), 4, 1).slope == pytest.approx(2)
+
+
+def test_the_least_of_some_times_is_taken_after_a_first_one(monkeypatch):
+    clock = iter([0.0, 5.0, 5.0, 7.0, 7.0, 11.0])
+    monkeypatch.setattr(cost.time, "process_time", lambda: next(clock))
+    done = []
+    assert cost.least(lambda: done.append(1)) == 2.0 and len(done) == 1 + cost.REPEATS
+
+
+def test_what_is_outside_the_region_of_trust_is_marked(run):
+    query = cs.sketch(run, 24, order=2, law="sphere").measure(microgpt.loss, "mary")
+    subsets = [("at random", [0]), ("at random", list(range(20)))]
+    found = agreement_of(run, query, "mary", subsets)
+    h = np.zeros((2, run.n))
+    h[0, 0] = h[1, :20] = 1
+    assert found.outside.tolist() == query.predict(h).outside.tolist() == [False, True]
+
+
+def test_what_is_not_finite_is_null_in_the_data():
+    record = json.loads(
+        figures.json_of("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1)))
+    )
+    assert record["data"]["each"] == [[None]] and record["data"]["together"] == [1.0]
+
+
+def test_what_several_figures_share_is_computed_once():
+    times = []
+    shared = figures.Once(lambda: times.append(1) or "found")
+    assert (shared(), shared(), times) == ("found", "found", [1])
+
+
+def points(line):
+    """What a line was drawn from."""
+    return np.array([line.get_xdata(), line.get_ydata()])
+
+
+def test_a_picture_of_agreement_has_truths_across_and_predictions_up():
+    truth, value = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
+    kinds = ("at random", "at random", "alike in two letters")
+    found = Agreement(
+        "loss", "nats", kinds, np.ones(3), 2.5, value, value - 1, value + 0.5, truth, np.zeros(3, bool)
+    )
+    assert found.covered == 2 and found.correlation == pytest.approx(np.corrcoef(truth, value)[0, 1])
+    (ax,) = pictures.picture_agreement(found).axes
+    assert "after retraining" in ax.get_xlabel() and ax.get_ylabel().startswith("predicted")
+    drawn = [points(line) for line in ax.lines]
+    assert any(np.array_equal(line, [truth[:2], value[:2]]) for line in drawn)
+    assert any(np.array_equal(line, [truth[2:], value[2:]]) for line in drawn)
+    assert drawn[0][0] == pytest.approx(drawn[0][1])  # the diagonal
+
+
+def test_a_picture_of_influences_tells_helpful_from_harmful():
+    found = Influences(
+        "loss",
+        "nats",
+        9,
+        ("ann",),
+        np.array([0.5]),
+        np.array([0.1]),
+        ("bob",),
+        np.array([-0.2]),
+        np.array([0.1]),
+    )
+    left, right = pictures.picture_influences(found).axes
+    for ax, title, word, name, width in (
+        (left, "most helpful", "higher", "ann", 0.5),
+        (right, "most harmful", "lower", "bob", 0.2),
+    ):
+        assert ax.get_title(loc="left").startswith(title) and ax.get_xlabel().startswith(word)
+        assert [label.get_text() for label in ax.get_yticklabels()] == [name]
+        assert ax.patches[0].get_width() == width
+
+
+def test_a_picture_of_cost_has_each_curve_under_its_name():
+    found = Cost(
+        3, 16, (Shape(1), Shape(2)), np.array([10, 20]), np.array([0.1, 0.2]), np.array([1.0, 2.0]), 1.0
+    )
+    (ax,) = pictures.picture_cost(found).axes
+    drawn = {line.get_label(): points(line)[1].tolist() for line in ax.lines}
+    assert drawn["a direction at order 3"] == [1.0, 2.0] and drawn["plain training"] == [0.1, 0.2]
+
+
+def test_a_picture_of_a_removal_has_both_edges_of_its_band_and_the_truths():
+    ends = np.array([0.0, 1.0])
+    curve = Curve("order 1", ends, ends - 0.5, ends + 0.25)
+    (ax,) = pictures.picture_removal(
+        Removal("loss", "nats", "x", ends, (curve,), "band", ends, ends + 9)
+    ).axes
+    drawn = [points(line)[1].tolist() for line in ax.lines]
+    assert [9.0, 10.0] in drawn and [0.0, 1.0] in drawn and [-0.5, 0.5] in drawn and [0.25, 1.25] in drawn
