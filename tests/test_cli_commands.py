@@ -321,7 +321,7 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
-    assert running.returncode == 130 and out == "" and "Traceback" not in err
+    assert running.returncode == 130 and out == "" and "Traceback" not in err, (running.returncode, out, err)
     assert "of directions kept in slow.sketch; the same command goes on from there" in " ".join(err.split())
     with pytest.raises(cs.errors.StoreError, match="of its random directions"):
         cs.open_sketch(home / "slow.sketch")

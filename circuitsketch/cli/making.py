@@ -214,12 +214,12 @@ def profile(
     """Measure where the time of a run goes: seconds of one core a block of directions, by gate and source line."""
     answer = Answer(json_to)
     run = traced(target)
-    from circuitsketch.report.costs import costs_of
-    from circuitsketch.report.tables import of_costs
+    from circuitsketch.report.profile import profile_of
+    from circuitsketch.report.tables import of_profile
 
     with progress_bars() as watch:
-        found = costs_of(run, order, dtype.value, watch)
-    answer.give({"target": target} | found.as_dict(by.value), *of_costs(found, by.value, top))
+        found = profile_of(run, order, dtype.value, watch)
+    answer.give({"target": target} | found.as_dict(by.value), *of_profile(found, by.value, top))
 
 
 def figures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,13 +82,18 @@ def spelled(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def plain(numbers: Any) -> Any:
-    """Numbers as lists; None for what is not finite, which JSON cannot say.
+def plain(value: Any) -> Any:
+    """What JSON can say of a value: arrays as lists, None for what is not finite.
 
-    >>> plain(np.array([1.0, np.nan])), plain(2.0)
-    ([1.0, None], 2.0)
+    >>> plain({"norms": np.array([1.0, np.nan]), "rate": np.float64(2.0)})
+    {'norms': [1.0, None], 'rate': 2.0}
     """
-    array = np.asarray(numbers, dtype=np.float64)
-    sayable = array.astype(object)
-    sayable[~np.isfinite(array)] = None
-    return sayable.tolist()
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from circuitsketch.report.answers import agreement_of, influences_of, subsets_of
 from circuitsketch.report.cost import Shape, cost_of
 from circuitsketch.report.decay import decay_of, trust_of
 from circuitsketch.report.demo import Question, Watch
+from circuitsketch.report.facts import plain
 from circuitsketch.report.removal import answer_along, predict_along, series_along
 from circuitsketch.zoo import microgpt
 
@@ -250,16 +250,3 @@ def json_of(name: str, scale: Scale, data: Any) -> str:
     """A figure's record as JSON: {"figure", "scale", "data"}, arrays as lists, None for what is not finite."""
     record = {"figure": name, "scale": dataclasses.asdict(scale), "data": dataclasses.asdict(data)}
     return json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say of a value."""
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -14,8 +14,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from circuitsketch.deletion.prediction import Influence, Prediction, Stability
-    from circuitsketch.report.costs import By, Costs
     from circuitsketch.report.demo import Demo
+    from circuitsketch.report.profile import By, Profile
     from circuitsketch.training.training import Training
 
 Shown = Table | str
@@ -146,7 +146,7 @@ def of_circuits(run: Training, counts: Sequence[int], chosen: int) -> Iterator[S
     yield rows
 
 
-def of_costs(found: Costs, by: By, top: int) -> Iterator[Shown]:
+def of_profile(found: Profile, by: By, top: int) -> Iterator[Shown]:
     """The costliest rows, with their shares."""
     what = f"a block of {found.width} directions to order {found.order}" if found.order else "plain training"
     added = found.added(by)

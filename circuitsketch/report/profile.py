@@ -25,7 +25,7 @@ EACH = 0.001  # seconds an instruction is repeated for
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Spent:
     """Seconds in a run, and multiply-adds of contractions, of one kind of instruction from one source line."""
 
     gate: str
@@ -35,8 +35,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """All costs of a run.
+class Profile:
+    """Where the time of a run goes.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Costs:
     order, width, steps : of the series, directions in a block, steps of the run. dtype : of the coefficients.
     """
 
-    rows: tuple[Cost, ...]
+    rows: tuple[Spent, ...]
     whole: float
     order: int
     width: int
@@ -56,7 +56,7 @@ class Costs:
         """Seconds of all rows."""
         return sum(row.seconds for row in self.rows)
 
-    def added(self, by: By) -> list[Cost]:
+    def added(self, by: By) -> list[Spent]:
         """The rows added up by gate, by line, or as they are; the costliest first."""
         if by == "both":
             return list(self.rows)
@@ -65,7 +65,7 @@ class Costs:
             key = row.gate if by == "gate" else row.line
             seconds, products = sums.get(key, (0.0, 0))
             sums[key] = seconds + row.seconds, products + row.multiply_adds
-        found = [Cost(key if by == "gate" else "", key if by == "line" else "", *sums[key]) for key in sums]
+        found = [Spent(key if by == "gate" else "", key if by == "line" else "", *sums[key]) for key in sums]
         return sorted(found, key=lambda row: -row.seconds)
 
     def as_dict(self, by: By) -> dict[str, Any]:
@@ -90,12 +90,12 @@ class Costs:
         }
 
 
-def costs_of(
+def profile_of(
     run: Training,
     order: int,
     dtype: str,
     watch: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> Costs:
+) -> Profile:
     """Measure a run, at order 0 plain training, above it one block of directions.
 
     Each kind of step is measured at the run's first state, with the data of its first step.
@@ -128,5 +128,5 @@ def costs_of(
                 products + row.multiply_adds * int(count),
             )
     watch("profile", len(programs), len(programs))
-    rows = sorted((Cost(*key, *found) for key, found in sums.items()), key=lambda row: -row.seconds)
-    return Costs(tuple(rows), whole, order, width if order else 1, run.steps, dtype)
+    rows = sorted((Spent(*key, *found) for key, found in sums.items()), key=lambda row: -row.seconds)
+    return Profile(tuple(rows), whole, order, width if order else 1, run.steps, dtype)
