@@ -16,6 +16,17 @@ from circuitsketch.errors import InputError
 Progress = Callable[[float, int], None]
 
 
+def rate(speed: float | None, thing: str) -> str:
+    """So many things a second, or so many seconds a thing.
+
+    >>> rate(12.0, "block"), rate(1.5, "block"), rate(0.01, "block"), rate(None, "block")
+    ('12 blocks/s', '1.50 blocks/s', '100 s a block', '')
+    """
+    if not speed:
+        return ""
+    return f"{speed:,.{0 if speed > 10 else 2}f} {thing}s/s" if speed >= 0.5 else f"{1 / speed:,.0f} s a {thing}"
+
+
 @contextmanager
 def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Progress | None]:
     """The callback that a user's `progress` stands for; True draws a bar on stderr (or on `stream`).
@@ -49,8 +60,7 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         """Blocks a second, over the last half minute."""
 
         def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:,.{0 if speed > 10 else 2}f} blocks/s")
+            return Text(rate(task.finished_speed or task.speed, "block"))
 
     columns = (
         TextColumn("{task.description}"),
