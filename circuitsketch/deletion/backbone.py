@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.deletion.interactions import Interactions, Points, inner
+from circuitsketch.deletion.interactions import Interactions
+from circuitsketch.deletion.kernel import power
 
 TRUST = 0.4  # the ratio from one order of interactions to the next up to which h lies in the region of trust; their
 # means count in full up to half of it and fade to nothing there: a series that hardly converges is worse than none
@@ -59,17 +60,7 @@ class Parts:
     factors: np.ndarray
     rest: np.ndarray
     ratio: np.ndarray
-    points: Points | None
-
-
-def own_terms(singles: np.ndarray, h: np.ndarray, order: int) -> np.ndarray:
-    """sum_i F_r(e_i, ..., e_i) h_i^r for r = 1..order: (order, B, C)."""
-    used = np.flatnonzero(h.any(axis=0))
-    h, singles = (h, singles) if 2 * len(used) > h.shape[1] else (h[:, used], singles[used])
-    if np.isin(h, (0.0, 1.0)).all():
-        flat = singles[:, 1 : order + 1].reshape(len(singles), -1)
-        return np.moveaxis((h @ flat).reshape(len(h), order, -1), 1, 0)
-    return np.stack([h**r @ singles[:, r] for r in range(1, order + 1)])
+    h: np.ndarray
 
 
 def own_tail(singles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,32 +78,53 @@ def own_tail(singles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(size[:, -1], bounded * size[:, -2]) * bounded / (1 - bounded), ratio
 
 
-def coherence(
-    singles: np.ndarray, h: np.ndarray, model: Interactions | None, at: Points | None
-) -> np.ndarray:
-    """|sum h_i v_i|^2 / sum |h_i v_i|^2, at least 1, over the values measured and the metric (which counts as four)."""
-    first = singles[:, 1]
-    rows = h if at is None else at.rows
-    together = ((rows @ first) ** 2).sum(axis=1)
-    apart = rows**2 @ (first**2).sum(axis=1)
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over the examples of B h's, C values each. own (order, B, C): sum_i F_r(e_i, ..., e_i) h_i^r. tail, first
+    (B, C): the squared tails and first-order effects. metric (B,): the metric's diagonal, by h_i^2."""
+
+    own: np.ndarray
+    tail: np.ndarray
+    first: np.ndarray
+    metric: np.ndarray
+
+
+def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Sums:
+    """The sums at h's (B, n)."""
+    n, order, count = len(singles), singles.shape[1] - 1, singles.shape[2]
+    diagonal = np.zeros(n) if metric is None else np.diag(metric)
+    squared = np.concatenate([own_tail(singles)[0] ** 2, singles[:, 1] ** 2, diagonal[:, None]], axis=1)
+    if ((h == 0) | (h == 1)).all():  # h^r is h: one product
+        both = h @ np.concatenate([singles[:, 1:].reshape(n, -1), squared], axis=1)
+        own = np.moveaxis(both[:, : order * count].reshape(len(h), order, count), 1, 0)
+        rest = both[:, order * count :]
+    else:
+        own = np.stack([power(h, r) @ singles[:, r] for r in range(1, order + 1)])
+        rest = h**2 @ squared
+    return Sums(own, rest[:, :count], rest[:, count : 2 * count], rest[:, -1])
+
+
+def coherence(sums: Sums, square: np.ndarray) -> np.ndarray:
+    """|sum h_i v_i|^2 / sum |h_i v_i|^2, at least 1, over the values measured and the metric (which counts as four).
+
+    square: h S h, (B,).
+    """
+    together, apart = (sums.own[0] ** 2).sum(axis=1), sums.first.sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)
-    if model is None or at is None:
-        return np.maximum(values, 1)
-    apart = rows**2 @ np.diag(model.metric)
-    metric = np.divide(inner(at.through, rows), apart, out=np.ones_like(apart), where=apart > 0)
-    count = first.shape[1]
-    return np.maximum((count * values + 4 * metric) / (count + 4), 1)
+    there = np.divide(square, sums.metric, out=np.ones_like(apart), where=sums.metric > 0)
+    count = sums.first.shape[1]
+    return np.maximum((count * values + 4 * there) / (count + 4), 1)
 
 
 def parts_of(
     singles: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int
 ) -> Parts:
     """Everything known at h's (B, n), by an estimator: "interactions", "singles" or "first-order"."""
-    whole = own_terms(singles, h, singles.shape[1] - 1)
+    sums = sums_of(singles, None if model is None else model.prior.metric, h)
+    whole = sums.own
     own = whole[: 1 if estimator == "first-order" else order]
     missing = whole[len(own) :].sum(axis=0)
-    tail, _ = own_tail(singles)
-    tail = TAIL * np.sqrt(h**2 @ tail**2)
+    tail = TAIL * np.sqrt(sums.tail)
     fits = [] if model is None else [fit for fit in model.orders if fit.r <= max(order, 2)]
     several = np.count_nonzero(h, axis=1) > 1
     batch, cells = h.shape[0], singles.shape[2]
@@ -121,22 +133,21 @@ def parts_of(
     if not fits or model is None:
         unknown = np.where(several, np.inf, 0.0)[:, None]
         ratio = np.where(several, np.nan, 0.0)
-        return Parts(own, means, deviations, factors, np.sqrt(missing**2 + tail**2) + unknown, ratio, None)
+        return Parts(own, means, deviations, factors, np.sqrt(missing**2 + tail**2) + unknown, ratio, h)
 
-    at = model.points(h)
-    alike = np.where(several, coherence(singles, h, model, at), 1.0)
-    found = [model.see(fit, at) for fit in fits]
-    ratio = ratio_between([prior for _, _, prior, _ in found], singles, h)
+    square, found = model.look(h, fits)
+    alike = np.where(several, coherence(sums, square), 1.0)
+    ratio = ratio_between([at.prior for at in found], sums.first)
     ratio = np.where(several, ratio * np.sqrt(alike), 0.0)
     counted = np.where(several, np.clip(2 - ratio / (TRUST / 2), 0, 1), 0.0)[:, None]
     shaped = np.zeros((batch, cells))
-    for i, (fit, (mean, shape, prior, variance)) in enumerate(zip(fits, found, strict=True)):
+    for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
-        deviations[i] = factors[i][:, None] * np.sqrt(prior)
+        deviations[i] = factors[i][:, None] * np.sqrt(at.prior)
         if estimator == "interactions":
-            means[i] = counted * mean
-            deviations[i] = factors[i][:, None] * np.sqrt(variance)
-            shaped = shaped + shape**2 + ((1 - counted) * mean) ** 2
+            means[i] = counted * at.mean
+            deviations[i] = factors[i][:, None] * np.sqrt(at.variance)
+            shaped = shaped + at.shaped**2 + ((1 - counted) * at.mean) ** 2
     bounded = np.minimum(ratio, 0.9)[:, None]
     beyond = deviations[0] * bounded ** len(fits) / (1 - bounded)
     own_two = whole[1] if len(whole) > 1 else np.zeros((batch, cells))
@@ -146,15 +157,15 @@ def parts_of(
         * np.sqrt((own_two**2 + (own_two**2).mean(axis=1, keepdims=True)) / 2)
     )
     rest = np.sqrt(missing**2 + tail**2 + (beyond**2 + equal**2 + shaped) * several[:, None])
-    return Parts(own, means, deviations * several[:, None], factors, rest, ratio, at)
+    return Parts(own, means, deviations * several[:, None], factors, rest, ratio, h)
 
 
-def ratio_between(priors: Sequence[np.ndarray], singles: np.ndarray, h: np.ndarray) -> np.ndarray:
+def ratio_between(priors: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
     """How much smaller the last order of interactions is than the one before, (B,): a median over values.
 
-    With order 2 alone, its deviation over that of first-order effects.
+    With order 2 alone, its deviation over that of first-order effects, whose sum of squares is `first` (B, C).
     """
-    below = priors[-2] if len(priors) > 1 else h**2 @ singles[:, 1] ** 2
+    below = priors[-2] if len(priors) > 1 else first
     below = np.maximum(below, np.finfo(float).tiny)
     return np.sqrt(np.median(priors[-1] / below, axis=1))
 

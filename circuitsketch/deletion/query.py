@@ -8,7 +8,7 @@ every example's own series. Out: predictions, influences, stability. For a train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 
 from circuitsketch.deletion import backbone, estimators
 from circuitsketch.deletion.evidence import Evidence, Updated, weigh
-from circuitsketch.deletion.interactions import Interactions, fit_interactions
+from circuitsketch.deletion.fitting import fit_interactions
+from circuitsketch.deletion.interactions import Interactions
+from circuitsketch.deletion.kernel import Priors
 from circuitsketch.deletion.prediction import (
     Influence,
     Number,
@@ -38,6 +40,24 @@ OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that n
 PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
 
 
+class Late:
+    """A field that may be given as a function, which is called when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return None  # the default
+        value = vars(instance)[self.name]
+        if callable(value):
+            value = vars(instance)[self.name] = value()
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = value
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Query:
     """A measurement's Taylor coefficients along m directions, and what follows from them.
@@ -50,6 +70,8 @@ class Query:
     singles: real (n, order' + 1, *measurement), coefficient k of [i] being F_k(e_i, ..., e_i); the order may be another
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
+    priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
+    given. Metric and priors may be functions: they are called when an estimator first needs them.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -62,12 +84,14 @@ class Query:
 
     coefficients: np.ndarray
     law: Law
-    groups: int | None = field(default=None, kw_only=True)
-    singles: np.ndarray | None = field(default=None, kw_only=True)
-    metric: np.ndarray | None = field(default=None, kw_only=True)
-    labels: Sequence[Any] | None = field(default=None, kw_only=True)
-    items: Sequence[Any] | None = field(default=None, kw_only=True)
-    evidence: Evidence | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    groups: int | None = None
+    singles: np.ndarray | None = None
+    metric: Any = Late()
+    labels: Sequence[Any] | None = None
+    items: Sequence[Any] | None = None
+    evidence: Evidence | None = None
+    priors: Any = Late()
 
     def __post_init__(self) -> None:
         coefficients = np.asarray(self.coefficients)
@@ -136,8 +160,9 @@ class Query:
         if not np.isfinite(singles).all():
             raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
         object.__setattr__(self, "singles", singles.astype(np.float64, copy=False))
-        if self.metric is not None:
-            metric = np.asarray(self.metric)
+        metric = vars(self)["metric"]
+        if metric is not None and not callable(metric):
+            metric = np.asarray(metric)
             if (
                 metric.ndim != 2
                 or len(metric) != self.n
@@ -193,7 +218,9 @@ class Query:
             return None
         order = min(order, self.singles.shape[1] - 1)
         flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
-        return fit_interactions(flat, self.directions, self._flat_singles, self.metric) if order > 1 else None
+        if order < 2:
+            return None
+        return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
 
     @property
     def _flat_singles(self) -> np.ndarray:
@@ -529,10 +556,11 @@ class Query:
                 f"h has the shape ({self.n},), or (B, {self.n}) for many at once, not {wanted.shape}; "
                 "for example ids use without"
             )
-        bad = np.argwhere(~np.isfinite(wanted))
-        if len(bad):
+        finite = np.isfinite(wanted)
+        if not finite.all():
+            bad = np.argwhere(~finite)
             raise InputError(f"h holds a NaN or an infinity at coordinate {bad[0][-1]}: give finite numbers")
-        return np.atleast_2d(wanted).astype(np.float64), wanted.ndim == 1
+        return np.atleast_2d(wanted).astype(np.float64, copy=False), wanted.ndim == 1
 
     def _checked_order(self, order: int | None, highest: int) -> int:
         if not highest:
