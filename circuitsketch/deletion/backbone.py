@@ -4,14 +4,17 @@ In: the singles (n, order + 1, C), fitted interactions, h's (B, n), perhaps evid
 terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h is
 trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
 
-The error. At random deletions the posterior's deviations are right as they come (orders 2); three things they do not
-know. Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at
-h. Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With
-coherence = |sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and the parameters), order r
-is inflated by its root to the power r - 1, and (coherence - 1) x the group's own terms of order 2, what equal
-examples would do together, counts as an error. And the fitted shapes count as wrong by as much as they say. The
-numbers here (TRUST, TAIL, HIGH, DUPLICATES, WIDTH, FREEDOM) are heuristics: set on retrainings of microgpt, a
-perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
+The error. The posterior's deviations are right as they come where examples act apart. Three things they do not know.
+Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
+Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With coherence =
+|sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and the parameters) above what chance
+makes of it, order r is inflated by its root to the power r - 1, and (coherence - 1) x the group's own terms of order 2,
+what equal examples do together, counts as an error. And the fitted shapes count as wrong by as much as they say.
+
+The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
+the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
+random subset is then near the normal law, a coherent group far from it. TRUST, TAIL and HIGH are heuristics: set on
+retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
 """
 
 from __future__ import annotations
@@ -24,26 +27,28 @@ import numpy as np
 from circuitsketch.deletion.interactions import Interactions
 from circuitsketch.deletion.kernel import power
 
-TRUST = 0.4  # the ratio from one order of interactions to the next up to which h lies in the region of trust; their
-# means count in full up to half of it and fade to nothing there: a series that hardly converges is worse than none
-TAIL = 3.0  # errors of an example's own series, over its geometric tail
+CONVERGES = 0.4  # the ratio from one order of interactions to the next up to which their means count; in full up to
+# half of it, fading to nothing there: a series that hardly converges is worse than none
+TRUST = 0.1  # what orders above the fitted ones may add, over the change, up to which h lies in the region of trust
+TAIL = 2.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
-DUPLICATES = 2.0  # weight of what equal examples would do together
-WIDTH = 0.85  # deviations over those of a normal law, whose tails are lighter than errors are
-FREEDOM = 5  # of Student's t for the intervals, for the same reason
+GUESSED = 3  # degrees of freedom of a deviation that one or two numbers tell: right up to a factor of about two
+ENDLESS = 1e6  # degrees of freedom: the normal law
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """For B h's and C values: change, stderr, left_out (B, C); terms, term_stderr (order, B, C); ratio (B,)."""
+    """For B h's and C values: change, stderr, its degrees of freedom, left_out (B, C); terms, term_stderr (order, B, C);
+    beyond (B,): what orders above the fitted ones may add, over the change."""
 
     change: np.ndarray
     stderr: np.ndarray
+    freedom: np.ndarray
     terms: np.ndarray
     term_stderr: np.ndarray
     left_out: np.ndarray
-    ratio: np.ndarray
+    beyond: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +56,8 @@ class Parts:
     """What is known at B h's, before evidence.
 
     own (order, B, C): the summed terms of single examples. means, deviations (R - 1, B, C): of O_2..O_R.
-    factors (R - 1, B): deviations over the posterior's. rest (B, C): the deviation of everything else. ratio (B,).
+    factors (R - 1, B): deviations over the posterior's. rest (B, C): the deviation of everything else, among it beyond
+    (B, C), of orders above the fitted ones. guessed (B, C): of variances that are guesses, the sum of the squares.
     """
 
     own: np.ndarray
@@ -59,7 +65,8 @@ class Parts:
     deviations: np.ndarray
     factors: np.ndarray
     rest: np.ndarray
-    ratio: np.ndarray
+    beyond: np.ndarray
+    guessed: np.ndarray
     h: np.ndarray
 
 
@@ -104,16 +111,18 @@ def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Su
     return Sums(own, rest[:, :count], rest[:, count : 2 * count], rest[:, -1])
 
 
-def coherence(sums: Sums, square: np.ndarray) -> np.ndarray:
-    """|sum h_i v_i|^2 / sum |h_i v_i|^2, at least 1, over the values measured and the metric (which counts as four).
+def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
+    """|sum h_i v_i|^2 / sum |h_i v_i|^2 less what chance adds, at least 1: (B,).
 
-    square: h S h, (B,).
+    Of first-order effects on the values measured and of those that the metric knows (square: h S h), weighed by their
+    effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 / D)^(1/2): an
+    excess of that much is chance.
     """
     together, apart = (sums.own[0] ** 2).sum(axis=1), sums.first.sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)
     there = np.divide(square, sums.metric, out=np.ones_like(apart), where=sums.metric > 0)
-    count = sums.first.shape[1]
-    return np.maximum((count * values + 4 * there) / (count + 4), 1)
+    whole = sum(sizes)
+    return np.maximum((sizes[0] * values + sizes[1] * there) / whole - np.sqrt(2 / whole), 1)
 
 
 def parts_of(
@@ -123,8 +132,8 @@ def parts_of(
     sums = sums_of(singles, None if model is None else model.prior.metric, h)
     whole = sums.own
     own = whole[: 1 if estimator == "first-order" else order]
-    missing = whole[len(own) :].sum(axis=0)
-    tail = TAIL * np.sqrt(sums.tail)
+    missing = whole[len(own) :].sum(axis=0) ** 2
+    tail = TAIL**2 * sums.tail
     fits = [] if model is None else [fit for fit in model.orders if fit.r <= max(order, 2)]
     several = np.count_nonzero(h, axis=1) > 1
     batch, cells = h.shape[0], singles.shape[2]
@@ -132,32 +141,32 @@ def parts_of(
     factors = np.ones((len(fits), batch))
     if not fits or model is None:
         unknown = np.where(several, np.inf, 0.0)[:, None]
-        ratio = np.where(several, np.nan, 0.0)
-        return Parts(own, means, deviations, factors, np.sqrt(missing**2 + tail**2) + unknown, ratio, h)
+        beyond = np.where(several[:, None], np.nan, np.zeros((batch, cells)))
+        return Parts(own, means, deviations, factors, np.sqrt(missing + tail) + unknown, beyond, tail**2, h)
 
     square, found = model.look(h, fits)
-    alike = np.where(several, coherence(sums, square), 1.0)
+    alike = np.where(several, coherence(sums, square, model.effective), 1.0)
     ratio = ratio_between([at.prior for at in found], sums.first)
     ratio = np.where(several, ratio * np.sqrt(alike), 0.0)
-    counted = np.where(several, np.clip(2 - ratio / (TRUST / 2), 0, 1), 0.0)[:, None]
-    shaped = np.zeros((batch, cells))
+    counted = np.where(several, np.clip(2 - ratio / (CONVERGES / 2), 0, 1), 0.0)[:, None]
+    shaped, guessed = np.zeros((batch, cells)), tail**2
     for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
-        deviations[i] = factors[i][:, None] * np.sqrt(at.prior)
+        variance = at.prior
         if estimator == "interactions":
             means[i] = counted * at.mean
-            deviations[i] = factors[i][:, None] * np.sqrt(at.variance)
+            variance = at.variance
             shaped = shaped + at.shaped**2 + ((1 - counted) * at.mean) ** 2
+        deviations[i] = factors[i][:, None] * np.sqrt(variance) * several[:, None]
+        guessed = guessed + ((factors[i] ** 2 - 1)[:, None] * variance) ** 2
     bounded = np.minimum(ratio, 0.9)[:, None]
     beyond = deviations[0] * bounded ** len(fits) / (1 - bounded)
     own_two = whole[1] if len(whole) > 1 else np.zeros((batch, cells))
-    equal = (
-        DUPLICATES
-        * (alike - 1)[:, None]
-        * np.sqrt((own_two**2 + (own_two**2).mean(axis=1, keepdims=True)) / 2)
-    )
-    rest = np.sqrt(missing**2 + tail**2 + (beyond**2 + equal**2 + shaped) * several[:, None])
-    return Parts(own, means, deviations * several[:, None], factors, rest, ratio, h)
+    equal = (alike - 1)[:, None] ** 2 * (own_two**2 + (own_two**2).mean(axis=1, keepdims=True)) / 2
+    guesses = [part * several[:, None] for part in (beyond**2, equal, shaped)]
+    rest = np.sqrt(missing + tail + sum(guesses))
+    guessed = guessed + sum(part**2 for part in guesses)
+    return Parts(own, means, deviations, factors, rest, beyond, guessed, h)
 
 
 def ratio_between(priors: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
@@ -183,6 +192,12 @@ def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray 
     for i, (mean, deviation) in enumerate(zip(means, parts.deviations, strict=True), start=1):
         if i < order:
             terms[i] += mean
-            errors[i] = WIDTH * deviation
+            errors[i] = deviation
     change = parts.own.sum(axis=0) + means.sum(axis=0)
-    return Answer(change, WIDTH * np.sqrt(total), terms, errors, WIDTH * parts.rest, parts.ratio)
+    tiny = np.finfo(float).tiny
+    known = spread + parts.rest**2
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        freedom = GUESSED * np.nan_to_num((known / np.sqrt(np.maximum(parts.guessed, tiny))) ** 2, nan=ENDLESS)
+        beyond = np.sqrt((parts.beyond**2).mean(axis=1) / np.maximum((change**2).mean(axis=1), tiny))
+    freedom = np.clip(freedom, GUESSED, ENDLESS)
+    return Answer(change, np.sqrt(total), freedom, terms, errors, parts.rest, beyond)

@@ -64,8 +64,8 @@ class AtOrder:
 class Points:
     """Real h's (B, n) and the products with the metric and the directions that every order needs.
 
-    used: the coordinates at which any h differs from zero. through: h S, (B, n). seen: h S psi, complex (B, m). alike: h
-    times the cosines, (B, n).
+    used: the coordinates at which any h differs from zero. through: h S, (B, n). seen: h S psi, complex (B, m).
+    alike: h times the cosines, (B, n).
     """
 
     h: np.ndarray
@@ -159,6 +159,13 @@ class Interactions:
         prior = self._prior_variance(fit, kernel, isotropic)
         known = projected**2 @ fit.precision
         return AtOrder(mean + shaped, shaped, prior, np.maximum(prior - fit.scale * known, 0))
+
+    @cached_property
+    def effective(self) -> tuple[float, float]:
+        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the metric."""
+        first = self.singles[:, 1].T @ self.singles[:, 1]
+        both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.metric)]
+        return max(both[0], 1.0), max(both[1], 1.0)
 
     @cached_property
     def tables(self) -> Tables:

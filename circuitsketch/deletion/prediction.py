@@ -38,7 +38,7 @@ class Prediction:
       orders above
                        the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
                        unknown. Of the others its deviation, contained in stderr
-      freedom          degrees of freedom of stderr
+      freedom          degrees of freedom of stderr; of those that rest on single examples S, by how much of it is guessed
       estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
       along a given
                        direction; "interactions": single examples' series, summed, and their interactions in a metric
@@ -58,7 +58,7 @@ class Prediction:
     order: int
     directions: int
     groups: int
-    freedom: int
+    freedom: Number
     estimator: str
     outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
@@ -69,13 +69,14 @@ class Prediction:
         Student's and not the normal quantile: for "theorem" because stderr is itself estimated from the spread over a
         finite number of directions (`freedom`); the two agree from about fifty on. It covers the noise of the
         directions, not the orders left out (`truncation`). For estimators that rest on single examples it covers
-        both, and the quantile's heavier tail is that of their errors over subsets.
+        both, and few degrees of freedom say that most of stderr was guessed.
         """
         from scipy.special import stdtrit  # a slow import
 
         if not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
-        quantile = float(stdtrit(self.freedom, 0.5 + level / 2)) if self.freedom > 0 else math.inf
+        freedom = np.asarray(self.freedom, dtype=np.float64)
+        quantile = np.where(freedom > 0, stdtrit(np.maximum(freedom, 1), 0.5 + level / 2), math.inf)
         reach = np.zeros_like(self.stderr)
         np.multiply(self.stderr, quantile, out=reach, where=np.asarray(self.stderr) > 0)
         return plain(self.value - reach), plain(self.value + reach)
@@ -125,7 +126,7 @@ class Prediction:
             "order": self.order,
             "directions": self.directions,
             "groups": self.groups,
-            "freedom": self.freedom,
+            "freedom": self.freedom if isinstance(self.freedom, int) else _jsonable(self.freedom),
             "estimator": self.estimator,
             "outside": np.asarray(self.outside).tolist(),
             "warnings": list(self.warnings),
@@ -351,19 +352,18 @@ def warnings_of(
     return tuple(found)
 
 
-def warnings_of_ratio(
-    ratio: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
+def warnings_of_beyond(
+    beyond: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
 ) -> tuple[str, ...]:
-    """What the ratio of one order of interactions to the next, (B,) or one, and the error say against a prediction."""
+    """What the orders above the fitted ones may add, over the change, (B,) or one, and the error say against a
+    prediction."""
     found = []
-    outside = ratio > limit
+    outside = beyond > limit
     if outside.any():
         found.append(
-            f"h lies outside the region of trust{_share(outside)}: from one order to the next what its examples "
-            f"do together "
-            f"falls only to {np.max(ratio):.2f} of itself (trusted up to {limit}), so that interactions are "
-            f"left out and "
-            "the orders above may be large; retrain to check, or ask about fewer examples"
+            f"h lies outside the region of trust{_share(outside)}: what its examples do together falls so slowly from "
+            f"order to order that orders above the measured ones may add {np.max(beyond):.2g} of the change (trusted up "
+            f"to {limit}); retrain to check, or ask about fewer examples"
         )
     unknown = np.isinf(stderr)
     if unknown.any():

@@ -30,7 +30,7 @@ from circuitsketch.deletion.prediction import (
     scaled_norms,
     truncation_of,
     warnings_of,
-    warnings_of_ratio,
+    warnings_of_beyond,
 )
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.sketch.directions import Given, Law
@@ -326,9 +326,9 @@ class Query:
                 "region where "
                 "the series can be trusted; take a smaller h, or a lower order"
             )
-        ratio = np.concatenate([answer.ratio for answer in found])
-        ratio = ratio[0] if single else ratio
-        outside = (ratio > backbone.TRUST).reshape(ratio.shape + (1,) * len(self.shape))
+        beyond = np.concatenate([answer.beyond for answer in found])
+        beyond = beyond[0] if single else beyond
+        outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
         return Prediction(
             value=plain(self.baseline + change),
             baseline=self.baseline,
@@ -340,10 +340,10 @@ class Query:
             order=len(found[0].terms),
             directions=len(self.coefficients),
             groups=1,
-            freedom=backbone.FREEDOM,
+            freedom=plain(joined("freedom")),
             estimator=estimator,
             outside=flag(np.broadcast_to(outside, change.shape)),
-            warnings=warnings_of_ratio(ratio, backbone.TRUST, change, stderr),
+            warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
         )
 
     def without(
@@ -445,7 +445,7 @@ class Query:
             own = self._flat_singles[:, 1 : 2 if estimator == "first-order" else None]
             found = own.sum(axis=1)
             tail = backbone.TAIL * backbone.own_tail(self._flat_singles)[0]
-            error = backbone.WIDTH * np.hypot(tail, self._flat_singles[:, own.shape[1] + 1 :].sum(axis=1))
+            error = np.hypot(tail, self._flat_singles[:, own.shape[1] + 1 :].sum(axis=1))
             change, stderr = (part.reshape(self.n, *self.shape) for part in (found, error))
             kind = "first-order" if estimator == "first-order" else "singles"
             m = len(self.coefficients)
