@@ -12,6 +12,7 @@ import pytest
 import circuitsketch as cs
 from circuitsketch.deletion import backbone, fitting, kernel
 from circuitsketch.deletion.interactions import MANY
+from circuitsketch.deletion.prediction import warnings_of_beyond
 from circuitsketch.deletion.query import Query
 from circuitsketch.sketch.directions import Orthonormal, Sphere
 from circuitsketch.zoo import mlp
@@ -223,6 +224,29 @@ def test_interactions_that_are_noise_shrink_to_nothing():
         for e in ("interactions", "singles")
     ]
     assert error[0] < 1.1 * error[1]
+
+
+def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a_guess():
+    ones, c = np.ones(N), 0.3
+    query = query_of([ones, c * np.ones((N, N)), np.zeros((N,) * 3)], 20, N, ones[:, None])
+    fits = tuple(replace(fit, shapes=np.zeros((2, 1))) for fit in query.interactions.orders)
+    vars(query)["interactions"] = replace(query.interactions, orders=fits)
+    assert query.interactions.prior.name == "given"
+    found = query.without(range(6))
+    # Coherence is 6, less sqrt(2 / 2) that chance may make of two dimensions; each F_ii is c, and there are 6 of them.
+    assert found.stderr == pytest.approx(c * (6 - 1 - 1) * 6, rel=1e-3)
+    assert found.freedom == pytest.approx(backbone.GUESSED, rel=1e-3)
+    low, high = found.interval(0.95)
+    assert high - low == pytest.approx(2 * 3.182446 * found.stderr, rel=1e-3)  # of any printed table
+    signs, rng = np.where(np.arange(N) % 2, 1.0, -1.0), np.random.default_rng(2)
+    query = query_of([signs, symmetric(rng, N, 2), np.zeros((N,) * 3)], 40, N, np.eye(N))
+    assert query.without(range(6)).freedom > 1000  # examples that act apart: what was measured is all
+
+
+@pytest.mark.parametrize("beyond, warned", [(0.05, False), (0.2, True)])
+def test_the_warning_asks_what_orders_above_may_add_to_the_change(beyond, warned):
+    found = warnings_of_beyond(np.array(beyond), backbone.TRUST, np.array(1.0), np.array(0.1))
+    assert any("may add 0.2 of the change" in text for text in found) == warned
 
 
 # ------------------------------------------------------------------------------------------- the query

@@ -8,8 +8,10 @@ The error. The posterior's deviations are right as they come where examples act 
 Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
 Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With coherence =
 |sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and the parameters) above what chance
-makes of it, order r is inflated by its root to the power r - 1, and (coherence - 1) x the group's own terms of order 2,
-what equal examples do together, counts as an error. And the fitted shapes count as wrong by as much as they say.
+makes of it, order r is inflated by its root to the power r - 1. And where effects point in one direction u, a pair's F_ij is to S_ij
+as F_ii is to S_ii, some number that depends on u alone: with c_i = F_ii / S_ii and c the root of the mean of c_i^2 by
+S_ii over the group, order 2 may be off by c (coherence - 1) sum S_ii, what equal examples do together. The fitted
+shapes count as wrong by as much as they say.
 
 The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
 the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
@@ -88,11 +90,12 @@ def own_tail(singles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @dataclass(frozen=True, eq=False)
 class Sums:
     """Sums over the examples of B h's, C values each. own (order, B, C): sum_i F_r(e_i, ..., e_i) h_i^r. tail, first
-    (B, C): the squared tails and first-order effects. metric (B,): the metric's diagonal, by h_i^2."""
+    (B, C): the squared tails and first-order effects, by h_i^2. two (B, C): F_2(e_i, e_i)^2 / S_ii. metric (B,): S_ii."""
 
     own: np.ndarray
     tail: np.ndarray
     first: np.ndarray
+    two: np.ndarray
     metric: np.ndarray
 
 
@@ -100,7 +103,9 @@ def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Su
     """The sums at h's (B, n)."""
     n, order, count = len(singles), singles.shape[1] - 1, singles.shape[2]
     diagonal = np.zeros(n) if metric is None else np.diag(metric)
-    squared = np.concatenate([own_tail(singles)[0] ** 2, singles[:, 1] ** 2, diagonal[:, None]], axis=1)
+    two = singles[:, 2] ** 2 if order > 1 else np.zeros((n, count))
+    two = np.divide(two, diagonal[:, None], out=np.zeros_like(two), where=diagonal[:, None] > 0)
+    squared = np.concatenate([own_tail(singles)[0] ** 2, singles[:, 1] ** 2, two, diagonal[:, None]], axis=1)
     if ((h == 0) | (h == 1)).all():  # h^r is h: one product
         both = h @ np.concatenate([singles[:, 1:].reshape(n, -1), squared], axis=1)
         own = np.moveaxis(both[:, : order * count].reshape(len(h), order, count), 1, 0)
@@ -108,7 +113,8 @@ def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Su
     else:
         own = np.stack([power(h, r) @ singles[:, r] for r in range(1, order + 1)])
         rest = h**2 @ squared
-    return Sums(own, rest[:, :count], rest[:, count : 2 * count], rest[:, -1])
+    tail, first, two = (rest[:, i * count : (i + 1) * count] for i in range(3))
+    return Sums(own, tail, first, two, rest[:, -1])
 
 
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
@@ -161,8 +167,7 @@ def parts_of(
         guessed = guessed + ((factors[i] ** 2 - 1)[:, None] * variance) ** 2
     bounded = np.minimum(ratio, 0.9)[:, None]
     beyond = deviations[0] * bounded ** len(fits) / (1 - bounded)
-    own_two = whole[1] if len(whole) > 1 else np.zeros((batch, cells))
-    equal = (alike - 1)[:, None] ** 2 * (own_two**2 + (own_two**2).mean(axis=1, keepdims=True)) / 2
+    equal = ((alike - 1) ** 2 * sums.metric)[:, None] * sums.two
     guesses = [part * several[:, None] for part in (beyond**2, equal, shaped)]
     rest = np.sqrt(missing + tail + sum(guesses))
     guessed = guessed + sum(part**2 for part in guesses)
