@@ -8,10 +8,10 @@ The error. The posterior's deviations are right as they come where examples act 
 Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
 Coherence: the examples of a group act in one direction, which directions of random phases hardly see. With coherence =
 |sum h_i v_i|^2 / sum |h_i v_i|^2 (v: first-order effects on the measurement and the parameters) above what chance
-makes of it, order r is inflated by its root to the power r - 1. And where effects point in one direction u, a pair's F_ij is to S_ij
-as F_ii is to S_ii, some number that depends on u alone: with c_i = F_ii / S_ii and c the root of the mean of c_i^2 by
-S_ii over the group, order 2 may be off by c (coherence - 1) sum S_ii, what equal examples do together. The fitted
-shapes count as wrong by as much as they say.
+makes of it, order r is inflated by its root to the power r - 1. And where effects point in one direction u, a pair's
+F_ij is to S_ij as F_ii is to S_ii, some number that depends on u alone: with c_i = F_ii / S_ii and c the root of the
+mean of c_i^2 by S_ii over the group, order 2 may be off by c (coherence - 1) sum S_ii, what equal examples do together.
+The fitted shapes count as wrong by as much as they say.
 
 The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
 the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
@@ -31,7 +31,7 @@ from circuitsketch.deletion.kernel import power
 
 CONVERGES = 0.4  # the ratio from one order of interactions to the next up to which their means count; in full up to
 # half of it, fading to nothing there: a series that hardly converges is worse than none
-TRUST = 0.1  # what orders above the fitted ones may add, over the change, up to which h lies in the region of trust
+TRUST = 0.1  # what the orders left out may add, over the change, up to which h lies in the region of trust
 TAIL = 2.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
 GUESSED = 3  # degrees of freedom of a deviation that one or two numbers tell: right up to a factor of about two
@@ -41,8 +41,8 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """For B h's and C values: change, stderr, its degrees of freedom, left_out (B, C); terms, term_stderr (order, B, C);
-    beyond (B,): what orders above the fitted ones may add, over the change."""
+    """For B h's and C values: change, stderr, its freedom, left_out (B, C); terms, term_stderr (order, B, C); beyond
+    (B,): what the orders that were left out may add, over the change."""
 
     change: np.ndarray
     stderr: np.ndarray
@@ -58,8 +58,8 @@ class Parts:
     """What is known at B h's, before evidence.
 
     own (order, B, C): the summed terms of single examples. means, deviations (R - 1, B, C): of O_2..O_R.
-    factors (R - 1, B): deviations over the posterior's. rest (B, C): the deviation of everything else, among it beyond
-    (B, C), of orders above the fitted ones. guessed (B, C): of variances that are guesses, the sum of the squares.
+    factors (R - 1, B): deviations over the posterior's. rest (B, C): the deviation of everything else. beyond (B, C):
+    what both series may leave out. guessed (B, C): of variances that are guesses, the sum of the squares.
     """
 
     own: np.ndarray
@@ -89,8 +89,11 @@ def own_tail(singles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the examples of B h's, C values each. own (order, B, C): sum_i F_r(e_i, ..., e_i) h_i^r. tail, first
-    (B, C): the squared tails and first-order effects, by h_i^2. two (B, C): F_2(e_i, e_i)^2 / S_ii. metric (B,): S_ii."""
+    """Sums over the examples of B h's, C values each.
+
+    own (order, B, C): sum_i F_r(e_i, ..., e_i) h_i^r. By h_i^2: tail, first (B, C), squared tails and first-order
+    effects; two (B, C), F_2(e_i, e_i)^2 / S_ii; metric (B,), S_ii.
+    """
 
     own: np.ndarray
     tail: np.ndarray
@@ -171,7 +174,8 @@ def parts_of(
     guesses = [part * several[:, None] for part in (beyond**2, equal, shaped)]
     rest = np.sqrt(missing + tail + sum(guesses))
     guessed = guessed + sum(part**2 for part in guesses)
-    return Parts(own, means, deviations, factors, rest, beyond, guessed, h)
+    last = whole[-1] if len(whole) > 1 else 0.0  # a series whose last order still counts has not converged either
+    return Parts(own, means, deviations, factors, rest, np.hypot(beyond, last), guessed, h)
 
 
 def ratio_between(priors: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:

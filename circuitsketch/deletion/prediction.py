@@ -38,7 +38,7 @@ class Prediction:
       orders above
                        the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
                        unknown. Of the others its deviation, contained in stderr
-      freedom          degrees of freedom of stderr; of those that rest on single examples S, by how much of it is guessed
+      freedom          degrees of freedom of stderr; of those that rest on single examples S, few where it is guessed
       estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
       along a given
                        direction; "interactions": single examples' series, summed, and their interactions in a metric
@@ -355,15 +355,14 @@ def warnings_of(
 def warnings_of_beyond(
     beyond: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
 ) -> tuple[str, ...]:
-    """What the orders above the fitted ones may add, over the change, (B,) or one, and the error say against a
-    prediction."""
+    """What the orders left out may add, over the change, (B,) or one, and the error say against a prediction."""
     found = []
     outside = beyond > limit
     if outside.any():
         found.append(
-            f"h lies outside the region of trust{_share(outside)}: what its examples do together falls so slowly from "
-            f"order to order that orders above the measured ones may add {np.max(beyond):.2g} of the change (trusted up "
-            f"to {limit}); retrain to check, or ask about fewer examples"
+            f"h lies outside the region of trust{_share(outside)}: the series falls so slowly from order to order that "
+            f"the orders left out may add {np.max(beyond):.2g} of the change (trusted up to {limit}); retrain to "
+            "check, or ask about fewer examples"
         )
     unknown = np.isinf(stderr)
     if unknown.any():
