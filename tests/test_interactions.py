@@ -12,8 +12,8 @@ import pytest
 import circuitsketch as cs
 from circuitsketch.deletion import backbone, fitting, kernel
 from circuitsketch.deletion.interactions import MANY
-from circuitsketch.deletion.prediction import warnings_of_beyond
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.trust import warnings_of_beyond
 from circuitsketch.sketch.directions import Orthonormal, Sphere
 from circuitsketch.zoo import mlp
 

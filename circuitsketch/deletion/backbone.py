@@ -120,6 +120,12 @@ def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Su
     return Sums(own, tail, first, two, rest[:, -1])
 
 
+def influence(singles: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every example's own series to an order, summed, and its error: two arrays (n, C)."""
+    error = np.hypot(TAIL * own_tail(singles)[0], singles[:, order + 1 :].sum(axis=1))
+    return singles[:, 1 : order + 1].sum(axis=1), error
+
+
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
     """|sum h_i v_i|^2 / sum |h_i v_i|^2 less what chance adds, at least 1: (B,).
 

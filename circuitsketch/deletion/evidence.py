@@ -9,11 +9,13 @@ a subset which was retrained is afterwards predicted as it came out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.deletion.backbone import Parts, parts_of
 from circuitsketch.deletion.interactions import Interactions, Points
+from circuitsketch.errors import InputError
 
 JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
 
@@ -57,6 +59,26 @@ class Updated:
         known = np.einsum("bkc,ckl,blc->bc", total, self.inverse, total, optimize=True)
         prior = (parts.deviations**2).sum(axis=0) + parts.rest**2
         return means, np.maximum(prior - known, 0)
+
+
+def evidence_of(h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: Any, last: int) -> Evidence:
+    """Pieces at h's (K, n), from values (K, *measurement) or coefficients (K, order + 1, *measurement): see
+    `Query.with_evidence`. last: the highest order of interactions that was fitted."""
+    if (values is None) == (coefficients is None):
+        raise InputError("give either values= of retrained models, or coefficients= along the directions")
+    given, shape = np.asarray(values if coefficients is None else coefficients), baseline.shape
+    wanted = (len(h), *shape) if coefficients is None else (len(h), *given.shape[1:2], *shape)
+    if given.shape != wanted or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+        raise InputError(
+            f"evidence of shape {given.shape} and dtype {given.dtype}; give finite real numbers of shape {wanted}"
+        )
+    if coefficients is None:
+        return Evidence(h, np.zeros(len(h), dtype=np.int64), given.reshape(len(h), -1) - np.ravel(baseline))
+    orders = np.arange(2, min(last, given.shape[1] - 1) + 1)
+    if not orders.size:
+        raise InputError("coefficients to order 1 tell nothing of interactions; push these directions to order 2")
+    flat = np.moveaxis(given[:, orders].reshape(len(h), len(orders), -1), 1, 0)
+    return Evidence(np.tile(h, (len(orders), 1)), np.repeat(orders, len(h)), flat.reshape(-1, flat.shape[2]))
 
 
 def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: int) -> Updated:
