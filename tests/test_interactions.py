@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.deletion import backbone, fitting, kernel
+from circuitsketch.deletion import backbone, fitting, priors
 from circuitsketch.deletion.interactions import MANY
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.trust import warnings_of_beyond
@@ -84,7 +84,7 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
             for b in indices
         )
 
-    found = kernel.kernel_matrix(metric, rows, r)
+    found = priors.kernel_matrix(metric, rows, r)
     for i, j in product(range(2), repeat=2):
         plain, conjugate = covariance(rows[i], rows[j]), covariance(rows[i], rows[j].conj())
         # Re a Re b = Re (ab + a conj b) / 2, and so on; sums of some hundred terms of size up to a thousand.
@@ -138,9 +138,9 @@ def test_the_mean_at_h_is_that_of_the_textbook():
     fit, s = model.orders[0], model.prior.metric
     psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = kernel.shapes(model.singles, 2, psi, psi @ model.prior.cosines)[:, :, 0]
+    columns = priors.shapes(model.singles, 2, psi, psi @ model.prior.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
-    matrix = kernel.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
+    matrix = priors.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
     h = np.zeros((3, N))
     h[0, [1, 5]], h[1, :9], h[2] = 1, 1, np.linspace(-1, 0.5, N)
@@ -150,7 +150,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
     for row in h:
         weights = np.array([k(row, p) for p in psi]) / fit.size
-        both = kernel.shapes(model.singles, 2, row[None], (row @ model.prior.cosines)[None])
+        both = priors.shapes(model.singles, 2, row[None], (row @ model.prior.cosines)[None])
         shaped = fit.shapes[:, 0] @ both[:, 0, 0]
         truth = np.concatenate([weights.real, weights.imag]) @ alpha + shaped
         found = model.see(fit, model.points(row[None])).mean[0, 0]

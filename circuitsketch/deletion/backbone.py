@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.deletion.interactions import Interactions
-from circuitsketch.deletion.kernel import power
+from circuitsketch.deletion.priors import power
 
 CONVERGES = 0.4  # the ratio from one order of interactions to the next up to which their means count; in full up to
 # half of it, fading to nothing there: a series that hardly converges is worse than none

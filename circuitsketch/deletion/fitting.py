@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from circuitsketch.deletion.interactions import Interactions, OneOrder
-from circuitsketch.deletion.kernel import TRIED_ON, Prior, Priors, power, shapes
+from circuitsketch.deletion.priors import TRIED_ON, Prior, Priors, power, shapes
 
 TAUS = np.logspace(-3, 3, 19)  # of the isotropic part, beside a kernel whose mean diagonal is 1
 KEPT = 64  # eigenvectors that reduce the variance at most; those left out make it larger, never smaller
@@ -36,7 +36,7 @@ def fit_interactions(coefficients: np.ndarray, singles: np.ndarray, priors: Prio
 
 def fit_order(prior: Prior, singles: np.ndarray, r: int, observed: np.ndarray) -> OneOrder:
     """Fit order r to what its directions observed, complex (m, C)."""
-    directions, metric = prior.directions, prior.metric
+    directions = prior.directions
     m = len(directions)
     columns = shapes(singles, r, directions, None if prior.cosines is None else directions @ prior.cosines)
     columns = np.concatenate([columns.real, columns.imag], axis=1)
@@ -58,8 +58,7 @@ def fit_order(prior: Prior, singles: np.ndarray, r: int, observed: np.ndarray) -
     inverse = 1 / (values[:, None] + tau)
     alpha = vectors @ (inverse * (vectors.T @ seen)) * helps / size
 
-    powers = power(directions, r)  # the diagonal terms of the kernel, gathered by example
-    rest = power(prior.metric_directions, r) - power(metric, r) @ powers.T
+    powers, rest = power(directions, r), prior.rest(r)  # the diagonal terms of the kernel, gathered by example
     kept = np.argsort(-values)[:KEPT]
     kept = kept[values[kept] > NEEDED * tau.min()]
     chosen = vectors[:, kept] / size

@@ -2,7 +2,7 @@
 
 In: the fit of every order (made by `fitting`) and h's. Out: the mean of O_r(h), its variance, and covariances, where
 F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples and what a user is told are left to
-`backbone`; the kernel k is that of `kernel`; many sparse h's at once take the way of `many`.
+`backbone`; the kernel k is that of `priors`; many sparse h's at once take the way of `many`.
 
 Beside S^(x r) the prior has an isotropic part: of variance tau for directions of random phases, to which it is white
 noise, and of variance 2 tau (|h|^2r - sum h_i^2r) / n^r at a real h.
@@ -16,8 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from circuitsketch.deletion.kernel import Prior, power, relative, shapes
 from circuitsketch.deletion.many import Tables, entries_of, look
+from circuitsketch.deletion.priors import Prior, power, relative, shapes
 
 MANY = 32  # h's from which on `many` is worth its tables
 SPARSE = 0.25  # and the share of entries different from zero up to which it is

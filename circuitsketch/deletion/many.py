@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuitsketch.deletion.kernel import Prior, power
+from circuitsketch.deletion.priors import Prior, power
 
 if TYPE_CHECKING:
     from circuitsketch.deletion.interactions import OneOrder

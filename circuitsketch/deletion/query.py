@@ -19,9 +19,9 @@ from circuitsketch.deletion.checks import OF_SINGLES
 from circuitsketch.deletion.evidence import Evidence, Updated, evidence_of, weigh
 from circuitsketch.deletion.fitting import fit_interactions
 from circuitsketch.deletion.interactions import Interactions
-from circuitsketch.deletion.kernel import Priors
 from circuitsketch.deletion.late import Late
 from circuitsketch.deletion.prediction import Influence, Number, Prediction, Stability, flag, plain
+from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.trust import (
     ratio_of_decay,
     scaled_norms,

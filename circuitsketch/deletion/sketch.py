@@ -17,7 +17,7 @@ import numpy as np
 
 from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe
-from circuitsketch.deletion.kernel import Priors
+from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law

@@ -45,11 +45,19 @@ class Prior:
     cosines: np.ndarray | None
     directions: np.ndarray
     found: dict[tuple[int, int], Decomposed] = field(default_factory=dict, repr=False)
+    rests: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @cached_property
     def metric_directions(self) -> np.ndarray:
         """S psi, complex (n, m)."""
-        return np.ascontiguousarray(self.metric @ self.directions.T)
+        return times(self.metric, self.directions.T)
+
+    def rest(self, r: int) -> np.ndarray:
+        """(S psi)^r - S^r psi^r, complex (n, m): what h^r meets in k(h, psi)."""
+        if r not in self.rests:
+            spread = times(power(self.metric, r), power(self.directions, r).T)
+            self.rests[r] = power(self.metric_directions, r) - spread
+        return self.rests[r]
 
     def decomposed(self, r: int, first: int | None = None) -> Decomposed:
         """The kernel matrix of order r of the first few directions, or of all of them."""
@@ -150,16 +158,19 @@ def relative(effects: np.ndarray) -> np.ndarray:
     return effects / np.where(peak > 0, peak, 1)
 
 
+def times(real: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """A real matrix times a complex one, in real products: NumPy would make the first complex."""
+    return (real @ np.ascontiguousarray(number).view(np.float64)).view(np.complex128)
+
+
 def kernel_matrix(metric: np.ndarray, directions: np.ndarray, r: int) -> np.ndarray:
     """The covariance of the 2m real observations (real parts, then imaginary ones), up to a scale."""
-    through = directions @ metric
-    powers, through_powers, metric_powers = (power(x, r) for x in (directions, through, metric))
-
-    def k(y: np.ndarray, sy: np.ndarray) -> np.ndarray:
-        y_powers, cross = power(y, r).T, powers @ power(sy, r).T
-        return power(through @ y.T, r) - through_powers @ y_powers - cross + powers @ (metric_powers @ y_powers)
-
-    plain, conjugate = k(directions, through), k(directions.conj(), through.conj())
+    through = times(metric, directions.T).T
+    powers, through_powers = power(directions, r), power(through, r)
+    spread = times(power(metric, r), powers.T)
+    plain_cross, cross = through_powers @ powers.T, through_powers @ powers.conj().T
+    plain = power(through @ directions.T, r) - plain_cross - plain_cross.T + powers @ spread
+    conjugate = power(through @ directions.conj().T, r) - cross - cross.conj().T + powers @ spread.conj()
     total, difference = plain + conjugate, plain - conjugate
     matrix = np.block([[total.real, difference.imag], [total.imag, -difference.real]]) / 2
     return (matrix + matrix.T) / 2
