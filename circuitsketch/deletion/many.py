@@ -3,9 +3,9 @@
 In: tables with a row an example, h's as lists of their entries. Out: h S h, and of every order the kernel k(h, h), the
 mean, the projections of k(h, psi) and the shapes; what they mean is left to `interactions`, which says the same of few
 or dense h's in plain products. Here a table is cut into tiles that a core's second-level cache holds, and every h adds
-up its rows of a tile before the next tile comes: that takes a third of the time of a sparse times a dense matrix.
-What goes through the metric is in single precision: its sums of a thousand products err by 1e-6 of the posterior's own
-deviation, and are twice as fast.
+up its rows of a tile before the next tile comes; seen for 50 of 1,000 examples, a column takes a fifth of the time that
+SciPy's sparse product takes in double precision. What goes through the metric is in single precision: beside the
+posterior's deviation the mean errs by 1e-6, by 1e-4 where a few examples dominate the metric.
 """
 
 from __future__ import annotations
