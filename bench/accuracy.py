@@ -1,7 +1,8 @@
 """How right the predictions are: every estimator against retraining, over kinds of deletions and budgets of directions.
 
     python bench/accuracy.py                      # small: one budget, 32 subsets a kind, a few minutes
-    python bench/accuracy.py --full --write       # budgets 64 to 4,096, 128 subsets a kind: hours
+    python bench/accuracy.py --full --write       # budgets 64 to 4,096, 96 subsets a kind: about half an hour
+    python bench/accuracy.py --cache FOLDER       # keeps sketches and retrainings; the next time goes on from them
     python bench/accuracy.py --plot error.png     # error against cost; needs matplotlib
 
 Three runs: microgpt on 1,000 names, a perceptron on 1,000 digits and a logistic regression on 400 tumours, of the
@@ -12,12 +13,16 @@ seconds of what it pushes or retrains over those of one retraining, of which man
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cases import RUNS, Case, case
 from report import Report, add_options, table
+from theory import in_theory, predictions_a_second, speed_table, theory_table
 from timing import timed
 
 import circuitsketch as cs
@@ -25,147 +30,89 @@ from circuitsketch.deletion.evaluation import Evaluation, retrained, score
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.sketch.directions import find_law
-from circuitsketch.zoo import logistic, microgpt, mlp
 
-SHARES = (0.001, 0.01, 0.05, 0.1, 0.5)
 SINGLES_ORDER, ORDER = 6, 3
+SPHERE, FITTED = 256, 1024  # directions up to which the paper's law is pushed, and interactions are fitted
 GOALS = {
     "random 1 %": 0.25,
     "random 5 %": 0.45,
     "random 10 %": 0.55,
     "coherent": 0.62,
 }  # of exact first order's RMSE
-RUNS = ("names", "digits", "tumours")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A run, what is measured of it, and subsets by kind, (B, n) masks."""
-
-    name: str
-    run: cs.Training
-    measure: Callable[[Any], Any]
-    kinds: dict[str, np.ndarray]
-
-
-def case(name: str, subsets: int, n: int | None = None) -> Case:
-    """One of the three runs, with so many subsets a kind."""
-    rng = np.random.default_rng(2)
-    if name == "names":
-        words = microgpt.names()
-        asked = words[1000:5000:250]
-        docs = words[: n or 1000]
-        run = microgpt.training(docs, seed=42, alphabet=microgpt.ALPHABET)
-        groups = spelt_alike(docs)
-        return Case(
-            name,
-            run,
-            lambda p: np.stack([microgpt.loss(p, word) for word in asked]),
-            random_masks(run.n, subsets, rng)
-            | {
-                "coherent": chosen([g for g in groups if 3 <= len(g) <= 30], run.n, subsets, rng),
-                "letter": chosen([g for g in groups if 30 < len(g) <= 400], run.n, subsets, rng),
-            },
-        )
-    model, count = (mlp, 1000) if name == "digits" else (logistic, 400)
-    data = model.data(n or count)
-    y, classes = data.y.copy(), int(data.y.max()) + 1
-    wrong = rng.choice(len(y), len(y) // 20, replace=False)
-    y[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
-    run = model.training(data.x, y)
-    near = [
-        neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)
-    ]
-    bad = [rng.choice(wrong, rng.integers(3, min(31, len(wrong) + 1)), replace=False) for _ in range(subsets)]
-    shares = [(c, s) for c in range(classes) for s in (0.25, 0.5, 1.0)]
-    whole = [part(np.flatnonzero(y == c), s, rng) for c, s in shares]
-    return Case(
-        name,
-        run,
-        lambda p: model.margin(p, data.test_x[:16], data.test_y[:16]),
-        random_masks(run.n, subsets, rng)
-        | {
-            "coherent": chosen(near, run.n, subsets, rng),
-            "mislabelled": chosen(bad, run.n, subsets, rng),
-            "class": chosen(whole, run.n, subsets, rng),
-        },
-    )
-
-
-def random_masks(n: int, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    sizes = {f"random {100 * share:g} %": max(1, round(share * n)) for share in SHARES}
-    return {
-        kind: chosen([rng.permutation(n)[:size] for _ in range(count)], n, count, rng)
-        for kind, size in sizes.items()
-    }
-
-
-def chosen(groups: list[Any], n: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many of the groups, in random order, as masks."""
-    masks = np.zeros((min(count, len(groups)), n), dtype=bool)
-    for mask, i in zip(masks, rng.permutation(len(groups)), strict=False):
-        mask[np.asarray(groups[i])] = True
-    return masks
-
-
-def spelt_alike(docs: list[str]) -> list[tuple[int, ...]]:
-    """Names that share a letter, a pair of letters, a beginning or an ending, as ids."""
-    found: dict[str, set[int]] = {}
-    for i, doc in enumerate(docs):
-        parts = {doc[a : a + 2] for a in range(len(doc) - 1)} | set(doc)
-        parts |= {f"^{doc[:k]}" for k in (1, 2, 3)} | {f"{doc[-k:]}$" for k in (1, 2, 3)}
-        for spelling in parts:
-            found.setdefault(spelling, set()).add(i)
-    return sorted({tuple(sorted(ids)) for ids in found.values()})
-
-
-def neighbours(x: np.ndarray, y: np.ndarray, i: int, count: int) -> np.ndarray:
-    same = np.flatnonzero(y == y[i])
-    return same[np.argsort(((x[same] - x[i]) ** 2).sum(axis=1))[:count]]
-
-
-def part(ids: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(ids)[: max(1, int(share * len(ids)))]
-
 
 # ------------------------------------------------------------------------------------------------ the methods
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was made once: coefficients, and their cost in trainings."""
+    """What was made once. cost: CPU seconds of one training, and in trainings those of "singles", "first order", a
+    "direction"."""
 
     singles: np.ndarray
     factor: np.ndarray
     random: dict[str, np.ndarray]
-    baseline: np.ndarray
-    cost: dict[
-        str, float
-    ]  # of one training, in CPU seconds, and in trainings of "singles", "first order", a "direction"
+    cost: dict[str, float]
 
 
-def push_all(case: Case, budget: int) -> Pushed:
-    """The singles, and random directions of both laws."""
+@dataclass(frozen=True)
+class Cache:
+    """A folder in which sketches and retrainings are kept for the next time; None keeps nothing."""
+
+    folder: Path | None
+
+    def sketch(self, case: Case, budget: int, law: str) -> np.ndarray:
+        """Coefficients along the first `budget` directions; a kept sketch is extended."""
+        path = None if self.folder is None else self.folder / f"{case.name}-{case.run.n}-{law}.sketch"
+        made = cs.sketch(case.run, budget, ORDER, seed=0, law=law, threads=1, path=path)
+        return made.measure(case.measure).coefficients[:budget]
+
+    def arrays(self, case: Case, what: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Arrays by name, made where they are not kept."""
+        if self.folder is None:
+            return make()
+        file = self.folder / f"{case.name}-{case.run.n}-{what}.npz"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            np.savez(file, **make())
+        with np.load(file) as found:
+            return dict(found)
+
+    def truth(self, case: Case, what: str, masks: np.ndarray) -> np.ndarray:
+        """The measurement after retraining without each of these subsets."""
+        key = hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:12]
+        made = self.arrays(
+            case,
+            f"{what.replace(' ', '')}-{len(masks)}-{key}",
+            lambda: {"truth": retrained(case.run, masks.astype(np.float64), case.measure, (), 1)},
+        )
+        return made["truth"]
+
+
+def push_all(case: Case, budget: int, cache: Cache) -> Pushed:
+    """The singles, and random directions of both laws. Costs are timed on 64 of each, so that a cache changes none."""
     run = case.run
-    run.retrain(np.eye(run.n, dtype=bool)[:8], 1)  # compiled before it is timed
     some = np.random.default_rng(0).random((64, run.n)) < 0.1
-    one = timed(lambda: run.retrain(some, 1)).cpu / len(some)
-    made: dict[str, Any] = {}
+    for _ in range(2):  # the first time compiles
+        one = timed(lambda: run.retrain(some, 1)).cpu / len(some)
+    spent = timed(lambda: cs.push(run, find_law("orthonormal", run.n, 0).block(0, 64), ORDER, threads=1)).cpu
+    costs = {"training": one, "direction": spent / 64 / one}
 
-    def push(key: str, make: Callable[[], Any]) -> float:
-        return timed(lambda: made.__setitem__(key, make())).cpu / one
+    def singles() -> dict[str, np.ndarray]:
+        found, first = {}, {}
+        alone = timed(lambda: found.update(made=cs.push(run, np.eye(run.n), SINGLES_ORDER, threads=1))).cpu
+        linear = timed(lambda: first.update(made=cs.push(run, np.eye(run.n), 1, threads=1))).cpu
+        effects = first["made"].state["params"]
+        factor = np.concatenate([leaf[:, 1].real.reshape(run.n, -1) for leaf in effects.values()], axis=1)
+        own = found["made"].measure(case.measure).coefficients.real
+        return {"own": own, "factor": factor, "cost": np.array([alone, linear]) / one}
 
-    singles = push("singles", lambda: cs.push(run, np.eye(run.n), SINGLES_ORDER, threads=1))
-    first = push("first", lambda: cs.push(run, np.eye(run.n), 1, threads=1))
-    cost = {"training": one, "singles": singles, "first order": first}
-    for law in ("orthonormal", "sphere"):
-        spent = push(law, lambda law=law: cs.sketch(run, budget, ORDER, seed=0, law=law, threads=1))
-        cost["direction"] = spent / budget
-    effects = made["first"].state["params"]
-    factor = np.concatenate([leaf[:, 1].real.reshape(run.n, -1) for leaf in effects.values()], axis=1)
-    random = {law: made[law].measure(case.measure).coefficients for law in ("orthonormal", "sphere")}
-    own = made["singles"].measure(case.measure).coefficients.real
-    return Pushed(own, factor, random, own[0, 0], cost)
+    made = cache.arrays(case, f"singles-{SINGLES_ORDER}", singles)
+    costs |= {"singles": float(made["cost"][0]), "first order": float(made["cost"][1])}
+    random = {
+        "orthonormal": cache.sketch(case, budget, "orthonormal"),
+        "sphere": cache.sketch(case, min(budget, SPHERE), "sphere"),
+    }
+    return Pushed(made["own"], made["factor"], random, costs)
 
 
 def methods(case: Case, pushed: Pushed, m: int, masks: np.ndarray) -> dict[str, tuple[Prediction, float]]:
@@ -173,12 +120,14 @@ def methods(case: Case, pushed: Pushed, m: int, masks: np.ndarray) -> dict[str, 
     h, n, cost = masks.astype(np.float64), case.run.n, pushed.cost
     found: dict[str, tuple[Prediction, float]] = {}
     for law, name in (("sphere", "plain sketch"), ("orthonormal", "orthonormal")):
-        query = Query(pushed.random[law][:m], find_law(law, n, 0))
-        found[name] = query.predict(h, groups=1), m * cost["direction"]
-    query = whole_query(case, pushed, m)
+        if m <= len(pushed.random[law]):
+            query = Query(pushed.random[law][:m], find_law(law, n, 0))
+            found[name] = query.predict(h, groups=1), m * cost["direction"]
+    query = whole_query(case, pushed, min(m, FITTED))
     found["first order"] = query.predict(h, estimator="first-order"), cost["first order"]
     found["singles"] = query.predict(h, estimator="singles"), cost["singles"]
-    found["interactions"] = query.predict(h), cost["singles"] + m * cost["direction"]
+    if m <= FITTED:
+        found["interactions"] = query.predict(h), cost["singles"] + m * cost["direction"]
     return found
 
 
@@ -196,14 +145,14 @@ def whole_query(case: Case, pushed: Pushed, m: int) -> Query:
     return QUERIES[key]
 
 
-def datamodels(case: Case, count: int, seed: int = 5) -> Callable[[np.ndarray], np.ndarray]:
+def datamodels(case: Case, count: int, cache: Cache, seed: int = 5) -> Callable[[np.ndarray], np.ndarray]:
     """Ridge regression on `count` retrainings without 1 to 10 % at random: from masks to values.
 
     The penalty is that of the least squared error of retrainings left out, in closed form."""
     rng = np.random.default_rng(seed)
     n = case.run.n
     masks = rng.random((count, n)) < rng.uniform(0.01, 0.1, size=(count, 1))
-    truth = retrained(case.run, masks.astype(np.float64), case.measure, (), 1)
+    truth = cache.truth(case, "datamodels", masks)
     x, mean = masks.astype(np.float64), truth.mean(axis=0)
     centre = x.mean(axis=0)
     values, vectors = np.linalg.eigh((x - centre) @ (x - centre).T)
@@ -230,43 +179,49 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--subsets", type=int, help="subsets of a kind")
     parser.add_argument("--examples", type=int, help="fewer training examples, for a trial")
     parser.add_argument(
-        "--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 4,000"
+        "--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 2,000"
     )
+    parser.add_argument("--cache", metavar="FOLDER", help="keep sketches and retrainings there for the next time")
     parser.add_argument("--plot", metavar="FILE", help="error against cost, drawn with matplotlib")
     options = parser.parse_args(argv)
-    budgets = options.directions or ([64, 128, 256, 512, 1024, 2048, 4096] if options.full else [256])
-    subsets = options.subsets or (128 if options.full else 32)
+    budgets = options.directions or ([64, 256, 1024, 4096] if options.full else [256])
+    subsets = options.subsets or (96 if options.full else 32)
+    cache = Cache(None if options.cache is None else Path(options.cache))
     report = Report("accuracy", options, {"directions": budgets, "subsets": subsets, "order": ORDER})
     rows, numbers = [], []
     for name in options.runs:
         now = case(name, subsets, options.examples)
-        pushed = push_all(now, max(budgets))
+        pushed = push_all(now, max(budgets), cache)
         said = ", ".join(f"{what} {number:.3g}" for what, number in pushed.cost.items())
         report.say(f"{name}: CPU seconds of one training, and others in trainings: {said}")
-        equal = int(pushed.cost["singles"] + max(budgets) * pushed.cost["direction"])
-        count = options.retrainings or max(32, min(equal, 4000))
-        linear = datamodels(now, count)
+        equal = int(pushed.cost["singles"] + min(max(budgets), FITTED) * pushed.cost["direction"])
+        count = options.retrainings or max(32, min(equal, 2000))
+        linear = datamodels(now, count, cache)
         for kind, masks in now.kinds.items():
-            truth = retrained(now.run, masks.astype(np.float64), now.measure, (), 1)
+            truth = cache.truth(now, kind, masks)
             for m in budgets:
                 made = methods(now, pushed, m, masks)
-                base = score(made["first order"][0], truth, masks)
-                trusted = score(made["interactions"][0], truth, masks).trusted.mean()
+                first = made["first order"][0]
+                base = score(first, truth, masks).rmse
                 scored = {method: (score(p, truth, masks), cost) for method, (p, cost) in made.items()}
-                for method, (evaluation, cost) in scored.items():
-                    numbers.append(entry(name, kind, m, method, cost, evaluation, base.rmse))
-                numbers.append(
-                    linear_entry(
-                        name, kind, m, count, linear(masks), truth, made["first order"][0], base.rmse
-                    )
-                )
-                rows.append(cells(name, kind, m, numbers[-6:], float(trusted)))
+                unknown = np.full(truth.shape, np.inf)  # datamodels say no error
+                silent = replace(first, value=linear(masks), stderr=unknown, estimator="datamodels")
+                scored["datamodels"] = score(silent, truth, None), count
+                some = [entry(name, kind, m, method, *scored[method][::-1], base) for method in scored]
+                numbers += some
+                rows.append(cells(name, kind, m, some))
                 report.say(" | ".join(rows[-1]))
+        if name == "names":
+            fitted = whole_query(now, pushed, min(max(budgets), 512))
+            report.numbers["a_second"] = speeds = predictions_a_second(fitted)
+            report.add_table(speed_table(speeds, len(fitted.coefficients), now.run.n))
     report.numbers["cells"] = numbers
     head = ["run", "deletions", "m", *METHODS, "ratio (goal)", "no warning", "covered"]
     report.add_table("LDS, RMSE over the truth's deviation, of each method:\n\n" + table(rows, head))
+    report.numbers["theory"] = found = in_theory(options.examples)
+    report.add_table(theory_table(found))
     if options.plot:
-        plot(numbers, options.plot)
+        plot(numbers, found, options.plot)
     return report.finish()
 
 
@@ -285,40 +240,25 @@ def entry(
     )
 
 
-def linear_entry(
-    run: str,
-    kind: str,
-    m: int,
-    count: int,
-    values: np.ndarray,
-    truth: np.ndarray,
-    like: Prediction,
-    first: float,
-) -> dict[str, Any]:
-    """The cell of datamodels, which say no error."""
-    from dataclasses import replace
-
-    silent = replace(like, value=values, stderr=np.full(values.shape, np.inf), estimator="datamodels")
-    return entry(run, kind, m, "datamodels", count, score(silent, truth, None), first)
-
-
-def cells(run: str, kind: str, m: int, found: list[dict[str, Any]], trusted: float) -> list[str]:
+def cells(run: str, kind: str, m: int, found: list[dict[str, Any]]) -> list[str]:
     """A row of the table."""
     by = {cell["method"]: cell for cell in found}
 
     def said(x: float | None) -> str:
         return "-" if x is None else f"{x:.3f}"[: 5 if abs(x) < 10 else 4]
 
-    scores = [f"{said(by[name]['lds'])}, {said(by[name]['rmse'])}" for name in METHODS]
+    scores = [f"{said(by[name]['lds'])}, {said(by[name]['rmse'])}" if name in by else "-" for name in METHODS]
+    if "interactions" not in by:
+        return [run, kind, str(m), *scores, "-", "-", "-"]
     best = by["interactions"]
     goal = f" ({GOALS[kind]})" if run == "names" and kind in GOALS else ""
     covered = best["covered_where_trusted"]
-    shares = [f"{trusted:.0%}", "-" if covered is None else f"{covered:.1%}"]
+    shares = [f"{best['trusted']:.0%}", "-" if covered is None else f"{covered:.1%}"]
     return [run, kind, str(m), *scores, f"{best['over_first_order']:.2f}{goal}", *shares]
 
 
-def plot(numbers: list[dict[str, Any]], file: str) -> None:
-    """RMSE against cost in trainings, a panel a kind of deletion of each run."""
+def plot(numbers: list[dict[str, Any]], theory: dict[str, Any], file: str) -> None:
+    """RMSE against cost in trainings, a panel a kind of deletion of each run; the theorem's rate, error by order."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -326,7 +266,7 @@ def plot(numbers: list[dict[str, Any]], file: str) -> None:
 
     panels = list(dict.fromkeys((cell["run"], cell["kind"]) for cell in numbers))
     columns = 4
-    lines = -(-len(panels) // columns)
+    lines = -(-(len(panels) + 2) // columns)
     figure, axes = pyplot.subplots(lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False)
     for axis, (run, kind) in zip(axes.flat, panels, strict=False):
         for method in METHODS:
@@ -338,6 +278,17 @@ def plot(numbers: list[dict[str, Any]], file: str) -> None:
         axis.set_xlabel("cost, trainings")
         axis.set_ylabel("RMSE / deviation")
     axes.flat[0].legend(fontsize=6)
+    rate, pattern = axes.flat[len(panels)], axes.flat[len(panels) + 1]
+    rate.loglog(theory["directions"], theory["errors"], "o-", label=f"slope {theory['slope']:.2f}")
+    guide = theory["errors"][0] * np.sqrt(theory["directions"][0] / np.array(theory["directions"]))
+    rate.loglog(theory["directions"], guide, ":", color="grey", label="slope -1/2")
+    rate.set_title("the theorem's estimator, tumours", fontsize=9)
+    rate.set_xlabel("directions")
+    pattern.semilogy(range(1, len(theory["by_order"]) + 1), theory["by_order"], "o-")
+    pattern.set_title(f"the series cut off, names with {theory['letters']!r}", fontsize=9)
+    pattern.set_xlabel("order")
+    for axis in axes.flat[len(panels) + 2 :]:
+        axis.set_axis_off()
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.deletion import backbone, interactions
+from circuitsketch.deletion import backbone, fitting, priors
+from circuitsketch.deletion.interactions import MANY
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.trust import warnings_of_beyond
 from circuitsketch.sketch.directions import Orthonormal, Sphere
 from circuitsketch.zoo import mlp
 
@@ -81,7 +84,7 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
             for b in indices
         )
 
-    found = interactions.kernel_matrix(metric, rows, r)
+    found = priors.kernel_matrix(metric, rows, r)
     for i, j in product(range(2), repeat=2):
         plain, conjugate = covariance(rows[i], rows[j]), covariance(rows[i], rows[j].conj())
         # Re a Re b = Re (ab + a conj b) / 2, and so on; sums of some hundred terms of size up to a thousand.
@@ -97,8 +100,8 @@ def test_leaving_out_in_closed_form_is_leaving_out():
     half = rng.normal(size=(2 * m, 2 * m))
     matrix, seen = half @ half.T / m, rng.normal(size=(2 * m, 1))
     values, vectors = np.linalg.eigh(matrix)
-    loss, _, surprise = interactions.left_out(values, vectors, seen)
-    for at, tau in enumerate(interactions.TAUS):
+    loss, _, surprise = fitting.left_out(values, vectors, seen)
+    for at, tau in enumerate(fitting.TAUS):
         whole, squares, terms = matrix + tau * np.eye(2 * m), 0.0, []
         for j in range(m):
             out, rest = [j, m + j], [i for i in range(2 * m) if i not in (j, m + j)]
@@ -121,7 +124,7 @@ def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
     model = query.interactions
     at = model.points(h)
     off = along(tensors[1], h) - h**2 @ np.diag(tensors[1])
-    mean = model.see(model.orders[0], at)[0][:, 0]
+    mean = model.see(model.orders[0], at).mean[:, 0]
     assert np.sqrt(((mean - off) ** 2).mean()) < 0.1 * off.std()  # three unknowns, 120 observations
     assert model.orders[0].explained[0] > 0.9
     alone = query.predict(h, estimator="singles")
@@ -129,15 +132,15 @@ def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
 
 
 def test_the_mean_at_h_is_that_of_the_textbook():
-    """The sparse, the dense and the written-out way: k(h, psi) (K + tau)^-1 y, with k by its definition."""
+    """k(h, psi) (K + tau)^-1 y, with k by its definition."""
     tensors, factor = low_rank(seed=4)
     model = query_of(tensors, 20, N, factor).interactions
-    fit, s = model.orders[0], model.metric
-    psi = model.directions
+    fit, s = model.orders[0], model.prior.metric
+    psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = interactions.shapes(model.singles, 2, psi, psi**2, psi @ model.cosines)[:, :, 0]
+    columns = priors.shapes(model.singles, 2, psi, psi @ model.prior.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
-    matrix = interactions.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
+    matrix = priors.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
     h = np.zeros((3, N))
     h[0, [1, 5]], h[1, :9], h[2] = 1, 1, np.linspace(-1, 0.5, N)
@@ -146,17 +149,66 @@ def test_the_mean_at_h_is_that_of_the_textbook():
         return (x @ s @ y) ** 2 - (x @ s) ** 2 @ y**2 - x**2 @ (s @ y) ** 2 + x**2 @ s**2 @ y**2
 
     for row in h:
-        kernel = np.array([k(row, p) for p in psi]) / fit.size
-        both = interactions.shapes(model.singles, 2, row[None], row[None] ** 2, (row @ model.cosines)[None])
+        weights = np.array([k(row, p) for p in psi]) / fit.size
+        both = priors.shapes(model.singles, 2, row[None], (row @ model.prior.cosines)[None])
         shaped = fit.shapes[:, 0] @ both[:, 0, 0]
-        truth = np.concatenate([kernel.real, kernel.imag]) @ alpha + shaped
-        found = model.see(fit, model.points(row[None]))[0][0, 0]
+        truth = np.concatenate([weights.real, weights.imag]) @ alpha + shaped
+        found = model.see(fit, model.points(row[None])).mean[0, 0]
         assert found == pytest.approx(truth, rel=1e-6, abs=1e-9)
-        sparse = np.zeros((1, N)) + row
-        padded = model.points(
-            np.concatenate([sparse, np.zeros((30, N))])
-        )  # so that most of the batch is zero
-        assert model.see(fit, padded)[0][0, 0] == pytest.approx(truth, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("like", [True, False])
+def test_many_sparse_h_are_seen_as_few_are(masks, like):
+    """The compiled sums over rows and pairs against plain products; 70 examples are more than one tile."""
+    n, rng = 70, np.random.default_rng(9)
+    factor = rng.normal(size=(n, 1))
+    tensors = [rng.normal(size=n), *(symmetric(rng, n, r, factor @ factor.T) for r in (2, 3, 4))]
+    model = query_of(tensors, 30, n, factor if like else None).interactions
+    if like:  # both shapes at work
+        model = replace(model, orders=tuple(replace(f, shapes=np.ones((2, 1))) for f in model.orders))
+    h = (rng.random((MANY, n)) < 0.1) * (1.0 if masks else rng.normal(size=(MANY, n)))
+    h[3] = 0
+    few = model.points(h)
+    square, many = model.look(h, model.orders)
+    assert not like or all(model.see(fit, few).mean.any() for fit in model.orders)
+    # Products with the metric are in single precision: 1e-7 of sums of some hundred numbers.
+    assert square == pytest.approx(few.square, rel=1e-5, abs=1e-5 * few.square.max())
+    for fit, found in zip(model.orders, many, strict=True):
+        right = model.see(fit, few)
+        spread = np.sqrt(right.prior).max()
+        assert found.mean == pytest.approx(right.mean, abs=1e-5 * np.abs(right.mean).max())
+        assert found.shaped == pytest.approx(right.shaped, rel=1e-5, abs=1e-5 * spread)
+        assert found.prior == pytest.approx(right.prior, rel=1e-5, abs=1e-5 * spread**2)
+        assert found.variance == pytest.approx(right.variance, rel=1e-4, abs=1e-5 * spread**2)
+
+
+def test_a_large_example_does_not_drown_the_interactions_of_small_ones():
+    """Its own terms are a million times theirs and cancel in k(h, h)."""
+    n = 40
+    factor = np.ones((n, 1)) + np.random.default_rng(1).normal(size=(n, 2))
+    factor[0] *= 1e3
+    tensors = [np.ones(n), np.diag(np.ones(n)), np.zeros((n, n, n))]
+    model = query_of(tensors, 10, n, factor).interactions
+    h = np.zeros((MANY, n))
+    h[:, 0] = h[np.arange(MANY), 1 + np.arange(MANY)] = 1
+    few = model.see(model.orders[0], model.points(h))
+    assert model.look(h, model.orders)[1][0].prior == pytest.approx(few.prior, rel=1e-4)
+
+
+def test_measurements_of_a_sketch_share_what_does_not_depend_on_them():
+    data = mlp.data(40)
+    run = mlp.training(data.x, data.y, epochs=2)
+    sketch = cs.sketch(run, 20, 2, singles="exact")
+    measure = lambda p: mlp.margin(p, data.test_x[:2], data.test_y[:2])  # noqa: E731
+    one, two = sketch.measure(measure), sketch.measure(measure)
+    assert one.without([0, 1], estimator="theorem").estimator == "theorem"
+    assert "metric" not in vars(sketch) and "priors" not in vars(sketch)  # the theorem needs neither
+    right = Query(one.coefficients, one.law, singles=one.singles, metric=sketch.metric)
+    for query in (one, two):
+        assert query.without([0, 1, 5]).value == pytest.approx(right.without([0, 1, 5]).value, rel=1e-12)
+    shared = {name for name, prior in sketch.priors.found.items() if prior.found}
+    assert shared and all(two.priors.found[name] is one.priors.found[name] for name in shared)
 
 
 def test_interactions_that_are_noise_shrink_to_nothing():
@@ -172,6 +224,29 @@ def test_interactions_that_are_noise_shrink_to_nothing():
         for e in ("interactions", "singles")
     ]
     assert error[0] < 1.1 * error[1]
+
+
+def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a_guess():
+    ones, c = np.ones(N), 0.3
+    query = query_of([ones, c * np.ones((N, N)), np.zeros((N,) * 3)], 20, N, ones[:, None])
+    fits = tuple(replace(fit, shapes=np.zeros((2, 1))) for fit in query.interactions.orders)
+    vars(query)["interactions"] = replace(query.interactions, orders=fits)
+    assert query.interactions.prior.name == "given"
+    found = query.without(range(6))
+    # Coherence is 6, less sqrt(2 / 2) that chance may make of two dimensions; each F_ii is c, and there are 6 of them.
+    assert found.stderr == pytest.approx(c * (6 - 1 - 1) * 6, rel=1e-3)
+    assert found.freedom == pytest.approx(backbone.GUESSED, rel=1e-3)
+    low, high = found.interval(0.95)
+    assert high - low == pytest.approx(2 * 3.182446 * found.stderr, rel=1e-3)  # of any printed table
+    signs, rng = np.where(np.arange(N) % 2, 1.0, -1.0), np.random.default_rng(2)
+    query = query_of([signs, symmetric(rng, N, 2), np.zeros((N,) * 3)], 40, N, np.eye(N))
+    assert query.without(range(6)).freedom > 1000  # examples that act apart: what was measured is all
+
+
+@pytest.mark.parametrize("beyond, warned", [(0.05, False), (0.2, True)])
+def test_the_warning_asks_what_orders_above_may_add_to_the_change(beyond, warned):
+    found = warnings_of_beyond(np.array(beyond), backbone.TRUST, np.array(1.0), np.array(0.1))
+    assert any("may add 0.2 of the change" in text for text in found) == warned
 
 
 # ------------------------------------------------------------------------------------------- the query

@@ -9,11 +9,13 @@ a subset which was retrained is afterwards predicted as it came out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.deletion.backbone import Parts, parts_of
-from circuitsketch.deletion.interactions import Interactions
+from circuitsketch.deletion.interactions import Interactions, Points
+from circuitsketch.errors import InputError
 
 JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
 
@@ -43,12 +45,14 @@ class Updated:
     evidence: Evidence
     model: Interactions
     parts: Parts
+    points: Points
     inverse: np.ndarray
     solved: np.ndarray
 
     def update(self, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
         """Means (R - 1, B, C) and the whole variance (B, C) at the h's of `parts`, given the evidence."""
-        each, rest = covariances(self.model, self.evidence, self.parts, parts)
+        at = self.model.points(parts.h)
+        each, rest = covariances(self.model, self.evidence, (self.parts, self.points), (parts, at))
         means = parts.means + np.einsum("rbkc,ck->rbc", each, self.solved)
         means[0] += np.einsum("bkc,ck->bc", rest, self.solved)
         total = each.sum(axis=0) + rest
@@ -57,10 +61,31 @@ class Updated:
         return means, np.maximum(prior - known, 0)
 
 
+def evidence_of(h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: Any, last: int) -> Evidence:
+    """Pieces at h's (K, n), from values (K, *measurement) or coefficients (K, order + 1, *measurement): see
+    `Query.with_evidence`. last: the highest order of interactions that was fitted."""
+    if (values is None) == (coefficients is None):
+        raise InputError("give either values= of retrained models, or coefficients= along the directions")
+    given, shape = np.asarray(values if coefficients is None else coefficients), baseline.shape
+    wanted = (len(h), *shape) if coefficients is None else (len(h), *given.shape[1:2], *shape)
+    if given.shape != wanted or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+        raise InputError(
+            f"evidence of shape {given.shape} and dtype {given.dtype}; give finite real numbers of shape {wanted}"
+        )
+    if coefficients is None:
+        return Evidence(h, np.zeros(len(h), dtype=np.int64), given.reshape(len(h), -1) - np.ravel(baseline))
+    orders = np.arange(2, min(last, given.shape[1] - 1) + 1)
+    if not orders.size:
+        raise InputError("coefficients to order 1 tell nothing of interactions; push these directions to order 2")
+    flat = np.moveaxis(given[:, orders].reshape(len(h), len(orders), -1), 1, 0)
+    return Evidence(np.tile(h, (len(orders), 1)), np.repeat(orders, len(h)), flat.reshape(-1, flat.shape[2]))
+
+
 def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: int) -> Updated:
     """Compare the evidence with what is predicted without it."""
     parts = parts_of(singles, model, evidence.h, "interactions", order)
-    each, rest = covariances(model, evidence, parts, parts)
+    points = model.points(evidence.h)
+    each, rest = covariances(model, evidence, (parts, points), (parts, points))
     whole = evidence.orders == 0
     rows = np.where(whole, parts.own.sum(axis=0).T + parts.means.sum(axis=0).T, 0.0).T
     for r in range(1, order + 1):
@@ -75,27 +100,23 @@ def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: i
     matrix = matrix + JITTER * own[:, :, None] * np.eye(len(whole))
     inverse = np.linalg.inv(matrix)
     solved = np.einsum("ckl,lc->ck", inverse, evidence.values - rows)
-    return Updated(evidence, model, parts, inverse, solved)
+    return Updated(evidence, model, parts, points, inverse, solved)
 
 
 def covariances(
-    model: Interactions, evidence: Evidence, known: Parts, parts: Parts
+    model: Interactions, evidence: Evidence, known: tuple[Parts, Points], asked: tuple[Parts, Points]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each order (R - 1, B, K, C), and of all the rest (B, K, C), between h's and pieces of evidence.
 
-    The rest, of deviation `parts.rest`, is taken to be as alike at two h's as the square of their cosine in the metric.
+    The rest, of deviation `Parts.rest`, is taken to be as alike at two h's as the square of their cosine in the metric.
     """
-    assert parts.points is not None and known.points is not None
+    (pieces, there), (parts, here) = known, asked
     whole = evidence.orders == 0
-    found = np.zeros((len(parts.means), len(parts.points.h), len(whole), parts.rest.shape[1]))
+    found = np.zeros((len(parts.means), len(here.h), len(whole), parts.rest.shape[1]))
     for i, fit in enumerate(model.orders[: len(found)]):
         seen = (whole | (evidence.orders == fit.r)).astype(np.float64)
-        weights = parts.factors[i][:, None] * (known.factors[i] * seen)
-        found[i] = weights[:, :, None] * model.covariance(fit, parts.points, known.points)
-    inner = parts.points.through @ known.points.h.T
-    sizes = [
-        np.sqrt(np.maximum((at.through * at.h).sum(axis=1), np.finfo(float).tiny))
-        for at in (parts.points, known.points)
-    ]
-    alike = np.clip(inner / np.outer(*sizes), -1, 1) ** 2 * whole
-    return found, alike[:, :, None] * parts.rest[:, None] * known.rest[None]
+        weights = parts.factors[i][:, None] * (pieces.factors[i] * seen)
+        found[i] = weights[:, :, None] * model.covariance(fit, here, there)
+    sizes = [np.sqrt(np.maximum(at.square, np.finfo(float).tiny)) for at in (here, there)]
+    alike = np.clip(here.through @ there.h.T / np.outer(*sizes), -1, 1) ** 2 * whole
+    return found, alike[:, :, None] * parts.rest[:, None] * pieces.rest[None]

@@ -1,7 +1,7 @@
 """What a user is told: a prediction with its errors and warnings, all influences, the measured stability.
 
 In: numbers from the estimators. Out: frozen records that print themselves as text and, in a notebook, as a
-table. Nothing here looks at directions; the plain-language warnings (THEORY section 6) are made here.
+table. Nothing here looks at directions; the plain-language warnings are made in `trust`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit.notebook import listing, table
+from circuitsketch.deletion.trust import scaled_norms
 from circuitsketch.errors import InputError
 
 Number = float | np.ndarray
 
 COLUMNS_SHOWN = 6
 ORDERS_SHOWN = 6
-NEGLIGIBLE = 1e-12  # of the largest order: a coefficient of this size is rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +38,7 @@ class Prediction:
       orders above
                        the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
                        unknown. Of the others its deviation, contained in stderr
-      freedom          degrees of freedom of stderr
+      freedom          degrees of freedom of stderr; of those that rest on single examples S, few where it is guessed
       estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
       along a given
                        direction; "interactions": single examples' series, summed, and their interactions in a metric
@@ -58,7 +58,7 @@ class Prediction:
     order: int
     directions: int
     groups: int
-    freedom: int
+    freedom: Number
     estimator: str
     outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
@@ -69,13 +69,14 @@ class Prediction:
         Student's and not the normal quantile: for "theorem" because stderr is itself estimated from the spread over a
         finite number of directions (`freedom`); the two agree from about fifty on. It covers the noise of the
         directions, not the orders left out (`truncation`). For estimators that rest on single examples it covers
-        both, and the quantile's heavier tail is that of their errors over subsets.
+        both, and few degrees of freedom say that most of stderr was guessed.
         """
         from scipy.special import stdtrit  # a slow import
 
         if not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
-        quantile = float(stdtrit(self.freedom, 0.5 + level / 2)) if self.freedom > 0 else math.inf
+        freedom = np.asarray(self.freedom, dtype=np.float64)
+        quantile = np.where(freedom > 0, stdtrit(np.maximum(freedom, 1), 0.5 + level / 2), math.inf)
         reach = np.zeros_like(self.stderr)
         np.multiply(self.stderr, quantile, out=reach, where=np.asarray(self.stderr) > 0)
         return plain(self.value - reach), plain(self.value + reach)
@@ -119,7 +120,7 @@ class Prediction:
             "order": self.order,
             "directions": self.directions,
             "groups": self.groups,
-            "freedom": self.freedom,
+            "freedom": self.freedom if isinstance(self.freedom, int) else _jsonable(self.freedom),
             "estimator": self.estimator,
             "outside": np.asarray(self.outside).tolist(),
             "warnings": list(self.warnings),
@@ -280,108 +281,6 @@ class Stability:
                 parts = [np.ravel(number)[:shown] for number in pair]
                 lines.append(_line(label, [_figure(x) for both in zip(*parts, strict=True) for x in both]))
         return "\n".join(lines)
-
-
-# ------------------------------------------------------------------------------------------------ trust
-
-
-def scaled_norms(log_norms: np.ndarray, lengths: float | np.ndarray) -> np.ndarray:
-    """||F_r|| |h|^r from log ||F_r|| (order, *S): (order, *S) for one length, (order, B, *S) for many."""
-    order, *shape = log_norms.shape
-    lengths = np.asarray(lengths, dtype=np.float64)
-    steps = np.arange(1, order + 1).reshape(order, *(1,) * (lengths.ndim + len(shape)))
-    norms = log_norms.reshape(order, *(1,) * lengths.ndim, *shape)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        found = np.exp(norms + steps * np.log(lengths).reshape(lengths.shape + (1,) * len(shape)))
-    return np.where(np.isnan(found), 0.0, found)  # inf - inf: an infinite norm times the length 0
-
-
-def ratio_of_decay(decay: np.ndarray) -> np.ndarray:
-    """The factor from one order to the next, at the highest orders: (order, *S) -> S, NaN for a single order.
-
-    The root of the last order over the last but two, which does not mind a function whose odd or even orders
-    vanish; with two orders, the last over the first. Zero where the last order is rounding.
-    """
-    order = len(decay)
-    if order == 1:
-        return np.full(decay.shape[1:], np.nan)
-    top, before, steps = decay[-1], decay[-3 if order > 2 else -2], 2 if order > 2 else 1
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = (top / before) ** (1 / steps)
-    ratio = np.where(np.isnan(ratio), np.inf, ratio)
-    return np.where(top <= NEGLIGIBLE * decay.max(axis=0), 0.0, ratio)
-
-
-def truncation_of(decay: np.ndarray) -> np.ndarray:
-    """The sum of the orders left out if the decay goes on as a geometric series: (order, *S) -> S."""
-    ratio = ratio_of_decay(decay)
-    last = decay[-1] if len(decay) == 1 else np.maximum(decay[-1], ratio * decay[-2])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tail = np.where(ratio < 1, last * ratio / (1 - ratio), np.inf)
-    return np.where(np.isnan(ratio), np.nan, tail)
-
-
-def warnings_of(
-    decay: np.ndarray, change: np.ndarray, stderr: np.ndarray, directions: int
-) -> tuple[str, ...]:
-    """What the measured decay and the statistical error have to say against a prediction, in plain words."""
-    found = []
-    ratio = ratio_of_decay(decay)
-    growing = ratio >= 1
-    if growing.any():
-        worst = np.unravel_index(np.argmax(ratio), ratio.shape)
-        last = range(max(1, len(decay) - 2), len(decay) + 1)
-        sizes = ", ".join(f"{decay[(r - 1, *worst)]:.3g}" for r in last)
-        found.append(
-            f"the series does not decay for this h{_share(growing)}: at orders {last[0]} to {last[-1]} its "
-            f"terms can be as large as {sizes}, so h probably lies outside the region where the series can be "
-            "trusted; retrain to check, or ask about a smaller change"
-        )
-    noisy = stderr > np.abs(change)
-    if np.isinf(stderr).any():
-        found.append("the statistical error is unknown, one direction having no spread: use more directions")
-    elif noisy.any():
-        with np.errstate(divide="ignore", over="ignore"):
-            worst_ratio = np.max(stderr[noisy] / np.abs(change[noisy]))
-        remedy = "use more directions"
-        if not noisy.ndim and worst_ratio < 100:
-            wanted = math.ceil(directions * (2 * worst_ratio) ** 2)
-            remedy = f"about {wanted} directions instead of {directions} would bring it to half the change"
-        found.append(f"the statistical error exceeds the change itself{_share(noisy)}: {remedy}")
-    return tuple(found)
-
-
-def warnings_of_ratio(
-    ratio: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
-) -> tuple[str, ...]:
-    """What the ratio of one order of interactions to the next, (B,) or one, and the error say against a prediction."""
-    found = []
-    outside = ratio > limit
-    if outside.any():
-        found.append(
-            f"h lies outside the region of trust{_share(outside)}: from one order to the next what its examples "
-            f"do together "
-            f"falls only to {np.max(ratio):.2f} of itself (trusted up to {limit}), so that interactions are "
-            f"left out and "
-            "the orders above may be large; retrain to check, or ask about fewer examples"
-        )
-    unknown = np.isinf(stderr)
-    if unknown.any():
-        found.append(
-            "nothing was measured of what several examples do together, so the error is unknown: add random "
-            "directions of "
-            "order 2 or more"
-        )
-    noisy = ~unknown & (stderr > np.abs(change))
-    if noisy.any():
-        found.append(
-            f"the error exceeds the change itself{_share(noisy)}: more directions, or retrainings, narrow it"
-        )
-    return tuple(found)
-
-
-def _share(where: np.ndarray) -> str:
-    return f" (at {int(where.sum())} of {where.size} values)" if where.ndim else ""
 
 
 # ------------------------------------------------------------------------------------------------ figures

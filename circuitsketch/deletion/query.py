@@ -8,35 +8,32 @@ every example's own series. Out: predictions, influences, stability. For a train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.circuit.notebook import completed, some, table
-from circuitsketch.deletion import backbone, estimators
-from circuitsketch.deletion.evidence import Evidence, Updated, weigh
-from circuitsketch.deletion.interactions import Interactions, fit_interactions
-from circuitsketch.deletion.prediction import (
-    Influence,
-    Number,
-    Prediction,
-    Stability,
-    flag,
-    plain,
+from circuitsketch.deletion import along, backbone, checks, estimators
+from circuitsketch.deletion.checks import OF_SINGLES
+from circuitsketch.deletion.evidence import Evidence, Updated, evidence_of, weigh
+from circuitsketch.deletion.fitting import fit_interactions
+from circuitsketch.deletion.interactions import Interactions
+from circuitsketch.deletion.late import Late
+from circuitsketch.deletion.prediction import Influence, Number, Prediction, Stability, flag, plain
+from circuitsketch.deletion.priors import Priors
+from circuitsketch.deletion.trust import (
     ratio_of_decay,
     scaled_norms,
     truncation_of,
     warnings_of,
-    warnings_of_ratio,
+    warnings_of_beyond,
+    warnings_of_influence,
 )
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
-
-OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
-PARALLEL = 1e-12  # |h - t psi| / |h| below which h counts as a multiple of psi: some thousand roundings
 
 # What tab completion shows.
 PUBLIC = (
@@ -57,6 +54,8 @@ class Query:
     singles: real (n, order' + 1, *measurement), coefficient k of [i] being F_k(e_i, ..., e_i); the order may be another
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
+    priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
+    given. Metric and priors may be functions: they are called when an estimator first needs them.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -69,93 +68,33 @@ class Query:
 
     coefficients: np.ndarray
     law: Law
-    groups: int | None = field(default=None, kw_only=True)
-    singles: np.ndarray | None = field(default=None, kw_only=True)
-    metric: np.ndarray | None = field(default=None, kw_only=True)
-    labels: Sequence[Any] | None = field(default=None, kw_only=True)
-    items: Sequence[Any] | None = field(default=None, kw_only=True)
-    evidence: Evidence | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    groups: int | None = None
+    singles: np.ndarray | None = None
+    metric: Any = Late()
+    labels: Sequence[Any] | None = None
+    items: Sequence[Any] | None = None
+    evidence: Evidence | None = None
+    priors: Any = Late()
 
     def __post_init__(self) -> None:
-        coefficients = np.asarray(self.coefficients)
-        if coefficients.dtype.kind not in "iufc":
-            raise InputError(f"coefficients are numbers, not an array of dtype {coefficients.dtype}")
-        fewest = 1 if self.singles is None else 0
-        if coefficients.ndim < 2 or coefficients.shape[0] < fewest or coefficients.shape[1] < 1:
-            raise InputError(
-                "coefficients have the shape (directions, order + 1, *measurement), with at least one direction "
-                f"and order 0, not {coefficients.shape}"
-            )
-        if np.prod(coefficients.shape[2:]) == 0:
-            raise InputError(f"a measurement of shape {coefficients.shape[2:]} holds nothing to predict")
-        if coefficients.dtype.kind != "c" or coefficients.dtype.itemsize > 16:
-            coefficients = coefficients.astype(np.complex128)
-        bad = np.argwhere(~np.isfinite(coefficients))
-        if len(bad):
-            raise InputError(
-                f"direction {bad[0][0]} has a NaN or an infinity at order {bad[0][1]}: the run left the "
-                "floating-point numbers there; take a lower order or a wider dtype"
-            )
+        coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
-        object.__setattr__(self, "coefficients", coefficients)
-        object.__setattr__(self, "labels", check_labels(self.labels, self.n))
-        object.__setattr__(self, "items", one_an_example(self.items, self.n, "items"))
-        self._check_singles()
-        if len(coefficients):
-            self._check_constant()
-            self._grouping(self.groups)
-
-    def _check_constant(self) -> None:
-        coefficients = self.coefficients
-        first = coefficients[0, 0]
-        slack = np.sqrt(np.finfo(coefficients.dtype).eps) * max(
-            np.abs(first).max(), np.finfo(np.float32).tiny
-        )
-        off = max(np.abs(coefficients[:, 0] - first).max(), np.abs(first.imag).max())
+        found = {
+            "coefficients": coefficients,
+            "labels": check_labels(self.labels, self.n),
+            "items": one_an_example(self.items, self.n, "items"),
+        }
         if self.singles is not None:
-            off = max(off, np.abs(self.singles[0, 0] - first).max())
-        if off > slack:
-            raise InputError(
-                "coefficient 0 is the measurement as it was, real and the same for every direction; this one is "
-                f"off by {off:.3g}: the axes of coefficients are (directions, order + 1, *measurement)"
-            )
-
-    def _check_singles(self) -> None:
-        if self.singles is None:
-            return
-        singles = np.asarray(self.singles)
-        if singles.dtype.kind not in "iufc" or singles.ndim < 2 or singles.shape[1] < 2:
-            raise InputError(
-                f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {singles.shape}"
-            )
-        if singles.dtype.kind == "c":
-            if np.abs(singles.imag).max() > 1e-9 * np.abs(singles.real).max():
-                raise InputError(
-                    "singles are the series along real unit vectors, so they are real; these are complex"
-                )
-            singles = singles.real
-        if singles.shape != (self.n, singles.shape[1], *self.shape):
-            raise InputError(
-                f"singles of shape {singles.shape} do not go with {self.n} examples and a measurement of shape "
-                f"{self.shape}"
-            )
-        if not np.isfinite(singles).all():
-            raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
-        object.__setattr__(self, "singles", singles.astype(np.float64, copy=False))
-        if self.metric is not None:
-            metric = np.asarray(self.metric)
-            if (
-                metric.ndim != 2
-                or len(metric) != self.n
-                or metric.dtype.kind not in "biuf"
-                or not np.isfinite(metric).all()
-            ):
-                raise InputError(
-                    f"a metric is given by a finite real factor J of shape ({self.n}, p), not {metric.shape} "
-                    f"{metric.dtype}"
-                )
-            object.__setattr__(self, "metric", metric.astype(np.float64, copy=False))
+            found["singles"] = checks.singles(self.singles, self.n, coefficients.shape[2:])
+            metric = vars(self)["metric"]
+            found["metric"] = metric if metric is None or callable(metric) else checks.metric(metric, self.n)
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+        if len(coefficients):
+            checks.constant(coefficients, self.singles)
+            self._grouping(self.groups)
 
     # -------------------------------------------------------------------------------- what is known
 
@@ -200,7 +139,9 @@ class Query:
             return None
         order = min(order, self.singles.shape[1] - 1)
         flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
-        return fit_interactions(flat, self.directions, self._flat_singles, self.metric) if order > 1 else None
+        if order < 2:
+            return None
+        return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
 
     @property
     def _flat_singles(self) -> np.ndarray:
@@ -237,17 +178,17 @@ class Query:
         InputError: h of another length, not real, not finite; an estimator that this query has no data for; with given
         directions, an h that is no multiple of one.
         """
-        wanted, single = self._checked(h)
-        estimator = self._checked_estimator(estimator)
+        wanted, single = checks.real_vectors(h, self.n)
+        estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
         if estimator in OF_SINGLES:
             if groups is not None:
                 raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
             return self._from_singles(wanted, single, estimator, order)
         self._need_directions()
-        order = self._checked_order(order, self._theorem_order)
+        order = checks.order(order, self._theorem_order)
         grouping = self._grouping(self.groups if groups is None else groups)
         if isinstance(self.law, Given):
-            terms = self._series_terms(wanted, order)
+            terms = along.series_terms(self.coefficients, self.directions, wanted, order)
             change, zero = terms.sum(axis=0), np.zeros_like(terms[0])
             if not np.isfinite(change).all():
                 raise DivergenceError(
@@ -286,7 +227,7 @@ class Query:
     def _from_singles(
         self, wanted: np.ndarray, single: bool, estimator: str, order: int | None
     ) -> Prediction:
-        order = 1 if estimator == "first-order" else self._checked_order(order, self.order)
+        order = 1 if estimator == "first-order" else checks.order(order, self.order)
         parts, found = [], []
         weighed = self._weighed if estimator == "interactions" else None
         for part in estimators.blocks_of(len(wanted), 16 * self.n):
@@ -302,13 +243,12 @@ class Query:
         change, stderr = joined("change"), joined("stderr")
         if not np.isfinite(change).all():
             raise DivergenceError(
-                "a term of the series leaves the floating-point numbers for this h: it lies far outside the "
-                "region where "
-                "the series can be trusted; take a smaller h, or a lower order"
+                "a term of the series leaves the floating-point numbers for this h: it lies far outside the region "
+                "where the series can be trusted; take a smaller h, or a lower order"
             )
-        ratio = np.concatenate([answer.ratio for answer in found])
-        ratio = ratio[0] if single else ratio
-        outside = (ratio > backbone.TRUST).reshape(ratio.shape + (1,) * len(self.shape))
+        beyond = np.concatenate([answer.beyond for answer in found])
+        beyond = beyond[0] if single else beyond
+        outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
         return Prediction(
             value=plain(self.baseline + change),
             baseline=self.baseline,
@@ -320,10 +260,10 @@ class Query:
             order=len(found[0].terms),
             directions=len(self.coefficients),
             groups=1,
-            freedom=backbone.FREEDOM,
+            freedom=plain(joined("freedom")),
             estimator=estimator,
             outside=flag(np.broadcast_to(outside, change.shape)),
-            warnings=warnings_of_ratio(ratio, backbone.TRUST, change, stderr),
+            warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
         )
 
     def without(
@@ -357,42 +297,20 @@ class Query:
         what : subsets or directions, in the forms of `without` (many of them), or real h's (K, n).
         values : (K, *measurement), what was measured after retraining without each; the prediction of such a subset
             becomes that, and those of subsets like it move along.
-        coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as
-        directions that
-            are constant on groups.
+        coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as directions
+            that are constant on groups.
 
-        InputError: no random directions and single examples to judge evidence by; shapes that do not fit;
-        both, or neither.
+        InputError: no random directions and single examples to judge evidence by; shapes that do not fit; both, or
+        neither.
         """
         if self.interactions is None:
             raise InputError(
-                "evidence updates what is known of interactions: measure a sketch with random directions of "
-                "order 2 and "
-                "singles='exact'"
+                "evidence updates what is known of interactions: measure a sketch with random directions of order 2 "
+                "and singles='exact'"
             )
-        if (values is None) == (coefficients is None):
-            raise InputError("give either values= of retrained models, or coefficients= along the directions")
         h = np.atleast_2d(self.downweights(what))
-        given = np.asarray(values if coefficients is None else coefficients)
-        wanted = (len(h), *self.shape) if coefficients is None else (len(h), *given.shape[1:2], *self.shape)
-        if given.shape != wanted or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
-            raise InputError(
-                f"evidence of shape {given.shape} and dtype {given.dtype}; give finite real numbers of shape {wanted}"
-            )
-        if coefficients is None:
-            change = given.reshape(len(h), -1) - np.ravel(self.baseline)
-            new = Evidence(h, np.zeros(len(h), dtype=np.int64), change)
-        else:
-            last = len(self.interactions.orders) + 1
-            orders = np.arange(2, min(last, given.shape[1] - 1) + 1)
-            if not orders.size:
-                raise InputError(
-                    "coefficients to order 1 tell nothing of interactions; push these directions to order 2"
-                )
-            flat = np.moveaxis(given[:, orders].reshape(len(h), len(orders), -1), 1, 0)
-            new = Evidence(
-                np.tile(h, (len(orders), 1)), np.repeat(orders, len(h)), flat.reshape(-1, flat.shape[2])
-            )
+        last = len(self.interactions.orders) + 1
+        new = evidence_of(h, np.asarray(self.baseline), values, coefficients, last)
         return replace(self, evidence=new if self.evidence is None else self.evidence.also(new))
 
     def reweight(
@@ -420,37 +338,24 @@ class Query:
         """
         if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
             raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
-        estimator = self._checked_estimator(estimator)
+        estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
         if estimator in OF_SINGLES:
-            own = self._flat_singles[:, 1 : 2 if estimator == "first-order" else None]
-            found = own.sum(axis=1)
-            tail = backbone.TAIL * backbone.own_tail(self._flat_singles)[0]
-            error = backbone.WIDTH * np.hypot(tail, self._flat_singles[:, own.shape[1] + 1 :].sum(axis=1))
-            change, stderr = (part.reshape(self.n, *self.shape) for part in (found, error))
             kind = "first-order" if estimator == "first-order" else "singles"
-            m = len(self.coefficients)
-            return Influence(
-                change, stderr, self.baseline, own.shape[1], m, _noise(change, stderr), kind, int(top)
-            )
-        self._need_directions()
-        if isinstance(self.law, Given):
-            parts = list(estimators.blocks_of(self.n, self.n + self.coefficients.size))
-            each = [
-                self._series_terms(_basis(self.n, part), self._theorem_order).sum(axis=0) for part in parts
-            ]
-            change = np.concatenate(each)
-            stderr = np.zeros_like(change)
+            order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
+            found = backbone.influence(self._flat_singles, order)
+            change, stderr = (part.reshape(self.n, *self.shape) for part in found)
         else:
-            change, stderr = estimators.influence(
-                self.coefficients,
-                self.directions,
-                self._log_factors(self._theorem_order),
-                self._grouping(self.groups),
-            )
-        m = len(self.coefficients)
-        kind = "series" if isinstance(self.law, Given) else "theorem"
-        order = self._theorem_order
-        return Influence(change, stderr, self.baseline, order, m, _noise(change, stderr), kind, int(top))
+            self._need_directions()
+            kind, order = "series" if isinstance(self.law, Given) else "theorem", self._theorem_order
+            if kind == "series":
+                change = along.influence(self.coefficients, self.directions)
+                stderr = np.zeros_like(change)
+            else:
+                change, stderr = estimators.influence(
+                    self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
+                )
+        warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
+        return Influence(change, stderr, self.baseline, order, m, warnings, kind, int(top))
 
     def stability(self) -> Stability:
         """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions, or none.
@@ -519,90 +424,6 @@ class Query:
         if not len(self.coefficients):
             raise InputError(
                 "this query has no random directions, only single examples' series: make the sketch with "
-                "directions=, or "
-                "use estimator='singles'"
+                "directions=, or use estimator='singles'"
             )
-        self._checked_order(None, self._theorem_order)
-
-    def _checked_estimator(self, estimator: str | None) -> str:
-        if estimator is None:
-            return self.estimator
-        if estimator not in ("theorem", *OF_SINGLES):
-            raise InputError(
-                f"there is no estimator {estimator!r}; choose one of {', '.join(('theorem', *OF_SINGLES))}"
-            )
-        if estimator in OF_SINGLES and self.singles is None:
-            raise InputError(
-                f"estimator {estimator!r} needs every example's own series: make the sketch with "
-                f"singles='exact', or use "
-                "estimator='theorem'"
-            )
-        return estimator
-
-    def _checked(self, h: Any) -> tuple[np.ndarray, bool]:
-        """h as float64 (B, n), and whether it was a single one."""
-        try:
-            wanted = np.asarray(h)
-        except ValueError as reason:
-            raise InputError(f"h is an array of {self.n} real numbers: {reason}") from reason
-        if wanted.dtype.kind not in "biuf":
-            raise InputError(f"h is an array of {self.n} real numbers, not of dtype {wanted.dtype}")
-        if self.n == 1 and wanted.ndim == 0:
-            wanted = wanted.reshape(1)
-        if wanted.ndim not in (1, 2) or wanted.shape[-1] != self.n or not wanted.size:
-            raise InputError(
-                f"h has the shape ({self.n},), or (B, {self.n}) for many at once, not {wanted.shape}; "
-                "for example ids use without"
-            )
-        bad = np.argwhere(~np.isfinite(wanted))
-        if len(bad):
-            raise InputError(f"h holds a NaN or an infinity at coordinate {bad[0][-1]}: give finite numbers")
-        return np.atleast_2d(wanted).astype(np.float64), wanted.ndim == 1
-
-    def _checked_order(self, order: int | None, highest: int) -> int:
-        if not highest:
-            raise InputError(
-                "coefficients of order 0 tell the measurement as it was, and nothing of changes: push to order 1"
-            )
-        if order is None:
-            return highest
-        if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 1 <= order <= highest:
-            raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {order!r}")
-        return int(order)
-
-    def _series_terms(self, wanted: np.ndarray, order: int) -> np.ndarray:
-        """The terms (order, B, *measurement) of the exact series, for h's (B, n) along given directions."""
-        own = self.directions
-        squares = (own.real**2 + own.imag**2).sum(axis=1)
-        squares[squares == 0] = np.inf
-        peak = np.abs(wanted).max(axis=1, keepdims=True)  # so that no square leaves the floats
-        peak[peak == 0] = 1
-        wanted = wanted / peak
-        inner = (wanted @ own.T).conj()
-        nearest = np.argmax(np.abs(inner) / np.sqrt(squares), axis=1)
-        chosen = own[nearest]
-        factors = np.take_along_axis(inner, nearest[:, None], axis=1)[:, 0] / squares[nearest]
-        off = np.linalg.norm(wanted - factors[:, None] * chosen, axis=1)
-        stray = np.flatnonzero(off > PARALLEL * np.linalg.norm(wanted, axis=1))
-        if stray.size:
-            which = f"h number {stray[0]}" if len(wanted) > 1 else "h"
-            raise InputError(
-                f"{which} is no multiple of a given direction, and only along those is the series known: "
-                "make a sketch with a random law (sphere, gaussian, orthonormal) to ask about any h"
-            )
-        return estimators.series(self.coefficients[nearest, : order + 1], factors * peak[:, 0])
-
-
-def _noise(change: np.ndarray, stderr: np.ndarray) -> tuple[str, ...]:
-    noisy = int((stderr > np.abs(change)).sum())
-    if not noisy:
-        return ()
-    return (f"{noisy} of {change.size} influences are smaller than their error: use more directions",)
-
-
-def _basis(n: int, part: slice) -> np.ndarray:
-    """The rows e_i of the identity for i in part: (len, n)."""
-    rows = np.arange(part.start, part.stop)
-    basis = np.zeros((len(rows), n))
-    basis[np.arange(len(rows)), rows] = 1
-    return basis
+        checks.order(None, self._theorem_order)

@@ -18,6 +18,7 @@ import numpy as np
 from circuitsketch.circuit.notebook import completed, table
 from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe, facts, heading
+from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
@@ -67,6 +68,11 @@ class Sketch(Pushed):
             return self.chosen_metric
         return effects_metric(self.singles)
 
+    @cached_property
+    def priors(self) -> Priors:
+        """What all measurements share of the fit of interactions; made when it is first asked for, and kept."""
+        return Priors(self.metric, self.law.block(0, self.count))
+
     def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
 
@@ -81,9 +87,10 @@ class Sketch(Pushed):
             self.measured(circuit, device),
             self.law,
             singles=None if self.singles is None else self.singles.measured(circuit, device),
-            metric=self.metric,
+            metric=lambda: self.metric,
             labels=self.labels,
             items=self.items,
+            priors=lambda: self.priors,
         )
 
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:

@@ -71,6 +71,8 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
         raise InputError(
             f"an array of many subsets has shape (B, n), not {subsets.shape}; downweights takes a single one"
         )
+    if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
+        return found
     rows = []
     for position, subset in enumerate(subsets):
         try:
@@ -80,6 +82,17 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
     if not rows:
         raise InputError(f"the list of subsets is empty; for each subset, {FORMS}")
     return np.stack(rows)
+
+
+def _from_rows(subsets: np.ndarray, n: int) -> np.ndarray | None:
+    """An array of masks or floats with nothing wrong; None where one by one they shall say what is."""
+    if not len(subsets) or subsets.shape[1] != n:
+        return None
+    if subsets.dtype.kind == "b" and subsets.any(axis=1).all():
+        return subsets.astype(np.float64)
+    if subsets.dtype.kind == "f" and np.isfinite(subsets).all():
+        return subsets.astype(np.float64)
+    return None
 
 
 def _count(n: Any) -> int:

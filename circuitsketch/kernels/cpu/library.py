@@ -1,7 +1,7 @@
 """From kernel records to machine code: emitted once, compiled by LLVM as Numba brings it, kept on disk.
 
 In: kernels and a target, or a loop that Numba translates. Out: functions. The disk cache holds object code under the
-hash of everything it depends on: what it does, the target, the emitting sources, the compilers' versions, the processor;
+hash of all that it depends on: what it does, the target, the emitting sources, the compilers' versions, the processor;
 a file is written under another name and then renamed, so that a reader never sees half of one.
 """
 

@@ -1,0 +1,176 @@
+"""What is believed of interactions before any direction is seen: metrics of examples, a kernel, and two shapes.
+
+In: a metric S over examples, their own series, directions or h's. Out: the covariance of what directions observe, and
+the columns of the shapes. Fitting is left to `fitting`, answers to `interactions`.
+
+The prior over a symmetric tensor T with covariance S^(x r) has E T(x, ..) T(y, ..) = (x S y)^r, E T(x, ..) T_jj.. =
+(x S)_j^r and E T_ii.. T_jj.. = S_ij^r. So its off-diagonal part has, at every order r and for complex x and y too,
+
+    k(x, y) = (x S y)^r - (x S)^r . y^r - x^r . (S y)^r + x^r . S^r . y^r        (powers elementwise).
+
+T is real, so that the real and the imaginary parts of one observation are two real ones, and k(x, y) = E O(x) O(y)
+along with k(x, conj y) = E O(x) conj O(y) gives the covariance of all 2m. Seeing psi and conj psi in complex form is
+the same; psi alone would leave out k(psi, psi'), which carries half of what is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+TRIED_ON = 256  # directions on which metrics are compared: an eighth of the work of 512
+KEPT = 256 << 20  # bytes of eigenvectors up to which they are kept for the next measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposed:
+    """The kernel matrix of 2m observations: its mean diagonal, eigenvalues (2m,) and eigenvectors of it over that."""
+
+    size: float
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A metric, and what follows from it and the directions alone, made when first asked for and kept.
+
+    metric: S (n, n), of trace n. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
+    """
+
+    name: str
+    metric: np.ndarray
+    cosines: np.ndarray | None
+    directions: np.ndarray
+    found: dict[tuple[int, int], Decomposed] = field(default_factory=dict, repr=False)
+    rests: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def metric_directions(self) -> np.ndarray:
+        """S psi, complex (n, m)."""
+        return times(self.metric, self.directions.T)
+
+    def rest(self, r: int) -> np.ndarray:
+        """(S psi)^r - S^r psi^r, complex (n, m): what h^r meets in k(h, psi)."""
+        if r not in self.rests:
+            spread = times(power(self.metric, r), power(self.directions, r).T)
+            self.rests[r] = power(self.metric_directions, r) - spread
+        return self.rests[r]
+
+    def decomposed(self, r: int, first: int | None = None) -> Decomposed:
+        """The kernel matrix of order r of the first few directions, or of all of them."""
+        count = min(first or len(self.directions), len(self.directions))
+        if (r, count) not in self.found:
+            matrix = kernel_matrix(self.metric, self.directions[:count], r)
+            size = float(np.trace(matrix)) / len(matrix)
+            size = size if size > 0 else 1.0
+            values, vectors = np.linalg.eigh(matrix / size)
+            made = Decomposed(size, np.maximum(values, 0), vectors)
+            if vectors.nbytes > KEPT:
+                return made
+            self.found[r, count] = made
+        return self.found[r, count]
+
+
+@dataclass(eq=False)
+class Priors:
+    """The priors that rest on the sketch alone: its measurements share them. factor: J (n, p) of S = J J^T, or None."""
+
+    factor: np.ndarray | None
+    directions: np.ndarray
+    found: dict[str, Prior] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def given(self) -> np.ndarray | None:
+        """J J^T, or None where it says nothing."""
+        return None if self.factor is None or not self.factor.any() else self.factor @ self.factor.T
+
+    @cached_property
+    def cosines(self) -> np.ndarray | None:
+        """S_ij / sqrt(S_ii S_jj) of the given metric; an example of size zero is like no other."""
+        return None if self.given is None else cosine(self.given)
+
+    def candidates(self, singles: np.ndarray) -> list[Prior]:
+        """Priors to choose among: the likelihood decides which one the directions agree with.
+
+        The given metric; the same half and half with its diagonal; and two whose examples are as large as their own
+        orders two, all unlike or with the given cosines (seen: a few examples with strong interactions dominate a
+        full-batch run). These two are of one measurement, whose singles (n, order + 1, C) they rest on.
+        """
+        n = len(singles)
+        own = np.sqrt((singles[:, 2] ** 2).mean(axis=1)) if singles.shape[1] > 2 else np.ones(n)
+        if not own.any():
+            own = np.ones(n)
+        alone = self._prior("own", np.diag(own**2))
+        if self.given is None or self.cosines is None:
+            return [alone, self._shared("identity", np.eye(n))]
+        like = own[:, None] * (self.cosines + np.eye(n)) * own
+        return [
+            self._shared("given", self.given),
+            self._shared("given and diagonal", self.given + np.diag(np.diag(self.given))),
+            self._prior("own and given", like),
+            alone,
+        ]
+
+    def _prior(self, name: str, metric: np.ndarray) -> Prior:
+        return Prior(name, metric * (len(metric) / np.trace(metric)), self.cosines, self.directions)
+
+    def _shared(self, name: str, metric: np.ndarray) -> Prior:
+        if name not in self.found:
+            self.found[name] = self._prior(name, metric)
+        return self.found[name]
+
+
+def cosine(metric: np.ndarray) -> np.ndarray:
+    """S_ij / sqrt(S_ii S_jj); an example of size zero is like no other."""
+    size = np.sqrt(np.maximum(np.diag(metric), 0))
+    size[size == 0] = np.inf
+    return metric / size[:, None] / size
+
+
+def power(x: np.ndarray, r: int) -> np.ndarray:
+    """x^r by products: NumPy's own power takes many times as long from r = 3 on."""
+    found = x
+    for _ in range(r - 1):
+        found = found * x
+    return found
+
+
+def shapes(singles: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+    """The two shapes of interactions of order r at real or complex x (B, n): (2, B, C).
+
+    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together; C
+    x is `alike`. A link: (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order
+    effect.
+    """
+    first = relative(singles[:, 1])
+    link = power(x @ first, r) - power(x, r) @ power(first, r)
+    if alike is None:
+        return np.stack([np.zeros_like(link), link])
+    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ singles[:, r], link])
+
+
+def relative(effects: np.ndarray) -> np.ndarray:
+    """Effects (n, C) over the largest of each column."""
+    peak = np.abs(effects).max(axis=0)
+    return effects / np.where(peak > 0, peak, 1)
+
+
+def times(real: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """A real matrix times a complex one, in real products: NumPy would make the first complex."""
+    return (real @ np.ascontiguousarray(number).view(np.float64)).view(np.complex128)
+
+
+def kernel_matrix(metric: np.ndarray, directions: np.ndarray, r: int) -> np.ndarray:
+    """The covariance of the 2m real observations (real parts, then imaginary ones), up to a scale."""
+    through = times(metric, directions.T).T
+    powers, through_powers = power(directions, r), power(through, r)
+    spread = times(power(metric, r), powers.T)
+    plain_cross, cross = through_powers @ powers.T, through_powers @ powers.conj().T
+    plain = power(through @ directions.T, r) - plain_cross - plain_cross.T + powers @ spread
+    conjugate = power(through @ directions.conj().T, r) - cross - cross.conj().T + powers @ spread.conj()
+    total, difference = plain + conjugate, plain - conjugate
+    matrix = np.block([[total.real, difference.imag], [total.imag, -difference.real]]) / 2
+    return (matrix + matrix.T) / 2
