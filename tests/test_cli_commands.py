@@ -198,6 +198,9 @@ def test_evaluate_keeps_its_truths_and_goes_on(found, call, home):
     assert (np.load(home / "truths" / "margins.npy")[:4] == first).all()
     code, _, err = call(*arguments, "--subsets", "4", "--seed", "1")
     assert code == 1 and "other subsets" in err
+    other = tuple("held_out_margin" if word == "held_out_loss" else word for word in arguments)
+    code, _, err = call(*other, "--subsets", "4")
+    assert code == 1 and "another run or measurement" in err
 
 
 def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):
