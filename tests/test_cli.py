@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -123,7 +124,9 @@ def test_a_path_is_tried_without_a_file_left_behind(capsys, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_an_interrupt_leaves_with_130_and_no_traceback():
     command = [sys.executable, "-u", "-m", "circuitsketch.cli", "demo", "--directions", "512", "--json", "-"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs would ignore it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed) as running:
         running.stderr.readline()  # the size has been told: the work begins
         time.sleep(0.5)
         running.send_signal(signal.SIGINT)

@@ -18,6 +18,7 @@ import pytest
 
 import circuitsketch as cs
 from circuitsketch import cli
+from circuitsketch.report import profile
 from circuitsketch.zoo import logistic
 
 OWN = """
@@ -197,6 +198,9 @@ def test_evaluate_keeps_its_truths_and_goes_on(found, call, home):
     assert (np.load(home / "truths" / "margins.npy")[:4] == first).all()
     code, _, err = call(*arguments, "--subsets", "4", "--seed", "1")
     assert code == 1 and "other subsets" in err
+    other = tuple("held_out_margin" if word == "held_out_loss" else word for word in arguments)
+    code, _, err = call(*other, "--subsets", "4")
+    assert code == 1 and "another run or measurement" in err
 
 
 def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):
@@ -309,12 +313,17 @@ def test_no_colour_off_a_terminal(call):
     )
 
 
+def heed_interrupts():
+    """In a child: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     command = [sys.executable, "-m", "circuitsketch.cli", "sketch", "own.py:slow", "--out", "slow.sketch"]
     command += ["--directions", "64", "--order", "2", "--threads", "1"]
     with subprocess.Popen(
-        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     ) as running:
         deadline = time.monotonic() + 120
         while not list((home / "slow.sketch").glob("random/lanes_sha256/c.*.0")) and time.monotonic() < deadline:
@@ -470,3 +479,10 @@ def test_a_graph_numbers_operands_and_frames_outputs(call, home):
     assert framed == [str(output)]
     first, second = run.circuits[0].nodes[output].operands
     assert f'  {first} -> {output} [label="0"];' in lines and f'  {second} -> {output} [label="1"];' in lines
+
+
+def test_an_instruction_is_counted_as_often_as_the_run_plays_it(monkeypatch):
+    row = types.SimpleNamespace(name="exp", place="x.py:1", seconds=1.0, multiply_adds=3)
+    monkeypatch.setattr(profile, "profile", lambda arena, program, each: [row])
+    found = profile.profile_of(logistic.training(epochs=5), 0, "complex128")
+    assert [(one.gate, one.seconds, one.multiply_adds) for one in found.rows] == [("exp", 5.0, 15)]
