@@ -58,8 +58,8 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"plan: {self.directions:,} directions of law 'sphere' to order {self.order}, in {self.groups} groups of "
-            f"{self.per_group:,}",
+            f"plan: {self.directions:,} directions of law 'sphere' to order {self.order}, in {self.groups} group"
+            f"{'s' * (self.groups > 1)} of {self.per_group:,}",
             f"  promise    an error of at most {self.error:.3g} with probability {1 - self.delta:.6g}, of which "
             f"{self.truncation:.2g} is left to higher orders",
         ]

@@ -85,9 +85,9 @@ def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
     return found
 
 
-def check_labels(values: Any, n: int) -> tuple[Any, ...] | None:
-    """Labels of the examples: hashable, and equal to themselves."""
-    found = one_an_example(values, n, "labels")
+def check_labels(values: Any, n: int, name: str = "labels") -> tuple[Any, ...] | None:
+    """Labels of the examples, which the user gave as `name`: hashable, and equal to themselves."""
+    found = one_an_example(values, n, name)
     for i, label in enumerate(found or ()):
         try:
             fine = hash(label) is not None and bool(label == label)
@@ -95,7 +95,7 @@ def check_labels(values: Any, n: int) -> tuple[Any, ...] | None:
             fine = False
         if not fine:
             raise InputError(
-                f"labels[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
+                f"{name}[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
                 "hashable that equals itself"
             )
     return found

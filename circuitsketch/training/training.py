@@ -306,7 +306,7 @@ class Training:
         >>> pairs.n, pairs.labels, float(pairs.retrain(without=[0]))
         (2, ('a', 'b'), 10.0)
         """
-        checked = check_labels(labels, self.n)
+        checked = check_labels(labels, self.n, "groups")
         if checked is None:
             raise InputError(f"groups are {self.n} labels, one an example, not None")
         numbers = {label: number for number, label in enumerate(dict.fromkeys(checked))}
