@@ -1,7 +1,7 @@
 """How right the predictions are: every estimator against retraining, over kinds of deletions and budgets of directions.
 
     python bench/accuracy.py                      # small: one budget, 32 subsets a kind, a few minutes
-    python bench/accuracy.py --full --write       # budgets 64 to 4,096, 96 subsets a kind: about half an hour
+    python bench/accuracy.py --full --write       # budgets 64 to 4,096, 96 subsets a kind: long
     python bench/accuracy.py --cache FOLDER       # keeps sketches and retrainings; the next time goes on from them
     python bench/accuracy.py --plot error.png     # error against cost; needs matplotlib
 

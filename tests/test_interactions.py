@@ -188,8 +188,9 @@ def test_a_large_example_does_not_drown_the_interactions_of_small_ones():
     n = 40
     factor = np.ones((n, 1)) + np.random.default_rng(1).normal(size=(n, 2))
     factor[0] *= 1e3
-    tensors = [np.ones(n), np.diag(np.ones(n)), np.zeros((n, n, n))]
+    tensors = [np.ones(n), factor @ factor.T, np.zeros((n, n, n))]
     model = query_of(tensors, 10, n, factor).interactions
+    assert model.prior.name == "given"
     h = np.zeros((MANY, n))
     h[:, 0] = h[np.arange(MANY), 1 + np.arange(MANY)] = 1
     few = model.see(model.orders[0], model.points(h))
