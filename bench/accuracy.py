@@ -177,6 +177,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--directions", nargs="+", type=int, help="budgets of random directions")
     parser.add_argument("--subsets", type=int, help="subsets of a kind")
+    parser.add_argument("--seed", type=int, help="draw other subsets than those of the table below")
     parser.add_argument("--examples", type=int, help="fewer training examples, for a trial")
     parser.add_argument(
         "--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 2,000"
@@ -190,7 +191,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     report = Report("accuracy", options, {"directions": budgets, "subsets": subsets, "order": ORDER})
     rows, numbers = [], []
     for name in options.runs:
-        now = case(name, subsets, options.examples)
+        now = case(name, subsets, options.examples, options.seed)
         pushed = push_all(now, max(budgets), cache)
         said = ", ".join(f"{what} {number:.3g}" for what, number in pushed.cost.items())
         report.say(f"{name}: CPU seconds of one training, and others in trainings: {said}")

@@ -25,10 +25,11 @@ class Case:
     kinds: dict[str, np.ndarray]
 
 
-def case(name: str, subsets: int, n: int | None = None) -> Case:
-    """One of the three runs, with so many subsets a kind."""
+def case(name: str, subsets: int, n: int | None = None, seed: int | None = None) -> Case:
+    """One of the three runs, with so many subsets a kind; seed: other subsets of the same run."""
     rng = np.random.default_rng(2)
     if name == "names":
+        rng = rng if seed is None else np.random.default_rng(seed)
         words = microgpt.names()
         asked = words[1000:5000:250]
         docs = words[: n or 1000]
@@ -50,6 +51,7 @@ def case(name: str, subsets: int, n: int | None = None) -> Case:
     wrong = rng.choice(len(y), len(y) // 20, replace=False)
     y[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
     run = model.training(data.x, y)
+    rng = rng if seed is None else np.random.default_rng(seed)
     near = [
         neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)
     ]
