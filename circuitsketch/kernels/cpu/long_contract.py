@@ -81,29 +81,33 @@ class LongRing(LaneRing):
             for part in totals:
                 part[r] = self.zero
         with frame.loop(tables.summed) as k:
-            left_entry, right_entry = b.add(left_at, tables.entry(2, k)), b.add(right_at, tables.entry(4, k))
-            x0, y0 = (self.number(tables, side, at) for side, at in ((0, left_entry), (1, right_entry)))
-            right = self.parts(tables, 1, right_entry)
-            if not self.left_has_lanes:
-                with self.coefficients() as r:
-                    for total, y in zip(totals, right, strict=True):
-                        total[r] = fused(self.emit, x0, y[r], total[r])
-                return
-            left = self.parts(tables, 0, left_entry)
-            if not by_three:
-                self.add_products(totals[0], left[0], right[0], x0, y0)
-                return
-            sums = self.local(), self.local()
+            left, right = b.add(left_at, tables.entry(2, k)), b.add(right_at, tables.entry(4, k))
+            self.add_entries(tables, totals, left, right)
+        if by_three:
             with self.coefficients() as r:
-                for total, (re, im) in zip(sums, (left, right), strict=True):
-                    total[r] = re[r] + im[r]
-            self.add_products(totals[0], left[0], right[0], x0, y0)
-            self.add_products(totals[1], left[1], right[1])  # constant terms are real
-            self.add_products(totals[2], *sums, x0, y0)
+                reals, imaginaries, both = (part[r] for part in totals)
+                result[0][r] = reals - imaginaries
+                result[1][r] = both - reals - imaginaries
+
+    def add_entries(self, tables: Tables, totals: list[Reals], left_at: ir.Value, right_at: ir.Value) -> None:
+        """Add an entry of the left operand times one of the right: to a series' parts, or to the three products."""
+        x0, y0 = self.number(tables, 0, left_at), self.number(tables, 1, right_at)
+        right = self.parts(tables, 1, right_at)
+        if not self.left_has_lanes:
+            with self.coefficients() as r:
+                for total, y in zip(totals, right, strict=True):
+                    total[r] = fused(self.emit, x0, y[r], total[r])
+            return
+        left = self.parts(tables, 0, left_at)
+        self.add_products(totals[0], left[0], right[0], x0, y0)
+        if len(totals) == 1:
+            return
+        self.add_products(totals[1], left[1], right[1])  # constant terms are real
+        sums = self.local(), self.local()
         with self.coefficients() as r:
-            reals, imaginaries, both = (part[r] for part in totals)
-            result[0][r] = reals - imaginaries
-            result[1][r] = both - reals - imaginaries
+            for total, (re, im) in zip(sums, (left, right), strict=True):
+                total[r] = re[r] + im[r]
+        self.add_products(totals[2], *sums, x0, y0)
 
     @contextmanager
     def coefficients(self) -> Iterator[ir.Value]:
