@@ -146,6 +146,8 @@ def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(singl
     library.optimize(module)
     needed = [function.name for function in module.functions if function.is_declaration]
     assert [name for name in needed if not name.startswith("llvm.")] == []
+    bodies = [function for function in module.functions if not function.is_declaration]
+    assert [function.name for function in bodies if function.linkage.name == "external"] == ["steps"]
 
 
 def test_threads_and_company_do_not_change_a_bit():

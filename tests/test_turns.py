@@ -77,11 +77,35 @@ def test_an_error_ends_the_other_parts_with_their_slice():
     assert len(played) < 5_000
 
 
+def test_an_interruption_ends_the_parts_with_their_slice(monkeypatch):
+    """Ctrl-C comes to the thread that waits for the others."""
+    begun = threading.Event()
+    played = []
+
+    def some(parts):
+        for i in range(5_000):
+            played.append(i)
+            begun.set()
+            time.sleep(0.001)
+            yield
+
+    def interrupted(futures):
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("circuitsketch.kernels.turns.as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_turns(some, range(2), 1, threads=2)
+    assert 0 < len(played) < 5_000
+
+
 def test_slices_of_a_run_change_no_bit(monkeypatch):
-    step = lambda state, x, keep: state + keep[0] * (x - state * state)  # noqa: E731
+    step = lambda state, x, keep: state + keep[0] * (x - 0.01 * state * state)  # noqa: E731
     run = cs.Training(step, 0.1, [0.01 * i for i in range(40)], [[i] for i in range(40)])
     measured = lambda s: s  # noqa: E731
-    whole = cs.sketch(run, 22, 3, threads=1).measure(measured).coefficients
+    query = cs.sketch(run, 22, 3, threads=1).measure(measured)
+    assert query.baseline == run.train()  # which is played in one
+    whole = query.coefficients
     monkeypatch.setattr(executable, "SLICE", 0.0)  # one step a slice
     sliced = cs.sketch(run, 22, 3, threads=3).measure(measured).coefficients
     assert np.any(whole[:, 3]) and whole.tobytes() == sliced.tobytes()

@@ -181,7 +181,6 @@ class Arena:
             e.state_cells if watch else 0, stages,
         )  # fmt: skip
 
-
     def slices(
         self,
         schedule: Schedule,
