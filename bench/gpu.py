@@ -34,7 +34,7 @@ from workloads import STEPS, WORKLOADS, directions, training
 import circuitsketch as cs
 from circuitsketch.errors import DeviceError
 from circuitsketch.kernels.cuda.device import Device, find
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.trace import flatten
 
 SMALL_STEPS = {"microgpt": 100, "mlp": 50, "wide": 20}

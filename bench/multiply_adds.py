@@ -25,7 +25,7 @@ import numpy as np
 from circuitsketch.circuit import Circuit
 from circuitsketch.gates import cells
 from circuitsketch.gates.contraction import extents
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.training.training import Training
 
 LINEAR = {"add", "subtract", "negate", "copy", "stop_gradient", "where", "maximum", "minimum", "relu", "abs"}

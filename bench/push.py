@@ -29,7 +29,7 @@ from timing import Timing, interleaved, middle, ratio, timed
 from workloads import STEPS, WORKLOADS, directions, training
 
 import circuitsketch as cs
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 
 SMALL_STEPS = {"microgpt": 100, "mlp": 20, "wide": 10}
 SMALL_DIRECTIONS = {"microgpt": 64, "mlp": 32, "wide": 16}

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from circuitsketch.kernels.cpu.executable import Executable, Schedule
-from circuitsketch.lower.tape import (
+from circuitsketch.lower.instructions import (
     CHAIN_AXES,
     MOVE_AXES,
     ChainKernel,

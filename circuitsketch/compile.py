@@ -22,8 +22,9 @@ from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.kernels.turns import Slices, in_turns
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout
-from circuitsketch.lower.tape import Mode, lower
+from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
 from circuitsketch.trace.tree import Tree, parts

@@ -29,7 +29,7 @@ from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cuda import device, stream
 from circuitsketch.kernels.cuda.executable import CudaExecutable, DeviceArena
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.sketch.push import push_blocks
 from circuitsketch.trace import flatten
 from circuitsketch.zoo import cnn, logistic, microgpt, mlp

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 
 BENCH = Path(__file__).parent.parent / "bench"
 

@@ -26,7 +26,7 @@ from circuitsketch.kernels.cuda import device, executable
 from circuitsketch.kernels.cuda.contract import Tile, contract_function, tiles
 from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.cuda.program import Program
-from circuitsketch.lower.tape import (
+from circuitsketch.lower.instructions import (
     ChainGate,
     ChainKernel,
     ChainOperand,
@@ -34,8 +34,8 @@ from circuitsketch.lower.tape import (
     Instruction,
     Mode,
     MoveKernel,
-    lower,
 )
+from circuitsketch.lower.tape import lower
 from circuitsketch.zoo import microgpt
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None

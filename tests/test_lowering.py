@@ -15,9 +15,11 @@ from strategies import programs
 import circuitsketch as cs
 from circuitsketch.gates import cells
 from circuitsketch.lower.fusion import CHAIN_LIMIT
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout, collapse
+from circuitsketch.lower.operations import Move
 from circuitsketch.lower.placement import place
-from circuitsketch.lower.tape import Mode, Move, lower
+from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 
 seeds = st.integers(0, 2**32 - 1)

@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.compile import coefficient_type, target_for
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.turns import thread_count
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.sketch.directions import Sphere
 from circuitsketch.sketch.push import blocks_together, packed
 from circuitsketch.training.training import Training

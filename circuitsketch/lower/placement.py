@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from circuitsketch.gates import cells
 from circuitsketch.lower.fusion import reads
-from circuitsketch.lower.tape import Phase, Placement, Tape, stored
+from circuitsketch.lower.instructions import Phase, Placement
+from circuitsketch.lower.tape import Tape, stored
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 
 from circuitsketch.compile import check_order
 from circuitsketch.kernels.cpu.profile import profile
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.sketch.directions import find_law
 from circuitsketch.sketch.push import packed
 from circuitsketch.training.training import Training

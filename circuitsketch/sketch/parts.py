@@ -16,7 +16,7 @@ from circuitsketch.compile import target_for
 from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.sketch.directions import Basis, Given, Law, find_law
 from circuitsketch.sketch.fingerprint import device_of, fingerprint_of
 from circuitsketch.sketch.header import Header, Leaf

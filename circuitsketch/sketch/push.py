@@ -17,13 +17,13 @@ from circuitsketch.compile import check_order
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.turns import in_turns, thread_count
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.sketch.progress import Progress
 from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
-CACHE, MEMORY = 8 << 20, 64 << 20
+CACHE, MEMORY = 6 << 20, 64 << 20
 PAUSE = 1.0  # seconds between two calls of `progress`, but for finished blocks
 
 
@@ -144,13 +144,13 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     """How many lane blocks a thread plays side by side: they share the constant phase, and turn to each other at every
     step, so that what they hold should stay in a cache.
 
-    A heuristic: 2 to 8 of them in CACHE bytes, no more than MEMORY bytes a thread, and no thread without work. Seen on
-    microgpt at order 3 (4 MB a block, 32 MB of cache): 1, 2, 4, 8 blocks take .170, .168, .207, .221 ms a direction and
-    step; at order 1 (1.4 MB) .052, .044, .041, .045.
+    A heuristic: as many of at most 8 as CACHE bytes hold, no more than MEMORY bytes a thread, and no thread without
+    work. Seen on microgpt, 1, 2, 4 blocks: at order 3 (3.6 MB a block) .16, .17, .21 ms a direction and step, at order
+    1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76, .96 and, of three, .99.
     """
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
     share = blocks // thread_count(threads, blocks)
-    cached = min(max(CACHE // max(row, 1), 2), 8)
+    cached = min(max(CACHE // max(row, 1), 1), 8)
     return max(min(cached, MEMORY // max(row, 1), share), 1)
 
 

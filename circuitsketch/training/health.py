@@ -17,7 +17,7 @@ from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.domains import domain_error, is_kink, kink_text, where
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 
 if TYPE_CHECKING:
     from circuitsketch.training.training import Training

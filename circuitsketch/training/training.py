@@ -23,7 +23,7 @@ from circuitsketch.compile import build, check_device, in_blocks, real_array, ta
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.kernels.turns import thread_count
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, leaves_like, trace, unflatten
 from circuitsketch.training.indices import check_run_indices

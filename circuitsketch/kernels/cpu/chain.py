@@ -22,7 +22,7 @@ from circuitsketch.kernels.cpu.values import (
     StraightSeries,
     Zero,
 )
-from circuitsketch.lower.tape import CHAIN_AXES, ChainGate, ChainKernel
+from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel
 
 
 class Access:

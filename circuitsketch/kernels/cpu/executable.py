@@ -18,9 +18,11 @@ from circuitsketch.gates import Shape, cells
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cpu.library import address_of, function_of
 from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps, steps_signature
+from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.instructions import Instruction, Kernel, Placement
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.placement import place
-from circuitsketch.lower.tape import Instruction, Kernel, Placement, Tape, carried, encode
+from circuitsketch.lower.tape import Tape
 
 SLICE = 0.5  # seconds
 

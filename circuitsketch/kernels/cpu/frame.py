@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from circuitsketch.kernels.cpu import lane_width, vector_registers
 from circuitsketch.kernels.cpu.values import INT, Emitter, MachineMath, Real
-from circuitsketch.lower.tape import Mode
+from circuitsketch.lower.instructions import Mode
 
 # Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
 STRAIGHT_ORDER = 8

@@ -25,7 +25,7 @@ from circuitsketch.kernels.cpu.chain import emit_chain
 from circuitsketch.kernels.cpu.contract import emit_contract
 from circuitsketch.kernels.cpu.frame import Frame, Target
 from circuitsketch.kernels.cpu.moves import emit_fill, emit_move
-from circuitsketch.lower.tape import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
 
 EMITTERS: dict[type, Any] = {
     ChainKernel: emit_chain,
@@ -53,7 +53,7 @@ def sources_hash() -> str:
     digest = hashlib.sha256()
     for file in sorted([*(package / "gates").glob("*.py"), *(package / "kernels" / "cpu").glob("*.py")]):
         digest.update(file.read_bytes())
-    digest.update((package / "lower" / "tape.py").read_bytes())
+    digest.update((package / "lower" / "instructions.py").read_bytes())
     machine = (
         numba.__version__,
         llvmlite.__version__,

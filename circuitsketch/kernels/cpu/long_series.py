@@ -15,7 +15,7 @@ from circuitsketch.kernels.cpu.chain import Access
 from circuitsketch.kernels.cpu.contract import fused
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import ZERO, Complex, MachineMath, Real, Zero
-from circuitsketch.lower.tape import ChainKernel
+from circuitsketch.lower.instructions import ChainKernel
 
 
 class Index(Real):

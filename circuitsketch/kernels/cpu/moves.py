@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import INT, MachineMath, Real
-from circuitsketch.lower.tape import MOVE_AXES, FillKernel, MoveKernel
+from circuitsketch.lower.instructions import MOVE_AXES, FillKernel, MoveKernel
 
 
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:

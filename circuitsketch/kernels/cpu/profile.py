@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from circuitsketch.kernels.cpu.executable import Arena
 from circuitsketch.kernels.cpu.library import function_of
 from circuitsketch.kernels.cpu.machine import REPEAT_SIGNATURE, repeat
-from circuitsketch.lower.tape import ChainKernel, ContractKernel, FillKernel, Instruction, Mode, MoveKernel
+from circuitsketch.lower.instructions import (
+    ChainKernel,
+    ContractKernel,
+    FillKernel,
+    Instruction,
+    Mode,
+    MoveKernel,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circuitsketch.lower.tape import (
+from circuitsketch.lower.instructions import (
     CHAIN_AXES,
     MOVE_AXES,
     ChainKernel,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from circuitsketch.kernels.cuda.frame import CudaTarget, dotted, kernel_function, lane_loop, unravelled
 from circuitsketch.kernels.cuda.series import LETTERS, GateFunctions
-from circuitsketch.lower.tape import CHAIN_AXES, ChainGate, ChainKernel
+from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel
 
 
 def chain_function(name: str, kernel: ChainKernel, axes: int, target: CudaTarget, gates: GateFunctions) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuitsketch.kernels.cuda.frame import CudaTarget, indented, kernel_function, lane_loop
-from circuitsketch.lower.tape import ContractKernel
+from circuitsketch.lower.instructions import ContractKernel
 
 REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
 HEAD = """batches, rows = args[at + 6], args[at + 7]

@@ -30,8 +30,10 @@ from circuitsketch.kernels.cuda.device import Plan, find, plan, reported
 from circuitsketch.kernels.cuda.frame import SIMULATED_THREADS, THREADS, CudaTarget
 from circuitsketch.kernels.cuda.program import PLAIN, Program
 from circuitsketch.kernels.cuda.stream import STAGE_BYTES, Report, play
+from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.instructions import Instruction, Kernel, Mode, MoveKernel, Placement
 from circuitsketch.lower.layout import Layout
-from circuitsketch.lower.tape import Instruction, Kernel, Mode, MoveKernel, Placement, Tape, carried, encode
+from circuitsketch.lower.tape import Tape
 
 WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
 

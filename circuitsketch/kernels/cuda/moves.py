@@ -9,7 +9,7 @@ than threads is shared out and put together in shared memory.
 from __future__ import annotations
 
 from circuitsketch.kernels.cuda.frame import CudaTarget, dotted, indented, kernel_function, unravelled
-from circuitsketch.lower.tape import MOVE_AXES, MoveKernel
+from circuitsketch.lower.instructions import MOVE_AXES, MoveKernel
 
 TARGET, SOURCE, INDEX = (MOVE_AXES + side * (1 + MOVE_AXES) for side in range(3))
 STEP = MOVE_AXES + 3 * (1 + MOVE_AXES)

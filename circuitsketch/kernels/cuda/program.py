@@ -25,7 +25,7 @@ from circuitsketch.kernels.cuda.contract import chosen_tile, contract_function
 from circuitsketch.kernels.cuda.frame import PARAMETERS, CudaTarget
 from circuitsketch.kernels.cuda.moves import fill_function, move_function
 from circuitsketch.kernels.cuda.series import GateFunctions, primitives
-from circuitsketch.lower.tape import (
+from circuitsketch.lower.instructions import (
     CHAIN_AXES,
     MOVE_AXES,
     ChainKernel,

@@ -13,7 +13,7 @@ from circuitsketch.kernels.cpu.chain import Coefficients, straight
 from circuitsketch.kernels.cpu.values import ZERO, Complex
 from circuitsketch.kernels.cuda.frame import CudaTarget, function
 from circuitsketch.kernels.cuda.source import Page, Real
-from circuitsketch.lower.tape import ChainGate
+from circuitsketch.lower.instructions import ChainGate
 
 LETTERS = "uwxyz"  # operands
 

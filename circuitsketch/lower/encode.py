@@ -1,0 +1,321 @@
+"""Instructions: a tape and the places of its buffers in; kernel records with their integer arguments out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from circuitsketch.errors import ShapeError
+from circuitsketch.gates import cells
+from circuitsketch.lower.fusion import Group
+from circuitsketch.lower.instructions import (
+    CHAIN_AXES,
+    MOVE_AXES,
+    ChainGate,
+    ChainKernel,
+    ChainOperand,
+    ContractKernel,
+    FillKernel,
+    Instruction,
+    MoveKernel,
+    Phase,
+    Placement,
+    Step,
+)
+from circuitsketch.lower.layout import Layout, collapse
+from circuitsketch.lower.operations import Fill, Move, Operation, Program, contraction_axes
+from circuitsketch.lower.tape import Tape, constants_read, stored
+
+
+def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
+    """The instructions of a phase, with every element number in place, and the moves that carry the state on."""
+    keep = stored(tape, phase)
+    found: list[Instruction] = []
+    for group in tape.groups(phase):
+        if group.is_chain:
+            found += chain(tape, phase, group, where, keep)
+            continue
+        (operation,) = group.operations
+        if operation.kind == "contraction":
+            found += contraction(tape, phase, operation, where)
+        else:
+            for move in operation.moves:
+                found += moved(tape.program, phase, move, where, operation)
+    return found
+
+
+def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
+    """Moves from the new state to where the next step reads it."""
+    p = tape.program
+    found: list[Instruction] = []
+    for output, position in tape.carry.items():
+        new, old = tape.outputs[output], tape.inputs[position]
+        if phase == "lane" and not p.buffer_varies[old.buffer]:
+            continue
+        if phase == "constant" and tape.mode.values and p.buffer_varies[new.buffer]:
+            continue
+        offsets = where.lane if phase == "lane" else where.constant
+        if new.buffer == old.buffer and new.is_whole or offsets.get(new.buffer) == offsets.get(old.buffer):
+            continue
+        wire = tape.circuit.outputs[output]
+        node = tape.circuit.nodes[wire]
+        if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
+            count = cells(old.shape)
+            found.append(
+                Instruction(
+                    FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,)
+                )
+            )
+            continue
+        operation = Operation("moves", wire, node, old.buffer, (new,))
+        found += moved(p, phase, Move(old, new), where, operation)
+    return found
+
+
+def bits(value: float) -> int:
+    """A float's bits as an integer argument."""
+    return int(np.float64(value).view(np.int64))
+
+
+def moved(
+    p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
+) -> list[Instruction]:
+    """A fill or a move as an instruction: args are extents, then offset and strides of target, source (and index)."""
+    offsets = where.lane if phase == "lane" else where.constant
+    label = (operation.node.place, (operation.wire,))
+    if isinstance(move, Fill):
+        run = (offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
+        return [Instruction(FillKernel(phase), run, *label)]
+    if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
+        return []
+    if phase == "lane" and move.source.buffer not in where.lane:
+        # A part that does not vary: its coefficients are zero, and a copied value must still get there (value lanes).
+        return constant_part(p, move, where, operation)
+    layouts = [move.target, move.source] + ([move.index] if move.index else [])
+    shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
+    if len(shape) > MOVE_AXES:
+        raise ShapeError(
+            f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once"
+        )
+    pad = MOVE_AXES - len(shape)
+    args: tuple[int, ...] = (1,) * pad + shape
+    for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False):
+        args += (table[layout.buffer] + layout.offset,) + (0,) * pad + steps
+    if move.index:
+        args += (move.step,)
+    kernel = MoveKernel(phase, move.combine, move.gathers if move.index else "none")
+    return [Instruction(kernel, args, *label)]
+
+
+def constant_part(p: Program, move: Move, where: Placement, operation: Operation) -> list[Instruction]:
+    """A constant operand of a movement whose other operands vary, as lanes: a chain that copies it."""
+    shape, strides = collapse(move.source.shape, [move.target.strides, move.source.strides])
+    if len(shape) > CHAIN_AXES:
+        raise ShapeError(
+            f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once"
+        )
+    kernel = ChainKernel(
+        "lane", (ChainOperand(True, False),), (ChainGate("copy", (), (0,)),), ((0, 0),), steps=("?",)
+    )
+    pad = CHAIN_AXES - len(shape)
+    args = (1,) * pad + shape
+    args += (where.constant[move.source.buffer] + move.source.offset, 0) + (0,) * pad + strides[1]
+    args += (0, where.lane[move.target.buffer] + move.target.offset) + (0,) * pad + strides[0]
+    return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
+
+
+@dataclass
+class ChainReads:
+    """What a chain reads: layouts, each once, and whether its constant terms and its lanes are wanted."""
+
+    layouts: list[Layout] = field(default_factory=list)
+    constant: list[bool] = field(default_factory=list)
+    lanes: list[bool] = field(default_factory=list)
+
+    def operand(self, layout: Layout, constant: bool, lanes: bool) -> int:
+        """The number of a layout among the chain's operands."""
+        if layout not in self.layouts:
+            self.layouts.append(layout)
+            self.constant.append(False)
+            self.lanes.append(False)
+        i = self.layouts.index(layout)
+        self.constant[i] |= constant
+        self.lanes[i] |= lanes
+        return i
+
+
+def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[int]) -> list[Instruction]:
+    """A chain as an instruction: args are extents, then for every operand and result its constant offset, its lane
+    offset and its strides."""
+    assert group.shape is not None
+    if cells(group.shape) == 0:
+        return []
+    read = ChainReads()
+    gates = chain_gates(tape, phase, group, read)
+    results, targets = chain_results(tape.program, phase, group, keep)
+    if not results:
+        return []
+    every = read.layouts + targets
+    shape, strides = collapse(group.shape, [layout.strides for layout in every])
+    if len(shape) > CHAIN_AXES:
+        raise ShapeError(
+            f"{group.operations[0].node.place}: a chain of gates walks more than {CHAIN_AXES} axes at once"
+        )
+    if not shape:
+        shape, strides = (1,), [(0,)] * len(every)
+    pad = CHAIN_AXES - len(shape)
+    steps: list[Step] = [innermost(s[-1]) for s in strides]
+    operands = map(ChainOperand, read.constant, read.lanes, steps)
+    kernel = ChainKernel(phase, tuple(operands), gates, results, tuple(steps[len(read.layouts) :]))
+    args = (1,) * pad + shape
+    for layout, stride in zip(every, strides, strict=True):
+        constant = where.constant.get(layout.buffer, 0) + layout.offset
+        lane = where.lane.get(layout.buffer, 0) + layout.offset
+        args += (constant, lane) + (0,) * pad + stride
+    last = group.operations[-1]
+    return [Instruction(kernel, args, last.node.place, tuple(o.wire for o in group.operations))]
+
+
+def innermost(stride: int) -> Step:
+    """How an innermost axis moves, where that is known when compiling."""
+    if stride == 0:
+        return "0"
+    return "1" if stride == 1 else "?"
+
+
+def chain_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tuple[ChainGate, ...]:
+    """The gates of a chain; what they read is entered into `read`."""
+    p = tape.program
+    taylor = phase == "lane" and not tape.mode.values
+    gate_of = {operation.buffer: i for i, operation in enumerate(group.operations)}
+    needed: set[int] = set()
+    if taylor:
+        for operation in group.operations:
+            needed |= {layout.buffer for layout in constants_read(p, operation)}
+
+    def reference(layout: Layout, reads: str) -> int:
+        if layout.buffer in gate_of:
+            return ~gate_of[layout.buffer]
+        varies = p.buffer_varies[layout.buffer]
+        if phase == "constant":
+            return read.operand(layout, True, False)
+        return read.operand(layout, reads != "nothing" if taylor else not varies, varies)
+
+    found = []
+    for operation in group.operations:
+        node = operation.node
+        operands = tuple(reference(layout, node.gate.reads) for layout in operation.operands)
+        value = -1
+        companions: tuple[int, ...] = ()
+        if operation.buffer in needed:
+            value = read.operand(Layout.whole(operation.buffer, node.shape), True, False)
+            if node.gate.reads == "all":
+                buffers = p.companions.get(operation.wire, ())
+                companions = tuple(read.operand(Layout.whole(b, node.shape), True, False) for b in buffers)
+        found.append(ChainGate(node.gate.name, tuple(sorted(node.params.items())), operands, value, companions))
+    return tuple(found)
+
+
+def chain_results(
+    p: Program, phase: Phase, group: Group, keep: set[int]
+) -> tuple[tuple[tuple[int, int], ...], list[Layout]]:
+    """What a chain writes, as (gate, part), and where."""
+    results: list[tuple[int, int]] = []
+    targets: list[Layout] = []
+    for i, operation in enumerate(group.operations):
+        parts: tuple[int, ...] = (operation.buffer,)
+        if phase == "constant":
+            parts += p.companions.get(operation.wire, ())
+        for part, buffer in enumerate(parts):
+            if buffer in keep:
+                results.append((i, part))
+                targets.append(Layout.whole(buffer, operation.node.shape))
+    return tuple(results), targets
+
+
+def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement) -> list[Instruction]:
+    """A contraction as an instruction.
+
+    Args: constant and lane offsets of left, right and result; the numbers of batches, rows, columns and summed entries;
+    then element numbers relative to the offsets: left by batch, row, summed; right by batch, summed, column; result by
+    batch, row, column.
+    """
+    p = tape.program
+    left, right = operation.operands
+    result = Layout.whole(operation.buffer, operation.node.shape)
+    if cells(result.shape) == 0:
+        return []
+    spec = operation.spec
+    varies = [phase == "lane" and p.buffer_varies[x.buffer] for x in (left, right)]
+    swap = phase == "lane" and varies[0] and not varies[1]
+    if not swap and varies[0] == varies[1]:
+        swap = better_swapped(spec, left, right, result, phase)
+    if swap:
+        operands, letters = spec.split("->")[0].split(","), spec.split("->")[1]
+        spec, left, right = f"{operands[1]},{operands[0]}->{letters}", right, left
+        varies.reverse()
+    batch, rows, columns, summed = contraction_axes(spec)
+    (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
+    extent = dict(zip(one + two, left.shape + right.shape, strict=True))
+    if any(
+        extent[letter] == 0 for letter in summed
+    ):  # a sum of nothing; the kernel's loop runs at least once
+        return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
+    table = lambda layout, names, letters: offsets(layout, names, letters, extent)  # noqa: E731
+    tables = [
+        table(left, one, batch),
+        table(left, one, rows),
+        table(left, one, summed),
+        table(right, two, batch),
+        table(right, two, summed),
+        table(right, two, columns),
+        table(result, out, batch),
+        table(result, out, rows),
+        table(result, out, columns),
+    ]
+    vector = phase == "constant" and neighbours(tables[5]) and neighbours(tables[8])
+    args: tuple[int, ...] = ()
+    for layout in (left, right, result):
+        args += (
+            where.constant.get(layout.buffer, 0) + layout.offset,
+            where.lane.get(layout.buffer, 0) + layout.offset,
+        )
+    args += (len(tables[0]), len(tables[1]), len(tables[5]), len(tables[2]))
+    for entries in tables:
+        args += tuple(int(x) for x in entries)
+    kernel = ContractKernel(phase, varies[0], varies[1], vector)
+    return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
+
+
+def offsets(layout: Layout, names: str, letters: str, extent: Mapping[str, int]) -> np.ndarray:
+    """Element numbers of every combination of some indices of a layout, in C order."""
+    found = np.zeros((1,), dtype=np.int64)
+    for letter in letters:
+        stride = layout.strides[names.index(letter)]
+        found = (found[:, None] + stride * np.arange(extent[letter])[None, :]).ravel()
+    return found
+
+
+def neighbours(table: np.ndarray) -> bool:
+    """Whether consecutive entries are consecutive elements."""
+    return len(table) > 1 and bool(np.all(np.diff(table) == 1))
+
+
+def better_swapped(spec: str, left: Layout, right: Layout, result: Layout, phase: Phase) -> bool:
+    """Whether the left operand's free axes should play the columns: where they lie together (constant phase), or where
+    they fill the column tiles of four better (lane phase)."""
+    batch, rows, columns, summed = contraction_axes(spec)
+    (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
+    extent = dict(zip(one + two, left.shape + right.shape, strict=True))
+    if phase == "constant":
+        near = [
+            neighbours(offsets(layout, names, letters, extent))
+            and neighbours(offsets(result, out, letters, extent))
+            for layout, names, letters in ((left, one, rows), (right, two, columns))
+        ]
+        return near[0] and not near[1]
+    free = [cells(tuple(extent[x] for x in letters)) for letters in (rows, columns)]
+    waste = [(-n % 4) / (n + -n % 4) for n in free]
+    return waste[0] < waste[1]
