@@ -15,8 +15,11 @@ from steps import by_hand, codes, on_a_circle, random_step
 from strategies import NAMES, application, programs
 
 import circuitsketch as cs
+from circuitsketch.compile import build, target_for
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu import library, machine
+from circuitsketch.kernels.cpu.contract import suited
+from circuitsketch.lower.instructions import ContractKernel, Mode
 from circuitsketch.trace import flatten
 
 TOLERANCE = {np.complex128: 1e-12, np.complex64: 1e-4}
@@ -115,6 +118,49 @@ def test_lanes_of_every_width_and_precision_carry_the_same_series(width, dtype, 
 @pytest.mark.parametrize("directions", [1, 3, 8, 9, 21])
 def test_any_number_of_directions_fills_blocks_of_lanes(directions):
     assert_compiled(attention, attention_args(), 2, directions=directions, width=4, threads=2)
+
+
+def packed(function, args, order, is_complex, width, dtype):
+    """Whether the columns of each contraction in a function's lane phase are copied together."""
+    circuit = cs.trace(function, *args)
+    target = target_for(Mode(order, is_complex), dtype, width)
+    instructions = build([circuit], target, range(len(args)), len(args), {}, has_keep=False).instructions
+    kernels = [suited(i, target) for i in instructions]
+    return [k.packed for k in kernels if isinstance(k, ContractKernel) and k.phase == "lane"]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("order", "is_complex", "width", "dtype"),
+    [
+        (1, True, 4, np.complex128),
+        (2, False, 1, np.complex128),
+        (3, True, 4, np.complex128),
+        (3, False, 4, np.complex128),
+        (3, True, 8, np.complex64),
+        (8, True, 2, np.complex128),
+    ],
+)
+@pytest.mark.parametrize(("rows", "columns", "summed"), [(5, 512, 9), (7, 513, 130), (9, 512, 130)])
+def test_columns_that_would_crowd_a_cache_are_copied_together(
+    rows, columns, summed, order, is_complex, width, dtype, plain
+):
+    """Rows of 512 entries are a multiple of every cache's span, those of 513 are not; 130 are several blocks."""
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((rows, summed)) / np.sqrt(summed)
+
+    def function(x, y):
+        return (data if plain else x) @ y[:, 1:4]
+
+    args = rng.standard_normal((rows, summed)), rng.standard_normal((summed, columns)) / np.sqrt(summed)
+    assert packed(function, args, order, is_complex, width, dtype) == [columns == 512]
+    assert_compiled(function, args, order, is_complex=is_complex, width=width, dtype=dtype)
+
+
+def test_columns_of_few_rows_are_read_where_they_lie():
+    args = np.ones((3, 64)), np.ones((64, 512))
+    assert packed(np.matmul, args, 3, True, 4, np.complex128) == [False]
+    assert packed(np.matmul, args, 9, True, 4, np.complex128) == [False]
 
 
 @pytest.mark.parametrize("width", [1, 4])

@@ -72,12 +72,14 @@ class ChainKernel:
 @dataclass(frozen=True, slots=True)
 class ContractKernel:
     """A contraction; `left` and `right` say whether that operand has lanes. `vector`: the columns of the right operand
-    and of the result are neighbours (constant phase)."""
+    and of the result are neighbours (constant phase). `packed`: the kernel copies columns of the right operand together
+    (chosen by a backend, for its caches)."""
 
     phase: Phase
     left: bool = False
     right: bool = False
     vector: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from circuitsketch.gates import Shape, cells
+from circuitsketch.kernels.cpu.contract import suited
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cpu.library import address_of, function_of
 from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps, steps_signature
@@ -300,7 +301,7 @@ def link(
         row += [len(instructions), extent]
         programs.append(row)
     starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
-    rows = [(address(i.kernel, target), int(start)) for i, start in zip(instructions, starts, strict=True)]
+    rows = [(address(suited(i, target), target), int(start)) for i, start in zip(instructions, starts, strict=True)]
     return Executable(
         target,
         tapes,

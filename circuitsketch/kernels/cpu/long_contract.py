@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from llvmlite import ir
 
-from circuitsketch.kernels.cpu.contract import LaneRing, Tables, Tile, fused
+from circuitsketch.kernels.cpu.contract import LaneRing, Strip, Tables, Tile, fused
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import Real
 
@@ -56,21 +57,21 @@ class LongRing(LaneRing):
         """One entry at a time: its coefficients are the tile."""
         return Tile(1, 1)
 
-    def summed_block(self, tile: Tile) -> int | None:
-        """All of it: one product is work enough for what it loads."""
+    @property
+    def block(self) -> int | None:
+        """All of the summed axis: one product is work enough for what it loads."""
         return None
 
-    def tile_of(
-        self,
-        tables: Tables,
-        batch: ir.Value,
-        row: ir.Value,
-        column: ir.Value,
-        tile: Tile,
-        summed: tuple[ir.Value, ir.Value],
-    ) -> None:
+    def strip(
+        self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
+    ) -> Strip:
+        """A column, whose entries are looked up one by one."""
+        return Strip(batch, [column], [], partial(tables.entry, 4), summed)
+
+    def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One entry of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
+        batch, (column,) = strip.batch, strip.columns
         left_at = b.add(tables.entry(0, batch), tables.entry(1, row))
         right_at = b.add(tables.entry(3, batch), tables.entry(5, column))
         out = b.add(tables.entry(6, batch), b.add(tables.entry(7, row), tables.entry(8, column)))
