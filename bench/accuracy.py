@@ -196,7 +196,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     subsets = options.subsets or (96 if options.full else 32)
     cache = Cache(None if options.cache is None else Path(options.cache))
     report = Report("accuracy", options, {"directions": budgets, "subsets": subsets, "order": ORDER})
-    rows, numbers = [], []
+    numbers: list[dict[str, Any]] = []
     for name in options.runs:
         now = case(name, subsets, options.examples, options.seed)
         pushed = push_all(now, max(budgets), cache)
@@ -221,15 +221,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
                     scored[method] = score(silent, truth, None), cost
                 some = [entry(name, kind, m, method, *scored[method][::-1], base) for method in scored]
                 numbers += some
-                rows.append(cells(name, kind, m, some))
-                report.say(" | ".join(rows[-1]))
+                scores = ", ".join(f"{cell['method']} {said(cell['rmse'])}" for cell in some)
+                report.say(f"{name}, {kind}, {m} directions: {scores}")
         if name == "names":
             fitted = whole_query(now, pushed, min(max(budgets), 512))
             report.numbers["a_second"] = speeds = predictions_a_second(fitted)
             report.add_table(speed_table(speeds, len(fitted.coefficients), now.run.n))
     report.numbers["cells"] = numbers
-    head = ["run", "deletions", "m", *METHODS, "ratio (goal)", "no warning", "covered"]
-    report.add_table("LDS, RMSE over the truth's deviation, of each method:\n\n" + table(rows, head))
+    report.add_table(methods_table(numbers, max(m for m in budgets if m <= FITTED or m == min(budgets))))
+    report.add_table(budgets_table(numbers, budgets))
     report.numbers["theory"] = found = in_theory(options.examples)
     report.add_table(theory_table(found))
     if options.plot:
@@ -237,15 +237,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     return report.finish()
 
 
-METHODS = (
-    "plain sketch",
-    "orthonormal",
-    "first order",
-    "singles",
-    "interactions",
-    "retrained singly",
-    "datamodels",
-)
+METHODS = ("plain sketch", "orthonormal", "first order", "singles", "interactions", "retrained singly", "datamodels")
+OF_DIRECTIONS = ("plain sketch", "orthonormal", "interactions")  # what depends on how many random ones there are
 
 
 def entry(
@@ -260,21 +253,47 @@ def entry(
     )
 
 
-def cells(run: str, kind: str, m: int, found: list[dict[str, Any]]) -> list[str]:
-    """A row of the table."""
-    by = {cell["method"]: cell for cell in found}
+def said(x: float | None) -> str:
+    return "-" if x is None else f"{x:.3f}"[: 5 if abs(x) < 10 else 4]
 
-    def said(x: float | None) -> str:
-        return "-" if x is None else f"{x:.3f}"[: 5 if abs(x) < 10 else 4]
 
-    scores = [f"{said(by[name]['lds'])}, {said(by[name]['rmse'])}" if name in by else "-" for name in METHODS]
-    if "interactions" not in by:
-        return [run, kind, str(m), *scores, "-", "-", "-"]
-    best = by["interactions"]
-    goal = f" ({GOALS[kind]})" if run == "names" and kind in GOALS else ""
-    covered = best["covered_where_trusted"]
-    shares = [f"{best['trusted']:.0%}", "-" if covered is None else f"{covered:.1%}"]
-    return [run, kind, str(m), *scores, f"{best['over_first_order']:.2f}{goal}", *shares]
+def cells_of(numbers: list[dict[str, Any]]) -> dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]]:
+    """The cells by run and kind of deletion, then by method and directions."""
+    found: dict[tuple[str, str], dict[tuple[str, int], dict[str, Any]]] = {}
+    for cell in numbers:
+        found.setdefault((cell["run"], cell["kind"]), {})[cell["method"], cell["directions"]] = cell
+    return found
+
+
+def methods_table(numbers: list[dict[str, Any]], m: int) -> str:
+    """Every method but the plain ones, with m directions."""
+    shown = [method for method in METHODS if method not in ("plain sketch", "orthonormal")]
+    rows = []
+    for (run, kind), by in cells_of(numbers).items():
+        scores = [f"{said(by[name, m]['lds'])}, {said(by[name, m]['rmse'])}" for name in shown if (name, m) in by]
+        best = by.get(("interactions", m))
+        if best is None:
+            continue
+        goal = f" ({GOALS[kind]})" if run == "names" and kind in GOALS else ""
+        covered = best["covered_where_trusted"]
+        shares = [f"{best['trusted']:.0%}", "-" if covered is None else f"{covered:.1%}"]
+        alone = best["rmse"] / by["retrained singly", m]["rmse"]
+        rows.append([run, kind, *scores, f"{best['over_first_order']:.2f}{goal}", f"{alone:.2f}", *shares])
+    head = ["run", "deletions", *shown, "over first (goal)", "over singly", "no warning", "covered"]
+    return f"LDS, RMSE over the truth's deviation, of each method, with {m} random directions:\n\n{table(rows, head)}"
+
+
+def budgets_table(numbers: list[dict[str, Any]], budgets: list[int]) -> str:
+    """RMSE over the truth's deviation by the number of random directions."""
+    columns = [(method, m) for method in OF_DIRECTIONS for m in budgets]
+    by_kind = cells_of(numbers)
+    columns = [column for column in columns if any(column in by for by in by_kind.values())]
+    rows = [
+        [run, kind, *(said(by[column]["rmse"]) if column in by else "-" for column in columns)]
+        for (run, kind), by in by_kind.items()
+    ]
+    head = ["run", "deletions", *(f"{method}, {m}" for method, m in columns)]
+    return f"RMSE over the truth's deviation, by the number of random directions:\n\n{table(rows, head)}"
 
 
 def plot(numbers: list[dict[str, Any]], theory: dict[str, Any], file: str) -> None:

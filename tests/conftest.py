@@ -6,8 +6,11 @@ HYPOTHESIS_PROFILE=thorough pytest tests/test_gates.py   looks further.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+from stores import produce, produce_and_extend
 
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -15,3 +18,19 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=100, suppress_health_check=UNHURRIED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that nothing interrupted."""
+    path = tmp_path_factory.mktemp("whole") / "whole.sketch"
+    produce(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was extended."""
+    path = tmp_path_factory.mktemp("extended") / "extended.sketch"
+    produce_and_extend(path)
+    return path
