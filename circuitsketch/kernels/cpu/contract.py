@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.cpu.chain import load_coefficient, store_coefficient
 from circuitsketch.kernels.cpu.frame import Frame, Target
 from circuitsketch.kernels.cpu.values import INT, Complex, Emitter, Real
@@ -61,9 +62,10 @@ def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
             ring = lane_ring(frame, kernel)
             blocked(frame, tables, batch, ring, ring.tile(), frame.const(0), tables.columns)
         elif kernel.vector:
-            wide = b.mul(b.sdiv(tables.columns, frame.const(8)), frame.const(8))
-            blocked(frame, tables, batch, NumberRing(frame, 8), Tile(4, 2), frame.const(0), wide)
-            blocked(frame, tables, batch, NumberRing(frame, 1), Tile(4, 1), wide, tables.columns)
+            wide = lane_width(single=False)
+            whole = whole_steps(frame, frame.const(0), tables.columns, wide)
+            blocked(frame, tables, batch, NumberRing(frame, wide), Tile(4, 2), frame.const(0), whole)
+            blocked(frame, tables, batch, NumberRing(frame, 1), Tile(4, 1), whole, tables.columns)
         else:
             blocked(frame, tables, batch, NumberRing(frame, 1), Tile(4, 3), frame.const(0), tables.columns)
     frame.finish()
