@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import json
 import os
+import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +99,119 @@ def start(work: Callable[[], object]) -> int:
 def alone(work: Callable[[], object]) -> None:
     """Do some work in a process of its own."""
     assert os.waitpid(start(work), 0)[1] == 0
+
+
+CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
+
+
+@contextlib.contextmanager
+def watched(act):
+    """Call `act(name, original, *arguments)` for every call to the system that changes files; fsync itself is left out,
+    which takes most of the time and changes nothing that a living system shows."""
+    originals = {name: getattr(os, name) for name in CALLS}
+
+    def wrap(name):
+        original = originals[name] if name != "fsync" else lambda file: None
+        return lambda *arguments, **more: act(name, lambda *a: original(*a, **more), *arguments)
+
+    try:
+        for name in CALLS:
+            setattr(os, name, wrap(name))
+        yield
+    finally:
+        for name in CALLS:
+            setattr(os, name, originals[name])
+
+
+class Dead(BaseException):
+    """What a process that was killed does: nothing any more."""
+
+
+@dataclass
+class Disk:
+    """What a disk may hold after the power failed: names and bytes reach it when they are flushed, or earlier."""
+
+    root: str
+    names: dict[str, dict[str, int]] = field(default_factory=dict)  # by folder, then by name
+    kept_names: dict[str, dict[str, int]] = field(default_factory=dict)
+    data: dict[int, bytes] = field(default_factory=dict)
+    kept_data: dict[int, bytes] = field(default_factory=dict)
+    opened: dict[int, str] = field(default_factory=dict)
+    numbers: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
+
+    def record(self, name, call, *arguments):
+        """Do a call to the system and see what it means for the disk."""
+        result = call(*arguments)
+        if name == "open":
+            path = os.fspath(arguments[0])
+            self.opened[result] = path
+            if arguments[1] & os.O_CREAT:
+                folder, file = os.path.split(path)
+                number = self.names[folder].setdefault(file, next(self.numbers))
+                if arguments[1] & os.O_TRUNC or number not in self.data:
+                    self.data[number] = b""
+        elif name == "write":
+            number = self.number(self.opened[arguments[0]])
+            self.data[number] += bytes(arguments[1])[:result]
+        elif name == "fsync":
+            path = self.opened[arguments[0]]
+            if path in self.names:
+                self.kept_names[path] = dict(self.names[path])
+            elif not path.startswith(self.root):
+                pass
+            else:
+                self.kept_data[self.number(path)] = self.data[self.number(path)]
+        elif name == "replace":
+            (old, new), number = arguments, self.number(arguments[0])
+            del self.names[os.path.dirname(old)][os.path.basename(old)]
+            self.names[os.path.dirname(new)][os.path.basename(new)] = number
+        elif name == "unlink":
+            del self.names[os.path.dirname(arguments[0])][os.path.basename(arguments[0])]
+        elif name == "mkdir":
+            self.names[arguments[0]], self.kept_names[arguments[0]] = {}, {}
+        return result
+
+    def number(self, path: str) -> int:
+        return self.names[os.path.dirname(path)][os.path.basename(path)]
+
+    def after_a_failure(self, into: str):
+        """Every combination: each folder's names as flushed or as they are, all bytes as flushed or as they are."""
+        folders = [path for path in self.names if path.startswith(self.root)]
+        changed = [path for path in folders if self.names[path] != self.kept_names[path]]
+        for early in itertools.product((False, True), repeat=len(changed) + 1):
+            shutil.rmtree(into, ignore_errors=True)
+            for folder in folders:
+                is_early = dict(zip(changed, early[1:], strict=True)).get(folder, False)
+                where = into + folder[len(self.root) :]
+                os.makedirs(where, exist_ok=True)
+                for name, number in (self.names if is_early else self.kept_names)[folder].items():
+                    data = self.data if early[0] else self.kept_data
+                    Path(where, name).write_bytes(data.get(number, b""))
+            yield
+
+
+def fold(path: str) -> str:
+    """A digest of a folder."""
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file() and file.name != ".lock")
+    return hashlib.sha256(b"".join(bytes(file) + b"\0" + file.read_bytes() for file in files)).hexdigest()
+
+
+NASTY = [
+    None, True, False, 0, -1, 1, 2, 10**9, 10**18, 10**30, 1.5, -0.0, 1e308, "", "sphere", "../../etc", "\x00", "NaN",
+    [], [1], [-1], [10**12, 10**12], {}, {"a": 1}, "given", "float32", "f" * 64, [None] * 3,
+]  # fmt: skip
+
+
+def leaves_of(value, path=()):
+    """Every path into a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in items:
+        yield from leaves_of(below, (*path, key))
+
+
+def signed(attributes: dict) -> dict:
+    """Attributes with the digest that belongs to them: what a forger would do."""
+    rest = {key: value for key, value in attributes.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return rest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}

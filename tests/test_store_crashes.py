@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import random
@@ -15,53 +14,31 @@ import resource
 import shutil
 import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from stores import (
+    CALLS,
     CONSTANTS,
     HEADER,
     SMALL,
+    Dead,
+    Disk,
     alone,
     block_of,
     check_what_is_there,
     content,
+    fold,
     produce,
     produce_and_extend,
     start,
+    watched,
 )
 
 from circuitsketch.errors import StoreError
 from circuitsketch.sketch.store import Store
 
 # ---------------------------------------------------------------------------------------- killed
-
-
-CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
-
-
-@contextlib.contextmanager
-def watched(act):
-    """Call `act(name, original, *arguments)` for every call to the system that changes files; fsync itself is left out,
-    which takes most of the time and changes nothing that a living system shows."""
-    originals = {name: getattr(os, name) for name in CALLS}
-
-    def wrap(name):
-        original = originals[name] if name != "fsync" else lambda file: None
-        return lambda *arguments, **more: act(name, lambda *a: original(*a, **more), *arguments)
-
-    try:
-        for name in CALLS:
-            setattr(os, name, wrap(name))
-        yield
-    finally:
-        for name in CALLS:
-            setattr(os, name, originals[name])
-
-
-class Dead(BaseException):
-    """What a process that was killed does: nothing any more."""
 
 
 def test_stopped_before_or_amid_any_call_to_the_system_a_store_goes_on_to_the_same_bytes(tmp_path, extended):
@@ -116,69 +93,6 @@ def test_killed_at_random_times_a_store_goes_on_to_the_same_bytes(tmp_path, exte
 # ---------------------------------------------------------------------------------------- the power fails
 
 
-@dataclass
-class Disk:
-    """What a disk may hold after the power failed: names and bytes reach it when they are flushed, or earlier."""
-
-    root: str
-    names: dict[str, dict[str, int]] = field(default_factory=dict)  # by folder, then by name
-    kept_names: dict[str, dict[str, int]] = field(default_factory=dict)
-    data: dict[int, bytes] = field(default_factory=dict)
-    kept_data: dict[int, bytes] = field(default_factory=dict)
-    opened: dict[int, str] = field(default_factory=dict)
-    numbers: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
-
-    def record(self, name, call, *arguments):
-        """Do a call to the system and see what it means for the disk."""
-        result = call(*arguments)
-        if name == "open":
-            path = os.fspath(arguments[0])
-            self.opened[result] = path
-            if arguments[1] & os.O_CREAT:
-                folder, file = os.path.split(path)
-                number = self.names[folder].setdefault(file, next(self.numbers))
-                if arguments[1] & os.O_TRUNC or number not in self.data:
-                    self.data[number] = b""
-        elif name == "write":
-            number = self.number(self.opened[arguments[0]])
-            self.data[number] += bytes(arguments[1])[:result]
-        elif name == "fsync":
-            path = self.opened[arguments[0]]
-            if path in self.names:
-                self.kept_names[path] = dict(self.names[path])
-            elif not path.startswith(self.root):
-                pass
-            else:
-                self.kept_data[self.number(path)] = self.data[self.number(path)]
-        elif name == "replace":
-            (old, new), number = arguments, self.number(arguments[0])
-            del self.names[os.path.dirname(old)][os.path.basename(old)]
-            self.names[os.path.dirname(new)][os.path.basename(new)] = number
-        elif name == "unlink":
-            del self.names[os.path.dirname(arguments[0])][os.path.basename(arguments[0])]
-        elif name == "mkdir":
-            self.names[arguments[0]], self.kept_names[arguments[0]] = {}, {}
-        return result
-
-    def number(self, path: str) -> int:
-        return self.names[os.path.dirname(path)][os.path.basename(path)]
-
-    def after_a_failure(self, into: str):
-        """Every combination: each folder's names as flushed or as they are, all bytes as flushed or as they are."""
-        folders = [path for path in self.names if path.startswith(self.root)]
-        changed = [path for path in folders if self.names[path] != self.kept_names[path]]
-        for early in itertools.product((False, True), repeat=len(changed) + 1):
-            shutil.rmtree(into, ignore_errors=True)
-            for folder in folders:
-                is_early = dict(zip(changed, early[1:], strict=True)).get(folder, False)
-                where = into + folder[len(self.root) :]
-                os.makedirs(where, exist_ok=True)
-                for name, number in (self.names if is_early else self.kept_names)[folder].items():
-                    data = self.data if early[0] else self.kept_data
-                    Path(where, name).write_bytes(data.get(number, b""))
-            yield
-
-
 def test_whatever_the_disk_kept_when_the_power_failed_is_whole(tmp_path):
     path, rest = str(tmp_path / "a.sketch"), str(tmp_path / "rest.sketch")
     disk, failures = Disk(path), 0
@@ -230,12 +144,6 @@ def test_whatever_the_disk_kept_when_the_power_failed_is_whole(tmp_path):
                 store.write(block, block_of(header, block))
                 promised.add(block)
     assert failures > 150 and len(states) > 30
-
-
-def fold(path: str) -> str:
-    """A digest of a folder."""
-    files = sorted(file for file in Path(path).rglob("*") if file.is_file() and file.name != ".lock")
-    return hashlib.sha256(b"".join(bytes(file) + b"\0" + file.read_bytes() for file in files)).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------- the disk is full

@@ -6,7 +6,6 @@ The oracle: the blocks, drawn again from their seeds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -22,11 +21,14 @@ from hypothesis import strategies as st
 from stores import (
     CONSTANTS,
     HEADER,
+    NASTY,
     PRINT,
     assert_same,
     block_of,
     content,
+    leaves_of,
     produce,
+    signed,
 )
 
 from circuitsketch.errors import StoreError
@@ -188,27 +190,6 @@ def test_what_the_error_says_to_do_about_a_damaged_block_works(tmp_path, whole, 
 
 
 # ---------------------------------------------------------------------------------------- forged metadata
-
-
-NASTY = [
-    None, True, False, 0, -1, 1, 2, 10**9, 10**18, 10**30, 1.5, -0.0, 1e308, "", "sphere", "../../etc", "\x00", "NaN",
-    [], [1], [-1], [10**12, 10**12], {}, {"a": 1}, "given", "float32", "f" * 64, [None] * 3,
-]  # fmt: skip
-
-
-def leaves_of(value, path=()):
-    """Every path into a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, below in items:
-        yield from leaves_of(below, (*path, key))
-
-
-def signed(attributes: dict) -> dict:
-    """Attributes with the digest that belongs to them: what a forger would do."""
-    rest = {key: value for key, value in attributes.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return rest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 @settings(max_examples=250)

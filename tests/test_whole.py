@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_store import CALLS, NASTY, Dead, Disk, fold, leaves_of, signed, start, watched
+from stores import CALLS, NASTY, Dead, Disk, fold, leaves_of, signed, start, watched
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError

@@ -56,7 +56,6 @@ class Tables:
 def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
     """The contraction's kernel."""
     tables = Tables(frame)
-    b = frame.builder
     with frame.loop(tables.batches) as batch:
         if kernel.phase == "lane":
             ring = lane_ring(frame, kernel)

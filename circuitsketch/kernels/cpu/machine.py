@@ -131,6 +131,6 @@ def aligned(count: int, dtype: Any) -> np.ndarray:
     each spares the translation of 512 addresses."""
     size = count * np.dtype(dtype).itemsize
     step = HUGE if size >= HUGE else ALIGNMENT
-    raw = np.zeros(-(-size // step) * step + step, dtype=np.uint8)
+    raw = np.zeros(size + step, dtype=np.uint8)
     offset = -raw.ctypes.data % step
     return raw[offset : offset + size].view(dtype)
