@@ -200,8 +200,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for name in options.runs:
         now = case(name, subsets, options.examples, options.seed)
         pushed = push_all(now, max(budgets), cache)
-        said = ", ".join(f"{what} {number:.3g}" for what, number in pushed.cost.items())
-        report.say(f"{name}: CPU seconds of one training, and others in trainings: {said}")
+        costs = ", ".join(f"{what} {number:.3g}" for what, number in pushed.cost.items())
+        report.say(f"{name}: CPU seconds of one training, and others in trainings: {costs}")
         equal = int(pushed.cost["singles"] + min(max(budgets), FITTED) * pushed.cost["direction"])
         count = options.retrainings or max(32, min(equal, 2000))
         from_retrainings = {
