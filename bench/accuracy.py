@@ -277,8 +277,9 @@ def methods_table(numbers: list[dict[str, Any]], m: int) -> str:
         goal = f" ({GOALS[kind]})" if run == "names" and kind in GOALS else ""
         covered = best["covered_where_trusted"]
         shares = [f"{best['trusted']:.0%}", "-" if covered is None else f"{covered:.1%}"]
-        alone = best["rmse"] / by["retrained singly", m]["rmse"]
-        rows.append([run, kind, *scores, f"{best['over_first_order']:.2f}{goal}", f"{alone:.2f}", *shares])
+        exact = by["retrained singly", m]["rmse"]
+        alone = said(best["rmse"] / exact if exact else None)  # one example alone: nothing to be off by
+        rows.append([run, kind, *scores, f"{best['over_first_order']:.2f}{goal}", alone, *shares])
     head = ["run", "deletions", *shown, "over first (goal)", "over singly", "no warning", "covered"]
     return f"LDS, RMSE over the truth's deviation, of each method, with {m} random directions:\n\n{table(rows, head)}"
 
