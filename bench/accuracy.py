@@ -63,7 +63,7 @@ class Cache:
     def sketch(self, case: Case, budget: int, law: str) -> np.ndarray:
         """Coefficients along the first `budget` directions; a kept sketch is extended."""
         path = None if self.folder is None else self.folder / f"{case.name}-{case.run.n}-{law}.sketch"
-        made = cs.sketch(case.run, budget, ORDER, seed=0, law=law, threads=1, path=path)
+        made = cs.sketch(case.run, budget, ORDER, seed=0, law=law, path=path)
         return made.measure(case.measure).coefficients[:budget]
 
     def arrays(self, case: Case, what: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
