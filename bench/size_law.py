@@ -218,13 +218,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, help="of the smallest run; default 64, full 128")
+    parser.add_argument("--steps", type=int, help="of the smallest run; default 64, full 192")
     parser.add_argument("--directions", type=int, help="default 16, full 64")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plot", metavar="FILE", help="draw the law (needs matplotlib)")
     add_options(parser)
     options = parser.parse_args(arguments)
-    steps = options.steps or (128 if options.full else 64)
+    steps = options.steps or (192 if options.full else 64)
     count = options.directions or (64 if options.full else 16)
     settings = {"steps": steps, "directions": count, "repeats": options.repeats, "threads": 1}
     report = Report("size_law", options, settings)
