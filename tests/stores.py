@@ -11,11 +11,12 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from circuitsketch.sketch.header import Header, Leaf
 from circuitsketch.sketch.store import Store
@@ -215,3 +216,27 @@ def signed(attributes: dict) -> dict:
     rest = {key: value for key, value in attributes.items() if key != "sha256"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return rest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def stopped_everywhere(count: Callable[[], object], work: Callable[[], object]) -> Iterator[tuple[int, str]]:
+    """Count the calls to the system of some work; then begin other work and stop it before the first of as many calls,
+    before the second and so on, and amid those that write. Yields, after each stop, the call's number and when."""
+    calls: list[str] = []
+    with watched(lambda name, call, *a: (calls.append(name), call(*a))[1]):
+        count()
+    for k, when in ((k, when) for k in range(len(calls)) for when in ("before", "amid")):
+        if when == "amid" and calls[k] != "write":
+            continue  # after this call is before the next
+        number = itertools.count()
+
+        def act(name, call, *arguments, k=k, when=when, number=number):
+            now = next(number)
+            if now == k and when == "amid":
+                call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            if now >= k:  # also when what is being interrupted would tidy up
+                raise Dead
+            return call(*arguments)
+
+        with watched(act), pytest.raises(Dead):
+            work()
+        yield k, when

@@ -22,7 +22,6 @@ from stores import (
     CONSTANTS,
     HEADER,
     SMALL,
-    Dead,
     Disk,
     alone,
     block_of,
@@ -32,6 +31,7 @@ from stores import (
     produce,
     produce_and_extend,
     start,
+    stopped_everywhere,
     watched,
 )
 
@@ -42,32 +42,17 @@ from circuitsketch.sketch.store import Store
 
 
 def test_stopped_before_or_amid_any_call_to_the_system_a_store_goes_on_to_the_same_bytes(tmp_path, extended):
-    calls: list[str] = []
-    with watched(lambda name, call, *a: (calls.append(name), call(*a))[1]):
-        produce_and_extend(tmp_path / "count")
     path, right = tmp_path / "a.sketch", content(extended)
-    for k, when in ((k, when) for k in range(len(calls)) for when in ("before", "amid")):
-        if when == "amid" and calls[k] != "write":
-            continue  # after this call is before the next
-        count = itertools.count()
-
-        def act(name, call, *arguments, k=k, when=when, count=count):
-            number = next(count)
-            if number == k and when == "amid":
-                call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
-            if number >= k:  # also when what is being interrupted would tidy up
-                raise Dead
-            return call(*arguments)
-
-        with watched(act), pytest.raises(Dead):
-            produce_and_extend(path)
+    for k, when in stopped_everywhere(
+        lambda: produce_and_extend(tmp_path / "count"), lambda: produce_and_extend(path)
+    ):
         if Store.exists(path):
             check_what_is_there(path)
         with watched(lambda name, call, *a: call(*a)):
             produce_and_extend(path)
         assert content(path) == right, (k, when)
         shutil.rmtree(path)
-    assert len(calls) > 100
+    assert k + 1 > 100
 
 
 def test_killed_at_random_times_a_store_goes_on_to_the_same_bytes(tmp_path, extended):

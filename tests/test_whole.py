@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import CALLS, NASTY, Dead, Disk, fold, leaves_of, signed, start, watched
+from stores import CALLS, NASTY, Disk, fold, leaves_of, signed, start, stopped_everywhere, watched
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError
@@ -433,25 +433,10 @@ def test_killed_at_random_times_a_sketch_goes_on_to_the_same_bytes(tmp_path, who
 
 
 def test_stopped_before_or_amid_any_call_to_the_system_a_sketch_goes_on_to_the_same_bytes(tmp_path, whole):
-    calls: list[str] = []
-    with watched(lambda name, call, *a: (calls.append(name), call(*a))[1]):
-        produce(tmp_path / "count", threads=1)
     path, right = tmp_path / "a.sketch", content(whole)
-    for k, when in ((k, when) for k in range(len(calls)) for when in ("before", "amid")):
-        if when == "amid" and calls[k] != "write":
-            continue  # after this call is before the next
-        count = itertools.count()
-
-        def act(name, call, *arguments, k=k, when=when, count=count):
-            number = next(count)
-            if number == k and when == "amid":
-                call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
-            if number >= k:  # also when what is being interrupted would tidy up
-                raise Dead
-            return call(*arguments)
-
-        with watched(act), pytest.raises(Dead):
-            produce(path, threads=1)
+    for k, when in stopped_everywhere(
+        lambda: produce(tmp_path / "count", threads=1), lambda: produce(path, threads=1)
+    ):
         if k % 5 == 0:  # whatever is opened then is all of it
             with contextlib.suppress(StoreError):
                 assert bits(cs.open_sketch(path)) == bits(cs.open_sketch(whole))
@@ -459,7 +444,7 @@ def test_stopped_before_or_amid_any_call_to_the_system_a_sketch_goes_on_to_the_s
             produce(path, threads=1)
         assert content(path) == right, (k, when)
         shutil.rmtree(path)
-    assert len(calls) > 150
+    assert k + 1 > 150
 
 
 def test_a_disk_full_at_any_call_leaves_a_sketch_that_goes_on(tmp_path, whole):
