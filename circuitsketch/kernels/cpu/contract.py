@@ -97,7 +97,8 @@ def suited(instruction: Instruction, target: Target) -> Kernel:
         return kernel
     at = 10 + 2 * batches + rows + summed  # of the table of steps along a column
     entry = target.mode.components * target.width * (4 if target.single else 8)
-    first = np.array(args[at : at + summed])[: max(CACHE // 2 // entry, 1)] * entry
+    tile = series_tile(target.registers, 2 if target.mode.complex else 1, target.mode.order, kernel.left)
+    first = np.array(args[at : at + min(summed, summed_block(entry, tile, kernel.left))]) * entry
     lines = (first[:, None] + np.arange(0, entry, LINE)) // LINE % SETS
     return replace(kernel, packed=bool(np.bincount(lines.ravel()).max() > WAYS))
 
@@ -141,6 +142,11 @@ def tiled(
                     ring.tile_of(tables, strip, at, replace(shape, rows=height))
                 row = bottom
         first = end
+
+
+def summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:
+    """How many entries of so many bytes, along the summed axis, a tile reads in half of a first-level cache."""
+    return max(CACHE // 2 // (entry * (tile.rows * left_has_lanes + tile.columns)), 4)
 
 
 def whole_steps(frame: Frame, first: ir.Value, last: ir.Value, step: int) -> ir.Value:
@@ -356,8 +362,7 @@ class LaneRing(TileRing):
     @property
     def block(self) -> int | None:
         """As much as lets what a tile reads take half of a first-level cache."""
-        tile = self.tile()
-        return max(CACHE // 2 // (self.entry_bytes * (tile.rows * self.left_has_lanes + tile.columns)), 4)
+        return summed_block(self.entry_bytes, self.tile(), self.left_has_lanes)
 
     def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
         """A pointer to an entry's constant term."""
