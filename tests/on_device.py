@@ -288,6 +288,26 @@ class Watched:
             others.add(mine)
 
 
+@pytest.mark.skipif(not SIMULATED, reason="only the simulator hands a thread memory of its own")
+def test_threads_share_memory_even_where_each_would_be_given_an_array_of_its_own(monkeypatch):
+    """Numba's simulator looks an array up and makes it where there is none, and threads may both find none."""
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    class Forgetful(dict):
+        def get(self, key, default=None):
+            return default
+
+    made = FakeCUDAShared.__init__
+
+    def forgetful(shared, size):
+        made(shared, size)
+        shared._allocations = Forgetful()
+
+    monkeypatch.setattr(FakeCUDAShared, "__init__", forgetful)
+    x = np.random.default_rng(4).normal(size=400)
+    assert_series(lambda x: (x.sum(), x.max()), (x,), 1)
+
+
 @pytest.mark.skipif(not SIMULATED, reason="only the simulator's threads can be watched")
 @pytest.mark.parametrize("values", [False, True])
 def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, values):

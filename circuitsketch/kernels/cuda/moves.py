@@ -3,7 +3,8 @@
 A lane block is moved number by number, whatever it holds, so neighbouring threads have neighbouring numbers. Where
 entries meet (a sum is an addition into a layout of stride 0, a scatter adds through indices that may repeat), one
 thread takes all that meet in its number, in order: no atomics, and the same bits every time. A sum with fewer numbers
-than threads is shared out and put together in shared memory.
+than threads is shared out and put together in shared memory, which is asked for at the launch: Numba's simulator may
+give two threads two arrays where a function asks for one.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def meet_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
         *kept_and_met(axes),
         f"numbers = kept * {unit}",
         "parts = max(min(THREADS // numbers, met), 1)",
-        "shared = cuda.shared.array(THREADS, real)",
+        "shared = cuda.shared.array(0, shared_type)",
         "to = 0",
         f"total = real({nothing})",
         "for i in range(thread, numbers * parts, THREADS):",

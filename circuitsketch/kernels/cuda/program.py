@@ -49,6 +49,7 @@ from numba import config, cuda
 THREADS = {threads}
 PLAIN = {plain}
 real = np.{real}
+shared_type = np.dtype(real)
 index = np.uint64  # of arrays, where it counts: a signed one is first asked whether it is negative
 
 
@@ -174,11 +175,16 @@ class Program:
         options = {} if config.ENABLE_CUDASIM else {"launch_bounds": self.target.threads, "cache": kept}
         return {name: cuda.jit(**options)(getattr(self.module, name)) for name in ("start", "play")}
 
+    @property
+    def shared(self) -> int:
+        """Bytes of a block's shared memory: a number for every thread."""
+        return self.target.threads * (4 if self.target.single else 8)
+
     def launched(self, name: str, blocks: int, stream: Any = 0) -> Any:
         """A kernel to call with its arguments, for so many lane blocks."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
-            return self.kernels[name][blocks, self.target.threads, stream]
+            return self.kernels[name][blocks, self.target.threads, stream, self.shared]
 
 
 def any_steps(instruction: Instruction) -> Instruction:
