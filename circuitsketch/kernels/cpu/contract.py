@@ -25,7 +25,12 @@ from circuitsketch.lower.instructions import ContractKernel, Instruction, Kernel
 CACHE = 48 << 10  # bytes of a first-level cache; half as large a one still keeps the columns
 LINE, SETS, WAYS = 64, 64, 8  # bytes of a line, sets of that cache, lines in a set: of most processors
 REUSED = 4  # rows of the result from which on copying a column is worth while
-ACCUMULATORS = 24  # that a tile may hold, of 32 vector registers; tiles that fill them spill
+ACCUMULATORS = 24  # of a number times series, in 32 vector registers
+# Rows and columns of a tile of two series in 32 vector registers, by reals a coefficient and by order, from 1 on.
+WHOLE = {
+    1: ((4, 4), (3, 3), (2, 3), (2, 2), (1, 3), (1, 2)),
+    2: ((4, 3), (2, 2), (1, 3), (1, 2), (1, 2), (1, 1)),
+}
 Cell = tuple[int, int]  # a row and a column of a tile
 
 
@@ -510,15 +515,18 @@ class SeriesRing(LaneRing):
 def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
     """The tile for series of `order` coefficients of `per` reals, `both` operands or only the right one having them.
 
-    With 32 registers 24 accumulators leave room for what is multiplied. With 16 that is 8 or 9, and more spill: so an
-    entry is summed up coefficient by coefficient, which also loads each coefficient just where it is used. Seen on AVX2
-    at order 3, multiply-adds over the peak: 2 x 2 entries, one coefficient at a time .80, 1 x 2 entries whole .68, the
-    tile for 32 registers .50; real series, 1 x 3 entries whole .81, 3 x 3 one coefficient at a time .57; a number times
-    a series, 4 x 1 entries, one coefficient at a time .63, 2 x 1 whole .58.
+    With 32 registers a number times a series has room for 24 accumulators and what is multiplied; two series share 16 to
+    20 (see WHOLE), and with more of them spill. Seen on AVX-512, G multiply-adds a second of 44.6: order 3, 1 x 3
+    complex entries 43, 1 x 4 27; 2 x 3 real ones 42, 1 x 8 33; order 4, 1 x 2 complex ones 44, 1 x 3 30.
+
+    With 16 registers that is 8 or 9, and more spill: so an entry is summed up coefficient by coefficient, which also
+    loads each coefficient just where it is used. Seen on AVX2 at order 3, multiply-adds over the peak: 2 x 2 entries,
+    one coefficient at a time .80, 1 x 2 entries whole .68, the tile for 32 registers .50; real series, 1 x 3 entries
+    whole .81, 3 x 3 one coefficient at a time .57; a number times a series, 4 x 1 entries, one coefficient at a time
+    .63, 2 x 1 whole .58.
     """
     whole = (range(1, order + 1),)
     single = tuple(range(k, k + 1) for k in range(1, order + 1))
-    reals = per * order
     if registers < 16:
         return Tile(1, 1, single)
     if registers < 32:
@@ -529,10 +537,8 @@ def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
         shapes = {1: (3, 3), 2: (2, 2), 3: (1, 3), 4: (1, 2)}
         return Tile(*shapes[order], whole) if order in shapes else Tile(2, 4, single)
     if not both:
-        return Tile(max(min(ACCUMULATORS // reals, 8), 1), 1, whole)
-    if 8 * reals <= ACCUMULATORS:
-        return Tile(2, 4, whole)
-    return Tile(1, max(min(ACCUMULATORS // reals, 4), 1), whole)
+        return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, whole)
+    return Tile(*WHOLE[per][min(order, len(WHOLE[per])) - 1], whole)
 
 
 @dataclass(frozen=True, slots=True)
