@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -23,7 +25,8 @@ from circuitsketch.sketch.store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
-CACHE, MEMORY = 6 << 20, 64 << 20
+CACHES, MEMORY = 12, 64 << 20
+LEVEL_2, GUESS = Path("/sys/devices/system/cpu/cpu0/cache/index2/size"), 512 << 10
 PAUSE = 1.0  # seconds between two calls of `progress`, but for finished blocks
 
 
@@ -144,14 +147,25 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     """How many lane blocks a thread plays side by side: they share the constant phase, and turn to each other at every
     step, so that what they hold should stay in a cache.
 
-    A heuristic: as many of at most 8 as CACHE bytes hold, no more than MEMORY bytes a thread, and no thread without
-    work. Seen on microgpt, 1, 2, 4 blocks: at order 3 (3.6 MB a block) .16, .17, .21 ms a direction and step, at order
-    1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76, .96 and, of three, .99.
+    A heuristic: as many of at most 8 as CACHES second-level caches hold, no more than MEMORY bytes a thread, and no
+    thread without work. Seen on microgpt, 1, 2, 4 blocks, ms a direction and step: with 512 kB of that cache, at order 3
+    (3.6 MB a block) .16, .17, .21, at order 1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76, .96 and, of
+    three, .99; with 2 MB of it, at order 3 (7.9 MB) .104, .100, .101, at order 1 (2.6 MB) .030, .028, .027, of eight
+    .026.
     """
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
     share = blocks // thread_count(threads, blocks)
-    cached = min(max(CACHE // max(row, 1), 1), 8)
+    cached = min(max(CACHES * second_level_cache() // max(row, 1), 1), 8)
     return max(min(cached, MEMORY // max(row, 1), share), 1)
+
+
+@cache
+def second_level_cache() -> int:
+    """Bytes of a core's second-level cache, where Linux tells; else a guess."""
+    try:
+        return int(LEVEL_2.read_text().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return GUESS
 
 
 def by_first_step(run: Training) -> np.ndarray:
