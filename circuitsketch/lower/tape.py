@@ -69,10 +69,41 @@ def lower(
     else:
         constant_operations = p.operations
     tape = Tape(p, mode, fuse(p, constant_operations), fuse(p, lane_operations), inputs, outputs, carry)
+    tape.lane_groups = updates_early(tape)
     tape.in_place = {"lane": aliases(tape, "lane"), "constant": {}}
     if not mode.components:  # else the lane phase, and the look at domains, read the constants afterwards
         tape.in_place["constant"] = aliases(tape, "constant")
     return tape
+
+
+def updates_early(tape: Tape) -> list[Group]:
+    """The lane phase's groups, each update of the state moved to where what it reads is there and what it replaces is
+    no longer read: its gradient is still in a cache, and gives up its place to the next one's.
+
+    Seen on microgpt at order 3, with a second-level cache of 2 MB: .098 to .091 ms a direction and step.
+    """
+    p, groups = tape.program, tape.lane_groups
+    becomes = {tape.outputs[output].buffer: tape.inputs[i].buffer for output, i in tape.carry.items()}
+    writer = {buffer: group for group in groups for buffer in group.members}
+    touched = {id(group): {b for o in group.operations for b in reads(p, o)} for group in groups}
+    readers: dict[int, list[Group]] = {}
+    for group in groups:
+        for buffer in touched[id(group)]:
+            readers.setdefault(buffer, []).append(group)
+    updates = [
+        group
+        for group in groups
+        if group.is_chain
+        and any(buffer in becomes for buffer in group.members)
+        and all(reader is group for buffer in group.members for reader in readers.get(buffer, ()))
+    ]
+    order = [group for group in groups if group not in updates]
+    for group in updates:
+        before = [writer[buffer] for buffer in touched[id(group)] if buffer in writer]
+        for buffer in group.members & becomes.keys():
+            before += readers.get(becomes[buffer], ())
+        order.insert(max((order.index(g) for g in before if g in order), default=-1) + 1, group)
+    return order
 
 
 def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None) -> Layout:

@@ -148,9 +148,9 @@ def blocks_together(executable: Executable, blocks: int, threads: int | None) ->
     step, so that what they hold should stay in a cache.
 
     A heuristic: as many of at most 8 as CACHES second-level caches hold, no more than MEMORY bytes a thread, and no
-    thread without work. Seen on microgpt, 1, 2, 4 blocks, ms a direction and step: with 512 kB of that cache, at order 3
+    thread without work. Seen on microgpt, 1, 2, 4 blocks, ms a direction and step: with a cache of 512 kB, at order 3
     (3.6 MB a block) .16, .17, .21, at order 1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76, .96 and, of
-    three, .99; with 2 MB of it, at order 3 (7.9 MB) .104, .100, .101, at order 1 (2.6 MB) .030, .028, .027, of eight
+    three, .99; with one of 2 MB, at order 3 (7.9 MB) .104, .100, .101, at order 1 (2.6 MB) .030, .028, .027, of eight
     .026.
     """
     row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
