@@ -306,3 +306,29 @@ def test_fusion_and_placement_of_random_steps_are_legal(code, results, mode):
     assert_lanes_find_their_constants(tape)
     assert_no_live_buffers_overlap(tape)
     assert_state_survives_being_carried(tape)
+
+
+def test_a_layer_is_updated_before_the_gradients_of_the_layers_below_it_are_made():
+    """So a gradient is read soon after it was made; and its place is free for the next."""
+    layers = 4
+
+    def step(state, x, keep):
+        def loss(weights):
+            h = x
+            for w in weights:
+                h = np.tanh(h @ w)
+            return (keep * (h * h).sum(axis=-1)).mean()
+
+        grads = cs.grad(loss)(state)
+        return [w - 0.1 * g for w, g in zip(state, grads, strict=True)]
+
+    weights = [np.ones((3, 3)) for _ in range(layers)]
+    circuit = simplify(cs.trace(step, weights, np.ones((2, 3)), np.ones(2)))
+    tape = lower(circuit, [*range(layers), layers + 1], Mode(3, True), {i: i for i in range(layers)})
+    assert_tape_is_legal(tape)
+    writer = {buffer: g for g, group in enumerate(tape.lane_groups) for buffer in group.members}
+    updated = [writer[layout.buffer] for layout in tape.outputs]
+    assert updated == sorted(updated, reverse=True)
+    contractions = [g for g, group in enumerate(tape.lane_groups) if group.operations[0].kind == "contraction"]
+    assert updated[1] < contractions[-1], "the second layer's update waits for the first layer's gradient"
+    assert len(tape.in_place["lane"]) == layers
