@@ -27,6 +27,7 @@ from stores import CALLS, NASTY, Disk, fold, leaves_of, signed, start, stopped_e
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError
+from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.sketch import metric as metrics
 from circuitsketch.sketch.store import Store
 
@@ -46,7 +47,8 @@ def make(rate=0.4, x=X, start=0.3, **options):
 
 
 RUN = make(labels=LABELS, items=[f"item {i}" for i in range(N)])
-SMALL, LARGE = 6, 13  # directions: blocks with lanes to spare
+LANES = lane_width(False)
+SMALL, LARGE = LANES + 2, 3 * LANES + 1  # directions: 2 and 4 blocks, with lanes to spare
 
 
 def measure(p):
@@ -136,14 +138,14 @@ def test_a_stored_sketch_is_extended_where_it_lies(tmp_path, whole, right):
     told = []
     cs.open_sketch(tmp_path / "a", RUN).extend(LARGE, progress=lambda *numbers: told.append(numbers))
     assert content(tmp_path / "a") == content(whole)
-    assert len(told) == len(list((whole / "random/lanes").glob("c.*"))) - SMALL // 4
+    assert len(told) == len(list((whole / "random/lanes").glob("c.*"))) - SMALL // LANES
     produce(tmp_path / "b", 0)
     nothing = cs.open_sketch(tmp_path / "b", RUN)
     assert (nothing.count, nothing.order, nothing.law.seed) == (0, 2, 5)
     assert bits(nothing.extend(SMALL).extend(LARGE)) == right
     assert content(tmp_path / "b") == content(whole)
     with pytest.raises(InputError, match="takes its run: cs.open_sketch"):
-        cs.open_sketch(tmp_path / "a").extend(20)
+        cs.open_sketch(tmp_path / "a").extend(LARGE + 1)
 
 
 def test_parts_may_be_made_one_by_one(tmp_path, whole):
@@ -199,7 +201,7 @@ def test_any_zarr_reader_opens_a_whole_sketch(whole, recwarn):
 
 
 def test_measuring_a_stored_sketch_goes_block_by_block(tmp_path, monkeypatch):
-    cells, n, directions = 12_000, 24, 48
+    cells, n, directions = 48_000 // LANES, 6 * LANES, 12 * LANES
     x = np.random.default_rng(2).standard_normal((n, cells))
     run = cs.Training(lambda s, x, keep: s + np.tanh(keep[0] * x), np.zeros(cells), list(x), np.arange(n)[:, None])
     here = cs.sketch(run, directions, 3, singles="exact", path=tmp_path / "a").measure(lambda s: s[:3])
