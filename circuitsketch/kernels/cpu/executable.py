@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from circuitsketch.gates import Shape, cells
+from circuitsketch.kernels.cpu import CACHE_LINE
 from circuitsketch.kernels.cpu.contract import suited
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cpu.library import address_of, function_of
-from circuitsketch.kernels.cpu.machine import ALIGNMENT, aligned, run_steps, steps_signature
+from circuitsketch.kernels.cpu.machine import aligned, run_steps, steps_signature
 from circuitsketch.lower.encode import carried, encode
 from circuitsketch.lower.instructions import Instruction, Kernel, Placement
 from circuitsketch.lower.layout import Layout
@@ -89,7 +90,7 @@ class Executable:
         shared = aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
         if self.target.single:
             shared[:] = constants
-        row = -(-max(self.lane_end * self.unit, 1) // ALIGNMENT) * ALIGNMENT
+        row = -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
         lanes = aligned(blocks * row, dtype).reshape(blocks, row)
         return Arena(self, constants, shared, lanes)
 

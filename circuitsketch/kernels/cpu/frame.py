@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from circuitsketch.kernels.cpu import lane_width, vector_registers
+from circuitsketch.kernels.cpu import CACHE_LINE, lane_width, vector_registers
 from circuitsketch.kernels.cpu.values import INT, Emitter, MachineMath, Real
 from circuitsketch.lower.instructions import Mode
 
 # Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
 STRAIGHT_ORDER = 8
-CACHE_LINE = 64  # bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ from functools import partial
 
 from llvmlite import ir
 
-from circuitsketch.kernels.cpu.contract import LaneRing, Strip, Tables, Tile, fused
+from circuitsketch.kernels.cpu import CACHE_LINE
 from circuitsketch.kernels.cpu.frame import Frame
+from circuitsketch.kernels.cpu.rings import LaneRing, Strip, Tables, fused
+from circuitsketch.kernels.cpu.tiles import Tile
 from circuitsketch.kernels.cpu.values import Real
 
 HELD = 2  # entries of the left operand that a tile keeps in registers; with 4, fewer loads and more spills
@@ -139,7 +141,7 @@ class LongRing(LaneRing):
         width = self.frame.target.width
         with self.frame.builder.goto_entry_block():
             found = self.frame.builder.alloca(self.frame.element, size=self.frame.const(self.order * width))
-        found.align = 64  # a vector that straddles two cache lines loads at half the speed
+        found.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
         return Reals(self.frame, found, self.frame.const(0), width)
 
     def add_products(

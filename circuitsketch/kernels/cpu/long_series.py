@@ -12,8 +12,8 @@ from llvmlite import ir
 
 from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.chain import Access
-from circuitsketch.kernels.cpu.contract import fused
 from circuitsketch.kernels.cpu.frame import Frame
+from circuitsketch.kernels.cpu.rings import fused
 from circuitsketch.kernels.cpu.values import ZERO, Complex, MachineMath, Real, Zero
 from circuitsketch.lower.instructions import ChainKernel
 

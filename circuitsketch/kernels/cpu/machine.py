@@ -17,7 +17,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-ALIGNMENT, HUGE = 64, 2 << 20  # bytes of a cache line, and of a huge page
+from circuitsketch.kernels.cpu import CACHE_LINE
+
+HUGE = 2 << 20  # bytes of a huge page
 PROGRAM_ROW = 7  # numbers in a row of `programs`
 INTS, DOUBLES = types.CPointer(types.int64), types.CPointer(types.float64)
 
@@ -130,7 +132,7 @@ def aligned(count: int, dtype: Any) -> np.ndarray:
     """Zeros that begin at a cache line, or, where they fill one, at a huge page: NumPy asks for such from 4 MB on, and
     each spares the translation of 512 addresses."""
     size = count * np.dtype(dtype).itemsize
-    step = HUGE if size >= HUGE else ALIGNMENT
+    step = HUGE if size >= HUGE else CACHE_LINE
     raw = np.zeros(size + step, dtype=np.uint8)
     offset = -raw.ctypes.data % step
     return raw[offset : offset + size].view(dtype)

@@ -20,11 +20,11 @@ import numpy as np
 
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
+from circuitsketch.kernels.cpu import CACHE_LINE
 from circuitsketch.kernels.cpu import executable as cpu
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER, Target
 from circuitsketch.kernels.cpu.library import address_of
-from circuitsketch.kernels.cpu.machine import ALIGNMENT
 from circuitsketch.kernels.cuda.barriers import barriers
 from circuitsketch.kernels.cuda.device import Plan, find, plan, reported
 from circuitsketch.kernels.cuda.frame import SIMULATED_THREADS, THREADS, CudaTarget
@@ -65,7 +65,7 @@ class CudaExecutable(Executable):
     @property
     def row(self) -> int:
         """Numbers in a block's memory."""
-        return -(-max(self.lane_end * self.unit, 1) // ALIGNMENT) * ALIGNMENT
+        return -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
 
     @property
     def constants_a_step(self) -> int:
