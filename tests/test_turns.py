@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import circuitsketch as cs
 from circuitsketch.kernels.cpu import executable
-from circuitsketch.kernels.turns import Turns, in_turns, slices
+from circuitsketch.kernels.turns import Turns, evenly, in_turns, slices
 
 
 @given(
@@ -37,6 +37,17 @@ def test_every_part_is_done_once_and_in_order(lengths, together, threads, plain)
 
     in_turns(at_once if plain else some, range(len(lengths)), together, threads)
     assert seen == [list(range(length)) for length in lengths]
+
+
+@given(count=st.integers(0, 70), together=st.integers(1, 9), threads=st.integers(1, 5))
+def test_things_are_shared_out_evenly(count, together, threads):
+    parts = evenly(range(count), together, threads)
+    assert [i for part in parts for i in part] == list(range(count))
+    sizes = [len(part) for part in parts]
+    assert max(sizes, default=0) <= together and max(sizes, default=0) - min(sizes, default=0) <= 1
+    fewest = -(-count // together)
+    assert fewest <= len(parts) < fewest + threads
+    assert len(parts) % threads == 0 or len(parts) == count
 
 
 @given(parts=st.integers(1, 12), threads=st.integers(2, 5), length=st.integers(1, 9))

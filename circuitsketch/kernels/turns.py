@@ -32,7 +32,7 @@ def thread_count(threads: int | None, parts: int) -> int:
 
 
 def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
-    """Call a function with so many at a time of a sequence of things, on some threads (default: one a core).
+    """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
 
     After an error in one part, or Ctrl-C, the others end with the slice that they are in; then it is raised.
 
@@ -41,7 +41,7 @@ def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together:
     >>> done
     [range(0, 2), range(2, 4), range(4, 5)]
     """
-    parts = [slices(function, things[i : i + together]) for i in range(0, len(things), together)]
+    parts = [slices(function, some) for some in evenly(things, together, threads)]
     threads = thread_count(threads, len(parts))
     if threads == 1:
         for part in parts:
@@ -56,6 +56,21 @@ def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together:
                 future.result()
         finally:
             turns.stopped = True
+
+
+def evenly(things: Sequence[Any], together: int, threads: int | None) -> list[Sequence[Any]]:
+    """Neighbours in parts of at most so many, as many parts for every thread where there is enough, and all of about a
+    size: else one thread has a part to itself in the end, while the others have none.
+
+    >>> [len(part) for part in evenly(range(16), 3, threads=2)]
+    [3, 3, 3, 3, 2, 2]
+    """
+    threads = thread_count(threads, len(things))
+    count = -(-len(things) // together)
+    count = min(-(-count // threads) * threads, len(things))
+    size, larger = divmod(len(things), max(count, 1))
+    ends = [(i + 1) * size + min(i + 1, larger) for i in range(count)]
+    return [things[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def slices(function: Callable[[Any], Slices], things: Any) -> Iterator[None]:
