@@ -11,6 +11,8 @@ from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import INT, MachineMath, Real
 from circuitsketch.lower.instructions import MOVE_AXES, FillKernel, MoveKernel
 
+WIDE = 8  # constants that are copied at a time
+
 
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:
     """Args: first element, number of elements, the bits of a double."""
@@ -39,6 +41,9 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     step = frame.arg(MOVE_AXES + 3 * (1 + MOVE_AXES)) if sides == 3 else None
     lanes = kernel.phase == "lane"
     unit = frame.target.mode.components if lanes else 1
+    if not lanes and kernel.combine == "copy" and step is None:
+        copy_neighbours(frame, extents, offset, strides)
+        return frame.finish()
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
         if step is not None:
@@ -57,7 +62,29 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
         else:
             with frame.loop(frame.const(unit)) as component:
                 lane_part(frame, kernel, target, source, component)
-    frame.finish()
+    return frame.finish()
+
+
+def copy_neighbours(
+    frame: Frame, extents: list[ir.Value], offset: list[ir.Value], strides: list[list[ir.Value]]
+) -> None:
+    """Copies of constants, WIDE at a time where both sides step by one: the state is carried on so."""
+    b, (*outer, inner) = frame.builder, extents
+    steps = [steps[-1] for steps in strides]
+    near = b.and_(*(b.icmp_signed("==", step, frame.const(1)) for step in steps))
+    wide = b.select(near, b.mul(b.sdiv(inner, frame.const(WIDE)), frame.const(WIDE)), frame.const(0))
+    vector = ir.VectorType(ir.DoubleType(), WIDE)
+    with frame.nest(outer) as indices:
+        target, source = (frame.offset(offset[i], indices, strides[i][:-1]) for i in (0, 1))
+
+        def copy(i: ir.Value, kind: ir.Type | None) -> None:
+            to, of = (frame.offset(at, [i], [step]) for at, step in zip((target, source), steps, strict=True))
+            frame.store(frame.load(frame.constants, of, kind), frame.constants, to)
+
+        with frame.loop(wide, step=WIDE) as i:
+            copy(i, vector)
+        with frame.loop(inner, start=wide) as i:
+            copy(i, None)
 
 
 def lane_part(
