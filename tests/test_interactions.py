@@ -349,6 +349,40 @@ def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along(
             ask()
 
 
+def test_an_example_retrained_alone_tells_its_own_part_of_every_subset_that_it_is_in():
+    tensors, factor = low_rank(seed=6)
+    query = query_of(tensors, 12, N, factor)
+    truth = query.without([[3], [8]]).value + [0.7, -0.2]
+    known = query.with_evidence([[3], [8]], truth)
+    subsets = [[3], [8], [3, 5], [3, 8], [0, 1, 3, 7, 8], [0, 1, 7]]
+    before, after = query.without(subsets), known.without(subsets)
+    np.testing.assert_allclose(after.change - before.change, [0.7, -0.2, 0.7, 0.5, 0.5, 0.0], atol=1e-6)
+    own = query.influence().stderr
+    lost = before.stderr**2 - after.stderr**2
+    np.testing.assert_allclose(lost[[0, 2]], own[3] ** 2, rtol=1e-5)
+    np.testing.assert_allclose(lost[[3, 4]], own[3] ** 2 + own[8] ** 2, rtol=1e-5)
+    assert after.stderr[-1] == before.stderr[-1]
+    alone = known.influence()
+    np.testing.assert_allclose(query.baseline + alone.change[[3, 8]], truth, rtol=1e-7)
+    assert np.all(alone.stderr[[3, 8]] < 1e-3 * own[[3, 8]])
+    rest = [i for i in range(N) if i not in (3, 8)]
+    np.testing.assert_allclose(alone.change[rest], query.influence().change[rest], rtol=1e-12)
+    np.testing.assert_allclose(alone.stderr[rest], own[rest], rtol=1e-12)
+
+
+def test_evidence_that_says_what_is_known_already_changes_nothing():
+    """An example without any effect has no error either, and nothing to divide by."""
+    tensors, factor = low_rank(seed=6)
+    for tensor in tensors:
+        for axis in range(tensor.ndim):
+            tensor[(slice(None),) * axis + (4,)] = 0
+    query = query_of(tensors, 12, N, factor)
+    known = query.with_evidence([[4], [2]], query.without([[4], [2]]).value)
+    for what in ([4], [4, 2], [2, 3]):
+        assert known.without(what).value == pytest.approx(query.without(what).value, rel=1e-9)
+        assert np.isfinite(known.without(what).stderr)
+
+
 def test_coefficients_along_a_group_correct_its_orders():
     tensors, factor = low_rank(seed=7)
     rng = np.random.default_rng(8)

@@ -3,7 +3,8 @@
 In: real h's with the truth, or with Taylor coefficients along them. Out: the interactions at any h, updated: a
 Gaussian posterior again, with the covariances that the directions left. Each piece is a sum of orders seen at its h:
 a coefficient of order r sees O_r, a retraining sees all orders and whatever else the predictions leave out, so that
-a subset which was retrained is afterwards predicted as it came out.
+a subset which was retrained is afterwards predicted as it came out. What an example's own series leaves out is its own
+and no other's: an example retrained alone tells it for every subset that it is in.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.deletion.backbone import Parts, parts_of
+from circuitsketch.deletion.backbone import TAIL, Parts, own_tail, parts_of
 from circuitsketch.deletion.interactions import Interactions, Points
 from circuitsketch.errors import InputError
 
 JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
+NOTHING, SMALLEST = 1e-20, 1e-250  # variances below this share of the largest one, or below this, count as this
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,8 @@ def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: i
     matrix = np.einsum("rb,rbkc->ckb", seen, each).transpose(0, 2, 1)
     matrix = matrix + np.moveaxis(rest * whole[:, None, None], 2, 0)
     matrix = (matrix + matrix.transpose(0, 2, 1)) / 2
-    own = np.maximum(np.einsum("ckk->ck", matrix), np.finfo(float).tiny)
+    own = np.einsum("ckk->ck", matrix)
+    own = np.maximum(own, np.maximum(NOTHING * own.max(axis=1, keepdims=True), SMALLEST))
     matrix = matrix + JITTER * own[:, :, None] * np.eye(len(whole))
     inverse = np.linalg.inv(matrix)
     solved = np.einsum("ckl,lc->ck", inverse, evidence.values - rows)
@@ -108,7 +111,8 @@ def covariances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each order (R - 1, B, K, C), and of all the rest (B, K, C), between h's and pieces of evidence.
 
-    The rest, of deviation `Parts.rest`, is taken to be as alike at two h's as the square of their cosine in the metric.
+    Of the rest, of deviation `Parts.rest`, the tails of the examples' own series are the same where the same examples
+    go; what is left is taken to be as alike at two h's as the square of their cosine in the metric.
     """
     (pieces, there), (parts, here) = known, asked
     whole = evidence.orders == 0
@@ -118,5 +122,8 @@ def covariances(
         weights = parts.factors[i][:, None] * (pieces.factors[i] * seen)
         found[i] = weights[:, :, None] * model.covariance(fit, here, there)
     sizes = [np.sqrt(np.maximum(at.square, np.finfo(float).tiny)) for at in (here, there)]
-    alike = np.clip(here.through @ there.h.T / np.outer(*sizes), -1, 1) ** 2 * whole
-    return found, alike[:, :, None] * parts.rest[:, None] * pieces.rest[None]
+    alike = np.clip(here.through @ there.h.T / np.outer(*sizes), -1, 1) ** 2
+    tails = (TAIL * own_tail(model.singles)[0]) ** 2
+    others = [np.sqrt(np.maximum(at.rest**2 - at.h**2 @ tails, 0)) for at in (parts, pieces)]
+    same = np.einsum("bi,ki,ic->bkc", here.h, there.h, tails, optimize=True)
+    return found, (same + alike[:, :, None] * others[0][:, None] * others[1][None]) * whole[:, None]

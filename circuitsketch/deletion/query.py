@@ -296,7 +296,8 @@ class Query:
 
         what : subsets or directions, in the forms of `without` (many of them), or real h's (K, n).
         values : (K, *measurement), what was measured after retraining without each; the prediction of such a subset
-            becomes that, and those of subsets like it move along.
+            becomes that, and those of subsets like it move along. An example retrained alone tells what its own series
+            leaves out; the largest errors of `influence` say of which examples that is worth while.
         coefficients : (K, order + 1, *measurement) instead, real Taylor coefficients along each h, such as directions
             that are constant on groups.
 
@@ -342,7 +343,11 @@ class Query:
         if estimator in OF_SINGLES:
             kind = "first-order" if estimator == "first-order" else "singles"
             order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
-            found = backbone.influence(self._flat_singles, order)
+            if self.evidence is not None and kind == "singles":
+                alone = self.predict(np.eye(self.n), estimator="interactions")
+                found = np.asarray(alone.change), np.asarray(alone.stderr)
+            else:
+                found = backbone.influence(self._flat_singles, order)
             change, stderr = (part.reshape(self.n, *self.shape) for part in found)
         else:
             self._need_directions()
