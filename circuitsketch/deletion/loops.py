@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 # Sums may be taken in any order, which lets them use vectors; numbers that are not finite keep their meaning.
@@ -75,6 +76,10 @@ def pair_sums(ids, starts, weights, pairs, metric, alike, together):  # type: ig
     flat, reached = pairs.reshape(-1), starts[:-1].copy()
     metric[:] = 0.0
     alike[:] = 0.0
+    most = 0
+    for b in range(len(reached)):
+        most = max(most, starts[b + 1] - starts[b])
+    near, like = np.empty(most), np.empty(most)
     last = 0
     while (reached < starts[1:]).any():
         last += ROWS  # some rows of the table at a time, which a second-level cache holds, for all h's
@@ -82,28 +87,38 @@ def pair_sums(ids, starts, weights, pairs, metric, alike, together):  # type: ig
             begin, end, k = starts[b], starts[b + 1], reached[b]
             squares, cubes = 0.0, 0.0
             while k < end and ids[k] < last:
-                i, u = int(ids[k]), weights[k]
+                i, u, count = int(ids[k]), weights[k], k - begin
                 first = i * (i - 1) // 2 * width
                 row = flat[first : first + i * width]
-                near, like, square, cube = 0.0, 0.0, 0.0, 0.0
-                for o in range(begin, k):
-                    number = row[width * ids[o]]
-                    one = weights[o] * number
-                    near += one
+                before, others = ids[begin:k], weights[begin:k]
+                # Numbers are gathered first: what is added up lies side by side then, and takes vectors.
+                for o in range(count):
+                    near[o] = row[width * before[o]]
+                total, square, cube = 0.0, 0.0, 0.0
+                for o in range(count):
+                    one = others[o] * near[o]
+                    total += one
                     square += one * one
                     cube += one * one * one
-                    metric[o] += u * number
-                    if two:
-                        second = row[width * ids[o] + 1]
-                        like += weights[o] * second
-                        alike[o] += u * second
-                metric[k] += near
-                alike[k] += like
+                metric[k] += total
+                sums = metric[begin:k]
+                for o in range(count):
+                    sums[o] += u * near[o]
+                if two:
+                    for o in range(count):
+                        like[o] = row[2 * before[o] + 1]
+                    total = 0.0
+                    for o in range(count):
+                        total += others[o] * like[o]
+                    alike[k] += total
+                    sums = alike[begin:k]
+                    for o in range(count):
+                        sums[o] += u * like[o]
                 squares += u * u * square
                 cubes += u * u * u * cube
                 for r in range(4, top + 1):
-                    for o in range(begin, k):
-                        together[b, r] += 2 * (u * weights[o] * row[width * ids[o]]) ** r
+                    for o in range(count):
+                        together[b, r] += 2 * (u * others[o] * near[o]) ** r
                 k += 1
             reached[b] = k
             together[b, 2] += 2 * squares

@@ -39,7 +39,10 @@ class Entries:
 
     def totals(self, values: np.ndarray) -> np.ndarray:
         """Sums of one value an entry, (B,)."""
-        return np.diff(np.concatenate([[0.0], np.cumsum(values)])[self.starts])
+        if not len(values):
+            return np.zeros(len(self.starts) - 1)
+        sums: np.ndarray = np.add.reduceat(np.append(values, 0.0), self.starts[:-1])
+        return np.where(self.starts[1:] > self.starts[:-1], sums, 0.0)
 
     def times(self, table: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """h times a tiled table, (B, columns padded to whole tiles)."""
