@@ -26,9 +26,10 @@ from theory import in_theory, predictions_a_second, speed_table, theory_table
 from timing import timed
 
 import circuitsketch as cs
-from circuitsketch.deletion.evaluation import Evaluation, retrained, score
+from circuitsketch.deletion.evaluation import Evaluation, score
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.retrained import retrained
 from circuitsketch.sketch.directions import find_law
 
 SINGLES_ORDER, ORDER = 6, 3

@@ -12,8 +12,8 @@ from timing import timed
 
 import circuitsketch as cs
 from circuitsketch.deletion import estimators
-from circuitsketch.deletion.evaluation import retrained
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.retrained import retrained
 from circuitsketch.report.figures import PAPER
 from circuitsketch.sketch.directions import find_law
 from circuitsketch.zoo import microgpt

@@ -13,6 +13,7 @@ from circuitsketch.deletion.local import local_sketch
 from circuitsketch.deletion.plan import Plan, plan
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.retrained import retrain_worst
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
     CircuitSketchError,
@@ -74,6 +75,7 @@ __all__ = [
     "push",
     "read_datamodels",
     "relu",
+    "retrain_worst",
     "rsqrt",
     "sigmoid",
     "silu",

@@ -55,6 +55,39 @@ def polynomial():
     return run, cs.sketch(run, directions=4, order=1, law="orthonormal").measure(lambda s: s * np.ones(2))
 
 
+def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
+    x = np.concatenate([[1.5, -1.4, 1.3], 0.2 * np.random.default_rng(3).normal(size=9)])  # three slow series
+    measure = lambda s, scale: scale * s * np.ones(2)  # noqa: E731
+    run = cs.Training(
+        lambda s, x, keep: s + np.tanh(keep.sum() * x - 0.3 * s), np.zeros(()), list(x), np.arange(12)[:, None]
+    )
+    query = cs.sketch(run, directions=24, order=2, singles="exact").measure(measure, 2.0)
+    known = cs.retrain_worst(query, run=run, measure=measure, args=(2.0,), count=3)
+    assert sorted(np.flatnonzero(known.evidence.h.any(axis=0))) == [0, 1, 2]
+    subsets = [[i] for i in range(12)] + [[i, j] for i in range(3) for j in range(3, 12, 2)]
+    before, after = (cs.evaluate(q, subsets, run=run, measure=measure, args=(2.0,)) for q in (query, known))
+    error = np.abs(after.prediction.value - after.truth)
+    assert np.all(error[:3] < 1e-6) and after.rmse < 0.4 * before.rmse
+    assert np.all(after.prediction.stderr[:12] <= before.prediction.stderr[:12] * (1 + 1e-9))
+    everyone = cs.retrain_worst(query, run=run, measure=measure, args=(2.0,), count=40)
+    assert len(everyone.evidence.h) == 12
+    for ask, words in (
+        (lambda: cs.retrain_worst(query, run=run, measure=measure, args=(2.0,), count=0), "at least 1, not 0"),
+        (lambda: cs.retrain_worst(query, run=run, measure=lambda s: s), "measure the same function"),
+        (lambda: cs.retrain_worst(query, run=polynomial()[0], measure=measure), "12 examples and the run of 4"),
+        (lambda: cs.retrain_worst(polynomial()[1], run=polynomial()[0], measure=measure), "singles='exact'"),
+    ):
+        with pytest.raises(cs.InputError, match=words):
+            ask()
+
+
+def test_a_query_whose_series_have_all_ended_takes_in_nothing():
+    step = lambda s, x, keep: s + keep.sum() * x  # noqa: E731
+    run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0, 5.0], [[0], [1], [2], [3]])
+    query = cs.sketch(run, directions=8, order=2, singles="exact").measure(lambda s: s)
+    assert cs.retrain_worst(query, run=run, measure=lambda s: s) is query
+
+
 def test_a_run_is_retrained_and_a_linear_one_is_predicted_perfectly():
     run, query = polynomial()
     found = cs.evaluate(query, [[0], [1], [0, 2], [1, 3]], run=run, measure=lambda s: s * np.ones(2))

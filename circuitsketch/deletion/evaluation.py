@@ -21,8 +21,8 @@ from circuitsketch.circuit.notebook import table
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
-from circuitsketch.trace import flatten, unflatten
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -194,21 +194,6 @@ def score(prediction: Prediction, truth: np.ndarray, masks: np.ndarray | None, s
         calibration=np.array([list(curve), list(curve.values())]),
         trusted=~np.broadcast_to(prediction.outside, truth.shape),
     )
-
-
-def retrained(
-    run: Training,
-    weights: np.ndarray,
-    measure: Callable[..., Any],
-    args: tuple[Any, ...],
-    threads: int | None,
-    device: str = "cpu",
-) -> np.ndarray:
-    """The measurement after retraining with each row of downweights: (B, *measurement)."""
-    params = run.params(run.retrain(weights, threads, device=device))
-    leaves, tree = flatten(params)
-    rows = ([np.asarray(leaf)[i] for leaf in leaves] for i in range(len(weights)))
-    return np.stack([np.asarray(measure(unflatten(tree, row), *args), dtype=np.float64) for row in rows])
 
 
 def rank_correlation(found: np.ndarray, truth: np.ndarray) -> float:

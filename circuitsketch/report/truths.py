@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.deletion.evaluation import retrained
+from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.turns import thread_count
