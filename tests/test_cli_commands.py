@@ -321,7 +321,7 @@ def heed_interrupts():
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     command = [sys.executable, "-m", "circuitsketch.cli", "sketch", "own.py:slow", "--out", "slow.sketch"]
-    command += ["--directions", "64", "--order", "2", "--threads", "1"]
+    command += ["--directions", "320", "--order", "2", "--threads", "1"]  # seconds, so that some are done and some not
     with subprocess.Popen(
         command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     ) as running:
@@ -337,7 +337,17 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     whole = runpy.run_path(str(home / "own.py"))["slow"]()
-    assert np.array_equal(cs.open_sketch(home / "slow.sketch").state, cs.sketch(whole, 64, order=2).state)
+    assert np.array_equal(cs.open_sketch(home / "slow.sketch").state, cs.sketch(whole, 320, order=2).state)
+
+
+def test_a_sketch_interrupted_when_it_was_done_is_not_said_to_be_lost(call, home, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("circuitsketch.cli.making.Answer.give", interrupted)
+    code, out, err = call("sketch", "own.py:make", "--directions", "3", "--order", "2", "--out", "done.sketch")
+    assert (code, out) == (130, "") and "of directions kept in done.sketch" in " ".join(err.split()), err
+    assert cs.open_sketch(home / "done.sketch").count == 3
 
 
 def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):

@@ -119,33 +119,34 @@ def sketch(
         return f"{done} block{'s' * (done > 1)} of directions kept in {where}; the same command goes on from there"
 
     begin = time.perf_counter()
-    with keeping(how_to_go_on), progress_bars() as watch:
-        watch("sketch", 0, 0)
+    with keeping(how_to_go_on):
+        with progress_bars() as watch:
+            watch("sketch", 0, 0)
 
-        def progress(done: float, blocks: int) -> None:
-            watch("sketch", done, blocks)
+            def progress(done: float, blocks: int) -> None:
+                watch("sketch", done, blocks)
 
-        made = cs.sketch(
-            run,
-            directions=directions,
-            order=order,
-            seed=seed,
-            law=law.value,
-            singles="exact" if singles else None,
-            singles_order=singles_order,
-            groups=run.labels if by_label else None,
-            dtype=dtype.value,
-            threads=threads,
-            device=device.value,
-            progress=progress,
-            path=where,
+            made = cs.sketch(
+                run,
+                directions=directions,
+                order=order,
+                seed=seed,
+                law=law.value,
+                singles="exact" if singles else None,
+                singles_order=singles_order,
+                groups=run.labels if by_label else None,
+                dtype=dtype.value,
+                threads=threads,
+                device=device.value,
+                progress=progress,
+                path=where,
+            )
+        spent = time.perf_counter() - begin
+        answer.give(
+            facts_of(made) | {"seconds": round(spent, 3)},
+            made.info(),
+            f"  took       {spent:,.1f} s\nnext: circuitsketch predict {where} --measure ... --without ...",
         )
-    spent = time.perf_counter() - begin
-    answer.give(
-        facts_of(made) | {"seconds": round(spent, 3)},
-        made.info(),
-        f"  took       {spent:,.1f} s\nnext: circuitsketch predict {where} --measure ... --without ...",
-    )
 
 
 def trace(
