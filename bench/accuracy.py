@@ -29,7 +29,7 @@ import circuitsketch as cs
 from circuitsketch.deletion.evaluation import Evaluation, score
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.retrained import retrained
+from circuitsketch.deletion.retrained import retrained, worst_of
 from circuitsketch.sketch.directions import find_law
 
 SINGLES_ORDER, ORDER = 6, 3
@@ -135,8 +135,7 @@ def methods(
     if m <= FITTED:
         spent = cost["singles"] + m * cost["direction"]
         found["interactions"] = query.predict(h), spent
-        errors = query.influence().stderr
-        worst = np.argsort(-np.linalg.norm(errors.reshape(n, -1), axis=1))[:ALONE]
+        worst = worst_of(query, ALONE)
         known = query.with_evidence(np.eye(n)[worst], singly[worst])
         found[PLUS] = known.predict(h), spent + ALONE
     return found

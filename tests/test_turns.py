@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import circuitsketch as cs
 from circuitsketch.kernels.cpu import executable
 from circuitsketch.kernels.turns import Turns, evenly, in_turns, slices
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.sketch import push
 
 
 @given(
@@ -131,3 +133,22 @@ def test_long_blocks_tell_how_far_they_are(monkeypatch):
     blocks = told[-1][1]
     assert told[-1] == (blocks, blocks) and told == sorted(told)
     assert any(done != int(done) for done, _ in told)
+
+
+def test_lane_blocks_side_by_side_are_what_the_second_level_cache_suggests(tmp_path, monkeypatch):
+    run = cs.Training(
+        lambda s, x, keep: np.tanh(s + keep.sum() * x), np.zeros(8192), [np.ones(8192)] * 2, [[0], [1]]
+    )
+    made = run.executable(Mode(1), np.complex128, 4, "cpu", 400)
+    row = made.lane_end * made.unit * 8  # half a megabyte and more
+    file = tmp_path / "size"
+    monkeypatch.setattr(push, "LEVEL_2", file)
+    for text, size in (("1024K\n", 1 << 20), ("256K\n", 256 << 10), ("unknown", push.GUESS), (None, push.GUESS)):
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        push.second_level_cache.cache_clear()
+        assert push.second_level_cache() == size
+        assert push.blocks_together(made, 100, 1) == min(max(push.CACHES * size // row, 1), 8)
+    assert push.blocks_together(made, 2, 2) == 1  # no thread without work
+    push.second_level_cache.cache_clear()

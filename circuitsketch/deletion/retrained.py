@@ -65,9 +65,7 @@ def retrain_worst(
         raise InputError(f"the query is of {query.n} examples and the run of {run.n}; give the run that was sketched")
     if query.interactions is None:
         raise InputError("a sketch with random directions of order 2 and singles='exact' can take in retrainings")
-    errors = np.linalg.norm(query.influence().stderr.reshape(query.n, -1), axis=1)
-    worst = np.argsort(-errors, kind="stable")[:count]
-    worst = worst[errors[worst] > 0]
+    worst = worst_of(query, count)
     if not worst.size:
         return query
     alone = np.eye(query.n)[worst]
@@ -77,6 +75,14 @@ def retrain_worst(
             f"the measurement has the shape {truth.shape[1:]} and the query's {query.shape}: measure the same function"
         )
     return query.with_evidence(alone, truth)
+
+
+def worst_of(query: Query, count: int) -> np.ndarray:
+    """The ids of the examples whose own series leaves out most, by the norm over the values measured; those whose
+    series has ended are not among them."""
+    errors = np.linalg.norm(query.influence().stderr.reshape(query.n, -1), axis=1)
+    worst = np.argsort(-errors, kind="stable")[:count]
+    return worst[errors[worst] > 0]
 
 
 def retrained(
@@ -94,4 +100,4 @@ def retrained(
     return np.stack([np.asarray(measure(unflatten(tree, row), *args), dtype=np.float64) for row in rows])
 
 
-__all__ = ["retrain_worst", "retrained"]
+__all__ = ["retrain_worst", "retrained", "worst_of"]

@@ -35,9 +35,10 @@ class Tile:
 def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
     """The tile for series of `order` coefficients of `per` reals, `both` operands or only the right one having them.
 
-    With 32 registers a number times a series has room for 24 accumulators and what is multiplied; two series share 16
-    to 20 (see WHOLE), and with more of them spill. Seen on AVX-512, G multiply-adds a second of 44.6: order 3, 1 x 3
-    complex entries 43, 1 x 4 27; 2 x 3 real ones 42, 1 x 8 33; order 4, 1 x 2 complex ones 44, 1 x 3 30.
+    With 32 registers a number times a series has room for 24 accumulators and what is multiplied; two series have 12
+    to 20, at order 1 up to 24 (see WHOLE), and with more of them spill. Seen on AVX-512, G multiply-adds a second of
+    44.6: order 3, 1 x 3 complex entries 43, 1 x 4 27; 2 x 3 real ones 42, 1 x 8 33; order 4, 1 x 2 complex ones 44,
+    1 x 3 30.
 
     With 16 registers that is 8 or 9, and more spill: so an entry is summed up coefficient by coefficient, which also
     loads each coefficient just where it is used. Seen on AVX2 at order 3, multiply-adds over the peak: 2 x 2 entries,
