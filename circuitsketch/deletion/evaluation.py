@@ -23,6 +23,7 @@ from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
+from circuitsketch.limits import within_memory
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -116,6 +117,7 @@ class Evaluation:
         return table(self._heading(), self._scores())
 
 
+@within_memory("the evaluation", "fewer subsets", "a measurement of fewer values")
 def evaluate(
     query: Query,
     subsets: Any,

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.compile import compile as compile_circuit
-from circuitsketch.compile import real_array
+from circuitsketch.compile import check_order, real_array
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import check_count, find_law
 from circuitsketch.trace import flatten, trace, unflatten
 
 
+@within_memory("the sketch", "fewer directions", "a lower order")
 def local_sketch(
     function: Callable[..., Any],
     at: Any,
@@ -59,6 +62,13 @@ def local_sketch(
     circuit = trace(function, point)
     if len(circuit.outputs) != 1:
         raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
+    values = cells(circuit.nodes[circuit.outputs[0]].shape)
+    made_of = 2 if law == "orthonormal" else 1  # directions that are kept to make the next ones
+    require_memory(
+        16 * count * made_of * chosen.n + 17 * count * (check_order(order) + 1) * values,
+        f"a sketch of {count:,} directions in {chosen.n:,} coordinates, to order {order}, of {values:,} values",
+        ["fewer directions", "a lower order", "a function of fewer values"],
+    )
     rows = chosen.block(0, count)
     ends = np.cumsum([array.size for array in arrays])
     parts = [
@@ -66,4 +76,4 @@ def local_sketch(
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
-    return Query(flatten(found)[0][0], chosen)
+    return Query(flatten(found)[0][0], chosen, unit="coordinate")

@@ -32,8 +32,13 @@ from circuitsketch.deletion.trust import (
     warnings_of_influence,
 )
 from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
+
+# Arrays that are held together while interactions are fitted, counted with tracemalloc: (n, n), (2m, 2m), (n, m) complex.
+SQUARES, KERNELS, TABLES = 9, 10, 8
 
 # What tab completion shows.
 PUBLIC = (
@@ -55,7 +60,8 @@ class Query:
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
     priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
-    given. Metric and priors may be functions: they are called when an estimator first needs them.
+    given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a coordinate
+    of h is called: an example, a group.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -76,6 +82,7 @@ class Query:
     items: Sequence[Any] | None = None
     evidence: Evidence | None = None
     priors: Any = Late()
+    unit: str = "example"
 
     def __post_init__(self) -> None:
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
@@ -121,7 +128,9 @@ class Query:
     @cached_property
     def directions(self) -> np.ndarray:
         """The m directions, complex128 of shape (m, n), made when first asked for and kept."""
-        directions = self.law.block(0, len(self.coefficients))
+        m = len(self.coefficients)
+        require_memory(16 * m * self.n, f"{m:,} directions of {self.n:,} coordinates", ["estimator='singles'"])
+        directions = self.law.block(0, m)
         directions.flags.writeable = False
         return directions
 
@@ -141,6 +150,12 @@ class Query:
         flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
         if order < 2:
             return None
+        m, n = len(self.coefficients), self.n
+        require_memory(
+            8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m,
+            f"what {n:,} {self.unit}s do together, fitted to {m:,} directions,",
+            ["estimator='singles'", "estimator='theorem'", "groups=..."],
+        )
         return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
 
     @property
@@ -165,6 +180,7 @@ class Query:
 
     # -------------------------------------------------------------------------------- questions
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values", "estimator='singles'")
     def predict(
         self, h: Any, *, estimator: str | None = None, order: int | None = None, groups: int | None = None
     ) -> Prediction:
@@ -179,6 +195,7 @@ class Query:
         directions, an h that is no multiple of one.
         """
         wanted, single = checks.real_vectors(h, self.n)
+        self._need_memory(len(wanted))
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
         if estimator in OF_SINGLES:
             if groups is not None:
@@ -332,6 +349,7 @@ class Query:
             )
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values", "estimator='singles'")
     def influence(self, top: int = 10, *, estimator: str | None = None) -> Influence:
         """All n leave-one-out changes, h = e_i, with their errors; the `top` largest are listed when it is printed.
 
@@ -340,6 +358,7 @@ class Query:
         if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
             raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
+        self._need_memory(self.n, terms=False)
         if estimator in OF_SINGLES:
             kind = "first-order" if estimator == "first-order" else "singles"
             order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
@@ -424,6 +443,15 @@ class Query:
     @property
     def _theorem_order(self) -> int:
         return self.coefficients.shape[1] - 1
+
+    def _need_memory(self, count: int, terms: bool = True) -> None:
+        """Refuse more h's than memory holds answers for: a change, its error and, if wanted, terms for each value."""
+        values, orders = cells(self.shape), self.order if terms else 0
+        require_memory(
+            8 * values * count * (8 + 4 * orders),
+            f"the answers for {count:,} subsets of {values:,} values",
+            ["fewer subsets at a time", "a measurement of fewer values"],
+        )
 
     def _need_directions(self) -> None:
         if not len(self.coefficients):

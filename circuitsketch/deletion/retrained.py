@@ -13,10 +13,16 @@ import numpy as np
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.cpu import lane_width
+from circuitsketch.kernels.turns import thread_count
+from circuitsketch.limits import within_memory
 from circuitsketch.trace import flatten, unflatten
 from circuitsketch.training.training import Training
 
+AT_ONCE = 256 << 20  # bytes of trained states
 
+
+@within_memory("retraining", "a smaller count", "threads=1")
 def retrain_worst(
     query: Query,
     *,
@@ -93,11 +99,20 @@ def retrained(
     threads: int | None,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The measurement after retraining with each row of downweights: (B, *measurement)."""
-    params = run.params(run.retrain(weights, threads, device=device))
-    leaves, tree = flatten(params)
-    rows = ([np.asarray(leaf)[i] for leaf in leaves] for i in range(len(weights)))
-    return np.stack([np.asarray(measure(unflatten(tree, row), *args), dtype=np.float64) for row in rows])
+    """The measurement after retraining with each row of downweights: (B, *measurement).
+
+    Trained states are held for some subsets at a time, AT_ONCE bytes of them where that is enough for all threads.
+    """
+    one = 8 * sum(leaf.size for leaf in run.state_leaves)
+    together = max(AT_ONCE // max(one, 1), lane_width(False) * thread_count(threads, len(weights)))
+    rows: list[np.ndarray] = []
+    for begin in range(0, len(weights), together):
+        part = weights[begin : begin + together]
+        leaves, tree = flatten(run.params(run.retrain(part, threads, device=device)))
+        for i in range(len(part)):
+            trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
+            rows.append(np.asarray(measure(trained, *args), dtype=np.float64))
+    return np.stack(rows)
 
 
 __all__ = ["retrain_worst", "retrained", "worst_of"]

@@ -21,11 +21,13 @@ from circuitsketch.deletion.description import describe, facts, heading
 from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
+from circuitsketch.limits import within_memory
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
 from circuitsketch.sketch.metric import effects_metric, given_metric
 from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
 from circuitsketch.sketch.progress import Progress, shown
-from circuitsketch.sketch.pushed import Pushed
+from circuitsketch.sketch.pushed import Pushed, refuse_measurement
+from circuitsketch.sketch.sizes import check_room
 from circuitsketch.sketch.whole import About, Whole, plain_list
 from circuitsketch.training.training import Training
 
@@ -73,6 +75,7 @@ class Sketch(Pushed):
         """What all measurements share of the fit of interactions; made when it is first asked for, and kept."""
         return Priors(self.metric, self.law.block(0, self.count))
 
+    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
     def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
 
@@ -83,6 +86,8 @@ class Sketch(Pushed):
         device : "cpu", or "cuda", which is for measurements that take long.
         """
         circuit = self.measurement(function, args)
+        nbytes = self.measured_bytes(circuit) + (0 if self.singles is None else self.singles.measured_bytes(circuit))
+        refuse_measurement(nbytes, circuit, self.count + (0 if self.singles is None else self.n))
         return Query(
             self.measured(circuit, device),
             self.law,
@@ -91,8 +96,10 @@ class Sketch(Pushed):
             labels=self.labels,
             items=self.items,
             priors=lambda: self.priors,
+            unit="example" if self.groups is None else "group",
         )
 
+    @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
         """The sketch with more random directions; the first of them are those that it has.
 
@@ -151,6 +158,7 @@ class Sketch(Pushed):
         )
 
 
+@within_memory("the sketch", "path=... to keep it on disk", "dtype='complex64'", "groups=...", "fewer directions")
 def sketch(
     run: Training,
     directions: int = 512,
@@ -253,15 +261,18 @@ def made(
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
-    whole = None if path is None else Whole.resume(path, about(wanted, metric))
-    with whole or nullcontext(), shown(progress) as tell:
-        directions, singles = push_parts(
-            wanted,
-            before=before,
-            progress=tell,
-            store_for=None if whole is None else whole.part,
-            stored_width=None if whole is None else whole.width,
-        )
+    kept = None if path is None else about(wanted, metric)
+    with shown(progress) as tell:
+        check_room(wanted, path)  # before anything is at the path
+        whole = None if path is None or kept is None else Whole.resume(path, kept)
+        with whole or nullcontext():
+            directions, singles = push_parts(
+                wanted,
+                before=before,
+                progress=tell,
+                store_for=None if whole is None else whole.part,
+                stored_width=None if whole is None else whole.width,
+            )
     return Sketch(
         **vars_of(directions),
         singles=singles,
@@ -296,6 +307,7 @@ def vars_of(pushed: Pushed) -> dict[str, Any]:
     return {field.name: getattr(pushed, field.name) for field in fields(Pushed)}
 
 
+@within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")
 def push(
     run: Training,
     directions: Any,
@@ -337,6 +349,7 @@ def push(
     return made(wanted, progress=progress)
 
 
+@within_memory("the sketch")
 def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threads: int | None = None) -> Sketch:
     """A sketch that `sketch(..., path=...)` has written; its blocks are read when they are asked for.
 

@@ -16,10 +16,12 @@ import numpy as np
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Basis, Law
 from circuitsketch.sketch.fingerprint import described, digest
@@ -74,7 +76,13 @@ class Pushed:
     @property
     def state(self) -> Any:
         """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
-        coefficient 0 first. Unpacked from the lane blocks each time it is asked for."""
+        coefficient 0 first. Unpacked from the lane blocks each time it is asked for. InputError: no memory for it."""
+        numbers = sum(leaf.size for leaf in self.constants)
+        require_memory(
+            16 * self.count * (self.order + 1) * numbers,
+            f"the state of {numbers:,} numbers along {self.count:,} directions",
+            ["measure(function), which takes a block at a time"],
+        )
         leaves = [
             np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants
         ]
@@ -90,6 +98,7 @@ class Pushed:
                     part[...] = coefficients_of(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
+    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
     def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> np.ndarray:
         """Taylor coefficients of `function(params, *args)` along every direction, a lane block at a time.
 
@@ -109,7 +118,13 @@ class Pushed:
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
         DeviceError : there is no GPU, or its memory does not hold a single block.
         """
-        return self.measured(self.measurement(function, args), device)
+        circuit = self.measurement(function, args)
+        refuse_measurement(self.measured_bytes(circuit), circuit, self.count)
+        return self.measured(circuit, device)
+
+    def measured_bytes(self, circuit: Circuit) -> int:
+        """Bytes of memory that `measured` takes: the coefficients, and a note of each whether it is finite."""
+        return self.count * (self.order + 1) * values_of(circuit) * (17 if self.target.mode.complex else 9)
 
     def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
         """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example."""
@@ -202,3 +217,17 @@ class Pushed:
                 "changes; a measurement depends on the trained parameters alone, so draw before measuring"
             )
         return first
+
+
+def values_of(circuit: Circuit) -> int:
+    """How many numbers a measurement has."""
+    return sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
+
+
+def refuse_measurement(nbytes: int, circuit: Circuit, directions: int) -> None:
+    """InputError where memory does not hold the coefficients of a measurement along so many directions."""
+    require_memory(
+        nbytes,
+        f"a measurement of {values_of(circuit):,} values along {directions:,} directions",
+        ["a measurement of fewer values", "several measurements, one after the other"],
+    )

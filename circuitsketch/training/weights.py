@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.errors import InputError
+from circuitsketch.limits import require_memory
 
 FORMS = "give example ids (ints), a mask (one boolean an example) or downweights (one float an example)"
 
@@ -71,6 +72,8 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
         raise InputError(
             f"an array of many subsets has shape (B, n), not {subsets.shape}; downweights takes a single one"
         )
+    count = len(subsets) if isinstance(subsets, np.ndarray | list | tuple) else 0
+    require_memory(16 * n * count, f"the downweights of {count:,} subsets of {n:,} examples", ["fewer subsets at a time"])
     if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
         return found
     rows = []
