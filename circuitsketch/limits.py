@@ -141,7 +141,8 @@ def require_memory(nbytes: float, what: str, ways: Iterable[str]) -> None:
         return
     available = memory_available()
     if available is not None and nbytes > available:
-        raise InputError(f"{what} would take {human(nbytes)} of memory, and {human(available)} are available{or_(ways)}")
+        there = f"{human(available)} are available"
+        raise InputError(f"{what} would take {human(nbytes)} of memory, and {there}{or_(ways)}")
 
 
 def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: Iterable[str]) -> None:

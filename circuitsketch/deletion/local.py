@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.compile import check_order, real_array
+from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells

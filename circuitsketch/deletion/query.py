@@ -37,7 +37,7 @@ from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
 
-# Arrays that are held together while interactions are fitted, counted with tracemalloc: (n, n), (2m, 2m), (n, m) complex.
+# Arrays that are held together while interactions are fitted, as tracemalloc counts: (n, n), (2m, 2m), complex (n, m).
 SQUARES, KERNELS, TABLES = 9, 10, 8
 
 # What tab completion shows.
@@ -60,8 +60,8 @@ class Query:
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
     priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
-    given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a coordinate
-    of h is called: an example, a group.
+    given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a
+    coordinate of h is called: an example, a group.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -129,7 +129,7 @@ class Query:
     def directions(self) -> np.ndarray:
         """The m directions, complex128 of shape (m, n), made when first asked for and kept."""
         m = len(self.coefficients)
-        require_memory(16 * m * self.n, f"{m:,} directions of {self.n:,} coordinates", ["estimator='singles'"])
+        require_memory(16 * m * self.n, f"{m:,} directions of {self.n:,} coordinates", ["fewer directions"])
         directions = self.law.block(0, m)
         directions.flags.writeable = False
         return directions
@@ -154,7 +154,7 @@ class Query:
         require_memory(
             8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m,
             f"what {n:,} {self.unit}s do together, fitted to {m:,} directions,",
-            ["estimator='singles'", "estimator='theorem'", "groups=..."],
+            ["estimator='theorem'", "a sketch with groups=..."],
         )
         return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
 
@@ -180,7 +180,7 @@ class Query:
 
     # -------------------------------------------------------------------------------- questions
 
-    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values", "estimator='singles'")
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def predict(
         self, h: Any, *, estimator: str | None = None, order: int | None = None, groups: int | None = None
     ) -> Prediction:
@@ -283,6 +283,7 @@ class Query:
             warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
         )
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def without(
         self,
         what: Any = None,
@@ -304,10 +305,12 @@ class Query:
         h = self.downweights(what, group=group)
         return self.predict(h, estimator=estimator, order=order, groups=groups)
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def downweights(self, what: Any, *, group: Any = NOTHING) -> np.ndarray:
         """What `without` is given, as downweights (n,) or (B, n)."""
         return downweights_of(what, self.n, self.labels, self.items, group)
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Query:
         """A query that also knows what somebody retrained, or pushed along directions of their own.
 
@@ -331,6 +334,7 @@ class Query:
         new = evidence_of(h, np.asarray(self.baseline), values, coefficients, last)
         return replace(self, evidence=new if self.evidence is None else self.evidence.also(new))
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def reweight(
         self,
         downweights: Any,
@@ -349,7 +353,7 @@ class Query:
             )
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 
-    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values", "estimator='singles'")
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def influence(self, top: int = 10, *, estimator: str | None = None) -> Influence:
         """All n leave-one-out changes, h = e_i, with their errors; the `top` largest are listed when it is printed.
 

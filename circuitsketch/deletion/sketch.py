@@ -219,22 +219,33 @@ def sketch(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
+    wanted = wanted_of(run, directions, order, seed, law, singles, singles_order, groups, dtype, threads, device)
+    factor = None if metric is None else given_metric(metric, wanted.run.n)
+    return made(wanted, metric=factor, progress=progress, path=path)
+
+
+def wanted_of(
+    run: Training,
+    directions: int,
+    order: int,
+    seed: int,
+    law: str,
+    singles: str | None,
+    singles_order: int | None,
+    groups: Sequence[Any] | None,
+    dtype: Any,
+    threads: int | None,
+    device: str,
+) -> Wanted:
+    """What `sketch` is asked for, checked."""
     if groups is not None:
         run = run.grouped(groups)
     count = 0 if singles is not None and directions == 0 and directions is not False else check_count(directions)
     alone = order_of_singles(order, singles, singles_order)
-    wanted = Wanted(
-        run,
-        find_law(law, run.n, seed),
-        count,
-        check_order(order),
-        alone,
-        coefficient_type(dtype),
-        threads,
-        check_device(device),
+    number = coefficient_type(dtype)
+    return Wanted(
+        run, find_law(law, run.n, seed), count, check_order(order), alone, number, threads, check_device(device)
     )
-    factor = None if metric is None else given_metric(metric, run.n)
-    return made(wanted, metric=factor, progress=progress, path=path)
 
 
 def order_of_singles(order: int, singles: str | None, singles_order: int | None) -> int | None:

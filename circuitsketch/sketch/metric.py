@@ -86,9 +86,8 @@ def effects_metric(singles: Pushed) -> np.ndarray:
     width = circuit.nodes[circuit.outputs[0]].shape[0]
     n = singles.n
     columns = width if width <= n else max(AT_ONCE // (8 * n), 1)
-    require_memory(
-        SQUARES * 8 * n * n if width > n else 8 * n * width, f"the metric of {n:,} examples", ["groups=...", "metric=..."]
-    )
+    held = SQUARES * n if width > n else width
+    require_memory(8 * n * held, f"the metric of {n:,} examples", ["groups=...", "metric=..."])
     sigma = np.zeros((n, n)) if width > n else None
     for begin in range(0, width, columns):
         effects = np.empty((n, min(columns, width - begin)))

@@ -73,7 +73,8 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
             f"an array of many subsets has shape (B, n), not {subsets.shape}; downweights takes a single one"
         )
     count = len(subsets) if isinstance(subsets, np.ndarray | list | tuple) else 0
-    require_memory(16 * n * count, f"the downweights of {count:,} subsets of {n:,} examples", ["fewer subsets at a time"])
+    what = f"the downweights of {count:,} subsets of {n:,} examples"
+    require_memory(16 * n * count, what, ["fewer subsets at a time"])
     if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
         return found
     rows = []
