@@ -17,6 +17,7 @@ from circuitsketch.cli.options import (
     DeviceName,
     EstimatorName,
     Json,
+    Level,
     Measure,
     RunOf,
     Seed,
@@ -61,7 +62,12 @@ def predict(
         typer.Option(metavar="TEXT", help="All examples with this text in them go.", show_default=False),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A text file of ids that go.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many subsets: a text file with the ids of one in a line, or JSON, a list of them or a dict by name.",
+            show_default=False,
+        ),
     ] = None,
     strength: Annotated[
         float, typer.Option(metavar="X", help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
@@ -70,6 +76,7 @@ def predict(
         int | None, typer.Option(metavar="N", min=1, help="Leave out the orders above this one.", show_default=False)
     ] = None,
     estimator: EstimatorName = None,
+    level: Level = 0.95,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
     ] = False,
@@ -80,7 +87,7 @@ def predict(
     """Predict a measurement had some training examples never been there.
 
     --without, --group, --containing and --file may be given together, and the first three several times:
-    all that they name goes.
+    all that they name goes. A file with several subsets asks about each of them, in a row of its own.
     """
     answer = Answer(json_to)
     if without is None and group is None and containing is None and file is None:
@@ -89,12 +96,25 @@ def predict(
         )
     if not math.isfinite(strength) or strength == 0:
         raise typer.BadParameter(f"--strength {strength:g} takes nothing away; 1 deletes, 0.5 halves, -1 doubles")
+    if not 0 < level < 1:
+        raise typer.BadParameter(f"--level {level:g} lies between 0 and 1, as 0.95 does")
     import numpy as np
 
+    from circuitsketch.cli.words import subsets_in
+    from circuitsketch.deletion.structure import number_of
     from circuitsketch.report.tables import of_prediction
 
     sketch, query, function = measured(store, measure, target, device)
-    ids = chosen(sketch, without or [], group or [], containing or [], file)
+    ids = chosen(sketch, without or [], group or [], containing or [])
+    subsets = {} if file is None else subsets_in(file, sketch.n, unit_of(sketch))
+    if len(subsets) > 1:
+        every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
+        run = run_for(sketch, target, "--retrain") if retrain else None
+        how = {"strength": strength, "order": order, "estimator": None if estimator is None else estimator.value}
+        answer.give(*predict_many(sketch, query, function, every, how, level, run, device, asked(store, measure)))
+        return
+    for more in subsets.values():
+        ids = sorted({*ids, *more})
     run = run_for(sketch, target, "--retrain") if retrain else None
     h = np.zeros(sketch.n)
     h[ids] = strength
@@ -103,13 +123,49 @@ def predict(
     if run is not None:
         with working("training again"):
             retrained = run.retrain(h, device=device.value)
-            truth = np.asarray(function(run.params(retrained)), dtype=np.float64)
-    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict()
-    plain |= {} if truth is None else {"retrained": truth.tolist()}
-    what = "examples" if sketch.groups is None else "groups"
+            truth = number_of(function(run.params(retrained)))
+    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
+    plain |= {} if truth is None else {"retrained": shaped(query, truth)}
+    what = f"{unit_of(sketch)}s"
     how = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
-    answer.give(plain, *of_prediction(found, title, truth))
+    answer.give(plain, *of_prediction(found, title, truth, level))
+
+
+def predict_many(
+    sketch: Sketch,
+    query: Query,
+    function: Callable[..., Any],
+    subsets: dict[str, list[int]],
+    how: dict[str, Any],
+    level: float,
+    run: Training | None,
+    device: Device,
+    about: dict[str, Any],
+) -> tuple[Any, ...]:
+    """What `predict` gives of several subsets by name: plain values with a list of them, and a table."""
+    import numpy as np
+
+    from circuitsketch.deletion.retrained import retrained
+    from circuitsketch.report.tables import of_predictions
+
+    h = np.zeros((len(subsets), sketch.n))
+    for row, ids in zip(h, subsets.values(), strict=True):
+        row[ids] = how["strength"]
+    found = query.reweight(h, order=how["order"], estimator=how["estimator"])
+    truth = None
+    if run is not None:
+        with working(f"training {len(h)} times again"):
+            truth = retrained(run, h, function, (), None, device.value)
+    rows = []
+    for i, (name, ids) in enumerate(subsets.items()):
+        row = query.reweight(h[i], order=how["order"], estimator=how["estimator"]).to_dict(level)
+        row = {"name": name, "deleted": len(ids), "ids": ids} | row
+        rows.append(row | ({} if truth is None else {"retrained": shaped(query, truth[i])}))
+    counts = [len(ids) for ids in subsets.values()]
+    shown = of_predictions(found, list(subsets), counts, level, truth)
+    title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"
+    return about | {"strength": how["strength"], "level": level, "subsets": rows}, title, *shown
 
 
 def influence(
@@ -286,21 +342,27 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
     return run
 
 
-def chosen(
-    sketch: Sketch, without: list[str], group: list[str], containing: list[str], file: Path | None
-) -> list[int]:
+def unit_of(sketch: Sketch) -> str:
+    """What goes: an example, or a group of them."""
+    return "example" if sketch.groups is None else "group"
+
+
+def shaped(query: Query, truth: Any) -> Any:
+    """A retrained value as JSON can hold it; of a pytree as one."""
+    return truth.tolist() if query.structure is None else query.structure.plain(truth)
+
+
+def chosen(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
     """The ids of all examples that are named in any way, once each, in order."""
     from circuitsketch.cli import words
 
     found: set[int] = set()
     for text in without:
-        found |= set(words.ids_of(text, sketch.n))
+        found |= set(words.ids_of(text, sketch.n, unit=unit_of(sketch)))
     for label in group:
         found |= set(words.in_group(label, sketch.labels))
     for text in containing:
         found |= set(words.containing(text, sketch.items))
-    if file is not None:
-        found |= set(words.ids_in(file, sketch.n))
     return sorted(found)
 
 

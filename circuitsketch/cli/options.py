@@ -100,3 +100,7 @@ Dtype = Annotated[
     Precision,
     typer.Option(metavar="NAME", help="Of the coefficients: complex128, or complex64, which takes half the memory."),
 ]
+Level = Annotated[
+    float,
+    typer.Option(metavar="P", help="Of the interval: the share of truths that it should hold, between 0 and 1."),
+]

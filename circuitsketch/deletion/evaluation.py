@@ -33,7 +33,8 @@ RESAMPLES = 999
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Predictions of B subsets beside their truths; S is the shape of the measurement.
+    """Predictions of B subsets beside their truths; S is the shape of the measurement, of a pytree that of the vector of
+    its leaves, one after the other.
 
     prediction       the batch of predictions
     masks            (B, n) bool, True where an example is deleted; None where subsets were other downweights
@@ -162,6 +163,8 @@ def evaluate(
         if run is None or measure is None:
             raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
         truth = retrained(run, weights, measure, args, threads, device)
+    elif query.structure is not None:
+        truth = query.structure.flat(truth, 1)
     truth = np.asarray(truth, dtype=np.float64)
     if truth.shape != (len(weights), *query.shape):
         raise InputError(
@@ -170,7 +173,7 @@ def evaluate(
         )
     if not np.isfinite(truth).all():
         raise InputError("the truths hold a NaN or an infinity; leave those subsets out")
-    prediction = query.predict(weights, **options)
+    prediction = query.predict(weights, **options).flattened()
     return score(prediction, truth, weights == 1 if np.isin(weights, (0, 1)).all() else None, seed)
 
 

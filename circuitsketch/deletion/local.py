@@ -13,6 +13,7 @@ import numpy as np
 from circuitsketch.compile import check_order, real_array
 from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
@@ -37,7 +38,7 @@ def local_sketch(
 
     Parameters
     ----------
-    function : of one pytree of arrays, in NumPy; its value is a number or an array.
+    function : of one pytree of arrays, in NumPy; its value is a number, an array, or a pytree of them.
     at : the point x; h is a vector as long as all its leaves together, in their order.
     directions, order, seed, law, dtype, threads, device : as for `sketch`.
 
@@ -60,9 +61,10 @@ def local_sketch(
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
     circuit = trace(function, point)
-    if len(circuit.outputs) != 1:
-        raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
-    values = cells(circuit.nodes[circuit.outputs[0]].shape)
+    structure = Structure.of(circuit)
+    if structure is not None and not structure.size:
+        raise InputError("the function returns nothing: a pytree without numbers; return what it computes")
+    values = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
     made_of = 2 if law == "orthonormal" else 1  # directions that are kept to make the next ones
     require_memory(
         16 * count * made_of * chosen.n + 17 * count * (check_order(order) + 1) * values,
@@ -76,4 +78,7 @@ def local_sketch(
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
-    return Query(flatten(found)[0][0], chosen, unit="coordinate")
+    leaves = flatten(found)[0]
+    if structure is not None:
+        leaves = [np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)]
+    return Query(leaves[0], chosen, unit="coordinate", structure=structure)

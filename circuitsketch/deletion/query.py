@@ -21,8 +21,18 @@ from circuitsketch.deletion.evidence import Evidence, Updated, evidence_of, weig
 from circuitsketch.deletion.fitting import fit_interactions
 from circuitsketch.deletion.interactions import Interactions
 from circuitsketch.deletion.late import Late
-from circuitsketch.deletion.prediction import Influence, Number, Prediction, Stability, flag, plain
+from circuitsketch.deletion.prediction import (
+    Influence,
+    Number,
+    Prediction,
+    Stability,
+    TreeInfluence,
+    TreePrediction,
+    flag,
+    plain,
+)
 from circuitsketch.deletion.priors import Priors
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import (
     ratio_of_decay,
     scaled_norms,
@@ -61,7 +71,8 @@ class Query:
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
     priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
     given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a
-    coordinate of h is called: an example, a group.
+    coordinate of h is called: an example, a group. structure: of a measurement that is a pytree, whose leaves lie one
+    after the other in `coefficients` and `singles`; predictions and influences are then such pytrees, norms are not.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -83,6 +94,7 @@ class Query:
     evidence: Evidence | None = None
     priors: Any = Late()
     unit: str = "example"
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
@@ -106,8 +118,12 @@ class Query:
     # -------------------------------------------------------------------------------- what is known
 
     @property
-    def baseline(self) -> Number:
-        """The measurement at h = 0: a float for a scalar measurement, else an array."""
+    def baseline(self) -> Any:
+        """The measurement at h = 0: a float for a scalar measurement, an array, or a pytree."""
+        return self._baseline if self.structure is None else self.structure.pack(self._baseline)
+
+    @property
+    def _baseline(self) -> Number:
         return plain(self.coefficients[0, 0].real if self.singles is None else self.singles[0, 0])
 
     @property
@@ -224,21 +240,23 @@ class Query:
             kind, k, freedom = "theorem", len(grouping.groups), grouping.freedom
         cut = 0 if single else slice(None)
         change, stderr, decay = found.change[cut], found.stderr[cut], decay[:, cut]
-        return Prediction(
-            value=plain(self.baseline + change),
-            baseline=self.baseline,
-            change=plain(change),
-            stderr=plain(stderr),
-            terms=found.terms[:, cut],
-            term_stderr=found.term_stderr[:, cut],
-            truncation=plain(truncation_of(decay)),
-            order=order,
-            directions=len(self.coefficients),
-            groups=k,
-            freedom=freedom,
-            estimator=kind,
-            outside=flag(ratio_of_decay(decay) >= 1),
-            warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
+        return self._shaped(
+            Prediction(
+                value=plain(self._baseline + change),
+                baseline=self._baseline,
+                change=plain(change),
+                stderr=plain(stderr),
+                terms=found.terms[:, cut],
+                term_stderr=found.term_stderr[:, cut],
+                truncation=plain(truncation_of(decay)),
+                order=order,
+                directions=len(self.coefficients),
+                groups=k,
+                freedom=freedom,
+                estimator=kind,
+                outside=flag(ratio_of_decay(decay) >= 1),
+                warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
+            )
         )
 
     def _from_singles(
@@ -246,7 +264,7 @@ class Query:
     ) -> Prediction:
         order = 1 if estimator == "first-order" else checks.order(order, self.order)
         parts, found = [], []
-        weighed = self._weighed if estimator == "interactions" else None
+        weighed = self._weighed if estimator == "interactions" and order > 1 else None
         for part in estimators.blocks_of(len(wanted), 16 * self.n):
             known = backbone.parts_of(self._flat_singles, self.interactions, wanted[part], estimator, order)
             found.append(backbone.combine(known, *(weighed.update(known) if weighed else ())))
@@ -266,21 +284,23 @@ class Query:
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
         outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
-        return Prediction(
-            value=plain(self.baseline + change),
-            baseline=self.baseline,
-            change=plain(change),
-            stderr=plain(stderr),
-            terms=joined("terms", 1),
-            term_stderr=joined("term_stderr", 1),
-            truncation=plain(joined("left_out")),
-            order=len(found[0].terms),
-            directions=len(self.coefficients),
-            groups=1,
-            freedom=plain(joined("freedom")),
-            estimator=estimator,
-            outside=flag(np.broadcast_to(outside, change.shape)),
-            warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
+        return self._shaped(
+            Prediction(
+                value=plain(self._baseline + change),
+                baseline=self._baseline,
+                change=plain(change),
+                stderr=plain(stderr),
+                terms=joined("terms", 1),
+                term_stderr=joined("term_stderr", 1),
+                truncation=plain(joined("left_out")),
+                order=len(found[0].terms),
+                directions=len(self.coefficients),
+                groups=1,
+                freedom=plain(joined("freedom")),
+                estimator=estimator,
+                outside=flag(np.broadcast_to(outside, change.shape)),
+                warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
+            )
         )
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
@@ -331,7 +351,10 @@ class Query:
             )
         h = np.atleast_2d(self.downweights(what))
         last = len(self.interactions.orders) + 1
-        new = evidence_of(h, np.asarray(self.baseline), values, coefficients, last)
+        if self.structure is not None:
+            values = None if values is None else self.structure.flat(values, 1)
+            coefficients = None if coefficients is None else self.structure.flat(coefficients, 2)
+        new = evidence_of(h, np.asarray(self._baseline), values, coefficients, last)
         return replace(self, evidence=new if self.evidence is None else self.evidence.also(new))
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
@@ -368,7 +391,7 @@ class Query:
             order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
             if self.evidence is not None and kind == "singles":
                 alone = self.predict(np.eye(self.n), estimator="interactions")
-                found = np.asarray(alone.change), np.asarray(alone.stderr)
+                found = np.asarray(alone.flattened().change), np.asarray(alone.flattened().stderr)
             else:
                 found = backbone.influence(self._flat_singles, order)
             change, stderr = (part.reshape(self.n, *self.shape) for part in found)
@@ -383,7 +406,9 @@ class Query:
                     self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
                 )
         warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
-        return Influence(change, stderr, self.baseline, order, m, warnings, kind, int(top))
+        about: dict[str, Any] = {"unit": self.unit, "labels": self.labels, "items": self.items}
+        effects = Influence(change, stderr, self._baseline, order, m, warnings, kind, int(top), **about)
+        return effects if self.structure is None else TreeInfluence.of(effects, self.structure)
 
     def stability(self) -> Stability:
         """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions, or none.
@@ -397,13 +422,13 @@ class Query:
         if self.singles is not None:
             norms[0] = np.sqrt((self.singles[:, 1] ** 2).sum(axis=0))
             errors[0] = 0
-        return Stability(norms, errors, self._theorem_order, len(self.coefficients))
+        return Stability(norms, errors, self._theorem_order, len(self.coefficients), self.unit)
 
     def __str__(self) -> str:
-        what = f"a measurement of shape {self.shape}" if self.shape else f"a measurement, {self.baseline:.6g}"
+        what = f"a measurement of {self._kind()}" if self.shape else f"a measurement, {self.baseline:.6g}"
         return (
             f"query: {what} at h = 0, to order {self.order} along {len(self.coefficients)} directions of "
-            f"law {self.law.name!r} in {self.n} coordinates"
+            f"law {self.law.name!r} in {self.n} {self.unit}s"
         )
 
     def __repr__(self) -> str:
@@ -416,13 +441,24 @@ class Query:
         return table(
             "query: what would a measurement be",
             [
-                ("as trained", f"an array of shape {self.shape}" if self.shape else f"{self.baseline:.6g}"),
-                ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
+                ("as trained", self._kind() if self.shape else f"{self.baseline:.6g}"),
+                (f"{self.unit}s", f"{self.n:,}" + (f", {single}" if single else "")),
                 ("directions", random if len(self.coefficients) else "none at random"),
                 ("estimator", self.estimator),
                 *((name, some(values)) for name, values in about if values is not None),
             ],
         )
+
+    def _kind(self) -> str:
+        """What the measurement is, in words."""
+        if self.structure is None:
+            return f"shape {self.shape}"
+        return f"{len(self.structure.shapes)} leaves, {self.structure.size:,} numbers"
+
+    def _shaped(self, found: Prediction) -> Prediction:
+        """A prediction as the user measures: of a pytree where the measurement is one."""
+        found = replace(found, unit=self.unit)
+        return found if self.structure is None else TreePrediction.of(found, self.structure)
 
     def __dir__(self) -> list[str]:
         return completed(self, PUBLIC)

@@ -12,6 +12,7 @@ import numpy as np
 
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import number_of
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.turns import thread_count
@@ -86,7 +87,7 @@ def retrain_worst(
 def worst_of(query: Query, count: int) -> np.ndarray:
     """The ids of the examples whose own series leaves out most, by the norm over the values measured; those whose
     series has ended are not among them."""
-    errors = np.linalg.norm(query.influence().stderr.reshape(query.n, -1), axis=1)
+    errors = np.linalg.norm(query.influence().flattened().stderr.reshape(query.n, -1), axis=1)
     worst = np.argsort(-errors, kind="stable")[:count]
     return worst[errors[worst] > 0]
 
@@ -99,7 +100,7 @@ def retrained(
     threads: int | None,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The measurement after retraining with each row of downweights: (B, *measurement).
+    """The measurement after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
 
     Trained states are held for some subsets at a time, AT_ONCE bytes of them where that is enough for all threads.
     """
@@ -111,7 +112,7 @@ def retrained(
         leaves, tree = flatten(run.params(run.retrain(part, threads, device=device)))
         for i in range(len(part)):
             trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
-            rows.append(np.asarray(measure(trained, *args), dtype=np.float64))
+            rows.append(number_of(measure(trained, *args)))
     return np.stack(rows)
 
 

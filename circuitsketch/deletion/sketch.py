@@ -20,6 +20,7 @@ from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe, facts, heading
 from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
@@ -81,7 +82,8 @@ class Sketch(Pushed):
 
         Parameters
         ----------
-        function : anything in NumPy of the trained parameters; its value may be a number or an array.
+        function : anything in NumPy of the trained parameters; its value may be a number, an array, or a pytree of
+            them (the parameters themselves, too): then predictions are such pytrees.
         args : passed on as they are (a name, test data); they are not traced.
         device : "cpu", or "cuda", which is for measurements that take long.
         """
@@ -97,6 +99,7 @@ class Sketch(Pushed):
             items=self.items,
             priors=lambda: self.priors,
             unit="example" if self.groups is None else "group",
+            structure=Structure.of(circuit),
         )
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
