@@ -110,7 +110,8 @@ def predict(
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
-        how = {"strength": strength, "order": order, "estimator": None if estimator is None else estimator.value}
+        chosen_estimator = None if estimator is None else estimator.value
+        how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
         answer.give(*predict_many(sketch, query, function, every, how, level, run, device, asked(store, measure)))
         return
     for more in subsets.values():
@@ -127,8 +128,8 @@ def predict(
     plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
     plain |= {} if truth is None else {"retrained": shaped(query, truth)}
     what = f"{unit_of(sketch)}s"
-    how = "without" if strength == 1 else f"with {strength:g} taken from"
-    title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
+    verb = "without" if strength == 1 else f"with {strength:g} taken from"
+    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
     answer.give(plain, *of_prediction(found, title, truth, level))
 
 
@@ -159,10 +160,10 @@ def predict_many(
             truth = retrained(run, h, function, (), None, device.value)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
-        row = query.reweight(h[i], order=how["order"], estimator=how["estimator"]).to_dict(level)
-        row = {"name": name, "deleted": len(ids), "ids": ids} | row
-        rows.append(row | ({} if truth is None else {"retrained": shaped(query, truth[i])}))
-    counts = [len(ids) for ids in subsets.values()]
+        one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
+        plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
+        rows.append(plain if truth is None else {**plain, "retrained": shaped(query, truth[i])})
+    counts: list[int] = [len(ids) for ids in subsets.values()]
     shown = of_predictions(found, list(subsets), counts, level, truth)
     title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"
     return about | {"strength": how["strength"], "level": level, "subsets": rows}, title, *shown
@@ -208,14 +209,23 @@ def evaluate(
     store: Store,
     measure: Measure,
     subsets: Annotated[
-        int, typer.Option(metavar="N", min=2, help="Random subsets to predict and to retrain without.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Random subsets to predict and to retrain without; by default 20.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(
             metavar="N", min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
         ),
     ] = None,
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="All examples of each label in turn, instead of random subsets.")
+    ] = False,
     seed: Seed = 0,
     keep: Annotated[
         Path | None,
@@ -231,23 +241,33 @@ def evaluate(
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """Hold predictions for random deletions against really training again: rank correlation, error, coverage."""
+    """Hold predictions for random deletions, or for each label, against really training again: rank correlation, error,
+    coverage."""
     answer = Answer(json_to)
+    if by_label and (subsets is not None or size is not None):
+        raise typer.BadParameter("--by-label makes the subsets; leave out --subsets and --size")
+    import numpy as np
+
     import circuitsketch as cs
-    from circuitsketch.report.truths import random_subsets, truths_of
+    from circuitsketch.report.tables import of_predictions
+    from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
 
     sketch, query, function = measured(store, measure, target, device)
-    size = size or max(1, round(0.02 * sketch.n))
-    if size >= sketch.n:
-        raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+    names: list[str] = []
+    if by_label:
+        names, masks = label_subsets(sketch.labels)
+    else:
+        size = size or max(1, round(0.02 * sketch.n))
+        if size >= sketch.n:
+            raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+        masks = random_subsets(sketch.n, subsets or 20, size, seed)
     run = run_for(sketch, target, "evaluate")
-    masks = random_subsets(sketch.n, subsets, size, seed)
-    done = [0]
+    done, count = [0], len(masks)
 
     def how_to_go_on() -> str:
         if keep is None:
             return "nothing was kept; with --keep FOLDER what is retrained is kept"
-        return f"{done[0]} of {subsets} retrainings are kept in {keep}; the same command goes on from there"
+        return f"{done[0]} of {count} retrainings are kept in {keep}; the same command goes on from there"
 
     with keeping(how_to_go_on), progress_bars() as watch:
 
@@ -268,22 +288,34 @@ def evaluate(
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
-    plain = asked(store, measure) | {"size": size, "seed": seed} | found.to_dict()
-    answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
+    unit, chosen_by = unit_of(sketch), {"by_label": by_label}
+    if not by_label:
+        plain = asked(store, measure) | {"size": size, "seed": seed} | chosen_by | found.to_dict()
+        answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(found))
+        return
+    sizes = [int(mask.sum()) for mask in masks]
+    rows = [
+        {"label": name, "deleted": gone, "predicted": value.tolist(), "retrained": true.tolist()}
+        for name, gone, value, true in zip(names, sizes, np.asarray(found.prediction.value), truth, strict=True)
+    ]
+    plain = asked(store, measure) | {"seed": seed} | chosen_by | found.to_dict() | {"labels": rows}
+    each = of_predictions(found.prediction, names, sizes, 0.95, truth)
+    answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(found))
 
 
 EXAMPLES = {
     info: "Example:\n\n  circuitsketch info names.sketch",
     predict: (
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
-        "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9\n\n"
+        "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9 --level 0.8\n\n"
+        "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
         "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --group web --json -"
     ),
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
         "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
-        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy"
+        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy --by-label"
     ),
 }
 
@@ -360,9 +392,9 @@ def chosen(sketch: Sketch, without: list[str], group: list[str], containing: lis
     for text in without:
         found |= set(words.ids_of(text, sketch.n, unit=unit_of(sketch)))
     for label in group:
-        found |= set(words.in_group(label, sketch.labels))
+        found |= set(words.in_group(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        found |= set(words.containing(text, sketch.items))
+        found |= set(words.containing(text, sketch.items, unit_of(sketch)))
     return sorted(found)
 
 

@@ -16,6 +16,7 @@ from circuitsketch.cli.options import (
     Json,
     Law,
     Precision,
+    RunOf,
     Seed,
     Sum,
     Target,
@@ -314,19 +315,50 @@ def profile(
 
 
 def figures(
+    store: Annotated[
+        Path | None,
+        typer.Argument(metavar="STORE", help="Your own sketch; by default figures of microgpt.", show_default=False),
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="What to measure of STORE.", show_default=False)
+    ] = None,
+    truths: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Of STORE: what evaluate --keep has retrained.", show_default=False
+        ),
+    ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="At the paper's scale, in minutes; else small ones, in seconds.")
     ] = False,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to put them in.")] = Path("figures"),
+    target: RunOf = None,
     threads: Threads = None,
     json_to: Json = None,
 ) -> None:
-    """Draw the paper's figures and those of the package, each with its data beside it. Needs matplotlib."""
-    from circuitsketch.report.figures import draw
+    """Draw the paper's figures and those of the package, or those of your own sketch, each with its data beside it.
+
+    Of STORE: how its orders fall, which examples matter most, and, with --truths, how its predictions compare with
+    retraining. Needs matplotlib.
+    """
+    from circuitsketch.report.figures import draw, draw_sketch
 
     answer = Answer(json_to)
-    with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
-        paths = draw(out, paper=paper, threads=threads, watch=watch)
+    if store is None:
+        if measure is not None or truths is not None or target is not None:
+            raise typer.BadParameter("--measure, --truths and --target are of a sketch; give STORE too")
+        with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
+            paths = draw(out, paper=paper, threads=threads, watch=watch)
+    else:
+        if paper:
+            raise typer.BadParameter("--paper draws the paper's figures, not those of a sketch; leave out STORE")
+        if measure is None:
+            raise typer.BadParameter("say what to measure of the sketch: --measure FUNCTION")
+        from circuitsketch.cli.asking import measured
+
+        _, query, _ = measured(store, measure, target, Device.cpu)
+        with working("drawing"):
+            paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
     answer.give(
         {"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths)
     )
@@ -364,5 +396,8 @@ EXAMPLES = {
         "Examples:\n\n  circuitsketch trace logistic\n\n  circuitsketch trace microgpt:200 --step 7 --svg step.svg"
     ),
     profile: "Example:\n\n  circuitsketch profile microgpt:200 --order 3 --by line",
-    figures: "Example:\n\n  circuitsketch figures --paper --out figures",
+    figures: (
+        "Examples:\n\n  circuitsketch figures --paper --out figures\n\n"
+        "  circuitsketch figures tumours.sketch --measure held_out_loss --truths truths"
+    ),
 }

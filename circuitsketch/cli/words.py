@@ -414,21 +414,21 @@ def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[
     return {"all": subset(given, "it")}
 
 
-def containing(text: str, items: Sequence[Any] | None) -> list[int]:
+def containing(text: str, items: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """The examples whose item has a text in it."""
     if not text:
-        raise Mistyped("--containing: every example contains nothing; give some text")
+        raise Mistyped(f"--containing: every {unit} contains nothing; give some text")
     if items is None:
         raise InputError(
             "--containing: the sketch does not know what its examples are; give the run items=, or use --without IDS"
         )
     found = [i for i, item in enumerate(items) if text in str(item)]
     if not found:
-        raise InputError(f"--containing: no example contains {text!r}; they are such as {some(items)}")
+        raise InputError(f"--containing: no {unit} contains {text!r}; they are such as {some(items)}")
     return found
 
 
-def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
+def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """The examples that bear a label."""
     if labels is None:
         raise InputError(
@@ -438,7 +438,7 @@ def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
     if not found:
         known = sorted({str(x) for x in labels})
         raise InputError(
-            f"--group: no example has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
+            f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
         )
     return found
 

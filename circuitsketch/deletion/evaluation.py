@@ -33,8 +33,8 @@ RESAMPLES = 999
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Predictions of B subsets beside their truths; S is the shape of the measurement, of a pytree that of the vector of
-    its leaves, one after the other.
+    """Predictions of B subsets beside their truths; S is the shape of the measurement, of a pytree that of the vector
+    of its leaves.
 
     prediction       the batch of predictions
     masks            (B, n) bool, True where an example is deleted; None where subsets were other downweights

@@ -137,8 +137,8 @@ class Plan:
                 ("promise", f"an error of at most {self.epsilon:.3g} alpha {surely}; {share}"),
                 (
                     "alpha",
-                    "alpha(4 |h|), the largest (4 |h|)^r ||F_r|| of the measurement, is not known here and was taken as "
-                    f"1: only then is this an error of {self.error:.3g}; a pilot sketch measures it (query=, --pilot)",
+                    "alpha(4 |h|), the largest (4 |h|)^r ||F_r|| of the measurement, is not known here and was taken "
+                    f"as 1: only then is this an error of {self.error:.3g}; a pilot measures it (query=, --pilot)",
                 ),
             ]
         words = [("promise", f"an error of at most {self.error:.3g} = {self.epsilon:.3g} alpha {surely}; {share}")]
@@ -194,8 +194,8 @@ def plan(
     dtype: Any = np.complex128,
     threads: int | None = None,
 ) -> Plan:
-    """The cheapest sketch by which a prediction errs by at most epsilon alpha with probability 1 - delta, or the cost of
-    any sketch.
+    """The cheapest sketch by which a prediction errs by at most epsilon alpha with probability 1 - delta, or the cost
+    of any sketch.
 
     Write a = alpha(4 |h|) = sup_r (4 |h|)^r ||F_r||, so that |h|^r ||F_r|| <= 4^-r a. For Gaussian directions Wick's
     formula gives E |Z_r|^2 <= C(2r, r) |h|^(2r) ||F_r||^2; directions of the sphere vary no more, since for rising

@@ -372,7 +372,7 @@ class Query:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":
             raise InputError(
-                f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
+                f"reweight takes one float per {self.unit}, n = {self.n} of them; for ids or a mask, use without"
             )
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 

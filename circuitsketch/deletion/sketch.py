@@ -154,9 +154,10 @@ class Sketch(Pushed):
         return completed(self, PUBLIC)
 
     def __repr__(self) -> str:
-        alone = "" if self.singles is None else f" and every example alone to order {self.singles.order}"
+        unit = "example" if self.groups is None else "group"
+        alone = "" if self.singles is None else f" and every {unit} alone to order {self.singles.order}"
         return (
-            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} examples, "
+            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} {unit}s, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 

@@ -88,23 +88,26 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None, level: f
 
 
 def of_predictions(
-    found: Prediction, names: Sequence[str], counts: Sequence[int], level: float, retrained: Any = None, unit: str = ""
+    found: Prediction, names: Sequence[str], counts: Sequence[int], level: float, retrained: Any = None
 ) -> Iterator[Shown]:
     """Many subsets, a row each: how many examples go, the value and its interval, what retraining says; of an array the
     norm of the change."""
     found = found.flattened()
     low, high = found.interval(level)
-    value, change = np.asarray(found.value), np.asarray(found.change)
-    outside = np.asarray(found.outside).reshape(len(names), -1).any(axis=1)
+    value, change, stderr = np.asarray(found.value), np.asarray(found.change), np.asarray(found.stderr)
+    low, high = np.asarray(low), np.asarray(high)
+    outside: np.ndarray = np.asarray(found.outside).reshape(len(names), -1).any(axis=1)
     scalar = value.ndim == 1
     numbers = ["gone", "predicted", "+-", "from", "to"] if scalar else ["gone", "|change|", "|+-|"]
-    rows = table("without", numbers=[*numbers, *(["retrained" if scalar else "|off|"] if retrained is not None else [])])
+    if retrained is not None:
+        numbers.append("retrained" if scalar else "|off|")
+    rows = table("without", numbers=numbers)
     for i, (name, count) in enumerate(zip(names, counts, strict=True)):
         if scalar:
-            cells = [figure(x) for x in (value[i], found.stderr[i], low[i], high[i])]  # type: ignore[index]
+            cells = [figure(x) for x in (value[i], stderr[i], low[i], high[i])]
             cells += [figure(retrained[i])] if retrained is not None else []
         else:
-            cells = [figure(np.linalg.norm(x)) for x in (change[i], np.asarray(found.stderr)[i])]
+            cells = [figure(np.linalg.norm(x)) for x in (change[i], stderr[i])]
             cells += [figure(np.linalg.norm(value[i] - retrained[i]))] if retrained is not None else []
         rows.add_row(name + WARNED * bool(outside[i]), f"{count:,}", *cells)
     yield rows
