@@ -7,6 +7,7 @@ every example's own series. Out: predictions, influences, stability. For a train
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
@@ -328,7 +329,12 @@ class Query:
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def downweights(self, what: Any, *, group: Any = NOTHING) -> np.ndarray:
         """What `without` is given, as downweights (n,) or (B, n)."""
-        return downweights_of(what, self.n, self.labels, self.items, group)
+        try:
+            return downweights_of(what, self.n, self.labels, self.items, group)
+        except InputError as reason:
+            if self.unit == "example":
+                raise
+            raise InputError(of_units(str(reason), self.unit)) from None
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Query:
@@ -457,7 +463,7 @@ class Query:
 
     def _shaped(self, found: Prediction) -> Prediction:
         """A prediction as the user measures: of a pytree where the measurement is one."""
-        found = replace(found, unit=self.unit)
+        found = replace(found, unit=self.unit, warnings=tuple(of_units(text, self.unit) for text in found.warnings))
         return found if self.structure is None else TreePrediction.of(found, self.structure)
 
     def __dir__(self) -> list[str]:
@@ -500,3 +506,13 @@ class Query:
                 "directions=, or use estimator='singles'"
             )
         checks.order(None, self._theorem_order)
+
+
+def of_units(sentence: str, unit: str) -> str:
+    """A sentence about examples, of what the coordinates of h are.
+
+    >>> of_units("ask about fewer examples", "group")
+    'ask about fewer groups'
+    """
+    article = "an" if unit[0] in "aeiou" else "a"
+    return re.sub(r"\bexample(s?)\b", rf"{unit}\1", re.sub(r"\ban example\b", f"{article} {unit}", sentence))

@@ -96,7 +96,7 @@ def of_predictions(
     low, high = found.interval(level)
     value, change, stderr = np.asarray(found.value), np.asarray(found.change), np.asarray(found.stderr)
     low, high = np.asarray(low), np.asarray(high)
-    outside: np.ndarray = np.asarray(found.outside).reshape(len(names), -1).any(axis=1)
+    outside = np.asarray(np.asarray(found.outside).reshape(len(names), -1).any(axis=1))
     scalar = value.ndim == 1
     numbers = ["gone", "predicted", "+-", "from", "to"] if scalar else ["gone", "|change|", "|+-|"]
     if retrained is not None:
