@@ -341,10 +341,10 @@ def figures(
     Of STORE: how its orders fall, which examples matter most, and, with --truths, how its predictions compare with
     retraining. Needs matplotlib.
     """
-    from circuitsketch.report.figures import draw, draw_sketch
-
     answer = Answer(json_to)
     if store is None:
+        from circuitsketch.report.figures import draw
+
         if measure is not None or truths is not None or target is not None:
             raise typer.BadParameter("--measure, --truths and --target are of a sketch; give STORE too")
         with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
@@ -355,6 +355,7 @@ def figures(
         if measure is None:
             raise typer.BadParameter("say what to measure of the sketch: --measure FUNCTION")
         from circuitsketch.cli.asking import measured
+        from circuitsketch.report.figures import draw_sketch
 
         _, query, _ = measured(store, measure, target, Device.cpu)
         with working("drawing"):

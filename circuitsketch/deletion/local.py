@@ -62,8 +62,8 @@ def local_sketch(
     chosen = find_law(law, sum(array.size for array in arrays), seed)
     circuit = trace(function, point)
     structure = Structure.of(circuit)
-    if structure is not None and not structure.size:
-        raise InputError("the function returns nothing: a pytree without numbers; return what it computes")
+    if not circuit.outputs:
+        raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")
     values = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
     made_of = 2 if law == "orthonormal" else 1  # directions that are kept to make the next ones
     require_memory(

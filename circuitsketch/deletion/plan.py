@@ -49,7 +49,8 @@ class Plan:
     seconds : of the push, on `threads` threads, without compiling; nbytes : of the coefficients, in memory, or on disk,
     where files make it `disk`; working : of the memory beside them that the push takes. All None without a run.
     seconds_per_gate : of one core for a scalar gate along a complex direction; measured : by a trial push, or else
-    given. unit : what the coordinates of h are called.
+    given. coordinates, unit : how many single examples, or groups, there are to push, and what they are called.
+    pilot : what alpha rests on, in words.
     """
 
     epsilon: float | None

@@ -212,8 +212,8 @@ class Query:
         directions, an h that is no multiple of one.
         """
         wanted, single = checks.real_vectors(h, self.n)
-        self._need_memory(len(wanted))
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
+        self._need_memory(len(wanted), estimator)
         if estimator in OF_SINGLES:
             if groups is not None:
                 raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
@@ -356,6 +356,10 @@ class Query:
                 "and singles='exact'"
             )
         h = np.atleast_2d(self.downweights(what))
+        pieces = len(h) + (0 if self.evidence is None else len(self.evidence.h))
+        require_memory(
+            48 * pieces**2 * cells(self.shape), f"evidence of {pieces:,} pieces", ["fewer pieces", "fewer values"]
+        )
         last = len(self.interactions.orders) + 1
         if self.structure is not None:
             values = None if values is None else self.structure.flat(values, 1)
@@ -377,9 +381,8 @@ class Query:
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":
-            raise InputError(
-                f"reweight takes one float per {self.unit}, n = {self.n} of them; for ids or a mask, use without"
-            )
+            said = f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
+            raise InputError(of_units(said, self.unit))
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
@@ -391,7 +394,7 @@ class Query:
         if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
             raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
-        self._need_memory(self.n, terms=False)
+        self._need_memory(self.n, estimator, terms=False)
         if estimator in OF_SINGLES:
             kind = "first-order" if estimator == "first-order" else "singles"
             order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
@@ -434,7 +437,7 @@ class Query:
         what = f"a measurement of {self._kind()}" if self.shape else f"a measurement, {self.baseline:.6g}"
         return (
             f"query: {what} at h = 0, to order {self.order} along {len(self.coefficients)} directions of "
-            f"law {self.law.name!r} in {self.n} {self.unit}s"
+            f"law {self.law.name!r} in {self.n} coordinates"
         )
 
     def __repr__(self) -> str:
@@ -448,7 +451,7 @@ class Query:
             "query: what would a measurement be",
             [
                 ("as trained", self._kind() if self.shape else f"{self.baseline:.6g}"),
-                (f"{self.unit}s", f"{self.n:,}" + (f", {single}" if single else "")),
+                ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
                 ("directions", random if len(self.coefficients) else "none at random"),
                 ("estimator", self.estimator),
                 *((name, some(values)) for name, values in about if values is not None),
@@ -490,11 +493,16 @@ class Query:
     def _theorem_order(self) -> int:
         return self.coefficients.shape[1] - 1
 
-    def _need_memory(self, count: int, terms: bool = True) -> None:
-        """Refuse more h's than memory holds answers for: a change, its error and, if wanted, terms for each value."""
+    def _need_memory(self, count: int, estimator: str, terms: bool = True) -> None:
+        """Refuse more h's than memory holds answers for: a change, its error and, if wanted, terms for each value; and
+        for one h at a time what every direction says of it, or a few copies of the singles."""
         values, orders = cells(self.shape), self.order if terms else 0
+        if estimator in OF_SINGLES and self.singles is not None:
+            besides = 2 * self.singles.nbytes
+        else:
+            besides = 24 * self._theorem_order * len(self.coefficients) * values
         require_memory(
-            8 * values * count * (8 + 4 * orders),
+            8 * values * count * (8 + 4 * orders) + besides,
             f"the answers for {count:,} subsets of {values:,} values",
             ["fewer subsets at a time", "a measurement of fewer values"],
         )

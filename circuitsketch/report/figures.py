@@ -127,7 +127,7 @@ def draw(
     (folder / KEPT).mkdir(exist_ok=True)
     scale = scale or (PAPER if paper else SMALL)
     figures = (paper_figures if paper else small_figures)(scale, folder / KEPT, threads, watch or ignore)
-    paths = [save(folder, name, dataclasses.asdict(scale), compute()) for name, compute in figures]
+    paths = [save(folder, name, scale, compute()) for name, compute in figures]
     shutil.rmtree(folder / KEPT, ignore_errors=True)
     return paths
 
@@ -303,5 +303,6 @@ def writable(folder: str | Path) -> Path:
 
 def json_of(name: str, about: Any, data: Any) -> str:
     """A figure's record as JSON: {"figure", "scale", "data"}, arrays as lists, None for what is not finite."""
-    record = {"figure": name, "scale": about, "data": dataclasses.asdict(data)}
+    scale = dataclasses.asdict(about) if isinstance(about, Scale) else about
+    record = {"figure": name, "scale": scale, "data": dataclasses.asdict(data)}
     return json.dumps(plain(record), indent=1, allow_nan=False) + "\n"

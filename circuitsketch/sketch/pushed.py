@@ -214,8 +214,11 @@ class Pushed:
                     f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
                     f"parameters, out of {leaves}, and then with the {len(args)} arguments that were given after it"
                 ) from reason
-            if not values_of(circuit):
-                raise InputError("the measurement returns nothing: a pytree without numbers; return what it measures")
+            if not circuit.outputs:
+                raise InputError(
+                    "a measurement returns a number, an array, or a pytree of them, and this one returns 0 leaves; "
+                    "return what it measures"
+                )
             return simplify(circuit)
 
         first, second = once(), once()
