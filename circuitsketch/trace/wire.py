@@ -45,16 +45,42 @@ class OtherTraceError(TraceError):
         return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
 
 
-def user_place() -> Place:
-    """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+def user_frame() -> FrameType | None:
+    """The innermost frame that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
         if not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array"):
-            return Place(file, frame.f_lineno)
+            return frame
         frame = frame.f_back
-    return NOWHERE
+    return None
+
+
+def user_place() -> Place:
+    """The line of the user's program that is being run."""
+    frame = user_frame()
+    return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+# What to do instead of writing into some entries of an array.
+WRITE_REMEDY = (
+    "Wires never change, and plain arrays hold no wires: collect the parts in a list and join them with np.stack or "
+    "np.concatenate, or choose by place with np.where(mask, new, old)"
+)
+
+
+def stores_into_entries() -> bool:
+    """Whether the user's line updates entries in place (`x[i] += y`): what it computes is stored by an index."""
+    import dis
+
+    frame = user_frame()
+    if frame is None:
+        return False
+    code = dis.get_instructions(frame.f_code)
+    after = (i.opname for i in code if i.offset > frame.f_lasti)
+    following = next((name for name in after if name not in ("CACHE", "SWAP", "ROT_TWO", "ROT_THREE")), "")
+    return following in ("STORE_SUBSCR", "STORE_SLICE")
 
 
 class Builder:
@@ -378,12 +404,13 @@ class Wire(NDArrayOperatorsMixin):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TraceError(
-            f"{user_place()} writes into a wire. Wires never change: build a new one with np.where, "
-            "np.concatenate or np.pad"
+            f"{user_place()} writes into a wire. {WRITE_REMEDY}"
         )
 
     def refuse_in_place(self, other: Any) -> Wire:
         """Refuse `x += y` on wires, which arrays would take as a write in place."""
+        if stores_into_entries():
+            raise TraceError(f"{user_place()} updates entries of a wire in place. {WRITE_REMEDY}")
         raise TraceError(
             f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
         )
