@@ -46,8 +46,8 @@ class StoreError(InputError):
     """A stored sketch cannot be used: another run's, damaged, being written by another process, or the disk is full."""
 
 
-class BoundsError(InputError, IndexError):
-    """An index that an array does not have, or a label without a class; where NumPy raises an IndexError.
+class BoundsError(InputError, ShapeError, IndexError):
+    """An index that an array of its shape does not have, or a label without a class; NumPy raises an IndexError.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ class Selection:
 
     starts, steps, counts : the slice that is taken of every axis of the array.
     shape : of that slice, without the axes that integers index and with those that None adds.
-    gathered : (axis of `shape`, index along it), for the axes that arrays index.
+    gathered : (axis of `shape`, index along it), for the axes that arrays index. axes : those of the array.
     runs : the number of separate runs of arrays and integers in the expression.
     """
 
@@ -52,6 +52,7 @@ class Selection:
     counts: list[int] = field(default_factory=list)
     shape: list[int] = field(default_factory=list)
     gathered: list[tuple[int, Any]] = field(default_factory=list)
+    axes: list[int] = field(default_factory=list)
     runs: int = 0
 
 
@@ -78,7 +79,7 @@ def get_item(x: Wire, index: Any) -> Any:
         if (order := axes + rest) != tuple(range(part.ndim)):
             part = transpose(part, axes=order)
         axes = tuple(range(len(axes)))
-    return gather_axes(part, axes[0], indices)
+    return gather_axes(part, axes[0], indices, selection.axes)
 
 
 def completed(x: Wire, entries: list[Any]) -> list[Any]:
@@ -110,12 +111,13 @@ def selected(x: Wire, entries: list[Any]) -> Selection:
             result.shape.append(1)
         elif is_mask(entry) and entry.ndim == 0:  # an axis of its own, of one entry or none
             result.gathered.append((len(result.shape), np.zeros(int(entry), dtype=np.int64)))
+            result.axes.append(axis)
             result.shape.append(1)
         elif isinstance(entry, Wire | np.ndarray):
             for index in positions(entry, x.shape, axis) if is_mask(entry) else (entry,):
-                axis, extent = len(result.starts), x.shape[len(result.starts)]
-                result.gathered.append((len(result.shape), checked(index, extent, axis)))
-                append(result, 0, 1, extent, kept=True)
+                result.gathered.append((len(result.shape), index))
+                result.axes.append(len(result.starts))
+                append(result, 0, 1, x.shape[len(result.starts)], kept=True)
         elif isinstance(entry, slice):
             append(result, *span(entry, x.shape[axis]), kept=True)
         else:
@@ -184,8 +186,8 @@ def as_index(entry: Any) -> Any:
         entry = listed_index(entry)
     if isinstance(entry, Wire) and entry.label == "bool":
         raise TraceError(
-            f"{user_place()} indexes a wire by a run-time mask, which selects a number of entries that no fixed shape "
-            "has; use np.where(mask, x, other), or a mask of plain data"
+            f"{user_place()} indexes a wire by a mask known at run time, which selects a number of entries that no "
+            "fixed shape has; use np.where(mask, x, other), or a mask of plain data"
         )
     if entry.dtype.kind not in "biu":
         raise TraceError(
@@ -232,11 +234,15 @@ def known_index(index: np.ndarray, extent: int, axis: int) -> np.ndarray:
         raise error.at(user_place()) from None
 
 
-def gather_axes(x: Any, axis: int, indices: Sequence[Any]) -> Any:
-    """x at indices (checked, counted from the front) of as many axes from `axis` on, broadcast to one shape."""
+def gather_axes(x: Any, axis: int, indices: Sequence[Any], said: Sequence[int]) -> Any:
+    """x at indices of as many axes from `axis` on, broadcast to one shape.
+
+    said : what the axes are called where an index leaves its axis. Where they are broadcast to no entries, arrays are
+        not looked at and single integers are, as in NumPy.
+    """
     shapes = [np.shape(index) for index in indices]
     try:
-        np.broadcast_shapes(*shapes)
+        shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise BoundsError(
             "shape mismatch: indexing arrays could not be broadcast together with shapes "
@@ -244,9 +250,13 @@ def gather_axes(x: Any, axis: int, indices: Sequence[Any]) -> Any:
             place=user_place(),
         ) from None
     extents = x.shape[axis : axis + len(indices)]
-    flat = indices[0]
-    for extent, index in zip(extents[1:], indices[1:], strict=True):
-        flat = flat * extent + index
+    seen = [
+        checked(index, n, axis) if cells(shape) or np.ndim(index) == 0 else np.zeros(np.shape(index), np.int64)
+        for index, n, axis in zip(indices, extents, said, strict=True)
+    ]
+    flat = seen[0]
+    for n, index in zip(extents[1:], seen[1:], strict=True):
+        flat = flat * n + index
     x = reshaped(x, (*x.shape[:axis], cells(extents), *x.shape[axis + len(indices) :]))
     return take(x, x.builder.lift(flat), axis=axis)
 
@@ -282,7 +292,7 @@ def gather(x: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = 
     axis = normal_axis(axis, x.ndim, x.shape)
     if mode == "clip":
         index = np.clip(index, 0, x.shape[axis] - 1)
-    return gather_axes(x, axis, [checked(index, x.shape[axis], axis)])
+    return gather_axes(x, axis, [index], [axis])
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
@@ -297,14 +307,16 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
         raise ShapeError(
             f"{user_place()}: take_along_axis of shapes {x.shape} and {index.shape}; give the index as many axes"
         )
-    return along(x, checked(index, x.shape[axis], axis), axis)
+    return along(x, index, axis)
 
 
 def along(x: Wire, index: Any, axis: int) -> Any:
-    """The entries of x at a checked index along one axis, and at their own place along the others."""
-    places: list[Any] = [np.arange(n).reshape([-1 if i == a else 1 for i in range(x.ndim)]) for a, n in enumerate(x.shape)]
+    """The entries of x at an index along one axis, and at their own place along the others."""
+    places: list[Any] = [
+        np.arange(n).reshape([n if i == a else 1 for i in range(x.ndim)]) for a, n in enumerate(x.shape)
+    ]
     places[axis] = index
-    return gather_axes(x, 0, places)
+    return gather_axes(x, 0, places, range(x.ndim))
 
 
 def pick_label(x: Any, labels: Wire) -> Any:
@@ -314,5 +326,6 @@ def pick_label(x: Any, labels: Wire) -> Any:
     """
     x, axis = labels.builder.lift(x), np.ndim(x) - 1
     named = in_bounds(labels, x.shape[axis], axis=axis, what="label")
-    return reshaped(along(x, reshaped(named, (*named.shape, 1)), axis), named.shape)
+    rows = np.arange(cells(labels.shape)).reshape(labels.shape) * x.shape[axis]
+    return take(reshaped(x, (x.size,)), rows + named, axis=0)
 

@@ -18,8 +18,8 @@ from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import products, rearranging, reductions
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
-from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert, refuse_write
-from circuitsketch.trace.wire import WRITE_REMEDY, Wire, stores_into_entries, user_place
+from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert
+from circuitsketch.trace.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
 
@@ -171,8 +171,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     """A NumPy ufunc with a wire among its inputs."""
     name = called(ufunc)
     if any(value is not None for value in kwargs.get("out", ())):
-        if stores_into_entries():
-            raise TraceError(f"{user_place()} updates entries of a plain array by a wire, in place. {WRITE_REMEDY}")
+        if stores_entries() == "update":
+            raise refused_update()
         raise TraceError(
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
             "write x = x + y, or assign the result to a name"
@@ -295,7 +295,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.delete: delete,
     np.insert: insert,
     np.append: append,
-    **{writer: refuse_write(f"np.{writer.__name__}") for writer in WRITERS},
     np.where: where,
     np.clip: clip,
     np.dot: products.dot,
@@ -318,6 +317,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 def call_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy array function with a wire among its arguments."""
+    if function in WRITERS:
+        raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
     rule = FUNCTIONS[function]

@@ -1,4 +1,4 @@
-"""What NumPy builds of indexing: entries kept by a plain mask, left out and put in; and writing in place, refused.
+"""What NumPy builds of indexing: entries kept by a plain mask, left out and put in.
 
 The positions are plain data, so NumPy itself arranges them, and one gather follows.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from circuitsketch.errors import BoundsError, ShapeError, TraceError
 from circuitsketch.gates.movement import broadcast, concatenate, take
 from circuitsketch.trace.indexing import builder_of, contains_wire, gather, normal_axis, reshaped
-from circuitsketch.trace.wire import WRITE_REMEDY, Wire, user_place
+from circuitsketch.trace.wire import Wire, user_place
 
 
 def plain_mask(condition: Any, called: str) -> np.ndarray:
@@ -103,13 +103,5 @@ def append(arr: Any, values: Any, axis: Any = None) -> Any:
     return np.concatenate([flat(arr), flat(values)], axis=axis or 0)
 
 
-def refuse_write(called: str) -> Callable[..., Any]:
-    """The refusal of a function that writes into an array."""
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        raise TraceError(f"{user_place()} calls {called}, which writes into an array in place. {WRITE_REMEDY}")
-
-    return refuse
-
-
+# What writes into an array, which no wire and no array that is to hold wires allows.
 WRITERS = (np.put, np.place, np.putmask, np.copyto, np.put_along_axis, np.fill_diagonal)

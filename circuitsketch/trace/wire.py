@@ -11,7 +11,7 @@ import os
 import sys
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy
@@ -70,17 +70,33 @@ WRITE_REMEDY = (
 )
 
 
-def stores_into_entries() -> bool:
-    """Whether the user's line updates entries in place (`x[i] += y`): what it computes is stored by an index."""
+def stores_entries() -> Literal["", "write", "update"]:
+    """Whether the user's line is writing entries, x[i] = y, or updating them in place, x[i] += y."""
     import dis
 
     frame = user_frame()
     if frame is None:
-        return False
-    code = dis.get_instructions(frame.f_code)
-    after = (i.opname for i in code if i.offset > frame.f_lasti)
-    following = next((name for name in after if name not in ("CACHE", "SWAP", "ROT_TWO", "ROT_THREE")), "")
-    return following in ("STORE_SUBSCR", "STORE_SLICE")
+        return ""
+    code = [i for i in dis.get_instructions(frame.f_code) if i.opname != "CACHE"]
+    now = max((n for n, i in enumerate(code) if i.offset <= frame.f_lasti), default=0)
+    stores = ("STORE_SUBSCR", "STORE_SLICE")
+    if code[now].opname in stores:
+        return "write"
+    after = (i.opname for i in code[now + 1 :] if i.opname != "SWAP")
+    return "update" if code[now].opname.startswith("BINARY_OP") and next(after, "") in stores else ""
+
+
+def refused_write() -> TraceError:
+    """The error for x[i] = y with a plain x, and a wire in the index or in what is written."""
+    return TraceError(f"{user_place()} writes into a plain array by way of a wire. {WRITE_REMEDY}")
+
+
+def refused_update() -> TraceError:
+    """The error for x[i] += y, where x is an array or holds arrays."""
+    return TraceError(
+        f"{user_place()} updates x[i] in place. {WRITE_REMEDY}. Where x is a list or a dict of arrays, write "
+        "x[i] = x[i] + y"
+    )
 
 
 class Builder:
@@ -354,7 +370,9 @@ class Wire(NDArrayOperatorsMixin):
         )
 
     def refuse_number(self, what: str) -> TraceError:
-        """The error for float(wire) and its kin."""
+        """The error for float(wire) and its kin, among them a wire written into an entry of a plain array."""
+        if stores_entries():
+            return refused_write()
         return TraceError(
             f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: "
             "keep computing with it (np.exp, not math.exp), build arrays of wires with np.stack, or take "
@@ -393,14 +411,18 @@ class Wire(NDArrayOperatorsMixin):
         raise self.refuse_number("values as a list")
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        remedy = (
-            "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy "
-            "leaves such a call to the data"
-            if self.label == "int"
-            else "Build arrays of wires with np.stack or np.concatenate; a function that needs the numbers "
-            "themselves cannot be traced"
+        if stores_entries():
+            raise refused_write()
+        gather = {
+            "int": "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy leaves "
+            "data[wire] to the data. ",
+            "bool": "To choose from plain data by a wire of booleans, use np.where(wire, data, other). ",
+            "float": "",
+        }[self.label]
+        raise TraceError(
+            f"{user_place()} turns a wire into a NumPy array. {gather}Build arrays of wires with np.stack or "
+            "np.concatenate; a function that needs the numbers themselves cannot be traced"
         )
-        raise TraceError(f"{user_place()} turns a wire into a NumPy array. {remedy}")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TraceError(
@@ -409,8 +431,8 @@ class Wire(NDArrayOperatorsMixin):
 
     def refuse_in_place(self, other: Any) -> Wire:
         """Refuse `x += y` on wires, which arrays would take as a write in place."""
-        if stores_into_entries():
-            raise TraceError(f"{user_place()} updates entries of a wire in place. {WRITE_REMEDY}")
+        if stores_entries() == "update":
+            raise refused_update()
         raise TraceError(
             f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
         )
