@@ -72,7 +72,7 @@ def real_array(leaf: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
     number = np.array(array, dtype=np.float64)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = np.abs(number) > LARGEST_INTEGER
+        large = np.abs(number) >= LARGEST_INTEGER
         with np.errstate(invalid="ignore"):
             if np.any(number[large].astype(array.dtype) != array[large]):
                 raise InputError(
