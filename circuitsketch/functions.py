@@ -96,10 +96,11 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         )
     labels = labels if isinstance(labels, Wire) else np.asarray(labels)
     if labels.shape != shape[:-1]:
+        one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
             f"{shape[:-1]}, not {labels.shape}"
-            + ("; for one-hot labels or weights write -(labels * cs.log_softmax(logits)).sum(-1)" if labels.shape == shape else "")
+            + (one_hot if labels.shape == shape else "")
         )
     wanted = (
         f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "

@@ -1,6 +1,7 @@
 """Gates that move numbers: reshape, transpose, broadcast, slice, pad, concatenate, take, and the sums they need back.
 
-All are linear, but for `in_bounds`, which holds a run-time index to its axis. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum.
+All are linear. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum. So
+does `in_bounds`, which holds a run-time index to its axis before `take` follows it.
 """
 
 from __future__ import annotations
@@ -148,10 +149,11 @@ def in_bounds_value(index, extent, *, axis, what):
     what : "index", which may count from the end, or "label", a class in 0..extent-1.
     """
     index, size = np.asarray(index), int(np.max(extent, initial=0))
-    outside = (index < (-size if what == "index" else 0)) | (index >= size)
-    if np.any(outside):
-        entry = tuple(int(i) for i in np.argwhere(outside)[0])
-        reason = f"{what} {int(index[entry])} is out of bounds for "
+    inside = (index >= (-size if what == "index" else 0)) & (index < size)  # a NaN is not
+    if not np.all(inside):
+        entry = tuple(int(i) for i in np.argwhere(~inside)[0])
+        number = index[entry]
+        reason = f"{what} {number if index.dtype.kind in 'iuO' else f'{number:.0f}'} is out of bounds for "
         reason += f"axis {axis} with size {size}" if what == "index" else f"{size} classes; labels are 0..{size - 1}"
         raise BoundsError(reason, entry)
     if index.dtype.kind in "iu":

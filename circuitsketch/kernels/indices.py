@@ -33,7 +33,9 @@ class Gathers:
     inputs: tuple[int, ...]
 
     def check(
-        self, values: Mapping[int, np.ndarray], when: Callable[[np.ndarray, tuple[int, ...]], str] | None = None
+        self,
+        values: Mapping[int, np.ndarray],
+        when: Callable[[np.ndarray, tuple[int, ...]], str] | None = None,
     ) -> dict[int, np.ndarray]:
         """Compute the wires from the inputs' values, by position, and look at the indices; returns the wires.
 
@@ -55,9 +57,11 @@ class Gathers:
         for node, wire, extent in self.looks:
             index = results[wire]
             # What `in_bounds` has not passed, in a circuit that was not traced from indexing.
-            if not node.gate.guards and np.any((index < 0) | (index >= extent)):
-                worst = index[(index < 0) | (index >= extent)].flat[0]
-                raise BoundsError(f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place)
+            if not node.gate.guards and not np.all(inside := (index >= 0) & (index < extent)):
+                worst = index[~inside].flat[0]
+                raise BoundsError(
+                    f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place
+                )
         return results
 
 
@@ -75,7 +79,9 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
         elif node.gate.name in ("take", "scatter_add") and node.operands[1] in reached:
             array, index = node.operands
             axis = node.params["axis"]
-            extent = node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
+            extent = (
+                node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
+            )
             looks.setdefault((index, extent), (node, index, extent))
             needed.add(index)
     for wire in range(len(circuit.nodes) - 1, -1, -1):

@@ -1,8 +1,8 @@
 """Identities, folding, sharing, pruning: a smaller circuit of the same values and series.
 
 In: a Circuit. Out: a Circuit. A forward walk applies the identities (one line each), computes what is constant and
-shares equal nodes; a backward look drops what no output needs and nothing guards; both again until nothing changes. No identity makes a
-circuit larger: those that save only where a value has no other reader ask for that.
+shares equal nodes; a backward look drops what no output needs, but for gates that guard; both again until nothing
+changes. No identity makes a circuit larger: those that save only where a value has no other reader ask for that.
 
 Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), `x / c -> x * (1/c)` for any constant (another
 rounding; exact for powers of two), reassociating sums (another rounding).

@@ -1,4 +1,4 @@
-"""Indexing as NumPy's: slices, integers, None and ellipsis move entries; arrays of integers and plain masks gather them.
+"""Indexing as NumPy's: slices, integers, None and ellipsis move entries; integer arrays and plain masks gather them.
 
 In: a wire and an index expression, or np.take and its relatives. Out: slices, reshapes and `take` gates. An index of
 plain data is checked here; a run-time one passes an `in_bounds` gate, which holds it to its own axis, before indices of
@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -84,13 +84,16 @@ def get_item(x: Wire, index: Any) -> Any:
 
 def completed(x: Wire, entries: list[Any]) -> list[Any]:
     """The entries, with an ellipsis and, behind it, the whole slices that it stands for."""
-    used = sum(entry.ndim if is_mask(entry) else 1 for entry in entries if entry is not None and entry is not ...)
+    used = sum(
+        entry.ndim if is_mask(entry) else 1 for entry in entries if entry is not None and entry is not ...
+    )
     dots = [i for i, entry in enumerate(entries) if entry is ...]
     if len(dots) > 1:
         raise BoundsError("an index can only have a single ellipsis ('...')", place=user_place())
     if used > x.ndim:
         raise BoundsError(
-            f"too many indices for array: array is {x.ndim}-dimensional, but {used} were indexed", place=user_place()
+            f"too many indices for array: array is {x.ndim}-dimensional, but {used} were indexed",
+            place=user_place(),
         )
     at = dots[0] + 1 if dots else len(entries)
     return entries[:at] + [slice(None)] * (x.ndim - used) + entries[at:]
@@ -138,7 +141,9 @@ def append(selection: Selection, start: int, step: int, count: int, kept: bool) 
 def span(entry: slice, extent: int) -> tuple[int, int, int]:
     """Start, step and count of a slice."""
     if any(isinstance(bound, Wire) for bound in (entry.start, entry.stop, entry.step)):
-        raise TraceError(f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take")
+        raise TraceError(
+            f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take"
+        )
     try:
         start, stop, step = entry.indices(extent)
     except (TypeError, ValueError) as reason:
@@ -147,7 +152,7 @@ def span(entry: slice, extent: int) -> tuple[int, int, int]:
     return (start, step, count) if count else (0, 1, 0)
 
 
-def is_mask(entry: Any) -> bool:
+def is_mask(entry: Any) -> TypeGuard[np.ndarray]:
     """Whether an entry is plain booleans."""
     return isinstance(entry, np.ndarray) and entry.dtype.kind == "b"
 
@@ -165,14 +170,18 @@ def positions(mask: np.ndarray, shape: Shape, axis: int) -> tuple[np.ndarray, ..
 
 
 def entry_of(entry: Any) -> Any:
-    """One entry of an index: None, ..., a slice, an int, or an array (a wire or plain) of integers or plain booleans."""
+    """One entry of an index: None, ..., a slice, an int, or an array of integers or of plain booleans."""
     if entry is None or entry is Ellipsis or isinstance(entry, slice):
         return entry
     if isinstance(entry, bool | np.bool_):
         return np.asarray(entry)
     if isinstance(entry, Wire | np.ndarray | Sequence) and not isinstance(entry, str | bytes):
         array = as_index(entry)
-        return int(array) if isinstance(array, np.ndarray) and array.ndim == 0 and array.dtype.kind != "b" else array
+        return (
+            int(array)
+            if isinstance(array, np.ndarray) and array.ndim == 0 and array.dtype.kind != "b"
+            else array
+        )
     try:
         return operator.index(entry)
     except TypeError:
@@ -213,7 +222,9 @@ def listed_index(entry: Any) -> Any:
 
 def contains_wire(entry: Any) -> bool:
     """Whether a nested sequence has a wire in it."""
-    return isinstance(entry, Wire) or (isinstance(entry, list | tuple) and any(contains_wire(item) for item in entry))
+    return isinstance(entry, Wire) or (
+        isinstance(entry, list | tuple) and any(contains_wire(item) for item in entry)
+    )
 
 
 # Gathering.
@@ -251,7 +262,9 @@ def gather_axes(x: Any, axis: int, indices: Sequence[Any], said: Sequence[int]) 
         ) from None
     extents = x.shape[axis : axis + len(indices)]
     seen = [
-        checked(index, n, axis) if cells(shape) or np.ndim(index) == 0 else np.zeros(np.shape(index), np.int64)
+        checked(index, n, axis)
+        if cells(shape) or np.ndim(index) == 0
+        else np.zeros(np.shape(index), np.int64)
         for index, n, axis in zip(indices, extents, said, strict=True)
     ]
     flat = seen[0]
@@ -328,4 +341,3 @@ def pick_label(x: Any, labels: Wire) -> Any:
     named = in_bounds(labels, x.shape[axis], axis=axis, what="label")
     rows = np.arange(cells(labels.shape)).reshape(labels.shape) * x.shape[axis]
     return take(reshaped(x, (x.size,)), rows + named, axis=0)
-

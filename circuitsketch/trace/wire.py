@@ -429,6 +429,9 @@ class Wire(NDArrayOperatorsMixin):
             f"{user_place()} writes into a wire. {WRITE_REMEDY}"
         )
 
+    def __delitem__(self, index: Any) -> None:
+        raise TraceError(f"{user_place()} deletes entries of a wire. Wires never change: use np.delete")
+
     def refuse_in_place(self, other: Any) -> Wire:
         """Refuse `x += y` on wires, which arrays would take as a write in place."""
         if stores_entries() == "update":
