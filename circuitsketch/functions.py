@@ -13,7 +13,7 @@ from circuitsketch.errors import BoundsError, InputError, ShapeError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
 from circuitsketch.trace import Wire
-from circuitsketch.trace.indexing import gather, normal_axis, pick_label
+from circuitsketch.trace.indexing import gather, normal_axis, pick_label, take_index
 from circuitsketch.trace.wire import user_place
 
 relu = GATES["relu"]
@@ -57,15 +57,18 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
 
-    Raises BoundsError for indices out of range (where x is plain too, NumPy's IndexError; at run time, when the
-    function is called or the run is made), and TraceError for indices that are not integers.
+    Raises BoundsError for indices out of bounds (of run-time ones, when the function is called or the run is made), and
+    TraceError for indices that are not integers.
 
     >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
     array([5., 2.])
     """
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
-    return np.take(x, indices, axis=axis)
+    try:
+        return np.take(x, take_index(indices, "take"), axis=axis)
+    except IndexError as reason:
+        raise BoundsError(str(reason), place=user_place()) from None
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:

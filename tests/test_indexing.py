@@ -166,6 +166,30 @@ def test_a_gradient_puts_back_what_an_index_expression_took(indexing):
     np.testing.assert_array_equal(by_reference(moved, x, *values), np.sin(x)[filled(expression, values)])
 
 
+@given(indexing=indexings)
+def test_a_step_of_a_run_selects_what_numpy_selects(indexing):
+    shape, expression = indexing
+    start = np.sin(np.arange(float(np.prod(shape)))).reshape(shape)
+
+    def step(state, values, keep):
+        picked = state[filled(expression, values)]
+        weights = np.cos(np.arange(np.prod(np.shape(picked)))).reshape(np.shape(picked))
+        return state + 0.1 * keep.sum() * np.sum(weights * picked)
+
+    values = values_of(expression)
+    batches = [values, values]
+    expected = numpys(lambda: step(step(start, values, np.ones(1)), values, np.ones(1)))
+    if expected is None:
+        with pytest.raises(BoundsError):
+            cs.Training(step, start, batches, [[0], [0]])
+        return
+    run = cs.Training(step, start, batches, [[0], [0]])
+    np.testing.assert_allclose(run.train(), expected, rtol=1e-13, atol=1e-13)
+    halved = step(step(start, values, np.array([0.5])), values, np.array([0.5]))
+    many = run.retrain(without=np.array([[0.0], [0.5]]))
+    np.testing.assert_allclose(many, [expected, halved], rtol=1e-13, atol=1e-13)
+
+
 # np.take and its relatives, at indices known at run time.
 
 FORMS = {
@@ -328,6 +352,14 @@ def test_a_check_outlives_the_arithmetic_around_it():
     for compute in (simplified, compiled, by_reference):
         with pytest.raises(BoundsError, match="index 7 is out of bounds for axis 0 with size 3"):
             compute(constant, TABLE, 0)
+
+
+def test_single_integers_are_looked_at_even_where_nothing_is_selected_and_arrays_are_not():
+    nothing = np.zeros(0, dtype=np.int64)
+    assert_as_numpy(compiled, lambda x, i: x[nothing, i], TABLE, -3)
+    assert_as_numpy(compiled, lambda x, i: x[nothing, i], TABLE, 3)
+    assert_as_numpy(compiled, lambda x, i: x[nothing, i], TABLE, np.array([3]))
+    assert_as_numpy(compiled, lambda x, i: x[i, nothing], TABLE, np.array([-4]))
 
 
 def test_equal_indices_of_axes_of_different_extents_are_looked_at_for_each():

@@ -631,6 +631,10 @@ def copied_into_data(x):
     np.copyto(np.zeros(3), x)
 
 
+def added_at(x):
+    np.add.at(np.zeros(3), [0, 0, 1], x)
+
+
 def data_written_by_mask(x):
     np.zeros(3)[x > 0] = 1.0
 
@@ -840,6 +844,7 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (written_into_data, TraceError, "writes into a plain array", "np.stack or np.concatenate"),
     (filled_data, TraceError, "value as a float", "np.stack"),
     (copied_into_data, TraceError, "np.copyto, which writes into an array", "np.stack"),
+    (added_at, TraceError, "np.add.at, which writes", "(i == np.arange(n)[:, None]) @ x"),
     (data_written_by_mask, TraceError, "writes into a plain array", "np.where(mask, new, old)"),
     (data_masked, TraceError, "a wire of booleans", "np.where(wire, data, other)"),
     (out, TraceError, "writes np.exp in place", "assign the result to a name"),
@@ -938,6 +943,7 @@ def test_the_remedies_work():
     agrees(lambda x: np.sum(x * np.eye(3), axis=1), SQUARE)
     agrees(lambda x: np.max(np.sum(np.abs(x), axis=0)), X)
     agrees(lambda i: cs.take(X, i, axis=0), np.array(1))
+    agrees(lambda x, i: (i == np.arange(4)[:, None]) @ x, V, np.array([2, 0, 2]))
     agrees(lambda x: x + np.broadcast_to(1.0, 4)[:3], V)
     assert cs.grad(lambda y: np.mean(y * y))(np.arange(3).astype(float)).tolist() == [0.0, 2 / 3, 4 / 3]
     assert cs.grad(lambda y: y**3)(3.0) == 27.0

@@ -180,6 +180,11 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     options = {key: value for key, value in kwargs.items() if key not in ("out", "dtype", "casting")}
     if method == "reduce" and ufunc in REDUCTIONS:
         return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
+    if method == "at":
+        raise TraceError(
+            f"{user_place()} calls {name}.at, which writes into an array. {WRITE_REMEDY}. To add up by index, multiply "
+            "by a one-hot matrix, (i == np.arange(n)[:, None]) @ x"
+        )
     if method != "__call__":
         raise TraceError(
             f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
