@@ -110,7 +110,8 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         f"classes of logits of shape {shape}; these are {labels.dtype}"
     )
     if labels.dtype.kind not in "iu":
-        raise InputError(f"{wanted}; use labels.astype(int)")
+        before = " before tracing" if isinstance(labels, Wire) else ""
+        raise InputError(f"{wanted}; use labels.astype(int){before}")
     below = centred(logits, -1)
     if isinstance(labels, np.ndarray):
         if np.any((labels < 0) | (labels >= shape[-1])):

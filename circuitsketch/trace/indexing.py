@@ -104,9 +104,8 @@ def selected(x: Wire, entries: list[Any]) -> Selection:
     result = Selection()
     inside = False  # a run of arrays and integers
     for entry in entries:
-        starts_run = isinstance(entry, int | Wire | np.ndarray) and not inside
-        inside = isinstance(entry, int | Wire | np.ndarray)
-        result.runs += starts_run
+        before, inside = inside, isinstance(entry, int | Wire | np.ndarray)
+        result.runs += inside and not before
         axis = len(result.starts)
         if entry is ...:
             continue
@@ -124,7 +123,8 @@ def selected(x: Wire, entries: list[Any]) -> Selection:
         elif isinstance(entry, slice):
             append(result, *span(entry, x.shape[axis]), kept=True)
         else:
-            known_index(np.asarray(entry), x.shape[axis], axis)
+            if not -x.shape[axis] <= entry < x.shape[axis]:
+                known_index(np.asarray(entry), x.shape[axis], axis)  # raises
             append(result, entry % x.shape[axis], 1, 1, kept=False)
     return result
 

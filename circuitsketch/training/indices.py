@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitsketch.errors import InputError
-from circuitsketch.kernels.domains import where
 from circuitsketch.kernels.indices import Gathers, gathers
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ def refuse_weights(run: Training, parts: list[Gathers]) -> None:
         for node, index, _ in part.looks:
             if index in reached:
                 raise InputError(
-                    f"{where(node)} is at an index that depends on the examples' weights; indices must come from the "
-                    "data, or from a part of the state that no weight changes"
+                    f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "
+                    "from a part of the state that no weight changes"
                 )
 
 
