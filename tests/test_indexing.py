@@ -279,7 +279,7 @@ def test_a_run_refuses_an_index_out_of_bounds_before_it_trains(name):
         batches = [np.array([0, 1, 2]), np.array([0, 0, 0]), np.array(bad)]
         examples = [np.arange(3), np.arange(3), np.arange(7, 10)]
         words = rf"{HERE}: index {bad[entry]} is out of bounds for axis {axis} with size 3 \(in step 2 of 3"
-        with pytest.raises(InputError, match=rf"{words}, entry {entry}\b.*, example {7 + entry}\)"):
+        with pytest.raises(InputError, match=rf"{words}, at \[{entry}.* of the array, example {7 + entry}\)"):
             cs.Training(gather_by_steps(form), cs.optim.sgd_state(TABLE), batches, examples)
 
 

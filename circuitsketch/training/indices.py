@@ -43,7 +43,7 @@ def step_words(run: Training, t: int, index: np.ndarray, entry: tuple[int, ...])
     """
     ids = run.examples[t]
     row = 0 if len(ids) == 1 else entry[0] if entry and len(index) == len(ids) else None
-    place = f", entry {', '.join(map(str, entry))} of its array" if entry else ""
+    place = f", at {list(entry)} of the array" if entry else ""
     return f" (in step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
