@@ -40,8 +40,8 @@ Look below
     compile             a circuit as machine code, for values and Taylor series
 
 Errors and warnings, all in circuitsketch.errors
-    CircuitSketchError  every error of the package: CircuitError, DeviceError, DivergenceError, DomainError, InputError,
-                        ShapeError, StoreError, TraceError
+    CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
+                        DomainError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
 """
 
@@ -58,6 +58,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrain_worst
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
+    BoundsError,
     CircuitError,
     CircuitSketchError,
     DeviceError,
@@ -90,6 +91,7 @@ from circuitsketch.training.training import Training
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundsError",
     "Circuit",
     "CircuitError",
     "CircuitSketchError",
