@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.chain import Access
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.rings import fused
@@ -207,7 +206,7 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             k = Index(frame, index)
             for i, gate in enumerate(kernel.gates):
                 operands = [computed[~ref] if ref < 0 else external[ref] for ref in gate.operands]
-                step = GATES[gate.gate].step
+                step = gate.gate.step
                 assert step is not None
                 step(k, LoopSeries(frame), *operands, computed[i], *companions[i], **dict(gate.params))
         for i, (gate_index, _) in enumerate(kernel.results):
