@@ -21,6 +21,7 @@ from strategies import NAMES, application
 
 import circuitsketch as cs
 from circuitsketch.errors import DeviceError, InputError
+from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu import executable as cpu
 from circuitsketch.kernels.cuda import device, executable
 from circuitsketch.kernels.cuda.contract import Tile, contract_function, tiles
@@ -187,7 +188,7 @@ def test_chains_that_differ_in_their_innermost_steps_are_one_function():
     instructions = []
     for step in ("0", "1", "?"):
         operand = ChainOperand(True, True, step)
-        kernel = ChainKernel("lane", (operand,), (ChainGate("copy", (), (0,)),), ((0, 0),), (step,))
+        kernel = ChainKernel("lane", (operand,), (ChainGate(GATES["copy"], (), (0,)),), ((0, 0),), (step,))
         instructions.append(Instruction(kernel, (1,) * 16, None, ()))
     program = Program(instructions, CudaTarget(Mode(1, False), 2))
     assert program.opcodes == [0, 0, 0] and len(program.functions) == 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -119,8 +119,7 @@ class SymbolOps:
     ) -> Symbol:
         """sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
         if isinstance(k, Symbol):
-            j = Symbol(self.page, "j")
-            factor = 1.0 if weight is None else weight(j)
+            factor = 1.0 if weight is None else weight(Symbol(self.page, "j"))
             names = (Symbol(self.page, series.name) for series in (u, v))
             return self.page.write("convolve", k, *names, factor, low, high)
         terms: list[Any] = []
@@ -151,7 +150,8 @@ def record(gate: Gate, count: int, params: Mapping[str, Any]) -> list[tuple[str,
         page.write("constants", *gate.constants(SymbolMath(page), *operands, **params))
     if gate.step is None:
         return page.lines
-    for orders in (range(1, ORDERS + 1), [Symbol(page, "k")]):
+    every: Sequence[Any] = range(1, ORDERS + 1)
+    for orders in (every, [Symbol(page, "k")]):
         series = [SymbolSeries(page, f"u{i}", False) for i in range(count)]
         results = [SymbolSeries(page, f"v{i}", True) for i in range(1 + gate.companions)]
         begin = len(page.lines)
@@ -159,7 +159,7 @@ def record(gate: Gate, count: int, params: Mapping[str, Any]) -> list[tuple[str,
             for k in orders:
                 gate.step(k, SymbolOps(page), *series, *results, **params)
         except Exception:
-            if isinstance(orders, range):
+            if orders is every:
                 raise
             page.lines[begin:] = [("no high orders",)]  # it reads u[1], say; kernels of high order refuse it too
     return page.lines

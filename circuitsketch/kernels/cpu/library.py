@@ -1,7 +1,7 @@
 """From kernel records to machine code: emitted once, compiled by LLVM as Numba brings it, kept on disk.
 
-In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is kept under a digest of all that
-it depends on: the compilers' versions, the processor, the emitting sources, and what it does. That is the kernel's
+In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is kept under a digest of all
+that it depends on: the compilers' versions, the processor, the emitting sources, and what it does. That is the kernel's
 record where its gates are the package's own. A gate of the user's may read anything, so a kernel with one in it is
 emitted at every start, which takes milliseconds, and found by the text that was emitted. `kernels.cache` has the files.
 """
