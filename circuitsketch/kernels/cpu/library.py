@@ -21,6 +21,7 @@ import scipy
 from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
 
+from circuitsketch.errors import InputError
 from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.meaning import refuse_changed
 from circuitsketch.kernels.cache import key_of, read, sources_hash, write
@@ -153,8 +154,14 @@ def optimize(module: Any) -> None:
 
 def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:
     """A Python function as Numba translates it, alone in a module: what Numba adds for functions that raise errors is
-    dropped as unreachable, so that the machine code needs no running Numba."""
-    compiled = numba.cfunc(signature)(program)
+    dropped as unreachable, so that the machine code needs no running Numba.
+
+    InputError: the current folder has been deleted, on which Numba insists.
+    """
+    try:
+        compiled = numba.cfunc(signature)(program)
+    except FileNotFoundError as reason:
+        raise InputError("the current folder has been deleted; change to one that exists, and try again") from reason
     module = binding.parse_assembly(compiled.inspect_llvm())
     for function in module.functions:
         if function.name == compiled.native_name:
