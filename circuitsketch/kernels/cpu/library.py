@@ -133,9 +133,8 @@ def linked(name: str, code: bytes | None) -> int:
     """The address of a function of this name in object code; 0 where there is none, which must not be called."""
     if code is None or name.encode() not in code:
         return 0
-    try:
-        found = binding.ObjectFileRef.from_data(code)
-    except RuntimeError:
+    found = binding.ObjectFileRef.from_data(code)
+    if not found._as_parameter_:  # a null pointer: this is no object code, and to load it would end the process
         return 0
     engine().add_object_file(found)
     engine().finalize_object()

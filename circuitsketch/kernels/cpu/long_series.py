@@ -70,7 +70,9 @@ class LongSeries:
             self.frame.store(number, self.pointer, self.place(k, part))
 
     def __getitem__(self, k: Any) -> Any:
-        return self.constant if isinstance(k, int) else self.at(k.index)
+        if isinstance(k, int):
+            return self.at(self.frame.const(k)) if k else self.constant
+        return self.at(k.index)
 
     def __setitem__(self, k: Any, value: Any) -> None:
         if self.pointer is not None:
