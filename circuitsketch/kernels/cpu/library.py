@@ -38,7 +38,8 @@ EMITTERS: dict[type, Any] = {
     FillKernel: emit_fill,
 }
 ENTRY = "kernel"
-loaded: dict[str, int] = {}  # hash -> address
+loaded: dict[str, int] = {}  # key -> address
+emitted: dict[tuple[Kernel, Target], str] = {}  # kernels with gates of the user's own -> key
 
 
 @cache
@@ -62,7 +63,9 @@ def kernel_key(kernel: Kernel, target: Target) -> str:
     if own:
         for gate in own:
             refuse_changed(gate.gate, len(gate.operands), dict(gate.params))
-        return key_of(surroundings(), "text", str(module_of(kernel, target)))
+        if (kernel, target) not in emitted:
+            emitted[kernel, target] = key_of(surroundings(), "text", str(module_of(kernel, target)))
+        return emitted[kernel, target]
     constant = getattr(kernel, "phase", "lane") == "constant"
     # The constant phase knows nothing of lanes: its kernels are shared by all targets.
     return key_of(surroundings(), "record", repr((kernel, None if constant else target)))
