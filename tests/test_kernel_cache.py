@@ -158,6 +158,17 @@ def test_a_disk_that_takes_nothing_leaves_nothing(folder, monkeypatch):
     assert files(folder) == []
 
 
+def test_what_a_killed_process_left_is_removed_when_it_is_old(folder):
+    cache.write(KEY, b"code")
+    (file,) = files(folder)
+    old, young = (file.with_name(f"{KEY}.{pid}.aa") for pid in (1, 2))
+    old.write_bytes(b"co")
+    young.write_bytes(b"co")
+    os.utime(old, (0, 0))
+    cache.write(KEY, b"code")
+    assert sorted(files(folder)) == [file, young]
+
+
 @pytest.mark.parametrize("place", ["/proc/none", "bad\0name", "x" * 5000, "file/below"])
 def test_a_place_that_cannot_be_is_no_cache(place, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
@@ -252,6 +263,7 @@ def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, fo
     assert call(library.load(key, written)) == 7
     assert compiled == [name]
     assert cache.read(key) not in (None, code)  # and what was wrong is replaced
+    assert not library.engine().get_function_address(f"kernel_{library.key_of('another')}")  # nor was it loaded
     library.loaded.pop(key)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 import warnings
 from contextlib import suppress
 from functools import cache
@@ -19,6 +20,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 LIMIT = 256 << 20  # bytes of a file; the largest kernel seen has 300 kB
+OLD = 3600  # seconds after which nobody is still writing a file
 DIGEST = 32  # bytes of the checksum with which a file begins
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 refused: list[str] = []  # what has been warned of
@@ -92,6 +94,9 @@ def write(key: str, data: bytes) -> None:
         return
     new = folder / f"{key}.{os.getpid()}.{secrets.token_hex(8)}"
     try:
+        for left in folder.glob(f"{key}.*"):  # by a process that was killed while it wrote
+            if time.time() - os.lstat(left).st_mtime > OLD:
+                os.unlink(left)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb") as file:
             file.write(checksum(key, data) + data)
         os.replace(new, folder / key)
@@ -144,7 +149,7 @@ def is_trusted(path: Path, about: os.stat_result) -> bool:
     if about.st_uid not in (user, 0):
         reason = f"{path} belongs to user {about.st_uid}, and this process runs as user {user}"
     elif mode & OTHERS and not stat.S_ISLNK(about.st_mode):
-        reason = f"other users may write {path} (mode {mode:04o}; chmod go-w takes that back)"
+        reason = f"other users may write {path} (mode {mode:04o}; 'chmod -R go-w {cache_folder()}' takes that back)"
     else:
         return True
     if not refused:
