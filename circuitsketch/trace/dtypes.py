@@ -112,5 +112,10 @@ def cast(x: Wire, dtype: Any) -> Wire:
 def astype(
     x: Wire, dtype: Any, *, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True
 ) -> Wire:
-    """The method `astype`, its options checked: "no", "equiv" and "safe" are the refusals that they are in NumPy."""
+    """The method `astype`."""
+    if not np.can_cast(x.dtype, parse_dtype(dtype, "astype"), casting):
+        raise TraceError(
+            f"{user_place()} casts a {x.label} wire to {np.dtype(dtype)}, which casting={casting!r} forbids; leave "
+            "casting= out"
+        )
     return cast(x, dtype)

@@ -187,13 +187,13 @@ class ArrayMethods:
         """np.min."""
         return numpy.min(self, axis, out, keepdims, initial, where)
 
-    def any(self, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
+    def any(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
         """np.any."""
-        return numpy.any(self, axis, out, keepdims, where=where)
+        return numpy.any(self, axis, out, keepdims=keepdims, where=where)
 
-    def all(self, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
+    def all(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
         """np.all."""
-        return numpy.all(self, axis, out, keepdims, where=where)
+        return numpy.all(self, axis, out, keepdims=keepdims, where=where)
 
     def trace(
         self, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None, out: Any = None
@@ -208,15 +208,16 @@ class ArrayMethods:
 
     def clip(self, min: Any = NO_VALUE, max: Any = NO_VALUE, out: Any = None, **kwargs: Any) -> Any:
         """np.clip."""
-        return numpy.clip(self, min, max, out, **kwargs)
+        low, high = (None if bound is NO_VALUE else bound for bound in (min, max))
+        return numpy.clip(self, low, high, out, **kwargs)
 
     def conj(self) -> Any:
         """The wire itself: wires are real."""
-        return numpy.conjugate(self)
+        return self
 
     def conjugate(self) -> Any:
         """The wire itself: wires are real."""
-        return numpy.conjugate(self)
+        return self
 
     # Values and dtypes.
     def astype(

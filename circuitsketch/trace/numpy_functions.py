@@ -199,9 +199,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     check_options(name, options)
     own = {key: options.pop(key) for key in ("axis", "keepdims") if ufunc in CORES and key in options}
     allowed = {"dtype", "order", "casting", "subok", "axes", "signature", "sig"}
-    harmless = {"where": True, "keepdims": False}
     if unknown := sorted(
-        key for key, value in options.items() if key not in allowed and value is not harmless.get(key, NO_VALUE)
+        key for key, value in options.items() if key not in allowed and not (key == "where" and value is True)
     ):
         raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
     return in_numpys_dtype(ufunc, name, inputs, options.get("dtype"), lambda *xs: call_rule(name, function, xs, own))
@@ -308,9 +307,15 @@ def clip(
     **kwargs: Any,
 ) -> Any:
     """np.clip; options of ufuncs are passed on."""
-    if not (absent(min) or absent(a_min)) or not (absent(max) or absent(a_max)):
-        raise TraceError(f"{user_place()} calls np.clip with min= and a_min= (or max= and a_max=); give one")
-    low, high = (a_min if absent(min) else min), (a_max if absent(max) else max)
+    if a_min is NO_VALUE and a_max is NO_VALUE:
+        low, high = min, max
+    elif a_min is NO_VALUE or a_max is NO_VALUE or not (min is NO_VALUE and max is NO_VALUE):
+        raise TraceError(
+            f"{user_place()} calls np.clip with one of a_min and a_max, or with min= and max= besides them; give "
+            "both of a pair, None for no bound"
+        )
+    else:
+        low, high = a_min, a_max
     if absent(low) and absent(high):
         return np.positive(a, **kwargs)
     a = a if absent(low) else np.maximum(a, low, **kwargs)

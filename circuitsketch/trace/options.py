@@ -25,9 +25,9 @@ def absent(value: Any) -> bool:
     return value is None or value is NO_VALUE
 
 
-def same(*accepted: Any) -> Callable[[Any], bool]:
+def one_of(*accepted: Any) -> Callable[[Any], bool]:
     """A test for one of a few plain values."""
-    return lambda value: absent(value) or (isinstance(value, str | bool) and value in accepted)
+    return lambda value: (value is None or isinstance(value, str | bool | np.bool_)) and value in accepted
 
 
 # What an option may say without changing a value, and what to do about anything else.
@@ -36,15 +36,15 @@ HARMLESS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: absent(value) or (isinstance(value, tuple) and all(v is None for v in value)),
         "wires never change: assign the result to a name",
     ),
-    "order": (same("C", "F", "A", "K"), "use order='C'"),
-    "casting": (same("same_kind", "unsafe"), "leave it out"),
-    "subok": (lambda value: isinstance(value, bool | np.bool_) or absent(value), "leave it out"),
-    "copy": (lambda value: isinstance(value, bool | np.bool_) or absent(value), "leave it out"),
-    "like": (absent, "leave it out"),
-    "device": (same("cpu"), "leave it out"),
-    "signature": (absent, "use dtype="),
-    "sig": (absent, "use dtype="),
-    "axes": (absent, "transpose the operands first"),
+    "order": (one_of(None, "C", "F", "A", "K"), "use order='C'"),
+    "casting": (one_of("same_kind", "unsafe"), "leave it out"),
+    "subok": (one_of(True, False), "leave it out"),
+    "copy": (one_of(True, False, None), "leave it out"),
+    "like": (one_of(None), "leave it out"),
+    "device": (one_of(None, "cpu"), "leave it out"),
+    "signature": (one_of(), "use dtype="),
+    "sig": (one_of(), "use dtype="),
+    "axes": (one_of(), "transpose the operands first"),
 }
 
 

@@ -210,7 +210,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """np.linalg.cross."""
-    return cross(x1, x2, axis=axis)
+    return cross(x1, x2, axis, axis, axis)
 
 
 def linalg_matmul(x1: Any, x2: Any, /) -> Any:

@@ -266,8 +266,8 @@ def pad_with(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) 
         if kwargs.get("reflect_type", "even") != "even":
             raise TraceError(f"{user_place()} pads with reflect_type={kwargs['reflect_type']!r}; use 'even'")
         for axis, (extent, width) in enumerate(zip(array.shape, widths, strict=True)):
-            if np.any(width):
-                array = gather(array, np.pad(np.arange(extent), width, mode, **kwargs), axis=axis)
+            entries = np.pad(np.arange(extent), width, mode, **kwargs)
+            array = gather(array, entries, axis=axis) if np.any(width) else array
         return array
     if array.ndim == 0:
         return array

@@ -337,28 +337,39 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
 
 
 def tree(combine: Callable[..., Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any) -> Any:
-    """Halve the reduced axes, brought together at the end, until one entry is left; `empty` is the value of none."""
+    """A function of two operands over axes; `empty` is the value of no entries, NO_VALUE where there is none."""
     axes = axes_of(x, axis)
+    shape = kept_shape(x.shape, axes, keepdims)
+    if 0 in (x.shape[a] for a in axes) and not absent(empty):
+        value = empty if isinstance(empty, Wire) else x.dtype.type(empty)
+        return np.broadcast_to(x.builder.lift(value), shape)
+    return reshaped(halved(combine, as_rows(name, x, axes)), shape)
+
+
+def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:
+    """The reduced axes brought together at the end, as one axis that is not empty."""
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     lead = tuple(x.shape[a] for a in kept)
     count = cells(tuple(x.shape[a] for a in axes))
     if count == 0:
-        if absent(empty):
-            raise ShapeError(
-                f"{user_place()}: {name} over an empty axis of shape {x.shape} does not exist: a reduction "
-                "without entries needs initial="
-            )
-        value = empty if isinstance(empty, Wire) else x.dtype.type(empty)
-        return np.broadcast_to(x.builder.lift(value), kept_shape(x.shape, axes, keepdims))
+        raise ShapeError(
+            f"{user_place()}: {name} over an empty axis of shape {x.shape} does not exist: a reduction without "
+            "entries needs initial="
+        )
     order = kept + axes
-    rows = reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
+    return reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
+
+
+def halved(combine: Callable[..., Any], rows: Any) -> Any:
+    """Halve the last axis until one entry is left."""
+    *lead, count = rows.shape
     while count > 1:
         half = count // 2
         paired = combine(get_item(rows, (..., slice(half))), get_item(rows, (..., slice(half, 2 * half))))
         odd = count % 2
         rows = concatenate(paired, get_item(rows, (..., slice(-1, None))), axis=len(lead)) if odd else paired
         count = half + odd
-    return reshaped(rows, kept_shape(x.shape, axes, keepdims))
+    return reshaped(rows, tuple(lead))
 
 
 # Norms.
