@@ -259,13 +259,29 @@ def calls_of(function: Any, data: Any) -> tuple[list[Any], dict[str, Any]]:
 
 VALUE_EXAMPLES = settings(max_examples=6 * settings.default.max_examples)
 DTYPES = st.sampled_from(sorted(NUMBERS))
+FORMS = [
+    *[lambda x: x] * 6,
+    lambda x: x[0],
+    lambda x: x[1, 1],
+    lambda x: x[:0],
+    lambda x: x[:, :1],
+    lambda x: x[None, :, :1],
+    lambda x: x.reshape(3, 2, 2),
+]
+
+
+@st.composite
+def arrays(draw):
+    """Numbers, mostly of two axes, else of none, one or three, some of extent 0 and 1."""
+    return np.array(draw(st.sampled_from(FORMS))(NUMBERS[draw(DTYPES)]))
+
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=kind_of)
 @VALUE_EXAMPLES
 @given(data=st.data())
 def test_an_argument_of_a_function_is_honoured_or_refused(function, data):
-    x = NUMBERS[data.draw(DTYPES)]
+    x = data.draw(arrays())
     places, named = calls_of(function, data)
     first = FIRST.get(function, lambda x: (x,))
     obeys_the_law(lambda x: function(*first(x), *places, **named), x, unset=function is np.empty_like)
@@ -278,8 +294,8 @@ UFUNC_OPTIONS = ("dtype", "casting", "order", "where", "subok", "signature", "ax
 @VALUE_EXAMPLES
 @given(data=st.data())
 def test_an_option_of_a_ufunc_is_honoured_or_refused(ufunc, data):
-    x = NUMBERS[data.draw(DTYPES)]
-    other = NUMBERS[data.draw(DTYPES)]
+    x = data.draw(arrays())
+    other = data.draw(arrays())
     named = {
         name: data.draw(st.sampled_from(TRIES[name]))
         for name in data.draw(st.lists(st.sampled_from(UFUNC_OPTIONS), max_size=2, unique=True))
@@ -300,7 +316,7 @@ REDUCED = [np.add, np.multiply, np.maximum, np.minimum, np.logical_or, np.logica
 @VALUE_EXAMPLES
 @given(data=st.data())
 def test_an_option_of_a_ufuncs_reduce_is_honoured_or_refused(ufunc, data):
-    x = NUMBERS[data.draw(DTYPES)]
+    x = data.draw(arrays())
     names = data.draw(st.lists(st.sampled_from(["axis", "dtype", "out", "keepdims", "initial", "where"]), max_size=2))
     named = {name: data.draw(st.sampled_from(TRIES[name])) for name in names}
     obeys_the_law(lambda x: ufunc.reduce(x, **named), x)
@@ -317,7 +333,7 @@ METHODS = [
 @VALUE_EXAMPLES
 @given(data=st.data())
 def test_an_argument_of_a_method_is_honoured_or_refused(name, data):
-    x = NUMBERS[data.draw(DTYPES)]
+    x = data.draw(arrays())
     tries = {"other": [X.T, 2.0, X], **TRIES}
     theirs = [p for p in method_parameters(name) if p.kind not in VARIADIC]
     places: list[Any] = []

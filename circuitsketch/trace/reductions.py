@@ -401,7 +401,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 def without_gate(ord: Any, rank: int) -> TraceError:
     """The refusal of other norms."""
     return TraceError(
-        f"{user_place()}: the Euclidean norm, 1 and inf have gates, not ord={ord} over {rank} axes; write "
+        f"{user_place()}: only the norms 2 (or None), 1 and inf have gates, not ord={ord} over {rank} axes; write "
         "the norm with np.abs, np.sum and np.max"
     )
 
