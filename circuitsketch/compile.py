@@ -27,6 +27,7 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
+from circuitsketch.trace.integers import first_inexact
 from circuitsketch.trace.tree import Tree, parts
 
 
@@ -68,6 +69,11 @@ def real_array(leaf: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is no array: {reason}") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    if (large := first_inexact(array)) is not None:
+        raise InputError(
+            f"{name} holds the integer {large}, which float64 does not hold exactly; subtract an offset, number "
+            "ids from 0, or give floats"
+        )
     return np.array(array, dtype=np.float64)
 
 

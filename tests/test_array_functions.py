@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from test_trace import FUNCTION_TABLE, ROWS, SQUARE, V, W, X, Z, agrees
 
+import circuitsketch as cs
+from circuitsketch.errors import InputError, TraceError
+from circuitsketch.passes import evaluate
+from circuitsketch.trace import flatten
 from circuitsketch.trace.numpy_functions import FUNCTIONS
 
 TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [
@@ -85,3 +89,34 @@ def test_every_array_function_of_the_table_is_tried():
 def test_outer_methods_of_ufuncs_agree_with_numpy():
     agrees(lambda x, v: [np.add.outer(x, v), np.multiply.outer(v, X), np.subtract.outer(V, x)], X, V)
     agrees(lambda x: [np.logical_or.reduce(x > 0), np.logical_and.reduce(x, axis=None), np.add.reduce(x > 0)], X)
+
+
+@pytest.mark.parametrize("large", [2**53 + 1, -(2**53) - 1, 2**63 - 1, np.uint64(2**64 - 1), np.array([1, 2**60 + 1])])
+def test_integers_that_float64_does_not_hold_are_refused(large):
+    with pytest.raises(TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with the integer -?\d+, which"):
+        cs.trace(lambda i: i - large, ROWS[0])
+    circuit = cs.compile(cs.trace(lambda i: i - 1, large))
+    with pytest.raises(InputError, match=r"args\.0 holds the integer -?\d+, which float64 does not hold"):
+        circuit(large)
+    kept = np.int64(-(2**63))
+    assert evaluate(cs.trace(lambda i: np.maximum(i, kept), ROWS), [ROWS])[0].tolist() == ROWS.tolist()
+    assert cs.compile(cs.trace(lambda i: 1 * i, kept))(kept) == -(2.0**63)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint32, bool])
+def test_narrow_integers_are_int64_that_neither_wrap_around_nor_change_shape(dtype):
+    x, y = np.array([0, 1, 100]).astype(dtype), np.array([1, 100, 100]).astype(dtype)
+    wide, other = (array if dtype is bool else array.astype(np.int64) for array in (x, y))
+    for function in (
+        lambda x, y: x * y,
+        lambda x, y: x + y,
+        lambda x, y: x @ y,
+        lambda x, y: [np.sum(x), np.prod(x), np.max(x), np.mean(x), np.min(y)],
+        lambda x, y: [np.dot(x, y), np.outer(x, y), np.kron(x, y), np.einsum("i,i", x, y), np.vdot(x, y)],
+        lambda x, y: [x / 2, x > y, np.exp(x / 100), x.astype(float), x.T, np.where(x > 0, x, y)],
+    ):
+        traced = evaluate(cs.trace(function, x, y), [x, y])
+        for ours, theirs in zip(traced, flatten(function(wide, other))[0], strict=True):
+            np.testing.assert_allclose(ours, np.asarray(theirs, dtype=float), rtol=1e-14)
+    if dtype is not bool:
+        assert evaluate(cs.trace(lambda x, y: x - y, x, y), [x, y])[0].tolist() == [-1, -99, 0]

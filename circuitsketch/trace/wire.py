@@ -22,6 +22,7 @@ from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
 from circuitsketch.gates.movement import broadcast
+from circuitsketch.trace.integers import first_inexact
 from circuitsketch.trace.methods import ArrayMethods, remedy_for
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -86,6 +87,11 @@ class Builder:
             raise TraceError(
                 f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "
                 "circuits compute on real numbers: convert it to a float or integer array first"
+            )
+        if (large := first_inexact(array)) is not None:
+            raise TraceError(
+                f"{user_place()} mixes a wire with the integer {large}, which a circuit's float64 does not hold "
+                "exactly; subtract an offset, or round it to a float first"
             )
         label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
         array = np.array(array, dtype=np.float64, order="C")
