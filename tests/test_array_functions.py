@@ -1,4 +1,7 @@
-"""Array functions beside those of test_trace.py: each on wires against NumPy on arrays, and none of the table untried."""
+"""Array functions beside those of test_trace.py: each on wires against NumPy on arrays, and none left untried.
+
+Integers too: narrow ones do not wrap around, and those that float64 does not hold are refused.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [
     (np.any, lambda x: [np.any(x > 1), np.any(x, axis=1), np.any(x[:0], axis=0)], (X,)),
     (np.all, lambda x: [np.all(x > -1), np.all(x, axis=1, keepdims=True), np.all(x[:0])], (X,)),
     (np.count_nonzero, lambda x: [np.count_nonzero(x), np.count_nonzero(x > 0, axis=0)], (X,)),
-    (np.linalg.vector_norm, lambda x: [np.linalg.vector_norm(x, ord=1), np.linalg.vector_norm(x, axis=0)], (X,)),
+    (
+        np.linalg.vector_norm,
+        lambda x: [np.linalg.vector_norm(x, ord=1), np.linalg.vector_norm(x, axis=0)],
+        (X,),
+    ),
     (np.linalg.matrix_norm, lambda x: [np.linalg.matrix_norm(x), np.linalg.matrix_norm(x, ord=-1)], (Z,)),
     (np.linalg.norm, lambda x: [np.linalg.norm(x, o, (2, 0)) for o in (1, -1, np.inf, -np.inf)], (Z,)),
     (np.linalg.trace, lambda x: [np.linalg.trace(x), np.linalg.trace(x, offset=-1)], (Z,)),
@@ -32,7 +39,11 @@ TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [
     (np.rollaxis, lambda x: [np.rollaxis(x, 2), np.rollaxis(x, 0, 3), np.rollaxis(x, -1, 1)], (Z,)),
     (np.atleast_3d, lambda x, v: [*np.atleast_3d(x, v, v[0]), *np.atleast_1d(x, 1.0)], (X, V)),
     (np.broadcast_arrays, lambda x, v: list(np.broadcast_arrays(x, v, 1.0)), (X, V)),
-    (np.meshgrid, lambda v: [*np.meshgrid(v, V[:2]), *np.meshgrid(v, v, V, indexing="ij", sparse=True)], (V,)),
+    (
+        np.meshgrid,
+        lambda v: [*np.meshgrid(v, V[:2]), *np.meshgrid(v, v, V, indexing="ij", sparse=True)],
+        (V,),
+    ),
     (np.dstack, lambda x: [np.dstack([x, X]), np.dstack([x[0], V])], (X,)),
     (np.column_stack, lambda x: np.column_stack([x[:, 0], X, x]), (X,)),
     (np.append, lambda x: [np.append(x, X[:1], axis=0), np.append(x, 2.0), np.append(V, x)], (X,)),
@@ -54,11 +65,19 @@ TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [
     (np.linalg.tensordot, lambda x: np.linalg.tensordot(x, W, axes=([1], [0])), (X,)),
     (np.linalg.multi_dot, lambda x: np.linalg.multi_dot([V, x.T, x, W, W[0]]), (X,)),
     (np.kron, lambda x: [np.kron(x, V), np.kron(V, x), np.kron(x > 0, X[:2] > 0), np.kron(x[0, 0], X)], (X,)),
-    (np.cross, lambda x, v: [np.cross(x, v), np.cross(x[:3], X[:3], axis=0), np.cross(v, X, axisc=0)], (X, V)),
+    (
+        np.cross,
+        lambda x, v: [np.cross(x, v), np.cross(x[:3], X[:3], axis=0), np.cross(v, X, axisc=0)],
+        (X, V),
+    ),
     (np.linalg.cross, lambda x, v: np.linalg.cross(x, v), (X, V)),
     (np.einsum, lambda x: [np.einsum(x, [0, 1], W, [1, 2], [2, 0]), np.einsum(x, [..., 1])], (X,)),
     (np.pad, lambda x: [np.pad(x, w, m) for w in (1, (3, 2)) for m in ("edge", "reflect", "wrap")], (X,)),
-    (np.pad, lambda x: [np.pad(x, ((1, 0), (0, 2)), constant_values=((1, 2), (3, 4))), np.pad(x[0, 0], 2)], (X,)),
+    (
+        np.pad,
+        lambda x: [np.pad(x, ((1, 0), (0, 2)), constant_values=((1, 2), (3, 4))), np.pad(x[0, 0], 2)],
+        (X,),
+    ),
     (np.repeat, lambda x: [np.repeat(x, [2, 0, 1], axis=1), np.repeat(x > 0, [1], axis=0)], (X,)),
     (np.roll, lambda x: [np.roll(x, (1, -2), (0, 1)), np.roll(x, 1, (0, 1)), np.roll(x, (3, 4))], (X,)),
     (np.diff, lambda x: [np.diff(x, prepend=1.0), np.diff(x > 0, axis=0), np.diff(x, 2, 0, x[:1], X)], (X,)),
@@ -88,12 +107,18 @@ def test_every_array_function_of_the_table_is_tried():
 
 def test_outer_methods_of_ufuncs_agree_with_numpy():
     agrees(lambda x, v: [np.add.outer(x, v), np.multiply.outer(v, X), np.subtract.outer(V, x)], X, V)
-    agrees(lambda x: [np.logical_or.reduce(x > 0), np.logical_and.reduce(x, axis=None), np.add.reduce(x > 0)], X)
+    agrees(
+        lambda x: [np.logical_or.reduce(x > 0), np.logical_and.reduce(x, axis=None), np.add.reduce(x > 0)], X
+    )
 
 
-@pytest.mark.parametrize("large", [2**53 + 1, -(2**53) - 1, 2**63 - 1, np.uint64(2**64 - 1), np.array([1, 2**60 + 1])])
+@pytest.mark.parametrize(
+    "large", [2**53 + 1, -(2**53) - 1, 2**63 - 1, np.uint64(2**64 - 1), np.array([1, 2**60 + 1])]
+)
 def test_integers_that_float64_does_not_hold_are_refused(large):
-    with pytest.raises(TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with the integer -?\d+, which"):
+    with pytest.raises(
+        TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with the integer -?\d+, which"
+    ):
         cs.trace(lambda i: i - large, ROWS[0])
     circuit = cs.compile(cs.trace(lambda i: i - 1, large))
     with pytest.raises(InputError, match=r"args\.0 holds the integer -?\d+, which float64 does not hold"):

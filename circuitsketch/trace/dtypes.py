@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Label, Node
-from circuitsketch.errors import TraceError
+from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace.wire import Wire, user_place
 
@@ -28,7 +28,14 @@ RANK: dict[Label, int] = {"bool": 0, "int": 1, "float": 2}
 
 def dtype_of(x: Any) -> np.dtype[Any]:
     """The dtype of a wire or of plain data."""
-    return x.dtype if isinstance(x, Wire) else np.asarray(x).dtype
+    if isinstance(x, Wire):
+        return x.dtype
+    try:
+        return np.asarray(x).dtype
+    except ValueError as reason:
+        raise ShapeError(
+            f"{user_place()} mixes a wire with a {type(x).__name__} that is not an array: {reason}"
+        ) from None
 
 
 def label_of(x: Any) -> Label:

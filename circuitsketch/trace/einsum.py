@@ -2,7 +2,7 @@
 
 In: NumPy's arguments with wires among them. Out: a wire. A contraction gate wants every index of an operand in the
 result or in the other operand; whatever else an einsum says (diagonals, lone sums, axes of extent 1, which einsum alone
-broadcasts) is done before. Products of booleans are sums of integers that are compared with zero: NumPy's `or` of `and`.
+broadcasts) is done before. Products of booleans are sums of integers compared with zero: NumPy's `or` of `and`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
+from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates.contraction import einsum as contract
 from circuitsketch.gates.movement import transpose
-from circuitsketch.trace.dtypes import asked_label, convert, is_truth, label_of, truth
+from circuitsketch.trace.dtypes import asked_label, convert, dtype_of, is_truth, label_of, truth
 from circuitsketch.trace.options import absent
 from circuitsketch.trace.wire import Wire, user_place
 
@@ -30,7 +30,7 @@ def einsum(
     optimize: Any = False,
     dtype: Any = None,
     order: Any = "K",
-    casting: Any = "same_kind",
+    casting: Any = "safe",
 ) -> Any:
     """np.einsum, of any number of operands, from the left as contractions of two."""
     if operands and isinstance(operands[0], str):
@@ -40,6 +40,11 @@ def einsum(
     terms, result = named_axes(spec, arrays)
     label = asked_label(dtype, "np.einsum") if not absent(dtype) else None
     if label is not None:
+        if not all(np.can_cast(dtype_of(x), dtype, casting) for _, x in terms):
+            raise TraceError(
+                f"{user_place()} calls np.einsum with dtype={dtype!r} on operands that casting={casting!r} does not "
+                "cast to it; leave dtype= out"
+            )
         terms = [(named, convert(x, label, "np.einsum")) for named, x in terms]
     return contracted(terms, result)
 
@@ -51,8 +56,12 @@ def lettered(operands: Sequence[Any]) -> tuple[str, list[Any]]:
 
     def subscripts(indices: Any) -> str:
         try:
-            entries = [entry if entry is Ellipsis else int(np.array(entry, dtype=object).item()) for entry in indices]
-            whole = all(entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True))
+            entries = [
+                entry if entry is Ellipsis else int(np.array(entry, dtype=object).item()) for entry in indices
+            ]
+            whole = all(
+                entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True)
+            )
         except (TypeError, ValueError):
             whole = False
         if not whole or any(entry is not Ellipsis and not 0 <= entry < len(LETTERS) for entry in entries):
@@ -84,7 +93,9 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
     more = [np.ndim(x) - len(named) + 3 for named, x in zip(letters, operands, strict=True) if "..." in named]
     free = [letter for letter in string.ascii_letters if letter not in spec]
     if len(free) < max(more, default=0):
-        raise ShapeError(f"{place}: einsum {spec!r} has more axes than there are letters; reshape them to fewer")
+        raise ShapeError(
+            f"{place}: einsum {spec!r} has more axes than there are letters; reshape them to fewer"
+        )
     dots = "".join(free[: max(more, default=0)])
     terms = []
     for named, x in zip(letters, operands, strict=True):
@@ -99,7 +110,9 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
     joined = "".join(named for named, _ in terms)
     if arrow:
         if dots and "..." not in result:
-            raise ShapeError(f"{place}: einsum {spec!r} has no ... in its result for the {len(dots)} axes of ...")
+            raise ShapeError(
+                f"{place}: einsum {spec!r} has no ... in its result for the {len(dots)} axes of ..."
+            )
         result = result.replace("...", dots)
     else:
         result = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))

@@ -1,7 +1,8 @@
 """The methods of a wire: those of an array, each its NumPy function.
 
-In: an array method's arguments, in the ndarray's order and by its names. Out: what the NumPy function of that name says
-of a wire, which honours or refuses every option. What an array has and a wire has not is listed below, with the way out.
+In: an array method's arguments, in the ndarray's order and by its names. Out: what the NumPy function of that name
+gives for a wire, which honours or refuses every option. What arrays have and wires do not is listed below, each with
+what to do instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ REMEDIES = {
     **dict.fromkeys(("sort", "argsort", "partition", "argpartition", "searchsorted", "nonzero"), CHOICE),
     **dict.fromkeys(("argmax", "argmin", "round"), CONSTANT),
     **dict.fromkeys(("fill", "put", "resize", "setfield", "setflags", "byteswap"), IN_PLACE),
-    **dict.fromkeys("base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY),
+    **dict.fromkeys(
+        "base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY
+    ),
     **dict.fromkeys("dump dumps tobytes tofile to_device".split(), MEMORY),
     "choose": "choose between arrays with np.where or np.select",
     "compress": "gather entries with np.take, at plain indices such as np.flatnonzero(mask)",
@@ -187,11 +190,15 @@ class ArrayMethods:
         """np.min."""
         return numpy.min(self, axis, out, keepdims, initial, where)
 
-    def any(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
+    def any(
+        self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE
+    ) -> Any:
         """np.any."""
         return numpy.any(self, axis, out, keepdims=keepdims, where=where)
 
-    def all(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
+    def all(
+        self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE
+    ) -> Any:
         """np.all."""
         return numpy.all(self, axis, out, keepdims=keepdims, where=where)
 

@@ -14,8 +14,19 @@ import numpy as np
 
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
-from circuitsketch.trace import einsum, products, rearranging, reductions
-from circuitsketch.trace.dtypes import DTYPES, LABELS, RANK, asked_label, cast, convert, dtype_of, is_truth, label_of, truth
+from circuitsketch.trace import einsum, joining, products, rearranging, reductions
+from circuitsketch.trace.dtypes import (
+    DTYPES,
+    LABELS,
+    RANK,
+    asked_label,
+    cast,
+    convert,
+    dtype_of,
+    is_truth,
+    label_of,
+    truth,
+)
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
 from circuitsketch.trace.options import NO_VALUE, absent, call_rule, check_options, signature_of
 from circuitsketch.trace.wire import Wire, user_place
@@ -400,6 +411,12 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
     return cast(x, dtype)
 
 
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
+    """np.can_cast, of a wire's dtype."""
+    one, two = plain_dtypes((from_, to))
+    return bool(np.can_cast(one, two, casting))
+
+
 def plain_dtypes(values: tuple[Any, ...]) -> list[Any]:
     """Wires as their dtypes, which NumPy's functions of dtypes take in their place."""
     return [x.dtype if isinstance(x, Wire) else x for x in values]
@@ -441,33 +458,33 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.broadcast_to: rearranging.broadcast_to,
     np.broadcast_arrays: rearranging.broadcast_arrays,
     np.meshgrid: rearranging.meshgrid,
-    np.concatenate: rearranging.join,
-    np.stack: rearranging.stack,
-    np.hstack: rearranging.hstack,
-    np.vstack: rearranging.vstack,
-    np.dstack: rearranging.dstack,
-    np.column_stack: rearranging.column_stack,
-    np.append: rearranging.append,
-    np.split: rearranging.split,
-    np.array_split: rearranging.array_split,
-    np.hsplit: rearranging.split_along(1, 1, "np.hsplit"),
-    np.vsplit: rearranging.split_along(0, 2, "np.vsplit"),
-    np.dsplit: rearranging.split_along(2, 3, "np.dsplit"),
-    np.pad: rearranging.pad_with,
+    np.concatenate: joining.join,
+    np.stack: joining.stack,
+    np.hstack: joining.hstack,
+    np.vstack: joining.vstack,
+    np.dstack: joining.dstack,
+    np.column_stack: joining.column_stack,
+    np.append: joining.append,
+    np.split: joining.split,
+    np.array_split: joining.array_split,
+    np.hsplit: joining.split_along(1, 1, "np.hsplit"),
+    np.vsplit: joining.split_along(0, 2, "np.vsplit"),
+    np.dsplit: joining.split_along(2, 3, "np.dsplit"),
+    np.pad: joining.pad_with,
     np.flip: rearranging.flip,
     np.flipud: rearranging.flip_along(0, "np.flipud"),
     np.fliplr: rearranging.flip_along(1, "np.fliplr"),
     np.rot90: rearranging.rot90,
-    np.roll: rearranging.roll,
-    np.repeat: rearranging.repeat,
-    np.tile: rearranging.tile,
+    np.roll: joining.roll,
+    np.repeat: joining.repeat,
+    np.tile: joining.tile,
     np.tril: rearranging.triangle(np.tril),
     np.triu: rearranging.triangle(np.triu),
     np.diag: rearranging.diag,
     np.diagflat: rearranging.diagflat,
     np.diagonal: rearranging.diagonal,
     np.linalg.diagonal: rearranging.linalg_diagonal,
-    np.diff: rearranging.difference,
+    np.diff: joining.difference,
     np.take: take,
     np.take_along_axis: take_along,
     np.where: where,
@@ -500,12 +517,12 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.ndim: lambda a: a.ndim,
     np.size: size,
     np.result_type: lambda *arrays_and_dtypes: np.result_type(*plain_dtypes(arrays_and_dtypes)),
-    np.can_cast: lambda from_, to, casting="safe": np.can_cast(*plain_dtypes((from_, to)), casting),
+    np.can_cast: can_cast,
 }
 # Functions that are younger than the oldest NumPy that is supported.
 FUNCTIONS |= {
     getattr(np, name): rule
-    for name, rule in {"astype": astype, "unstack": rearranging.unstack}.items()
+    for name, rule in {"astype": astype, "unstack": joining.unstack}.items()
     if hasattr(np, name)
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             )
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature_of(rule: Callable[..., Any]) -> inspect.Signature:
     """A rule's signature, read once."""
     return inspect.signature(rule)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import string
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,9 @@ def axes_product(name: str, a: Any, b: Any, left: Sequence[int], right: Sequence
     """The sum over pairs of axes, counted from the front; the others follow, those of a first."""
     check_contracted(name, a, b, left, right)
     if np.ndim(a) + np.ndim(b) > len(string.ascii_letters):
-        raise ShapeError(f"{user_place()}: {name} of more than {len(string.ascii_letters)} axes; reshape them")
+        raise ShapeError(
+            f"{user_place()}: {name} of more than {len(string.ascii_letters)} axes; reshape them"
+        )
     letters = iter(string.ascii_letters)
     one = [next(letters) for _ in range(np.ndim(a))]
     two = [next(letters) for _ in range(np.ndim(b))]
@@ -146,7 +148,9 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
             f"{user_place()}: tensordot over axes {left} and {right} of shapes {shapes[0]} and {shapes[1]}; "
             "name as many existing axes of both"
         )
-    left, right = ([normal_axis(i, len(s), s) for i in part] for part, s in zip((left, right), shapes, strict=True))
+    left, right = (
+        [normal_axis(i, len(s), s) for i in part] for part, s in zip((left, right), shapes, strict=True)
+    )
     if len(set(left)) != len(left) or len(set(right)) != len(right):
         raise ShapeError(f"{user_place()}: tensordot over axes {left} and {right}; name each axis once")
     return axes_product("tensordot", a, b, left, right)
@@ -166,7 +170,7 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     extents = [1 if ranks[0] == 1 else shapes[0][0], *(shape[0] for shape in shapes[1:])]
     extents.append(1 if ranks[-1] == 1 else shapes[-1][1])
 
-    @lru_cache(maxsize=None)
+    @cache
     def fewest(i: int, j: int) -> tuple[int, int]:
         """How many products the arrays i to j cost, and after which of them to split them."""
         if i == j:

@@ -31,9 +31,16 @@ def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
     return tuple(axes)
 
 
+def keeps_axes(keepdims: Any) -> bool:
+    """A `keepdims=`: a boolean or an integer."""
+    if not isinstance(keepdims, bool | np.bool_ | int | np.integer) and keepdims is not NO_VALUE:
+        raise TraceError(f"{user_place()} reduces with keepdims={keepdims!r}; it is True or False")
+    return keepdims is not NO_VALUE and bool(keepdims)
+
+
 def kept_shape(shape: Shape, axes: tuple[int, ...], keepdims: Any) -> Shape:
     """The shape after a reduction; with keepdims, reduced axes stay at extent 1."""
-    if keepdims is not NO_VALUE and keepdims:
+    if keeps_axes(keepdims):
         return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
@@ -152,7 +159,7 @@ def averaged(a: Any, axis: Any, keepdims: Any, where: Any, name: str, less: Any 
     if not is_masked(where):
         return total(a, axis=axis, keepdims=keepdims) * (1.0 / count_over(a, axis, name, less))
     mask = mask_for(a, where, f"np.{name}")
-    kept = keepdims is not NO_VALUE and bool(keepdims)
+    kept = keeps_axes(keepdims)
     count = np.sum(mask, axis=axes_of(a, axis), keepdims=kept)
     if not isinstance(count, Wire) and np.any(count - less <= 0):
         raise ShapeError(
@@ -231,7 +238,7 @@ def average(
     """np.average."""
     axes = axes_of(a, axis)
     if weights is None:
-        result: Any = np.mean(a, axis=axes, keepdims=keepdims is not NO_VALUE and bool(keepdims))
+        result: Any = np.mean(a, axis=axes, keepdims=keeps_axes(keepdims))
         scale: Any = float(count_over(a, axis, "average"))
     else:
         if np.shape(weights) != np.shape(a):
@@ -245,10 +252,12 @@ def average(
             weights = np.transpose(weights, np.argsort(given))
             weights = np.reshape(weights, [n if i in axes else 1 for i, n in enumerate(np.shape(a))])
             weights = np.broadcast_to(weights, np.shape(a))
-        kept = keepdims is not NO_VALUE and bool(keepdims)
+        kept = keeps_axes(keepdims)
         scale = np.sum(weights, axis=axes, keepdims=kept)
         if not isinstance(scale, Wire) and np.any(scale == 0):
-            raise ShapeError(f"{user_place()}: np.average with weights that sum to zero, so it does not exist")
+            raise ShapeError(
+                f"{user_place()}: np.average with weights that sum to zero, so it does not exist"
+            )
         a, weights = convert(a, "float", "np.average"), convert(weights, "float", "np.average")
         result = np.sum(a * weights, axis=axes, keepdims=kept) / scale
     if not returned:

@@ -312,7 +312,9 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         return hash((id(self.builder), self.index))
 
     def __getattr__(self, name: str) -> Any:
-        raise MissingAttributeError(f"{user_place()} asks a wire for .{name}, which wires do not have; {remedy_for(name)}")
+        raise MissingAttributeError(
+            f"{user_place()} asks a wire for .{name}, which wires do not have; {remedy_for(name)}"
+        )
 
     def __repr__(self) -> str:
         return f"<Wire {self.index} {self.label}{list(self.shape)} from {self.node.gate.name}>"
