@@ -191,6 +191,8 @@ FIRST: dict[Any, Any] = {
     np.take_along_axis: lambda x: (x, np.array([[0, 1, 2, 0]])),
     np.linalg.diagonal: lambda x: (x,),
     np.matmul: lambda x: (x, X.T),
+    np.power: lambda x: (x, 2),
+    np.float_power: lambda x: (x, 2),
     **{
         np_function: lambda x: (x, X)
         for np_function in (np.vdot, np.inner, np.outer, np.linalg.vecdot, np.kron, np.broadcast_arrays)

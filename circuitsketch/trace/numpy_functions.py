@@ -16,7 +16,6 @@ from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import einsum, joining, products, rearranging, reductions
 from circuitsketch.trace.dtypes import (
-    DTYPES,
     LABELS,
     RANK,
     asked_label,
@@ -232,7 +231,7 @@ def in_numpys_dtype(
     if any(isinstance(kind, np.dtype) and kind.kind not in LABELS for kind in kinds):
         return function(*inputs)
     label = None if absent(dtype) else asked_label(dtype, name)
-    asked = {} if label is None else {"signature": (None,) * ufunc.nin + (DTYPES[label],)}
+    asked = {} if label is None else {"signature": (None,) * ufunc.nin + (np.dtype(dtype),)}
     try:
         *wanted, result = ufunc.resolve_dtypes((*kinds, None), **asked)
     except TypeError as reason:
