@@ -69,10 +69,10 @@ def real_array(leaf: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is no array: {reason}") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    if (large := first_inexact(array)) is not None:
+    if first_inexact(array) is not None:
         raise InputError(
-            f"{name} holds the integer {large}, which float64 does not hold exactly; subtract an offset, number "
-            "ids from 0, or give floats"
+            f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, "
+            f"such as {first_inexact(array)}; renumber them, or give .astype(float) where rounding does not matter"
         )
     return np.array(array, dtype=np.float64)
 
@@ -145,7 +145,7 @@ class Compiled:
             node = self.circuit.nodes[wire]
             if array.shape != node.shape:
                 raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {node.shape}")
-            if node.label != "float" and np.any(array != np.rint(array)):
+            if node.label != "float" and not np.all(np.isfinite(array) & (array == np.rint(array))):
                 raise InputError(f"{name} was traced as whole numbers; give such, or trace with floats")
         check_indices(self.circuit, arrays)
         return arrays

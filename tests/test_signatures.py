@@ -167,12 +167,16 @@ TRIES: dict[str, list[Any]] = {
     "axisc": [0, 1, -1, 2],
     "default": [0, 1.5, True],
     "decimals": [0, 1],
+    "obj": [0, -1, [0, 2], slice(0, 2), [True, False, True], 3, 0.5, []],
+    "condition": [[True, False, True], [1, 0], X > 0, 1],
     "to": [float, int, "f4"],
 }
 # The arguments of functions that take more than an array, before what is tried.
 CONDITIONS = [X > 1, X < 0]
 FIRST: dict[Any, Any] = {
     np.where: lambda x: (x > 1, x, 2),
+    np.compress: lambda x: ([True, False, True], x),
+    np.extract: lambda x: (X > 1, x),
     np.select: lambda x: (CONDITIONS, [x, 1]),
     np.concatenate: lambda x: ([x, X],),
     np.stack: lambda x: ([x, X],),

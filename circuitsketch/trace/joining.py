@@ -86,11 +86,6 @@ def column_stack(tup: Any) -> Any:
     return join([np.reshape(x, (-1, 1)) if np.ndim(x) < 2 else x for x in tup], axis=1)
 
 
-def append(arr: Any, values: Any, axis: Any = None) -> Any:
-    """np.append."""
-    return join([arr, values], axis=axis)
-
-
 PLACES = ("edge", "reflect", "symmetric", "wrap")  # modes of np.pad that repeat entries
 
 

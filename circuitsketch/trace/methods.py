@@ -28,7 +28,6 @@ REMEDIES = {
     ),
     **dict.fromkeys("dump dumps tobytes tofile to_device".split(), MEMORY),
     "choose": "choose between arrays with np.where or np.select",
-    "compress": "gather entries with np.take, at plain indices such as np.flatnonzero(mask)",
     "cumsum": "multiply by a triangle of ones, np.tri(n) @ x",
     "cumprod": "take np.exp(np.tri(n) @ np.log(x)) of positive entries",
 }
@@ -102,6 +101,10 @@ class ArrayMethods:
     def take(self, indices: Any, /, axis: Any = None, out: Any = None, mode: Any = "raise") -> Any:
         """np.take."""
         return numpy.take(self, indices, axis, out, mode)
+
+    def compress(self, condition: Any, axis: Any = None, out: Any = None) -> Any:
+        """np.compress, by a plain mask."""
+        return numpy.compress(condition, self, axis, out)
 
     # Reductions.
     def sum(

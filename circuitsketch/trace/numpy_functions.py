@@ -28,7 +28,8 @@ from circuitsketch.trace.dtypes import (
 )
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
 from circuitsketch.trace.options import NO_VALUE, absent, call_rule, check_options, signature_of
-from circuitsketch.trace.wire import Wire, user_place
+from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert
+from circuitsketch.trace.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
 
@@ -183,6 +184,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     """A NumPy ufunc with a wire among its inputs."""
     name = called(ufunc)
     if any(value is not None for value in kwargs.get("out", ())):
+        if stores_entries() == "update":
+            raise refused_update()
         raise TraceError(
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
             "write x = x + y, or assign the result to a name"
@@ -196,6 +199,11 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     if method == "outer" and len(inputs) == 2:
         one, two = inputs
         return ufunc(np.reshape(one, (*np.shape(one), *(1,) * np.ndim(two))), two, **options)
+    if method == "at":
+        raise TraceError(
+            f"{user_place()} calls {name}.at, which writes into an array. {WRITE_REMEDY}. To add up by index, multiply "
+            "by a one-hot matrix, (i == np.arange(n)[:, None]) @ x"
+        )
     if method != "__call__":
         raise TraceError(
             f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
@@ -463,7 +471,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.vstack: joining.vstack,
     np.dstack: joining.dstack,
     np.column_stack: joining.column_stack,
-    np.append: joining.append,
+    np.append: append,
     np.split: joining.split,
     np.array_split: joining.array_split,
     np.hsplit: joining.split_along(1, 1, "np.hsplit"),
@@ -486,6 +494,10 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.diff: joining.difference,
     np.take: take,
     np.take_along_axis: take_along,
+    np.compress: compress,
+    np.extract: extract,
+    np.delete: delete,
+    np.insert: insert,
     np.where: where,
     np.select: select,
     np.clip: clip,
@@ -528,6 +540,8 @@ FUNCTIONS |= {
 
 def call_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy array function with a wire among its arguments."""
+    if function in WRITERS:
+        raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
     return call_rule(called(function), FUNCTIONS[function], args, kwargs)
