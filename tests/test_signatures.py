@@ -460,6 +460,14 @@ def test_what_is_easy_is_honoured():
         assert obeys_the_law(function, X)
 
 
+def test_assigning_the_shape_of_a_wire_is_refused():
+    def flattened(x):
+        x.shape = (12,)
+
+    with pytest.raises(TraceError, match=r"test_signatures\.py:\d+ assigns the shape of a wire.*reshape"):
+        cs.trace(flattened, X)
+
+
 def test_a_refused_option_names_the_place_and_the_way_out():
     for function, remedy in [
         (lambda x: np.sum(x, out=np.zeros(4)), "assign the result to a name"),

@@ -224,6 +224,10 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         """The array's shape."""
         return self.node.shape
 
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        raise TraceError(f"{user_place()} assigns the shape of a wire. Wires never change: write x = x.reshape(...)")
+
     @property
     def label(self) -> Label:
         """float, int or bool."""
