@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit.notebook import listing, table
-from circuitsketch.deletion.trust import scaled_norms
+from circuitsketch.deletion.trust import Region, scaled_norms
 from circuitsketch.errors import InputError
 
 Number = float | np.ndarray
@@ -216,13 +216,15 @@ class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
     norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
-    `rate` and `radius` put it into a number each.
+    `rate` and `radius` put it into a number each. examples: how many there are, where the series of each is known, which
+    the radius takes into account (see `deletion.trust`); else None.
     """
 
     norms: np.ndarray
     stderr: np.ndarray
     order: int
     directions: int
+    examples: int | None = None
 
     def decay(self, length: float) -> np.ndarray:
         """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement)."""
@@ -234,32 +236,34 @@ class Stability:
         return plain(self.decay(radius).max(axis=0))
 
     @property
-    def rate(self) -> tuple[Number, Number]:
-        """The factor from one norm to the next and its standard error, of a geometric law fitted to all orders.
+    def _region(self) -> Region:
+        with np.errstate(divide="ignore"):
+            return Region(np.log(self.norms), self.examples)
 
-        Least squares on logarithms, weighted by the errors of the norms (a hundredth of a norm at least, since
-        no law is followed exactly); NaN with fewer than two norms above zero.
-        """
+    @property
+    def rate(self) -> tuple[Number, Number]:
+        """The factor from one norm to the next at the highest orders, and its standard error: the root of the last norm
+        over the last but two, or the last over the first of two. NaN where a single order was measured."""
+        rate, steps = self._region.growth, 2 if self.order > 2 else 1
+        if self.order == 1:
+            return plain(rate), plain(rate)
         with np.errstate(divide="ignore", invalid="ignore"):
-            weight = np.where(self.norms > 0, 1 / (np.maximum(self.stderr / self.norms, 0.01)) ** 2, 0.0)
-            logs = np.where(self.norms > 0, np.log(self.norms), 0.0)
-            r = np.arange(1.0, self.order + 1).reshape(-1, *(1,) * (self.norms.ndim - 1))
-            total = weight.sum(axis=0)
-            centred = r - (weight * r).sum(axis=0) / total
-            square = (weight * centred**2).sum(axis=0)
-            slope = (weight * centred * logs).sum(axis=0) / square
-            off = logs - (weight * logs).sum(axis=0) / total - slope * centred
-            several = (self.norms > 0).sum(axis=0)
-            scatter = np.maximum(1.0, (weight * off**2).sum(axis=0) / np.maximum(several - 2, 1))
-            rate = np.where(several > 1, np.exp(slope), np.nan)
-            return plain(rate), plain(rate * np.sqrt(scatter / square))
+            relative = np.where(self.norms > 0, self.stderr / self.norms, 0.0)
+        error = np.hypot(relative[-1], relative[-1 - steps]) / steps
+        return plain(rate), plain(np.where(rate > 0, rate * error, 0.0))
 
     @property
     def radius(self) -> tuple[Number, Number]:
-        """The length |h| at which the fitted norms stop to decay, 1 / rate, and its standard error."""
-        rate, error = self.rate
+        """The radius |h| of the region of trust, and its standard error: predictions beyond it are `outside`.
+
+        It is 1 / rate, or more than that where the series of every single example is known and 1 / rate is below the
+        root of two fifths of their number.
+        """
+        (rate, error), radius = self.rate, self._region.radius
         with np.errstate(divide="ignore", invalid="ignore"):
-            return plain(1 / np.asarray(rate)), plain(error / np.asarray(rate) ** 2)
+            shorter = np.asarray(radius) > 1.0000001 / np.asarray(rate)
+            relative = np.where(rate > np.float64(0), np.asarray(error) / rate, 0.0) * np.where(shorter, 0.25, 1.0)
+            return plain(radius), plain(np.where(np.isinf(radius), 0.0, radius * relative))
 
     def _repr_html_(self) -> str:
         return listing(str(self))

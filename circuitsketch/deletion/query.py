@@ -24,8 +24,10 @@ from circuitsketch.deletion.late import Late
 from circuitsketch.deletion.prediction import Influence, Number, Prediction, Stability, flag, plain
 from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.trust import (
+    Region,
     ratio_of_decay,
-    scaled_norms,
+    reach_of,
+    sentence_outside,
     truncation_of,
     warnings_of,
     warnings_of_beyond,
@@ -161,7 +163,21 @@ class Query:
         one_group = estimators.arrange(
             len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact
         )
-        return estimators.tensor_norms(self.coefficients, self._log_factors(self._theorem_order), one_group)
+        logs, errors = estimators.tensor_norms(
+            self.coefficients, self._log_factors(self._theorem_order), one_group
+        )
+        if self.singles is not None:
+            with np.errstate(divide="ignore"):
+                logs[0] = 0.5 * np.log((self.singles[:, 1] ** 2).sum(axis=0))
+            errors[0] = 0
+        return logs, errors
+
+    @cached_property
+    def _region(self) -> Region | None:
+        """The region of trust; None where no random directions have measured it."""
+        if isinstance(self.law, Given) or not len(self.coefficients) or not self._theorem_order:
+            return None
+        return Region(self._log_norms[0], None if self.singles is None else self.n)
 
     # -------------------------------------------------------------------------------- questions
 
@@ -197,16 +213,19 @@ class Query:
                 )
             found = estimators.Estimate(change, zero, terms, np.zeros_like(terms))
             decay, kind, k, freedom = np.abs(terms), "series", 1, 0
+            outside, reach = ratio_of_decay(decay) >= 1, ""
         else:
             inner = estimators.inner_products(self.directions, wanted)
             found = estimators.estimate(
                 self.coefficients[:, : order + 1], inner, self._log_factors(order), grouping
             )
             lengths = np.linalg.norm(wanted, axis=1)
-            decay = scaled_norms(self._log_norms[0][:order], lengths)
+            assert self._region is not None
+            decay, outside = self._region.terms(lengths), self._region.excludes(lengths)
+            reach = reach_of(self._region, lengths, outside)
             kind, k, freedom = "theorem", len(grouping.groups), grouping.freedom
         cut = 0 if single else slice(None)
-        change, stderr, decay = found.change[cut], found.stderr[cut], decay[:, cut]
+        change, stderr, decay, outside = found.change[cut], found.stderr[cut], decay[:, cut], outside[cut]
         return Prediction(
             value=plain(self.baseline + change),
             baseline=self.baseline,
@@ -214,14 +233,14 @@ class Query:
             stderr=plain(stderr),
             terms=found.terms[:, cut],
             term_stderr=found.term_stderr[:, cut],
-            truncation=plain(truncation_of(decay)),
+            truncation=plain(truncation_of(decay, order)),
             order=order,
             directions=len(self.coefficients),
             groups=k,
             freedom=freedom,
             estimator=kind,
-            outside=flag(ratio_of_decay(decay) >= 1),
-            warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
+            outside=flag(outside),
+            warnings=warnings_of(decay, outside, change, stderr, len(self.coefficients), reach),
         )
 
     def _from_singles(
@@ -248,7 +267,17 @@ class Query:
             )
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
-        outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
+        slow = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
+        slow = np.broadcast_to(slow, change.shape)
+        outside, sentences = np.zeros(change.shape, dtype=bool), ()
+        if self._region is not None:
+            lengths = np.linalg.norm(wanted, axis=1)
+            excluded = self._region.excludes(lengths)
+            outside = excluded[0] if single else excluded
+            if outside.any():
+                terms = self._region.terms(lengths)
+                reach = reach_of(self._region, lengths, excluded)
+                sentences = (sentence_outside(terms[:, 0] if single else terms, outside, reach),)
         return Prediction(
             value=plain(self.baseline + change),
             baseline=self.baseline,
@@ -262,8 +291,8 @@ class Query:
             groups=1,
             freedom=plain(joined("freedom")),
             estimator=estimator,
-            outside=flag(np.broadcast_to(outside, change.shape)),
-            warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
+            outside=flag(outside | slow),
+            warnings=sentences + warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
         )
 
     def without(
@@ -370,11 +399,8 @@ class Query:
         log_norms, relative = self._log_norms
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
-        errors = norms * relative
-        if self.singles is not None:
-            norms[0] = np.sqrt((self.singles[:, 1] ** 2).sum(axis=0))
-            errors[0] = 0
-        return Stability(norms, errors, self._theorem_order, len(self.coefficients))
+        examples = None if self.singles is None else self.n
+        return Stability(norms, norms * relative, self._theorem_order, len(self.coefficients), examples)
 
     def __str__(self) -> str:
         what = f"a measurement of shape {self.shape}" if self.shape else f"a measurement, {self.baseline:.6g}"
