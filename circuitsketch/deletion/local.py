@@ -14,6 +14,7 @@ from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.compile import real_array
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.dependence import RESOLUTION, constancy_of, refuse_flat
 from circuitsketch.sketch.directions import check_count, find_law
 from circuitsketch.trace import flatten, trace, unflatten
 
@@ -42,6 +43,10 @@ def local_sketch(
     -------
     Query: `predict(h)`, `influence()`, `stability()`.
 
+    Raises
+    ------
+    TraceError, InputError : the function is locally constant at the point, so that a series cannot predict it.
+
     >>> import numpy as np, circuitsketch as cs
     >>> query = cs.local_sketch(lambda x: (x * x).sum(), at=np.array([3.0]), directions=4, order=2)
     >>> round(query.predict([1.0]).value, 9)
@@ -65,5 +70,11 @@ def local_sketch(
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
+    refuse_flat(circuit, range(len(arrays)), range(len(arrays)))
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
-    return Query(flatten(found)[0][0], chosen)
+    series = flatten(found)[0][0]
+    everything = [np.ones(array.shape, dtype=bool) for array in arrays]
+    resolution = RESOLUTION[np.dtype(dtype) == np.complex64]
+    return Query(
+        series, chosen, constancy=constancy_of(circuit, arrays, lambda: everything, [series], resolution)
+    )

@@ -187,6 +187,11 @@ class Influence:
         size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
         return np.argsort(-size, kind="stable")[:k]
 
+    def size(self, i: int) -> tuple[float, float]:
+        """The 2-norms of an example's change and of its error, over the values whose error is known."""
+        error = np.where(np.isinf(self.stderr[i]), 0.0, self.stderr[i])
+        return float(np.linalg.norm(self.change[i])), float(np.linalg.norm(error))
+
     def _repr_html_(self) -> str:
         return listing(str(self))
 
@@ -203,7 +208,7 @@ class Influence:
             if self.change.ndim == 1:
                 pair = self.change[i], self.stderr[i]
             else:
-                pair = np.linalg.norm(self.change[i]), np.linalg.norm(self.stderr[i])
+                pair = self.size(int(i))
             lines.append(_line(str(i), [_figure(x) for x in pair]))
         left = len(self.change) - self.shown
         if left > 0:
@@ -225,6 +230,7 @@ class Stability:
     order: int
     directions: int
     examples: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def decay(self, length: float) -> np.ndarray:
         """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement)."""
@@ -284,7 +290,7 @@ class Stability:
             for label, pair in (("rate", self.rate), ("radius |h|", self.radius)):
                 parts = [np.ravel(number)[:shown] for number in pair]
                 lines.append(_line(label, [_figure(x) for both in zip(*parts, strict=True) for x in both]))
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
 
 
 # ------------------------------------------------------------------------------------------------ figures

@@ -34,6 +34,7 @@ from circuitsketch.deletion.trust import (
     warnings_of_influence,
 )
 from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.kernels.dependence import Constancy
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
 
@@ -57,7 +58,8 @@ class Query:
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
     priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
-    given. Metric and priors may be functions: they are called when an estimator first needs them.
+    given. Metric and priors may be functions: they are called when an estimator first needs them. constancy: what is
+    known of values that do not change along any direction, which predictions then say.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -78,6 +80,7 @@ class Query:
     items: Sequence[Any] | None = None
     evidence: Evidence | None = None
     priors: Any = Late()
+    constancy: Constancy | None = None
 
     def __post_init__(self) -> None:
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
@@ -199,7 +202,25 @@ class Query:
         if estimator in OF_SINGLES:
             if groups is not None:
                 raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
-            return self._from_singles(wanted, single, estimator, order)
+            return self._noted(self._from_singles(wanted, single, estimator, order))
+        return self._noted(self._from_directions(wanted, single, order, groups))
+
+    def _noted(self, prediction: Prediction) -> Prediction:
+        """The prediction, of unknown error where the measurement is locally constant, with the sentences about that."""
+        if self.constancy is None:
+            return prediction
+        flat = np.broadcast_to(self.constancy.flat, np.shape(prediction.value))
+        return replace(
+            prediction,
+            stderr=plain(np.where(flat, np.inf, prediction.stderr)),
+            truncation=plain(np.where(flat, np.inf, prediction.truncation)),
+            outside=flag(flat | prediction.outside),
+            warnings=self.constancy.notes + prediction.warnings,
+        )
+
+    def _from_directions(
+        self, wanted: np.ndarray, single: bool, order: int | None, groups: int | None
+    ) -> Prediction:
         self._need_directions()
         order = checks.order(order, self._theorem_order)
         grouping = self._grouping(self.groups if groups is None else groups)
@@ -389,6 +410,15 @@ class Query:
                     self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
                 )
         warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
+        if kind == "theorem" and self._region is not None:
+            outside = np.broadcast_to(self._region.excludes(np.ones(1))[0], self.shape)
+            if outside.any():
+                terms = self._region.terms(1.0)
+                reach = reach_of(self._region, np.ones(1), outside[None])
+                warnings += (sentence_outside(terms, outside, reach),)
+        if self.constancy is not None:
+            stderr = np.where(self.constancy.flat, np.inf, stderr)
+            warnings = self.constancy.notes + warnings
         return Influence(change, stderr, self.baseline, order, m, warnings, kind, int(top))
 
     def stability(self) -> Stability:
@@ -400,7 +430,8 @@ class Query:
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
         examples = None if self.singles is None else self.n
-        return Stability(norms, norms * relative, self._theorem_order, len(self.coefficients), examples)
+        notes = () if self.constancy is None else self.constancy.notes
+        return Stability(norms, norms * relative, self._theorem_order, len(self.coefficients), examples, notes)
 
     def __str__(self) -> str:
         what = f"a measurement of shape {self.shape}" if self.shape else f"a measurement, {self.baseline:.6g}"

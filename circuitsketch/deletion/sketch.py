@@ -81,17 +81,34 @@ class Sketch(Pushed):
         function : anything in NumPy of the trained parameters; its value may be a number or an array.
         args : passed on as they are (a name, test data); they are not traced.
         device : "cpu", or "cuda", which is for measurements that take long.
+
+        Raises
+        ------
+        TraceError, InputError : the measurement is locally constant (a count, a rate, an accuracy), so that a series
+            cannot predict it. Where only some of its values are, predictions say which, and know the others.
         """
         circuit = self.measurement(function, args)
+        along = self.measured(circuit, device)
+        singles = None if self.singles is None else self.singles.measured(circuit, device)
         return Query(
-            self.measured(circuit, device),
+            along,
             self.law,
-            singles=None if self.singles is None else self.singles.measured(circuit, device),
+            singles=singles,
+            constancy=self.constancy(circuit, along, *([] if singles is None else [singles])),
             metric=lambda: self.metric,
             labels=self.labels,
             items=self.items,
             priors=lambda: self.priors,
         )
+
+    @property
+    def varying_by_value(self) -> list[int]:
+        """The positions of the state's leaves that the weights change; without the run, those with a series."""
+        return self.varying if self.run is None else list(self.run.varying(values=True))
+
+    def moved(self) -> list[np.ndarray | None]:
+        """As `Pushed.moved`, from the single examples where there are no other directions."""
+        return super().moved() if self.count or self.singles is None else self.singles.moved()
 
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
         """The sketch with more random directions; the first of them are those that it has.

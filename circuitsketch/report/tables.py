@@ -98,7 +98,7 @@ def of_influence(
         if scalar:
             numbers = [change_of(found.change[i]), figure(found.stderr[i])]
         else:
-            numbers = [figure(np.linalg.norm(found.change[i])), figure(np.linalg.norm(found.stderr[i]))]
+            numbers = [figure(number) for number in found.size(int(i))]
         rows.add_row(str(i), *known, *numbers)
     yield rows
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
@@ -131,6 +131,7 @@ def of_stability(found: Stability) -> Iterator[Shown]:
             f"the series is worth trusting up to |h| of about {figure(radius)} +- {figure(radius_error)}, "
             f"that is {int(min(np.nan_to_num(float(radius)) ** 2, 1e18)):,} deleted examples"
         )
+    yield from (f"warning: {text}" for text in found.warnings)
 
 
 # ------------------------------------------------------------------------------------------ of a run

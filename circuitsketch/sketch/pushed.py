@@ -18,10 +18,11 @@ from circuitsketch.compile import build, coefficients_of, in_blocks, put_series,
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.kernels.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
-from circuitsketch.sketch.directions import Basis, Law
+from circuitsketch.sketch.directions import Basis, Given, Law
 from circuitsketch.sketch.fingerprint import described, digest
 from circuitsketch.sketch.store import Store
 from circuitsketch.trace import Tree, trace, unflatten
@@ -129,6 +130,39 @@ class Pushed:
             )
         return found
 
+    @property
+    def varying(self) -> list[int]:
+        """The positions of the state's leaves that carry a series."""
+        return [i for i, at in enumerate(self.state_lane) if at >= 0]
+
+    @property
+    def varying_by_value(self) -> list[int]:
+        """The positions of the state's leaves that the weights change, through comparisons too, as far as is known."""
+        return self.varying
+
+    def moved(self) -> list[np.ndarray | None]:
+        """Of every leaf of the state which entries some direction moves, or None; of a leaf without a series all, if
+        the weights change it by value. A block of random directions moves all that any direction moves."""
+        given = isinstance(self.law, Given | Basis)
+        blocks = range(-(-self.count // self.target.width) if given else min(self.count, 1))
+        masks: list[np.ndarray | None] = [
+            np.ones(leaf.shape, dtype=bool) if i in self.varying_by_value else None
+            for i, leaf in enumerate(self.constants)
+        ]
+        for i in self.varying:
+            masks[i] = np.zeros(self.constants[i].shape, dtype=bool)
+        for block in blocks:
+            lanes = self.lanes[block]
+            for i in self.varying:
+                leaf, at = self.constants[i], self.state_lane[i]
+                masks[i] |= np.any(lanes[at : at + leaf.size] != 0, axis=(1, 2)).reshape(leaf.shape)
+        return masks
+
+    def constancy(self, circuit: Circuit, *series: np.ndarray) -> Constancy | None:
+        """What measured coefficients say of entries of a measurement that do not change: see `dependence`."""
+        rounding = 0.0 if isinstance(self.law, Given) else RESOLUTION[self.target.single]
+        return constancy_of(circuit, self.constants, self.moved, series, rounding)
+
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
         """Where the results of directions begin, ..., begin + count - 1 belong: a basis comes back by example."""
         if isinstance(self.law, Basis):
@@ -147,7 +181,7 @@ class Pushed:
         if not self.count:
             return
         mode = replace(self.target.mode, order=order)
-        varying = [i for i, at in enumerate(self.state_lane) if at >= 0] if order else []
+        varying = self.varying if order else []
         check_indices(circuit, self.constants)
         if order:
             check_point(circuit, self.constants, varying)
@@ -196,6 +230,7 @@ class Pushed:
             return simplify(circuit)
 
         first, second = once(), once()
+        refuse_flat(first, self.varying, self.varying_by_value)
         if digest(described(first)) != digest(described(second)):
             raise InputError(
                 "the measurement is another function each time it is called: it draws random numbers, or reads what "
