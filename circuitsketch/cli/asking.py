@@ -91,7 +91,7 @@ def predict(
         raise typer.BadParameter(f"--strength {strength:g} takes nothing away; 1 deletes, 0.5 halves, -1 doubles")
     import numpy as np
 
-    from circuitsketch.report.tables import of_prediction
+    from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
     sketch, query, function = measured(store, measure, target, device)
     ids = chosen(sketch, without or [], group or [], containing or [], file)
@@ -105,7 +105,10 @@ def predict(
             retrained = run.retrain(h, device=device.value)
             truth = np.asarray(function(run.params(retrained)), dtype=np.float64)
     plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict()
-    plain |= {} if truth is None else {"retrained": truth.tolist()}
+    if truth is not None:
+        outside = missed(found, truth)
+        plain |= {"retrained": truth.tolist(), "retrained_outside": outside.tolist()}
+        plain["warnings"] = plain["warnings"] + [words_of_missed(found, truth)] * bool(outside.any())
     what = "examples" if sketch.groups is None else "groups"
     how = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"

@@ -290,7 +290,8 @@ class Query:
         beyond = beyond[0] if single else beyond
         slow = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
         slow = np.broadcast_to(slow, change.shape)
-        outside, sentences = np.zeros(change.shape, dtype=bool), ()
+        outside = np.zeros(change.shape, dtype=bool)
+        sentences: tuple[str, ...] = ()
         if self._region is not None:
             lengths = np.linalg.norm(wanted, axis=1)
             excluded = self._region.excludes(lengths)
@@ -299,6 +300,8 @@ class Query:
                 terms = self._region.terms(lengths)
                 reach = reach_of(self._region, lengths, excluded)
                 sentences = (sentence_outside(terms[:, 0] if single else terms, outside, reach),)
+                every = outside.reshape(*beyond.shape, -1).all(axis=-1)
+                beyond = np.where(every, 0.0, beyond)  # said already
         return Prediction(
             value=plain(self.baseline + change),
             baseline=self.baseline,

@@ -2,9 +2,9 @@
 
 In: a circuit and which inputs (or entries of them) vary. Out: truth values. An input reaches a wire "by its series"
 where a path of gates leads there none of which is flat, else at most "by its value", as it does through a comparison;
-and where a comparison, or another gate with a kink, lies on the way, the value was decided by it. A measurement that the
-weights reach by value, but by no series, is locally constant: its prediction would be "no change", with certainty, and
-wrong. Such ones are refused here, in words.
+and where a comparison, or another gate with a kink, lies on the way, the value was decided by it. A measurement that
+the weights reach by value, but by no series, is locally constant: its prediction would be "no change", with certainty,
+and wrong. Such measurements are refused here, in words.
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ def entries(
 
     values : of every input, which give the indices of gathers. varying : of every input bool of its shape, or None.
     """
+    return marks(circuit, values, varying)[circuit.outputs[output]]
+
+
+def marks(
+    circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[np.ndarray | None]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same of every wire."""
     masks: list[tuple[np.ndarray, np.ndarray]] = []
     constants: list[np.ndarray] = []
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
@@ -72,7 +79,7 @@ def entries(
         masks.append((touched, decided | touched if is_kink(node) else decided))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
-    return masks[circuit.outputs[output]]
+    return masks
 
 
 def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
@@ -169,16 +176,17 @@ def constancy_of(
     flat = still & touched
     if (flat & ~decided).any():  # saturated, or the same for all parameters
         flat &= decided | changes_far_away(circuit, values, marked)
-    reason = f"through {named(deciding_of(circuit))}" if (flat & decided).any() else "and is saturated there"
+    nodes = deciding_of(circuit) if (flat & decided).any() else []
+    reason = f"although it depends on them through {named(nodes)}" if nodes else "although others would change it"
     if flat.any() and not (touched & ~still).any():
         raise InputError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
-            f"zero, although it depends on them {reason}, so that a series cannot predict how it changes; {WAY_OUT}"
+            f"zero, {reason}, so that a series cannot predict how it changes; {WAY_OUT}"
         )
     if flat.any():
         note = (
-            f"the measurement is locally constant{at_entries(flat)}: no coefficient of the series differs from zero "
-            f"there, although it depends on the trained parameters {reason}, so the change is unknown; {WAY_OUT}"
+            f"the measurement is locally constant{at_entries(flat)} at the trained parameters: no coefficient of the "
+            f"series differs from zero there, {reason}, so the change is unknown; {WAY_OUT}"
         )
     elif (touched & ~still).any():
         return None

@@ -7,7 +7,8 @@ the gate and the user's line. A training run, whose constants a machine computes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -46,14 +47,23 @@ def kink_text(node: Node, when: str = "") -> str:
     return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
-def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[int]) -> None:
+def check_point(
+    circuit: Circuit,
+    values: Sequence[np.ndarray],
+    varying: Sequence[int],
+    moved: Callable[[], list[np.ndarray]] | None = None,
+) -> None:
     """Look at every gate with a domain that varying inputs reach.
+
+    moved : gives of every wire which entries move at all; by default all that varying inputs reach. Called only where a
+        gate is on a kink.
 
     Raises
     ------
     DomainError : naming the first gate without a series. KinkWarning is given for kinks.
     """
     reached = {circuit.inputs[i] for i in varying}
+    marks = cache(moved) if moved is not None else None
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -67,6 +77,10 @@ def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequenc
             return
         if not is_kink(node):
             raise domain_error(node)
+        if marks is not None:
+            outside = DOMAINS[domain](*(constants[i] for i in node.operands))
+            if not np.any(outside & np.logical_or.reduce([marks()[i] for i in node.operands])):
+                return
         warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
 
     reference.run(circuit, values, [None] * len(values), 0, watch)

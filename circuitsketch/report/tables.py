@@ -81,6 +81,30 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Itera
             yield f"and {size - VALUES_SHOWN} more values; --json has them all"
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
     yield from (f"warning: {text}" for text in found.warnings)
+    if retrained is not None and missed(found, retrained).any():
+        yield "warning: " + words_of_missed(found, retrained)
+
+
+def missed(found: Prediction, retrained: Any) -> np.ndarray:
+    """Where a retrained value lies outside the 95 % interval of its prediction, beyond rounding."""
+    low, high = (np.asarray(end) for end in found.interval())
+    slack = 1e-9 * np.maximum(np.abs(retrained), np.abs(found.value))
+    return np.asarray((retrained < low - slack) | (retrained > high + slack))
+
+
+def words_of_missed(found: Prediction, retrained: Any) -> str:
+    """That retrained values lie outside their intervals, and how far."""
+    outside = missed(found, retrained)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.abs(retrained - found.value) / np.asarray(found.stderr)
+    worst = float(np.max(np.where(outside, errors, 0.0)))
+    far = f"{worst:.3g} standard errors from the prediction" if np.isfinite(worst) else "with a standard error of 0"
+    if not outside.ndim:
+        return f"the retrained value lies outside the 95 % interval, {far}: do not rely on this interval"
+    return (
+        f"{int(outside.sum())} of {outside.size} retrained values lie outside their 95 % intervals, the farthest "
+        f"{far}; about 5 % of them would by chance"
+    )
 
 
 def of_influence(

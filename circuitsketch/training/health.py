@@ -1,7 +1,9 @@
 """The health of a run: where it leaves the finite numbers, and where a gate has no Taylor series.
 
 All directions share their constant terms, so whether the series exist is decided once, on the run without lanes: every
-gate with a domain is looked at in every step, before directions are pushed.
+gate with a domain is looked at in every step, before directions are pushed. Where a gate is outside of its domain, or
+on its kink, only entries count that some weight has moved by then: the others are the same in every counterfactual, and
+so is what the gate makes of them. `Moving` knows which those are; it is asked only where it matters.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
+FOLLOWED = 1000  # steps that `Moving` follows a run for, in NumPy; what it has not seen counts as moved
+ORDERS = 3  # of the series by which it tells that
 
 
 def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceError:
@@ -46,12 +50,73 @@ def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceErr
     )
 
 
+class Moving:
+    """Which entries of a run's wires the weights move: the run along one random direction, step by step, in NumPy."""
+
+    def __init__(self, run: Training, w: np.ndarray) -> None:
+        self.run, self.w = run, w
+        self.direction = np.random.default_rng(0).normal(size=run.n)
+        self.values: list[np.ndarray] = list(run.state_leaves)
+        self.series: list[np.ndarray | None] = [None] * len(self.values)
+        self.step = 0
+        self.marks: dict[int, np.ndarray] = {}  # by wire, of the last step: where operands of gates with a domain move
+
+    def at(self, step: int, wire: int) -> np.ndarray | bool:
+        """Which entries of a gate's operands, of its result's shape, are moved in a step, not before the last asked."""
+        while self.step <= min(step, FOLLOWED):
+            self.play()
+        return self.marks[wire] if self.step == step + 1 else True
+
+    def play(self) -> None:
+        """One step."""
+        run, t = self.run, self.step
+        circuit, ids = run.circuits[run.schedule.program[t]], run.examples[t]
+        keep = np.zeros((1, ORDERS, len(ids)))
+        keep[0, 0] = -self.direction[ids]
+        wires: list[reference.Series] = []
+        self.marks = {}
+
+        def watch(wire: int, node: Node, series: reference.Series) -> None:
+            wires.append(series)
+            if node.gate.domain:
+                self.marks[wire] = moved(node, [wires[i] for i in node.operands])
+
+        data = run.data_of(t)
+        values = [*self.values, *data, 1.0 - self.w[ids]]
+        out = reference.run(circuit, values, [*self.series, *[None] * len(data), keep], ORDERS, watch)
+        self.values = [part[0, 0].real for part in out]
+        self.series = [part[:, 1:] if np.any(part[:, 1:]) else None for part in out]
+        self.step += 1
+
+
+def moves(node: Node, u: reference.Series) -> np.ndarray:
+    """Which entries of an operand carry a series."""
+    found = np.zeros(node.shape, dtype=bool)
+    for coefficient in u.coefficients[1:]:
+        if isinstance(coefficient, np.ndarray):
+            found |= np.any(coefficient != 0, axis=0)
+    return found
+
+
+def moved(node: Node, operands: list[reference.Series]) -> np.ndarray:
+    """Where weights move a gate's operands: for a kink at equality, one against the other."""
+    if len(operands) == 2 and is_kink(node):
+        x, y = operands
+        apart = reference.Series(0.0, ORDERS)
+        for k in range(1, ORDERS + 1):
+            if isinstance(x[k], np.ndarray) or isinstance(y[k], np.ndarray):
+                apart[k] = np.asarray(x[k] - y[k])
+        return moves(node, apart)
+    return np.logical_or.reduce([moves(node, u) for u in operands])
+
+
 def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
     """Play the constant phase of a run, looking at every gate with a domain in every step.
 
     Raises
     ------
-    DivergenceError : a value is not finite. DomainError : a gate has no series at its constant term.
+    DivergenceError : a value is not finite. DomainError : a gate has no series at its constant term, where the weights
+        move it.
 
     Warns
     -----
@@ -66,14 +131,19 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
             gate = operation.node.gate
             if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
                 views = [arena.constant_view(number, layout) for layout in operation.operands]
-                found.append((operation.node, DOMAINS[gate.domain], views))
+                found.append((operation.wire, operation.node, DOMAINS[gate.domain], views))
         looks.append(found)
     kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
+    moving = Moving(run, w)
     with np.errstate(all="ignore"):
         for t in range(run.steps):
             arena.run(run.schedule, t, t + 1, w, stages=1)
-            for node, bad, views in looks[run.schedule.program[t]]:
-                if not np.any(bad(*views)):
+            for wire, node, bad, views in looks[run.schedule.program[t]]:
+                outside = bad(*views)
+                if not np.any(outside):
+                    continue
+                by_rule = not executable.target.straight and not is_kink(node)  # orders that divide by what is 0 there
+                if not by_rule and not np.any(outside & moving.at(t, wire)):
                     continue
                 if not is_kink(node):
                     raise domain_error(node, f" in step {t} of {run.steps}")
