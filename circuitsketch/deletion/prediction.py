@@ -221,8 +221,8 @@ class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
     norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
-    `rate` and `radius` put it into a number each. examples: how many there are, where the series of each is known, which
-    the radius takes into account (see `deletion.trust`); else None.
+    `rate` and `radius` put it into a number each. examples: how many there are, where the series of each is known, as
+    the radius takes into account (see `deletion.trust`); else None. warnings: sentences that a reader must know.
     """
 
     norms: np.ndarray

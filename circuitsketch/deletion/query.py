@@ -289,7 +289,7 @@ class Query:
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
         slow = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
-        slow = np.broadcast_to(slow, change.shape)
+        slow = np.broadcast_to(slow, change.shape) & ((change != 0) | (stderr != 0))
         outside = np.zeros(change.shape, dtype=bool)
         sentences: tuple[str, ...] = ()
         if self._region is not None:

@@ -18,6 +18,7 @@ from circuitsketch.errors import DivergenceError, KinkWarning
 from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
+from circuitsketch.kernels.dependence import spread
 from circuitsketch.kernels.domains import domain_error, is_kink, kink_text, where
 from circuitsketch.lower.instructions import Mode
 
@@ -51,13 +52,18 @@ def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceErr
 
 
 class Moving:
-    """Which entries of a run's wires the weights move: the run along one random direction, step by step, in NumPy."""
+    """Which entries of a run's wires the weights move: the run along one random direction, step by step, in NumPy.
+
+    For a kink that is asked of the numbers: where both sides agree in every coefficient, the kink changes nothing. An
+    operand without a series is an error where any path of gates leads to it from a weight, whatever the numbers are.
+    """
 
     def __init__(self, run: Training, w: np.ndarray) -> None:
         self.run, self.w = run, w
         self.direction = np.random.default_rng(0).normal(size=run.n)
         self.values: list[np.ndarray] = list(run.state_leaves)
         self.series: list[np.ndarray | None] = [None] * len(self.values)
+        self.touched = [np.zeros(leaf.shape, dtype=bool) for leaf in self.values]
         self.step = 0
         self.marks: dict[int, np.ndarray] = {}  # by wire, of the last step: where operands of gates with a domain move
 
@@ -73,41 +79,40 @@ class Moving:
         circuit, ids = run.circuits[run.schedule.program[t]], run.examples[t]
         keep = np.zeros((1, ORDERS, len(ids)))
         keep[0, 0] = -self.direction[ids]
+        data = run.data_of(t)
         wires: list[reference.Series] = []
+        given = iter([*self.touched, *(np.zeros(part.shape, dtype=bool) for part in data), np.ones(len(ids), bool)])
+        touched = dict(zip(circuit.inputs, given, strict=True))
         self.marks = {}
 
         def watch(wire: int, node: Node, series: reference.Series) -> None:
             wires.append(series)
-            if node.gate.domain:
-                self.marks[wire] = moved(node, [wires[i] for i in node.operands])
+            operands = [touched[i] for i in node.operands]
+            if node.is_source or node.gate.flat:
+                touched.setdefault(wire, np.zeros(node.shape, dtype=bool))
+            else:
+                touched[wire] = spread(node, operands, [wires[i][0] for i in node.operands])
+            if is_kink(node):
+                self.marks[wire] = moves(node, [wires[i] for i in node.operands])
+            elif node.gate.domain:
+                self.marks[wire] = np.logical_or.reduce(operands)
 
-        data = run.data_of(t)
         values = [*self.values, *data, 1.0 - self.w[ids]]
         out = reference.run(circuit, values, [*self.series, *[None] * len(data), keep], ORDERS, watch)
         self.values = [part[0, 0].real for part in out]
         self.series = [part[:, 1:] if np.any(part[:, 1:]) else None for part in out]
+        self.touched = [touched[wire] for wire in circuit.outputs]
         self.step += 1
 
 
-def moves(node: Node, u: reference.Series) -> np.ndarray:
-    """Which entries of an operand carry a series."""
+def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
+    """Where a gate's operand carries a series; of two, where their series differ."""
     found = np.zeros(node.shape, dtype=bool)
-    for coefficient in u.coefficients[1:]:
-        if isinstance(coefficient, np.ndarray):
-            found |= np.any(coefficient != 0, axis=0)
+    for k in range(1, ORDERS + 1):
+        apart = operands[0][k] - operands[1][k] if len(operands) == 2 else operands[0][k]
+        if isinstance(apart, np.ndarray):
+            found |= np.any(apart != 0, axis=0)
     return found
-
-
-def moved(node: Node, operands: list[reference.Series]) -> np.ndarray:
-    """Where weights move a gate's operands: for a kink at equality, one against the other."""
-    if len(operands) == 2 and is_kink(node):
-        x, y = operands
-        apart = reference.Series(0.0, ORDERS)
-        for k in range(1, ORDERS + 1):
-            if isinstance(x[k], np.ndarray) or isinstance(y[k], np.ndarray):
-                apart[k] = np.asarray(x[k] - y[k])
-        return moves(node, apart)
-    return np.logical_or.reduce([moves(node, u) for u in operands])
 
 
 def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
