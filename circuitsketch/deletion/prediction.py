@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit.notebook import listing, table
-from circuitsketch.deletion.trust import Region, scaled_norms
+from circuitsketch.deletion.trust import Region, length_of, scaled_norms
 from circuitsketch.errors import InputError
 
 Number = float | np.ndarray
@@ -262,14 +262,13 @@ class Stability:
     def radius(self) -> tuple[Number, Number]:
         """The radius |h| of the region of trust, and its standard error: predictions beyond it are `outside`.
 
-        It is 1 / rate, or more than that where the series of every single example is known and 1 / rate is below the
-        root of two fifths of their number.
+        It is 1 / rate, the length at which the terms stop to fall; where the series of every single example is known, it
+        is the length of which `deletion.trust.counted` counts as much.
         """
         (rate, error), radius = self.rate, self._region.radius
         with np.errstate(divide="ignore", invalid="ignore"):
-            shorter = np.asarray(radius) > 1.0000001 / np.asarray(rate)
-            relative = np.where(rate > np.float64(0), np.asarray(error) / rate, 0.0) * np.where(shorter, 0.25, 1.0)
-            return plain(radius), plain(np.where(np.isinf(radius), 0.0, radius * relative))
+            shorter = length_of(1 / (np.asarray(rate) + error), self.examples)
+            return plain(radius), plain(np.where(np.isinf(radius), 0.0, radius - shorter))
 
     def _repr_html_(self) -> str:
         return listing(str(self))
