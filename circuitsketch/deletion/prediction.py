@@ -262,8 +262,8 @@ class Stability:
     def radius(self) -> tuple[Number, Number]:
         """The radius |h| of the region of trust, and its standard error: predictions beyond it are `outside`.
 
-        It is 1 / rate, the length at which the terms stop to fall; where the series of every single example is known, it
-        is the length of which `deletion.trust.counted` counts as much.
+        It is 1 / rate, the length at which the terms stop falling; where the series of every single example is known,
+        it is the length of which `deletion.trust.counted` counts as much.
         """
         (rate, error), radius = self.rate, self._region.radius
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -23,10 +23,11 @@ import numpy as np
 
 NEGLIGIBLE = 1e-12  # of the largest order: a coefficient of this size is rounding
 # What `counted` counts where the series of single examples are known, a heuristic: twice |h| from this share of the
-# examples on (the theorem's bound lets a term of order r err by 2^r times its size), and less by the square of the share
-# below it. Seen on nine models (50 to 1,000 examples; linear, logistic, tanh and ReLU networks, microgpt; plain descent,
-# momentum, Adam; 1 to 4 seeds): random deletions of 10 % are inside, of 30 % and more outside. Without the rule, half of
-# the examples of a linear model deleted, 97 % were inside, and 49 % of their 95 % intervals held.
+# examples on (the theorem's bound lets a term of order r err by 2^r times its size), and less by the square of the
+# share below it. Seen on nine models (50 to 1,000 examples; linear, logistic, tanh and ReLU networks, microgpt; plain
+# descent, momentum, Adam; 1 to 4 seeds): random deletions of 10 % are inside, of 30 % and more nearly all outside.
+# Without the rule, half of the examples of a linear model deleted, 97 % were inside, and 49 % of their 95 % intervals
+# held.
 FULL, TWICE, POWER = 0.4, 2.0, 2
 
 
@@ -47,7 +48,7 @@ class Region:
 
     @property
     def radius(self) -> np.ndarray:
-        """The length |h| at which the terms stop to fall: shape S; NaN where a single order was measured."""
+        """The length |h| at which the terms stop falling: shape S; NaN where a single order was measured."""
         with np.errstate(divide="ignore"):
             return length_of(1 / self.growth, self.examples)
 

@@ -56,13 +56,6 @@ def entries(
 
     values : of every input, which give the indices of gathers. varying : of every input bool of its shape, or None.
     """
-    return marks(circuit, values, varying)[circuit.outputs[output]]
-
-
-def marks(
-    circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[np.ndarray | None]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The same of every wire."""
     masks: list[tuple[np.ndarray, np.ndarray]] = []
     constants: list[np.ndarray] = []
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
@@ -79,7 +72,7 @@ def marks(
         masks.append((touched, decided | touched if is_kink(node) else decided))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
-    return masks
+    return masks[circuit.outputs[output]]
 
 
 def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from circuitsketch.compile import build, coefficients_of, in_blocks, put_series,
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.kernels.dependence import RESOLUTION, Constancy, constancy_of, marks, refuse_flat
+from circuitsketch.kernels.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.passes import simplify
@@ -158,10 +158,6 @@ class Pushed:
                 masks[i] |= np.any(lanes[at : at + leaf.size] != 0, axis=(1, 2)).reshape(leaf.shape)
         return masks
 
-    def moved_wires(self, circuit: Circuit) -> list[np.ndarray]:
-        """Of every wire of a measurement which entries some direction moves."""
-        return [touched for touched, _ in marks(circuit, self.constants, self.moved())]
-
     def constancy(self, circuit: Circuit, *series: np.ndarray) -> Constancy | None:
         """What measured coefficients say of entries of a measurement that do not change: see `dependence`."""
         rounding = RESOLUTION[self.target.single]
@@ -191,7 +187,7 @@ class Pushed:
         varying = self.varying if order else []
         check_indices(circuit, self.constants)
         if order:
-            check_point(circuit, self.constants, varying, lambda: self.moved_wires(circuit))
+            check_point(circuit, self.constants, varying, self.moved)
         dtype = np.complex64 if self.target.single else np.complex128
         target = target_for(mode, dtype, self.target.width, device)
         machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)

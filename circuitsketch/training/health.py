@@ -19,7 +19,7 @@ from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.dependence import spread
-from circuitsketch.kernels.domains import domain_error, is_kink, kink_text, where
+from circuitsketch.kernels.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
 from circuitsketch.lower.instructions import Mode
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_WARNINGS = 5
 FOLLOWED = 1000  # steps that `Moving` follows a run for, in NumPy; what it has not seen counts as moved
-ORDERS = 3  # of the series by which it tells that
 
 
 def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceError:
@@ -103,16 +102,6 @@ class Moving:
         self.series = [part[:, 1:] if np.any(part[:, 1:]) else None for part in out]
         self.touched = [touched[wire] for wire in circuit.outputs]
         self.step += 1
-
-
-def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
-    """Where a gate's operand carries a series; of two, where their series differ."""
-    found = np.zeros(node.shape, dtype=bool)
-    for k in range(1, ORDERS + 1):
-        apart = operands[0][k] - operands[1][k] if len(operands) == 2 else operands[0][k]
-        if isinstance(apart, np.ndarray):
-            found |= np.any(apart != 0, axis=0)
-    return found
 
 
 def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
