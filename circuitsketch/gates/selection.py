@@ -41,6 +41,22 @@ equal = comparison("equal", lambda m, x, y: (m.equal(x, y),))
 not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),))
 
 
+# Equality that is asked where a formula fails at a point and both sides of the choice agree, so that it is no kink.
+same = comparison("same", lambda m, x, y: (m.equal(x, y),), domain=None)
+balance = elementwise(
+    # Which of two takes the cotangent of their maximum: 1 for the first, 0 for the second, 1/2 for both at a tie.
+    "balance",
+    2,
+    lambda m, x, y: (0.5 * (m.greater_equal(x, y) + m.greater(x, y)),),
+    None,
+    no_gradient,
+    reads="nothing",
+    domain="kink at equality",
+    flat=True,
+    cost=0,
+)
+
+
 def or_nan(m, x, better):
     """`better`, but 1 where x is a NaN, which wins as in NumPy: a diverging run must not vanish in a gate."""
     return m.choose(m.equal(x, x), better, 1.0)
@@ -83,7 +99,7 @@ maximum = elementwise(
     2,
     lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(x, y))), x, y), first),
     pick_step,
-    lambda ct, out, x, y: (where((first := greater_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    lambda ct, out, x, y: (ct * balance(x, y), ct * balance(y, x)),
     domain="kink at equality",
     companions=1,
     cost=0,
@@ -94,7 +110,7 @@ minimum = elementwise(
     2,
     lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(y, x))), x, y), first),
     pick_step,
-    lambda ct, out, x, y: (where((first := less_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    lambda ct, out, x, y: (ct * balance(y, x), ct * balance(x, y)),
     domain="kink at equality",
     companions=1,
     cost=0,
@@ -114,9 +130,12 @@ relu = elementwise(
 absolute = elementwise(
     "absolute",
     1,
-    lambda m, x: (x * (sign := m.choose(m.greater_equal(x, 0.0), 1.0, -1.0)), sign),
+    lambda m, x: (
+        m.choose((positive := m.greater(x, 0.0)), x, 0.0 - x),  # |-0| = 0
+        m.choose(positive, 1.0, m.choose(m.equal(x, 0.0), 1.0, -1.0)),
+    ),
     absolute_step,
-    lambda ct, out, x: (where(greater_equal(x, 0.0), ct, -ct),),
+    lambda ct, out, x: (ct * (balance(x, 0.0) - balance(0.0, x)),),
     domain="kink at zero",
     companions=1,
     cost=0,

@@ -13,7 +13,6 @@ import numpy as np
 
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
-from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 
 TROUBLES = {
@@ -21,6 +20,8 @@ TROUBLES = {
     "above -1": "its operand is not above -1; keep it above, for example by an epsilon",
     "nonzero": "it divides by zero; keep the divisor away from zero",
     "nonzero divisor": "it divides by zero; keep the divisor away from zero",
+    "base of a power": "its base is negative or zero, where only a whole exponent that no weight changes has a series (at "
+    "zero: 0 to 4, or any that is known when the function is traced); keep the base above zero, or use such exponents",
 }
 
 
@@ -63,7 +64,10 @@ def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequenc
         if not node.gate.flat:
             reached.add(wire)
         domain = node.gate.domain
-        if domain is None or not np.any(DOMAINS[domain](*(constants[i] for i in node.operands))):
+        if domain is None:
+            return
+        varies = [i in reached for i in node.operands]
+        if not np.any(node.gate.lacks_series([constants[i] for i in node.operands], varies)):
             return
         if not is_kink(node):
             raise domain_error(node)

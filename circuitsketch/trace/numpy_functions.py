@@ -13,66 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import Label, Node
+from circuitsketch.circuit import Label
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import products, rearranging, reductions
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
+from circuitsketch.trace.powers import float_power, labelled, power
 from circuitsketch.trace.wire import Wire, user_place
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
-
-LARGEST_POWER = 1 << 20  # by squaring, a whole power costs two products a binary digit
-
-
-def whole_power(x: Any, exponent: int) -> Any:
-    """x^n by squaring, a product of few factors."""
-    if exponent < 0:
-        return GATES["reciprocal"](whole_power(x, -exponent))
-    if exponent == 0:
-        return x.builder.lift(np.ones(x.shape))
-    if exponent == 1:
-        return x
-    half = GATES["square"](whole_power(x, exponent // 2))
-    return half * x if exponent % 2 else half
-
-
-def power(x: Any, exponent: Any) -> Any:
-    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * log(x))."""
-    if isinstance(exponent, Wire):
-        return wire_power(x, exponent)
-    if np.ndim(exponent):
-        return power_by_array(x, np.asarray(exponent, dtype=np.float64))
-    number = float(exponent)
-    if number.is_integer() and abs(number) <= LARGEST_POWER:
-        return whole_power(x, int(number))
-    if special_case := {0.5: "sqrt", -0.5: "rsqrt"}.get(number):
-        return GATES[special_case](x)
-    return GATES["power"](x, exponent=number)
-
-
-def power_by_array(x: Any, exponents: np.ndarray) -> Any:
-    """x ** exponents: whole ones each by products, chosen by place, so that a negative base is no harm."""
-    if not np.all(exponents == np.round(exponents)):
-        return GATES["exp"](exponents * GATES["log"](x))
-    found: Any = np.ones(np.broadcast_shapes(x.shape, exponents.shape))
-    for number in np.unique(exponents[exponents != 0]):
-        found = np.where(exponents == number, power(x, number), found)
-    return found if isinstance(found, Wire) else x.builder.lift(found)
-
-
-def wire_power(x: Any, exponent: Wire) -> Any:
-    """x ** exponent with an exponent known at run time, of a base that is not negative."""
-    if isinstance(x, Wire):
-        return GATES["exp"](exponent * GATES["log"](x))
-    if np.any(np.asarray(x) < 0):
-        raise TraceError(
-            f"{user_place()} raises a negative number to a wire, which is no real number but for whole "
-            "exponents; raise to a plain exponent"
-        )
-    zero = np.asarray(x) == 0
-    found = GATES["exp"](exponent * np.log(np.where(zero, 1.0, x)))
-    return np.where(zero, np.where(np.equal(exponent, 0.0), 1.0, 0.0), found) if np.any(zero) else found
 
 
 def is_truth(x: Any) -> bool:
@@ -118,6 +67,14 @@ def or_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, y: logical(x, y) if is_truth(x) and is_truth(y) else gate(x, y)
 
 
+LN2 = float(np.log(2.0))
+
+
+def half_sinh(x: Any) -> Any:
+    """sinh(x / 2)."""
+    return 0.5 * (np.expm1(0.5 * x) - np.expm1(-0.5 * x))
+
+
 UFUNCS: dict[Any, Callable[..., Any]] = {
     getattr(np, name): GATES[gate]
     for name, gate in {
@@ -134,15 +91,16 @@ UFUNCS |= {
     np.maximum: or_logical(GATES["maximum"], logical_or),
     np.minimum: or_logical(GATES["minimum"], logical_and),
     np.power: power,
-    np.float_power: power,
+    np.float_power: float_power,
     np.matmul: products.matmul,
     np.positive: lambda x: x,
     np.log2: lambda x: np.log(x) * (1.0 / np.log(2.0)),
     np.log10: lambda x: np.log(x) * (1.0 / np.log(10.0)),
-    np.exp2: lambda x: np.exp(x * np.log(2.0)),
+    np.exp2: lambda x: power(2.0, x * 1.0),
     np.tan: lambda x: np.sin(x) / np.cos(x),
-    np.cosh: lambda x: 0.5 * (np.exp(x) + np.exp(-x)),
-    np.sinh: lambda x: 0.5 * (np.expm1(x) - np.expm1(-x)),
+    # By half the argument, so that they overflow where their values do.
+    np.cosh: lambda x: 1.0 + 2.0 * np.square(half_sinh(x)),
+    np.sinh: lambda x: half_sinh(x) * (np.exp(0.5 * x) + np.exp(-0.5 * x)),
     np.fabs: GATES["absolute"],
     np.logical_and: logical_and,
     np.logical_or: logical_or,
@@ -150,7 +108,8 @@ UFUNCS |= {
     np.bitwise_and: on_truth(logical_and),
     np.bitwise_or: on_truth(logical_or),
     np.invert: on_truth(logical_not),
-    np.logaddexp: lambda x, y: y + GATES["softplus"](x - y),
+    np.logaddexp: GATES["logaddexp"],
+    np.logaddexp2: lambda x, y: GATES["logaddexp"](x * LN2, y * LN2) * (1.0 / LN2),
 }
 # Of scipy.special, a slow import, which is there when one of its functions meets a wire.
 SPECIAL: dict[str, Callable[..., Any]] = {"erf": GATES["erf"], "expit": GATES["sigmoid"]}
@@ -159,6 +118,7 @@ REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.multiply: reductions.product,
     np.maximum: reductions.top,
     np.minimum: reductions.bottom,
+    np.logaddexp: reductions.log_total,
 }
 NO_SERIES = (
     "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf "
@@ -333,4 +293,4 @@ def cast(x: Wire, dtype: np.dtype[Any]) -> Wire:
         raise TraceError(
             f"{user_place()} casts a {x.label} wire to {dtype}, which has no series; cast plain data instead"
         )
-    return x.builder.append(Node(GATES["copy"], (x.index,), {}, x.shape, label, user_place()))
+    return labelled(x, label)

@@ -111,6 +111,12 @@ def product(
     return tree(GATES["multiply"], x, axis, keepdims)
 
 
+def log_total(x: Any, axis: Any = None, keepdims: Any = False, **options: Any) -> Any:
+    """np.logaddexp.reduce, the logarithm of a sum of exponentials, as a tree of `logaddexp` gates."""
+    refuse_options("logaddexp.reduce", **options)
+    return tree(GATES["logaddexp"], x, axis, keepdims)
+
+
 def tree(gate: Any, x: Any, axis: Any, keepdims: Any) -> Any:
     """Halve the reduced axes, brought together at the end, until one entry is left."""
     axes = axes_of(x, axis)

@@ -13,7 +13,6 @@ import numpy as np
 
 from circuitsketch.circuit import Node
 from circuitsketch.errors import DivergenceError, KinkWarning
-from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.domains import domain_error, is_kink, kink_text, where
@@ -66,14 +65,15 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
             gate = operation.node.gate
             if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
                 views = [arena.constant_view(number, layout) for layout in operation.operands]
-                found.append((operation.node, DOMAINS[gate.domain], views))
+                varies = [i in tape.program.varying for i in operation.node.operands]
+                found.append((operation.node, varies, views))
         looks.append(found)
     kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
     with np.errstate(all="ignore"):
         for t in range(run.steps):
             arena.run(run.schedule, t, t + 1, w, stages=1)
-            for node, bad, views in looks[run.schedule.program[t]]:
-                if not np.any(bad(*views)):
+            for node, varies, views in looks[run.schedule.program[t]]:
+                if not np.any(node.gate.lacks_series(views, varies)):
                     continue
                 if not is_kink(node):
                     raise domain_error(node, f" in step {t} of {run.steps}")
