@@ -10,6 +10,7 @@ import numpy as np
 
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, elementwise, register
+from circuitsketch.gates.movement import broadcast, reshape, sum_over
 
 
 def no_gradient(ct, out, *operands, **params):
@@ -165,5 +166,37 @@ max_constant = register(
         size=lambda out, x, *, axes: 0,
         flat=True,
         static=("axes",),
+    )
+)
+
+
+def attained_shape(value: Shape, x: Shape, *, axis: int) -> Shape:
+    """The extremum's shape is the array's without the axis."""
+    if value != x[:axis] + x[axis + 1 :]:
+        raise ShapeError(f"an extremum of shape {value} is not one over axis {axis} of an array of shape {x}")
+    return value
+
+
+def attained_vjp(ct, out, value, x, *, axis):
+    """The entries that attain the extremum share its cotangent equally."""
+    kept = x.shape[:axis] + (1,) + x.shape[axis + 1 :]
+    spread = lambda y: broadcast(reshape(y, shape=kept), shape=tuple(x.shape))  # noqa: E731
+    ties = same(x, spread(out))
+    share = 1.0 / sum_over(ties, axes=(axis,))
+    return None, where(ties, spread(ct * share), 0.0)
+
+
+attained = register(
+    Gate(
+        # An extremum over an axis, computed by pairs, beside the array that it is of: the value and series of the
+        # extremum, and a gradient that does not depend on how the pairs were formed.
+        name="attained",
+        kind="movement",
+        arity=2,
+        shape=attained_shape,
+        value=lambda value, x, *, axis: value,
+        vjp=attained_vjp,
+        size=lambda out, value, x, *, axis: 0,
+        static=("axis",),
     )
 )

@@ -70,9 +70,16 @@ def or_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
 LN2 = float(np.log(2.0))
 
 
-def half_sinh(x: Any) -> Any:
-    """sinh(x / 2)."""
-    return 0.5 * (np.expm1(0.5 * x) - np.expm1(-0.5 * x))
+def half_exp(x: Any) -> Any:
+    """exp(2 x) / 2, which overflows where its value does and not before."""
+    e = np.exp(x)
+    return (0.5 * e) * e
+
+
+def half_expm1(x: Any) -> Any:
+    """(exp(2 x) - 1) / 2, which overflows where its value does and not before."""
+    e = np.expm1(x)
+    return (0.5 * e) * (e + 2.0)
 
 
 UFUNCS: dict[Any, Callable[..., Any]] = {
@@ -98,9 +105,8 @@ UFUNCS |= {
     np.log10: lambda x: np.log(x) * (1.0 / np.log(10.0)),
     np.exp2: lambda x: power(2.0, x * 1.0),
     np.tan: lambda x: np.sin(x) / np.cos(x),
-    # By half the argument, so that they overflow where their values do.
-    np.cosh: lambda x: 1.0 + 2.0 * np.square(half_sinh(x)),
-    np.sinh: lambda x: half_sinh(x) * (np.exp(0.5 * x) + np.exp(-0.5 * x)),
+    np.cosh: lambda x: half_exp(0.5 * x) + half_exp(-0.5 * x),
+    np.sinh: lambda x: half_expm1(0.5 * x) - half_expm1(-0.5 * x),
     np.fabs: GATES["absolute"],
     np.logical_and: logical_and,
     np.logical_or: logical_or,

@@ -51,7 +51,7 @@ def float_power(x: Any, exponent: Any) -> Any:
 def whole_power(x: Any, exponent: int) -> Any:
     """x^n by squaring, a product of few factors."""
     if exponent < 0:
-        return GATES["reciprocal"](whole_power(x, -exponent))
+        return whole_power(GATES["reciprocal"](x), -exponent)  # in this order the slope at 0 is infinite, not NaN
     if exponent == 0:
         return x.builder.lift(np.ones(x.shape, dtype=x.dtype))
     if exponent == 1:
@@ -80,14 +80,15 @@ def products(x: Any, exponents: np.ndarray) -> Any:
     size = np.abs(exponents)
     one = 1 if x.label == "int" else 1.0
     square = np.where(size > 0, x, one)
+    if (below := exponents < 0).any():
+        square = np.where(below, GATES["reciprocal"](np.where(below, square, one)), square)
     result: Any = None
     for digit in range(max(int(size.max(initial=0)).bit_length(), 1)):
         if digit:
             square = GATES["square"](np.where(size >> digit > 0, square, one))
         factor = np.where((size >> digit) % 2 == 1, square, one)
         result = factor if result is None else result * factor
-    below = exponents < 0
-    return np.where(below, GATES["reciprocal"](np.where(below, result, one)), result) if below.any() else result
+    return result
 
 
 def wire_power(x: Any, exponent: Wire) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import GATES, Shape, cells
 from circuitsketch.gates.movement import concatenate, sum_over, transpose
+from circuitsketch.gates.selection import attained
 from circuitsketch.trace.indexing import get_item, normal_axis, reshaped
 from circuitsketch.trace.wire import user_place
 
@@ -92,15 +93,15 @@ def deviation(x: Any, *args: Any, **options: Any) -> Any:
 
 
 def top(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
-    """np.max, as a tree of `maximum` gates, so that it has the derivative of the entry it picks."""
+    """np.max, as a tree of `maximum` gates, so that it has the series of the entry it picks."""
     refuse_options("max", out=out, **options)
-    return tree(GATES["maximum"], x, axis, keepdims)
+    return extremum(GATES["maximum"], x, axis, keepdims)
 
 
 def bottom(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
     """np.min, as a tree of `minimum` gates."""
     refuse_options("min", out=out, **options)
-    return tree(GATES["minimum"], x, axis, keepdims)
+    return extremum(GATES["minimum"], x, axis, keepdims)
 
 
 def product(
@@ -117,25 +118,43 @@ def log_total(x: Any, axis: Any = None, keepdims: Any = False, **options: Any) -
     return tree(GATES["logaddexp"], x, axis, keepdims)
 
 
-def tree(gate: Any, x: Any, axis: Any, keepdims: Any) -> Any:
-    """Halve the reduced axes, brought together at the end, until one entry is left."""
+def extremum(gate: Any, x: Any, axis: Any, keepdims: Any) -> Any:
+    """The largest or smallest entry over axes; entries that share it share its gradient."""
     axes = axes_of(x, axis)
+    rows = as_rows(gate.name, x, axes)
+    found = halved(gate, rows)
+    if rows.shape[-1] > 1:
+        found = attained(found, rows, axis=rows.ndim - 1)
+    return reshaped(found, kept_shape(x.shape, axes, keepdims))
+
+
+def tree(gate: Any, x: Any, axis: Any, keepdims: Any) -> Any:
+    """A gate of two operands over axes."""
+    axes = axes_of(x, axis)
+    return reshaped(halved(gate, as_rows(gate.name, x, axes)), kept_shape(x.shape, axes, keepdims))
+
+
+def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:
+    """The reduced axes brought together at the end, as one axis that is not empty."""
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     lead = tuple(x.shape[a] for a in kept)
     count = cells(tuple(x.shape[a] for a in axes))
     if count == 0:
-        raise ShapeError(
-            f"{user_place()}: the {gate.name} over an empty axis of shape {x.shape} does not exist"
-        )
+        raise ShapeError(f"{user_place()}: the {name} over an empty axis of shape {x.shape} does not exist")
     order = kept + axes
-    rows = reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
+    return reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
+
+
+def halved(gate: Any, rows: Any) -> Any:
+    """Halve the last axis until one entry is left."""
+    *lead, count = rows.shape
     while count > 1:
         half = count // 2
         paired = gate(get_item(rows, (..., slice(half))), get_item(rows, (..., slice(half, 2 * half))))
         odd = count % 2
         rows = concatenate(paired, get_item(rows, (..., slice(-1, None))), axis=len(lead)) if odd else paired
         count = half + odd
-    return reshaped(rows, kept_shape(x.shape, axes, keepdims))
+    return reshaped(rows, tuple(lead))
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
