@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array, unheld
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.kernels.cpu import lane_width
@@ -62,12 +63,11 @@ def coefficient_type(dtype: Any) -> np.dtype[Any]:
 
 def real_array(leaf: Any, name: str) -> np.ndarray:
     """A leaf as float64, refused if it is not real numbers."""
-    try:
-        array = np.asarray(leaf)
-    except ValueError as reason:
-        raise InputError(f"{name} is no array: {reason}") from None
+    array = plain_array(leaf, name)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    if (reason := unheld(array)) is not None:
+        raise InputError(f"{name} {reason}")
     return np.array(array, dtype=np.float64)
 
 
@@ -155,7 +155,11 @@ class Compiled:
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
         given = leaves_or_none(self.circuit.in_tree, coefficients)
-        arrays = [None if leaf is None else np.asarray(leaf) for leaf in given]
+        names = self.circuit.input_names
+        arrays = [
+            None if leaf is None else plain_array(leaf, f"the coefficient of {name}")
+            for leaf, name in zip(given, names, strict=True)
+        ]
         for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
             if array is None:
                 continue

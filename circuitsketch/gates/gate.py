@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
+from circuitsketch.arrays import lost_meaning
+from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
 Kind = Literal["source", "elementwise", "contraction", "sum", "movement", "scatter", "extremum"]
@@ -67,6 +68,9 @@ class Gate:
             bind = getattr(operand, "bind_gate", None)
             if bind is not None:
                 return bind(self, operands, params)
+        for operand in operands:
+            if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
+                raise InputError(f"{self.name} is asked of {reason}")
         # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)

@@ -20,8 +20,9 @@ TROUBLES = {
     "above -1": "its operand is not above -1; keep it above, for example by an epsilon",
     "nonzero": "it divides by zero; keep the divisor away from zero",
     "nonzero divisor": "it divides by zero; keep the divisor away from zero",
-    "base of a power": "its base is negative or zero, where only a whole exponent that no weight changes has a series (at "
-    "zero: 0 to 4, or any that is known when the function is traced); keep the base above zero, or use such exponents",
+    "base of a power": "its base is negative or zero, where only a whole exponent that no weight changes has a series "
+    "(at zero: 0 to 4, or any that is known when the function is traced); keep the base above zero, or use such "
+    "exponents",
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.circuit import Label
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
@@ -135,6 +136,7 @@ NO_SERIES = (
 def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A NumPy ufunc with a wire among its inputs."""
     name = called(ufunc)
+    refuse_lost_meaning(name, inputs)
     if any(value is not None for value in kwargs.get("out", ())):
         raise TraceError(
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
@@ -156,6 +158,13 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     if function is None:
         raise unknown_function(ufunc)
     return function(*inputs)
+
+
+def refuse_lost_meaning(name: str, operands: tuple[Any, ...]) -> None:
+    """TraceError for a masked array, a matrix and the like beside a wire."""
+    for operand in operands:
+        if (reason := lost_meaning(operand)) is not None:
+            raise TraceError(f"{user_place()} calls {name} with a wire and {reason}")
 
 
 def called(function: Any) -> str:
@@ -277,6 +286,7 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy array function with a wire among its arguments."""
     if function not in FUNCTIONS:
         raise unknown_function(function)
+    refuse_lost_meaning(called(function), (*args, *kwargs.values()))
     rule = FUNCTIONS[function]
     try:
         inspect.signature(rule).bind(*args, **kwargs)

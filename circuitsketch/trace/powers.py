@@ -1,7 +1,7 @@
 """Powers of wires, by what is known of the exponent: a number, an array, or a wire whose values come at run time.
 
-In: a base and an exponent, one of them a wire. Out: a wire. The values are NumPy's, entry by entry. Whole exponents that
-are known become products, which have a series through zero as well; everything else is one gate an entry.
+In: a base and an exponent, one of them a wire. Out: a wire. The values are NumPy's, entry by entry. Whole exponents
+that are known become products, which have a series through zero as well; everything else is one gate per entry.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def wire_power(x: Any, exponent: Wire) -> Any:
     value = GATES["raise_to"](x, exponent)
     if not (is_whole(x) and is_whole(exponent)):
         return value
-    return labelled(np.where(np.less(exponent, 0), np.nan, value), "int")
+    return labelled(GATES["where"](np.less(exponent, 0), np.nan, value), "int")
 
 
 def is_whole(x: Any) -> bool:

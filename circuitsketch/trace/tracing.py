@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.circuit import Circuit, Label
 from circuitsketch.errors import TraceError
 from circuitsketch.trace.tree import flatten, unflatten
@@ -18,6 +19,8 @@ from circuitsketch.trace.wire import ACTIVE, Builder, Wire, user_place
 
 def label_of(leaf: Any) -> Label:
     """float, int or bool of an example leaf."""
+    if (reason := lost_meaning(leaf)) is not None:
+        raise TraceError(f"an argument leaf is {reason}")
     kind = np.asarray(leaf).dtype.kind
     if kind not in "fiub":
         raise TraceError(

@@ -17,6 +17,7 @@ import numpy as np
 import scipy
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from circuitsketch.arrays import lost_meaning, unheld
 from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
@@ -76,7 +77,11 @@ class Builder:
 
     def constant(self, value: Any) -> Wire:
         """A wire that holds plain data; equal data is one wire."""
+        if (reason := lost_meaning(value)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with {reason}")
         array = np.asarray(value)
+        if (reason := unheld(array)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with data that {reason}")
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise TraceError(
                 f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import downweights, is_many, many_downweights
 
@@ -79,6 +80,8 @@ def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
         return None
     if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
         raise InputError(f"{name} must be a list with one entry an example, not {type(values).__name__}")
+    if (reason := lost_meaning(values)) is not None:
+        raise InputError(f"{name} is {reason}")
     found = tuple(values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values)
     if len(found) != n:
         raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for
@@ -390,9 +391,9 @@ def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
     found = []
     for t, ids in enumerate(examples):
         try:
-            array = np.asarray(ids)
-        except ValueError:
-            raise InputError(f"examples[{t}] must be a list of integer ids, not lists of several lengths") from None
+            array = plain_array(ids, f"examples[{t}]")
+        except InputError as reason:
+            raise InputError(f"examples[{t}] must be a list of integer ids: {reason}") from None
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
