@@ -15,7 +15,8 @@ from circuitsketch.compile import real_array
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import check_count, find_law
-from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.trace import flatten, unflatten
+from circuitsketch.trace.tracing import traced
 
 
 def local_sketch(
@@ -56,7 +57,7 @@ def local_sketch(
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = trace(function, point)
+    circuit = traced(function, (point,), "refuse")
     if len(circuit.outputs) != 1:
         raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
     rows = chosen.block(0, count)

@@ -13,6 +13,7 @@ import numpy as np
 from circuitsketch.arrays import lost_meaning
 from circuitsketch.circuit import Circuit, Label
 from circuitsketch.errors import TraceError
+from circuitsketch.trace.draws import Draws, OnDraw
 from circuitsketch.trace.tree import flatten, unflatten
 from circuitsketch.trace.wire import ACTIVE, Builder, Wire, user_place
 
@@ -47,19 +48,38 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     ------
     TraceError, ShapeError : naming the user's file and line, the reason, and the way out.
 
+    Warns
+    -----
+    FrozenDrawWarning : the function draws random numbers.
+
     >>> import numpy as np, circuitsketch as cs
     >>> circuit = cs.trace(lambda x: np.exp(x).sum(), np.zeros(4))
     >>> circuit.size, circuit.depth
     (7, 2)
     """
+    return traced(function, examples, "warn")
+
+
+def traced(
+    function: Callable[..., Any],
+    examples: tuple[Any, ...],
+    on_draw: OnDraw,
+    written: Callable[..., Any] | None = None,
+) -> Circuit:
+    """As `trace`, with a choice of what happens where the function draws random numbers; `written` is what the user
+    wrote, where the function is a wrapper of it."""
     leaves, in_tree = flatten(examples)
     build = Builder()
+    draws = None if on_draw == "allow" else Draws(written or function, on_draw)
+    build.look = None if draws is None else draws.look
     wires = [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves]
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
         result = function(*unflatten(in_tree, wires))
     finally:
         ACTIVE.reset(outer)
+    if draws is not None:
+        draws.look()
     outputs, out_tree = flatten(result)
     names = tuple(out_tree.names("out"))
     for name, output in zip(names, outputs, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -65,6 +66,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
         self.constants: dict[tuple[Any, ...], Wire] = {}
+        self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
 
     def append(self, node: Node) -> Wire:
         """Add a node, return its wire."""
@@ -92,6 +94,8 @@ class Builder:
         array.setflags(write=False)
         key = (label, array.shape, hashlib.blake2b(array.data, digest_size=32).digest())
         if key not in self.constants:
+            if self.look is not None:
+                self.look(user_place())
             node = Node(CONSTANT, (), {"value": array}, array.shape, label, self.place or user_place())
             self.constants[key] = self.append(node)
         return self.constants[key]

@@ -26,7 +26,8 @@ from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.kernels.turns import thread_count
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, leaves_like, trace, unflatten
+from circuitsketch.trace import flatten, leaves_like, unflatten
+from circuitsketch.trace.tracing import traced
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
 
@@ -159,7 +160,7 @@ class Training:
             except InputError:
                 return result
 
-        circuit = trace(ordered, self.state, batch, np.ones(examples))
+        circuit = traced(ordered, (self.state, batch, np.ones(examples)), "refuse", step)
         if circuit.out_tree != self.state_tree:
             raise InputError(
                 f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a "
