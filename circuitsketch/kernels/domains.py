@@ -25,10 +25,17 @@ TROUBLES = {
     "exponents",
 }
 
+ADAM = (
+    "a parameter's gradients have all been zero so far (an embedding row that no step has read, a unit that is off), "
+    "and a square root has no series at zero; give the optimiser eps_root=1e-8 and eps=0, which puts the constant "
+    "under the root"
+)
+
 
 def where(node: Node) -> str:
     """A gate and the user's line."""
-    return f"gate {node.gate.name} ({node.place.file}:{node.place.line})"
+    through = f" of {node.place.through}" if node.place.through else ""
+    return f"gate {node.gate.name}{through} ({node.place.file}:{node.place.line})"
 
 
 def is_kink(node: Node) -> bool:
@@ -40,7 +47,8 @@ def domain_error(node: Node, when: str = "") -> DomainError:
     """The error for a constant term at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {TROUBLES[domain]}")
+    trouble = ADAM if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else TROUBLES[domain]
+    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
 
 
 def kink_text(node: Node, when: str = "") -> str:

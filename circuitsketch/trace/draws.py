@@ -8,11 +8,11 @@ leave no such trace; the names of what makes them are looked for in its code.
 
 from __future__ import annotations
 
-import functools
 import random
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from circuitsketch.trace.wire import LIBRARIES, PACKAGE, ZOO, Place, user_place
 OnDraw = Literal["allow", "warn", "refuse"]
 MAKERS = {"default_rng", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937", "dropout_mask"}
 CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages into whose objects nobody need look
+GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 MOST = 2000  # objects that are looked at
 REMEDY = (
     "it is traced once, so that every call would get the same numbers. Draw before and pass the numbers in (for a "
@@ -37,22 +38,22 @@ class Draws:
         self.function = function
         self.on_draw = on_draw
         self.sources: dict[str, Callable[[], Any]] = {
-            "np.random": lambda: np.random.get_state(legacy=False),
+            "np.random": partial(np.random.get_state, legacy=False),
             "Python's random": random.getstate,
         }
         makers = set()
         for name, value in reachable(function):
             if isinstance(value, np.random.Generator):
-                self.sources[f"the Generator {name}"] = lambda value=value: value.bit_generator.state
+                self.sources[f"the Generator {name}"] = partial(getattr, value.bit_generator, "state")
             elif isinstance(value, np.random.RandomState):
-                self.sources[f"the RandomState {name}"] = lambda value=value: value.get_state(legacy=False)
+                self.sources[f"the RandomState {name}"] = partial(value.get_state, legacy=False)
             elif isinstance(value, random.Random):
                 self.sources[f"the random.Random {name}"] = value.getstate
             elif isinstance(value, types.FunctionType):
                 makers |= {(maker, defined(value)) for maker in MAKERS & names_in(value.__code__)}
         self.before = {name: frozen(state()) for name, state in self.sources.items()}
         for maker, place in sorted(makers):
-            text = f"{place}: {maker} in a function that is traced: {REMEDY}"
+            text = f"{place}: a function that is traced makes random numbers ({maker}): {REMEDY}"
             warnings.warn(text, FrozenDrawWarning, stacklevel=5)
 
     def look(self, place: Place | None = None) -> None:
@@ -99,23 +100,26 @@ def reachable(function: Any) -> Iterator[tuple[str, Any]]:
     """What a function's code can ask for, by the name under which it is found: itself, and what it closes over."""
     queue: list[tuple[str, Any]] = [(getattr(function, "__name__", "step"), function)]
     seen: set[int] = set()
+    asked = {"__call__"}  # names in the code so far, by which methods are found
     while queue and len(seen) < MOST:
         name, value = queue.pop(0)
         if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float | type(None)):
             continue
         seen.add(id(value))
         yield name, value
-        queue += list(within(name, value))
+        if isinstance(value, types.FunctionType):
+            asked |= names_in(value.__code__)
+        queue += list(within(name, value, asked))
 
 
-def within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
     """What an object leads to."""
     if isinstance(value, types.FunctionType):
         if not is_foreign(value.__code__.co_filename):
             yield from of_function(value)
     elif isinstance(value, types.MethodType):
         yield from ((name, value.__func__), (name, value.__self__))
-    elif isinstance(value, functools.partial):
+    elif isinstance(value, partial):
         parts = (value.func, *value.args, *value.keywords.values())
         yield from ((name, part) for part in parts)
     elif isinstance(value, dict):
@@ -123,9 +127,9 @@ def within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((name, part) for part in list(value)[:100])
     elif isinstance(value, type):
-        yield from methods(value)
+        yield from methods(value, asked)
     elif not isinstance(value, types.ModuleType) and type(value).__module__.split(".")[0] not in CLOSED:
-        yield from methods(type(value))
+        yield from methods(type(value), asked)
         try:
             attributes = object.__getattribute__(value, "__dict__")
         except AttributeError:
@@ -133,11 +137,11 @@ def within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{key}", part) for key, part in list(attributes.items()))
 
 
-def methods(kind: type) -> Iterator[tuple[str, Any]]:
-    """The functions of a class that is written in Python, and its attributes."""
+def methods(kind: type, asked: set[str]) -> Iterator[tuple[str, Any]]:
+    """What code asks for of a class that is written in Python."""
     for base in kind.__mro__:
-        for key, part in vars(base).items():
-            if isinstance(part, types.FunctionType | np.random.Generator | np.random.RandomState | random.Random):
+        for key, part in list(vars(base).items()):
+            if key in asked or isinstance(part, GENERATORS):
                 yield f"{base.__name__}.{key}", part
 
 

@@ -6,7 +6,6 @@ nearest thing that would work. Products, reductions, indexing and rearranging ar
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from circuitsketch.circuit import Label
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import products, rearranging, reductions
+from circuitsketch.trace.hints import advice
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
 from circuitsketch.trace.powers import float_power, labelled, power
 from circuitsketch.trace.wire import Wire, user_place
@@ -127,11 +127,6 @@ REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.minimum: reductions.bottom,
     np.logaddexp: reductions.log_total,
 }
-NO_SERIES = (
-    "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf "
-    "argmax argmin argsort"
-).split()
-
 
 def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A NumPy ufunc with a wire among its inputs."""
@@ -177,16 +172,9 @@ def called(function: Any) -> str:
 
 def unknown_function(function: Any) -> TraceError:
     """The refusal of a function without a gate."""
-    if function.__name__ in NO_SERIES:
-        hint = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
-    else:
-        known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)} | set(SPECIAL))
-        near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.6)
-        hint = "build it from + - * / exp log np.where and einsum"
-        hint += f" (near it: {', '.join('np.' + n for n in near)})" if near else ""
-    return TraceError(
-        f"{user_place()} calls {called(function)} on a wire, for which there is no gate: {hint}"
-    )
+    name = called(function)
+    known = sorted({called(f) for f in (*UFUNCS, *FUNCTIONS)} | {f"scipy.special.{f}" for f in SPECIAL})
+    return TraceError(f"{user_place()} calls {name} on a wire, for which there is no gate: {advice(name, known)}")
 
 
 def where(test: Any, x: Any = None, y: Any = None) -> Any:

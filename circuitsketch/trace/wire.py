@@ -24,10 +24,14 @@ from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
 from circuitsketch.gates.movement import broadcast
+from circuitsketch.trace.hints import HINTS
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
+# Files of the package whose functions are named beside the user's line that calls them.
+NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
+MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
 # The builders of the traces under way, the innermost last.
@@ -50,13 +54,28 @@ class OtherTraceError(TraceError):
 def user_place() -> Place:
     """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
     frame: FrameType | None = sys._getframe(1)
+    through = ""
     while frame is not None:
         file = frame.f_code.co_filename
         ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
         if not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array"):
-            return Place(file, frame.f_lineno)
+            return Place(file, frame.f_lineno, through)
+        if file in NAMED and frame.f_code.co_name.isidentifier():
+            through = f"{NAMED[file]}.{frame.f_code.co_name}"
         frame = frame.f_back
     return NOWHERE
+
+
+def asked_by_library() -> str | None:
+    """What went wrong where a function of NumPy or SciPy, on the stack below the user's line, asks for the numbers."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith((*LIBRARIES, "<__array")):
+        if frame.f_code.co_filename.startswith(MASKED):
+            return "computes with a wire and a masked array, whose mask a circuit would lose; give x.filled(0.0)"
+        if (hint := HINTS.get(frame.f_code.co_name)) is not None:
+            return f"calls {frame.f_code.co_name} on a wire, for which there is no gate: {hint}"
+        frame = frame.f_back
+    return None
 
 
 class Builder:
@@ -376,6 +395,8 @@ class Wire(NDArrayOperatorsMixin):
         raise self.refuse_number("values as a list")
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        if (library := asked_by_library()) is not None:
+            raise TraceError(f"{user_place()} {library}")
         remedy = (
             "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy "
             "leaves such a call to the data"
@@ -404,9 +425,10 @@ class Wire(NDArrayOperatorsMixin):
         return hash((id(self.builder), self.index))
 
     def __getattr__(self, name: str) -> Any:
+        hint = HINTS.get(name) if hasattr(np.ndarray, name) else None
         raise AttributeError(
-            f"{user_place()} asks a wire for .{name}, which wires do not have; use a NumPy function on it "
-            "instead"
+            f"{user_place()} asks a wire for .{name}, which wires do not have; "
+            f"{hint or 'use one of the NumPy functions that have gates instead'}"
         )
 
     def __repr__(self) -> str:
