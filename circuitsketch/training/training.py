@@ -376,6 +376,8 @@ def number_leaf(leaf: Any, name: str) -> np.ndarray:
 
 def one_a_step(values: Any, name: str) -> list[Any]:
     """A list with an entry for every step."""
+    if isinstance(values, np.ndarray):
+        values = plain_array(values, name)
     try:
         return list(values)
     except TypeError:
