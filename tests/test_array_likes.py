@@ -111,7 +111,9 @@ ENTRANCES = {
         lambda s, b, keep: s + keep.sum() * b, 0.0, a, [[0], [1], [2]]
     ),
     "a step's ids": lambda a, i, run, query: one_step(ids=i),
-    "the list of ids": lambda a, i, run, query: cs.Training(lambda s, b, k: s + k.sum() * b, 0.0, [1.0] * 3, i[:, None]),
+    "the list of ids": lambda a, i, run, query: cs.Training(
+        lambda s, b, keep: s + keep.sum() * b, 0.0, [1.0] * 3, i[:, None]
+    ),
     "labels": lambda a, i, run, query: one_step(labels=a),
     "items": lambda a, i, run, query: one_step(items=a),
     "groups": lambda a, i, run, query: run.grouped(i),
@@ -136,7 +138,8 @@ ENTRANCES = {
 @kinds
 @pytest.mark.parametrize("entrance", ENTRANCES)
 def test_it_is_refused_wherever_an_array_comes_in(entrance, kind, run, query):
-    with pytest.raises((InputError, TraceError), match=f"{'masked' if kind == 'masked' else 'Metres'}.*{WAY_OUT[kind]}"):
+    named = {"masked": "masked array", "units": "Metres"}[kind]
+    with pytest.raises((InputError, TraceError), match=f"{named}.*{WAY_OUT[kind]}"):
         ENTRANCES[entrance](FLOATS[kind], INDEX[kind], run, query)
 
 

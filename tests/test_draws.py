@@ -1,4 +1,4 @@
-"""A step that draws random numbers is traced once: that is said, at the line of the draw, wherever the numbers come from."""
+"""A step that draws random numbers is traced once: that is said, at the line of the draw, whatever it draws from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ PYTHONS = random.Random(0)
 TABLE = {"noise": [np.random.default_rng(1)]}
 module = types.ModuleType("module_with_a_generator")
 module.rng = np.random.default_rng(2)
+SEEDED = np.random.default_rng(4)
 DRAWN = GENERATOR.normal(size=3)
 
 
@@ -64,12 +65,12 @@ class Model:
 DRAWING = {
     "np.random": lambda s, b, keep: s + keep.sum() * np.random.normal(size=3),  # noqa: NPY002
     "one normal number, of two that are made": lambda s, b, keep: s + keep.sum() * np.random.normal(),  # noqa: NPY002
-    "a name of np.random's": lambda s, b, keep: s + keep.sum() * normal(size=3),
+    "a name of np.random's": lambda s, b, keep: s + keep.sum() * normal(size=3),  # noqa: NPY002
     "a Generator among the globals": lambda s, b, keep: s + keep.sum() * GENERATOR.normal(size=3),
     "a RandomState": lambda s, b, keep: s + keep.sum() * LEGACY.normal(size=3),
     "a helper's Generator": lambda s, b, keep: s + keep.sum() * noise(),
     "a closure": closing(),
-    "a default": lambda s, b, keep, rng=np.random.default_rng(4): s + keep.sum() * rng.normal(size=3),
+    "a default": lambda s, b, keep, rng=SEEDED: s + keep.sum() * rng.normal(size=3),
     "an entry of a global": lambda s, b, keep: s + keep.sum() * TABLE["noise"][0].normal(size=3),
     "a module": lambda s, b, keep: s + keep.sum() * module.rng.normal(size=3),
     "a partial": functools.partial(

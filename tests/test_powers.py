@@ -62,7 +62,7 @@ def test_integers_to_integers_are_integers_and_refuse_negative_exponents_as_nump
         assert circuit.nodes[circuit.outputs[0]].label == "float"
     assert compiled(lambda x: np.float_power(x, -1), x[:2]).tolist() == [0.5, -1 / 3]
     for function in (lambda x: x**-2, lambda x: x ** np.array([1, -1, 2, 2])):
-        with pytest.raises(TraceError, match=r"test_powers.py:\d+: Integers to negative integer powers are not allowed"):
+        with pytest.raises(TraceError, match=r"test_powers.py:\d+: Integers to negative integer powers"):
             cs.trace(function, x)
     # Known at run time only: no number is given.
     assert np.isnan(compiled(lambda x, n: x**n, x, -n)[:2]).all()
@@ -165,6 +165,7 @@ def test_a_run_whose_exponents_are_data_is_pushed_and_one_that_learns_them_is_re
     h = 1e-5
     ahead, behind = (float(run.retrain(without=np.array([sign * h, 0.0]))) for sign in (1, -1))
     assert exact == pytest.approx((ahead - behind) / (2 * h), rel=1e-6)
-    learns = cs.Training(lambda s, x, keep: s + keep.sum() * (x**s).sum(), np.array(2.0), [np.array([-1.0])] * 2, [[0], [1]])
+    base = np.array([-1.0])
+    learns = cs.Training(lambda s, x, keep: s + keep.sum() * (x**s).sum(), np.array(2.0), [base] * 2, [[0], [1]])
     with pytest.raises(DomainError, match="a whole exponent that no weight changes"):
         cs.push(learns, np.eye(2), 1)

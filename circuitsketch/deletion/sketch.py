@@ -325,7 +325,7 @@ def push(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.push takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
-    given = plain_array(directions, "the array of directions")
+    given = plain_array(directions, "the array of numbers that directions are")
     if given.ndim != 2 or given.shape[1] != run.n:
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"

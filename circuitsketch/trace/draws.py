@@ -8,11 +8,14 @@ leave no such trace; the names of what makes them are looked for in its code.
 
 from __future__ import annotations
 
+import dis
+import os
 import random
+import sysconfig
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +27,7 @@ OnDraw = Literal["allow", "warn", "refuse"]
 MAKERS = {"default_rng", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937", "dropout_mask"}
 CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages into whose objects nobody need look
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 MOST = 2000  # objects that are looked at
 REMEDY = (
     "it is traced once, so that every call would get the same numbers. Draw before and pass the numbers in (for a "
@@ -50,7 +54,8 @@ class Draws:
             elif isinstance(value, random.Random):
                 self.sources[f"the random.Random {name}"] = value.getstate
             elif isinstance(value, types.FunctionType):
-                makers |= {(maker, defined(value)) for maker in MAKERS & names_in(value.__code__)}
+                loaded, attributes = names_in(value.__code__)
+                makers |= {(maker, defined(value)) for maker in MAKERS & (loaded | attributes)}
         self.before = {name: frozen(state()) for name, state in self.sources.items()}
         for maker, place in sorted(makers):
             text = f"{place}: a function that is traced makes random numbers ({maker}): {REMEDY}"
@@ -82,18 +87,32 @@ def frozen(state: Any) -> Any:
     return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
-def names_in(code: types.CodeType) -> set[str]:
-    """The global names and attributes that a function's code asks for, those of functions within it too."""
-    found = set(code.co_names)
+@cache
+def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The globals, and the attributes, that a function's code asks for, those of functions within it too."""
+    loaded: set[str] = set()
+    attributes: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            loaded.add(instruction.argval)
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= names_in(constant)
-    return found
+            more = names_in(constant)
+            loaded |= more[0]
+            attributes |= more[1]
+    return frozenset(loaded), frozenset(attributes)
 
 
 def is_foreign(file: str) -> bool:
-    """Whether code is the package's own (a zoo model counts as a user's), NumPy's or SciPy's."""
-    return (file.startswith(PACKAGE) and not file.startswith(ZOO)) or file.startswith(LIBRARIES)
+    """Whether code is the package's own (a zoo model counts as a user's), Python's, or of an installed package."""
+    return file.startswith((PACKAGE + os.sep, *INSTALLED, *LIBRARIES)) and not file.startswith(ZOO)
+
+
+def is_foreign_function(value: Any) -> bool:
+    """Whether something is a function into which nobody need look."""
+    return isinstance(value, types.FunctionType) and is_foreign(value.__code__.co_filename)
 
 
 def reachable(function: Any) -> Iterator[tuple[str, Any]]:
@@ -108,15 +127,15 @@ def reachable(function: Any) -> Iterator[tuple[str, Any]]:
         seen.add(id(value))
         yield name, value
         if isinstance(value, types.FunctionType):
-            asked |= names_in(value.__code__)
-        queue += list(within(name, value, asked))
+            asked |= names_in(value.__code__)[1]
+        if value is function or not is_foreign_function(value):
+            queue += list(within(name, value, asked))
 
 
 def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
     """What an object leads to."""
     if isinstance(value, types.FunctionType):
-        if not is_foreign(value.__code__.co_filename):
-            yield from of_function(value)
+        yield from of_function(value)
     elif isinstance(value, types.MethodType):
         yield from ((name, value.__func__), (name, value.__self__))
     elif isinstance(value, partial):
@@ -154,10 +173,10 @@ def of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             continue
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     yield from ((function.__name__, part) for part in defaults)
-    names = names_in(function.__code__)
-    for key in sorted(names & function.__globals__.keys()):
+    loaded, attributes = names_in(function.__code__)
+    for key in sorted(loaded & function.__globals__.keys()):
         part = function.__globals__[key]
         if not isinstance(part, types.ModuleType):
             yield key, part
         elif not is_foreign(getattr(part, "__file__", None) or ""):
-            yield from ((f"{key}.{name}", vars(part)[name]) for name in sorted(names & vars(part).keys()))
+            yield from ((f"{key}.{name}", vars(part)[name]) for name in sorted(attributes & vars(part).keys()))
