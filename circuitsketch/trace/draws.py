@@ -61,17 +61,31 @@ class Draws:
             text = f"{place}: a function that is traced makes random numbers ({maker}): {REMEDY}"
             warnings.warn(text, FrozenDrawWarning, stacklevel=5)
 
-    def look(self, place: Place | None = None) -> None:
-        """Report a draw since the last look."""
-        for name, state in self.sources.items():
-            now = frozen(state())
-            if now == self.before[name]:
-                continue
-            self.before[name] = now
-            text = f"{place or defined(self.function)} draws random numbers from {name} in a function that is traced: "
-            if self.on_draw == "refuse":
-                raise TraceError(text + REMEDY)
-            warnings.warn(text + REMEDY, FrozenDrawWarning, stacklevel=5)
+    def changed(self) -> str | None:
+        """What a number was drawn from since the last look."""
+        now = {name: frozen(state()) for name, state in self.sources.items()}
+        before, self.before = self.before, now
+        return next((name for name in now if now[name] != before[name]), None)
+
+    def stop(self, place: Place) -> None:
+        """End the call of a function where plain data meets a wire and a number has been drawn."""
+        if self.changed() is not None:
+            raise DrawnAt(place)
+
+    def report(self, source: str, place: Place | None) -> None:
+        """The error or warning."""
+        text = f"{place or defined(self.function)} draws random numbers from {source} in a function that is traced: "
+        if self.on_draw == "refuse":
+            raise TraceError(text + REMEDY)
+        warnings.warn(text + REMEDY, FrozenDrawWarning, stacklevel=4)
+
+
+class DrawnAt(BaseException):
+    """Ends the call of a function that is called again to see where it draws; no `except Exception` stops it."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(str(place))
+        self.place = place
 
 
 def defined(function: Any) -> Place:

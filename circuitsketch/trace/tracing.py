@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arrays import lost_meaning
-from circuitsketch.circuit import Circuit, Label
+from circuitsketch.circuit import Circuit, Label, Place
 from circuitsketch.errors import TraceError
-from circuitsketch.trace.draws import Draws, OnDraw
-from circuitsketch.trace.tree import flatten, unflatten
+from circuitsketch.trace.draws import DrawnAt, Draws, OnDraw
+from circuitsketch.trace.tree import Tree, flatten, unflatten
 from circuitsketch.trace.wire import ACTIVE, Builder, Wire, user_place
 
 
@@ -71,15 +71,10 @@ def traced(
     leaves, in_tree = flatten(examples)
     build = Builder()
     draws = None if on_draw == "allow" else Draws(written or function, on_draw)
-    build.look = None if draws is None else draws.look
     wires = [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves]
-    outer = ACTIVE.set((*ACTIVE.get(), build))
-    try:
-        result = function(*unflatten(in_tree, wires))
-    finally:
-        ACTIVE.reset(outer)
-    if draws is not None:
-        draws.look()
+    result = called(function, build, in_tree, wires)
+    if draws is not None and (source := draws.changed()) is not None:
+        draws.report(source, place_of_draw(function, leaves, in_tree, draws))
     outputs, out_tree = flatten(result)
     names = tuple(out_tree.names("out"))
     for name, output in zip(names, outputs, strict=True):
@@ -97,6 +92,30 @@ def traced(
         out_tree=out_tree,
         output_names=names,
     )
+
+
+def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: list[Wire]) -> Any:
+    """What a function returns for wires; their trace is under way meanwhile."""
+    outer = ACTIVE.set((*ACTIVE.get(), build))
+    try:
+        return function(*unflatten(in_tree, wires))
+    finally:
+        ACTIVE.reset(outer)
+
+
+def place_of_draw(
+    function: Callable[..., Any], leaves: list[Any], in_tree: Tree, draws: Draws
+) -> Place | None:
+    """Where the first drawn number meets a wire, seen by calling the function again."""
+    build = Builder()
+    build.look = draws.stop
+    try:
+        called(function, build, in_tree, [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves])
+    except DrawnAt as stopped:
+        return stopped.place
+    except Exception:
+        return None
+    return None
 
 
 def replay(build: Builder, circuit: Circuit, inputs: list[Wire]) -> list[Wire]:
