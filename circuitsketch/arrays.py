@@ -24,7 +24,7 @@ def lost_meaning(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return next((reason for part in value if (reason := lost_meaning(part)) is not None), None)
     kind = type(value)
-    if kind is np.ndarray or not (isinstance(value, np.ndarray) or hasattr(value, "tocsr")):
+    if kind is np.ndarray or not (isinstance(value, np.ndarray) or hasattr(kind, "tocsr")):
         return None
     if isinstance(value, np.ma.MaskedArray):
         return (

@@ -334,6 +334,8 @@ class Wire(NDArrayOperatorsMixin):
         return self
 
     def __getitem__(self, index: Any) -> Wire:
+        if (reason := lost_meaning(index)) is not None:
+            raise TraceError(f"{user_place()} indexes a wire by {reason}")
         from circuitsketch.trace.numpy_functions import get_item
 
         return get_item(self, index)
