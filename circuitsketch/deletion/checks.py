@@ -84,7 +84,7 @@ def metric(given: Any, n: int) -> np.ndarray:
 
 def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
     """h's as float64 (B, n), and whether it was a single one."""
-    found = plain_array(given, "h")
+    found = plain_array(given, "h (real numbers)")
     if found.dtype.kind not in "biuf":
         raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
     if n == 1 and found.ndim == 0:
