@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitsketch.errors import InputError
 
-LARGEST_WHOLE = 2**53  # up to here every integer is a float64
+LARGEST_INTEGER = 2**53  # up to here every integer is a float64
 
 
 def lost_meaning(value: Any) -> str | None:
@@ -64,9 +64,14 @@ def plain_array(value: Any, name: str) -> np.ndarray:
 
 def unheld(array: np.ndarray) -> str | None:
     """Why float64 does not hold an array's numbers, and the way out; None where it does."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
-        if int(array.max()) > LARGEST_WHOLE or int(array.min()) < -LARGEST_WHOLE:
-            return "holds integers beyond 2**53, which float64 rounds; give x.astype(float) if that is meant"
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        large = np.abs(number := array.astype(np.float64)) >= LARGEST_INTEGER
+        with np.errstate(invalid="ignore"):
+            if np.any(number[large].astype(array.dtype) != array[large]):
+                return (
+                    "holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly; "
+                    "renumber them, or give .astype(float) where rounding does not matter"
+                )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         with np.errstate(over="ignore"):
             if np.any(np.isinf(array.astype(np.float64)) & np.isfinite(array)):

@@ -161,7 +161,7 @@ def test_matrices_and_sparse_arrays_are_refused_with_the_array_to_give():
     "value",
     [np.array(["2020-01-01"], dtype="M8[D]"), np.array([1 + 0j]), np.array([1], dtype=object), "1", None]
     + [np.rec.array([(1.0, 2.0)]), np.zeros(1, dtype=[("a", float)]), decimal.Decimal("1.5"), fractions.Fraction(1, 2)]
-    + [2**70, 2**53 + 1, -(2**60), np.array([2**63], dtype=np.uint64), np.longdouble("1e400")],
+    + [2**70, 2**53 + 1, -(2**60) - 1, np.array([2**63 + 1], dtype=np.uint64), np.longdouble("1e400")],
     ids=repr,
 )
 def test_what_float64_does_not_hold_is_refused(value):

@@ -99,6 +99,11 @@ def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: l
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
         return function(*unflatten(in_tree, wires))
+    except (TypeError, ValueError) as error:
+        # Where a wire refuses to be a number, NumPy raises an error of its own, which says less, from the wire's.
+        if isinstance(error.__cause__, TraceError):
+            raise error.__cause__ from None
+        raise
     finally:
         ACTIVE.reset(outer)
 
