@@ -23,6 +23,8 @@ from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import Use, current, use_of
 from circuitsketch.gates.movement import broadcast
 from circuitsketch.trace.hints import HINTS
 
@@ -132,6 +134,7 @@ class Builder:
         self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
         self.constants: dict[tuple[Any, ...], Wire] = {}
         self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
+        self.gates: dict[tuple[Gate, Use], Gate] = {}  # the user's own gates, as they are while this trace is under way
 
     def append(self, node: Node) -> Wire:
         """Add a node, return its wire."""
@@ -194,6 +197,9 @@ class Builder:
         except ShapeError as reason:
             raise ShapeError(f"{place}: {reason}") from None
         label = result_label(gate, wires)
+        if not is_built_in(gate):
+            use = gate, use_of(len(wires), params)
+            gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
         return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
 
     def alike(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
