@@ -62,16 +62,26 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is not an array: {reason}") from None
 
 
+def first_inexact(array: np.ndarray) -> int | None:
+    """An integer of the array that float64 does not hold exactly, or None.
+
+    >>> first_inexact(np.array([1, 2**53, 2**53 + 1]))
+    9007199254740993
+    """
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
+        return None
+    if -LARGEST_INTEGER <= int(array.min()) and int(array.max()) <= LARGEST_INTEGER:
+        return None
+    return next((int(x) for x in array.flat if int(x) != int(float(int(x)))), None)
+
+
 def unheld(array: np.ndarray) -> str | None:
     """Why float64 does not hold an array's numbers, and the way out; None where it does."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = np.abs(number := array.astype(np.float64)) >= LARGEST_INTEGER
-        with np.errstate(invalid="ignore"):
-            if np.any(number[large].astype(array.dtype) != array[large]):
-                return (
-                    "holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly; "
-                    "renumber them, or give .astype(float) where rounding does not matter"
-                )
+    if (large := first_inexact(array)) is not None:
+        return (
+            "holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, such as "
+            f"{large}; renumber them, or give .astype(float) where rounding does not matter"
+        )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         with np.errstate(over="ignore"):
             if np.any(np.isinf(array.astype(np.float64)) & np.isfinite(array)):

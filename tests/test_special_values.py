@@ -64,7 +64,7 @@ PARAMETERS = {"power": [-1.5, -1.0, 0.3, 0.5, 2.0, INF]}
 ELEMENTWISE = sorted(name for name, gate in GATES.items() if gate.kind == "elementwise" and not gate.static)
 # Entry-by-entry functions of NumPy's that are not gates themselves.
 UFUNC_NAMES = sorted(f.__name__ for f in UFUNCS if f.signature is None)
-ON_TRUTH = {"bitwise_and", "bitwise_or", "invert"}
+ON_TRUTH = {"bitwise_and", "bitwise_or", "bitwise_xor", "invert"}
 
 
 def close(got, want):

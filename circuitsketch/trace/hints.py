@@ -16,7 +16,7 @@ LINEAR = (
 )
 ORDER = "the order of entries depends on their values; order plain data before tracing, or use np.max, np.min, np.where"
 WHOLE = "its result is integers; compute it on plain data before tracing"
-SUMS = "write np.tril(np.ones((n, n))) @ x, for x of n rows"
+SUMS = "multiply by a triangle of ones, np.tri(n) @ x"
 ANGLE = (
     "it has slope 1 and jumps where x passes a multiple of the divisor; take it of plain data before tracing, or, for "
     "angles, use np.sin and np.cos"
