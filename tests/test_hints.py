@@ -69,7 +69,7 @@ def test_a_name_spelled_alike_is_offered_within_its_family_alone():
 # The remedies are what they say.
 Y = np.array([0.5, -2.0, 3.0])
 REMEDIES = {
-    "cumsum": (lambda x: np.tril(np.ones((3, 3))) @ x, np.cumsum, X),
+    "cumsum": (lambda x: np.tri(3) @ x, np.cumsum, X),
     "arctanh": (lambda x: 0.5 * (np.log1p(x) - np.log1p(-x)), np.arctanh, X),
     "arcsinh": (lambda x: np.log(x + np.sqrt(x**2 + 1)), np.arcsinh, X),
     "sinc": (lambda x: np.sin(np.pi * x) / (np.pi * x), np.sinc, X),
