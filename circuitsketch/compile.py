@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array, unheld
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates import cells
@@ -29,7 +30,6 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
-from circuitsketch.trace.integers import first_inexact
 from circuitsketch.trace.tree import Tree, parts
 
 
@@ -65,17 +65,11 @@ def coefficient_type(dtype: Any) -> np.dtype[Any]:
 
 def real_array(leaf: Any, name: str) -> np.ndarray:
     """A leaf as float64, refused if it is not real numbers."""
-    try:
-        array = np.asarray(leaf)
-    except ValueError as reason:
-        raise InputError(f"{name} is no array: {reason}") from None
+    array = plain_array(leaf, name)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    if first_inexact(array) is not None:
-        raise InputError(
-            f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, "
-            f"such as {first_inexact(array)}; renumber them, or give .astype(float) where rounding does not matter"
-        )
+    if (reason := unheld(array)) is not None:
+        raise InputError(f"{name} {reason}")
     return np.array(array, dtype=np.float64)
 
 
@@ -163,7 +157,11 @@ class Compiled:
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
         given = leaves_or_none(self.circuit.in_tree, coefficients)
-        arrays = [None if leaf is None else np.asarray(leaf) for leaf in given]
+        names = self.circuit.input_names
+        arrays = [
+            None if leaf is None else plain_array(leaf, f"the coefficient of {name}")
+            for leaf, name in zip(given, names, strict=True)
+        ]
         for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
             if array is None:
                 continue

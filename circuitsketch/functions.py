@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.errors import BoundsError, InputError, ShapeError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
@@ -28,7 +29,7 @@ stop_gradient = GATES["stop_gradient"]
 
 def centred(x: Any, axis: int) -> Any:
     """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
-    x = x if isinstance(x, Wire) else np.asarray(x, dtype=np.float64)
+    x = x if isinstance(x, Wire) else plain_array(x, "the operand").astype(np.float64)
     return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
 
 
@@ -97,7 +98,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
         )
-    labels = labels if isinstance(labels, Wire) else np.asarray(labels)
+    labels = labels if isinstance(labels, Wire) else plain_array(labels, "labels")
     if labels.shape != shape[:-1]:
         one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(

@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.training.subsets import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -436,7 +437,7 @@ def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") ->
         )
     found = [i for i, known in enumerate(labels) if str(known) == label]
     if not found:
-        known = sorted({str(x) for x in labels})
+        known = [str(x) for x in in_order(labels)]
         raise InputError(
             f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
         )

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import table
-from circuitsketch.compile import check_device
+from circuitsketch.compile import check_device, real_array
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
@@ -62,7 +63,7 @@ class Evaluation:
 
     def where(self, chosen: np.ndarray) -> dict[float, float]:
         """Coverage over some of the truths only: `chosen` is bool, (B, *S) or (B,)."""
-        chosen = np.asarray(chosen, dtype=bool)
+        chosen = plain_array(chosen, "the array of what is chosen").astype(bool)
         wide = chosen.reshape(chosen.shape + (1,) * (self.truth.ndim - chosen.ndim))
         return covered(self.prediction, self.truth, np.broadcast_to(wide, self.truth.shape), LEVELS)
 
@@ -167,7 +168,7 @@ def evaluate(
         truth = retrained(run, weights, measure, args, threads, device)
     elif query.structure is not None:
         truth = query.structure.flat(truth, 1)
-    truth = np.asarray(truth, dtype=np.float64)
+    truth = real_array(truth, "the array of truths")
     if truth.shape != (len(weights), *query.shape):
         raise InputError(
             f"the truths have the shape {truth.shape}, and {len(weights)} subsets of the query's measurement "

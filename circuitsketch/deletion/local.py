@@ -19,7 +19,8 @@ from circuitsketch.gates import cells
 from circuitsketch.kernels.dependence import RESOLUTION, constancy_of, refuse_flat
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import check_count, find_law
-from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.trace import flatten, unflatten
+from circuitsketch.trace.tracing import traced
 
 
 @within_memory("the sketch", "fewer directions", "a lower order")
@@ -65,7 +66,7 @@ def local_sketch(
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = trace(function, point)
+    circuit = traced(function, (point,), "refuse")
     structure = Structure.of(circuit)
     if not circuit.outputs:
         raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")

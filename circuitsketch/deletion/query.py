@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import along, backbone, checks, estimators
 from circuitsketch.deletion.checks import OF_SINGLES
@@ -426,7 +427,7 @@ class Query:
         groups: int | None = None,
     ) -> Prediction:
         """The measurement under downweights, floats (n,) or (B, n): 1 deletes, 0.5 halves, -1 doubles."""
-        given = np.asarray(downweights)
+        given = plain_array(downweights, "the array of downweights")
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":

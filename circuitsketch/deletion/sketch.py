@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, table
 from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe, facts, heading
@@ -373,10 +374,7 @@ def push(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.push takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
-    try:
-        given = np.asarray(directions)
-    except ValueError as reason:
-        raise InputError(f"directions are an array of numbers (directions, examples): {reason}") from None
+    given = plain_array(directions, "the array of numbers that directions are")
     if given.ndim != 2 or given.shape[1] != run.n:
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"

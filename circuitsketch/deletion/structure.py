@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
@@ -62,7 +63,7 @@ class Structure:
         """
         if isinstance(value, np.ndarray):
             return value
-        leaves = [np.asarray(leaf, dtype=np.float64) for leaf in leaves_like(self.tree, value)]
+        leaves = [plain_array(leaf, "a leaf").astype(np.float64) for leaf in leaves_like(self.tree, value)]
         for name, leaf, shape in zip(self.tree.names(), leaves, self.shapes, strict=True):
             if leaf.shape[lead:] != shape:
                 raise InputError(f"{name} has shape {leaf.shape}; the measurement's has {shape} after {lead} axes")

@@ -11,13 +11,14 @@ Coefficient 0 is real and comes from `constants(math, *x)`: the value first, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakSet
 
 import numpy as np
 
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
@@ -70,9 +71,18 @@ class Gate:
             bind = getattr(operand, "bind_gate", None)
             if bind is not None:
                 return bind(self, operands, params)
+        for operand in operands:
+            if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
+                raise InputError(f"{self.name} is asked of {reason}")
         # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)
+
+    def lacks_series(self, operands: Sequence[Any], varies: Sequence[bool]) -> Any:
+        """Where the gate has no series at constant terms; `varies` says which operands carry one."""
+        assert self.domain is not None
+        bad = DOMAINS[self.domain]
+        return bad(*operands, varies) if self.domain in BY_OPERAND else bad(*operands)
 
     def __repr__(self) -> str:
         return f"Gate({self.name!r})"
@@ -221,6 +231,14 @@ def elementwise(
     )
 
 
+def power_lacks_series(x: Any, y: Any, base_varies: bool, exponent_varies: bool) -> Any:
+    """Where x^y has no series. Of a varying base, whole powers have one below zero, and small ones at zero."""
+    if exponent_varies:
+        return ~((x > 0) | ((x == 0) & (y > 0) & (not base_varies)))
+    whole = np.isfinite(y) & (y == np.rint(y))
+    return ~((x > 0) | (whole & (x < 0)) | (whole & (x == 0) & (y >= 0) & (y <= 4)))
+
+
 # Where a gate has a Taylor series at real constant terms; `bad(*x)` is true where it has none.
 # "kink" domains are locally analytic on both sides: within rounding of the kink a warning is given, not an error.
 DOMAINS: dict[str, Callable[..., Any]] = {
@@ -230,5 +248,7 @@ DOMAINS: dict[str, Callable[..., Any]] = {
     "nonzero divisor": lambda x, y: y == 0,
     "kink at zero": lambda x: np.abs(x) <= KINK_TOLERANCE,
     "kink at equality": lambda x, y: np.abs(x - y) <= KINK_TOLERANCE * np.maximum(np.abs(x), np.abs(y)),
+    "base of a power": lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
 }
+BY_OPERAND = {"base of a power"}  # domains that ask which operands carry a series
 KINK_TOLERANCE = 4 * np.finfo(np.float64).eps

@@ -122,6 +122,8 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
             p.constants[buffer] = value_of(node)
         return Layout.whole(buffer, node.shape)
     name, params = node.gate.name, node.params
+    if name == "attained":
+        return operands[0]
     if name == "transpose":
         return operands[0].transposed(params["axes"])
     if name == "broadcast":

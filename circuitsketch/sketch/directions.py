@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
 # -------------------------------------------------------------------------------- the laws
@@ -143,7 +144,7 @@ class Given:
 
     def __post_init__(self) -> None:
         try:
-            vectors = np.asarray(self.vectors)
+            vectors = plain_array(self.vectors, "the array of directions")
             complex_ = np.iscomplexobj(vectors)
             vectors = np.array(vectors, dtype=np.complex128 if complex_ else np.float64)
         except (TypeError, ValueError) as reason:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for
@@ -26,7 +27,8 @@ from circuitsketch.kernels.turns import thread_count
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, leaves_like, trace, unflatten
+from circuitsketch.trace import flatten, leaves_like, unflatten
+from circuitsketch.trace.tracing import traced
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
 
@@ -159,7 +161,7 @@ class Training:
             except InputError:
                 return result
 
-        circuit = trace(ordered, self.state, batch, np.ones(examples))
+        circuit = traced(ordered, (self.state, batch, np.ones(examples)), "refuse", step)
         if circuit.out_tree != self.state_tree:
             raise InputError(
                 f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a "
@@ -378,6 +380,8 @@ def number_leaf(leaf: Any, name: str) -> np.ndarray:
 
 def one_a_step(values: Any, name: str) -> list[Any]:
     """A list with an entry for every step."""
+    if isinstance(values, np.ndarray):
+        values = plain_array(values, name)
     try:
         return list(values)
     except TypeError:
@@ -394,9 +398,9 @@ def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
     found = []
     for t, ids in enumerate(examples):
         try:
-            array = np.asarray(ids)
-        except ValueError:
-            raise InputError(f"examples[{t}] must be a list of integer ids, not lists of several lengths") from None
+            array = plain_array(ids, f"examples[{t}]")
+        except InputError as reason:
+            raise InputError(f"examples[{t}] must be a list of integer ids: {reason}") from None
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
