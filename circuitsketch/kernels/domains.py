@@ -28,7 +28,7 @@ TROUBLES = {
 ORDERS = 3  # of the series by which it is told whether an operand moves
 
 ADAM = (
-    "a parameter's gradients have all been zero so far (an embedding row that no step has read, a unit that is off), "
+    "a parameter's gradients have all been zero so far (of a feature that is always zero, of a unit that is off), "
     "and a square root has no series at zero; give the optimiser eps_root=1e-8 and eps=0, which puts the constant "
     "under the root"
 )
