@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from circuitsketch.kernels.cpu.chain import emit_chain
 from circuitsketch.kernels.cpu.contract import emit_contract
 from circuitsketch.kernels.cpu.frame import Frame, Target
+from circuitsketch.kernels.cpu.llvm import machine, object_code
 from circuitsketch.kernels.cpu.moves import emit_fill, emit_move
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
 
@@ -74,16 +75,6 @@ def key_of(kernel: Kernel, target: Target) -> str:
 
 
 @cache
-def machine() -> Any:
-    """This processor, as LLVM sees it."""
-    features = binding.get_host_cpu_features().flatten()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features, opt=2, reloc="static", codemodel="jitdefault"
-    )
-
-
-@cache
 def engine() -> Any:
     """Where object code is loaded, to stay as long as the process does."""
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
@@ -99,9 +90,15 @@ def module_of(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
     return module
 
 
+def text_of(kernel: Kernel, target: Target, key: str) -> str:
+    """The code of the kernel that is kept under a key, as LLVM reads it."""
+    return str(module_of(kernel, target, f"{ENTRY}_{key}"))
+
+
 def address_of(kernel: Kernel, target: Target) -> int:
     """The address of a kernel's function, compiled now, found on disk, or known already."""
-    return load(key_of(kernel, target), lambda name: binding.parse_assembly(str(module_of(kernel, target, name))))
+    key = key_of(kernel, target)
+    return load(key, lambda name: binding.parse_assembly(text_of(kernel, target, key)))
 
 
 def function_of(program: Callable[..., Any], signature: Any) -> Callable[..., int]:
@@ -116,27 +113,23 @@ def load(key: str, written: Callable[[str], Any]) -> int:
     """The address of a function: known already, found on disk, or compiled from the module written under a name."""
     if key not in loaded:
         with global_compiler_lock:
-            name = f"{ENTRY}_{key}"
             code = from_disk(key)
             if code is None:
-                module = written(name)
-                optimize(module)
-                code = machine().emit_object(module)
+                code = object_code(written(f"{ENTRY}_{key}"))
                 to_disk(key, code)
-            engine().add_object_file(binding.ObjectFileRef.from_data(code))
-            engine().finalize_object()
-            loaded[key] = engine().get_function_address(name)
+            install({key: code})
     return loaded[key]
 
 
-def optimize(module: Any) -> None:
-    """Optimise a module in place. Its loops are vectors already: to unroll and vectorise them again, as compilers do by
-    default, was seen to take three times as long and to gain nothing."""
-    options = binding.create_pipeline_tuning_options(2)
-    options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = options.loop_interleaving = False
-    passes = binding.create_pass_builder(machine(), options)
-    passes.getModulePassManager().run(module, passes)
+def install(codes: Mapping[str, bytes]) -> None:
+    """Load object code into this process, to be found in `loaded` under its keys."""
+    with global_compiler_lock:
+        new = {key: code for key, code in codes.items() if key not in loaded}
+        for code in new.values():
+            engine().add_object_file(binding.ObjectFileRef.from_data(code))
+        engine().finalize_object()
+        for key in new:
+            loaded[key] = engine().get_function_address(f"{ENTRY}_{key}")
 
 
 def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:
