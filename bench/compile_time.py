@@ -17,11 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from report import Goal, Report, Row, add_options, table
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -124,7 +122,7 @@ PROGRAMS = {
 
 
 def first_result(name: str, order: int) -> dict[str, float]:
-    """Trace a program and evaluate it, or its series of an order along two directions: what it took, in this process."""
+    """Trace a program and evaluate it, or its series of an order along two directions: what that took here."""
     import circuitsketch as cs
     from circuitsketch.kernels.cpu.library import loaded
 

@@ -1,4 +1,4 @@
-"""How long chains are: as long as pays when they run, unless compiling so many different ones would take longer than that.
+"""How long chains are: as long as pays when they run, unless compiling so many different ones would take too long.
 
 In: operations in a legal order. Out: groups in a legal order (see `fusion`). A training step has a few dozen different
 chains. A loop of thousands of gates on single numbers, unrolled by Python, can have hundreds, hardly two of them alike;

@@ -60,8 +60,8 @@ class ChainGate:
 
 @dataclass(frozen=True, slots=True)
 class ChainKernel:
-    """Fused elementwise gates. `results` are (gate, part): part 0 the result, j its companion j. `axes`: how many of the
-    last axes are walked, those before them having extent 1 (chosen by a backend)."""
+    """Fused elementwise gates. `results` are (gate, part): part 0 the result, j its companion j. `axes`: how many axes
+    are walked, those before them having extent 1 (chosen by a backend)."""
 
     phase: Phase
     operands: tuple[ChainOperand, ...]

@@ -84,7 +84,7 @@ def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> in
         last[layout.buffer] = len(groups)
     shelf = Shelf(start, [])
     alias = tape.in_place[phase]
-    done: list[list[int]] = [[] for _ in groups]  # by group: buffers written in this phase that nothing reads afterwards
+    done: list[list[int]] = [[] for _ in groups]  # by group: buffers that nothing reads after it
     for g, group in enumerate(groups):
         for buffer in group.members:
             if buffer not in alias and last.get(buffer, g) < len(groups):

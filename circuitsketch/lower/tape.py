@@ -104,7 +104,7 @@ def updates_early(tape: Tape) -> list[Group]:
     ]
     moved = {id(group) for group in updates}
     # What is put behind a group comes before all that was put there earlier.
-    place = {id(group): (i,) for i, group in enumerate(groups) if id(group) not in moved}
+    place: dict[int, tuple[int, ...]] = {id(group): (i,) for i, group in enumerate(groups) if id(group) not in moved}
     for i, group in enumerate(updates):
         before = [writer[buffer] for buffer in touched[id(group)] if buffer in writer]
         for buffer in group.members & becomes.keys():

@@ -22,7 +22,15 @@ from llvmlite import binding
 
 from circuitsketch.kernels.cpu import llvm
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.kernels.cpu.library import from_disk, install, key_of, loaded, text_of, to_disk
+from circuitsketch.kernels.cpu.library import (
+    cache_folder,
+    from_disk,
+    install,
+    key_of,
+    loaded,
+    text_of,
+    to_disk,
+)
 from circuitsketch.lower.instructions import Kernel
 
 # Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
@@ -41,6 +49,11 @@ def watching(watch: Watch | None) -> Iterator[None]:
         yield
     finally:
         WATCH.reset(outer)
+
+
+def compiling(count: int) -> str:
+    """What is being done, in words."""
+    return f"compiling {count:,} kernels (kept in {cache_folder()})"
 
 
 def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:

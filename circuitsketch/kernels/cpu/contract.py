@@ -53,8 +53,9 @@ def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
 
 
 def suited(instruction: Instruction, target: Target) -> Kernel:
-    """The kernel for an instruction on this machine. A chain has as many loops as axes; a contraction is packed where a column's entries would drive each other out of the
-    first-level cache between one row of the result and the next.
+    """The kernel for an instruction on this machine. A chain has as many loops as axes that it walks. A contraction is
+    packed where a column's entries would drive each other out of the first-level cache between one row of the result
+    and the next.
 
     Lines a multiple of SETS * CACHE_LINE bytes apart share WAYS places: so do the entries of a column, where a matrix
     has 64 columns. Seen on AVX2 with complex series of order 3 through (64, 128, 64), G multiply-adds a second of 22:

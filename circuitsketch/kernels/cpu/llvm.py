@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import sys
 from functools import cache
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from llvmlite import binding
 
@@ -44,13 +44,13 @@ def object_code(module: Any) -> bytes:
     return code
 
 
-def send(stream: BinaryIO, data: bytes) -> None:
+def send(stream: IO[bytes], data: bytes) -> None:
     """Write bytes after their number."""
     stream.write(struct.pack("<Q", len(data)) + data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes:
+def receive(stream: IO[bytes]) -> bytes:
     """Bytes that were sent; empty where the stream ends."""
     head = stream.read(8)
     if len(head) < 8:
@@ -60,7 +60,7 @@ def receive(stream: BinaryIO) -> bytes:
     return data if len(data) == count else b""
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
+def serve(source: IO[bytes], sink: IO[bytes]) -> None:
     """Compile modules as they come, until there are no more."""
     while text := receive(source):
         send(sink, object_code(binding.parse_assembly(text.decode())))

@@ -23,7 +23,7 @@ from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu import CACHE_LINE
 from circuitsketch.kernels.cpu import executable as cpu
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
-from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER, Target
+from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER
 from circuitsketch.kernels.cuda.barriers import barriers
 from circuitsketch.kernels.cuda.device import Plan, find, plan, reported
 from circuitsketch.kernels.cuda.frame import SIMULATED_THREADS, THREADS, CudaTarget
