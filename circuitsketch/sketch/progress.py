@@ -73,7 +73,8 @@ def columns(bar_width: int | None = 40, rate_of: Callable[[float | None, str], s
 
 
 def compile_bar(bars: Any) -> Callable[[int, int], None] | None:
-    """A watch of compiling that draws a bar among others; none where they are not on a terminal."""
+    """A watch of compiling that draws a bar among others, under a line that says where kernels are kept; none where
+    the bars are not on a terminal."""
     if not bars.console.is_terminal:
         return None
     begun: list[Any] = []
@@ -81,7 +82,8 @@ def compile_bar(bars: Any) -> Callable[[int, int], None] | None:
     def watch(done: int, total: int) -> None:
         bars.start()
         if not begun:
-            begun.append(bars.add_task(compiling(total), total=total, completed=done - 1, thing="kernel"))
+            bars.console.print(compiling(total), highlight=False, markup=False, soft_wrap=True)
+            begun.append(bars.add_task("compile", total=total, completed=done - 1, thing="kernel"))
         bars.update(begun[-1], completed=done)
         if done == total:
             begun.clear()

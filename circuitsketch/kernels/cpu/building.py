@@ -86,22 +86,27 @@ def compiled(
         codes: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
         for worker in workers:
             threading.Thread(target=feed, args=(worker, texts, codes), daemon=True).start()
+        waiting = len(workers)  # for so many ends of a process's work
         try:
+            for key, kernel in missing.items() if workers else ():
+                texts.put((key, text_of(kernel, target, key)))
+                while not codes.empty():
+                    if (result := codes.get()) is None:
+                        waiting -= 1
+                    else:
+                        del left[result[0]]
+                        yield result
             if workers:
-                for key, kernel in missing.items():
-                    texts.put((key, text_of(kernel, target, key)))
                 meanwhile()
         finally:
             for _ in workers:
                 texts.put(None)
-        working = len(workers)
-        while working:
-            result = codes.get()
-            if result is None:
-                working -= 1
-                continue
-            del left[result[0]]
-            yield result
+        while waiting:
+            if (result := codes.get()) is None:
+                waiting -= 1
+            else:
+                del left[result[0]]
+                yield result
     for key, kernel in left.items():  # without processes, or what they have left undone
         yield key, llvm.object_code(binding.parse_assembly(text_of(kernel, target, key)))
 
