@@ -16,6 +16,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrain_worst
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
+    BoundsError,
     CircuitSketchError,
     DivergenceError,
     DomainError,
@@ -45,6 +46,7 @@ from circuitsketch.training.training import Training
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundsError",
     "Circuit",
     "CircuitSketchError",
     "DivergenceError",

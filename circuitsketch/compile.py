@@ -29,6 +29,8 @@ from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
 from circuitsketch.trace.tree import Tree, parts
 
+LARGEST_INTEGER = 2.0**53  # up to it, every integer is a float64
+
 
 def target_for(
     mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1
@@ -68,7 +70,16 @@ def real_array(leaf: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is no array: {reason}") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    return np.array(array, dtype=np.float64)
+    number = np.array(array, dtype=np.float64)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        large = np.abs(number) >= LARGEST_INTEGER
+        with np.errstate(invalid="ignore"):
+            if np.any(number[large].astype(array.dtype) != array[large]):
+                raise InputError(
+                    f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold "
+                    "exactly; renumber them, or give .astype(float) where rounding does not matter"
+                )
+    return number
 
 
 def build(
@@ -139,7 +150,7 @@ class Compiled:
             node = self.circuit.nodes[wire]
             if array.shape != node.shape:
                 raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {node.shape}")
-            if node.label != "float" and np.any(array != np.rint(array)):
+            if node.label != "float" and not np.all(np.isfinite(array) & (array == np.rint(array))):
                 raise InputError(f"{name} was traced as whole numbers; give such, or trace with floats")
         check_indices(self.circuit, arrays)
         return arrays

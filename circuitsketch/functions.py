@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError, ShapeError
-from circuitsketch.gates import GATES, cells
+from circuitsketch.errors import BoundsError, InputError, ShapeError
+from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
 from circuitsketch.trace import Wire
-from circuitsketch.trace.indexing import gather, normal_axis
+from circuitsketch.trace.indexing import gather, normal_axis, pick_label, take_index
 from circuitsketch.trace.wire import user_place
 
 relu = GATES["relu"]
@@ -57,15 +57,18 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
 
-    Raises ShapeError for plain indices out of range (where x is plain too, NumPy's IndexError), and TraceError for
-    indices that are not whole numbers.
+    Raises BoundsError for indices out of bounds (of run-time ones, when the function is called or the run is made), and
+    TraceError for indices that are not integers.
 
     >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
     array([5., 2.])
     """
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
-    return np.take(x, indices, axis=axis)
+    try:
+        return np.take(x, take_index(indices, "take"), axis=axis)
+    except IndexError as reason:
+        raise BoundsError(str(reason), place=user_place()) from None
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
@@ -74,8 +77,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     Parameters
     ----------
     logits : (..., classes)
-    labels : (...) whole numbers in 0..classes-1, run-time or plain. Plain ones are checked; of run-time ones, one out
-        of range would name another row's logit.
+    labels : (...) whole numbers in 0..classes-1, plain or run-time. Negative ones do not count from the end.
 
     Returns
     -------
@@ -84,7 +86,8 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     Raises
     ------
     ShapeError : where there is not one label for each row of logits.
-    InputError : for plain labels that are not whole numbers in 0..classes-1.
+    InputError : for labels that are not whole numbers in 0..classes-1; of run-time ones, when the function is called
+        or the run is made.
 
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
@@ -94,20 +97,26 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
         )
-    if tuple(np.shape(labels)) != shape[:-1]:
+    labels = labels if isinstance(labels, Wire) else np.asarray(labels)
+    if labels.shape != shape[:-1]:
+        one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
-            f"{shape[:-1]}, not {np.shape(labels)}"
+            f"{shape[:-1]}, not {labels.shape}"
+            + (one_hot if labels.shape == shape else "")
         )
-    labels = labels if isinstance(labels, Wire) else np.asarray(labels)
-    whole = labels.dtype.kind in "iu"
-    if not whole or (isinstance(labels, np.ndarray) and np.any((labels < 0) | (labels >= shape[-1]))):
-        raise InputError(
-            f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
-            f"classes of logits of shape {shape}; these are {labels.dtype}"
-            + (f" from {labels.min()} to {labels.max()}" if whole else "; use labels.astype(int)")
-        )
+    wanted = (
+        f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
+        f"classes of logits of shape {shape}; these are {labels.dtype}"
+    )
+    if labels.dtype.kind not in "iu":
+        before = " before tracing" if isinstance(labels, Wire) else ""
+        raise InputError(f"{wanted}; use labels.astype(int){before}")
     below = centred(logits, -1)
-    rows = np.reshape(np.arange(cells(shape[:-1])) * shape[-1], shape[:-1])
-    picked = take(np.reshape(below, -1), labels + rows, axis=0)
+    if isinstance(labels, np.ndarray):
+        if np.any((labels < 0) | (labels >= shape[-1])):
+            raise BoundsError(f"{wanted} from {labels.min()} to {labels.max()}")
+        picked = np.take_along_axis(below, labels.astype(np.int64)[..., None], axis=-1)[..., 0]
+    else:
+        picked = pick_label(below, labels)
     return np.log(np.sum(np.exp(below), axis=-1)) - picked

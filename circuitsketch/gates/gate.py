@@ -43,6 +43,7 @@ class Gate:
     companions : how many series, beside the result's, the recurrence carries along.
     result : the label of the result: that of the operands, float or bool.
     static : the names of the parameters.
+    guards : the value refuses operands (by a BoundsError): the gate stays even where nothing reads its result.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Gate:
     companions: int = 0
     result: Literal["same", "bool", "float"] = "same"
     static: tuple[str, ...] = field(default=())
+    guards: bool = False
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the gate: to wires it adds a node to their circuit, to arrays it computes."""
