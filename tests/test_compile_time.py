@@ -1,5 +1,5 @@
-"""What bounds the time from a trace to a first result: work that grows as the program does, shared kernels, processes that
-compile side by side. Work is counted, never timed; numbers are held against NumPy alone.
+"""What bounds the time from a trace to a first result: work that grows as the program does, shared kernels, and processes
+that compile side by side. Work is counted, never timed; numbers are held against NumPy alone.
 """
 
 from __future__ import annotations
