@@ -1,4 +1,4 @@
-"""What bounds the time from a trace to a first result: work that grows as the program does, shared kernels, and processes
+"""What bounds the time from a trace to a first result: work that grows as the program does, shared kernels, processes
 that compile side by side. Work is counted, never timed; numbers are held against NumPy alone.
 """
 
