@@ -39,11 +39,14 @@ from circuitsketch.functions import (
     stop_gradient,
     take,
 )
+from circuitsketch.gates.gate import close_table
 from circuitsketch.passes import grad, jvp, value_and_grad
 from circuitsketch.trace import trace
 from circuitsketch.training.training import Training
 
 __version__ = "0.1.0"
+
+close_table()  # gates that are registered from here on are the user's own
 
 __all__ = [
     "BoundsError",

@@ -27,9 +27,8 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
+from circuitsketch.trace.integers import first_inexact
 from circuitsketch.trace.tree import Tree, parts
-
-LARGEST_INTEGER = 2.0**53  # up to it, every integer is a float64
 
 
 def target_for(
@@ -70,16 +69,12 @@ def real_array(leaf: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is no array: {reason}") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    number = np.array(array, dtype=np.float64)
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = np.abs(number) >= LARGEST_INTEGER
-        with np.errstate(invalid="ignore"):
-            if np.any(number[large].astype(array.dtype) != array[large]):
-                raise InputError(
-                    f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold "
-                    "exactly; renumber them, or give .astype(float) where rounding does not matter"
-                )
-    return number
+    if first_inexact(array) is not None:
+        raise InputError(
+            f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, "
+            f"such as {first_inexact(array)}; renumber them, or give .astype(float) where rounding does not matter"
+        )
+    return np.array(array, dtype=np.float64)
 
 
 def build(

@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
+from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
 Kind = Literal["source", "elementwise", "contraction", "sum", "movement", "scatter", "extremum"]
 Reads = Literal["nothing", "operands", "all"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Gate:
     """A primitive: its meaning, shape, derivative, Taylor rule and size, in one place.
 
@@ -82,15 +83,36 @@ class Gate:
         return self.kind == "elementwise" and self.arity == 1 and not self.flat
 
 
-GATES: dict[str, Gate] = {}
+GATES: dict[str, Gate] = {}  # by name, the newest
+BUILT_IN: dict[str, Gate] = {}  # the package's own, once all of them are there
+REGISTERED: WeakSet[Gate] = WeakSet()  # also those that a newer gate of the same name has replaced in GATES
 
 
 def register(gate: Gate) -> Gate:
-    """Put a gate in the table; its name must be new."""
-    if gate.name in GATES:
-        raise ValueError(f"a gate named {gate.name!r} stands in the table already; choose another name")
+    """Put a gate in the table.
+
+    A gate of one's own may be defined again under its name. The new gate holds for what is traced from then on, and
+    circuits that were traced before keep the gate that they were traced with.
+
+    Raises
+    ------
+    InputError : the package itself has a gate of that name.
+    """
+    if gate.name in (BUILT_IN or GATES):
+        raise InputError(f"{gate.name!r} is a gate of circuitsketch itself and cannot be redefined; use another name")
     GATES[gate.name] = gate
+    REGISTERED.add(gate)
     return gate
+
+
+def close_table() -> None:
+    """Take all gates that are registered so far as the package's own: their names are taken for good."""
+    BUILT_IN.update(GATES)
+
+
+def is_built_in(gate: Gate) -> bool:
+    """Whether the package defines this gate, so that its name and the package's version say what it means."""
+    return BUILT_IN.get(gate.name) is gate
 
 
 class NumpyMath:

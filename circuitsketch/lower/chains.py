@@ -50,8 +50,8 @@ def pattern(p: Program, group: Group, readers: Counter[int]) -> tuple[Any, ...]:
     operands: dict[Any, int] = {}
     return tuple(
         (
-            operation.node.gate.name,
-            tuple(sorted(operation.node.params.items())),
+            operation.node.gate,
+            repr(sorted(operation.node.params.items())),
             tuple(
                 gate_of[x.buffer] if x.buffer in gate_of else operands.setdefault(x, len(operands))
                 for x in operation.operands

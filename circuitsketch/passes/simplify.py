@@ -107,7 +107,9 @@ def identity_of(node: Node) -> Any:
         # A large array is itself: its id is its own, since a node that keeps the array alive is found under it.
         return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
     operands = tuple(sorted(node.operands)) if node.gate.name in COMMUTATIVE else node.operands
-    return (node.gate.name, operands, tuple(sorted(node.params.items())), node.label)
+    params = tuple(sorted(node.params.items()))
+    # The gate and not its name, which a user may give to another gate; the text, because -0.0 equals 0.0, and 1 True.
+    return (node.gate, operands, params, repr(params), node.label)
 
 
 Rule = Callable[[Rewriter, Node], int | None]

@@ -20,17 +20,10 @@ from queue import SimpleQueue
 import llvmlite
 from llvmlite import binding
 
+from circuitsketch.kernels.cache import cache_folder, read, write
 from circuitsketch.kernels.cpu import llvm
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.kernels.cpu.library import (
-    cache_folder,
-    from_disk,
-    install,
-    key_of,
-    loaded,
-    text_of,
-    to_disk,
-)
+from circuitsketch.kernels.cpu.library import install, kernel_key, loaded, text_of
 from circuitsketch.lower.instructions import Kernel
 
 # Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
@@ -53,7 +46,8 @@ def watching(watch: Watch | None) -> Iterator[None]:
 
 def compiling(count: int) -> str:
     """What is being done, in words."""
-    return f"compiling {count:,} kernels (kept in {cache_folder()})"
+    folder = cache_folder()
+    return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")
 
 
 def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
@@ -61,15 +55,14 @@ def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], obj
 
     meanwhile : what else has to be compiled, done while processes are at work.
     """
-    keys = {kernel: key_of(kernel, target) for kernel in kernels}
-    kept = {key: from_disk(key) for key in keys.values() if key not in loaded}
-    missing = {key: kernel for kernel, key in keys.items() if key in kept and kept[key] is None}
-    install({key: code for key, code in kept.items() if code is not None})
+    keys = {kernel: kernel_key(kernel, target) for kernel in kernels}
+    missing = {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
     begun = time.monotonic()
     with closing(compiled(missing, target, meanwhile)) as codes:
         for done, (key, code) in enumerate(codes, start=1):
-            to_disk(key, code)
-            install({key: code})
+            write(key, code)
+            known = install(key, code)
+            assert known, f"the object code under {key} does not define its function"
             watch = WATCH.get()
             if watch is not None and time.monotonic() - begun > PATIENCE:
                 watch(done, len(missing))
