@@ -16,20 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import Progress, TaskID
 
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.cpu.building import compiling, watching
+from circuitsketch.sketch.progress import columns, compile_bar
 
 if TYPE_CHECKING:
     from circuitsketch.report import Watch
@@ -90,19 +81,20 @@ def working(what: str) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    with errors.status(what):
-        yield
+    with errors.status(what) as status:
+
+        def watch(done: int, total: int) -> None:
+            status.update(f"{compiling(total)}: {done:,} done" if done < total else what)
+
+        with watching(watch):
+            yield
 
 
-class Rate(ProgressColumn):
+def rate(speed: float | None, thing: str) -> str:
     """Parts a second, or seconds a part where they are slow."""
-
-    def render(self, task: Task) -> Text:
-        """Over the last half minute, or all of it when it is done."""
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each")
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each"
 
 
 @contextmanager
@@ -111,16 +103,7 @@ def progress_bars() -> Iterator[Watch]:
 
     Nothing is shown before the first stage begins, nor left of one whose total was never known.
     """
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns(20, rate), console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
 
     def watch(stage: str, done: float, total: int) -> None:
@@ -128,12 +111,13 @@ def progress_bars() -> Iterator[Watch]:
             bars[stage] = progress.add_task(stage, total=None)
             progress.start()
         bar = bars[stage]
-        if total and progress.tasks[bar].total is None:
+        if total and next(task for task in progress.tasks if task.id == bar).total is None:
             progress.reset(bar, total=total, completed=max(ceil(done) - 1, 0))  # what is older has no rate
         progress.update(bar, completed=done)
 
     try:
-        yield watch
+        with watching(compile_bar(progress)):
+            yield watch
     finally:
         for task in progress.tasks:
             if task.total is None:

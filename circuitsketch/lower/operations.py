@@ -100,9 +100,10 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
         from lane to lane too.
     """
     found = Program(circuit)
+    varying_wires = {circuit.inputs[i] for i in varying_inputs}
     for wire, node in enumerate(circuit.nodes):
         if node.gate is INPUT:
-            varies = circuit.inputs.index(wire) in varying_inputs
+            varies = wire in varying_wires
         else:
             varies = any(i in found.varying for i in node.operands) and (
                 lanes_hold_values or not node.gate.flat

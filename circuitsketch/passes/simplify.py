@@ -373,12 +373,13 @@ def simplified_once(circuit: Circuit, counted: bool) -> Circuit:
     new: list[int] = []
     inputs = [0] * len(circuit.inputs)
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
+    returned = Counter(circuit.outputs)
     for wire, node in enumerate(circuit.nodes):
         moved = Node(
             node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
         )
         new.append(r.add(moved) if node.is_source else simplified(r, moved))
-        r.readers[new[-1]] += len(circuit.users[wire]) + circuit.outputs.count(wire)
+        r.readers[new[-1]] += len(circuit.users[wire]) + returned[wire]
         if wire in position:
             inputs[position[wire]] = new[-1]
     return prune(rebuilt(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))
