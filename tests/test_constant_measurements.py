@@ -170,7 +170,8 @@ def test_state_that_moves_only_through_comparisons_is_not_predicted():
     def by_sign(smooth):
         def step(s, x, keep):
             slope = cs.grad(lambda p: (keep * (x * p["a"] + p["b"] - 1.0) ** 2).sum())(s)
-            return {"a": s["a"] - 0.1 * np.where(slope["a"] > 0, 1.0, -1.0), "b": s["b"] - smooth * slope["b"] if smooth else s["b"]}
+            b = s["b"] - smooth * slope["b"] if smooth else s["b"]
+            return {"a": s["a"] - 0.1 * np.where(slope["a"] > 0, 1.0, -1.0), "b": b}
 
         batches = [np.array([1.0, 0.5]), np.array([2.0, -1.0])]
         return cs.Training(step, {"a": np.zeros(()), "b": np.zeros(())}, batches, [[0, 1], [2, 3]])
