@@ -43,6 +43,7 @@ Errors and warnings, all in circuitsketch.errors
     CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
                         DomainError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
+    FrozenDrawWarning   a traced function draws random numbers, which every call then shares
 """
 
 import sys
@@ -64,6 +65,7 @@ from circuitsketch.errors import (
     DeviceError,
     DivergenceError,
     DomainError,
+    FrozenDrawWarning,
     InputError,
     KinkWarning,
     ShapeError,
@@ -102,6 +104,7 @@ __all__ = [
     "DivergenceError",
     "DomainError",
     "Evaluation",
+    "FrozenDrawWarning",
     "InputError",
     "KinkWarning",
     "Plan",

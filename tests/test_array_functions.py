@@ -117,7 +117,7 @@ def test_outer_methods_of_ufuncs_agree_with_numpy():
 )
 def test_integers_that_float64_does_not_hold_are_refused(large):
     with pytest.raises(
-        TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with the integer -?\d+, which"
+        TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with .* beyond 2\*\*53 .* such as -?\d+;"
     ):
         cs.trace(lambda i: i - large, ROWS[0])
     circuit = cs.compile(cs.trace(lambda i: i - 1, large))
