@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError
+from circuitsketch.errors import InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
 LARGEST = 2**48  # more of anything than there is memory for
@@ -23,7 +23,7 @@ def quoted(value: Any) -> str:
     """A value as a message quotes it: in one line, and short.
 
     >>> quoted("a" * 100)[-8:], quoted(10**5000)
-    ("aaaaa...", 'an integer of 16610 bits')
+    ('aaaaa...', 'an integer of 16610 bits')
     """
     if type(value) is int and value.bit_length() > 200:
         return f"an integer of {value.bit_length()} bits"
@@ -34,6 +34,18 @@ def quoted(value: Any) -> str:
     except Exception:
         text = f"an object of {type(value).__name__}, which cannot be printed"
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def text_of(value: Any) -> str:
+    """A label or an item as it is printed, without control characters.
+
+    >>> text_of("a\\tb"), text_of(3)
+    ('a\\\\tb', '3')
+    """
+    try:
+        return printable(str(value))
+    except Exception:
+        return quoted(value)
 
 
 def kind_of(value: Any) -> str:

@@ -24,6 +24,7 @@ from circuitsketch.cli.options import (
     Threads,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, working
+from circuitsketch.arguments import text_of
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -306,5 +307,5 @@ def chosen(
 
 def listed(sketch: Sketch, ids: list[int]) -> str:
     """The first of some examples, by what they are where that is known."""
-    names = [str(i) if sketch.items is None else str(sketch.items[i]) for i in ids[:LISTED]]
+    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:LISTED]]
     return ", ".join(names) + (", ..." if len(ids) > LISTED else "")

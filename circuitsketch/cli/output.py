@@ -7,9 +7,10 @@ says otherwise.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from circuitsketch.errors import InputError
+from circuitsketch.errors import InputError, printable
 
 if TYPE_CHECKING:
     from circuitsketch.report import Watch
@@ -55,9 +56,10 @@ class Answer:
         if self.json_to is not None:
             write_json(plain, self.json_to)
         if self.json_to != "-":
-            console = Console()
+            console = Console(emoji=False)
             with writing("stdout"):
                 for part in shown:
+                    part = printable(part, keep="\n") if isinstance(part, str) else part
                     # A listing keeps its lines; a sentence is broken between words.
                     listing = isinstance(part, str) and "\n" in part
                     console.print(part, highlight=False, markup=False, soft_wrap=listing)
@@ -65,12 +67,12 @@ class Answer:
 
 def tell(text: str) -> None:
     """A line on stderr about what is being done."""
-    Console(stderr=True).print(text, highlight=False, markup=False)
+    Console(stderr=True, emoji=False).print(printable(text, keep="\n"), highlight=False, markup=False)
 
 
 def complain(message: str, code: int) -> int:
     """One line on stderr; returns the exit code that goes with it."""
-    print(f"circuitsketch: {' '.join(message.split())}", file=sys.stderr)
+    print(f"circuitsketch: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -90,8 +92,13 @@ def working(what: str) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    with errors.status(what):
+    status = errors.status(Text(printable(what)))
+    with suppress(RuntimeError):  # there is no thread to be had to draw it
+        status.start()
+    try:
         yield
+    finally:
+        status.stop()
 
 
 class Rate(ProgressColumn):
@@ -161,7 +168,7 @@ def check_writable(path: Path) -> None:
 
 def write_json(plain: dict[str, Any], target: str) -> None:
     """A result to a file, or to stdout for "-"; InputError where the file cannot be written."""
-    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = re.sub(r"[^\x20-\x7e\n]", escape, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     if target == "-":
         with writing("stdout"):
             sys.stdout.write(text)
@@ -169,6 +176,11 @@ def write_json(plain: dict[str, Any], target: str) -> None:
         return
     with writing(target):
         Path(target).write_text(text, encoding="utf-8")
+
+
+def escape(match: re.Match[str]) -> str:
+    """A character in a JSON string, escaped where a terminal would not show it."""
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
 
 
 @contextmanager

@@ -15,26 +15,22 @@ from heapq import heappop, heappush
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
-from circuitsketch.errors import InputError
+from circuitsketch.arguments import check_int
 
 Slices = Iterator[None] | None  # what is left to do of a part; None: it was done at once
 
 
 def thread_count(threads: int | None, parts: int) -> int:
     """How many threads to use: those asked for, else one a core; no more than parts."""
-    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-    if threads is not None and (not whole or threads < 1):
-        raise InputError(f"threads is {threads!r}; it must be a whole number >= 1, or None for one a core")
+    chosen = None if threads is None else check_int(threads, "threads", low=1)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(int(threads or available), parts), 1)
+    return max(min(chosen or available, parts), 1)
 
 
 def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
     """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
 
-    After an error in one part, or Ctrl-C, the others end with the slice that they are in; then it is raised.
+    Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or Ctrl-C, the others end with the slice that they are in; then it is raised.
 
     >>> done = []
     >>> in_turns(done.append, range(5), 2, threads=1)
@@ -50,7 +46,12 @@ def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together:
         return
     turns = Turns(parts, threads)
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(turns.take_some) for _ in range(threads)]
+        futures = []
+        try:
+            for _ in range(threads):
+                futures.append(pool.submit(turns.take_some))
+        except RuntimeError:  # the system has no thread left: this one works beside those that there are
+            turns.take_some()
         try:
             for future in as_completed(futures):
                 future.result()

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
+
+from circuitsketch.arguments import text_of
 
 if TYPE_CHECKING:
     from circuitsketch.deletion.prediction import Influence, Prediction, Stability
@@ -94,7 +97,7 @@ def of_influence(
     )
     rows = table(*texts, numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"))
     for i in found.top(top):
-        known = [str(values[i]) for values in (items, labels) if values is not None]
+        known = [Text(text_of(values[i])) for values in (items, labels) if values is not None]
         if scalar:
             numbers = [change_of(found.change[i]), figure(found.stderr[i])]
         else:

@@ -231,7 +231,7 @@ def reading(path: str, remedy: str) -> Iterator[None]:
         if isinstance(reason, BadFile):
             text = str(reason)
         elif isinstance(reason, MemoryError):
-            raise StoreError(f"{path} does not fit into memory; close what else is in it, or {remedy}") from reason
+            raise StoreError(f"{path} takes more memory than is free; use fewer threads, or free some") from reason
         elif isinstance(reason, FileNotFoundError):
             text = f"{name_of(reason, path)} is gone"
         else:

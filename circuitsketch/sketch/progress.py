@@ -6,7 +6,7 @@ In: True, a callback, or nothing. Out: a callback, or nothing, for as long as th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from typing import Any
 
@@ -72,7 +72,14 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         TimeRemainingColumn(),
     )
     console = Console(stderr=True) if stream is None else Console(file=stream)
-    with Bars(*columns, console=console) as bars:
+    with ExitStack() as stack:
+        bars = Bars(*columns, console=console)
+        try:
+            stack.enter_context(bars)
+        except RuntimeError:  # no thread is to be had that draws it
+            bars.live.stop()
+            yield None
+            return
         bar = bars.add_task("sketch", total=None)
 
         def tell(done: float, blocks: int) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
-from circuitsketch.errors import InputError, StoreError
+from circuitsketch.errors import InputError, StoreError, printable
 from circuitsketch.sketch.blocks import Blocks
 from circuitsketch.sketch.files import (
     absolute,
@@ -304,7 +304,7 @@ class Store(Blocks):
 
     def __repr__(self) -> str:
         h = self.header
-        return (
+        return printable(
             f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
