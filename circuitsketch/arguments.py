@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError, printable
+from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
 LARGEST = 2**48  # more of anything than there is memory for
@@ -53,21 +53,37 @@ def kind_of(value: Any) -> str:
     return type(value).__name__
 
 
+def is_int(value: Any, low: int | None = None, high: int = LARGEST) -> bool:
+    """Whether a value is an integer, NumPy's own too, from `low` to `high`; a bool is not, nor is a duration.
+
+    >>> is_int(np.int64(3), 0), is_int(True), is_int(3.0), is_int(-1, 0)
+    (True, False, False, False)
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.timedelta64):
+        return False
+    return (low is None or int(value) >= low) and int(value) <= high
+
+
 def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST) -> int:
     """An integer, NumPy's own too, from `low` to `high`; not a bool.
 
     >>> check_int(np.int64(3), "order", low=0)
     3
     """
-    least = "" if low is None else f" of at least {low}"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} must be an integer{least}, not {quoted(value)}")
-    number = int(value)
-    if low is not None and number < low:
-        raise InputError(f"{name} must be an integer{least}, not {quoted(number)}")
-    if number > high:
-        raise InputError(f"{name} must be an integer of at most {high}, not {quoted(number)}")
-    return number
+    if not is_int(value, low, high):
+        bound = "" if low is None else f" of at least {low}"
+        if is_int(value, low, 2**100_000):
+            bound = f" of at most {high}"
+        raise InputError(f"{name} must be an integer{bound}, not {quoted(value)}")
+    return int(value)
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a real number, of Python's or NumPy's; a bool is not."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.dtype.kind in "iuf"
+    kinds = int | float | np.integer | np.floating
+    return isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
 
 
 def check_real(
@@ -85,7 +101,7 @@ def check_real(
     if not ends and math.isfinite(low) and math.isfinite(high):
         wanted = f"a number between {low:g} and {high:g}"
     number = math.nan
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+    if is_real(value):
         try:
             number = float(value)
         except OverflowError:
@@ -121,7 +137,7 @@ def check_callable(value: Any, name: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
-def check_instance(value: Any, name: str, kind: type | tuple[type, ...], words: str) -> Any:
+def check_instance(value: Any, name: str, kind: Any, words: str) -> Any:
     """A value of a type; `words` name the type to a user."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {words}, not {kind_of(value)}")
@@ -133,6 +149,34 @@ def check_tuple(value: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(value, tuple | list):
         raise InputError(f"{name} must be a tuple, as in (x, y), not {kind_of(value)}")
     return tuple(value)
+
+
+def call(function: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
+    """What a user's function returns; where the call itself is refused, an InputError that says how it is called.
+
+    What the function raises inside goes through: it is its author's.
+    """
+    try:
+        return function(*arguments, **options)
+    except (TypeError, ValueError) as reason:
+        if isinstance(reason, CircuitSketchError) or reason.__traceback__ is None or reason.__traceback__.tb_next is not None:
+            raise
+        kinds = ", ".join(map(kind_of, arguments))
+        raise InputError(f"{name} is called with {len(arguments)} arguments ({kinds}), and refuses: {reason}") from None
+
+
+def check_hashable(value: Any, name: str) -> Any:
+    """What can be looked up in a table: it has a hash, and equals itself."""
+    try:
+        fine = hash(value) is not None and bool(value == value)
+    except Exception:
+        fine = False
+    if not fine:
+        raise InputError(
+            f"{name} is {quoted(value)}, which cannot tell groups apart; labels are strings, numbers, or anything "
+            "hashable that equals itself"
+        )
+    return value
 
 
 def check_path(value: Any, name: str = "path") -> str:
@@ -159,8 +203,28 @@ def as_array(value: Any, name: str) -> np.ndarray:
     """What NumPy makes of a value, an array of numbers, booleans, or whatever else it holds."""
     try:
         return np.asarray(value)
+    except CircuitSketchError:  # a wire says itself what it is not
+        raise
     except Exception as reason:
-        raise InputError(f"{name} is not an array ({quoted(value)}): {reason}") from None
+        text = " ".join(str(reason).split())
+        raise InputError(f"{name} is not an array, but {quoted(value)}: {text}") from None
+
+
+def real_array(value: Any, name: str) -> np.ndarray:
+    """An array of real numbers, booleans among them, as float64, a copy."""
+    array = as_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float64)
+
+
+def finite_array(value: Any, name: str) -> np.ndarray:
+    """An array of finite real numbers as float64, a copy."""
+    array = real_array(value, name)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds a NaN or an infinity; give finite numbers")
+    return array
 
 
 def as_list(value: Any, name: str, entries: str) -> list[Any]:
@@ -169,5 +233,7 @@ def as_list(value: Any, name: str, entries: str) -> list[Any]:
         raise InputError(f"{name} must be a list with {entries}, not {kind_of(value)}")
     try:
         return list(value)
+    except CircuitSketchError:
+        raise
     except Exception as reason:
         raise InputError(f"{name} must be a list with {entries}, not {quoted(value)}: {reason}") from None

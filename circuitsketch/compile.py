@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import as_array, check_choice, check_int, is_int, quoted, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.kernels.cpu import lane_width
@@ -29,6 +30,9 @@ from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
 from circuitsketch.trace.tree import Tree, parts
 
+HIGHEST = 10_000  # order: a product of series takes as many multiply-adds as its square
+WIDEST = 1024  # lanes, as many threads as a GPU's block has
+
 
 def target_for(
     mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1
@@ -44,31 +48,18 @@ def target_for(
 
 def check_device(device: Any) -> str:
     """Where to compute: "cpu" or "cuda"."""
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"device is {device!r}; choose 'cpu' or 'cuda'")
-    return str(device)
+    return str(check_choice(device, "device", ("cpu", "cuda")))
 
 
 def coefficient_type(dtype: Any) -> np.dtype[Any]:
     """The dtype of coefficients, single or double."""
     try:
         kind = np.dtype(dtype)
-    except TypeError:
-        raise InputError(f"{dtype!r} is no dtype; coefficients are complex128 or complex64") from None
+    except Exception:
+        raise InputError(f"{quoted(dtype)} is no dtype; coefficients are complex128 or complex64") from None
     if kind.name not in ("complex128", "complex64", "float64", "float32"):
         raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
     return kind
-
-
-def real_array(leaf: Any, name: str) -> np.ndarray:
-    """A leaf as float64, refused if it is not real numbers."""
-    try:
-        array = np.asarray(leaf)
-    except ValueError as reason:
-        raise InputError(f"{name} is no array: {reason}") from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    return np.array(array, dtype=np.float64)
 
 
 def build(
@@ -101,8 +92,8 @@ def build(
 
 def check_order(order: Any) -> int:
     """An order is a whole number >= 0."""
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
-        raise InputError(f"order is {order!r}; it must be a whole number >= 0")
+    if not is_int(order, 0, HIGHEST):
+        raise InputError(f"order is {quoted(order)}; it must be a whole number >= 0, and at most {HIGHEST}")
     return int(order)
 
 
@@ -155,7 +146,7 @@ class Compiled:
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
         given = leaves_or_none(self.circuit.in_tree, coefficients)
-        arrays = [None if leaf is None else np.asarray(leaf) for leaf in given]
+        arrays = [None if leaf is None else as_array(leaf, "coefficients") for leaf in given]
         for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
             if array is None:
                 continue
@@ -322,4 +313,5 @@ def compile(
         from circuitsketch.kernels.cuda.device import find
 
         find()
-    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), width, device)
+    lanes = None if width is None else check_int(width, "width", 1, WIDEST)
+    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), lanes, device)

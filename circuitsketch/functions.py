@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.arguments import as_array, check_int, real_array
+from circuitsketch.errors import InputError, ShapeError, TraceError
 from circuitsketch.gates import GATES, cells
 from circuitsketch.gates.selection import max_constant
 from circuitsketch.trace import Wire
@@ -28,7 +29,10 @@ stop_gradient = GATES["stop_gradient"]
 
 def centred(x: Any, axis: int) -> Any:
     """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
-    x = x if isinstance(x, Wire) else np.asarray(x, dtype=np.float64)
+    x = x if isinstance(x, Wire) else real_array(x, "x")
+    axis = check_int(axis, "axis")
+    if 0 in np.shape(x):
+        raise ShapeError(f"{user_place()}: an array of shape {np.shape(x)} has no largest entry; give at least one")
     return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
 
 
@@ -65,7 +69,14 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
-    return np.take(x, indices, axis=axis)
+    axis = None if axis is None else check_int(axis, "axis")
+    plain, at = as_array(x, "x"), as_array(indices, "indices")
+    if at.dtype.kind not in "iu" and at.size:
+        raise TraceError(f"{user_place()}: indices must be integers, not of dtype {at.dtype}; use indices.astype(int)")
+    try:
+        return np.take(plain, at.astype(np.int64, copy=False), axis=axis)
+    except (TypeError, ValueError, OverflowError) as reason:
+        raise ShapeError(f"{user_place()}: take from an array of shape {plain.shape}: {reason}") from None
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
@@ -89,17 +100,18 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
     """
+    logits = logits if isinstance(logits, Wire) else real_array(logits, "logits")
     shape = tuple(np.shape(logits))
     if not shape:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
         )
+    labels = labels if isinstance(labels, Wire) else as_array(labels, "labels")
     if tuple(np.shape(labels)) != shape[:-1]:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
             f"{shape[:-1]}, not {np.shape(labels)}"
         )
-    labels = labels if isinstance(labels, Wire) else np.asarray(labels)
     whole = labels.dtype.kind in "iu"
     if not whole or (isinstance(labels, np.ndarray) and np.any((labels < 0) | (labels >= shape[-1]))):
         raise InputError(

@@ -1,7 +1,7 @@
 """What a notebook and an editor show of a record: its caption and rows of text come in, a small table in HTML goes out.
 
-Every text is escaped, and has no control characters. Which rows a record has is its own affair; in a terminal it is a line from `__repr__`, and the
-same rows from `print`.
+Every text is escaped and has no control characters. Which rows a record has is its own affair; in a terminal it is a
+line from `__repr__`, and the same rows from `print`.
 """
 
 from __future__ import annotations

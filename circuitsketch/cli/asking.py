@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuitsketch.arguments import text_of
 from circuitsketch.cli.options import (
     Device,
     DeviceName,
@@ -24,7 +25,6 @@ from circuitsketch.cli.options import (
     Threads,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, working
-from circuitsketch.arguments import text_of
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import as_array, is_int, quoted
 from circuitsketch.errors import InputError
 
 OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
@@ -14,7 +15,7 @@ OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that n
 
 def coefficients(given: Any, fewest: int) -> np.ndarray:
     """Complex coefficients (m, order + 1, *measurement) along at least so many directions."""
-    found = np.asarray(given)
+    found = as_array(given, "coefficients")
     if found.dtype.kind not in "iufc":
         raise InputError(f"coefficients are numbers, not an array of dtype {found.dtype}")
     if found.ndim < 2 or found.shape[0] < fewest or found.shape[1] < 1:
@@ -51,7 +52,7 @@ def constant(along: np.ndarray, singles: np.ndarray | None) -> None:
 
 def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Every example's own series, float64 (n, order + 1, *measurement)."""
-    found = np.asarray(given)
+    found = as_array(given, "singles")
     if found.dtype.kind not in "iufc" or found.ndim < 2 or found.shape[1] < 2:
         raise InputError(
             f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}"
@@ -73,7 +74,7 @@ def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def metric(given: Any, n: int) -> np.ndarray:
     """A factor J, float64 (n, p)."""
-    found = np.asarray(given)
+    found = as_array(given, "metric")
     if found.ndim != 2 or len(found) != n or found.dtype.kind not in "biuf" or not np.isfinite(found).all():
         raise InputError(
             f"a metric is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
@@ -83,10 +84,7 @@ def metric(given: Any, n: int) -> np.ndarray:
 
 def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
     """h's as float64 (B, n), and whether it was a single one."""
-    try:
-        found = np.asarray(given)
-    except ValueError as reason:
-        raise InputError(f"h is an array of {n} real numbers: {reason}") from reason
+    found = as_array(given, "h")
     if found.dtype.kind not in "biuf":
         raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
     if n == 1 and found.ndim == 0:
@@ -111,8 +109,8 @@ def order(given: int | None, highest: int) -> int:
         )
     if given is None:
         return highest
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 1 <= given <= highest:
-        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {given!r}")
+    if not is_int(given, 1, highest):
+        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {quoted(given)}")
     return int(given)
 
 
@@ -120,8 +118,8 @@ def estimator(given: str | None, default: str, with_singles: bool) -> str:
     """An estimator by name, one that the data suffice for."""
     if given is None:
         return default
-    if given not in ("theorem", *OF_SINGLES):
-        raise InputError(f"there is no estimator {given!r}; choose one of {', '.join(('theorem', *OF_SINGLES))}")
+    if not isinstance(given, str) or given not in ("theorem", *OF_SINGLES):
+        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *OF_SINGLES))}")
     if given in OF_SINGLES and not with_singles:
         raise InputError(
             f"estimator {given!r} needs every example's own series: make the sketch with singles='exact', or use "

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import call, real_array
 from circuitsketch.compile import compile as compile_circuit
-from circuitsketch.compile import real_array
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.directions import check_count, find_law
@@ -56,7 +56,7 @@ def local_sketch(
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = trace(function, point)
+    circuit = trace(lambda x: call(function, "the function", x), point)
     if len(circuit.outputs) != 1:
         raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
     rows = chosen.block(0, count)

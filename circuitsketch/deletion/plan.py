@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import is_real, quoted
 from circuitsketch.compile import coefficient_type, target_for
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.turns import thread_count
@@ -22,6 +23,8 @@ from circuitsketch.sketch.push import blocks_together, packed
 from circuitsketch.training.training import Training
 
 MOST_ORDERS, MOST_GROUPS = 60, 399  # more never pay: 4^-60 is below rounding, and 399 groups reach delta = 1e-40
+MOST_DIRECTIONS = 2**53  # in a group, beyond which a count is not exact
+LARGEST_FLOAT = int(np.finfo(np.float64).max)
 ENOUGH = 0.3  # seconds of a trial push: hundreds of steps of a small model, and more than any clock's grain
 
 
@@ -116,8 +119,9 @@ def plan(
     >>> found.order, found.groups, found.per_group
     (2, 1, 820)
     """
-    for name, value in (("epsilon", epsilon), ("delta", delta), ("alpha", alpha)):
-        check_positive(name, value)
+    epsilon, delta, alpha = (
+        check_positive(name, value) for name, value in (("epsilon", epsilon), ("delta", delta), ("alpha", alpha))
+    )
     if delta >= 1:
         raise InputError(f"delta is {delta!r}; it is the probability of failure, below 1")
     order, per_group, groups = cheapest(epsilon, delta)
@@ -130,7 +134,7 @@ def plan(
         raise InputError(f"run is a cs.Training, not a {type(run).__name__}")
     measured = seconds_per_gate is None
     rate = measured_rate(run, order, dtype) if seconds_per_gate is None else seconds_per_gate
-    check_positive("seconds_per_gate", rate)
+    rate = check_positive("seconds_per_gate", rate)
     target = target_for(Mode(order), coefficient_type(dtype))
     blocks = -(-per_group * groups // target.width)
     workers = thread_count(threads, blocks)
@@ -151,8 +155,10 @@ def cheapest(epsilon: float, delta: float) -> tuple[int, int, int]:
         for s in range(1, MOST_ORDERS + 1):
             t = epsilon - truncation(s)
             if t > 0 and p * t * t > 0:
-                m = math.ceil(spread(s) ** 2 / (p * t * t))
-                ways.append((k * m * s * (s + 1), s, m, k))
+                m = spread(s) ** 2 / (p * t * t)
+                if m < MOST_DIRECTIONS:
+                    m = max(math.ceil(m), 1)
+                    ways.append((k * m * s * (s + 1), s, m, k))
     if not ways:
         raise InputError(f"no order reaches epsilon = {epsilon!r} with delta = {delta!r}; ask for less")
     return min(ways)[1:]
@@ -192,7 +198,8 @@ def measured_rate(run: Training, order: int, dtype: Any) -> float:
     return spent / (gates * together * width)
 
 
-def check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> float:
     """A finite real number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
-        raise InputError(f"{name} is a number above 0, not {value!r}")
+    if not is_real(value) or not 0 < value < math.inf or value > LARGEST_FLOAT:
+        raise InputError(f"{name} is a number above 0, not {quoted(value)}")
+    return float(value)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import as_array, check_instance, is_int, kind_of, quoted
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import along, backbone, checks, estimators
 from circuitsketch.deletion.checks import OF_SINGLES
@@ -78,6 +79,10 @@ class Query:
     priors: Any = Late()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.law, Law):
+            raise InputError(f"law must be a law of directions, such as that of a sketch, not {kind_of(self.law)}")
+        if self.evidence is not None:
+            check_instance(self.evidence, "evidence", Evidence, "what `with_evidence` has taken in")
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
@@ -323,7 +328,7 @@ class Query:
         groups: int | None = None,
     ) -> Prediction:
         """The measurement under downweights, floats (n,) or (B, n): 1 deletes, 0.5 halves, -1 doubles."""
-        given = np.asarray(downweights)
+        given = as_array(downweights, "downweights")
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":
@@ -337,8 +342,8 @@ class Query:
 
         Where single examples were pushed they are their own series, and the error is what the series leaves out.
         """
-        if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
-            raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
+        if not is_int(top, 1):
+            raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
         if estimator in OF_SINGLES:
             kind = "first-order" if estimator == "first-order" else "singles"

@@ -10,6 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import (
+    call,
+    check_callable,
+    check_instance,
+    check_tuple,
+    is_int,
+    quoted,
+    real_array,
+)
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
 from circuitsketch.errors import InputError
@@ -59,8 +68,10 @@ def retrain_worst(
     [0.577, 0.0]
     """
     check_device(device)
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"the number of examples to retrain without is an int of at least 1, not {count!r}")
+    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
+    check_instance(run, "run", Training, "the cs.Training that was sketched")
+    if not is_int(count, 1):
+        raise InputError(f"the number of examples to retrain without is an int of at least 1, not {quoted(count)}")
     if run.n != query.n:
         raise InputError(f"the query is of {query.n} examples and the run of {run.n}; give the run that was sketched")
     if query.interactions is None:
@@ -94,10 +105,16 @@ def retrained(
     device: str = "cpu",
 ) -> np.ndarray:
     """The measurement after retraining with each row of downweights: (B, *measurement)."""
+    check_instance(run, "run", Training, "the cs.Training that was sketched")
+    check_callable(measure, "measure")
+    args = check_tuple(args, "args")
     params = run.params(run.retrain(weights, threads, device=device))
     leaves, tree = flatten(params)
     rows = ([np.asarray(leaf)[i] for leaf in leaves] for i in range(len(weights)))
-    return np.stack([np.asarray(measure(unflatten(tree, row), *args), dtype=np.float64) for row in rows])
+    values = [real_array(call(measure, "measure", unflatten(tree, row), *args), "what measure returns") for row in rows]
+    if len({value.shape for value in values}) != 1:
+        raise InputError("measure returns arrays of several shapes; let it return one number, or arrays of one shape")
+    return np.stack(values)
 
 
 __all__ = ["retrain_worst", "retrained", "worst_of"]

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
+from circuitsketch.arguments import as_array, kind_of
+from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
 Kind = Literal["source", "elementwise", "contraction", "sum", "movement", "scatter", "extremum"]
@@ -67,6 +68,12 @@ class Gate:
             bind = getattr(operand, "bind_gate", None)
             if bind is not None:
                 return bind(self, operands, params)
+        for operand in operands:
+            dtype = as_array(operand, f"the operand of {self.name}").dtype
+            if dtype.kind not in "biufc":
+                raise InputError(f"{self.name} is a function of numbers, not of {kind_of(operand)} with dtype {dtype}")
+        if self.unary:  # of numbers in double precision, whatever they are given as
+            operands = tuple(x if np.iscomplexobj(x) else np.asarray(x, dtype=np.float64) for x in operands)
         # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)

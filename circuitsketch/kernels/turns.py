@@ -15,22 +15,25 @@ from heapq import heappop, heappush
 from threading import Lock
 from typing import Any
 
-from circuitsketch.arguments import check_int
+from circuitsketch.arguments import is_int, quoted
+from circuitsketch.errors import InputError
 
 Slices = Iterator[None] | None  # what is left to do of a part; None: it was done at once
 
 
 def thread_count(threads: int | None, parts: int) -> int:
     """How many threads to use: those asked for, else one a core; no more than parts."""
-    chosen = None if threads is None else check_int(threads, "threads", low=1)
+    if threads is not None and not is_int(threads, 1):
+        raise InputError(f"threads is {quoted(threads)}; it must be a whole number >= 1, or None for one a core")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(chosen or available, parts), 1)
+    return max(min(int(threads or available), parts), 1)
 
 
 def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
     """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
 
-    Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or Ctrl-C, the others end with the slice that they are in; then it is raised.
+    Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or
+    Ctrl-C, the others end with the slice that they are in; then it is raised.
 
     >>> done = []
     >>> in_turns(done.append, range(5), 2, threads=1)

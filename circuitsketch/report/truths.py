@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.deletion.evaluation import read_numbers
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
@@ -92,7 +93,7 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
     if not (folder / "margins.npy").exists():
         return np.zeros((0, *shape))
     try:
-        margins, kept = (np.load(folder / name, allow_pickle=False) for name in ("margins.npy", "masks.npy"))
+        margins, kept = (read_numbers(folder / name) for name in ("margins.npy", "masks.npy"))
         done = len(margins)  # at most as many as masks, which are written first
         shared = min(done, len(masks))
         same = np.array_equal(~kept[:shared], masks[:shared])

@@ -27,7 +27,16 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.sketch.files import ASIDES, BadFile, entries, read_array, read_text, reading, refuse_links
-from circuitsketch.sketch.header import FORMAT, VERSION, Header, canonical, described, from_plain, require, spelled
+from circuitsketch.sketch.header import (
+    FORMAT,
+    VERSION,
+    Header,
+    canonical,
+    described,
+    from_plain,
+    require,
+    spelled,
+)
 from circuitsketch.sketch.lock import ELSEWHERE
 
 ROOT = "zarr.json"

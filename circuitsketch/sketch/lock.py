@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder, held by an open file until it is closed or its process ends, however it ends.
+"""One writer at a time: a lock on a folder, held by an open file until it is closed or its process ends in any way.
 
 In: a folder and the name of its lock. Out: a lock, or a StoreError that names who holds it. Where there is
 `fcntl.flock` (Linux, macOS) the system holds the lock; elsewhere (Windows) the library filelock knows how.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import real_array
+from circuitsketch.arguments import real_array
 from circuitsketch.errors import InputError
 from circuitsketch.sketch.pushed import Pushed
 from circuitsketch.trace import flatten

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from math import ceil
 from typing import Any
 
+from circuitsketch.arguments import call, quoted
 from circuitsketch.errors import InputError
 
 # Called with (blocks done, blocks) whenever a block is finished; where blocks take long, in between with a fraction.
@@ -40,8 +41,12 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         return
     if progress is not True:
         if not callable(progress):
-            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {progress!r}")
-        yield progress
+            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {quoted(progress)}")
+
+        def call_back(done: float, blocks: int) -> None:
+            call(progress, "progress", done, blocks)
+
+        yield call_back
         return
     from rich.console import Console
     from rich.progress import (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import call
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import DivergenceError, InputError
@@ -181,7 +182,7 @@ class Pushed:
 
         def once() -> Circuit:
             try:
-                circuit = trace(lambda s: function(self.params(s), *args), state)
+                circuit = trace(lambda s: call(function, "the measurement", self.params(s), *args), state)
             except (LookupError, AttributeError, TypeError) as reason:
                 leaves = ", ".join(self.tree.names("state"))
                 raise InputError(

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from circuitsketch.arguments import as_array, call, check_callable
 from circuitsketch.circuit import Circuit, Label
 from circuitsketch.errors import TraceError
 from circuitsketch.trace.tree import flatten, unflatten
@@ -18,10 +17,11 @@ from circuitsketch.trace.wire import ACTIVE, Builder, Wire, user_place
 
 def label_of(leaf: Any) -> Label:
     """float, int or bool of an example leaf."""
-    kind = np.asarray(leaf).dtype.kind
+    dtype = as_array(leaf, "an argument").dtype
+    kind = dtype.kind
     if kind not in "fiub":
         raise TraceError(
-            f"an argument leaf of type {type(leaf).__name__} and dtype {np.asarray(leaf).dtype} cannot be "
+            f"an argument leaf of type {type(leaf).__name__} and dtype {dtype} cannot be "
             "an input; give real numbers, or close over what is not numbers"
         )
     return {"f": "float", "b": "bool"}.get(kind, "int")  # type: ignore[return-value]
@@ -49,18 +49,19 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     >>> circuit.size, circuit.depth
     (7, 2)
     """
+    check_callable(function, "function")
     leaves, in_tree = flatten(examples)
     build = Builder()
-    wires = [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves]
+    wires = [build.input(as_array(leaf, "an argument").shape, label_of(leaf)) for leaf in leaves]
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
-        result = function(*unflatten(in_tree, wires))
+        result = call(function, "the function", *unflatten(in_tree, wires))
     finally:
         ACTIVE.reset(outer)
     outputs, out_tree = flatten(result)
     names = tuple(out_tree.names("out"))
     for name, output in zip(names, outputs, strict=True):
-        if not isinstance(output, Wire) and np.asarray(output).dtype.kind not in "fiub":
+        if not isinstance(output, Wire) and as_array(output, name).dtype.kind not in "fiub":
             raise TraceError(
                 f"{user_place()}: the traced function returns a {type(output).__name__} at {name}; return numbers"
             )
