@@ -36,6 +36,11 @@ def quoted(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
+def shortened(path: str) -> str:
+    """A path as a message names it: whole, unless it is so long that nobody reads it."""
+    return path if len(path) <= 400 else path[:397] + "..."
+
+
 def text_of(value: Any) -> str:
     """A label or an item as it is printed, without control characters.
 
@@ -159,7 +164,8 @@ def call(function: Callable[..., Any], name: str, *arguments: Any, **options: An
     try:
         return function(*arguments, **options)
     except (TypeError, ValueError) as reason:
-        if isinstance(reason, CircuitSketchError) or reason.__traceback__ is None or reason.__traceback__.tb_next is not None:
+        inside = reason.__traceback__ is None or reason.__traceback__.tb_next is not None
+        if inside or isinstance(reason, CircuitSketchError):
             raise
         kinds = ", ".join(map(kind_of, arguments))
         raise InputError(f"{name} is called with {len(arguments)} arguments ({kinds}), and refuses: {reason}") from None

@@ -17,6 +17,7 @@ import numpy as np
 
 from circuitsketch.arguments import (
     LARGEST,
+    as_array,
     as_list,
     check_bool,
     check_instance,
@@ -66,11 +67,12 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def numbers(value: Any, name: str) -> Any:
-    """A pytree whose leaves are wires or real numbers, as it is."""
+    """A pytree whose leaves are wires or numbers, as it is."""
     leaves, tree = flatten(value)
     for leaf, where in zip(leaves, tree.names(name), strict=True):
         if not isinstance(leaf, Wire):
-            real_array(leaf, where)
+            if as_array(leaf, where).dtype.kind not in "fiubc":
+                raise InputError(f"{where} has dtype {as_array(leaf, where).dtype}; give numbers")
             check_instance(leaf, where, np.ndarray | np.generic | int | float, "an array of numbers")
     return value
 

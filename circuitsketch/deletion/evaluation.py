@@ -19,13 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_instance, check_int, check_path, quoted, real_array
+from circuitsketch.arguments import (
+    as_array,
+    check_callable,
+    check_instance,
+    check_int,
+    check_path,
+    check_tuple,
+    real_array,
+    shortened,
+)
 from circuitsketch.circuit.notebook import table
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.turns import thread_count
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -85,7 +95,7 @@ class Evaluation:
             np.save(path / "margins.npy", self.truth.reshape(len(self.truth), -1))
         except OSError as reason:
             raise InputError(
-                f"cannot write to {quoted(str(path))}: {reason.strerror or reason}; give a folder that can be written"
+                f"cannot write to {shortened(str(path))}: {reason.strerror}; give a folder that can be written"
             ) from reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +181,12 @@ def evaluate(
     weights = query.downweights(subsets)
     if weights.ndim != 2 or len(weights) < 2:
         raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
+    thread_count(threads, 1)
+    if run is not None:
+        check_instance(run, "run", Training, "the cs.Training that was sketched")
+    if measure is not None:
+        check_callable(measure, "measure")
+    args = check_tuple(args, "args")
     if truth is None:
         if run is None or measure is None:
             raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
@@ -289,7 +305,7 @@ def read_numbers(path: Path) -> np.ndarray:
         return np.array(mapped)
     except Exception as reason:
         text = reason.strerror if isinstance(reason, OSError) else reason
-        raise InputError(f"{quoted(str(path))} cannot be read as an array of numbers: {text}") from reason
+        raise InputError(f"{shortened(str(path))} cannot be read as an array of numbers: {text}") from reason
 
 
 def _mean(numbers: np.ndarray) -> float:

@@ -93,8 +93,10 @@ class Query:
         }
         if self.singles is not None:
             found["singles"] = checks.singles(self.singles, self.n, coefficients.shape[2:])
-            metric = vars(self)["metric"]
-            found["metric"] = metric if metric is None or callable(metric) else checks.metric(metric, self.n)
+        metric, priors = vars(self).get("metric"), vars(self).get("priors")
+        found["metric"] = metric if metric is None or callable(metric) else checks.metric(metric, self.n)
+        if priors is not None and not callable(priors):
+            check_instance(priors, "priors", Priors, "those of a sketch, or a function that makes them")
         for name, value in found.items():
             object.__setattr__(self, name, value)
         if len(coefficients):

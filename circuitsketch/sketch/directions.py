@@ -142,8 +142,8 @@ class Given:
     block_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        vectors = as_array(self.vectors, "directions")
         try:
+            vectors = as_array(self.vectors, "it")
             complex_ = np.iscomplexobj(vectors)
             vectors = np.array(vectors, dtype=np.complex128 if complex_ else np.float64)
         except (TypeError, ValueError) as reason:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_path, quoted
+from circuitsketch.arguments import check_path, shortened
 from circuitsketch.errors import StoreError
 
 ASIDE = ".tmp"
@@ -248,7 +248,7 @@ def saving(path: str) -> Iterator[None]:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         way = "make room" if full else "see to it that the folder can be written"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{quoted(path)} cannot be written: {lower(reason)}; choose a shorter path") from reason
+            raise StoreError(f"{shortened(path)} cannot be written: {lower(reason)}; choose a shorter path") from reason
         raise StoreError(
             f"{path} cannot be written: {lower(reason)}; {way} and call again with the same path: finished blocks are "
             "kept"
@@ -263,7 +263,7 @@ def reaching(path: str) -> Iterator[None]:
     except OSError as reason:
         way = "see to it that the folder is there and can be read, and call again"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{quoted(path)} cannot be reached: {lower(reason)}; choose a shorter path") from reason
+            raise StoreError(f"{shortened(path)} cannot be reached: {lower(reason)}; choose a shorter path") from reason
         raise StoreError(f"{name_of(reason, path)} cannot be reached: {lower(reason)}; {way}") from reason
 
 
