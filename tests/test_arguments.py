@@ -324,7 +324,7 @@ def kinds_for(number: int) -> list[str]:
     return [*OFTEN, *others[number % SHARE :: SHARE]]
 
 
-SHARE = 6
+SHARE = 10
 OFTEN = ("None", "NaN", "minus one", "10**400", "text", "an object", "ragged lists", "NaNs", "text array", "broken")
 SPOILED = list(spoiled())
 

@@ -84,7 +84,10 @@ def metric(given: Any, n: int) -> np.ndarray:
 
 def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
     """h's as float64 (B, n), and whether it was a single one."""
-    found = as_array(given, "h")
+    try:
+        found = as_array(given, "it")
+    except InputError as reason:
+        raise InputError(f"h is an array of {n} real numbers: {reason}") from None
     if found.dtype.kind not in "biuf":
         raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
     if n == 1 and found.ndim == 0:

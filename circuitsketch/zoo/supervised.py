@@ -75,21 +75,28 @@ def training(
     >>> run.train()["params"].round(3), run.retrain(without=[2])["params"].round(3)
     (array([2.214]), array([2.]))
     """
-    x, y = np.asarray(x), np.asarray(y)
-    count = len(x)
+    x, y = array_of(x, "x"), array_of(y, "y")
+    count = len(x) if x.ndim else 0
     if count == 0 or y.ndim == 0 or len(y) != count:
         raise InputError(
             f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
         )
-    if not isinstance(epochs, int | np.integer) or epochs < 1:
-        raise InputError(f"epochs is {epochs!r}; give a whole number, at least 1: how often each example is read")
-    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+    if not is_count(epochs):
+        raise InputError(f"epochs is {shown(epochs)}; give a whole number, at least 1: how often each example is read")
+    if batch_size is not None and not is_count(batch_size):
         raise InputError(
-            f"batch_size is {batch_size!r}; give a whole number, at least 1, or None for all examples in every step"
+            f"batch_size is {shown(batch_size)}; give a whole number, at least 1, or None for all examples in every step"
         )
-    weights = np.arange(count) if groups is None else np.asarray(groups)
+    if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float | np.number):
+        raise InputError(f"learning_rate is {shown(learning_rate)}; give a number")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed is {shown(seed)}; give a whole number from 0")
+    for function, name in ((loss, "loss"), (schedule, "schedule"), (masks, "masks")):
+        if not callable(function) and (function is not None or name == "loss"):
+            raise InputError(f"{name} must be a function, not {type(function).__name__}")
+    weights = np.arange(count) if groups is None else array_of(groups, "groups")
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
-        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {groups!r}")
+        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {shown(groups)}")
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -110,6 +117,34 @@ def training(
     return cs.Training(step, first, batches, read, n=n, labels=classes)
 
 
+MOST = 10**7  # epochs, or examples a step: more is a slip
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number that something can be counted with."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64) and 1 <= value <= MOST
+
+
+def array_of(value: Any, name: str) -> np.ndarray:
+    """An array of numbers; InputError for anything else."""
+    try:
+        array = np.asarray(value)
+    except Exception as reason:
+        raise InputError(f"{name} is not an array of numbers: {reason}") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    return array
+
+
+def shown(value: Any) -> str:
+    """A value in a message, in short."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
     """The examples and labels that were given, or the zoo's where neither was. InputError for one without the other."""
     if x is None and y is None:
@@ -121,8 +156,10 @@ def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:
     """`update(state, grads, rate)` of an optimiser by name; InputError for an unknown one, or a decay it has not."""
-    if optimiser not in OPTIMISERS:
-        raise InputError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
+    if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
+        raise InputError(f"optimiser is {shown(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
+    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float | np.number):
+        raise InputError(f"weight_decay is {shown(weight_decay)}; give a number")
     if weight_decay and optimiser == "adam":
         raise InputError("adam has no weight decay that keeps its meaning; choose optimiser='adamw'")
     rule = getattr(cs.optim, optimiser)
@@ -146,7 +183,7 @@ def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> li
 
 def check_labels(y: Any, classes: int) -> None:
     """InputError unless y are whole numbers in 0..classes-1: at run time, others would name another row's logit."""
-    y = np.asarray(y)
+    y = array_of(y, "y")
     if y.dtype.kind not in "iu":
         raise InputError(
             f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)"
