@@ -7,12 +7,14 @@ use as well: batches in shuffled order, an optimiser by name, a schedule, clippi
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
+from circuitsketch.zoo.datasets import check_seed, is_whole, shown
 
 # Adam divides by the root of a mean square gradient. Inside the root an epsilon keeps that analytic where gradients
 # vanish, and its size decides how far: a parameter whose gradients are below sqrt(EPSILON) moves in proportion to them,
@@ -81,19 +83,20 @@ def training(
         raise InputError(
             f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
         )
-    if not is_count(epochs):
+    if not is_whole(epochs):
         raise InputError(f"epochs is {shown(epochs)}; give a whole number, at least 1: how often each example is read")
-    if batch_size is not None and not is_count(batch_size):
+    if batch_size is not None and not is_whole(batch_size):
         raise InputError(
-            f"batch_size is {shown(batch_size)}; give a whole number, at least 1, or None for all examples in every step"
+            f"batch_size is {shown(batch_size)}; give a whole number, at least 1, or None for all examples in a step"
         )
-    if isinstance(learning_rate, bool) or not isinstance(learning_rate, int | float | np.number):
+    if not is_real(learning_rate):
         raise InputError(f"learning_rate is {shown(learning_rate)}; give a number")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed is {shown(seed)}; give a whole number from 0")
-    for function, name in ((loss, "loss"), (schedule, "schedule"), (masks, "masks")):
-        if not callable(function) and (function is not None or name == "loss"):
-            raise InputError(f"{name} must be a function, not {type(function).__name__}")
+    check_seed(seed)
+    check_function(loss, "loss", *("params", "x", "y"), *["mask"] * (masks is not None))
+    if schedule is not None:
+        check_function(schedule, "schedule", "t", "steps")
+    if masks is not None:
+        check_function(masks, "masks", "t", "count")
     weights = np.arange(count) if groups is None else array_of(groups, "groups")
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
         raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {shown(groups)}")
@@ -117,14 +120,6 @@ def training(
     return cs.Training(step, first, batches, read, n=n, labels=classes)
 
 
-MOST = 10**7  # epochs, or examples a step: more is a slip
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number that something can be counted with."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64) and 1 <= value <= MOST
-
-
 def array_of(value: Any, name: str) -> np.ndarray:
     """An array of numbers; InputError for anything else."""
     try:
@@ -136,13 +131,23 @@ def array_of(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def shown(value: Any) -> str:
-    """A value in a message, in short."""
+def check_function(value: Any, name: str, *takes: str) -> None:
+    """InputError for what cannot be called with these arguments."""
+    if not callable(value):
+        raise InputError(f"{name} must be a function, not {type(value).__name__}")
     try:
-        text = repr(value)
-    except Exception:
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+        signature(value).bind(*takes)
+    except TypeError as reason:
+        raise InputError(f"{name} is a function of ({', '.join(takes)}): {reason}") from None
+    except ValueError:  # what is not written in Python may have no signature
+        pass
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    kinds = int | float | np.integer | np.floating
+    fine = isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
+    return fine and bool(abs(value) < 1e300)
 
 
 def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
@@ -158,7 +163,7 @@ def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any]
     """`update(state, grads, rate)` of an optimiser by name; InputError for an unknown one, or a decay it has not."""
     if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
         raise InputError(f"optimiser is {shown(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
-    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float | np.number):
+    if not is_real(weight_decay):
         raise InputError(f"weight_decay is {shown(weight_decay)}; give a number")
     if weight_decay and optimiser == "adam":
         raise InputError("adam has no weight decay that keeps its meaning; choose optimiser='adamw'")
