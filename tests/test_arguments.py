@@ -453,3 +453,13 @@ def test_files_of_datamodels_that_are_not_arrays_are_refused_without_memory_or_w
     os.mkfifo(where)
     with pytest.raises(cs.InputError, match="not a plain file"):
         cs.read_datamodels(tmp_path)
+
+
+def test_saving_truths_replaces_a_link_and_leaves_what_it_points_to(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    for name in ("masks.npy", "margins.npy", "masks.part.npy"):
+        (tmp_path / "out" / name).symlink_to(tmp_path / "precious")
+    ANSWERS.save(tmp_path / "out")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert cs.read_datamodels(tmp_path / "out")[0].shape == (3, 3)

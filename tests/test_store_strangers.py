@@ -219,7 +219,7 @@ def test_numbers_in_a_forged_header_take_no_memory_before_they_are_held_against_
         root = json.loads((original / part / "zarr.json").read_text())["attributes"]
         paths = [at for at in leaves_of(root) if at and not isinstance(below(root, at), dict)]
         for number, (at, value) in enumerate(itertools.product(paths, HUGE)):
-            if (value != HUGE[0] and number % 3) or at[0] in ("created", "versions", "sha256", "origin"):
+            if (value != HUGE[0] and number % 7) or at[0] in ("created", "versions", "sha256", "origin"):
                 continue
             path = tmp_path / "a.sketch"
             if not path.exists():

@@ -7,6 +7,7 @@ far they are off, and whether their intervals cover. Masks and truths are read a
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
@@ -36,6 +37,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.turns import thread_count
+from circuitsketch.sketch.files import write_whole
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -91,8 +93,8 @@ class Evaluation:
         path = Path(check_path(folder, "folder"))
         try:
             path.mkdir(parents=True, exist_ok=True)
-            np.save(path / "masks.npy", ~self.masks)
-            np.save(path / "margins.npy", self.truth.reshape(len(self.truth), -1))
+            write_array(path / "masks.npy", ~self.masks)
+            write_array(path / "margins.npy", self.truth.reshape(len(self.truth), -1))
         except OSError as reason:
             raise InputError(
                 f"cannot write to {shortened(str(path))}: {reason.strerror}; give a folder that can be written"
@@ -289,6 +291,13 @@ def read_datamodels(folder: str | PathLike[str]) -> tuple[np.ndarray, np.ndarray
             "booleans (subsets, examples), margins (subsets, values)"
         )
     return ~kept, margins
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a `.npy` file, whole or not at all; a link in its place is replaced, not followed. OSError."""
+    data = io.BytesIO()
+    np.save(data, array)
+    write_whole(os.path.abspath(path), data.getvalue(), os.path.dirname(os.path.abspath(path)))
 
 
 def read_numbers(path: Path) -> np.ndarray:

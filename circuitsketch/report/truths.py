@@ -7,14 +7,13 @@ Retrained in parts, which are kept in a folder as they are done where one is giv
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.deletion.evaluation import read_numbers
+from circuitsketch.deletion.evaluation import read_numbers, write_array
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
@@ -81,7 +80,8 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
                 raise InputError(f"{folder} holds something else; choose an empty folder, or a new one")
-            (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+            with (folder / ABOUT).open("x", encoding="utf-8") as file:  # nor through a link to nowhere
+                file.write(json.dumps(about) + "\n")
         before = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:
         if isinstance(reason, InputError):
@@ -111,8 +111,6 @@ def keep(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
     """Write what is done; masks first, so that truths never have fewer."""
     try:
         for name, array in (("masks", ~masks), ("margins", truth.reshape(len(truth), -1))):
-            aside = folder / f"{name}.part.npy"
-            np.save(aside, array)
-            os.replace(aside, folder / f"{name}.npy")
+            write_array(folder / f"{name}.npy", array)
     except OSError as reason:
         raise InputError(f"cannot keep truths in {folder}: {reason.strerror}") from None

@@ -126,6 +126,15 @@ def write_whole(path: str, data: Any, store: str) -> None:
     flush_names(os.path.dirname(path))
 
 
+def make_folder(path: str) -> None:
+    """Make a folder where there is none. OSError: it cannot be made, or there is something else."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not is_folder(path):
+            raise
+
+
 def remove_asides(folder: str, store: str) -> None:
     """Remove what interrupted writers left aside in a folder; for whoever holds the lock under which it is written.
 

@@ -26,6 +26,7 @@ from circuitsketch.sketch.files import (
     exists,
     flush_names,
     is_folder,
+    make_folder,
     reaching,
     read_text,
     reading,
@@ -101,7 +102,8 @@ class Store(Blocks):
         created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         root = encoded(group(header, created, made_by), path)
         with saving(path):
-            os.makedirs(os.path.join(path, "lanes"), exist_ok=True)
+            for folder in (path, os.path.join(path, "lanes")):
+                make_folder(folder)
             lock = hold(path, LOCK)
         try:
             if Store.exists(path):
@@ -112,7 +114,7 @@ class Store(Blocks):
                 clear(path)
                 flush_names(os.path.dirname(path))
                 for name, meta in metas.items():
-                    os.makedirs(os.path.join(path, name), exist_ok=True)
+                    make_folder(os.path.join(path, name))
                     write_whole(os.path.join(path, name, ROOT), encoded(meta, path), path)
                 for name, array in (("at", header.at), ("given", header.given)):
                     if array is not None:

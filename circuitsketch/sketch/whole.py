@@ -34,6 +34,7 @@ from circuitsketch.sketch.files import (
     exists,
     flush_names,
     is_folder,
+    make_folder,
     reaching,
     read_array,
     read_text,
@@ -186,7 +187,8 @@ class Whole:
         else:
             check_place(path, is_unfinished)
         with saving(path):
-            os.makedirs(os.path.join(path, "lock"), exist_ok=True)
+            for folder in (path, os.path.join(path, "lock")):
+                make_folder(folder)
             lock = hold(path, WHOLE_LOCK)
         try:
             if Store.exists(path):
@@ -333,7 +335,7 @@ def write_about(path: str, about: About, created: str, made_by: dict[str, str]) 
         if about.metric is not None:
             plain = described(about.metric)
             folder = metric_folder(plain)
-            os.makedirs(os.path.join(path, folder), exist_ok=True)
+            make_folder(os.path.join(path, folder))
             write_whole(os.path.join(path, folder, ROOT), encoded(metric_array(plain), path), path)
             write_whole(chunk(path, folder, 0, 0), little(about.metric), path)
         flush_names(path)

@@ -86,7 +86,8 @@ def draw(
     pair = isinstance(channels, tuple | list) and len(channels) == 2
     if not pair or not all(datasets.is_whole(size) for size in (*channels, classes)):
         raise InputError(
-            f"cnn: channels are {datasets.shown(channels)} and classes {datasets.shown(classes)}; each must be at least 1"
+            f"cnn: channels are {datasets.shown(channels)} and classes {datasets.shown(classes)}; "
+            "each must be at least 1"
         )
     cells = (shrunk[0] // POOL) * (shrunk[1] // POOL)
     shapes = {

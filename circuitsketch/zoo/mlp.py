@@ -94,7 +94,7 @@ def training(
         if not datasets.is_whole(value):
             raise InputError(f"mlp: {name} is {datasets.shown(value)}; every size must be at least 1")
     if not supervised.is_real(dropout) or not 0 <= dropout < 1:
-        raise InputError(f"mlp: dropout is {datasets.shown(dropout)}; give a rate from 0 to below 1")
+        raise InputError(f"mlp: dropout is a rate from 0 to below 1, not {datasets.shown(dropout)}")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InputError(f"mlp: activation is {datasets.shown(activation)}; choose one of {', '.join(ACTIVATIONS)}")
     supervised.check_labels(y, classes)
