@@ -2,10 +2,9 @@
 
     python bench/start.py [--full] [--json FILE] [--write]
 
-Cold: nothing is compiled yet, as after an installation (fresh CIRCUITSKETCH_CACHE and NUMBA_CACHE_DIR). The
-first result is a prediction of a deletion, from a sketch of a small microgpt run. Seconds run from the start
-of the process. Memory: the largest resident size of a process that pushes directions, against the
-coefficients that it stores.
+Cold: nothing is compiled yet, as after an installation (fresh CIRCUITSKETCH_CACHE). The first result is a prediction of
+a deletion, from a sketch of a small microgpt run. Seconds run from the start of the process. Memory: the largest
+resident size of a process that pushes directions, against the coefficients that it stores.
 """
 
 from __future__ import annotations
@@ -75,10 +74,7 @@ def starts(steps: int, colds: int, warms: int) -> dict[str, tuple[float, float]]
     found: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     for _ in range(colds):
         with tempfile.TemporaryDirectory() as folder:
-            fresh = {
-                "CIRCUITSKETCH_CACHE": str(Path(folder) / "kernels"),
-                "NUMBA_CACHE_DIR": str(Path(folder) / "numba"),
-            }
+            fresh = {"CIRCUITSKETCH_CACHE": str(Path(folder) / "kernels")}
             for kind in ["cold"] + ["warm"] * warms:
                 begin, said = python(code, fresh)
                 end, cpu = map(float, said.split())

@@ -16,6 +16,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrain_worst
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
+    BoundsError,
     CircuitSketchError,
     DivergenceError,
     DomainError,
@@ -38,13 +39,17 @@ from circuitsketch.functions import (
     stop_gradient,
     take,
 )
+from circuitsketch.gates.gate import close_table
 from circuitsketch.passes import grad, jvp, value_and_grad
 from circuitsketch.trace import trace
 from circuitsketch.training.training import Training
 
 __version__ = "0.1.0"
 
+close_table()  # gates that are registered from here on are the user's own
+
 __all__ = [
+    "BoundsError",
     "Circuit",
     "CircuitSketchError",
     "DivergenceError",

@@ -16,6 +16,7 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
+LARGEST_INTEGER = 2.0**53  # up to it, every integer is a float64
 LARGEST = 2**48  # more of anything than there is memory for
 
 
@@ -165,7 +166,7 @@ def call(function: Callable[..., Any], name: str, *arguments: Any, **options: An
         return function(*arguments, **options)
     except (TypeError, ValueError) as reason:
         inside = reason.__traceback__ is None or reason.__traceback__.tb_next is not None
-        if inside or isinstance(reason, CircuitSketchError):
+        if inside or isinstance(reason, CircuitSketchError) or isinstance(reason.__cause__, CircuitSketchError):
             raise
         kinds = ", ".join(map(kind_of, arguments))
         raise InputError(f"{name} is called with {len(arguments)} arguments ({kinds}), and refuses: {reason}") from None
@@ -222,7 +223,16 @@ def real_array(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
     with np.errstate(over="ignore"):
-        return np.array(array, dtype=np.float64)
+        number = np.array(array, dtype=np.float64)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        large = np.abs(number) >= LARGEST_INTEGER
+        with np.errstate(invalid="ignore"):
+            if np.any(number[large].astype(array.dtype) != array[large]):
+                raise InputError(
+                    f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold "
+                    "exactly; renumber them, or give .astype(float) where rounding does not matter"
+                )
+    return number
 
 
 def finite_array(value: Any, name: str) -> np.ndarray:

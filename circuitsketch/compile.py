@@ -130,7 +130,7 @@ class Compiled:
             node = self.circuit.nodes[wire]
             if array.shape != node.shape:
                 raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {node.shape}")
-            if node.label != "float" and np.any(array != np.rint(array)):
+            if node.label != "float" and not np.all(np.isfinite(array) & (array == np.rint(array))):
                 raise InputError(f"{name} was traced as whole numbers; give such, or trace with floats")
         check_indices(self.circuit, arrays)
         return arrays

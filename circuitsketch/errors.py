@@ -65,3 +65,20 @@ class KinkWarning(UserWarning):
 
 class StoreError(InputError):
     """A stored sketch cannot be used: another run's, damaged, being written by another process, or the disk is full."""
+
+
+class BoundsError(InputError, ShapeError, IndexError):
+    """An index that an array of its shape does not have, or a label without a class; NumPy raises an IndexError.
+
+    Attributes
+    ----------
+    reason : the message without a place. entry : of the first index that is out of bounds, where in its array it is.
+    """
+
+    def __init__(self, reason: str, entry: tuple[int, ...] = (), place: object = "") -> None:
+        super().__init__(f"{place}: {reason}" if place else reason)
+        self.reason, self.entry = reason, entry
+
+    def at(self, place: object) -> BoundsError:
+        """The same error, of a line of the user's program."""
+        return BoundsError(self.reason, self.entry, place)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import as_array, check_int, real_array
-from circuitsketch.errors import InputError, ShapeError, TraceError
-from circuitsketch.gates import GATES, cells
+from circuitsketch.errors import BoundsError, InputError, ShapeError
+from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
 from circuitsketch.trace import Wire
-from circuitsketch.trace.indexing import gather, normal_axis
+from circuitsketch.trace.indexing import gather, normal_axis, pick_label, take_index
 from circuitsketch.trace.wire import user_place
 
 relu = GATES["relu"]
@@ -61,8 +61,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
 
-    Raises ShapeError for plain indices out of range (where x is plain too, NumPy's IndexError), and TraceError for
-    indices that are not whole numbers.
+    Raises BoundsError for indices out of bounds (of run-time ones, when the function is called or the run is made), and
+    TraceError for indices that are not integers.
 
     >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
     array([5., 2.])
@@ -70,11 +70,11 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
     axis = None if axis is None else check_int(axis, "axis")
-    plain, at = as_array(x, "x"), as_array(indices, "indices")
-    if at.dtype.kind not in "iu" and at.size:
-        raise TraceError(f"{user_place()}: indices must be integers, not of dtype {at.dtype}; use indices.astype(int)")
+    plain, at = as_array(x, "x"), take_index(as_array(indices, "indices"), "take")
     try:
-        return np.take(plain, at.astype(np.int64, copy=False), axis=axis)
+        return np.take(plain, at, axis=axis)
+    except IndexError as reason:
+        raise BoundsError(str(reason), place=user_place()) from None
     except (TypeError, ValueError, OverflowError) as reason:
         raise ShapeError(f"{user_place()}: take from an array of shape {plain.shape}: {reason}") from None
 
@@ -85,8 +85,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     Parameters
     ----------
     logits : (..., classes)
-    labels : (...) whole numbers in 0..classes-1, run-time or plain. Plain ones are checked; of run-time ones, one out
-        of range would name another row's logit.
+    labels : (...) whole numbers in 0..classes-1, plain or run-time. Negative ones do not count from the end.
 
     Returns
     -------
@@ -95,7 +94,8 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     Raises
     ------
     ShapeError : where there is not one label for each row of logits.
-    InputError : for plain labels that are not whole numbers in 0..classes-1.
+    InputError : for labels that are not whole numbers in 0..classes-1; of run-time ones, when the function is called
+        or the run is made.
 
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
@@ -107,19 +107,25 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
             f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
         )
     labels = labels if isinstance(labels, Wire) else as_array(labels, "labels")
-    if tuple(np.shape(labels)) != shape[:-1]:
+    if labels.shape != shape[:-1]:
+        one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
-            f"{shape[:-1]}, not {np.shape(labels)}"
+            f"{shape[:-1]}, not {labels.shape}"
+            + (one_hot if labels.shape == shape else "")
         )
-    whole = labels.dtype.kind in "iu"
-    if not whole or (isinstance(labels, np.ndarray) and np.any((labels < 0) | (labels >= shape[-1]))):
-        raise InputError(
-            f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
-            f"classes of logits of shape {shape}; these are {labels.dtype}"
-            + (f" from {labels.min()} to {labels.max()}" if whole else "; use labels.astype(int)")
-        )
+    wanted = (
+        f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
+        f"classes of logits of shape {shape}; these are {labels.dtype}"
+    )
+    if labels.dtype.kind not in "iu":
+        before = " before tracing" if isinstance(labels, Wire) else ""
+        raise InputError(f"{wanted}; use labels.astype(int){before}")
     below = centred(logits, -1)
-    rows = np.reshape(np.arange(cells(shape[:-1])) * shape[-1], shape[:-1])
-    picked = take(np.reshape(below, -1), labels + rows, axis=0)
+    if isinstance(labels, np.ndarray):
+        if np.any((labels < 0) | (labels >= shape[-1])):
+            raise BoundsError(f"{wanted} from {labels.min()} to {labels.max()}")
+        picked = np.take_along_axis(below, labels.astype(np.int64)[..., None], axis=-1)[..., 0]
+    else:
+        picked = pick_label(below, labels)
     return np.log(np.sum(np.exp(below), axis=-1)) - picked

@@ -25,6 +25,8 @@ from strategies import NAMES, application, programs
 import circuitsketch as cs
 from circuitsketch.compile import build, target_for
 from circuitsketch.errors import DeviceError
+from circuitsketch.gates import GATES
+from circuitsketch.gates.gate import elementwise
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cuda import device, stream
@@ -119,6 +121,28 @@ def test_every_gate_has_the_values_of_each_lane(name):
         else:
             ours = arena.constant_view(0, layout)
         np.testing.assert_allclose(ours, theirs[0, 0].real, rtol=1e-13, atol=1e-13)
+
+
+ODD_NAMES = ["u", "c", "e", "i", "lane", "lambda", "store", "chain", "2x", "two words", 'qu"o\\te', "\u00b2", ""]
+
+
+def test_gates_of_ones_own_may_have_any_name_and_be_defined_again():
+    """Names of ours in device code, of Python, and none of either; the oracle is the reference, gate by gate."""
+
+    def swell(name, c):
+        def step(k, ops, u, v):
+            v[k] = c * ops.convolve(k, u, v, weight=lambda j: j, low=1) / k
+
+        return elementwise(name, 1, lambda m, x: (m.exp(c * x),), step, lambda ct, out, x: (ct * c * out,))
+
+    try:
+        gates = [swell(name, 0.1 * (i + 1)) for i, name in enumerate(ODD_NAMES)]
+        gates += [swell(ODD_NAMES[0], -0.5), swell(ODD_NAMES[-1], -0.7)]
+        function = lambda x, y: sum(gate(x) * y * gate(x + y) for gate in gates)  # noqa: E731
+        assert_series(function, (np.array([0.5, -0.2]), np.array([0.3, 0.1])), 2)
+    finally:
+        for name in ODD_NAMES:
+            GATES.pop(name)
 
 
 @few

@@ -76,6 +76,13 @@ IN_DOMAIN: dict[str, Callable[[Rng, Shape], list[np.ndarray]]] = {
     "kink at zero": lambda rng, shape: [away_from_zero(rng, shape)],
     "kink at equality": apart,
 }
+
+
+def indexed(rng: Rng) -> dict[str, Any]:
+    """Which axis an index is of."""
+    return {"axis": int(rng.integers(3)), "what": "index"}
+
+
 PARAMETERS: dict[str, Callable[[Rng], dict[str, Any]]] = {
     "power": lambda rng: {"exponent": float(rng.choice([1.5, -0.7, 0.3, 2.5, -2.0]))},
 }
@@ -83,6 +90,10 @@ PARAMETERS: dict[str, Callable[[Rng], dict[str, Any]]] = {
 
 def elementwise(gate: Gate, rng: Rng, shape: Shape) -> Application:
     """Operands of one shape inside the gate's domain."""
+    if gate.name == "in_bounds":
+        extent = int(rng.integers(1, 5))
+        operands = (rng.integers(-extent, extent, shape), np.full(shape, extent))
+        return Application(gate, tuple(x.astype(float) for x in operands), indexed(rng), (True, False))
     if gate.static and gate.name not in PARAMETERS:
         raise LookupError(
             f"{gate.name} has parameters {gate.static}: add them to PARAMETERS in tests/strategies.py"
@@ -365,6 +376,11 @@ class Draft:
 
     def elementwise(self, gate: Gate) -> None:
         x = self.pick()
+        if gate.name == "in_bounds":
+            shape, extent = self.at(x).shape, int(self.rng.integers(1, 5))
+            index = self.input(self.rng.integers(-extent, extent, shape))
+            self.line("in_bounds", index, np.full(shape, extent), **indexed(self.rng))
+            return
         params = PARAMETERS[gate.name](self.rng) if gate.static else {}
         if gate.name == "where":
             y = self.partner(x)

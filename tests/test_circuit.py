@@ -122,17 +122,20 @@ def test_the_text_of_a_circuit_reads_like_its_program():
     line = loss.__code__.co_firstlineno + 1
     assert str(cs.trace(loss, {"w": np.ones((4, 2))}, np.array([1, 1, 0]))) == "\n".join(
         [
-            "circuit: 9 nodes, size 6, depth 1",
+            "circuit: 12 nodes, size 6, depth 1",
             "  a:f64[4,2] = input args.0.w",
             "  b:i64[3] = input args.1",
-            f"  c:f64[3,2] = take[axis=0] a b          # {HERE}:{line}",
-            "  d:f64[] = constant 2.5",
-            f"  e:f64[3,2] = broadcast[shape=(3,2)] d  # {HERE}:{line}",
-            f"  f:f64[3,2] = multiply c e              # {HERE}:{line}",
-            "  g:i64[] = constant 0",
-            f"  h:i64[3,2] = broadcast[shape=(3,2)] g  # {HERE}:{line}",
-            f"  i:bool[3,2] = greater f h              # {HERE}:{line}",
-            "  return i",
+            "  c:i64[] = constant 4",
+            f"  d:i64[3] = broadcast[shape=(3)] c            # {HERE}:{line}",
+            f"  e:i64[3] = in_bounds[axis=0 what=index] b d  # {HERE}:{line}",
+            f"  f:f64[3,2] = take[axis=0] a e                # {HERE}:{line}",
+            "  g:f64[] = constant 2.5",
+            f"  h:f64[3,2] = broadcast[shape=(3,2)] g        # {HERE}:{line}",
+            f"  i:f64[3,2] = multiply f h                    # {HERE}:{line}",
+            "  j:i64[] = constant 0",
+            f"  k:i64[3,2] = broadcast[shape=(3,2)] j        # {HERE}:{line}",
+            f"  l:bool[3,2] = greater i k                    # {HERE}:{line}",
+            "  return l",
         ]
     )
 
@@ -215,7 +218,7 @@ BROKEN = [
     (lambda: with_node(wire_of("einsum"), params={"spec": "nonsense"}), "node .*einsum"),
     (
         lambda: with_node(wire_of("constant"), params={"value": np.ones(4)}),
-        r"says shape \(2, 1\) and holds \(4,\)",
+        r"says shape \(\) and holds \(4,\)",
     ),
     (lambda: with_node(0, shape=(4,)), r"says shape \(4,\), its parameter \(3,\)"),
     (lambda: dataclasses.replace(LEGAL, inputs=(0,)), r"input nodes are \(0, 1\), the circuit lists \(0,\)"),

@@ -153,24 +153,24 @@ MAKING = {
     "an index beyond the end": (
         lambda: make(lambda s, i, k: s + np.take(k * np.ones(3), i, axis=0), batches=[2, 3]),
         cs.InputError,
-        f"{HERE}.*entry 3 of an axis of 3 in step 1 of 2.*0 to 2",
+        rf"{HERE}.*index 3 is out of bounds for axis 0 with size 3 \(in step 1 of 2, example 1\)",
     ),
-    "an index from the end": (
-        lambda: make(lambda s, i, k: s + np.take(k * np.ones(3), i, axis=0), batches=[2, -1]),
+    "an index before the front": (
+        lambda: make(lambda s, i, k: s + np.take(k * np.ones(3), i, axis=0), batches=[2, -4]),
         cs.InputError,
-        "entry -1 of an axis of 3 in step 1",
+        "index -4 is out of bounds for axis 0 with size 3 .in step 1",
     ),
     "a label that is no class": (
         lambda: make(
             lambda s, y, k: s + k * cs.cross_entropy(s[None], y)[0], np.zeros(3), [np.array([5])], [[0]]
         ),
         cs.InputError,
-        "entry 5 of an axis of 3",
+        "label 5 is out of bounds for 3 classes",
     ),
     "a counter that leaves its table": (
         lambda: make(lambda s, x, k: (s[0] + np.take(s[0] + np.ones(1), s[1]) * k.sum(), s[1] + 1), (0.0, 0)),
         cs.InputError,
-        "entry 1 of an axis of 1 in step 1 of 2",
+        "index 1 is out of bounds for axis 0 with size 1 .in step 1 of 2",
     ),
     "an index that weights change": (
         lambda: make(lambda s, x, k: s + np.take(np.ones(3) * x, (k[0] > 0.5).astype(int))),
@@ -353,11 +353,11 @@ CALLS = {
         "real numbers",
     ),
     "fractions as indices": (lambda: COMPILED(A, np.array([0.5, 1])), cs.InputError, "whole numbers"),
-    "an index beyond the end": (lambda: COMPILED(A, np.array([0, 3])), cs.InputError, f"{HERE}.*entry 3"),
-    "an index from the end": (
-        lambda: COMPILED(A, np.array([0, -1])),
+    "an index beyond the end": (lambda: COMPILED(A, np.array([0, 3])), cs.InputError, f"{HERE}.*index 3 is"),
+    "an index before the front": (
+        lambda: COMPILED(A, np.array([0, -4])),
         cs.InputError,
-        "entry -1 of an axis of 3",
+        "index -4 is out of bounds for axis 0 with size 3",
     ),
     "no coefficients": (
         lambda: COMPILED.series((A, np.array([0, 1])), (None, None)),

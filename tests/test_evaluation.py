@@ -11,6 +11,8 @@ from scipy.stats import norm, spearmanr
 import circuitsketch as cs
 from circuitsketch.deletion.evaluation import score
 from circuitsketch.deletion.prediction import Prediction
+from circuitsketch.errors import InputError
+from circuitsketch.report.truths import truths_of
 
 
 def prediction(value, stderr):
@@ -127,3 +129,24 @@ def test_what_cannot_be_evaluated_is_refused():
     halved = cs.evaluate(query, np.array([[0.5, 0, 0, 0], [0, 0.5, 0, 0]]), truth=np.ones((2, 2)))
     with pytest.raises(cs.InputError, match="no mask can say"):
         halved.save("nowhere")
+
+
+def test_kept_truths_are_known_by_what_the_measurement_computes(tmp_path):
+    """A file that is edited has the same name; the truth of factor * s by hand, since s is a sum."""
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 2.0, 4.0], [[0], [1], [2]])
+    masks = np.eye(3, dtype=bool)
+
+    def truths(factor, offset=0.0):
+        measure = lambda s: factor * s + offset  # noqa: E731
+        return truths_of(run, masks, measure, shape=(), what="own.py:value", folder=tmp_path / "kept")
+
+    assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])
+    assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])  # from the folder
+    for other in ((2.0,), (1.0, 1.0)):
+        with pytest.raises(InputError, match="another run or measurement"):
+            truths(*other)
+    about = json.loads((tmp_path / "kept" / "about.json").read_text())
+    del about["circuit"]
+    (tmp_path / "kept" / "about.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="an earlier circuitsketch"):
+        truths(1.0)

@@ -17,7 +17,7 @@ from scipy import special, stats
 import circuitsketch as cs
 from circuitsketch import optim
 from circuitsketch.circuit import check
-from circuitsketch.errors import InputError, ShapeError, TraceError
+from circuitsketch.errors import BoundsError, InputError, ShapeError, TraceError
 from circuitsketch.passes import evaluate
 from circuitsketch.trace import flatten, unflatten
 
@@ -107,9 +107,14 @@ def test_labels_that_do_not_fit_are_refused_with_the_reason(logits, labels, kind
 def test_take_gathers_from_data_and_wires_alike():
     assert both(lambda i: cs.take(X[0], i, axis=0), np.array([3, 0])).shape == (2, 5)
     assert cs.take([2.0, 3.0], 1) == 3.0
+    with pytest.raises(BoundsError, match=rf"{HERE}:\d+: index 2 is out of bounds for axis 0 with size 2"):
+        cs.take([2.0, 3.0], [2])
+    for indices, words in (([0.5], "must be integers"), ([True, False], "reads as 0 and 1")):
+        with pytest.raises(TraceError, match=rf"{HERE}:\d+ .*{words}"):
+            cs.take([2.0, 3.0], indices)
     with pytest.raises(TraceError, match="indices must be integers"):
         cs.trace(lambda x: cs.take(X, x), 1.0)
-    with pytest.raises(ShapeError, match="index 99 leaves axis 0"):
+    with pytest.raises(BoundsError, match="index 99 is out of bounds for axis 0 with size 40"):
         cs.trace(lambda x: cs.take(x, [99]), X)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import signal, special
 
 import circuitsketch as cs
-from circuitsketch.errors import InputError, KinkWarning, TraceError
+from circuitsketch.errors import BoundsError, InputError, KinkWarning, TraceError
 from circuitsketch.zoo import cnn, datasets, logistic, microgpt, mlp, supervised
 
 COUNT = 40  # examples of the small trainings
@@ -131,6 +131,16 @@ def test_a_margin_is_the_log_odds_of_the_right_class(classes):
     assert supervised.margins(scores, labels) == pytest.approx(special.logit(right), rel=1e-12)
     circuit = cs.compile(cs.trace(supervised.margins, scores, labels))
     assert circuit(scores, labels) == pytest.approx(special.logit(right), rel=1e-12)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_margin_of_a_label_without_a_class_is_refused(label):
+    scores, labels = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, label, 2])
+    with pytest.raises(BoundsError):
+        supervised.margins(scores, labels)
+    circuit = cs.compile(cs.trace(supervised.margins, scores, labels))
+    with pytest.raises(BoundsError, match=f"label {label} is out of bounds for 3 classes"):
+        circuit(scores, labels)
 
 
 def test_a_margin_of_a_model_that_is_sure_keeps_its_digits():

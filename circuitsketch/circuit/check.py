@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit
 from circuitsketch.errors import CircuitError, ShapeError
-from circuitsketch.gates import GATES
+from circuitsketch.gates.gate import REGISTERED
 
 
 def check(circuit: Circuit) -> Circuit:
@@ -19,7 +19,7 @@ def check(circuit: Circuit) -> Circuit:
     """
     for wire, node in enumerate(circuit.nodes):
         where = f"node {wire} ({node.gate.name}, {node.place})"
-        if GATES.get(node.gate.name) is not node.gate:
+        if node.gate not in REGISTERED:
             raise CircuitError(f"{where} applies a gate that is not in the table")
         if any(not 0 <= operand < wire for operand in node.operands):
             raise CircuitError(f"{where} reads {node.operands}: an operand must come before its user")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node, Place, value_of
+from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node, Place, compute, value_of
 from circuitsketch.errors import InputError
 from circuitsketch.gates import GATES, Gate, cells
 from circuitsketch.gates.contraction import split
@@ -97,7 +97,7 @@ def expand(circuit: Circuit, *indices: Any) -> Circuit:
             wires.append(np.array(entries, dtype=np.int64).reshape(node.shape))
             continue
         if node.label != "float" and all(v is not None for v in values):
-            values_now = np.asarray(node.gate.value(*values, **node.params), dtype=np.float64)
+            values_now = np.asarray(compute(node, *values), dtype=np.float64)
             known[-1] = values_now
             wires.append(build.constants_of(values_now))
             continue

@@ -1,4 +1,4 @@
-"""The loops of `many`, compiled by Numba when this module is first imported and called."""
+"""The loops of `many`, which Numba compiles when they are first called; `many.compiled` lets the code be kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOOSE = {"reassoc", "contract", "nsz"}
 ROWS = 32  # of a table of pairs that are worked off together: up to 256 kB for a thousand examples
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def gather(h, ids, weights, starts):  # type: ignore[no-untyped-def]
     """The entries of h (B, n) that differ from zero; False where there is no room for all."""
     at = 0
@@ -26,7 +26,7 @@ def gather(h, ids, weights, starts):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@njit(nogil=True, fastmath=LOOSE)
 def add_rows(ids, starts, weights, table, out):  # type: ignore[no-untyped-def]
     """out (B, tiles x width) += for every h the rows of its examples, of table (tiles, n, width), by their weights."""
     width = table.shape[2]
@@ -48,7 +48,7 @@ def add_rows(ids, starts, weights, table, out):  # type: ignore[no-untyped-def]
                 k += 1
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@njit(nogil=True, fastmath=LOOSE)
 def raise_powers(first, real, found):  # type: ignore[no-untyped-def]
     """found (B, columns) *= first, elementwise; from column `real` on, complex: all real parts, then all imaginary."""
     half = (first.shape[1] - real) // 2
@@ -64,7 +64,7 @@ def raise_powers(first, real, found):  # type: ignore[no-untyped-def]
             v[c] = u_c * q[c] + v_c * p[c]
 
 
-@njit(nogil=True, cache=True, fastmath=LOOSE)
+@njit(nogil=True, fastmath=LOOSE)
 def pair_sums(ids, starts, weights, pairs, metric, alike, together):  # type: ignore[no-untyped-def]
     """Sums over the pairs of different examples of each h, whose ids ascend.
 

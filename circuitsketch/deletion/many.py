@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from circuitsketch.deletion.priors import Prior, power
+from circuitsketch.kernels.cache import sources_hash
+from circuitsketch.kernels.numba_cache import keep
 
 if TYPE_CHECKING:
     from circuitsketch.deletion.interactions import OneOrder
@@ -166,7 +168,13 @@ def tiled(table: np.ndarray) -> np.ndarray:
 
 @cache
 def compiled() -> Any:
-    """The loops, compiled when first needed and kept on disk by Numba."""
+    """The loops, compiled when first needed and kept on disk."""
+    from numba.core.caching import FunctionCache
+    from numba.core.serialize import dumps
+
     from circuitsketch.deletion import loops
 
+    source = sources_hash("deletion/loops.py")
+    for loop in (loops.gather, loops.add_rows, loops.raise_powers, loops.pair_sums):
+        keep(loop, FunctionCache, dumps, source, loop.__name__)
     return loops

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 
@@ -25,7 +26,7 @@ Kind = Literal["source", "elementwise", "contraction", "sum", "movement", "scatt
 Reads = Literal["nothing", "operands", "all"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Gate:
     """A primitive: its meaning, shape, derivative, Taylor rule and size, in one place.
 
@@ -44,6 +45,7 @@ class Gate:
     companions : how many series, beside the result's, the recurrence carries along.
     result : the label of the result: that of the operands, float or bool.
     static : the names of the parameters.
+    guards : the value refuses operands (by a BoundsError): the gate stays even where nothing reads its result.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Gate:
     companions: int = 0
     result: Literal["same", "bool", "float"] = "same"
     static: tuple[str, ...] = field(default=())
+    guards: bool = False
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the gate: to wires it adds a node to their circuit, to arrays it computes."""
@@ -87,15 +90,36 @@ class Gate:
         return self.kind == "elementwise" and self.arity == 1 and not self.flat
 
 
-GATES: dict[str, Gate] = {}
+GATES: dict[str, Gate] = {}  # by name, the newest
+BUILT_IN: dict[str, Gate] = {}  # the package's own, once all of them are there
+REGISTERED: WeakSet[Gate] = WeakSet()  # also those that a newer gate of the same name has replaced in GATES
 
 
 def register(gate: Gate) -> Gate:
-    """Put a gate in the table; its name must be new."""
-    if gate.name in GATES:
-        raise ValueError(f"a gate named {gate.name!r} stands in the table already; choose another name")
+    """Put a gate in the table.
+
+    A gate of one's own may be defined again under its name. The new gate holds for what is traced from then on, and
+    circuits that were traced before keep the gate that they were traced with.
+
+    Raises
+    ------
+    InputError : the package itself has a gate of that name.
+    """
+    if gate.name in (BUILT_IN or GATES):
+        raise InputError(f"{gate.name!r} is a gate of circuitsketch itself and cannot be redefined; use another name")
     GATES[gate.name] = gate
+    REGISTERED.add(gate)
     return gate
+
+
+def close_table() -> None:
+    """Take all gates that are registered so far as the package's own: their names are taken for good."""
+    BUILT_IN.update(GATES)
+
+
+def is_built_in(gate: Gate) -> bool:
+    """Whether the package defines this gate, so that its name and the package's version say what it means."""
+    return BUILT_IN.get(gate.name) is gate
 
 
 class NumpyMath:

@@ -1,6 +1,7 @@
 """Gates that move numbers: reshape, transpose, broadcast, slice, pad, concatenate, take, and the sums they need back.
 
-All are linear. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum.
+All are linear. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum. So
+does `in_bounds`, which holds a run-time index to its axis before `take` follows it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import math
 
 import numpy as np
 
-from circuitsketch.errors import ShapeError
-from circuitsketch.gates.gate import Gate, Shape, cells, register
+from circuitsketch.errors import BoundsError, ShapeError
+from circuitsketch.gates.gate import Gate, Shape, cells, register, same_shape
 
 
 def nothing(out: Shape, *_: Shape, **__) -> int:
@@ -142,6 +143,24 @@ def integers(index):
     return np.asarray(np.real(index)).astype(np.int64)
 
 
+def in_bounds_value(index, extent, *, axis, what):
+    """The index counted from the front; BoundsError for the first entry that its axis does not have.
+
+    what : "index", which may count from the end, or "label", a class in 0..extent-1.
+    """
+    index, size = np.asarray(index), int(np.max(extent, initial=0))
+    inside = (index >= (-size if what == "index" else 0)) & (index < size)  # a NaN is not
+    if not np.all(inside):
+        entry = tuple(int(i) for i in np.argwhere(~inside)[0])
+        number = index[entry]
+        reason = f"{what} {number if index.dtype.kind in 'iuO' else f'{number:.0f}'} is out of bounds for "
+        reason += f"axis {axis} with size {size}" if what == "index" else f"{size} classes; labels are 0..{size - 1}"
+        raise BoundsError(reason, entry)
+    if index.dtype.kind in "iu":
+        index = index.astype(np.int64)  # in a narrow dtype the sum would wrap around
+    return np.where(index < 0, index + size, index)
+
+
 def scatter_value(x, index, *, axis, length):
     """Zeros, to which every entry is added at its index."""
     index = integers(index)
@@ -226,6 +245,25 @@ take = movement(
     lambda x, index, *, axis: np.take(x, integers(index), axis=axis),
     lambda ct, out, x, index, *, axis: (scatter_add(ct, index, axis=axis, length=x.shape[axis]), None),
     static=("axis",),
+)
+in_bounds = register(
+    Gate(
+        # A run-time index on its way to `take`, beside the extent of the axis `axis` of the user's array: counted from
+        # the front, and refused where the axis does not have it. Kernels do not refuse: whoever runs them looks first.
+        name="in_bounds",
+        kind="elementwise",
+        arity=2,
+        shape=same_shape("in_bounds"),
+        value=in_bounds_value,
+        vjp=lambda ct, out, index, extent, *, axis, what: (None, None),
+        size=nothing,
+        constants=lambda m, index, extent, *, axis, what: (
+            m.choose(m.greater(0.0, index), index + extent, index),
+        ),
+        flat=True,
+        static=("axis", "what"),
+        guards=True,
+    )
 )
 scatter_add = movement(
     # Each of the operand's scalars is added to its place: that is what is counted, whether or not places repeat.

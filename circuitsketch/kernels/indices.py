@@ -1,19 +1,18 @@
 """Run-time indices, looked at before machine code follows them: a kernel does not ask whether an address exists.
 
-In: a circuit, and the values of the inputs that decide where it gathers and scatters. Out: nothing, or an InputError
-that names the gate and the user's line. What an index cannot depend on is told where circuits are chained, in training.
+In: a circuit, and the values of the inputs that decide where it gathers and scatters. Out: nothing, or a BoundsError
+that names the user's line. That no index depends on the weights is looked at in `training.indices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.circuit import INPUT, Circuit, Node, value_of
-from circuitsketch.errors import InputError
-from circuitsketch.kernels.domains import where
+from circuitsketch.circuit import INPUT, Circuit, Node, compute, value_of
+from circuitsketch.errors import BoundsError
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +21,8 @@ class Gathers:
 
     Attributes
     ----------
-    looks : (node, wire of its index, extent of the axis) of every gather and scatter whose index is known at run time.
+    looks : (node, wire of its index, extent of the axis) of every gate that holds an index known at run time to its
+        axis, and of every gather and scatter at one.
     wires : what must be computed for the looks, and for further outputs asked for, in order.
     inputs : the positions of the inputs among them.
     """
@@ -32,46 +32,63 @@ class Gathers:
     wires: tuple[int, ...]
     inputs: tuple[int, ...]
 
-    def check(self, values: Mapping[int, np.ndarray], when: str = "") -> dict[int, np.ndarray]:
-        """Compute the wires from the inputs' values, by position, and look at the indices; returns the wires."""
-        found: dict[int, np.ndarray] = {self.circuit.inputs[i]: values[i] for i in self.inputs}
+    def check(
+        self,
+        values: Mapping[int, np.ndarray],
+        when: Callable[[np.ndarray, tuple[int, ...]], str] | None = None,
+    ) -> dict[int, np.ndarray]:
+        """Compute the wires from the inputs' values, by position, and look at the indices; returns the wires.
+
+        when : of an index array and the place in it of an entry that is refused, words for where in a run that is.
+        """
+        results: dict[int, np.ndarray] = {self.circuit.inputs[i]: values[i] for i in self.inputs}
         for wire in self.wires:
             node = self.circuit.nodes[wire]
-            if node.gate is not INPUT:
-                operands = [found[i] for i in node.operands]
-                value = value_of(node) if node.is_source else node.gate.value(*operands, **node.params)
-                found[wire] = np.asarray(value)
+            if node.gate is INPUT:
+                continue
+            operands = [results[i] for i in node.operands]
+            try:
+                results[wire] = value_of(node) if node.is_source else compute(node, *operands)
+            except BoundsError as error:
+                if when is None:
+                    raise
+                told = f"{error.reason}{when(operands[0], error.entry)}"
+                raise BoundsError(told, error.entry, node.place) from None
         for node, wire, extent in self.looks:
-            index = found[wire]
-            if np.any(index < 0) or np.any(index >= extent):
-                worst = index[(index < 0) | (index >= extent)].flat[0]
-                raise InputError(
-                    f"{where(node)} is at entry {worst:.0f} of an axis of {extent}{when}; run-time indices go "
-                    f"from 0 to {extent - 1}"
+            index = results[wire]
+            # What `in_bounds` has not passed, in a circuit that was not traced from indexing.
+            if not node.gate.guards and not np.all(inside := (index >= 0) & (index < extent)):
+                worst = index[~inside].flat[0]
+                raise BoundsError(
+                    f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place
                 )
-        return found
+        return results
 
 
 def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
     """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
     reached = set(circuit.inputs)  # wires that are known at run time only
-    looks = []
+    looks: dict[tuple[int, int], tuple[Node, int, int]] = {}
+    needed = set(outputs)
     for wire, node in enumerate(circuit.nodes):
         if any(i in reached for i in node.operands):
             reached.add(wire)
-        if node.gate.name in ("take", "scatter_add") and node.operands[1] in reached:
+        if node.gate.guards and node.operands[0] in reached:
+            looks[wire, -1] = (node, node.operands[0], -1)
+            needed.add(wire)
+        elif node.gate.name in ("take", "scatter_add") and node.operands[1] in reached:
             array, index = node.operands
             axis = node.params["axis"]
             extent = (
                 node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
             )
-            looks.append((node, index, extent))
-    needed = {index for _, index, _ in looks} | set(outputs)
+            looks.setdefault((index, extent), (node, index, extent))
+            needed.add(index)
     for wire in range(len(circuit.nodes) - 1, -1, -1):
         if wire in needed:
             needed.update(circuit.nodes[wire].operands)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
-    return Gathers(circuit, tuple(looks), tuple(sorted(needed)), inputs)
+    return Gathers(circuit, tuple(looks.values()), tuple(sorted(needed)), inputs)
 
 
 def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
@@ -79,8 +96,8 @@ def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
 
     Raises
     ------
-    InputError : naming a gate whose index leaves its axis.
+    BoundsError : naming the line at which an index leaves its axis.
     """
-    found = gathers(circuit)
-    if found.looks:
-        found.check(dict(enumerate(values)))
+    looked = gathers(circuit)
+    if looked.looks:
+        looked.check(dict(enumerate(values)))

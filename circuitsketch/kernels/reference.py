@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import Circuit, Node, value_of
+from circuitsketch.circuit import Circuit, Node, compute, value_of
 from circuitsketch.gates.gate import NumpyMath
 
 
@@ -101,9 +101,11 @@ def apply(node: Node, operands: list[Series], order: int) -> Series:
     gate, params = node.gate, node.params
     if gate.kind == "elementwise":
         assert gate.constants is not None
+        if gate.flat:
+            return Series(compute(node, *(u[0] for u in operands)), order)
         constant, *companions = gate.constants(NumpyMath, *(u[0] for u in operands), **params)
         out = Series(np.asarray(constant), order)
-        if gate.flat or not any(varies(u) for u in operands):
+        if not any(varies(u) for u in operands):
             return out
         extra = [Series(c, order) for c in companions]
         assert gate.step is not None

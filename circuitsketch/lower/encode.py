@@ -9,6 +9,7 @@ import numpy as np
 
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates import cells
+from circuitsketch.gates.arithmetic import copy
 from circuitsketch.lower.fusion import Group
 from circuitsketch.lower.instructions import (
     CHAIN_AXES,
@@ -117,7 +118,7 @@ def constant_part(p: Program, move: Move, where: Placement, operation: Operation
             f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once"
         )
     kernel = ChainKernel(
-        "lane", (ChainOperand(True, False),), (ChainGate("copy", (), (0,)),), ((0, 0),), steps=("?",)
+        "lane", (ChainOperand(True, False),), (ChainGate(copy, (), (0,)),), ((0, 0),), steps=("?",)
     )
     pad = CHAIN_AXES - len(shape)
     args = (1,) * pad + shape
@@ -214,7 +215,7 @@ def chain_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tup
             if node.gate.reads == "all":
                 buffers = p.companions.get(operation.wire, ())
                 companions = tuple(read.operand(Layout.whole(b, node.shape), True, False) for b in buffers)
-        found.append(ChainGate(node.gate.name, tuple(sorted(node.params.items())), operands, value, companions))
+        found.append(ChainGate(node.gate, tuple(sorted(node.params.items())), operands, value, companions))
     return tuple(found)
 
 

@@ -10,10 +10,11 @@ from lane to lane: Taylor coefficients 1..order, or, for many retrainings at onc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from circuitsketch.circuit import Place
+from circuitsketch.gates import Gate
 
 Phase = Literal["constant", "lane"]
 Step = Literal["0", "1", "?"]
@@ -48,14 +49,20 @@ class ChainOperand:
 class ChainGate:
     """A gate in a chain. References >= 0 are operands of the chain, ~i is the chain's gate i.
 
+    gate : the record itself and not its name, which a user may give to another gate later.
     value and companions : the operands of the chain that hold this gate's own constant terms (lane phase), or -1.
+    exact : the parameters as text, which tells -0.0 from 0.0 and True from 1.
     """
 
-    gate: str
+    gate: Gate
     params: tuple[tuple[str, Any], ...]
     operands: tuple[int, ...]
     value: int = -1
     companions: tuple[int, ...] = ()
+    exact: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exact", repr(self.params))
 
 
 @dataclass(frozen=True, slots=True)

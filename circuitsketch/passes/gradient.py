@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable, check_int, check_tuple
-from circuitsketch.circuit import Circuit, value_of
+from circuitsketch.circuit import Circuit, compute, value_of
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.trace import Builder, Wire, flatten, leaves_like, trace, unflatten
 from circuitsketch.trace.wire import ACTIVE, OtherTraceError, user_place
@@ -207,7 +207,7 @@ def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:
             if node.is_source:
                 values[wire] = value_of(node)
                 continue
-            values[wire] = np.asarray(node.gate.value(*(values[i] for i in node.operands), **node.params))
+            values[wire] = compute(node, *(values[i] for i in node.operands))
     return [values[i] for i in circuit.outputs]
 
 

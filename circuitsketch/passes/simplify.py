@@ -1,8 +1,8 @@
 """Identities, folding, sharing, pruning: a smaller circuit of the same values and series.
 
 In: a Circuit. Out: a Circuit. A forward walk applies the identities (one line each), computes what is constant and
-shares equal nodes; a backward look drops what no output needs; both again until nothing changes. No identity makes a
-circuit larger: those that save only where a value has no other reader ask for that.
+shares equal nodes; a backward look drops what no output needs, but for gates that guard; both again until nothing
+changes. No identity makes a circuit larger: those that save only where a value has no other reader ask for that.
 
 Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), `x / c -> x * (1/c)` for any constant (another
 rounding; exact for powers of two), reassociating sums (another rounding).
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, value_of
+from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, compute, value_of
 from circuitsketch.gates import GATES, cells
 
 COMMUTATIVE = {"add", "multiply", "equal", "not_equal"}  # exactly, in floating point too
@@ -107,7 +107,9 @@ def identity_of(node: Node) -> Any:
         # A large array is itself: its id is its own, since a node that keeps the array alive is found under it.
         return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
     operands = tuple(sorted(node.operands)) if node.gate.name in COMMUTATIVE else node.operands
-    return (node.gate.name, operands, tuple(sorted(node.params.items())), node.label)
+    params = tuple(sorted(node.params.items()))
+    # The gate and not its name, which a user may give to another gate; the text, because -0.0 equals 0.0, and 1 True.
+    return (node.gate, operands, params, repr(params), node.label)
 
 
 Rule = Callable[[Rewriter, Node], int | None]
@@ -329,7 +331,7 @@ def simplified(r: Rewriter, node: Node) -> int:
     ):
         values = [folded_value(r, i) for i in node.operands]
         with np.errstate(all="ignore"):
-            value = np.asarray(node.gate.value(*values, **node.params), dtype=np.float64)
+            value = np.asarray(compute(node, *values), dtype=np.float64)
         return r.constant(value, node)
     return r.add(node)
 
@@ -399,8 +401,9 @@ def rebuilt(circuit: Circuit, nodes: list[Node], inputs: list[int], outputs: lis
 
 
 def prune(circuit: Circuit) -> Circuit:
-    """Only what an output needs; inputs stay, used or not."""
+    """Only what an output needs; inputs and what guards stay, used or not."""
     needed = set(circuit.outputs) | set(circuit.inputs)
+    needed.update(wire for wire, node in enumerate(circuit.nodes) if node.gate.guards)
     for wire in range(len(circuit.nodes) - 1, -1, -1):
         if wire in needed:
             needed.update(circuit.nodes[wire].operands)

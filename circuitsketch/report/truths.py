@@ -18,7 +18,9 @@ from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.turns import thread_count
-from circuitsketch.sketch.fingerprint import fingerprint_of
+from circuitsketch.passes import simplify
+from circuitsketch.sketch.fingerprint import described, digest, fingerprint_of
+from circuitsketch.trace import trace, unflatten
 from circuitsketch.training.training import Training
 
 ABOUT = "about.json"
@@ -59,9 +61,11 @@ def truths_of(
     ------
     InputError : the folder cannot be written, or has the truths of another run, measurement or subsets.
     """
-    about = {"measure": what, "run": dict(fingerprint_of(run))}
     count = len(subsets)
-    truth = np.zeros((0, *shape)) if folder is None else begun(folder, subsets, shape, about)[:count]
+    truth = np.zeros((0, *shape))
+    if folder is not None:
+        about = {"measure": what, "circuit": circuit_digest(run, measure), "run": dict(fingerprint_of(run))}
+        truth = begun(folder, subsets, shape, about)[:count]
     together = lane_width(False) * thread_count(threads, count)
     watch("retrain", len(truth), count)
     while len(truth) < count:
@@ -71,6 +75,12 @@ def truths_of(
             keep(folder, subsets[: len(truth)], truth)
         watch("retrain", len(truth), count)
     return truth
+
+
+def circuit_digest(run: Training, measure: Callable[..., Any]) -> str:
+    """What a measurement computes, as a digest: its name stays the same when its file is edited."""
+    circuit = trace(lambda state: measure(run.params(state)), unflatten(run.state_tree, run.state_leaves))
+    return digest(described(simplify(circuit)))
 
 
 def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
@@ -88,6 +98,11 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
             raise
         said = reason.strerror if isinstance(reason, OSError) else f"{ABOUT} is not as it was written"
         raise InputError(f"cannot keep truths in {folder}: {said}; choose another folder") from None
+    if before == {name: value for name, value in about.items() if name != "circuit"}:
+        raise InputError(
+            f"{folder} was begun by an earlier circuitsketch, which kept the measurement's name and not what it "
+            "computes; choose another folder"
+        )
     if before != about:
         raise InputError(f"{folder} has the truths of another run or measurement; choose another folder")
     if not (folder / "margins.npy").exists():

@@ -2,7 +2,8 @@
 
 In: a run's step circuits, its schedule, its first state. Out: sha256 digests of a canonical byte form, in three parts,
 so that whoever compares can say what differs. A learning rate is a constant of a circuit or part of the data. Source
-places are left out: moving a line changes nothing. Names and hash seeds have no part in it.
+places are left out: moving a line changes nothing. Hash seeds have no part in it, nor have names, but for gates: a gate
+of the package is known by its name, one of the user's own by its name and its meaning (`gates.meaning`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import Circuit
+from circuitsketch.circuit import Circuit, Node
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import meaning_when_traced
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.training.training import Training
 
@@ -62,8 +65,20 @@ def device_of(prints: Mapping[str, str]) -> str:
 
 def described(circuit: Circuit) -> list[Any]:
     """What a circuit computes, as plain data."""
-    nodes = [(node.gate.name, node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
+    nodes = [(called(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
     return [nodes, circuit.inputs, circuit.outputs]
+
+
+def called(node: Node) -> str | list[str]:
+    """What a node's gate goes by: the name of one of the package's, with one of the user's own what it means as well.
+
+    A built-in gate's name cannot be given to another. Its digest would make a stored sketch foreign as soon as its rule
+    is written another way.
+    """
+    gate = node.gate
+    if is_built_in(gate):
+        return gate.name
+    return [gate.name, meaning_when_traced(gate, len(node.operands), node.params)]
 
 
 def digest(value: Any) -> str:

@@ -217,7 +217,7 @@ class Header:
         if mine["leaves"] != others["leaves"]:
             found.append("a state of other leaves")
         words = {
-            "circuits": "other circuits (model, loss, optimiser, or a number in them)",
+            "circuits": "other circuits (model, loss, optimiser, a gate of your own, or a number in them)",
             "data": "other data, or in another order",
             "state": "another first state",
             "device": "a CPU's blocks, or a GPU's: they differ by rounding",

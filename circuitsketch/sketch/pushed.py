@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.arguments import call
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
-from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
 from circuitsketch.kernels.cpu.executable import Schedule
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
@@ -184,6 +184,8 @@ class Pushed:
             try:
                 circuit = trace(lambda s: call(function, "the measurement", self.params(s), *args), state)
             except (LookupError, AttributeError, TypeError) as reason:
+                if isinstance(reason, CircuitSketchError):
+                    raise
                 leaves = ", ".join(self.tree.names("state"))
                 raise InputError(
                     f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "

@@ -18,7 +18,8 @@ from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import products, rearranging, reductions
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
-from circuitsketch.trace.wire import Wire, user_place
+from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert
+from circuitsketch.trace.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
 
@@ -170,6 +171,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     """A NumPy ufunc with a wire among its inputs."""
     name = called(ufunc)
     if any(value is not None for value in kwargs.get("out", ())):
+        if stores_entries() == "update":
+            raise refused_update()
         raise TraceError(
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
             "write x = x + y, or assign the result to a name"
@@ -177,6 +180,11 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     options = {key: value for key, value in kwargs.items() if key not in ("out", "dtype", "casting")}
     if method == "reduce" and ufunc in REDUCTIONS:
         return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
+    if method == "at":
+        raise TraceError(
+            f"{user_place()} calls {name}.at, which writes into an array. {WRITE_REMEDY}. To add up by index, multiply "
+            "by a one-hot matrix, (i == np.arange(n)[:, None]) @ x"
+        )
     if method != "__call__":
         raise TraceError(
             f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
@@ -287,6 +295,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.diff: rearranging.difference,
     np.take: gather,
     np.take_along_axis: take_along_axis,
+    np.compress: compress,
+    np.extract: extract,
+    np.delete: delete,
+    np.insert: insert,
+    np.append: append,
     np.where: where,
     np.clip: clip,
     np.dot: products.dot,
@@ -309,6 +322,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 def call_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A NumPy array function with a wire among its arguments."""
+    if function in WRITERS:
+        raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
     rule = FUNCTIONS[function]

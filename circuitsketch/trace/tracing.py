@@ -56,6 +56,11 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
         result = call(function, "the function", *unflatten(in_tree, wires))
+    except (TypeError, ValueError) as error:
+        # Where a wire refuses to be a number, NumPy raises an error of its own, which says less, from the wire's.
+        if isinstance(error.__cause__, TraceError):
+            raise error.__cause__ from None
+        raise
     finally:
         ACTIVE.reset(outer)
     outputs, out_tree = flatten(result)

@@ -11,7 +11,7 @@ import os
 import sys
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy
@@ -21,6 +21,8 @@ from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import Use, current, use_of
 from circuitsketch.gates.movement import broadcast
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -45,16 +47,58 @@ class OtherTraceError(TraceError):
         return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
 
 
-def user_place() -> Place:
-    """The innermost line on the stack that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+def user_frame() -> FrameType | None:
+    """The innermost frame that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
         if not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array"):
-            return Place(file, frame.f_lineno)
+            return frame
         frame = frame.f_back
-    return NOWHERE
+    return None
+
+
+def user_place() -> Place:
+    """The line of the user's program that is being run."""
+    frame = user_frame()
+    return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+# What to do instead of writing into some entries of an array.
+WRITE_REMEDY = (
+    "Wires never change, and plain arrays hold no wires: collect the parts in a list and join them with np.stack or "
+    "np.concatenate, or choose by place with np.where(mask, new, old)"
+)
+
+
+def stores_entries() -> Literal["", "write", "update"]:
+    """Whether the user's line is writing entries, x[i] = y, or updating them in place, x[i] += y."""
+    import dis
+
+    frame = user_frame()
+    if frame is None:
+        return ""
+    code = [i for i in dis.get_instructions(frame.f_code) if i.opname != "CACHE"]
+    now = max((n for n, i in enumerate(code) if i.offset <= frame.f_lasti), default=0)
+    stores = ("STORE_SUBSCR", "STORE_SLICE")
+    if code[now].opname in stores:
+        return "write"
+    after = (i.opname for i in code[now + 1 :] if i.opname != "SWAP")
+    return "update" if code[now].opname.startswith("BINARY_OP") and next(after, "") in stores else ""
+
+
+def refused_write() -> TraceError:
+    """The error for x[i] = y with a plain x, and a wire in the index or in what is written."""
+    return TraceError(f"{user_place()} writes into a plain array by way of a wire. {WRITE_REMEDY}")
+
+
+def refused_update() -> TraceError:
+    """The error for x[i] += y, where x is an array or holds arrays."""
+    return TraceError(
+        f"{user_place()} updates x[i] in place. {WRITE_REMEDY}. Where x is a list or a dict of arrays, write "
+        "x[i] = x[i] + y"
+    )
 
 
 class Builder:
@@ -64,6 +108,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
         self.constants: dict[tuple[Any, ...], Wire] = {}
+        self.gates: dict[tuple[Gate, Use], Gate] = {}  # the user's own gates, as they are while this trace is under way
 
     def append(self, node: Node) -> Wire:
         """Add a node, return its wire."""
@@ -120,6 +165,9 @@ class Builder:
         except ShapeError as reason:
             raise ShapeError(f"{place}: {reason}") from None
         label = result_label(gate, wires)
+        if not is_built_in(gate):
+            use = gate, use_of(len(wires), params)
+            gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
         return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
 
     def alike(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
@@ -328,7 +376,9 @@ class Wire(NDArrayOperatorsMixin):
         )
 
     def refuse_number(self, what: str) -> TraceError:
-        """The error for float(wire) and its kin."""
+        """The error for float(wire) and its kin, among them a wire written into an entry of a plain array."""
+        if stores_entries():
+            return refused_write()
         return TraceError(
             f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: "
             "keep computing with it (np.exp, not math.exp), build arrays of wires with np.stack, or take "
@@ -367,23 +417,31 @@ class Wire(NDArrayOperatorsMixin):
         raise self.refuse_number("values as a list")
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        remedy = (
-            "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy "
-            "leaves such a call to the data"
-            if self.label == "int"
-            else "Build arrays of wires with np.stack or np.concatenate; a function that needs the numbers "
-            "themselves cannot be traced"
+        if stores_entries():
+            raise refused_write()
+        gather = {
+            "int": "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy leaves "
+            "data[wire] to the data. ",
+            "bool": "To choose from plain data by a wire of booleans, use np.where(wire, data, other). ",
+            "float": "",
+        }[self.label]
+        raise TraceError(
+            f"{user_place()} turns a wire into a NumPy array. {gather}Build arrays of wires with np.stack or "
+            "np.concatenate; a function that needs the numbers themselves cannot be traced"
         )
-        raise TraceError(f"{user_place()} turns a wire into a NumPy array. {remedy}")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TraceError(
-            f"{user_place()} writes into a wire. Wires never change: build a new one with np.where, "
-            "np.concatenate or np.pad"
+            f"{user_place()} writes into a wire. {WRITE_REMEDY}"
         )
+
+    def __delitem__(self, index: Any) -> None:
+        raise TraceError(f"{user_place()} deletes entries of a wire. Wires never change: use np.delete")
 
     def refuse_in_place(self, other: Any) -> Wire:
         """Refuse `x += y` on wires, which arrays would take as a write in place."""
+        if stores_entries() == "update":
+            raise refused_update()
         raise TraceError(
             f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
         )

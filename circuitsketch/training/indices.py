@@ -1,14 +1,16 @@
 """Where a run gathers, decided before it starts: indices come from the data and from counters, never from the weights.
 
-In: a run's circuits, first state, data. Out: nothing, or an InputError with the step and the user's line.
+In: a run's circuits, first state, data. Out: nothing, or an error with the step, the example and the user's line.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from circuitsketch.errors import InputError
-from circuitsketch.kernels.domains import where
 from circuitsketch.kernels.indices import Gathers, gathers
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ def check_run_indices(run: Training) -> None:
 
     Raises
     ------
-    InputError : an index leaves its axis, or depends on the examples' weights.
+    BoundsError : an index leaves its axis. InputError : one depends on the examples' weights.
     """
     parts = deciding_parts(run)
     if not any(part.looks for part in parts):
@@ -30,8 +32,19 @@ def check_run_indices(run: Training) -> None:
     for t in range(run.steps):
         part = parts[run.schedule.program[t]]
         values = state | {len(state) + i: value for i, value in enumerate(run.data_of(t))}
-        found = part.check(values, f" in step {t} of {run.steps}")
-        state = {i: found.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
+        results = part.check(values, partial(step_words, run, t))
+        state = {i: results.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
+
+
+def step_words(run: Training, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
+    """Where in a run an index is that was refused: the step, the place in its array, the example if that is known.
+
+    An array of indices with a row for each of the step's examples has the examples' rows in their order.
+    """
+    ids = run.examples[t]
+    row = 0 if len(ids) == 1 else entry[0] if entry and len(index) == len(ids) else None
+    place = f", at {list(entry)} of the array" if entry else ""
+    return f" (in step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
 def refuse_weights(run: Training, parts: list[Gathers]) -> None:
@@ -44,8 +57,8 @@ def refuse_weights(run: Training, parts: list[Gathers]) -> None:
         for node, index, _ in part.looks:
             if index in reached:
                 raise InputError(
-                    f"{where(node)} is at an index that depends on the examples' weights; indices must come from the "
-                    "data, or from a part of the state that no weight changes"
+                    f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "
+                    "from a part of the state that no weight changes"
                 )
 
 

@@ -187,7 +187,7 @@ def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> li
 
 
 def check_labels(y: Any, classes: int) -> None:
-    """InputError unless y are whole numbers in 0..classes-1: at run time, others would name another row's logit."""
+    """InputError unless y are whole numbers in 0..classes-1, before a model is made for them."""
     y = array_of(y, "y")
     if y.dtype.kind not in "iu":
         raise InputError(
@@ -205,19 +205,20 @@ def margins(logits: Any, labels: Any) -> Any:
     Unlike accuracy it is smooth, and unlike the loss it does not flatten where a model is sure. Written as the logit of
     the right class less the log of the sum of the others' exponentials, so that p near 1 costs no digits.
 
-    logits : (examples, classes), at least two classes. labels : (examples,) whole numbers.
+    logits : (examples, classes), at least two classes. labels : (examples,) whole numbers in 0..classes-1; others are
+        refused by BoundsError.
 
     >>> margins(np.array([[0.0, 3.0]]), np.array([1]))
     array([3.])
     """
     classes = np.shape(logits)[-1]
+    cs.cross_entropy(np.zeros(np.shape(logits)), labels)  # refuses a label without a class; nothing reads it
     # Row c names the classes other than c: gathered by label, they leave the right one out.
     others = np.array([[other for other in range(classes) if other != label] for label in range(classes)])
     rest = cs.take(others, labels, axis=0)
-    rows = np.arange(np.shape(logits)[0])[:, None] * classes
-    wrong = cs.take(np.reshape(logits, -1), rest + rows, axis=0)
+    wrong = np.take_along_axis(logits, rest, axis=1)
     # log-sum-exp of the wrong logits, by way of a cross-entropy: -log softmax = log-sum-exp less the logit itself.
     first = np.zeros(np.shape(logits)[0], dtype=np.int64)
     total = cs.cross_entropy(wrong, first) + wrong[:, 0]
-    right = cs.take(np.reshape(logits, -1), labels + rows[:, 0], axis=0)
+    right = np.take_along_axis(logits, np.reshape(labels, (-1, 1)), axis=1)[:, 0]
     return right - total

@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.values import (
     ZERO,
@@ -106,7 +105,7 @@ def constant_entries(
 
     computed: list[tuple[Any, ...]] = []
     for gate in kernel.gates:
-        rule = GATES[gate.gate].constants
+        rule = gate.gate.constants
         assert rule is not None
         computed.append(rule(math, *(operand(ref, computed) for ref in gate.operands), **dict(gate.params)))
     for i, (gate_index, part) in enumerate(kernel.results):
@@ -134,7 +133,7 @@ def value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list
 
     computed: list[Real] = []
     for gate in kernel.gates:
-        rule = GATES[gate.gate].constants
+        rule = gate.gate.constants
         assert rule is not None
         operands = [operand(ref, computed) for ref in gate.operands]
         computed.append(math.real(rule(math, *operands, **dict(gate.params))[0]))
@@ -203,7 +202,7 @@ def straight(
     which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
     it is a target, `math`, and `emit` for constants."""
     order = frame.target.mode.order
-    rule = GATES[gate.gate]
+    rule = gate.gate
     params = dict(gate.params)
     ops = StraightSeries(frame.math)
     out = Coefficients(value, order)

@@ -302,7 +302,9 @@ def link(
         row += [len(instructions), extent]
         programs.append(row)
     starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
-    rows = [(address(suited(i, target), target), int(start)) for i, start in zip(instructions, starts, strict=True)]
+    kernels = [suited(i, target) for i in instructions]
+    addresses = {kernel: address(kernel, target) for kernel in dict.fromkeys(kernels)}
+    rows = [(addresses[kernel], int(start)) for kernel, start in zip(kernels, starts, strict=True)]
     return Executable(
         target,
         tapes,

@@ -1,26 +1,30 @@
 """From kernel records to machine code: emitted once, compiled by LLVM as Numba brings it, kept on disk.
 
-In: kernels and a target, or a loop that Numba translates. Out: functions. The disk cache holds object code under the
-hash of all that it depends on: what it does, the target, the emitting sources, the compilers' versions, the processor;
-a file is written under another name and then renamed, so that a reader never sees half of one.
+In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is kept under a digest of all
+that it depends on: the compilers' versions, the processor, the emitting sources, and what it does. That is the kernel's
+record where its gates are the package's own. A gate of the user's may read anything, so a kernel with one in it is
+emitted at every start, which takes milliseconds, and found by the text that was emitted. `kernels.cache` has the files.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import tempfile
+import marshal
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
+import scipy
 from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
 
+from circuitsketch.errors import InputError
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import refuse_changed
+from circuitsketch.kernels.cache import key_of, read, sources_hash, write
 from circuitsketch.kernels.cpu.chain import emit_chain
 from circuitsketch.kernels.cpu.contract import emit_contract
 from circuitsketch.kernels.cpu.frame import Frame, Target
@@ -34,43 +38,37 @@ EMITTERS: dict[type, Any] = {
     FillKernel: emit_fill,
 }
 ENTRY = "kernel"
-loaded: dict[str, int] = {}  # hash -> address
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: CIRCUITSKETCH_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("CIRCUITSKETCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "circuitsketch"
+loaded: dict[str, int] = {}  # key -> address
+emitted: dict[tuple[Kernel, Target], str] = {}  # kernels with gates of the user's own -> key
 
 
 @cache
-def sources_hash() -> str:
-    """The emitting code and the table of gates, the compilers and the processor: what machine code depends on."""
-    package = Path(__file__).parent.parent.parent
-    digest = hashlib.sha256()
-    for file in sorted([*(package / "gates").glob("*.py"), *(package / "kernels" / "cpu").glob("*.py")]):
-        digest.update(file.read_bytes())
-    digest.update((package / "lower" / "instructions.py").read_bytes())
-    machine = (
-        numba.__version__,
-        llvmlite.__version__,
-        binding.get_host_cpu_name(),
-        binding.get_process_triple(),
-    )
+def surroundings() -> str:
+    """What all machine code depends on: the sources that emit it and that say what records mean, the compilers, what
+    computes the constants in it, and the processor."""
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, scipy.__version__)
     features = binding.get_host_cpu_features().flatten()
-    digest.update(repr((machine, features)).encode())
-    return digest.hexdigest()
+    processor = (binding.get_host_cpu_name(), binding.get_process_triple(), features)
+    return repr((sources_hash("errors.py", "gates", "lower", "kernels"), versions, processor))
 
 
-def key_of(kernel: Kernel, target: Target) -> str:
-    """The name under which a compiled kernel is kept."""
+def kernel_key(kernel: Kernel, target: Target) -> str:
+    """The name under which a compiled kernel is kept.
+
+    Raises
+    ------
+    InputError : a gate of the user's own in it means something else than when it was traced.
+    """
+    own = [gate for gate in getattr(kernel, "gates", ()) if not is_built_in(gate.gate)]
+    if own:
+        for gate in own:
+            refuse_changed(gate.gate, len(gate.operands), dict(gate.params))
+        if (kernel, target) not in emitted:
+            emitted[kernel, target] = key_of(surroundings(), "text", str(module_of(kernel, target)))
+        return emitted[kernel, target]
     constant = getattr(kernel, "phase", "lane") == "constant"
     # The constant phase knows nothing of lanes: its kernels are shared by all targets.
-    relevant = (kernel, None if constant else target)
-    return hashlib.sha256(f"{sources_hash()} {relevant!r}".encode()).hexdigest()[:32]
+    return key_of(surroundings(), "record", repr((kernel, None if constant else target)))
 
 
 @cache
@@ -101,12 +99,17 @@ def module_of(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
 
 def address_of(kernel: Kernel, target: Target) -> int:
     """The address of a kernel's function, compiled now, found on disk, or known already."""
-    return load(key_of(kernel, target), lambda name: binding.parse_assembly(str(module_of(kernel, target, name))))
+    key = kernel_key(kernel, target)
+    return load(key, lambda name: binding.parse_assembly(str(module_of(kernel, target, name))))
 
 
 def function_of(program: Callable[..., Any], signature: Any) -> Callable[..., int]:
-    """A loop written in Python, as machine code of whole numbers and addresses that runs without Python's lock."""
-    key = hashlib.sha256(f"{sources_hash()} {program.__name__} {signature}".encode()).hexdigest()[:32]
+    """A loop written in Python, as machine code of whole numbers and addresses that runs without Python's lock.
+
+    What the loop calls is in this room, whose sources are part of the key.
+    """
+    code = marshal.dumps(program.__code__).hex()
+    key = key_of(surroundings(), "loop", program.__module__, program.__qualname__, code, str(signature))
     address = load(key, lambda name: translated(program, signature, name))
     kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(signature.args))
     return kind(address)
@@ -117,16 +120,28 @@ def load(key: str, written: Callable[[str], Any]) -> int:
     if key not in loaded:
         with global_compiler_lock:
             name = f"{ENTRY}_{key}"
-            code = from_disk(key)
-            if code is None:
+            address = linked(name, read(key))
+            if not address:
                 module = written(name)
                 optimize(module)
                 code = machine().emit_object(module)
-                to_disk(key, code)
-            engine().add_object_file(binding.ObjectFileRef.from_data(code))
-            engine().finalize_object()
-            loaded[key] = engine().get_function_address(name)
+                write(key, code)
+                address = linked(name, code)
+                assert address, f"the object code of {name} does not define it"
+            loaded[key] = address
     return loaded[key]
+
+
+def linked(name: str, code: bytes | None) -> int:
+    """The address of a function of this name in object code; 0 where there is none, which must not be called."""
+    if code is None or name.encode() not in code:
+        return 0
+    found = binding.ObjectFileRef.from_data(code)
+    if not found._as_parameter_:  # a null pointer: this is no object code, and to load it would end the process
+        return 0
+    engine().add_object_file(found)
+    engine().finalize_object()
+    return engine().get_function_address(name)
 
 
 def optimize(module: Any) -> None:
@@ -141,8 +156,14 @@ def optimize(module: Any) -> None:
 
 def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:
     """A Python function as Numba translates it, alone in a module: what Numba adds for functions that raise errors is
-    dropped as unreachable, so that the machine code needs no running Numba."""
-    compiled = numba.cfunc(signature)(program)
+    dropped as unreachable, so that the machine code needs no running Numba.
+
+    InputError: the current folder has been deleted, on which Numba insists.
+    """
+    try:
+        compiled = numba.cfunc(signature)(program)
+    except FileNotFoundError as reason:
+        raise InputError("the current folder has been deleted; change to one that exists, and try again") from reason
     module = binding.parse_assembly(compiled.inspect_llvm())
     for function in module.functions:
         if function.name == compiled.native_name:
@@ -150,29 +171,3 @@ def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:
         elif not function.is_declaration:
             function.linkage = "internal"
     return module
-
-
-def to_disk(key: str, code: bytes) -> None:
-    """Write object code atomically; a folder that cannot be written costs time at the next start, nothing else."""
-    try:
-        folder = cache_folder() / key[:2]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(checksum(code) + code)
-        os.replace(file.name, folder / key)
-    except OSError:
-        return
-
-
-def checksum(data: bytes) -> bytes:
-    """What a cache file begins with."""
-    return hashlib.sha256(data).digest()
-
-
-def from_disk(key: str) -> bytes | None:
-    """Object code as it was kept; a missing or damaged file is None."""
-    try:
-        data = (cache_folder() / key[:2] / key).read_bytes()
-    except OSError:
-        return None
-    return data[32:] if checksum(data[32:]) == data[:32] else None

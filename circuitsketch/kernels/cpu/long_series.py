@@ -10,7 +10,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.gates import GATES
 from circuitsketch.kernels.cpu.chain import Access
 from circuitsketch.kernels.cpu.frame import Frame
 from circuitsketch.kernels.cpu.rings import fused
@@ -71,7 +70,9 @@ class LongSeries:
             self.frame.store(number, self.pointer, self.place(k, part))
 
     def __getitem__(self, k: Any) -> Any:
-        return self.constant if isinstance(k, int) else self.at(k.index)
+        if isinstance(k, int):
+            return self.at(self.frame.const(k)) if k else self.constant
+        return self.at(k.index)
 
     def __setitem__(self, k: Any, value: Any) -> None:
         if self.pointer is not None:
@@ -207,7 +208,7 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             k = Index(frame, index)
             for i, gate in enumerate(kernel.gates):
                 operands = [computed[~ref] if ref < 0 else external[ref] for ref in gate.operands]
-                step = GATES[gate.gate].step
+                step = gate.gate.step
                 assert step is not None
                 step(k, LoopSeries(frame), *operands, computed[i], *companions[i], **dict(gate.params))
         for i, (gate_index, _) in enumerate(kernel.results):

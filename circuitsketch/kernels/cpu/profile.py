@@ -83,7 +83,7 @@ def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width:
         products = extents[0] * extents[1] * extents[2] * extents[3]
         cost = products * (product_cost(mode, kernel.left) * width if kernel.phase == "lane" else 1)
     elif isinstance(kernel, ChainKernel):
-        name, extents = " ".join(gate.gate for gate in kernel.gates), args[:4]
+        name, extents = " ".join(gate.gate.name for gate in kernel.gates), args[:4]
     elif isinstance(kernel, MoveKernel):
         name, extents = f"move {kernel.combine} {kernel.index}", args[:6]
     else:

@@ -7,7 +7,7 @@ where an operand lay.
 from __future__ import annotations
 
 from circuitsketch.kernels.cuda.frame import CudaTarget, dotted, kernel_function, lane_loop, unravelled
-from circuitsketch.kernels.cuda.series import LETTERS, GateFunctions
+from circuitsketch.kernels.cuda.series import LETTERS, GateFunctions, identifier
 from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel
 
 
@@ -16,7 +16,7 @@ def chain_function(name: str, kernel: ChainKernel, axes: int, target: CudaTarget
     indices = ["entry", *(f"i{a}" for a in range(1, axes))]
     extents = [f"args[at + {CHAIN_AXES - axes + i}]" for i in range(axes)]
     body = [*unravelled("entry", extents, indices), *Chain(kernel, indices, target, gates).body()]
-    says = " ".join(gate.gate for gate in kernel.gates)
+    says = " ".join(identifier(gate.gate) for gate in kernel.gates)
     return kernel_function(name, says, lane_loop(target, " * ".join(extents), body))
 
 
@@ -64,8 +64,8 @@ class Chain:
         return [*lines, f"{self.named(i)} = {function}({arguments})"]
 
     def named(self, gate: int) -> str:
-        """What a gate's result is called."""
-        return f"{self.kernel.gates[gate].gate}{gate}"
+        """What a gate's result is called: like nothing else in the function, whatever the gate is called."""
+        return f"{identifier(self.kernel.gates[gate].gate)}_{gate}"
 
     def operand(self, ref: int, lanes: bool, lines: list[str]) -> str:
         """A value, of a lane or of all."""

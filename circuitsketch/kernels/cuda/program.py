@@ -7,24 +7,21 @@ that never waits for another. The constant phase is not here: see `executable`.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from circuitsketch.kernels.cpu.library import cache_folder
+from circuitsketch.gates.meaning import refuse_changed
 from circuitsketch.kernels.cuda.chain import chain_function
 from circuitsketch.kernels.cuda.contract import chosen_tile, contract_function
 from circuitsketch.kernels.cuda.frame import PARAMETERS, CudaTarget
 from circuitsketch.kernels.cuda.moves import fill_function, move_function
 from circuitsketch.kernels.cuda.series import GateFunctions, primitives
+from circuitsketch.kernels.numba_cache import keep
 from circuitsketch.lower.instructions import (
     CHAIN_AXES,
     MOVE_AXES,
@@ -34,6 +31,7 @@ from circuitsketch.lower.instructions import (
     MoveKernel,
 )
 
+ENTRIES = ("start", "play")  # what a host launches
 PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
 
 HEADER = '''"""Device code written by circuitsketch.kernels.cuda for {holds}.
@@ -118,6 +116,8 @@ class Use:
 class Program:
     """Device code for a set of instructions.
 
+    InputError: a gate of the user's own among them means something else than when it was traced.
+
     Attributes
     ----------
     source : the module's text. opcodes : for every instruction the number of its function.
@@ -125,6 +125,9 @@ class Program:
 
     def __init__(self, instructions: Sequence[Instruction], target: CudaTarget) -> None:
         self.target = target
+        for kernel in {i.kernel for i in instructions if isinstance(i.kernel, ChainKernel)}:
+            for gate in kernel.gates:
+                refuse_changed(gate.gate, len(gate.operands), dict(gate.params))
         uses = variants([any_steps(i) for i in instructions], target)
         numbers: dict[Use, int] = {}
         for use in uses:
@@ -156,24 +159,26 @@ class Program:
         texts = [*self.helpers, *(text for _, text in self.functions)]
         return "\n\n".join([head, *(f"{text}\n" for text in texts), play])
 
-    @property
-    def key(self) -> str:
-        """The name under which the module is kept."""
-        return hashlib.sha256(self.source.encode()).hexdigest()[:32]
-
     @cached_property
     def module(self) -> ModuleType:
-        """The module, imported; its functions are compiled at their first launch, or loaded from Numba's disk cache."""
-        return imported(f"circuitsketch_cuda_{self.key}", self.source)
+        """The module, run; its functions are compiled at their first launch, or loaded from the disk cache."""
+        return module_of(self.source)
 
     @cached_property
     def kernels(self) -> dict[str, Any]:
-        """The module's kernels, compiled when they are first called; kept on disk if the module is."""
+        """The module's kernels, compiled when they are first called, and kept on disk by the text of the module."""
         from numba import config, cuda
 
-        kept = hasattr(self.module, "__file__")
-        options = {} if config.ENABLE_CUDASIM else {"launch_bounds": self.target.threads, "cache": kept}
-        return {name: cuda.jit(**options)(getattr(self.module, name)) for name in ("start", "play")}
+        if config.ENABLE_CUDASIM:
+            return {name: cuda.jit(getattr(self.module, name)) for name in ENTRIES}
+        from numba.cuda.core.caching import dumps
+        from numba.cuda.dispatcher import CUDACache
+
+        found = {}
+        for name in ENTRIES:
+            found[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
+            keep(found[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
+        return found
 
     @property
     def shared(self) -> int:
@@ -185,6 +190,14 @@ class Program:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
             return self.kernels[name][blocks, self.target.threads, stream, self.shared]
+
+
+@cache
+def module_of(source: str) -> ModuleType:
+    """A module from its text, one for each text: what is compiled of it serves all programs that have it."""
+    module = ModuleType("circuitsketch_cuda")
+    exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
+    return module
 
 
 def any_steps(instruction: Instruction) -> Instruction:
@@ -231,37 +244,3 @@ def written(use: Use, number: int, target: CudaTarget, gates: GateFunctions) -> 
         name = f"{kernel.combine}_{number}"
         return name, move_function(name, kernel, variant, target)
     return f"fill_{number}", fill_function(f"fill_{number}", target)
-
-
-def imported(name: str, source: str) -> ModuleType:
-    """A module from its text, by way of a file where that can be written, so that Numba can keep what it compiles."""
-    from numba import config
-
-    if name in sys.modules:
-        return sys.modules[name]
-    file = None if config.ENABLE_CUDASIM else on_disk(name, source)
-    if file is None:
-        module = ModuleType(name)
-        exec(compile(source, f"<{name}>", "exec"), module.__dict__)
-    else:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    sys.modules[name] = module
-    return module
-
-
-def on_disk(name: str, source: str) -> str | None:
-    """The module's file in the cache folder, written once and atomically; None where that cannot be."""
-    folder = cache_folder() / "cuda"
-    file = folder / f"{name}.py"
-    try:
-        if not file.exists() or file.read_text() != source:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as new:
-                new.write(source)
-            os.replace(new.name, file)
-    except OSError:
-        return None
-    return str(file)

@@ -6,9 +6,10 @@ in which a program uses the gate: which operands carry series, which constant te
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from circuitsketch.gates import GATES
+from circuitsketch.gates import Gate
 from circuitsketch.kernels.cpu.chain import Coefficients, straight
 from circuitsketch.kernels.cpu.values import ZERO, Complex
 from circuitsketch.kernels.cuda.frame import CudaTarget, function
@@ -16,6 +17,11 @@ from circuitsketch.kernels.cuda.source import Page, Real
 from circuitsketch.lower.instructions import ChainGate
 
 LETTERS = "uwxyz"  # operands
+
+
+def identifier(gate: Gate) -> str:
+    """A gate's name as part of a Python identifier; the name of a gate of one's own may be any text."""
+    return re.sub("[^0-9A-Za-z_]", "_", f"_{gate.name}" if gate.name[:1].isdigit() else gate.name)
 
 
 def number_names(target: CudaTarget, letter: str) -> list[str]:
@@ -120,11 +126,13 @@ class GateFunctions:
     def name_of(self, gate: ChainGate, lanes: tuple[bool, ...], known: tuple[bool, ...]) -> str:
         """The function of a gate; lanes : which operands carry series. known : which have a constant term at hand."""
         same = tuple(gate.operands.index(ref) for ref in gate.operands)
-        key = (gate.gate, gate.params, lanes, known, same, gate.value >= 0, len(gate.companions))
+        key = (gate.gate, gate.exact, lanes, known, same, gate.value >= 0, len(gate.companions))
         if key not in self.names:
             parameters, body = self.written(gate, lanes, known, same)
-            says = gate.gate + "".join(f", {name} {value}" for name, value in gate.params)
-            first = name = f"{gate.gate}_{''.join('s' if has else 'c' for has in lanes)}"
+            called = identifier(gate.gate)
+            says = called + "".join(f", {name} {value}" for name, value in gate.params)
+            says = re.sub(r'["\\\n]', "_", says)  # what would end the docstring
+            first = name = f"{called}_{''.join('s' if has else 'c' for has in lanes)}"
             i = 1
             while (text := function(name, ", ".join(parameters), says, body)) != self.texts.setdefault(name, text):
                 i += 1
@@ -145,7 +153,7 @@ class GateFunctions:
             return leaves[argument][0]
 
         if self.target.mode.values:
-            rule = GATES[gate.gate].constants
+            rule = gate.gate.constants
             assert rule is not None
             results = [rule(page.math, *(constant(LETTERS[i]) for i in same), **dict(gate.params))[0]]
         else:
