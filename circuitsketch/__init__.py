@@ -1,9 +1,51 @@
-"""circuitsketch: what would a trained model say if some of its training data had never been there?
+"""What would a trained model say if some of its training data had never been there?
 
 Training and inference, written in NumPy, are traced into an arithmetic circuit, compiled to kernels that carry
 truncated Taylor series in many random complex directions, and summed up by an estimator that predicts any measurement
 of the model after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv 2604.07328).
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+    >>> query = cs.sketch(run, directions=2, order=1).measure(lambda s: s)
+    >>> round(query.without([1]).value, 6)
+    1.0
+
+An overview; help(circuitsketch.sketch), and so on, says all of each.
+
+Describe a training run
+    Training            a step function applied many times, with the data each step reads; it can also be retrained
+    optim               SGD, momentum, Adam, as functions of a state
+    grad, jvp, value_and_grad
+                        derivatives of functions of wires
+    cross_entropy, erf, gelu, log_softmax, relu, rsqrt, sigmoid, silu, softmax, softplus, stop_gradient, take
+                        what NumPy does not have
+
+Sketch it
+    plan, Plan          how many directions an error takes, and what a sketch costs in time, memory and disk
+    sketch, Sketch      push random directions, and every example alone, through the run
+    push                push given directions
+    open_sketch         a sketch that lies on disk
+    local_sketch        the same for any function at a point, without a training run
+
+Ask it
+    Query               what `sketch.measure(function)` gives: without, reweight, influence, stability
+    Prediction          a value with its error, its terms and its warnings
+    evaluate, Evaluation
+                        hold predictions against retraining
+    retrain_worst       retrain without the few examples whose own series leaves out most
+    read_datamodels     masks and margins from a folder
+
+Look below
+    trace, Circuit      a NumPy function as a circuit of gates
+    compile             a circuit as machine code, for values and Taylor series
+
+Errors and warnings, all in circuitsketch.errors
+    CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
+                        DomainError, InputError, ShapeError, StoreError, TraceError
+    KinkWarning         a gate within rounding of its kink
 """
+
+import sys
 
 from circuitsketch import errors, optim
 from circuitsketch.circuit import Circuit
@@ -17,12 +59,15 @@ from circuitsketch.deletion.retrained import retrain_worst
 from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
 from circuitsketch.errors import (
     BoundsError,
+    CircuitError,
     CircuitSketchError,
+    DeviceError,
     DivergenceError,
     DomainError,
     InputError,
     KinkWarning,
     ShapeError,
+    StoreError,
     TraceError,
 )
 from circuitsketch.functions import (
@@ -51,7 +96,9 @@ close_table()  # gates that are registered from here on are the user's own
 __all__ = [
     "BoundsError",
     "Circuit",
+    "CircuitError",
     "CircuitSketchError",
+    "DeviceError",
     "DivergenceError",
     "DomainError",
     "Evaluation",
@@ -62,6 +109,7 @@ __all__ = [
     "Query",
     "ShapeError",
     "Sketch",
+    "StoreError",
     "TraceError",
     "Training",
     "compile",
@@ -94,6 +142,23 @@ __all__ = [
 ]
 
 
+# Where a function has the name of the room behind it, the room's modules are reached through the function: Python looks
+# there for `import circuitsketch.sketch.directions as directions`.
+for shared in (sketch, trace):
+    room = f"{__name__}.{shared.__name__}."
+    vars(shared).update({path[len(room) :]: sys.modules[path] for path in [*sys.modules] if path.startswith(room)})
+del shared, room
+
+
 def __dir__() -> list[str]:
-    """What tab completion shows: the public names, without the rooms behind them."""
+    """The public names, without the rooms behind them, for tab completion.
+
+    pydoc, which is `help`, gets none: it would go on below the overview with every method of every class of those that
+    the overview names, 1,700 lines.
+    """
+    caller = sys._getframe().f_back
+    for _ in range(3):  # pydoc calls inspect.getmembers, and that calls dir
+        if caller is not None and caller.f_globals.get("__name__") == "pydoc":
+            return []
+        caller = caller and caller.f_back
     return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]

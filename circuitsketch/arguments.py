@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
-LARGEST_INTEGER = 2.0**53  # up to it, every integer is a float64
+LARGEST_INTEGER = 2**53  # up to it, every integer is a float64
 LARGEST = 2**48  # more of anything than there is memory for
 
 
@@ -224,15 +224,25 @@ def real_array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
     with np.errstate(over="ignore"):
         number = np.array(array, dtype=np.float64)
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        large = np.abs(number) >= LARGEST_INTEGER
-        with np.errstate(invalid="ignore"):
-            if np.any(number[large].astype(array.dtype) != array[large]):
-                raise InputError(
-                    f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold "
-                    "exactly; renumber them, or give .astype(float) where rounding does not matter"
-                )
+    if (inexact := first_inexact(array)) is not None:
+        raise InputError(
+            f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, "
+            f"such as {inexact}; renumber them, or give .astype(float) where rounding does not matter"
+        )
     return number
+
+
+def first_inexact(array: np.ndarray) -> int | None:
+    """An integer of the array that float64 does not hold exactly, or None.
+
+    >>> first_inexact(np.array([1, 2**53, 2**53 + 1]))
+    9007199254740993
+    """
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
+        return None
+    if -LARGEST_INTEGER <= int(array.min()) and int(array.max()) <= LARGEST_INTEGER:
+        return None
+    return next((int(x) for x in array.flat if int(x) != int(float(int(x)))), None)
 
 
 def finite_array(value: Any, name: str) -> np.ndarray:

@@ -16,13 +16,15 @@ import numpy as np
 from circuitsketch.arguments import as_array, check_choice, check_int, is_int, quoted, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu import lane_width
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule, link
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.cuda.frame import CudaTarget
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
-from circuitsketch.kernels.turns import Slices, in_turns
+from circuitsketch.kernels.turns import Slices, in_turns, thread_count
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import lower
@@ -160,6 +162,7 @@ class Compiled:
                 raise InputError(f"coefficients of {name} are not all finite numbers")
         return arrays
 
+    @within_memory("the series", "fewer directions at a time", "a lower order")
     def series(self, args: tuple[Any, ...], coefficients: Any, threads: int | None = None) -> Any:
         """Taylor coefficients of the result along directions of the arguments.
 
@@ -192,6 +195,12 @@ class Compiled:
             )
         (count,) = counts
         varying = tuple(i for i, array in enumerate(arrays) if array is not None)
+        values = sum(cells(self.circuit.nodes[wire].shape) for wire in self.circuit.outputs)
+        require_memory(
+            16 * count * (self.order + 1) * values,
+            f"the series of {values:,} values along {count:,} directions",
+            ["fewer directions at a time", "a lower order"],
+        )
         if self.order:
             check_point(self.circuit, leaves, varying)
         mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
@@ -270,6 +279,10 @@ def in_blocks(
     device's memory bounds how many there can be, one call after the other."""
     begins = range(0, count, executable.target.width)
     together = executable.together(len(begins), examples)
+    if not executable.on_device:
+        workers = thread_count(threads, len(begins))
+        working = workers * (executable.arena_bytes(together) + 8 * together * examples * executable.target.width)
+        require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
     in_turns(function, begins, together, 1 if executable.on_device else threads)
 
 

@@ -135,7 +135,7 @@ def test_info_is_what_the_sketch_was_made_of(found, home):
     ],
 )
 def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, home, options, gone):
-    (home / "ids.txt").write_text("1  # bob\n3\n")
+    (home / "ids.txt").write_text("# two names\n1, 3  # bob and dan\n")
     answer = found(
         "predict", "own.sketch", "--measure", "own.py:value", *options, "--target", "own.py:make", "--retrain"
     )

@@ -264,7 +264,7 @@ PUSHES = {
     "a complex point": (lambda: cs.local_sketch(np.sum, np.array([1j])), "complex128; give real numbers"),
     "a point with a NaN": (lambda: cs.local_sketch(np.sum, np.array([np.nan])), "NaN"),
     "a point without numbers": (lambda: cs.local_sketch(np.sum, np.zeros(0)), "at least 1, not 0"),
-    "a function of two values": (lambda: cs.local_sketch(lambda x: (x, x), np.zeros(2)), "2 leaves"),
+    "a function of nothing": (lambda: cs.local_sketch(lambda x: (), np.zeros(2)), "0 leaves"),
 }
 
 
@@ -304,7 +304,7 @@ def test_threads_are_a_whole_number_from_one_on(threads):
 
 SKETCH = cs.push(RUN, np.eye(2), 1)
 MEASUREMENTS = {
-    "two leaves": (lambda p: (p, p), cs.InputError, "returns 2 leaves; stack them"),
+    "leaves without a number": (lambda p: {"a": p * np.zeros(0)}, cs.InputError, "holds nothing"),
     "nothing": (lambda p: None, cs.InputError, "returns 0 leaves"),
     "an empty array": (lambda p: np.zeros(0) * p, cs.InputError, "holds nothing"),
     "text": (lambda p: "p", cs.TraceError, "return numbers"),

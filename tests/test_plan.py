@@ -64,6 +64,100 @@ def test_the_promise_holds_on_a_function_of_known_alpha():
     assert max(off) > plan.error / 20  # the promise is not idle: within a factor
 
 
+XS = np.linspace(0.4, 1.3, 9)
+
+
+def small_run():
+    """Nine examples, each read once, whose weights go through sines."""
+    step = lambda s, x, keep: 0.5 * np.sin(s) + 0.3 * (keep * np.cos(x + s)).sum()  # noqa: E731
+    return cs.Training(step, np.zeros(()), [np.ones(1) * x for x in XS], [[i] for i in range(len(XS))])
+
+
+@pytest.mark.parametrize(("deleted", "scale"), [(1, 300.0), (3, 300.0), (2, 0.05)])
+def test_the_promise_holds_against_retraining_with_alpha_from_a_pilot(deleted, scale):
+    run = small_run()
+    measure = lambda s: scale * np.tanh(s)  # noqa: E731
+    pilot = cs.sketch(run, 48, 4, seed=99, law="sphere").measure(measure)
+    epsilon, delta = 0.4, 0.1
+    plan = cs.plan(epsilon, delta, query=pilot, deleted=deleted)
+    assert plan.alpha_is == "measured" and plan.error == pytest.approx(epsilon * plan.alpha)
+    rng = np.random.default_rng(deleted)
+    subsets = [sorted(rng.choice(run.n, deleted, replace=False).tolist()) for _ in range(4)]
+    truth = measure(run.retrain(subsets))
+    off = []
+    for seed in range(50):
+        query = cs.sketch(run, plan.directions, plan.order, seed, law="sphere").measure(measure)
+        found = query.without(subsets, estimator="theorem", groups=plan.groups)
+        off.append(np.abs(found.value - truth))
+    share = np.mean(np.array(off) > plan.error, axis=0)  # of each subset, over seeds
+    assert (share <= delta + 3 * math.sqrt(delta * (1 - delta) / 50)).all(), share
+    assert np.max(off) > plan.error / 100  # and is not idle
+    if scale > 1:  # what was said with alpha taken as 1 does not hold
+        assert np.mean(np.array(off) > epsilon) > 2 * delta
+    else:
+        assert plan.error < epsilon / 10
+
+
+def test_alpha_is_the_largest_scaled_norm_of_a_polynomial_that_is_known():
+    # f(x) = a . x + (b . x)^2 in four coordinates: F_1 = a, F_2 = b b^T, nothing above.
+    a, b = np.array([0.3, -0.1, 0.2, 0.05]), np.array([0.1, 0.2, -0.05, 0.1])
+    query = cs.local_sketch(lambda x: x @ a + (x @ b) ** 2, np.zeros(4), 400, 4, law="sphere")
+    for deleted in (1, 2, 9):
+        plan = cs.plan(0.2, 0.1, query=query, deleted=deleted)
+        radius = 4 * math.sqrt(deleted)
+        exact = max(radius * np.linalg.norm(a), radius**2 * np.linalg.norm(b) ** 2)
+        assert exact * 0.98 < plan.alpha < exact * 1.25, deleted
+    assert "1 coordinate" in str(cs.plan(0.2, 0.1, query=query))
+    wide = cs.local_sketch(lambda x: np.stack([x @ a, 5 * (x @ a)]), np.zeros(4), 400, 2, law="sphere")
+    assert cs.plan(0.2, 0.1, query=wide).alpha == pytest.approx(20 * np.linalg.norm(a), rel=0.2)  # the larger value's
+
+
+def test_a_plan_says_what_its_alpha_is():
+    assert "0.1 alpha with probability" in str(cs.plan(0.1, 0.05))
+    assert "was taken as 1" in str(cs.plan(0.1, 0.05))
+    given = str(cs.plan(0.1, 0.05, 7.0))
+    assert "at most 0.7 = 0.1 alpha" in given and "7, as given" in given and "taken as 1" not in given
+    pilot = cs.sketch(small_run(), 16, 3).measure(lambda s: s)
+    listed = cs.plan(0.4, 0.05, query=pilot)
+    assert listed.deleted == 1 and [d for d, _ in listed.further] == sorted(d for d, _ in listed.further)
+    for deleted, alpha in listed.further:
+        assert cs.plan(0.4, 0.05, query=pilot, deleted=deleted).alpha == pytest.approx(alpha)
+    assert "alpha(4) = " in str(listed) and "16 directions" in str(listed)
+
+
+def test_any_sketch_can_be_priced():
+    run = small_run()
+    for options in (
+        {"directions": 20, "order": 3, "singles": "exact"},
+        {"directions": 9, "order": 2, "dtype": np.complex64},
+        {"directions": 0, "order": 2, "singles": "exact", "singles_order": 4},
+        {"directions": 7, "order": 2, "groups": list("aabbccddd")},
+    ):
+        plan = cs.plan(run=run, threads=1, **options)
+        made = cs.sketch(run, threads=1, **options)
+        kept = made.lanes.nbytes + (0 if made.singles is None else made.singles.lanes.nbytes)
+        assert plan.nbytes == kept and plan.directions == options["directions"], options
+        assert plan.error is None and "promise" not in str(plan) and plan.seconds > 0
+        assert plan.singles_order == (None if made.singles is None else made.singles.order)
+
+
+def test_the_disk_that_a_plan_tells_is_what_a_stored_sketch_takes(tmp_path):
+    run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(3000), [np.ones(3000)] * 4, [[0], [1], [2], [3]])
+    plan = cs.plan(run=run, directions=40, order=2, singles="exact", seconds_per_gate=1e-9)
+    cs.sketch(run, 40, 2, singles="exact", path=tmp_path / "a.sketch")
+    taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "a.sketch").rglob("*"))
+    assert taken * 0.9 < plan.disk < taken * 1.3
+
+
+def test_single_examples_skip_the_steps_before_them():
+    # Every step reads a new example: of n blocks of one step each, the average begins in the middle.
+    run = cs.Training(lambda s, x, keep: np.sin(s) + keep[0] * x, np.zeros(()), [1.0] * 64, [[i] for i in range(64)])
+    alone = cs.plan(run=run, directions=0, order=3, singles="exact", seconds_per_gate=1e-9, threads=1)
+    width = cs.sketch(run, 0, 1, singles="exact").singles.target.width
+    whole = 64 * run.size * 1e-9 / 4  # real directions take a quarter of the multiply-adds
+    assert alone.seconds == pytest.approx(whole * (64 + width) / 128)
+
+
 def test_time_and_bytes_of_a_run_are_predicted():
     run = microgpt.training(microgpt.names()[:150])
     plan = cs.plan(0.35, 0.1, run=run, threads=1)
@@ -91,6 +185,11 @@ def test_a_given_rate_is_used_as_it_is_and_threads_share():
     assert plans[1, np.complex64].nbytes == pytest.approx(one.nbytes / 2, rel=0.02)
 
 
+def pilot(directions=8, order=3):
+    """A small sketch's measurement."""
+    return cs.sketch(small_run(), directions, order, law="sphere").measure(lambda s: s)
+
+
 @pytest.mark.parametrize(
     ("act", "words"),
     [
@@ -103,6 +202,20 @@ def test_a_given_rate_is_used_as_it_is_and_threads_share():
         (lambda: cs.plan(0.1, 0.1, seconds_per_gate=1e-9), "give run too"),
         (lambda: cs.plan(0.1, 0.1, run=3), "not a int"),
         (lambda: cs.plan(1e-40, 0.1), "no order reaches"),
+        (lambda: cs.plan(), "give epsilon and delta"),
+        (lambda: cs.plan(0.1), "both epsilon and delta"),
+        (lambda: cs.plan(directions=8), "give epsilon and delta"),
+        (lambda: cs.plan(run=small_run(), deleted=2), "deleted belongs to a promise"),
+        (lambda: cs.plan(0.1, 0.1, directions=8), "directions follows from epsilon and delta"),
+        (lambda: cs.plan(0.1, 0.1, deleted=2), "give query too"),
+        (lambda: cs.plan(0.1, 0.1, query=3), "a measurement of a pilot sketch"),
+        (lambda: cs.plan(0.1, 0.1, query=pilot(order=1)), "order 1"),
+        (lambda: cs.plan(0.1, 0.1, query=pilot(directions=1)), "one direction"),
+        (lambda: cs.plan(0.1, 0.1, 2.0, query=pilot()), "leave one of them out"),
+        (lambda: cs.plan(0.1, 0.1, query=pilot(), deleted=1e8), "do not fall for deletions of 1e.08"),
+        (lambda: cs.plan(0.1, 0.1, query=pilot(), run=small_run().grouped(list("aabbccddd"))), "of this run"),
+        (lambda: cs.plan(0.1, 0.1, singles="exact"), "give run too"),
+        (lambda: cs.plan(run=small_run(), directions=0), "directions"),
     ],
 )
 def test_what_nobody_can_plan_is_refused(act, words):

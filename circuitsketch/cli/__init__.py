@@ -69,7 +69,7 @@ def root(
 
 EXAMPLES: dict[Any, str] = {**making.EXAMPLES, **asking.EXAMPLES}
 PANELS: dict[str, tuple[Any, ...]] = {
-    "Begin": (making.demo, making.sketch),
+    "Begin": (making.demo, making.sketch, making.plan),
     "Ask a sketch": (asking.predict, asking.influence, asking.stability, asking.evaluate, asking.info),
     "Look closer": (making.trace, making.profile, making.figures),
 }

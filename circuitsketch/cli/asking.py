@@ -18,6 +18,7 @@ from circuitsketch.cli.options import (
     DeviceName,
     EstimatorName,
     Json,
+    Level,
     Measure,
     RunOf,
     Seed,
@@ -62,7 +63,12 @@ def predict(
         typer.Option(metavar="TEXT", help="All examples with this text in them go.", show_default=False),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A text file of ids that go.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many subsets: a text file with the ids of one in a line, or JSON, a list of them or a dict by name.",
+            show_default=False,
+        ),
     ] = None,
     strength: Annotated[
         float, typer.Option(metavar="X", help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
@@ -71,6 +77,7 @@ def predict(
         int | None, typer.Option(metavar="N", min=1, help="Leave out the orders above this one.", show_default=False)
     ] = None,
     estimator: EstimatorName = None,
+    level: Level = 0.95,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
     ] = False,
@@ -81,7 +88,7 @@ def predict(
     """Predict a measurement had some training examples never been there.
 
     --without, --group, --containing and --file may be given together, and the first three several times:
-    all that they name goes.
+    all that they name goes. A file with several subsets asks about each of them, in a row of its own.
     """
     answer = Answer(json_to)
     if without is None and group is None and containing is None and file is None:
@@ -90,12 +97,26 @@ def predict(
         )
     if not math.isfinite(strength) or strength == 0:
         raise typer.BadParameter(f"--strength {strength:g} takes nothing away; 1 deletes, 0.5 halves, -1 doubles")
+    if not 0 < level < 1:
+        raise typer.BadParameter(f"--level {level:g} lies between 0 and 1, as 0.95 does")
     import numpy as np
 
+    from circuitsketch.cli.words import subsets_in
+    from circuitsketch.deletion.structure import number_of
     from circuitsketch.report.tables import of_prediction
 
     sketch, query, function = measured(store, measure, target, device)
-    ids = chosen(sketch, without or [], group or [], containing or [], file)
+    ids = chosen(sketch, without or [], group or [], containing or [])
+    subsets = {} if file is None else subsets_in(file, sketch.n, unit_of(sketch))
+    if len(subsets) > 1:
+        every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
+        run = run_for(sketch, target, "--retrain") if retrain else None
+        chosen_estimator = None if estimator is None else estimator.value
+        how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
+        answer.give(*predict_many(sketch, query, function, every, how, level, run, device, asked(store, measure)))
+        return
+    for more in subsets.values():
+        ids = sorted({*ids, *more})
     run = run_for(sketch, target, "--retrain") if retrain else None
     h = np.zeros(sketch.n)
     h[ids] = strength
@@ -104,13 +125,49 @@ def predict(
     if run is not None:
         with working("training again"):
             retrained = run.retrain(h, device=device.value)
-            truth = np.asarray(function(run.params(retrained)), dtype=np.float64)
-    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict()
-    plain |= {} if truth is None else {"retrained": truth.tolist()}
-    what = "examples" if sketch.groups is None else "groups"
-    how = "without" if strength == 1 else f"with {strength:g} taken from"
-    title = f"{measure} {how} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
-    answer.give(plain, *of_prediction(found, title, truth))
+            truth = number_of(function(run.params(retrained)))
+    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
+    plain |= {} if truth is None else {"retrained": shaped(query, truth)}
+    what = f"{unit_of(sketch)}s"
+    verb = "without" if strength == 1 else f"with {strength:g} taken from"
+    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
+    answer.give(plain, *of_prediction(found, title, truth, level))
+
+
+def predict_many(
+    sketch: Sketch,
+    query: Query,
+    function: Callable[..., Any],
+    subsets: dict[str, list[int]],
+    how: dict[str, Any],
+    level: float,
+    run: Training | None,
+    device: Device,
+    about: dict[str, Any],
+) -> tuple[Any, ...]:
+    """What `predict` gives of several subsets by name: plain values with a list of them, and a table."""
+    import numpy as np
+
+    from circuitsketch.deletion.retrained import retrained
+    from circuitsketch.report.tables import of_predictions
+
+    h = np.zeros((len(subsets), sketch.n))
+    for row, ids in zip(h, subsets.values(), strict=True):
+        row[ids] = how["strength"]
+    found = query.reweight(h, order=how["order"], estimator=how["estimator"])
+    truth = None
+    if run is not None:
+        with working(f"training {len(h)} times again"):
+            truth = retrained(run, h, function, (), None, device.value)
+    rows = []
+    for i, (name, ids) in enumerate(subsets.items()):
+        one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
+        plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
+        rows.append(plain if truth is None else {**plain, "retrained": shaped(query, truth[i])})
+    counts: list[int] = [len(ids) for ids in subsets.values()]
+    shown = of_predictions(found, list(subsets), counts, level, truth)
+    title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"
+    return about | {"strength": how["strength"], "level": level, "subsets": rows}, title, *shown
 
 
 def influence(
@@ -153,14 +210,23 @@ def evaluate(
     store: Store,
     measure: Measure,
     subsets: Annotated[
-        int, typer.Option(metavar="N", min=2, help="Random subsets to predict and to retrain without.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Random subsets to predict and to retrain without; by default 20.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(
             metavar="N", min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
         ),
     ] = None,
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="All examples of each label in turn, instead of random subsets.")
+    ] = False,
     seed: Seed = 0,
     keep: Annotated[
         Path | None,
@@ -176,23 +242,33 @@ def evaluate(
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """Hold predictions for random deletions against really training again: rank correlation, error, coverage."""
+    """Hold predictions for random deletions, or for each label, against really training again: rank correlation, error,
+    coverage."""
     answer = Answer(json_to)
+    if by_label and (subsets is not None or size is not None):
+        raise typer.BadParameter("--by-label makes the subsets; leave out --subsets and --size")
+    import numpy as np
+
     import circuitsketch as cs
-    from circuitsketch.report.truths import random_subsets, truths_of
+    from circuitsketch.report.tables import of_predictions
+    from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
 
     sketch, query, function = measured(store, measure, target, device)
-    size = size or max(1, round(0.02 * sketch.n))
-    if size >= sketch.n:
-        raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+    names: list[str] = []
+    if by_label:
+        names, masks = label_subsets(sketch.labels)
+    else:
+        size = size or max(1, round(0.02 * sketch.n))
+        if size >= sketch.n:
+            raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+        masks = random_subsets(sketch.n, subsets or 20, size, seed)
     run = run_for(sketch, target, "evaluate")
-    masks = random_subsets(sketch.n, subsets, size, seed)
-    done = [0]
+    done, count = [0], len(masks)
 
     def how_to_go_on() -> str:
         if keep is None:
             return "nothing was kept; with --keep FOLDER what is retrained is kept"
-        return f"{done[0]} of {subsets} retrainings are kept in {keep}; the same command goes on from there"
+        return f"{done[0]} of {count} retrainings are kept in {keep}; the same command goes on from there"
 
     with keeping(how_to_go_on), progress_bars() as watch:
 
@@ -213,22 +289,34 @@ def evaluate(
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
-    plain = asked(store, measure) | {"size": size, "seed": seed} | found.to_dict()
-    answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} examples at random", str(found))
+    unit, chosen_by = unit_of(sketch), {"by_label": by_label}
+    if not by_label:
+        plain = asked(store, measure) | {"size": size, "seed": seed} | chosen_by | found.to_dict()
+        answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(found))
+        return
+    sizes = [int(mask.sum()) for mask in masks]
+    rows = [
+        {"label": name, "deleted": gone, "predicted": value.tolist(), "retrained": true.tolist()}
+        for name, gone, value, true in zip(names, sizes, np.asarray(found.prediction.value), truth, strict=True)
+    ]
+    plain = asked(store, measure) | {"seed": seed} | chosen_by | found.to_dict() | {"labels": rows}
+    each = of_predictions(found.prediction, names, sizes, 0.95, truth)
+    answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(found))
 
 
 EXAMPLES = {
     info: "Example:\n\n  circuitsketch info names.sketch",
     predict: (
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
-        "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9\n\n"
+        "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9 --level 0.8\n\n"
+        "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
         "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --group web --json -"
     ),
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
         "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
-        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy"
+        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy --by-label"
     ),
 }
 
@@ -287,21 +375,27 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
     return run
 
 
-def chosen(
-    sketch: Sketch, without: list[str], group: list[str], containing: list[str], file: Path | None
-) -> list[int]:
+def unit_of(sketch: Sketch) -> str:
+    """What goes: an example, or a group of them."""
+    return "example" if sketch.groups is None else "group"
+
+
+def shaped(query: Query, truth: Any) -> Any:
+    """A retrained value as JSON can hold it; of a pytree as one."""
+    return truth.tolist() if query.structure is None else query.structure.plain(truth)
+
+
+def chosen(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
     """The ids of all examples that are named in any way, once each, in order."""
     from circuitsketch.cli import words
 
     found: set[int] = set()
     for text in without:
-        found |= set(words.ids_of(text, sketch.n))
+        found |= set(words.ids_of(text, sketch.n, unit=unit_of(sketch)))
     for label in group:
-        found |= set(words.in_group(label, sketch.labels))
+        found |= set(words.in_group(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        found |= set(words.containing(text, sketch.items))
-    if file is not None:
-        found |= set(words.ids_in(file, sketch.n))
+        found |= set(words.containing(text, sketch.items, unit_of(sketch)))
     return sorted(found)
 
 

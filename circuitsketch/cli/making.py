@@ -1,4 +1,4 @@
-"""Commands that begin with a run: demo, sketch, trace, profile, figures."""
+"""Commands that begin with a run: demo, sketch, plan, trace, profile, figures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from circuitsketch.cli.options import (
     Json,
     Law,
     Precision,
+    RunOf,
     Seed,
     Sum,
     Target,
+    TargetOrNone,
     Threads,
 )
 from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
@@ -149,6 +151,95 @@ def sketch(
         )
 
 
+def plan(
+    target: TargetOrNone = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="An error of at most X alpha, with --delta; else a sketch is priced."),
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(metavar="P", help="The probability that it is larger.", show_default=False)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="X", help="The stability function at 4 |h|.", show_default=False)
+    ] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="Measure alpha: a small sketch of the same run, with --measure."),
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="What the pilot measures.", show_default=False)
+    ] = None,
+    deleted: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="How many examples may go at once; by default 1.", show_default=False),
+    ] = None,
+    directions: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Of the sketch to price; by default 512.", show_default=False)
+    ] = None,
+    order: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of the sketch to price; by default 3.", show_default=False)
+    ] = None,
+    law: Annotated[
+        Law | None, typer.Option(metavar="NAME", help="Of the sketch to price.", show_default=False)
+    ] = None,
+    singles: Annotated[bool, typer.Option("--singles", help="Every example alone, too.")] = False,
+    singles_order: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The order of these; by default --order.")
+    ] = None,
+    by_label: Annotated[bool, typer.Option("--by-label", help="One weight a label of the examples.")] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds of a core per gate and direction; by default measured."),
+    ] = None,
+    dtype: Dtype = Precision.complex128,
+    threads: Threads = None,
+    json_to: Json = None,
+) -> None:
+    """Say what a sketch would cost, or how large one must be for an error that is promised: seconds and bytes.
+
+    With --epsilon and --delta, the directions that the theorem asks for; without, those of --directions and --order.
+    Nothing is kept; time is measured by pushing a few directions for a moment.
+    """
+    answer = Answer(json_to)
+    if singles_order is not None and not singles:
+        raise typer.BadParameter("--singles-order is the order of --singles; give that too")
+    if (pilot is None) != (measure is None):
+        raise typer.BadParameter("a pilot tells alpha of a measurement: give both --pilot STORE and --measure FUNCTION")
+    if target is None and epsilon is None:
+        raise typer.BadParameter("say of which run: TARGET; or how small an error: --epsilon X --delta P")
+    run = None if target is None else traced(target)
+    if by_label and (run is None or run.labels is None):
+        raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
+    import circuitsketch as cs
+
+    query = None
+    if pilot is not None and measure is not None:
+        from circuitsketch.cli.asking import measured
+
+        with working("measuring the pilot"):
+            query = measured(pilot, measure, target, Device.cpu)[1]
+    with working("planning"):
+        found = cs.plan(
+            epsilon,
+            delta,
+            alpha,
+            query=query,
+            deleted=deleted,
+            run=run,
+            directions=directions,
+            order=order,
+            law=None if law is None else law.value,
+            singles="exact" if singles else None,
+            singles_order=singles_order,
+            groups=run.labels if by_label and run is not None else None,
+            seconds_per_gate=rate,
+            dtype=dtype.value,
+            threads=threads,
+        )
+    answer.give({"target": target} | found.to_dict(), str(found))
+
+
 def trace(
     target: Target,
     step: Annotated[
@@ -224,19 +315,51 @@ def profile(
 
 
 def figures(
+    store: Annotated[
+        Path | None,
+        typer.Argument(metavar="STORE", help="Your own sketch; by default figures of microgpt.", show_default=False),
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="What to measure of STORE.", show_default=False)
+    ] = None,
+    truths: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Of STORE: what evaluate --keep has retrained.", show_default=False
+        ),
+    ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="At the paper's scale, in minutes; else small ones, in seconds.")
     ] = False,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to put them in.")] = Path("figures"),
+    target: RunOf = None,
     threads: Threads = None,
     json_to: Json = None,
 ) -> None:
-    """Draw the paper's figures and those of the package, each with its data beside it. Needs matplotlib."""
-    from circuitsketch.report.figures import draw
+    """Draw the paper's figures and those of the package, or those of your own sketch, each with its data beside it.
 
+    Of STORE: how its orders fall, which examples matter most, and, with --truths, how its predictions compare with
+    retraining. Needs matplotlib.
+    """
     answer = Answer(json_to)
-    with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
-        paths = draw(out, paper=paper, threads=threads, watch=watch)
+    if store is None:
+        from circuitsketch.report.figures import draw
+
+        if measure is not None or truths is not None or target is not None:
+            raise typer.BadParameter("--measure, --truths and --target are of a sketch; give STORE too")
+        with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
+            paths = draw(out, paper=paper, threads=threads, watch=watch)
+    else:
+        if paper:
+            raise typer.BadParameter("--paper draws the paper's figures, not those of a sketch; leave out STORE")
+        if measure is None:
+            raise typer.BadParameter("say what to measure of the sketch: --measure FUNCTION")
+        from circuitsketch.cli.asking import measured
+        from circuitsketch.report.figures import draw_sketch
+
+        _, query, _ = measured(store, measure, target, Device.cpu)
+        with working("drawing"):
+            paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
     answer.give(
         {"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths)
     )
@@ -266,9 +389,16 @@ EXAMPLES = {
         "  circuitsketch sketch my_run.py:make --singles --order 2 --out mine.sketch\n\n"
         "where my_run.py has a function make() that returns a cs.Training."
     ),
+    plan: (
+        "Examples:\n\n  circuitsketch plan my_run.py:make --directions 512 --order 3 --singles\n\n"
+        "  circuitsketch plan logistic --epsilon 0.2 --delta 0.05 --pilot pilot.sketch --measure held_out_loss"
+    ),
     trace: (
         "Examples:\n\n  circuitsketch trace logistic\n\n  circuitsketch trace microgpt:200 --step 7 --svg step.svg"
     ),
     profile: "Example:\n\n  circuitsketch profile microgpt:200 --order 3 --by line",
-    figures: "Example:\n\n  circuitsketch figures --paper --out figures",
+    figures: (
+        "Examples:\n\n  circuitsketch figures --paper --out figures\n\n"
+        "  circuitsketch figures tumours.sketch --measure held_out_loss --truths truths"
+    ),
 }

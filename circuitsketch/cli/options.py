@@ -54,6 +54,7 @@ class Estimator(StrEnum):
 
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
+TargetOrNone = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
     Path,
     typer.Argument(
@@ -98,4 +99,8 @@ Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of what is drawn at
 Dtype = Annotated[
     Precision,
     typer.Option(metavar="NAME", help="Of the coefficients: complex128, or complex64, which takes half the memory."),
+]
+Level = Annotated[
+    float,
+    typer.Option(metavar="P", help="Of the interval: the share of truths that it should hold, between 0 and 1."),
 ]

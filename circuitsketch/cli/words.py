@@ -16,6 +16,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 import traceback
@@ -352,7 +353,7 @@ def ours(file: str) -> bool:
 # ------------------------------------------------------------------------------------------ subsets of examples
 
 
-def ids_of(text: str, n: int, where: str = "--without") -> list[int]:
+def ids_of(text: str, n: int, where: str = "--without", unit: str = "example") -> list[int]:
     """Ids and ranges of ids, separated by commas or spaces.
 
     >>> ids_of("1,5,7-9", 10)
@@ -370,7 +371,7 @@ def ids_of(text: str, n: int, where: str = "--without") -> list[int]:
         if last < first:
             raise Mistyped(f"{where}: the range {word} runs backwards; write {last}-{first}")
         if last >= n:
-            raise InputError(f"{where}: there is no example {short(match[2] or match[1])}; ids go from 0 to {n - 1}")
+            raise InputError(f"{where}: there is no {unit} {short(match[2] or match[1])}; ids go from 0 to {n - 1}")
         found += range(first, last + 1)
     return found
 
@@ -386,37 +387,64 @@ def number(digits: str, n: int) -> int:
     return int(digits) if len(digits) <= len(str(n)) else n
 
 
-def ids_in(path: Path, n: int) -> list[int]:
-    """The ids that a text file lists; what follows a # is a remark."""
+def subsets_in(path: Path, n: int, unit: str = "example") -> dict[str, list[int]]:
+    """The subsets that a file lists, by name: a text file one in a line, where what follows a # is a remark; a JSON
+    file a list of subsets, a dict of them by name, or one subset, each a list of ids or a text such as "1,5,7-9"."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
         said = reason.strerror if isinstance(reason, OSError) else "it is no text"
         raise InputError(f"--file: cannot read {path}: {said}") from None
-    found = []
-    for number, line in enumerate(lines, start=1):
+    if path.suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
+        return subsets_of_json(text, path, n, unit)
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         if kept := line.split("#")[0].strip():
-            found += ids_of(kept, n, f"{path}:{number}")
+            found[f"line {number}"] = ids_of(kept, n, f"{path}:{number}", unit)
     if not found:
-        raise InputError(f"--file: {path} lists no ids; write some, such as 1,5,7-9, in any number of lines")
+        raise InputError(f"--file: {path} lists no ids; write some, such as 1,5,7-9, those of one subset in a line")
     return found
 
 
-def containing(text: str, items: Sequence[Any] | None) -> list[int]:
+def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[int]]:
+    """The subsets of a JSON file."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as reason:
+        raise InputError(f"--file: {path} is not JSON: {reason}") from None
+
+    def subset(value: Any, where: str) -> list[int]:
+        if isinstance(value, str):
+            return ids_of(value, n, f"{path}: {where}", unit)
+        if not isinstance(value, list) or not value or not all(type(x) in (int, str) for x in value):
+            raise InputError(
+                f"--file: {path}: {where} is {json.dumps(value)[:40]}; a subset is a list of ids, such as [1, 5], or a "
+                'text, such as "1,5,7-9"'
+            )
+        return [i for x in value for i in ids_of(str(x), n, f"{path}: {where}", unit)]
+
+    if isinstance(given, dict) and given:
+        return {str(name): subset(value, repr(name)) for name, value in given.items()}
+    if isinstance(given, list) and given and any(isinstance(value, list) for value in given):
+        return {f"subset {i}": subset(value, f"subset {i}") for i, value in enumerate(given)}
+    return {"all": subset(given, "it")}
+
+
+def containing(text: str, items: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """The examples whose item has a text in it."""
     if not text:
-        raise Mistyped("--containing: every example contains nothing; give some text")
+        raise Mistyped(f"--containing: every {unit} contains nothing; give some text")
     if items is None:
         raise InputError(
             "--containing: the sketch does not know what its examples are; give the run items=, or use --without IDS"
         )
     found = [i for i, item in enumerate(items) if text in str(item)]
     if not found:
-        raise InputError(f"--containing: no example contains {text!r}; they are such as {some(items)}")
+        raise InputError(f"--containing: no {unit} contains {text!r}; they are such as {some(items)}")
     return found
 
 
-def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
+def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """The examples that bear a label."""
     if labels is None:
         raise InputError(
@@ -426,7 +454,7 @@ def in_group(label: str, labels: Sequence[Any] | None) -> list[int]:
     if not found:
         known = sorted({text_of(x) for x in labels})
         raise InputError(
-            f"--group: no example has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
+            f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
         )
     return found
 

@@ -168,7 +168,10 @@ def parts_of(
     for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
         variance = at.prior
-        if estimator == "interactions":
+        if estimator == "interactions" and order < fit.r:  # known, and left out
+            missing = missing + (counted * at.mean) ** 2
+            variance = at.variance
+        elif estimator == "interactions":
             means[i] = counted * at.mean
             variance = at.variance
             shaped = shaped + at.shaped**2 + ((1 - counted) * at.mean) ** 2

@@ -37,6 +37,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.turns import thread_count
+from circuitsketch.limits import within_memory
 from circuitsketch.sketch.files import write_whole
 from circuitsketch.training.training import Training
 
@@ -47,7 +48,8 @@ RESAMPLES = 999
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Predictions of B subsets beside their truths; S is the shape of the measurement.
+    """Predictions of B subsets beside their truths; S is the shape of the measurement, of a pytree that of the vector
+    of its leaves.
 
     prediction       the batch of predictions
     masks            (B, n) bool, True where an example is deleted; None where subsets were other downweights
@@ -141,6 +143,7 @@ class Evaluation:
         return table(self._heading(), self._scores())
 
 
+@within_memory("the evaluation", "fewer subsets", "a measurement of fewer values")
 def evaluate(
     query: Query,
     subsets: Any,
@@ -193,6 +196,8 @@ def evaluate(
         if run is None or measure is None:
             raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
         truth = retrained(run, weights, measure, args, threads, device)
+    elif query.structure is not None:
+        truth = query.structure.flat(truth, 1)
     truth = real_array(truth, "truth")
     if truth.shape != (len(weights), *query.shape):
         raise InputError(
@@ -201,7 +206,7 @@ def evaluate(
         )
     if not np.isfinite(truth).all():
         raise InputError("the truths hold a NaN or an infinity; leave those subsets out")
-    prediction = query.predict(weights, **options)
+    prediction = query.predict(weights, **options).flattened()
     return score(prediction, truth, weights == 1 if np.isin(weights, (0, 1)).all() else None, seed)
 
 

@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, real_array
+from circuitsketch.compile import check_order
 from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import check_count, find_law
 from circuitsketch.trace import flatten, trace, unflatten
 
 
+@within_memory("the sketch", "fewer directions", "a lower order")
 def local_sketch(
     function: Callable[..., Any],
     at: Any,
@@ -34,7 +39,7 @@ def local_sketch(
 
     Parameters
     ----------
-    function : of one pytree of arrays, in NumPy; its value is a number or an array.
+    function : of one pytree of arrays, in NumPy; its value is a number, an array, or a pytree of them.
     at : the point x; h is a vector as long as all its leaves together, in their order.
     directions, order, seed, law, dtype, threads, device : as for `sketch`.
 
@@ -57,8 +62,16 @@ def local_sketch(
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
     circuit = trace(lambda x: call(function, "the function", x), point)
-    if len(circuit.outputs) != 1:
-        raise InputError(f"the function returns {len(circuit.outputs)} leaves; return one number or array")
+    structure = Structure.of(circuit)
+    if not circuit.outputs:
+        raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")
+    values = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
+    made_of = 2 if law == "orthonormal" else 1  # directions that are kept to make the next ones
+    require_memory(
+        16 * count * made_of * chosen.n + 17 * count * (check_order(order) + 1) * values,
+        f"a sketch of {count:,} directions in {chosen.n:,} coordinates, to order {order}, of {values:,} values",
+        ["fewer directions", "a lower order", "a function of fewer values"],
+    )
     rows = chosen.block(0, count)
     ends = np.cumsum([array.size for array in arrays])
     parts = [
@@ -66,4 +79,7 @@ def local_sketch(
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
-    return Query(flatten(found)[0][0], chosen)
+    leaves = flatten(found)[0]
+    if structure is not None:
+        leaves = [np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)]
+    return Query(leaves[0], chosen, unit="coordinate", structure=structure)

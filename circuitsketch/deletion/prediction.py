@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import finite_array, is_int, is_real, quoted
 from circuitsketch.circuit.notebook import listing, table
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import scaled_norms
 from circuitsketch.errors import InputError
 
@@ -63,6 +64,11 @@ class Prediction:
     estimator: str
     outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
+    unit: str = field(default="example", repr=False)
+
+    def flattened(self) -> Prediction:
+        """The prediction whose numbers are arrays: itself, but for a pytree, whose leaves lie one after the other."""
+        return self
 
     def interval(self, level: float = 0.95) -> tuple[Number, Number]:
         """The confidence interval of the value, (low, high): value -+ t stderr, with Student's t.
@@ -104,9 +110,9 @@ class Prediction:
         figures = [(label, *(_figure(x) for x in numbers)) for label, numbers in rows]
         return table(f"prediction, {self._source()}", figures, names, notes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as numbers, lists and strings, with the 95 % interval; None for what is not finite."""
-        low, high = self.interval()
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Everything as numbers, lists and strings, with the interval of a level; None for what is not finite."""
+        low, high = self.interval(level)
         numbers = {
             "value": self.value,
             "baseline": self.baseline,
@@ -114,6 +120,7 @@ class Prediction:
             "stderr": self.stderr,
             "low": low,
             "high": high,
+            "level": float(level),
             "terms": self.terms,
             "term_stderr": self.term_stderr,
             "truncation": self.truncation,
@@ -132,8 +139,8 @@ class Prediction:
         if self.estimator == "series":
             return f"the exact series to order {self.order} along a given direction"
         names = {
-            "interactions": f"single examples' series and interactions from {self.directions} directions",
-            "singles": "single examples' series, summed",
+            "interactions": f"single {self.unit}s' series and interactions from {self.directions} directions",
+            "singles": f"single {self.unit}s' series, summed",
             "first-order": "exact first-order effects, summed",
         }
         if self.estimator in names:
@@ -160,16 +167,62 @@ class Prediction:
             quantities += [(f"order {r}", self.terms[r - 1]), ("   +-", self.term_stderr[r - 1])]
         quantities.append(("left out <~", self.truncation))
         rows = [(label, list(np.broadcast_to(x, shape).ravel()[:shown])) for label, x in quantities]
-        names = _names(shape, shown)
-        return names, rows, size - shown
+        return _names(shape, shown), rows, size - shown
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TreePrediction(Prediction):
+    """A prediction of a measurement that is a pytree, of one h or of B.
+
+    value, baseline, change, stderr, terms, term_stderr, truncation, outside (and freedom, where it differs) are such
+    pytrees, with leaves (*shape), or (B, *shape); of terms (order, *shape), or (order, B, *shape). flat: the same
+    prediction of the vector of all leaves, which is what tables show.
+    """
+
+    _: KW_ONLY
+    flat: Prediction = field(repr=False)
+    structure: Structure = field(repr=False)
+
+    @staticmethod
+    def of(flat: Prediction, structure: Structure) -> TreePrediction:
+        """The pytree that a vector's prediction stands for."""
+        values = {one.name: getattr(flat, one.name) for one in fields(Prediction)}
+        packed = {name: structure.pack(x) if isinstance(x, np.ndarray) else x for name, x in values.items()}
+        return TreePrediction(**packed, flat=flat, structure=structure)
+
+    def flattened(self) -> Prediction:
+        """The prediction of the vector of all leaves."""
+        return self.flat
+
+    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+        """The confidence interval of the value, (low, high), two pytrees; see `Prediction.interval`."""
+        low, high = self.flat.interval(level)
+        return self.structure.pack(low), self.structure.pack(high)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Everything as numbers, lists, dicts and strings; see `Prediction.to_dict`."""
+        plain = self.flat.to_dict(level)
+        tree = {one.name for one in fields(Prediction) if isinstance(getattr(self.flat, one.name), np.ndarray)}
+        for name in tree | {"low", "high"}:
+            plain[name] = self.structure.plain(np.array(plain[name], dtype=object))
+        return plain
+
+    def __repr__(self) -> str:
+        return f"<Prediction of {len(self.structure.shapes)} leaves, {self._source()}>"
+
+    def _table(self) -> tuple[list[str], list[tuple[str, list[float]]], int]:
+        names, rows, left = self.flat._table()
+        if np.ndim(self.flat.value) == 1:
+            names = self.structure.names[: len(names)]
+        return names, rows, left
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Influence:
-    """The leave-one-out effect of each of n examples, h = e_i.
+    """The leave-one-out effect of each of n examples (or groups: `unit`), h = e_i.
 
     change, stderr: (n, *measurement), what the measurement gains when the example goes, and its error. estimator: which
-    one made them. shown: how many `top` and the printed table list.
+    one made them. shown: how many `top` and the printed table list. labels, items: of the examples, or None.
     """
 
     change: np.ndarray
@@ -180,6 +233,18 @@ class Influence:
     warnings: tuple[str, ...] = ()
     estimator: str = "theorem"
     shown: int = 10
+    unit: str = "example"
+    labels: Sequence[Any] | None = None
+    items: Sequence[Any] | None = None
+
+    def flattened(self) -> Influence:
+        """The influence whose numbers are arrays: itself, but for a pytree, whose leaves lie one after the other."""
+        return self
+
+    def known(self) -> list[tuple[str, Sequence[Any]]]:
+        """What is known of the examples, by name: what each is, its label; of a group, whose label it is, that."""
+        named = (self.unit, self.items), ("label", None if self.labels == self.items else self.labels)
+        return [(name, values) for name, values in named if values is not None]
 
     def top(self, k: int | None = None) -> np.ndarray:
         """The ids of the k examples with the largest change (2-norm over the measurement), largest first."""
@@ -196,21 +261,53 @@ class Influence:
         return f"<{str(self).splitlines()[0]}>"
 
     def __str__(self) -> str:
+        known, top = self.known(), self.top()
+        rows = [["id" if known else self.unit, *(name for name, _ in known)]]
+        rows += [[str(i), *(cut(values[i]) for _, values in known)] for i in top]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        texts = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in rows]
         lines = [
-            f"influence of {len(self.change)} examples, order {self.order}, "
+            f"influence of {len(self.change)} {self.unit}s, order {self.order}, "
             + ("exact series" if self.estimator == "singles" else f"{self.directions} directions"),
-            _line("example", ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
+            _line(texts[0], ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
         ]
-        for i in self.top():
+        for i, text in zip(top, texts[1:], strict=True):
             if self.change.ndim == 1:
                 pair = self.change[i], self.stderr[i]
             else:
                 pair = np.linalg.norm(self.change[i]), np.linalg.norm(self.stderr[i])
-            lines.append(_line(str(i), [_figure(x) for x in pair]))
+            lines.append(_line(text, [_figure(x) for x in pair]))
         left = len(self.change) - self.shown
         if left > 0:
             lines.append(f"  ... and {left} smaller ones")
         return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TreeInfluence(Influence):
+    """The influences on a measurement that is a pytree: change, stderr and baseline are such pytrees, the first two
+    with leaves (n, *shape). flat: the same of the vector of all leaves, by whose norm `top` ranks."""
+
+    _: KW_ONLY
+    flat: Influence = field(repr=False)
+
+    @staticmethod
+    def of(flat: Influence, structure: Structure) -> TreeInfluence:
+        """The pytree that a vector's influences stand for."""
+        values = {one.name: getattr(flat, one.name) for one in fields(Influence)}
+        packed = {name: structure.pack(values[name]) for name in ("change", "stderr", "baseline")}
+        return TreeInfluence(**values | packed, flat=flat)
+
+    def flattened(self) -> Influence:
+        """The influences on the vector of all leaves."""
+        return self.flat
+
+    def top(self, k: int | None = None) -> np.ndarray:
+        """The ids of the k examples with the largest change (2-norm over all leaves), largest first."""
+        return self.flat.top(k)
+
+    def __str__(self) -> str:
+        return str(self.flat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -225,6 +322,7 @@ class Stability:
     stderr: np.ndarray
     order: int
     directions: int
+    unit: str = "example"
 
     def decay(self, length: float) -> np.ndarray:
         """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement).
@@ -304,6 +402,16 @@ def flag(where: Any) -> bool | np.ndarray:
     """A bool if there is one, else the array."""
     array = np.asarray(where)
     return bool(array) if array.ndim == 0 else array
+
+
+def cut(value: Any, width: int = 24) -> str:
+    """What an example is, in one short line.
+
+    >>> cut("emma"), cut("a" * 30)
+    ('emma', 'aaaaaaaaaaaaaaaaaaaaa...')
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _figure(x: float) -> str:

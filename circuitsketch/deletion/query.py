@@ -7,6 +7,7 @@ every example's own series. Out: predictions, influences, stability. For a train
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_instance, is_int, kind_of, quoted
+from circuitsketch.arguments import as_array, check_choice, check_instance, is_int, kind_of, quoted
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import along, backbone, checks, estimators
 from circuitsketch.deletion.checks import OF_SINGLES
@@ -22,8 +23,18 @@ from circuitsketch.deletion.evidence import Evidence, Updated, evidence_of, weig
 from circuitsketch.deletion.fitting import fit_interactions
 from circuitsketch.deletion.interactions import Interactions
 from circuitsketch.deletion.late import Late
-from circuitsketch.deletion.prediction import Influence, Number, Prediction, Stability, flag, plain
+from circuitsketch.deletion.prediction import (
+    Influence,
+    Number,
+    Prediction,
+    Stability,
+    TreeInfluence,
+    TreePrediction,
+    flag,
+    plain,
+)
 from circuitsketch.deletion.priors import Priors
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import (
     ratio_of_decay,
     scaled_norms,
@@ -33,8 +44,13 @@ from circuitsketch.deletion.trust import (
     warnings_of_influence,
 )
 from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
+
+# Arrays that are held together while interactions are fitted, as tracemalloc counts: (n, n), (2m, 2m), complex (n, m).
+SQUARES, KERNELS, TABLES = 9, 10, 8
 
 # What tab completion shows.
 PUBLIC = (
@@ -56,7 +72,9 @@ class Query:
     than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
     priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
-    given. Metric and priors may be functions: they are called when an estimator first needs them.
+    given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a
+    coordinate of h is called: an example, a group. structure: of a measurement that is a pytree, whose leaves lie one
+    after the other in `coefficients` and `singles`; predictions and influences are then such pytrees, norms are not.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -77,12 +95,17 @@ class Query:
     items: Sequence[Any] | None = None
     evidence: Evidence | None = None
     priors: Any = Late()
+    unit: str = "example"
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.law, Law):
             raise InputError(f"law must be a law of directions, such as that of a sketch, not {kind_of(self.law)}")
         if self.evidence is not None:
             check_instance(self.evidence, "evidence", Evidence, "what `with_evidence` has taken in")
+        check_choice(self.unit, "unit", ("example", "group"))
+        if self.structure is not None:
+            check_instance(self.structure, "structure", Structure, "the structure of a measurement")
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
@@ -106,8 +129,12 @@ class Query:
     # -------------------------------------------------------------------------------- what is known
 
     @property
-    def baseline(self) -> Number:
-        """The measurement at h = 0: a float for a scalar measurement, else an array."""
+    def baseline(self) -> Any:
+        """The measurement at h = 0: a float for a scalar measurement, an array, or a pytree."""
+        return self._baseline if self.structure is None else self.structure.pack(self._baseline)
+
+    @property
+    def _baseline(self) -> Number:
         return plain(self.coefficients[0, 0].real if self.singles is None else self.singles[0, 0])
 
     @property
@@ -128,7 +155,9 @@ class Query:
     @cached_property
     def directions(self) -> np.ndarray:
         """The m directions, complex128 of shape (m, n), made when first asked for and kept."""
-        directions = self.law.block(0, len(self.coefficients))
+        m = len(self.coefficients)
+        require_memory(16 * m * self.n, f"{m:,} directions of {self.n:,} coordinates", ["fewer directions"])
+        directions = self.law.block(0, m)
         directions.flags.writeable = False
         return directions
 
@@ -148,6 +177,12 @@ class Query:
         flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
         if order < 2:
             return None
+        m, n = len(self.coefficients), self.n
+        require_memory(
+            8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m,
+            f"what {n:,} {self.unit}s do together, fitted to {m:,} directions,",
+            ["estimator='theorem'", "a sketch with groups=..."],
+        )
         return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
 
     @property
@@ -172,6 +207,7 @@ class Query:
 
     # -------------------------------------------------------------------------------- questions
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def predict(
         self, h: Any, *, estimator: str | None = None, order: int | None = None, groups: int | None = None
     ) -> Prediction:
@@ -187,6 +223,7 @@ class Query:
         """
         wanted, single = checks.real_vectors(h, self.n)
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
+        self._need_memory(len(wanted), estimator)
         if estimator in OF_SINGLES:
             if groups is not None:
                 raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
@@ -214,21 +251,23 @@ class Query:
             kind, k, freedom = "theorem", len(grouping.groups), grouping.freedom
         cut = 0 if single else slice(None)
         change, stderr, decay = found.change[cut], found.stderr[cut], decay[:, cut]
-        return Prediction(
-            value=plain(self.baseline + change),
-            baseline=self.baseline,
-            change=plain(change),
-            stderr=plain(stderr),
-            terms=found.terms[:, cut],
-            term_stderr=found.term_stderr[:, cut],
-            truncation=plain(truncation_of(decay)),
-            order=order,
-            directions=len(self.coefficients),
-            groups=k,
-            freedom=freedom,
-            estimator=kind,
-            outside=flag(ratio_of_decay(decay) >= 1),
-            warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
+        return self._shaped(
+            Prediction(
+                value=plain(self._baseline + change),
+                baseline=self._baseline,
+                change=plain(change),
+                stderr=plain(stderr),
+                terms=found.terms[:, cut],
+                term_stderr=found.term_stderr[:, cut],
+                truncation=plain(truncation_of(decay)),
+                order=order,
+                directions=len(self.coefficients),
+                groups=k,
+                freedom=freedom,
+                estimator=kind,
+                outside=flag(ratio_of_decay(decay) >= 1),
+                warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
+            )
         )
 
     def _from_singles(
@@ -236,7 +275,7 @@ class Query:
     ) -> Prediction:
         order = 1 if estimator == "first-order" else checks.order(order, self.order)
         parts, found = [], []
-        weighed = self._weighed if estimator == "interactions" else None
+        weighed = self._weighed if estimator == "interactions" and order > 1 else None
         for part in estimators.blocks_of(len(wanted), 16 * self.n):
             known = backbone.parts_of(self._flat_singles, self.interactions, wanted[part], estimator, order)
             found.append(backbone.combine(known, *(weighed.update(known) if weighed else ())))
@@ -256,23 +295,26 @@ class Query:
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
         outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
-        return Prediction(
-            value=plain(self.baseline + change),
-            baseline=self.baseline,
-            change=plain(change),
-            stderr=plain(stderr),
-            terms=joined("terms", 1),
-            term_stderr=joined("term_stderr", 1),
-            truncation=plain(joined("left_out")),
-            order=len(found[0].terms),
-            directions=len(self.coefficients),
-            groups=1,
-            freedom=plain(joined("freedom")),
-            estimator=estimator,
-            outside=flag(np.broadcast_to(outside, change.shape)),
-            warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
+        return self._shaped(
+            Prediction(
+                value=plain(self._baseline + change),
+                baseline=self._baseline,
+                change=plain(change),
+                stderr=plain(stderr),
+                terms=joined("terms", 1),
+                term_stderr=joined("term_stderr", 1),
+                truncation=plain(joined("left_out")),
+                order=len(found[0].terms),
+                directions=len(self.coefficients),
+                groups=1,
+                freedom=plain(joined("freedom")),
+                estimator=estimator,
+                outside=flag(np.broadcast_to(outside, change.shape)),
+                warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
+            )
         )
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def without(
         self,
         what: Any = None,
@@ -294,10 +336,17 @@ class Query:
         h = self.downweights(what, group=group)
         return self.predict(h, estimator=estimator, order=order, groups=groups)
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def downweights(self, what: Any, *, group: Any = NOTHING) -> np.ndarray:
         """What `without` is given, as downweights (n,) or (B, n)."""
-        return downweights_of(what, self.n, self.labels, self.items, group)
+        try:
+            return downweights_of(what, self.n, self.labels, self.items, group)
+        except InputError as reason:
+            if self.unit == "example":
+                raise
+            raise InputError(of_units(str(reason), self.unit)) from None
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Query:
         """A query that also knows what somebody retrained, or pushed along directions of their own.
 
@@ -317,10 +366,18 @@ class Query:
                 "and singles='exact'"
             )
         h = np.atleast_2d(self.downweights(what))
+        pieces = len(h) + (0 if self.evidence is None else len(self.evidence.h))
+        require_memory(
+            48 * pieces**2 * cells(self.shape), f"evidence of {pieces:,} pieces", ["fewer pieces", "fewer values"]
+        )
         last = len(self.interactions.orders) + 1
-        new = evidence_of(h, np.asarray(self.baseline), values, coefficients, last)
+        if self.structure is not None:
+            values = None if values is None else self.structure.flat(values, 1)
+            coefficients = None if coefficients is None else self.structure.flat(coefficients, 2)
+        new = evidence_of(h, np.asarray(self._baseline), values, coefficients, last)
         return replace(self, evidence=new if self.evidence is None else self.evidence.also(new))
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def reweight(
         self,
         downweights: Any,
@@ -334,11 +391,11 @@ class Query:
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":
-            raise InputError(
-                f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
-            )
+            said = f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
+            raise InputError(of_units(said, self.unit))
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def influence(self, top: int = 10, *, estimator: str | None = None) -> Influence:
         """All n leave-one-out changes, h = e_i, with their errors; the `top` largest are listed when it is printed.
 
@@ -347,12 +404,13 @@ class Query:
         if not is_int(top, 1):
             raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
+        self._need_memory(self.n, estimator, terms=False)
         if estimator in OF_SINGLES:
             kind = "first-order" if estimator == "first-order" else "singles"
             order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
             if self.evidence is not None and kind == "singles":
                 alone = self.predict(np.eye(self.n), estimator="interactions")
-                found = np.asarray(alone.change), np.asarray(alone.stderr)
+                found = np.asarray(alone.flattened().change), np.asarray(alone.flattened().stderr)
             else:
                 found = backbone.influence(self._flat_singles, order)
             change, stderr = (part.reshape(self.n, *self.shape) for part in found)
@@ -367,7 +425,9 @@ class Query:
                     self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
                 )
         warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
-        return Influence(change, stderr, self.baseline, order, m, warnings, kind, int(top))
+        about: dict[str, Any] = {"unit": self.unit, "labels": self.labels, "items": self.items}
+        effects = Influence(change, stderr, self._baseline, order, m, warnings, kind, int(top), **about)
+        return effects if self.structure is None else TreeInfluence.of(effects, self.structure)
 
     def stability(self) -> Stability:
         """The norms ||F_r||, r = 1..order, with standard errors. InputError for given directions, or none.
@@ -381,10 +441,10 @@ class Query:
         if self.singles is not None:
             norms[0] = np.sqrt((self.singles[:, 1] ** 2).sum(axis=0))
             errors[0] = 0
-        return Stability(norms, errors, self._theorem_order, len(self.coefficients))
+        return Stability(norms, errors, self._theorem_order, len(self.coefficients), self.unit)
 
     def __str__(self) -> str:
-        what = f"a measurement of shape {self.shape}" if self.shape else f"a measurement, {self.baseline:.6g}"
+        what = f"a measurement of {self._kind()}" if self.shape else f"a measurement, {self.baseline:.6g}"
         return (
             f"query: {what} at h = 0, to order {self.order} along {len(self.coefficients)} directions of "
             f"law {self.law.name!r} in {self.n} coordinates"
@@ -400,13 +460,24 @@ class Query:
         return table(
             "query: what would a measurement be",
             [
-                ("as trained", f"an array of shape {self.shape}" if self.shape else f"{self.baseline:.6g}"),
+                ("as trained", self._kind() if self.shape else f"{self.baseline:.6g}"),
                 ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
                 ("directions", random if len(self.coefficients) else "none at random"),
                 ("estimator", self.estimator),
                 *((name, some(values)) for name, values in about if values is not None),
             ],
         )
+
+    def _kind(self) -> str:
+        """What the measurement is, in words."""
+        if self.structure is None:
+            return f"shape {self.shape}"
+        return f"{len(self.structure.shapes)} leaves, {self.structure.size:,} numbers"
+
+    def _shaped(self, found: Prediction) -> Prediction:
+        """A prediction as the user measures: of a pytree where the measurement is one."""
+        found = replace(found, unit=self.unit, warnings=tuple(of_units(text, self.unit) for text in found.warnings))
+        return found if self.structure is None else TreePrediction.of(found, self.structure)
 
     def __dir__(self) -> list[str]:
         return completed(self, PUBLIC)
@@ -432,6 +503,20 @@ class Query:
     def _theorem_order(self) -> int:
         return self.coefficients.shape[1] - 1
 
+    def _need_memory(self, count: int, estimator: str, terms: bool = True) -> None:
+        """Refuse more h's than memory holds answers for: a change, its error and, if wanted, terms for each value; and
+        for one h at a time what every direction says of it, or a few copies of the singles."""
+        values, orders = cells(self.shape), self.order if terms else 0
+        if estimator in OF_SINGLES and self.singles is not None:
+            besides = 2 * self.singles.nbytes
+        else:
+            besides = 24 * self._theorem_order * len(self.coefficients) * values
+        require_memory(
+            8 * values * count * (8 + 4 * orders) + besides,
+            f"the answers for {count:,} subsets of {values:,} values",
+            ["fewer subsets at a time", "a measurement of fewer values"],
+        )
+
     def _need_directions(self) -> None:
         if not len(self.coefficients):
             raise InputError(
@@ -439,3 +524,13 @@ class Query:
                 "directions=, or use estimator='singles'"
             )
         checks.order(None, self._theorem_order)
+
+
+def of_units(sentence: str, unit: str) -> str:
+    """A sentence about examples, of what the coordinates of h are.
+
+    >>> of_units("ask about fewer examples", "group")
+    'ask about fewer groups'
+    """
+    article = "an" if unit[0] in "aeiou" else "a"
+    return re.sub(r"\bexample(s?)\b", rf"{unit}\1", re.sub(r"\ban example\b", f"{article} {unit}", sentence))

@@ -17,15 +17,21 @@ from circuitsketch.arguments import (
     check_tuple,
     is_int,
     quoted,
-    real_array,
 )
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import number_of
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.cpu import lane_width
+from circuitsketch.kernels.turns import thread_count
+from circuitsketch.limits import within_memory
 from circuitsketch.trace import flatten, unflatten
 from circuitsketch.training.training import Training
 
+AT_ONCE = 256 << 20  # bytes of trained states
 
+
+@within_memory("retraining", "a smaller count", "threads=1")
 def retrain_worst(
     query: Query,
     *,
@@ -91,7 +97,7 @@ def retrain_worst(
 def worst_of(query: Query, count: int) -> np.ndarray:
     """The ids of the examples whose own series leaves out most, by the norm over the values measured; those whose
     series has ended are not among them."""
-    errors = np.linalg.norm(query.influence().stderr.reshape(query.n, -1), axis=1)
+    errors = np.linalg.norm(query.influence().flattened().stderr.reshape(query.n, -1), axis=1)
     worst = np.argsort(-errors, kind="stable")[:count]
     return worst[errors[worst] > 0]
 
@@ -104,17 +110,25 @@ def retrained(
     threads: int | None,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The measurement after retraining with each row of downweights: (B, *measurement)."""
+    """The measurement after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
+
+    Trained states are held for some subsets at a time, AT_ONCE bytes of them where that is enough for all threads.
+    """
     check_instance(run, "run", Training, "the cs.Training that was sketched")
     check_callable(measure, "measure")
     args = check_tuple(args, "args")
-    params = run.params(run.retrain(weights, threads, device=device))
-    leaves, tree = flatten(params)
-    rows = ([np.asarray(leaf)[i] for leaf in leaves] for i in range(len(weights)))
-    values = [real_array(call(measure, "measure", unflatten(tree, row), *args), "what measure returns") for row in rows]
-    if len({value.shape for value in values}) != 1:
-        raise InputError("measure returns arrays of several shapes; let it return one number, or arrays of one shape")
-    return np.stack(values)
+    one = 8 * sum(leaf.size for leaf in run.state_leaves)
+    together = max(AT_ONCE // max(one, 1), lane_width(False) * thread_count(threads, len(weights)))
+    rows: list[np.ndarray] = []
+    for begin in range(0, len(weights), together):
+        part = weights[begin : begin + together]
+        leaves, tree = flatten(run.params(run.retrain(part, threads, device=device)))
+        for i in range(len(part)):
+            trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
+            rows.append(number_of(call(measure, "measure", trained, *args)))
+    if len({row.shape for row in rows}) != 1:
+        raise InputError("measure returns values of several shapes; let it return one number, or arrays of one shape")
+    return np.stack(rows)
 
 
 __all__ = ["retrain_worst", "retrained", "worst_of"]

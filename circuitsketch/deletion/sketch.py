@@ -21,13 +21,17 @@ from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe, facts, heading
 from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
+from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.turns import thread_count
+from circuitsketch.limits import within_memory
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
+from circuitsketch.sketch.files import absolute
 from circuitsketch.sketch.metric import effects_metric, given_metric
 from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
 from circuitsketch.sketch.progress import Progress, shown
-from circuitsketch.sketch.pushed import Pushed
+from circuitsketch.sketch.pushed import Pushed, refuse_measurement
+from circuitsketch.sketch.sizes import check_room
 from circuitsketch.sketch.whole import About, Whole, plain_list
 from circuitsketch.training.training import Training
 
@@ -75,16 +79,20 @@ class Sketch(Pushed):
         """What all measurements share of the fit of interactions; made when it is first asked for, and kept."""
         return Priors(self.metric, self.law.block(0, self.count))
 
+    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
     def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
         """Measure the trained model: `function(params, *args)` along every direction, as a Query.
 
         Parameters
         ----------
-        function : anything in NumPy of the trained parameters; its value may be a number or an array.
+        function : anything in NumPy of the trained parameters; its value may be a number, an array, or a pytree of
+            them (the parameters themselves, too): then predictions are such pytrees.
         args : passed on as they are (a name, test data); they are not traced.
         device : "cpu", or "cuda", which is for measurements that take long.
         """
         circuit = self.measurement(function, args)
+        nbytes = self.measured_bytes(circuit) + (0 if self.singles is None else self.singles.measured_bytes(circuit))
+        refuse_measurement(nbytes, circuit, self.count + (0 if self.singles is None else self.n))
         return Query(
             self.measured(circuit, device),
             self.law,
@@ -93,8 +101,11 @@ class Sketch(Pushed):
             labels=self.labels,
             items=self.items,
             priors=lambda: self.priors,
+            unit="example" if self.groups is None else "group",
+            structure=Structure.of(circuit),
         )
 
+    @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
         """The sketch with more random directions; the first of them are those that it has.
 
@@ -146,13 +157,15 @@ class Sketch(Pushed):
         return completed(self, PUBLIC)
 
     def __repr__(self) -> str:
-        alone = "" if self.singles is None else f" and every example alone to order {self.singles.order}"
+        unit = "example" if self.groups is None else "group"
+        alone = "" if self.singles is None else f" and every {unit} alone to order {self.singles.order}"
         return (
-            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} examples, "
+            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} {unit}s, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 
 
+@within_memory("the sketch", "path=... to keep it on disk", "dtype='complex64'", "groups=...", "fewer directions")
 def sketch(
     run: Training,
     directions: int = 512,
@@ -213,22 +226,35 @@ def sketch(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
+    path = None if path is None else absolute(path)
+    thread_count(threads, 1)
+    wanted = wanted_of(run, directions, order, seed, law, singles, singles_order, groups, dtype, threads, device)
+    factor = None if metric is None else given_metric(metric, wanted.run.n)
+    return made(wanted, metric=factor, progress=progress, path=path)
+
+
+def wanted_of(
+    run: Training,
+    directions: int,
+    order: int,
+    seed: int,
+    law: str,
+    singles: str | None,
+    singles_order: int | None,
+    groups: Sequence[Any] | None,
+    dtype: Any,
+    threads: int | None,
+    device: str,
+) -> Wanted:
+    """What `sketch` is asked for, checked."""
     if groups is not None:
         run = run.grouped(groups)
     alone = order_of_singles(order, singles, singles_order)
     count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and alone is not None else 1)
-    wanted = Wanted(
-        run,
-        find_law(law, run.n, seed),
-        count,
-        check_order(order),
-        alone,
-        coefficient_type(dtype),
-        threads,
-        check_device(device),
+    number = coefficient_type(dtype)
+    return Wanted(
+        run, find_law(law, run.n, seed), count, check_order(order), alone, number, threads, check_device(device)
     )
-    factor = None if metric is None else given_metric(metric, run.n)
-    return made(wanted, metric=factor, progress=progress, path=path)
 
 
 def order_of_singles(order: int, singles: str | None, singles_order: int | None) -> int | None:
@@ -255,15 +281,18 @@ def made(
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
-    whole = None if path is None else Whole.resume(path, about(wanted, metric))
-    with whole or nullcontext(), shown(progress) as tell:
-        directions, singles = push_parts(
-            wanted,
-            before=before,
-            progress=tell,
-            store_for=None if whole is None else whole.part,
-            stored_width=None if whole is None else whole.width,
-        )
+    kept = None if path is None else about(wanted, metric)
+    with shown(progress) as tell:
+        check_room(wanted, path)  # before anything is at the path
+        whole = None if path is None or kept is None else Whole.resume(path, kept)
+        with whole or nullcontext():
+            directions, singles = push_parts(
+                wanted,
+                before=before,
+                progress=tell,
+                store_for=None if whole is None else whole.part,
+                stored_width=None if whole is None else whole.width,
+            )
     return Sketch(
         **vars_of(directions),
         singles=singles,
@@ -298,6 +327,7 @@ def vars_of(pushed: Pushed) -> dict[str, Any]:
     return {field.name: getattr(pushed, field.name) for field in fields(Pushed)}
 
 
+@within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")
 def push(
     run: Training,
     directions: Any,
@@ -339,6 +369,7 @@ def push(
     return made(wanted, progress=progress)
 
 
+@within_memory("the sketch")
 def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threads: int | None = None) -> Sketch:
     """A sketch that `sketch(..., path=...)` has written; its blocks are read when they are asked for.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import circuitsketch as cs
+from circuitsketch.deletion.prediction import cut
 from circuitsketch.report.demo import LEVEL
 from circuitsketch.report.removal import Told, retrained_losses, untold
 
@@ -37,7 +38,9 @@ class Influences:
     harmful_stderr: np.ndarray
 
 
-def influences_of(query: cs.Query, names: list[str], measured: str, shown: int = 10) -> Influences:
+def influences_of(
+    query: cs.Query, names: list[str], measured: str, shown: int = 10, unit: str = "nats a token"
+) -> Influences:
     """The `shown` most helpful and most harmful names, by leave-one-out changes; fewer where fewer are of that sign."""
     found = query.influence()
     ranked = np.argsort(-found.change, kind="stable")
@@ -45,7 +48,7 @@ def influences_of(query: cs.Query, names: list[str], measured: str, shown: int =
     harmful = [i for i in ranked[::-1][:shown] if found.change[i] < 0]
     return Influences(
         measured,
-        "nats a token",
+        unit,
         len(names),
         tuple(names[i] for i in helpful),
         found.change[helpful],
@@ -54,6 +57,12 @@ def influences_of(query: cs.Query, names: list[str], measured: str, shown: int =
         found.change[harmful],
         found.stderr[harmful],
     )
+
+
+def influences_in(query: cs.Query, measured: str, shown: int = 10) -> Influences:
+    """The same of any measurement of one number, its examples by what they are, or their ids."""
+    names = [str(i) for i in range(query.n)] if query.items is None else [cut(item) for item in query.items]
+    return influences_of(query, names, measured, shown, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +98,25 @@ class Agreement:
         return float(np.corrcoef(self.predicted, self.retrained)[0, 1])
 
 
-RANDOM, ALIKE = "at random", "alike in two letters"
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How often intervals hold the truth.
+
+    Attributes
+    ----------
+    measured : words. count : of the truths. levels, covered : (L,), of the intervals, and the share of truths inside.
+    lds, rmse : the rank correlation, and the error over the truth's deviation; see `Evaluation`.
+    """
+
+    measured: str
+    count: int
+    levels: np.ndarray
+    covered: np.ndarray
+    lds: float
+    rmse: float
+
+
+RANDOM, ALIKE, RETRAINED = "at random", "alike in two letters", "retrained"
 
 
 def subsets_of(names: list[str], count: int, seed: int) -> list[tuple[str, list[int]]]:
@@ -136,3 +163,20 @@ def agreement_of(
         retrained_losses(run, h, name, threads, checking),
         np.array(outside),
     )
+
+
+def calibration_of(found: cs.Evaluation, measured: str) -> Calibration:
+    """The calibration curve of an evaluation."""
+    levels, covered = found.calibration
+    return Calibration(measured, found.truth.size, levels, covered, found.lds, found.rmse)
+
+
+def agreement_with(query: cs.Query, found: cs.Evaluation, measured: str) -> Agreement:
+    """The predictions of an evaluation of one number beside its truths."""
+    low, high = found.prediction.interval(LEVEL)
+    count = len(found.truth)
+    sizes = np.zeros(count, dtype=int) if found.masks is None else found.masks.sum(axis=1)
+    predicted, low, high, truth = (np.reshape(part, count) for part in (found.prediction.value, low, high, found.truth))
+    outside = np.reshape(np.broadcast_to(found.prediction.outside, found.truth.shape), count)
+    baseline = float(np.ravel(found.prediction.baseline)[0])
+    return Agreement(measured, "", (RETRAINED,) * count, sizes, baseline, predicted, low, high, truth, outside)

@@ -55,6 +55,7 @@ class Trust:
     ----------
     measured : words for the measurement. orders : (R,). norms, stderr : (R,), ||F_r|| with errors.
     deleted : (K,) numbers of examples; terms : (K, R), ||F_r|| d^(r/2), the most that term r can be without d examples.
+    unit : of the measurement. of : what goes, an example or a group.
     """
 
     measured: str
@@ -63,11 +64,20 @@ class Trust:
     stderr: np.ndarray
     deleted: tuple[int, ...]
     terms: np.ndarray
+    unit: str = "nats a token"
+    of: str = "example"
 
 
-def trust_of(query: cs.Query, measured: str, deleted: Sequence[int]) -> Trust:
-    """The norms of a query's Taylor tensors beside the lengths of deletions."""
+def trust_of(query: cs.Query, measured: str, deleted: Sequence[int], unit: str = "nats a token") -> Trust:
+    """The norms of a query's Taylor tensors beside the lengths of deletions; of several values those of all together.
+
+    unit : of the measurement, in words.
+    """
     found = query.stability()
-    terms = np.array([found.decay(math.sqrt(d)) for d in deleted])
+    flat, errors = (part.reshape(found.order, -1) for part in (found.norms, found.stderr))
+    norms = np.sqrt((flat**2).sum(axis=1))
+    spread = np.sqrt(((flat * errors) ** 2).sum(axis=1))
+    stderr = np.divide(spread, norms, out=np.zeros_like(norms), where=norms > 0)
     orders = np.arange(1, found.order + 1)
-    return Trust(measured, orders, found.norms, found.stderr, tuple(deleted), terms)
+    terms = np.array([norms * math.sqrt(d) ** orders for d in deleted])
+    return Trust(measured, orders, norms, stderr, tuple(deleted), terms, unit, query.unit)

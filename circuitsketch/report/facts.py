@@ -48,9 +48,9 @@ def facts_of_influence(
     found: Influence, items: Sequence[Any] | None, labels: Sequence[Any] | None
 ) -> dict[str, Any]:
     """The largest influences with what is known of their examples."""
-    known = {"item": items, "label": labels}
+    found, known = found.flattened(), {"item": items, "label": labels}
     return {
-        "examples": len(found.change),
+        f"{found.unit}s": len(found.change),
         "baseline": plain(found.baseline),
         "order": found.order,
         "directions": found.directions,

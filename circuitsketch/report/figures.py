@@ -17,7 +17,14 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.report.answers import agreement_of, influences_of, subsets_of
+from circuitsketch.report.answers import (
+    agreement_of,
+    agreement_with,
+    calibration_of,
+    influences_in,
+    influences_of,
+    subsets_of,
+)
 from circuitsketch.report.cost import Shape, cost_of
 from circuitsketch.report.decay import decay_of, trust_of
 from circuitsketch.report.demo import Question, Watch
@@ -115,6 +122,59 @@ def draw(
 
     >>> draw("pictures", paper=True)                                # doctest: +SKIP
     """
+    pictures()
+    folder = writable(folder)
+    (folder / KEPT).mkdir(exist_ok=True)
+    scale = scale or (PAPER if paper else SMALL)
+    figures = (paper_figures if paper else small_figures)(scale, folder / KEPT, threads, watch or ignore)
+    paths = [save(folder, name, scale, compute()) for name, compute in figures]
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
+    return paths
+
+
+def draw_sketch(
+    folder: str | Path, query: cs.Query, measured: str, truths: str | Path | None = None, about: Any = None
+) -> list[Path]:
+    """Draw what a measurement of one's own sketch says: PNG, and the data of each as JSON of the same name.
+
+    Parameters
+    ----------
+    query, measured : the measurement, and words for it.
+    truths : a folder that `Evaluation.save` or `circuitsketch evaluate --keep` has written.
+    about : what the JSON says of where the figures come from.
+
+    Returns
+    -------
+    the paths of the pictures: `stability` where there are random directions of two orders, `influence` and `agreement`
+    of one number, `calibration` where there are truths.
+
+    Raises
+    ------
+    InputError : matplotlib is missing; the folder cannot be written; truths of other subsets or another measurement;
+        nothing that could be drawn.
+    """
+    pictures()
+    data: list[tuple[str, Any]] = []
+    if query.coefficients.shape[0] > 1 and query.coefficients.shape[1] > 2 and query.law.name != "given":
+        sizes = [d for d in (1, 4, 16, 64) if d <= query.n]
+        data.append(("stability", trust_of(query, measured, sizes, "")))
+    one = query.shape == () or query.shape == (1,)
+    if query.shape == ():
+        data.append(("influence", influences_in(query, measured)))
+    if truths is not None:
+        masks, margins = cs.read_datamodels(truths)
+        found = cs.evaluate(query, masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
+        data.append(("calibration", calibration_of(found, measured)))
+        if one:
+            data.append(("agreement", agreement_with(query, found, measured)))
+    if not data:
+        raise InputError("there is nothing to draw: no directions of order 2, several values, and no truths")
+    folder = writable(folder)
+    return [save(folder, name, about, record) for name, record in data]
+
+
+def pictures() -> dict[type, Callable[[Any], Any]]:
+    """How each record is drawn; InputError without matplotlib."""
     try:
         from circuitsketch.report.pictures import PICTURES
     except ModuleNotFoundError as reason:
@@ -123,20 +183,15 @@ def draw(
         raise InputError(
             "figures are drawn by matplotlib, which is not installed: pip install 'circuitsketch[figures]'"
         ) from None
-    folder = writable(folder)
-    (folder / KEPT).mkdir(exist_ok=True)
-    scale = scale or (PAPER if paper else SMALL)
-    figures = (paper_figures if paper else small_figures)(scale, folder / KEPT, threads, watch or ignore)
-    paths = []
-    for name, compute in figures:
-        data = compute()
-        picture = PICTURES[type(data)](data)
-        path = folder / f"{name}.png"
-        (folder / f"{name}.json").write_text(json_of(name, scale, data), encoding="utf-8")
-        picture.savefig(path, metadata={"Software": f"circuitsketch {cs.__version__}"})
-        paths.append(path)
-    shutil.rmtree(folder / KEPT, ignore_errors=True)
-    return paths
+    return PICTURES
+
+
+def save(folder: Path, name: str, about: Any, data: Any) -> Path:
+    """Write a picture and its data; the path of the picture."""
+    picture, path = pictures()[type(data)](data), folder / f"{name}.png"
+    (folder / f"{name}.json").write_text(json_of(name, about, data), encoding="utf-8")
+    picture.savefig(path, metadata={"Software": f"circuitsketch {cs.__version__}"})
+    return path
 
 
 Figures = list[tuple[str, Callable[[], Any]]]
@@ -246,7 +301,8 @@ def writable(folder: str | Path) -> Path:
     return folder
 
 
-def json_of(name: str, scale: Scale, data: Any) -> str:
+def json_of(name: str, about: Any, data: Any) -> str:
     """A figure's record as JSON: {"figure", "scale", "data"}, arrays as lists, None for what is not finite."""
-    record = {"figure": name, "scale": dataclasses.asdict(scale), "data": dataclasses.asdict(data)}
+    scale = dataclasses.asdict(about) if isinstance(about, Scale) else about
+    record = {"figure": name, "scale": scale, "data": dataclasses.asdict(data)}
     return json.dumps(plain(record), indent=1, allow_nan=False) + "\n"

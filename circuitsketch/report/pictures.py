@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from circuitsketch.report.answers import ALIKE, RANDOM, Agreement, Influences
+from circuitsketch.report.answers import ALIKE, RANDOM, RETRAINED, Agreement, Calibration, Influences
 from circuitsketch.report.cost import Cost
 from circuitsketch.report.decay import Decay, Trust
 from circuitsketch.report.removal import Removal
@@ -44,6 +44,11 @@ def figure_of(size: tuple[float, float] = SIZE, columns: int = 1) -> tuple[Figur
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def axis_of(what: str, unit: str, between: str = ", ") -> str:
+    """A quantity with its unit, where it has one."""
+    return f"{what}{between}{unit}" if unit else what
 
 
 def picture_removal(found: Removal) -> Figure:
@@ -121,12 +126,12 @@ def picture_trust(found: Trust) -> Figure:
             label=examples,
         )
     ax.set_xlabel("order r")
-    ax.set_ylabel(rf"$\|F_r\|\,d^{{\,r/2}}$, nats a token ({found.measured})")
+    ax.set_ylabel(axis_of(r"$\|F_r\|\,d^{\,r/2}$", found.unit) + f" ({found.measured})")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(
         frameon=False,
         fontsize="small",
-        title="the most that term r can be without d examples",
+        title=f"the most that term r can be without d {found.of}s",
         title_fontsize="small",
         alignment="left",
     )
@@ -171,7 +176,8 @@ def picture_influences(found: Influences) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.set_title(f"{title} of {found.n}", fontsize="medium", loc="left")
         ax.set_xlabel(
-            f"{word} {found.measured} without it,\n{found.unit} (bar: one standard error)", fontsize="small"
+            axis_of(f"{word} {found.measured} without it", found.unit, ",\n") + " (bar: one standard error)",
+            fontsize="small",
         )
     return figure
 
@@ -185,7 +191,7 @@ def picture_agreement(found: Agreement) -> Figure:
     ends = np.array([low - margin, high + margin])
     ax.plot(ends, ends, color="#888888", linewidth=1, label="predicted = retrained")
     kinds = np.array(found.kinds)
-    for kind, marker, fill in ((RANDOM, "o", "white"), (ALIKE, "s", "#555555")):
+    for kind, marker, fill in ((RANDOM, "o", "white"), (ALIKE, "s", "#555555"), (RETRAINED, "o", "white")):
         chosen = kinds == kind
         if not chosen.any():
             continue
@@ -220,8 +226,8 @@ def picture_agreement(found: Agreement) -> Figure:
     ax.set_aspect("equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel(f"{found.measured} after retraining, {found.unit}")
-    ax.set_ylabel(f"predicted, {found.unit} (lines: 95 % interval)")
+    ax.set_xlabel(axis_of(f"{found.measured} after retraining", found.unit))
+    ax.set_ylabel(axis_of("predicted", found.unit) + " (lines: 95 % interval)")
     figure.legend(  # above the axes: intervals of far deletions fill them
         frameon=False,
         fontsize="small",
@@ -232,6 +238,21 @@ def picture_agreement(found: Agreement) -> Figure:
         title_fontsize="small",
         alignment="left",
     )
+    return figure
+
+
+def picture_calibration(found: Calibration) -> Figure:
+    """The share of truths inside their interval against the share that was promised, and the diagonal."""
+    figure, (ax,) = figure_of((5.0, 5.0))
+    ax.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="as promised")
+    ax.plot(found.levels, found.covered, color="black", marker="o", markersize=4, linewidth=1.2, label="retrained")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_aspect("equal")
+    ax.set_xlabel(f"level of the interval ({found.measured})")
+    ax.set_ylabel(f"share of {found.count:,} truths inside it")
+    title = f"rank correlation {found.lds:.3f}, error {found.rmse:.3f} of the truth's deviation"
+    figure.legend(frameon=False, fontsize="small", loc="outside upper left", title=title, title_fontsize="small")
     return figure
 
 
@@ -277,5 +298,6 @@ PICTURES: dict[type, Callable[[Any], Figure]] = {
     Trust: picture_trust,
     Influences: picture_influences,
     Agreement: picture_agreement,
+    Calibration: picture_calibration,
     Cost: picture_cost,
 }

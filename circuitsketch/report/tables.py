@@ -54,16 +54,19 @@ def index_of(shape: tuple[int, ...], i: int) -> str:
 # ------------------------------------------------------------------------------------------ of a sketch
 
 
-def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Iterator[Shown]:
-    """The value with its interval, what it was, and the terms of the series; of an array a row for each value."""
-    low, high = found.interval()
+def of_prediction(found: Prediction, title: str, retrained: Any = None, level: float = 0.95) -> Iterator[Shown]:
+    """The value with its interval, what it was, and the terms of the series; of an array, or a pytree, a row for each
+    number. retrained : of the shape of the value, of a pytree the vector of its leaves."""
+    tree = getattr(found, "structure", None)
+    found = found.flattened()
+    low, high = found.interval(level)
     shape = np.shape(found.value)
     if shape == ():
         yield title
         rows = table("", numbers=("value", "+-"))
         rows.add_row("as trained", figure(found.baseline), "")
         rows.add_row("predicted", figure(found.value), figure(found.stderr))
-        rows.add_row("95 % interval", f"{figure(low)} to {figure(high)}", "")
+        rows.add_row(f"{100 * level:g} % interval", f"{figure(low)} to {figure(high)}", "")
         if retrained is not None:
             rows.add_row("retrained", figure(retrained), "")
         rows.add_row("change", change_of(found.change), figure(found.stderr))
@@ -78,10 +81,43 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None) -> Itera
         rows = table("value", numbers=names)
         size = int(np.prod(shape))
         for i in range(min(size, VALUES_SHOWN)):
-            rows.add_row(index_of(shape, i), *(f"{np.ravel(column)[i]:.5g}" for column in columns))
+            where = index_of(shape, i) if tree is None else tree.names[i]
+            rows.add_row(where, *(f"{np.ravel(column)[i]:.5g}" for column in columns))
         yield rows
         if size > VALUES_SHOWN:
             yield f"and {size - VALUES_SHOWN} more values; --json has them all"
+    yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
+    yield from (f"warning: {text}" for text in found.warnings)
+
+
+def of_predictions(
+    found: Prediction, names: Sequence[str], counts: Sequence[int], level: float, retrained: Any = None
+) -> Iterator[Shown]:
+    """Many subsets, a row each: how many examples go, the value and its interval, what retraining says; of an array the
+    norm of the change."""
+    found = found.flattened()
+    low, high = found.interval(level)
+    value, change, stderr = np.asarray(found.value), np.asarray(found.change), np.asarray(found.stderr)
+    low, high = np.asarray(low), np.asarray(high)
+    outside = np.asarray(np.asarray(found.outside).reshape(len(names), -1).any(axis=1))
+    scalar = value.ndim == 1
+    numbers = ["gone", "predicted", "+-", "from", "to"] if scalar else ["gone", "|change|", "|+-|"]
+    if retrained is not None:
+        numbers.append("retrained" if scalar else "|off|")
+    rows = table("without", numbers=numbers)
+    for i, (name, count) in enumerate(zip(names, counts, strict=True)):
+        if scalar:
+            cells = [figure(x) for x in (value[i], stderr[i], low[i], high[i])]
+            cells += [figure(retrained[i])] if retrained is not None else []
+        else:
+            cells = [figure(np.linalg.norm(x)) for x in (change[i], stderr[i])]
+            cells += [figure(np.linalg.norm(value[i] - retrained[i]))] if retrained is not None else []
+        rows.add_row(name + WARNED * bool(outside[i]), f"{count:,}", *cells)
+    yield rows
+    as_trained = f"as trained {figure(found.baseline)}; " if scalar else ""
+    yield f"{as_trained}from, to: the {100 * level:g} % interval" if scalar else "norms over the values"
+    if outside.any():
+        yield f"{WARNED.strip()}: outside the region where the series can be trusted"
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
     yield from (f"warning: {text}" for text in found.warnings)
 
@@ -90,9 +126,11 @@ def of_influence(
     found: Influence, top: int, items: Sequence[Any] | None, labels: Sequence[Any] | None
 ) -> Iterator[Shown]:
     """The examples that matter most, one by one, with what is known of them."""
+    found = found.flattened()
     scalar = found.change.ndim == 1
-    texts = ["id"] + ["example"] * (items is not None) + ["label"] * (labels is not None)
-    yield f"what the measurement gains when an example goes, of {len(found.change):,}; " + (
+    texts = ["id"] + [found.unit] * (items is not None) + ["label"] * (labels is not None)
+    article = "an" if found.unit[0] in "aeiou" else "a"
+    yield f"what the measurement gains when {article} {found.unit} goes, of {len(found.change):,}; " + (
         f"as trained {figure(found.baseline)}" if scalar else f"{found.change[0].size} values, their norm"
     )
     rows = table(*texts, numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"))
@@ -132,7 +170,7 @@ def of_stability(found: Stability) -> Iterator[Shown]:
         yield f"each order is {figure(rate)} +- {figure(rate_error)} of the one before"
         yield (
             f"the series is worth trusting up to |h| of about {figure(radius)} +- {figure(radius_error)}, "
-            f"that is {int(min(np.nan_to_num(float(radius)) ** 2, 1e18)):,} deleted examples"
+            f"that is {int(min(np.nan_to_num(float(radius)) ** 2, 1e18)):,} deleted {found.unit}s"
         )
 
 

@@ -7,7 +7,7 @@ Retrained in parts, which are kept in a folder as they are done where one is giv
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,20 @@ def random_subsets(n: int, count: int, size: int, seed: int) -> np.ndarray:
     for row in masks:
         row[rng.choice(n, size, replace=False)] = True
     return masks
+
+
+def label_subsets(labels: Sequence[Any] | None) -> tuple[list[str], np.ndarray]:
+    """The labels of the examples, in order of appearance, and a mask (labels, n) of those that bear each.
+
+    >>> label_subsets(["a", "b", "a"])[1].sum(axis=1)
+    array([2, 1])
+    """
+    if labels is None:
+        raise InputError("--by-label: the sketch knows no labels of its examples; give the run labels=")
+    known = list(dict.fromkeys(labels))
+    if len(known) < 2:
+        raise InputError(f"--by-label: all examples bear the label {known[0]!r}; scores take at least two subsets")
+    return [str(label) for label in known], np.array([[one == label for one in labels] for label in known])
 
 
 def truths_of(

@@ -12,10 +12,12 @@ import numpy as np
 
 from circuitsketch.arguments import real_array
 from circuitsketch.errors import InputError
+from circuitsketch.limits import require_memory
 from circuitsketch.sketch.pushed import Pushed
 from circuitsketch.trace import flatten
 
 AT_ONCE = 64 << 20  # bytes of effects held while Sigma is summed up: a heuristic
+SQUARES = 5  # matrices (n, n) that are held together while one is factored
 SLACK = 1e-8  # of the largest entry: what a similarity may be off symmetry, or below zero, by rounding
 
 
@@ -49,6 +51,7 @@ def given_metric(metric: Any, n: int) -> np.ndarray:
         raise InputError(f"metric holds a NaN or an infinity in row {bad[0][0]}; give finite numbers")
     if found.shape[1] < n:
         return found
+    require_memory(SQUARES * 8 * n * n, f"the factor of a metric of {n:,} examples", ["features (n, p) with p below n"])
     if found.shape[1] > n:
         return root(found @ found.T)
     peak = float(np.abs(found).max())
@@ -83,6 +86,8 @@ def effects_metric(singles: Pushed) -> np.ndarray:
     width = circuit.nodes[circuit.outputs[0]].shape[0]
     n = singles.n
     columns = width if width <= n else max(AT_ONCE // (8 * n), 1)
+    held = SQUARES * n if width > n else width
+    require_memory(8 * n * held, f"the metric of {n:,} examples", ["groups=...", "metric=..."])
     sigma = np.zeros((n, n)) if width > n else None
     for begin in range(0, width, columns):
         effects = np.empty((n, min(columns, width - begin)))

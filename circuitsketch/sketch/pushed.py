@@ -6,7 +6,7 @@ coefficients of any function of the trained parameters, which need be chosen onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,10 +17,13 @@ from circuitsketch.arguments import call
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
-from circuitsketch.kernels.cpu.executable import Schedule
+from circuitsketch.gates import cells
+from circuitsketch.kernels.cpu.executable import Arena, Schedule
 from circuitsketch.kernels.cpu.frame import Target
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
+from circuitsketch.limits import require_memory, within_memory
+from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Basis, Law
 from circuitsketch.sketch.fingerprint import described, digest
@@ -75,7 +78,13 @@ class Pushed:
     @property
     def state(self) -> Any:
         """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
-        coefficient 0 first. Unpacked from the lane blocks each time it is asked for."""
+        coefficient 0 first. Unpacked from the lane blocks each time it is asked for. InputError: no memory for it."""
+        numbers = sum(leaf.size for leaf in self.constants)
+        require_memory(
+            16 * self.count * (self.order + 1) * numbers,
+            f"the state of {numbers:,} numbers along {self.count:,} directions",
+            ["measure(function), which takes a block at a time"],
+        )
         leaves = [
             np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants
         ]
@@ -91,31 +100,46 @@ class Pushed:
                     part[...] = coefficients_of(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
-    def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> np.ndarray:
+    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
+    def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Any:
         """Taylor coefficients of `function(params, *args)` along every direction, a lane block at a time.
 
         Parameters
         ----------
-        function : in NumPy, of the trained parameters; returns one array or number.
+        function : in NumPy, of the trained parameters; returns a number, an array, or a pytree of them.
         args : passed on as they are; they are not traced.
         device : "cpu", or "cuda"; either measures what either has pushed.
 
         Returns
         -------
         (directions, order + 1, *shape of the function's value), coefficient 0 first; real along real directions, else
-        complex.
+        complex. Of a pytree such an array for each leaf.
 
         Raises
         ------
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
         DeviceError : there is no GPU, or its memory does not hold a single block.
         """
-        return self.measured(self.measurement(function, args), device)
+        circuit = self.measurement(function, args)
+        refuse_measurement(self.measured_bytes(circuit), circuit, self.count)
+        found, at, leaves = self.measured(circuit, device), 0, []
+        if circuit.out_tree.kind is None:
+            return found
+        for wire in circuit.outputs:
+            shape = circuit.nodes[wire].shape
+            leaves.append(found[:, :, at : at + cells(shape)].reshape(*found.shape[:2], *shape))
+            at += cells(shape)
+        return unflatten(circuit.out_tree, leaves)
+
+    def measured_bytes(self, circuit: Circuit) -> int:
+        """Bytes of memory that `measured` takes: the coefficients, and a note of each whether it is finite."""
+        return self.count * (self.order + 1) * values_of(circuit) * (17 if self.target.mode.complex else 9)
 
     def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
-        """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example."""
-        shape = circuit.nodes[circuit.outputs[0]].shape
+        """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example. The
+        leaves of a pytree lie one after the other, (directions, order + 1, numbers)."""
         number = np.complex128 if self.target.mode.complex else np.float64
+        shape = value_shape(circuit)
         found = np.zeros((self.count, self.order + 1, *shape), dtype=number)
 
         def take(begin: int, part: np.ndarray) -> None:
@@ -155,8 +179,7 @@ class Pushed:
         dtype = np.complex64 if self.target.single else np.complex128
         target = target_for(mode, dtype, self.target.width, device)
         machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
-        layout = machine.tapes[0].outputs[0]
-        shape = circuit.nodes[circuit.outputs[0]].shape
+        layouts, shape = machine.tapes[0].outputs, value_shape(circuit)
         number = np.complex128 if mode.complex else np.float64
 
         def blocks(begins: range) -> None:
@@ -167,13 +190,16 @@ class Pushed:
             arena.run(Schedule.single(), 0, 1, np.zeros(0))
             for block, begin in enumerate(begins):
                 part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
-                put_series(part, arena, layout, block)
+                if circuit.out_tree.kind is None:
+                    put_series(part, arena, layouts[0], block)
+                else:
+                    put_leaves(part, arena, layouts, block)
                 take(begin, part)
 
         in_blocks(blocks, self.count, machine, self.threads)
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
-        """The circuit of a measurement, from the whole state to one array."""
+        """The circuit of a measurement, from the whole state to one array, or to a pytree of them."""
         if not callable(function):
             raise InputError(
                 f"a measurement is a function of the trained parameters, not {type(function).__name__}"
@@ -191,10 +217,10 @@ class Pushed:
                     f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
                     f"parameters, out of {leaves}, and then with the {len(args)} arguments that were given after it"
                 ) from reason
-            if len(circuit.outputs) != 1:
+            if not circuit.outputs:
                 raise InputError(
-                    f"a measurement returns one number or array, and this one returns {len(circuit.outputs)} leaves; "
-                    "stack them"
+                    "a measurement returns a number, an array, or a pytree of them, and this one returns 0 leaves; "
+                    "return what it measures"
                 )
             return simplify(circuit)
 
@@ -205,3 +231,32 @@ class Pushed:
                 "changes; a measurement depends on the trained parameters alone, so draw before measuring"
             )
         return first
+
+
+def value_shape(circuit: Circuit) -> tuple[int, ...]:
+    """The shape of a measurement's value; of a pytree that of the vector of its leaves."""
+    return circuit.nodes[circuit.outputs[0]].shape if circuit.out_tree.kind is None else (values_of(circuit),)
+
+
+def put_leaves(part: np.ndarray, arena: Arena, layouts: Sequence[Layout], block: int) -> None:
+    """Copy the coefficients of several wires in one lane block to rows (lanes, order + 1, numbers)."""
+    at = 0
+    for layout in layouts:
+        leaf = np.zeros((*part.shape[:2], *layout.shape), dtype=part.dtype)
+        put_series(leaf, arena, layout, block)
+        part[:, :, at : at + cells(layout.shape)] = leaf.reshape(*part.shape[:2], -1)
+        at += cells(layout.shape)
+
+
+def values_of(circuit: Circuit) -> int:
+    """How many numbers a measurement has."""
+    return sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
+
+
+def refuse_measurement(nbytes: int, circuit: Circuit, directions: int) -> None:
+    """InputError where memory does not hold the coefficients of a measurement along so many directions."""
+    require_memory(
+        nbytes,
+        f"a measurement of {values_of(circuit):,} values along {directions:,} directions",
+        ["a measurement of fewer values", "several measurements, one after the other"],
+    )

@@ -24,9 +24,13 @@ VALID = "wires take integers, slices, ..., None, and arrays of integers or of pl
 
 def normal_axis(axis: Any, rank: int, shape: Shape) -> int:
     """An axis counted from the front; ShapeError where there is none."""
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TraceError(f"{user_place()}: axis {axis!r} is not an integer; count axes from 0") from None
     if not -rank <= axis < rank:
         raise ShapeError(f"{user_place()}: axis {axis} does not exist in an array of shape {shape}")
-    return int(axis) % rank
+    return axis % rank
 
 
 def reshaped(x: Any, shape: Shape) -> Any:

@@ -7,17 +7,27 @@ nearest thing that would work. Products, reductions, indexing and rearranging ar
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import Label, Node
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
-from circuitsketch.trace import products, rearranging, reductions
+from circuitsketch.trace import einsum, joining, products, rearranging, reductions
+from circuitsketch.trace.dtypes import (
+    LABELS,
+    RANK,
+    asked_label,
+    cast,
+    convert,
+    dtype_of,
+    is_truth,
+    label_of,
+    truth,
+)
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
+from circuitsketch.trace.options import NO_VALUE, absent, call_rule, check_options, signature_of
 from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert
 from circuitsketch.trace.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 
@@ -74,16 +84,6 @@ def wire_power(x: Any, exponent: Wire) -> Any:
     zero = np.asarray(x) == 0
     found = GATES["exp"](exponent * np.log(np.where(zero, 1.0, x)))
     return np.where(zero, np.where(np.equal(exponent, 0.0), 1.0, 0.0), found) if np.any(zero) else found
-
-
-def is_truth(x: Any) -> bool:
-    """Whether an operand is truth values, for which NumPy's + and * mean or and and."""
-    return bool((x.dtype if isinstance(x, Wire) else np.asarray(x).dtype).kind == "b")
-
-
-def truth(x: Any) -> Any:
-    """Truth values of an operand: what is not zero is true."""
-    return x if is_truth(x) else np.not_equal(x, 0)
 
 
 def logical_and(x: Any, y: Any) -> Any:
@@ -148,10 +148,21 @@ UFUNCS |= {
     np.logical_and: logical_and,
     np.logical_or: logical_or,
     np.logical_not: logical_not,
+    np.logical_xor: lambda x, y: np.not_equal(truth(x), truth(y)),
+    np.bitwise_xor: on_truth(np.not_equal),
+    np.conjugate: lambda x: x,
+    np.deg2rad: lambda x: x * (np.pi / 180.0),
+    np.radians: lambda x: x * (np.pi / 180.0),
+    np.rad2deg: lambda x: x * (180.0 / np.pi),
+    np.degrees: lambda x: x * (180.0 / np.pi),
     np.bitwise_and: on_truth(logical_and),
     np.bitwise_or: on_truth(logical_or),
     np.invert: on_truth(logical_not),
     np.logaddexp: lambda x, y: y + GATES["softplus"](x - y),
+}
+# Some of NumPy's products of stacks are younger than the oldest NumPy that is supported.
+UFUNCS |= {
+    getattr(np, name): getattr(products, name) for name in ("vecdot", "matvec", "vecmat") if hasattr(np, name)
 }
 # Of scipy.special, a slow import, which is there when one of its functions meets a wire.
 SPECIAL: dict[str, Callable[..., Any]] = {"erf": GATES["erf"], "expit": GATES["sigmoid"]}
@@ -160,6 +171,8 @@ REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.multiply: reductions.product,
     np.maximum: reductions.top,
     np.minimum: reductions.bottom,
+    np.logical_or: reductions.any_true,
+    np.logical_and: reductions.all_true,
 }
 NO_SERIES = (
     "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf "
@@ -177,9 +190,15 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
             "write x = x + y, or assign the result to a name"
         )
-    options = {key: value for key, value in kwargs.items() if key not in ("out", "dtype", "casting")}
+    options = {key: value for key, value in kwargs.items() if key != "out"}
     if method == "reduce" and ufunc in REDUCTIONS:
-        return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
+        rule = REDUCTIONS[ufunc]
+        if "dtype" not in signature_of(rule).parameters and absent(options.get("dtype")):
+            options.pop("dtype", None)
+        return call_rule(f"{name}.reduce", rule, inputs, {"axis": 0, **options})
+    if method == "outer" and len(inputs) == 2:
+        one, two = inputs
+        return ufunc(np.reshape(one, (*np.shape(one), *(1,) * np.ndim(two))), two, **options)
     if method == "at":
         raise TraceError(
             f"{user_place()} calls {name}.at, which writes into an array. {WRITE_REMEDY}. To add up by index, multiply "
@@ -190,14 +209,61 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
             "np.einsum"
         )
-    if unknown := sorted(key for key, value in options.items() if value is not None and value is not True):
-        raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
     function = UFUNCS.get(ufunc)
     if function is None and name.startswith("scipy.special."):
         function = SPECIAL.get(ufunc.__name__)
     if function is None:
         raise unknown_function(ufunc)
-    return function(*inputs)
+    check_options(name, options)
+    own = {key: options.pop(key) for key in ("axis", "keepdims") if ufunc in CORES and key in options}
+    allowed = {"dtype", "order", "casting", "subok", "axes", "signature", "sig"}
+    if unknown := sorted(
+        key for key, value in options.items() if key not in allowed and not (key == "where" and value is True)
+    ):
+        raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
+    return in_numpys_dtype(ufunc, name, inputs, options.get("dtype"), lambda *xs: call_rule(name, function, xs, own))
+
+
+CORES = (getattr(np, "vecdot", None),)  # ufuncs of which a rule takes axis= and keepdims=
+DIVIDE_INTEGERS = (np.reciprocal,)  # ufuncs that on integers divide and cut
+
+
+def in_numpys_dtype(
+    ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, function: Callable[..., Any]
+) -> Any:
+    """A ufunc's rule on operands of the dtype that was asked for, its result labelled as NumPy's is.
+
+    NumPy's own resolution of dtypes decides; what it refuses (the difference of booleans) is refused.
+    """
+    kinds = [type(x) if type(x) in (int, float) else dtype_of(x) for x in inputs]
+    if any(isinstance(kind, np.dtype) and kind.kind not in LABELS for kind in kinds):
+        return function(*inputs)
+    label = None if absent(dtype) else asked_label(dtype, name)
+    asked = {} if label is None else {"signature": (None,) * ufunc.nin + (np.dtype(dtype),)}
+    try:
+        *wanted, result = ufunc.resolve_dtypes((*kinds, None), **asked)
+    except TypeError as reason:
+        raise TraceError(
+            f"{user_place()} calls {name} on {' and '.join(map(str, kinds))} values: {reason}; convert them with "
+            "astype(float) first"
+        ) from None
+    if label is not None:
+        inputs = tuple(convert(x, LABELS[kind.kind], name) for x, kind in zip(inputs, wanted, strict=True))
+    if ufunc in DIVIDE_INTEGERS and LABELS.get(result.kind) == "int":
+        raise TraceError(
+            f"{user_place()} calls {name} on integers, which NumPy divides and cuts; write 1 / x, or convert "
+            "with astype(float) first"
+        )
+    value = function(*inputs)
+    promised = LABELS[result.kind]
+    if isinstance(value, Wire) and value.label != promised:
+        if promised == "int" and value.label == "float":
+            raise TraceError(
+                f"{user_place()} calls {name} on integers, where NumPy's result is an integer and a circuit's "
+                "is not; convert them with astype(float) first"
+            )
+        return truth(value) if RANK[promised] < RANK[value.label] else convert(value, promised, name)
+    return value
 
 
 def called(function: Any) -> str:
@@ -222,38 +288,145 @@ def unknown_function(function: Any) -> TraceError:
     )
 
 
-def where(test: Any, x: Any = None, y: Any = None) -> Any:
+def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     """np.where of three operands."""
     if x is None or y is None:
         raise TraceError(
             f"{user_place()} asks np.where for positions, which depend on values; use np.where(test, a, b)"
         )
-    return GATES["where"](test, x, y)
+    return GATES["where"](condition, x, y)
 
 
-def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
-    """np.clip."""
-    low, high = (a_min if min is None else min), (a_max if max is None else max)
-    x = x if low is None else np.maximum(x, low)
-    return x if high is None else np.minimum(x, high)
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    """np.select: the first choice whose condition is true."""
+    conditions, choices = list(condlist), list(choicelist)
+    if len(conditions) != len(choices) or not conditions:
+        raise TraceError(
+            f"{user_place()} calls np.select with {len(conditions)} conditions and {len(choices)} choices; "
+            "give one or more, as many of both"
+        )
+    if not all(is_truth(condition) for condition in conditions):
+        raise TraceError(f"{user_place()} calls np.select with a condition that is not boolean; compare first")
+    label = max((label_of(x) for x in (*choices, default)), key=RANK.__getitem__)
+    result = default
+    for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
+        result = np.where(condition, choice, result)
+    return convert(result, label, "np.select")
+
+
+def clip(
+    a: Any,
+    a_min: Any = NO_VALUE,
+    a_max: Any = NO_VALUE,
+    out: Any = None,
+    *,
+    min: Any = NO_VALUE,
+    max: Any = NO_VALUE,
+    **kwargs: Any,
+) -> Any:
+    """np.clip; options of ufuncs are passed on."""
+    if a_min is NO_VALUE and a_max is NO_VALUE:
+        low, high = min, max
+    elif a_min is NO_VALUE or a_max is NO_VALUE or not (min is NO_VALUE and max is NO_VALUE):
+        raise TraceError(
+            f"{user_place()} calls np.clip with one of a_min and a_max, or with min= and max= besides them; give "
+            "both of a pair, None for no bound"
+        )
+    else:
+        low, high = a_min, a_max
+    if absent(low) and absent(high):
+        return np.positive(a, **kwargs)
+    a = a if absent(low) else np.maximum(a, low, **kwargs)
+    return a if absent(high) else np.minimum(a, high, **kwargs)
+
+
+def fill(a: Any, value: Any, dtype: Any, shape: Any) -> Any:
+    """Plain data of a wire's shape and dtype, or of others."""
+    return np.full(np.shape(a) if absent(shape) else shape, value, dtype=a.dtype if absent(dtype) else dtype)
 
 
 def filled(value: float) -> Callable[..., Any]:
-    """np.zeros_like and its kin: plain data of a wire's shape and dtype."""
+    """np.zeros_like and its kin."""
 
-    def fill(x: Any, dtype: Any = None, order: Any = None, subok: Any = None, shape: Any = None) -> Any:
-        return np.full(
-            np.shape(x) if shape is None else shape, value, dtype=x.dtype if dtype is None else dtype
-        )
+    def fill_like(
+        a: Any,
+        dtype: Any = None,
+        order: Any = "K",
+        subok: Any = True,
+        shape: Any = None,
+        *,
+        device: Any = None,
+    ) -> Any:
+        return fill(a, value, dtype, shape)
 
-    return fill
+    return fill_like
 
 
-def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
+def empty_like(
+    prototype: Any,
+    /,
+    dtype: Any = None,
+    order: Any = "K",
+    subok: Any = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
+    """np.empty_like, of zeros."""
+    return fill(prototype, 0, dtype, shape)
+
+
+def full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: Any = "K",
+    subok: Any = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
     """np.full_like, of one value that may be a wire."""
-    if isinstance(fill_value, Wire):
-        return np.broadcast_to(fill_value, np.shape(x))
-    return np.full(np.shape(x), fill_value, dtype=x.dtype if dtype is None else dtype)
+    if not isinstance(fill_value, Wire):
+        return fill(a, fill_value, dtype, shape)
+    wanted = dtype_of(a) if absent(dtype) else dtype
+    return np.broadcast_to(cast(fill_value, wanted), np.shape(a) if absent(shape) else shape)
+
+
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
+    """np.take."""
+    return gather(a, indices, axis, out, mode)
+
+
+def take_along(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    """np.take_along_axis."""
+    return take_along_axis(arr, indices, axis)
+
+
+def copied(a: Any, order: Any = "K", subok: bool = False) -> Any:
+    """np.copy: the wire itself."""
+    return a
+
+
+def size(a: Any, axis: Any = None) -> int:
+    """np.size."""
+    return int(np.prod([a.shape[i] for i in reductions.axes_of(a, axis)], dtype=np.int64))
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    """np.astype."""
+    return cast(x, dtype)
+
+
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
+    """np.can_cast, of a wire's dtype."""
+    one, two = plain_dtypes((from_, to))
+    return bool(np.can_cast(one, two, casting))
+
+
+def plain_dtypes(values: tuple[Any, ...]) -> list[Any]:
+    """Wires as their dtypes, which NumPy's functions of dtypes take in their place."""
+    return [x.dtype if isinstance(x, Wire) else x for x in values]
 
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -261,62 +434,107 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.mean: reductions.mean,
     np.var: reductions.variance,
     np.std: reductions.deviation,
+    np.average: reductions.average,
     np.max: reductions.top,
     np.min: reductions.bottom,
     np.amax: reductions.top,
     np.amin: reductions.bottom,
+    np.ptp: reductions.peak_to_peak,
     np.prod: reductions.product,
+    np.any: reductions.any_true,
+    np.all: reductions.all_true,
+    np.count_nonzero: reductions.count_nonzero,
     np.linalg.norm: reductions.norm,
-    np.trace: lambda x: reductions.total(rearranging.diagonal(x)),
+    np.linalg.vector_norm: reductions.vector_norm,
+    np.linalg.matrix_norm: reductions.matrix_norm,
+    np.trace: rearranging.trace_of,
+    np.linalg.trace: rearranging.linalg_trace,
     np.reshape: rearranging.to_shape,
     np.ravel: rearranging.ravel,
     np.transpose: rearranging.permute,
+    np.matrix_transpose: rearranging.matrix_transpose,
+    np.linalg.matrix_transpose: rearranging.matrix_transpose,
     np.swapaxes: rearranging.swapaxes,
     np.moveaxis: rearranging.moveaxis,
+    np.rollaxis: rearranging.rollaxis,
     np.expand_dims: rearranging.expand_dims,
     np.squeeze: rearranging.squeeze,
     np.atleast_1d: rearranging.at_least(1),
     np.atleast_2d: rearranging.at_least(2),
+    np.atleast_3d: rearranging.at_least(3),
     np.broadcast_to: rearranging.broadcast_to,
-    np.concatenate: rearranging.join,
-    np.stack: rearranging.stack,
-    np.hstack: rearranging.hstack,
-    np.vstack: rearranging.vstack,
-    np.split: rearranging.split,
-    np.pad: rearranging.pad_with,
+    np.broadcast_arrays: rearranging.broadcast_arrays,
+    np.meshgrid: rearranging.meshgrid,
+    np.concatenate: joining.join,
+    np.stack: joining.stack,
+    np.hstack: joining.hstack,
+    np.vstack: joining.vstack,
+    np.dstack: joining.dstack,
+    np.column_stack: joining.column_stack,
+    np.append: append,
+    np.split: joining.split,
+    np.array_split: joining.array_split,
+    np.hsplit: joining.split_along(1, 1, "np.hsplit"),
+    np.vsplit: joining.split_along(0, 2, "np.vsplit"),
+    np.dsplit: joining.split_along(2, 3, "np.dsplit"),
+    np.pad: joining.pad_with,
     np.flip: rearranging.flip,
-    np.roll: rearranging.roll,
-    np.repeat: rearranging.repeat,
-    np.tile: rearranging.tile,
-    np.tril: rearranging.masked(np.tril),
-    np.triu: rearranging.masked(np.triu),
+    np.flipud: rearranging.flip_along(0, "np.flipud"),
+    np.fliplr: rearranging.flip_along(1, "np.fliplr"),
+    np.rot90: rearranging.rot90,
+    np.roll: joining.roll,
+    np.repeat: joining.repeat,
+    np.tile: joining.tile,
+    np.tril: rearranging.triangle(np.tril),
+    np.triu: rearranging.triangle(np.triu),
     np.diag: rearranging.diag,
+    np.diagflat: rearranging.diagflat,
     np.diagonal: rearranging.diagonal,
-    np.diff: rearranging.difference,
-    np.take: gather,
-    np.take_along_axis: take_along_axis,
+    np.linalg.diagonal: rearranging.linalg_diagonal,
+    np.diff: joining.difference,
+    np.take: take,
+    np.take_along_axis: take_along,
     np.compress: compress,
     np.extract: extract,
     np.delete: delete,
     np.insert: insert,
-    np.append: append,
     np.where: where,
+    np.select: select,
     np.clip: clip,
     np.dot: products.dot,
     np.vdot: products.vdot,
     np.inner: products.inner,
     np.outer: products.outer,
+    np.linalg.outer: products.linalg_outer,
+    np.linalg.matmul: products.linalg_matmul,
+    np.linalg.vecdot: products.linalg_vecdot,
     np.tensordot: products.tensordot,
-    np.einsum: products.einsum,
+    np.linalg.tensordot: products.linalg_tensordot,
+    np.linalg.multi_dot: products.multi_dot,
+    np.kron: products.kron,
+    np.cross: products.cross,
+    np.linalg.cross: products.linalg_cross,
+    np.einsum: einsum.einsum,
     np.zeros_like: filled(0),
-    np.empty_like: filled(0),
+    np.empty_like: empty_like,
     np.ones_like: filled(1),
     np.full_like: full_like,
-    np.copy: lambda x: x,
-    np.shape: lambda x: x.shape,
-    np.ndim: lambda x: x.ndim,
-    np.size: lambda x, axis=None: x.size if axis is None else x.shape[axis],
-    np.result_type: lambda *xs: np.result_type(*(x.dtype if isinstance(x, Wire) else x for x in xs)),
+    np.copy: copied,
+    np.real: lambda val: val,
+    np.imag: lambda val: np.zeros(val.shape, val.dtype),
+    np.isrealobj: lambda x: True,
+    np.iscomplexobj: lambda x: False,
+    np.shape: lambda a: a.shape,
+    np.ndim: lambda a: a.ndim,
+    np.size: size,
+    np.result_type: lambda *arrays_and_dtypes: np.result_type(*plain_dtypes(arrays_and_dtypes)),
+    np.can_cast: can_cast,
+}
+# Functions that are younger than the oldest NumPy that is supported.
+FUNCTIONS |= {
+    getattr(np, name): rule
+    for name, rule in {"astype": astype, "unstack": joining.unstack}.items()
+    if hasattr(np, name)
 }
 
 
@@ -326,26 +544,4 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
         raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
-    rule = FUNCTIONS[function]
-    try:
-        inspect.signature(rule).bind(*args, **kwargs)
-    except TypeError as reason:
-        raise TraceError(
-            f"{user_place()} calls {called(function)} in a form that wires do not take ({reason}); leave "
-            "the option out"
-        ) from None
-    return rule(*args, **kwargs)
-
-
-def cast(x: Wire, dtype: np.dtype[Any]) -> Wire:
-    """A change of label: truth values to whole numbers to floats, and what is not zero to true."""
-    label: Label | None = {"f": "float", "i": "int", "u": "int", "b": "bool"}.get(dtype.kind)  # type: ignore[assignment]
-    if label == x.label:
-        return x
-    if label == "bool":
-        return truth(x)
-    if label is None or x.label == "float":
-        raise TraceError(
-            f"{user_place()} casts a {x.label} wire to {dtype}, which has no series; cast plain data instead"
-        )
-    return x.builder.append(Node(GATES["copy"], (x.index,), {}, x.shape, label, user_place()))
+    return call_rule(called(function), FUNCTIONS[function], args, kwargs)

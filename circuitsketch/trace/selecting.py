@@ -12,6 +12,7 @@ import numpy as np
 
 from circuitsketch.errors import BoundsError, ShapeError, TraceError
 from circuitsketch.gates.movement import broadcast, concatenate, take
+from circuitsketch.trace.dtypes import cast
 from circuitsketch.trace.indexing import builder_of, contains_wire, gather, normal_axis, reshaped
 from circuitsketch.trace.wire import Wire, user_place
 
@@ -51,7 +52,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     """np.insert at plain positions, a slice or a plain mask."""
     build = plain_positions((arr, values), obj, "np.insert")
     arr, axis = along_axis(build.lift(arr), axis)
-    values = build.lift(values)
+    values = cast(build.lift(values), arr.dtype)  # NumPy's result has the array's dtype
     n = arr.shape[axis]
     marked = arranged("np.insert", lambda: np.insert(np.arange(n), obj, -1))
     count = len(marked) - n
@@ -100,7 +101,7 @@ def arranged(called: str, arrange: Callable[[], np.ndarray]) -> np.ndarray:
 def append(arr: Any, values: Any, axis: Any = None) -> Any:
     """np.append: without an axis, of the flat arrays."""
     flat = (lambda x: np.reshape(x, -1)) if axis is None else (lambda x: x)
-    return np.concatenate([flat(arr), flat(values)], axis=axis or 0)
+    return np.concatenate([flat(arr), flat(values)], axis=0 if axis is None else axis)
 
 
 # What writes into an array, which no wire and no array that is to hold wires allows.

@@ -36,6 +36,10 @@ def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
     examples : arguments of the shapes and dtypes the circuit is for. Float leaves are inputs that can carry series;
         integer leaves are run-time indices.
 
+    Wires are float64, int64 or bool, whatever width the data have: uint8 images and int8 labels are int64, so that
+    nothing wraps around where NumPy's narrow integers do (255 + 1 is 256). NumPy's functions take their arguments by
+    its order and names; an option that a circuit cannot honour is refused, none is ignored.
+
     Returns
     -------
     Circuit, with one input a leaf of the arguments and one output a leaf of the result.

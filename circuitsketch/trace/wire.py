@@ -17,6 +17,7 @@ import numpy as np
 import scipy
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from circuitsketch.arguments import first_inexact
 from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
@@ -24,6 +25,7 @@ from circuitsketch.gates.arithmetic import copy
 from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.meaning import Use, current, use_of
 from circuitsketch.gates.movement import broadcast
+from circuitsketch.trace.methods import ArrayMethods, remedy_for
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
@@ -32,6 +34,10 @@ LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.s
 numpy: Any = np
 # The builders of the traces under way, the innermost last.
 ACTIVE: ContextVar[tuple[Builder, ...]] = ContextVar("ACTIVE", default=())
+
+
+class MissingAttributeError(TraceError, AttributeError):
+    """An attribute of arrays that wires do not have; an AttributeError too, so that `hasattr` is false."""
 
 
 class OtherTraceError(TraceError):
@@ -127,6 +133,11 @@ class Builder:
                 f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "
                 "circuits compute on real numbers: convert it to a float or integer array first"
             )
+        if (large := first_inexact(array)) is not None:
+            raise TraceError(
+                f"{user_place()} mixes a wire with the integer {large}, which a circuit's float64 does not hold "
+                "exactly; subtract an offset, or round it to a float first"
+            )
         label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
         array = np.array(array, dtype=np.float64, order="C")
         array.setflags(write=False)
@@ -200,7 +211,7 @@ def result_label(gate: Gate, wires: list[Wire]) -> Label:
     return "bool" if chooses and "int" not in labels else "int"
 
 
-class Wire(NDArrayOperatorsMixin):
+class Wire(ArrayMethods, NDArrayOperatorsMixin):
     """One value in a circuit under construction, with the manners of a NumPy array."""
 
     __slots__ = ("builder", "index")
@@ -218,6 +229,10 @@ class Wire(NDArrayOperatorsMixin):
     def shape(self) -> Shape:
         """The array's shape."""
         return self.node.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        raise TraceError(f"{user_place()} assigns the shape of a wire. Wires never change: write x = x.reshape(...)")
 
     @property
     def label(self) -> Label:
@@ -239,16 +254,6 @@ class Wire(NDArrayOperatorsMixin):
         """float64, int64 or bool."""
         return np.dtype({"float": np.float64, "int": np.int64, "bool": np.bool_}[self.label])
 
-    @property
-    def T(self) -> Wire:
-        """The axes in reverse order."""
-        return numpy.transpose(self)
-
-    @property
-    def mT(self) -> Wire:
-        """The last two axes exchanged."""
-        return numpy.swapaxes(self, -1, -2)
-
     def bind_gate(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
         """Apply a gate: called by the gate itself when one of its operands is a wire."""
         return self.builder.apply(gate, operands, params)
@@ -264,88 +269,12 @@ class Wire(NDArrayOperatorsMixin):
 
         return call_function(function, args, kwargs)
 
-    # The array methods that model code uses, each its NumPy function.
-    def reshape(self, *shape: Any, order: str = "C") -> Wire:
-        """np.reshape."""
-        return numpy.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
+    def change_dtype(self, dtype: Any, **options: Any) -> Wire:
+        """The wire under another label, as `astype` asks for it."""
+        from circuitsketch.trace.dtypes import astype
+        from circuitsketch.trace.options import call_rule
 
-    def transpose(self, *axes: Any) -> Wire:
-        """np.transpose."""
-        if not axes:
-            return numpy.transpose(self)
-        return numpy.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Wire:
-        """np.swapaxes."""
-        return numpy.swapaxes(self, axis1, axis2)
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Wire:
-        """np.sum."""
-        return numpy.sum(self, axis=axis, keepdims=keepdims)
-
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Wire:
-        """np.prod."""
-        return numpy.prod(self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Wire:
-        """np.mean."""
-        return numpy.mean(self, axis=axis, keepdims=keepdims)
-
-    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Wire:
-        """np.var."""
-        return numpy.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Wire:
-        """np.std."""
-        return numpy.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Wire:
-        """np.max."""
-        return numpy.max(self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False) -> Wire:
-        """np.min."""
-        return numpy.min(self, axis=axis, keepdims=keepdims)
-
-    def clip(self, min: Any = None, max: Any = None) -> Wire:
-        """np.clip."""
-        return numpy.clip(self, min, max)
-
-    def ravel(self) -> Wire:
-        """np.ravel."""
-        return self.reshape(-1)
-
-    flatten = ravel
-
-    def dot(self, other: Any) -> Wire:
-        """np.dot."""
-        return numpy.dot(self, other)
-
-    def squeeze(self, axis: Any = None) -> Wire:
-        """np.squeeze."""
-        return numpy.squeeze(self, axis)
-
-    def take(self, indices: Any, axis: Any = None) -> Wire:
-        """np.take."""
-        return numpy.take(self, indices, axis=axis)
-
-    def repeat(self, repeats: int, axis: Any = None) -> Wire:
-        """np.repeat."""
-        return numpy.repeat(self, repeats, axis=axis)
-
-    def trace(self) -> Wire:
-        """np.trace."""
-        return numpy.trace(self)
-
-    def astype(self, dtype: Any, copy: bool = True) -> Wire:
-        """Truth values may become whole numbers, and these floats; floats stay float64, whatever their width."""
-        from circuitsketch.trace.numpy_functions import cast
-
-        return cast(self, np.dtype(dtype))
-
-    def copy(self) -> Wire:
-        """The wire itself: wires never change."""
-        return self
+        return call_rule("astype", astype, (self, dtype), options)
 
     def __copy__(self) -> Wire:
         return self
@@ -408,14 +337,6 @@ class Wire(NDArrayOperatorsMixin):
             "wire, axis=0); count by the shapes of arrays"
         )
 
-    def item(self) -> float:
-        """Refused: a wire has no value."""
-        raise self.refuse_number("item")
-
-    def tolist(self) -> list[Any]:
-        """Refused: a wire has no value."""
-        raise self.refuse_number("values as a list")
-
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         if stores_entries():
             raise refused_write()
@@ -453,9 +374,8 @@ class Wire(NDArrayOperatorsMixin):
         return hash((id(self.builder), self.index))
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"{user_place()} asks a wire for .{name}, which wires do not have; use a NumPy function on it "
-            "instead"
+        raise MissingAttributeError(
+            f"{user_place()} asks a wire for .{name}, which wires do not have; {remedy_for(name)}"
         )
 
     def __repr__(self) -> str:

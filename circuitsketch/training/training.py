@@ -24,6 +24,7 @@ from circuitsketch.compile import build, check_device, in_blocks, target_for
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.kernels.turns import thread_count
+from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.trace import flatten, leaves_like, trace, unflatten
@@ -236,6 +237,7 @@ class Training:
             raise explain_divergence(self, bad, w)
         return unflatten(self.state_tree, arena.state())
 
+    @within_memory("retraining", "fewer subsets at a time", "threads=1")
     def retrain(self, without: Any, threads: int | None = None, *, device: str = "cpu") -> Any:
         """Training again with other weights: the truth that predictions are checked against.
 
@@ -267,6 +269,8 @@ class Training:
         if check_device(device) == "cpu" and not many:
             return self.trained(found)
         weights = np.atleast_2d(found)
+        states = len(weights) * sum(leaf.size for leaf in self.state_leaves)
+        require_memory(8 * states, f"the trained states of {len(weights):,} subsets", ["fewer subsets at a time"])
         executable = self.executable(Mode(0, complex=False, values=True), device=device, lanes=len(weights))
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]

@@ -14,6 +14,7 @@ import numpy as np
 
 from circuitsketch.arguments import as_list, is_int, quoted
 from circuitsketch.errors import InputError
+from circuitsketch.limits import require_memory
 
 FORMS = "give example ids (ints), a mask (one boolean an example) or downweights (one float an example)"
 
@@ -71,6 +72,9 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
         raise InputError(
             f"an array of many subsets has shape (B, n), not {subsets.shape}; downweights takes a single one"
         )
+    count = len(subsets) if isinstance(subsets, np.ndarray | list | tuple) else 0
+    what = f"the downweights of {count:,} subsets of {n:,} examples"
+    require_memory(16 * n * count, what, ["fewer subsets at a time"])
     if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
         return found
     rows = []

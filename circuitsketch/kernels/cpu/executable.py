@@ -81,6 +81,11 @@ class Executable:
         """How many of some lane blocks one call should play at once. One: on a CPU, each thread takes the next."""
         return 1
 
+    def arena_bytes(self, blocks: int = 1) -> int:
+        """Bytes of the arenas for some lane blocks that are played together."""
+        item, row = (4 if self.target.single else 8), self.lane_end * self.unit + CACHE_LINE
+        return (12 if self.target.single else 8) * self.constant_end + blocks * row * item
+
     def arena(self, blocks: int = 1) -> Arena:
         """Fresh arenas for some lane blocks that are played together, plain data in place."""
         dtype = np.float32 if self.target.single else np.float64

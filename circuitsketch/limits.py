@@ -1,0 +1,199 @@
+"""How much memory and disk there is, and the refusal of what would not fit.
+
+In: how many bytes something large is about to take, what it is, and ways out. Out: nothing, or an error with both
+numbers. `memory_available` and `disk_free` are the only places that ask the machine; where it does not say, nothing is
+refused beforehand, and `within_memory` turns the MemoryError that may come into the same words.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, TypeVar
+
+from circuitsketch.errors import InputError, StoreError
+
+SMALL = 16 << 20  # bytes that are not worth the question, which takes 0.1 ms
+UNLIMITED = 1 << 60  # what version 1 of control groups calls no limit is above this
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def human(nbytes: float) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> human(512), human(2_500_000), human(193_273_528_320)
+    ('512 bytes', '2.5 MB', '193 GB')
+    """
+    if nbytes < 1000:
+        return f"{nbytes:.0f} bytes"
+    value = float(nbytes)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.5 or unit == "PB":
+            break
+    if value >= 1e6:
+        return f"{value:.3g} {unit}"
+    return f"{value:,.0f} {unit}" if value >= 99.5 else f"{value:.1f} {unit}"
+
+
+# ------------------------------------------------------------------------------------------ what there is
+
+
+def memory_available() -> int | None:
+    """Bytes that this process may still take: the least of what the machine has left (swap included), of what its
+    control groups have, and of what its own limits leave; None where nothing of these is known."""
+    known = [size for size in (machine_memory(), group_memory(), own_memory()) if size is not None]
+    return max(min(known), 0) if known else None
+
+
+def machine_memory() -> int | None:
+    """What the kernel says could be given without harm to others; else all the memory that there is."""
+    try:
+        fields = dict(line.split(":", 1) for line in (PROC / "meminfo").read_text().splitlines() if ":" in line)
+        return sum(int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))
+    except (OSError, KeyError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def group_memory() -> int | None:
+    """What the control groups of this process leave, of both versions; a group's limit holds for those in it."""
+    try:
+        lines = (PROC / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    left = []
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers == "":
+            root, limit, used, cached = CGROUP, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, used = CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_inactive_file"
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for folder in {root / group, *(root / parent for parent in group.parents), root}:
+            try:
+                most = int((folder / limit).read_text())
+                taken = int((folder / used).read_text())
+            except (OSError, ValueError):  # "max", or no such group in this container
+                continue
+            if most < UNLIMITED:
+                left.append(most - taken + file_cache(folder, cached))
+    return min(left) if left else None
+
+
+def file_cache(folder: Path, name: str) -> int:
+    """Bytes of files that a group keeps in memory and gives back when asked."""
+    try:
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(fields[name])
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def own_memory() -> int | None:
+    """What this process's own limits (ulimit -v, ulimit -d) leave."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    try:
+        pages = [int(field) for field in (PROC / "self" / "statm").read_text().split()]
+        taken = {"RLIMIT_AS": pages[0], "RLIMIT_DATA": pages[5]}
+    except (OSError, ValueError, IndexError):
+        taken = {"RLIMIT_AS": 0, "RLIMIT_DATA": 0}
+    left = []
+    for name, used in taken.items():
+        limit = resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else resource.RLIM_INFINITY
+        if limit not in (resource.RLIM_INFINITY, -1):
+            left.append(limit - used * resource.getpagesize())
+    return min(left) if left else None
+
+
+def disk_free(path: str | os.PathLike[str]) -> int | None:
+    """Bytes free to this user on the disk that a path is on, or will be; None where that is not known."""
+    try:
+        folder = os.path.abspath(path)
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
+        return shutil.disk_usage(folder).free
+    except (OSError, ValueError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------ refusals
+
+
+def require_memory(nbytes: float, what: str, ways: Iterable[str]) -> None:
+    """InputError unless so many more bytes of memory are there for `what`; ways : what would take less."""
+    if nbytes < SMALL:
+        return
+    available = memory_available()
+    if available is not None and nbytes > available:
+        there = f"{human(available)} are available"
+        raise InputError(f"{what} would take {human(nbytes)} of memory, and {there}{or_(ways)}")
+
+
+def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: Iterable[str]) -> None:
+    """StoreError unless so many more bytes are free on the disk of a path."""
+    if nbytes < SMALL:
+        return
+    free = disk_free(path)
+    if free is not None and nbytes > free:
+        raise StoreError(
+            f"{what} would take {human(nbytes)} on the disk of {os.fspath(path)}, and {human(free)} are free there"
+            f"{or_(ways, 'make room, or use')}"
+        )
+
+
+def or_(ways: Iterable[str], verb: str = "use") -> str:
+    """The end of a refusal: what would help.
+
+    >>> or_(["path=...", "fewer directions"]), or_([])
+    ('; use path=..., or fewer directions', '')
+    """
+    listed = list(dict.fromkeys(ways))
+    if not listed:
+        return ""
+    return f"; {verb} " + ", ".join([*listed[:-1], f"or {listed[-1]}" if len(listed) > 1 else listed[-1]])
+
+
+def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function raise InputError where memory runs out in it: the last net, below the refusals beforehand.
+
+    >>> @within_memory("the table", "fewer rows")
+    ... def fill(rows):
+    ...     raise MemoryError("Unable to allocate 180. GiB for an array")
+    >>> fill(3)                                                                     # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    circuitsketch.errors.InputError: the table takes more memory than there is (Unable to allocate 180. GiB ...
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def guarded(*args: Any, **options: Any) -> Any:
+            try:
+                return function(*args, **options)
+            except MemoryError as reason:
+                said = f" ({reason})" if str(reason) else ""
+                available = memory_available()
+                there = "" if available is None else f"; {human(available)} are available"
+                raise InputError(f"{what} takes more memory than there is{said}{there}{or_(ways)}") from None
+
+        return guarded
+
+    return decorate
+
+
