@@ -350,10 +350,14 @@ def test_what_a_sketch_says_is_printed_without_control_characters(evil, capsys):
         ["predict", "--measure", "test_store_strangers:identity", "--group", "another"],
         ["predict", "--measure", "test_store_strangers:identity", "--without", "0", "--retrain"],
         ["evaluate", "--measure", "test_store_strangers:identity"],
+        ["predict", "--measure", "test_store_strangers:named", "--without", "0"],
+        ["predict", "--measure", "test_store_strangers:identity", "--file", "subsets.json"],
     ],
 )
 def test_the_command_line_prints_a_strangers_words_as_plain_text(evil, capsys, words, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
+    monkeypatch.chdir(evil.parent)
+    Path("subsets.json").write_text(json.dumps({"[red]\x1b[31m": [0], "[/b]": [1, 2]}))
     with contextlib.suppress(SystemExit):
         main([words[0], str(evil), *words[1:]])
     out, err = capsys.readouterr()
@@ -369,6 +373,10 @@ def test_the_command_line_prints_a_strangers_words_as_plain_text(evil, capsys, w
 
 def identity(params):
     return params
+
+
+def named(params):
+    return {EVIL: params, "[/b]": 2 * params}
 
 
 def test_a_table_for_a_notebook_is_escaped_and_plain():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import finite_array, is_int, is_real, quoted
+from circuitsketch.arguments import finite_array, is_int, is_real, quoted, text_of
 from circuitsketch.circuit.notebook import listing, table
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import scaled_norms
@@ -410,7 +410,7 @@ def cut(value: Any, width: int = 24) -> str:
     >>> cut("emma"), cut("a" * 30)
     ('emma', 'aaaaaaaaaaaaaaaaaaaaa...')
     """
-    text = " ".join(str(value).split())
+    text = " ".join(text_of(value).split())
     return text if len(text) <= width else text[: width - 3] + "..."
 
 

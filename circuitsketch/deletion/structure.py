@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitsketch.arguments import real_array
 from circuitsketch.circuit import Circuit
-from circuitsketch.errors import InputError
+from circuitsketch.errors import InputError, printable
 from circuitsketch.gates import cells
 from circuitsketch.trace import Tree, flatten, leaves_like, unflatten
 
@@ -41,7 +41,7 @@ class Structure:
         """The path of every number, such as `w[0, 1]`."""
         found = []
         for name, shape in zip(self.tree.names(), self.shapes, strict=True):
-            found += [name + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
+            found += [printable(name) + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
         return found
 
     def leaves(self, flat: Any) -> list[Any]:

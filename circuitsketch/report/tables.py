@@ -82,7 +82,7 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None, level: f
         size = int(np.prod(shape))
         for i in range(min(size, VALUES_SHOWN)):
             where = index_of(shape, i) if tree is None else tree.names[i]
-            rows.add_row(where, *(f"{np.ravel(column)[i]:.5g}" for column in columns))
+            rows.add_row(Text(text_of(where)), *(f"{np.ravel(column)[i]:.5g}" for column in columns))
         yield rows
         if size > VALUES_SHOWN:
             yield f"and {size - VALUES_SHOWN} more values; --json has them all"
@@ -112,7 +112,7 @@ def of_predictions(
         else:
             cells = [figure(np.linalg.norm(x)) for x in (change[i], stderr[i])]
             cells += [figure(np.linalg.norm(value[i] - retrained[i]))] if retrained is not None else []
-        rows.add_row(name + WARNED * bool(outside[i]), f"{count:,}", *cells)
+        rows.add_row(Text(text_of(name) + WARNED * bool(outside[i])), f"{count:,}", *cells)
     yield rows
     as_trained = f"as trained {figure(found.baseline)}; " if scalar else ""
     yield f"{as_trained}from, to: the {100 * level:g} % interval" if scalar else "norms over the values"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import text_of
 from circuitsketch.deletion.evaluation import read_numbers, write_array
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
@@ -52,7 +53,7 @@ def label_subsets(labels: Sequence[Any] | None) -> tuple[list[str], np.ndarray]:
     known = list(dict.fromkeys(labels))
     if len(known) < 2:
         raise InputError(f"--by-label: all examples bear the label {known[0]!r}; scores take at least two subsets")
-    return [str(label) for label in known], np.array([[one == label for one in labels] for label in known])
+    return [text_of(label) for label in known], np.array([[one == label for one in labels] for label in known])
 
 
 def truths_of(
