@@ -496,3 +496,27 @@ def test_an_instruction_is_counted_as_often_as_the_run_plays_it(monkeypatch):
     monkeypatch.setattr(profile, "profile", lambda arena, program, each: [row])
     found = profile.profile_of(logistic.training(epochs=5), 0, "complex128")
     assert [(one.gate, one.seconds, one.multiply_adds) for one in found.rows] == [("exp", 5.0, 15)]
+
+
+def test_a_retrained_value_outside_the_interval_is_said(found, call):
+    asked = ("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--retrain")
+    asked = (*asked, "--target", "own.py:make")
+    right = found(*asked)
+    assert right["retrained_outside"] is False and not any("retrained" in text for text in right["warnings"])
+    # The measurement is of order 2 in the weights, and orthonormal directions know the first order exactly.
+    wrong = found(*asked, "--order", "1", "--estimator", "theorem")
+    assert wrong["retrained_outside"] is True
+    assert any("the retrained value lies outside the 95 % interval" in text for text in wrong["warnings"])
+    code, out, _ = call(*asked, "--order", "1", "--estimator", "theorem")
+    assert code == 0 and "the retrained value lies outside the 95 % interval" in " ".join(out.split())
+    several = found(*asked[:2], "--measure", "own.py:pair", *asked[4:], "--order", "1", "--estimator", "theorem")
+    assert several["retrained_outside"] == [True, True]
+    assert any("2 of 2 retrained values lie outside" in text for text in several["warnings"])
+
+
+@pytest.mark.parametrize("command", ["predict", "influence", "stability", "evaluate"])
+def test_a_measurement_without_a_derivative_is_an_error_of_every_command(call, home, command):
+    (home / "counts.py").write_text("import numpy as np\ndef rate(s):\n    return np.where(s > 1.0, 1, 0)\n")
+    more = {"predict": ("--without", "1"), "evaluate": ("--target", "own.py:make")}.get(command, ())
+    code, _, err = call(command, "own.sketch", "--measure", "counts.py:rate", *more)
+    assert code == 1 and "locally constant" in err and "counts.py:3" in err

@@ -103,7 +103,7 @@ def predict(
 
     from circuitsketch.cli.words import subsets_in
     from circuitsketch.deletion.structure import number_of
-    from circuitsketch.report.tables import of_prediction
+    from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
     sketch, query, function = measured(store, measure, target, device)
     ids = chosen(sketch, without or [], group or [], containing or [])
@@ -127,7 +127,10 @@ def predict(
             retrained = run.retrain(h, device=device.value)
             truth = number_of(function(run.params(retrained)))
     plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
-    plain |= {} if truth is None else {"retrained": shaped(query, truth)}
+    if truth is not None:
+        outside = missed(found, truth, level)
+        plain |= {"retrained": shaped(query, truth), "retrained_outside": shaped(query, outside)}
+        plain["warnings"] = plain["warnings"] + [words_of_missed(found, truth, level)] * bool(outside.any())
     what = f"{unit_of(sketch)}s"
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
@@ -149,7 +152,7 @@ def predict_many(
     import numpy as np
 
     from circuitsketch.deletion.retrained import retrained
-    from circuitsketch.report.tables import of_predictions
+    from circuitsketch.report.tables import missed, of_predictions
 
     h = np.zeros((len(subsets), sketch.n))
     for row, ids in zip(h, subsets.values(), strict=True):
@@ -163,7 +166,10 @@ def predict_many(
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
         plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
-        rows.append(plain if truth is None else {**plain, "retrained": shaped(query, truth[i])})
+        if truth is not None:
+            outside = missed(one, truth[i], level)
+            plain |= {"retrained": shaped(query, truth[i]), "retrained_outside": shaped(query, outside)}
+        rows.append(plain)
     counts: list[int] = [len(ids) for ids in subsets.values()]
     shown = of_predictions(found, list(subsets), counts, level, truth)
     title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"

@@ -167,7 +167,7 @@ def parts_of(
     shaped, guessed = np.zeros((batch, cells)), tail**2
     for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
-        variance = at.prior
+        variance = np.maximum(at.prior, at.variance + at.mean**2)  # what was measured and is left out counts as error
         if estimator == "interactions" and order < fit.r:  # known, and left out
             missing = missing + (counted * at.mean) ** 2
             variance = at.variance

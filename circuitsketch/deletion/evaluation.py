@@ -118,6 +118,7 @@ class Evaluation:
             "coverage": {str(level): number(share) for level, share in self.coverage.items()},
             "calibration": self.calibration.tolist(),
             "trusted": float(self.trusted.mean()),
+            "warnings": list(self.prediction.warnings),
         }
 
     def _heading(self) -> str:
@@ -134,7 +135,8 @@ class Evaluation:
         ]
 
     def __str__(self) -> str:
-        return "\n".join([self._heading(), *(f"  {name:<10} {text}" for name, text in self._scores())])
+        scores = [f"  {name:<10} {text}" for name, text in self._scores()]
+        return "\n".join([self._heading(), *scores, *(f"  warning: {text}" for text in self.prediction.warnings)])
 
     def __repr__(self) -> str:
         return f"<{self._heading()}, LDS {self.lds:.3f}, RMSE {self.rmse:.3f}>"

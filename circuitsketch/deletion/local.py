@@ -17,6 +17,7 @@ from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
+from circuitsketch.kernels.dependence import RESOLUTION, constancy_of, refuse_flat
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import check_count, find_law
 from circuitsketch.trace import flatten, trace, unflatten
@@ -46,6 +47,10 @@ def local_sketch(
     Returns
     -------
     Query: `predict(h)`, `influence()`, `stability()`.
+
+    Raises
+    ------
+    TraceError, InputError : the function is locally constant at the point, so that a series cannot predict it.
 
     >>> import numpy as np, circuitsketch as cs
     >>> query = cs.local_sketch(lambda x: (x * x).sum(), at=np.array([3.0]), directions=4, order=2)
@@ -78,8 +83,13 @@ def local_sketch(
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
+    refuse_flat(circuit, range(len(arrays)), range(len(arrays)))
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
     leaves = flatten(found)[0]
     if structure is not None:
         leaves = [np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)]
-    return Query(leaves[0], chosen, unit="coordinate", structure=structure)
+    series = leaves[0]
+    everything = [np.ones(array.shape, dtype=bool) for array in arrays]
+    resolution = RESOLUTION[np.dtype(dtype) == np.complex64]
+    constancy = constancy_of(circuit, arrays, lambda: everything, [series], resolution)
+    return Query(series, chosen, constancy=constancy, unit="coordinate", structure=structure)

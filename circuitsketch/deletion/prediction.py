@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.arguments import finite_array, is_int, is_real, quoted, text_of
 from circuitsketch.circuit.notebook import listing, table
 from circuitsketch.deletion.structure import Structure
-from circuitsketch.deletion.trust import scaled_norms
+from circuitsketch.deletion.trust import Region, length_of, scaled_norms
 from circuitsketch.errors import InputError
 
 Number = float | np.ndarray
@@ -254,6 +254,11 @@ class Influence:
         size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
         return np.argsort(-size, kind="stable")[:k]
 
+    def size(self, i: int) -> tuple[float, float]:
+        """The 2-norms of an example's change and of its error, over the values whose error is known."""
+        error = np.where(np.isinf(self.stderr[i]), 0.0, self.stderr[i])
+        return float(np.linalg.norm(self.change[i])), float(np.linalg.norm(error))
+
     def _repr_html_(self) -> str:
         return listing(str(self))
 
@@ -275,7 +280,7 @@ class Influence:
             if self.change.ndim == 1:
                 pair = self.change[i], self.stderr[i]
             else:
-                pair = np.linalg.norm(self.change[i]), np.linalg.norm(self.stderr[i])
+                pair = self.size(int(i))
             lines.append(_line(text, [_figure(x) for x in pair]))
         left = len(self.change) - self.shown
         if left > 0:
@@ -315,7 +320,8 @@ class Stability:
     """The measured norms ||F_r|| of the Taylor tensors of a measurement, r = 1..order (THEORY (2)).
 
     norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
-    `rate` and `radius` put it into a number each.
+    `rate` and `radius` put it into a number each. examples: how many there are, where the series of each is known, as
+    the radius takes into account (see `deletion.trust`); else None. warnings: sentences that a reader must know.
     """
 
     norms: np.ndarray
@@ -323,6 +329,8 @@ class Stability:
     order: int
     directions: int
     unit: str = "example"
+    examples: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def decay(self, length: float) -> np.ndarray:
         """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement).
@@ -340,32 +348,33 @@ class Stability:
         return plain(self.decay(radius).max(axis=0))
 
     @property
-    def rate(self) -> tuple[Number, Number]:
-        """The factor from one norm to the next and its standard error, of a geometric law fitted to all orders.
+    def _region(self) -> Region:
+        with np.errstate(divide="ignore"):
+            return Region(np.log(self.norms), self.examples)
 
-        Least squares on logarithms, weighted by the errors of the norms (a hundredth of a norm at least, since
-        no law is followed exactly); NaN with fewer than two norms above zero.
-        """
+    @property
+    def rate(self) -> tuple[Number, Number]:
+        """The factor from one norm to the next at the highest orders, and its standard error: the root of the last norm
+        over the last but two, or the last over the first of two. NaN where a single order was measured."""
+        rate, steps = self._region.growth, 2 if self.order > 2 else 1
+        if self.order == 1:
+            return plain(rate), plain(rate)
         with np.errstate(divide="ignore", invalid="ignore"):
-            weight = np.where(self.norms > 0, 1 / (np.maximum(self.stderr / self.norms, 0.01)) ** 2, 0.0)
-            logs = np.where(self.norms > 0, np.log(self.norms), 0.0)
-            r = np.arange(1.0, self.order + 1).reshape(-1, *(1,) * (self.norms.ndim - 1))
-            total = weight.sum(axis=0)
-            centred = r - (weight * r).sum(axis=0) / total
-            square = (weight * centred**2).sum(axis=0)
-            slope = (weight * centred * logs).sum(axis=0) / square
-            off = logs - (weight * logs).sum(axis=0) / total - slope * centred
-            several = (self.norms > 0).sum(axis=0)
-            scatter = np.maximum(1.0, (weight * off**2).sum(axis=0) / np.maximum(several - 2, 1))
-            rate = np.where(several > 1, np.exp(slope), np.nan)
-            return plain(rate), plain(rate * np.sqrt(scatter / square))
+            relative = np.where(self.norms > 0, self.stderr / self.norms, 0.0)
+        error = np.hypot(relative[-1], relative[-1 - steps]) / steps
+        return plain(rate), plain(np.where(rate > 0, rate * error, 0.0))
 
     @property
     def radius(self) -> tuple[Number, Number]:
-        """The length |h| at which the fitted norms stop to decay, 1 / rate, and its standard error."""
-        rate, error = self.rate
+        """The radius |h| of the region of trust, and its standard error: predictions beyond it are `outside`.
+
+        It is 1 / rate, the length at which the terms stop falling; where the series of every single example is known,
+        it is the length of which `deletion.trust.counted` counts as much.
+        """
+        (rate, error), radius = self.rate, self._region.radius
         with np.errstate(divide="ignore", invalid="ignore"):
-            return plain(1 / np.asarray(rate)), plain(error / np.asarray(rate) ** 2)
+            shorter = length_of(1 / (np.asarray(rate) + error), self.examples)
+            return plain(radius), plain(np.where(np.isinf(radius), 0.0, radius - shorter))
 
     def _repr_html_(self) -> str:
         return listing(str(self))
@@ -386,7 +395,7 @@ class Stability:
             for label, pair in (("rate", self.rate), ("radius |h|", self.radius)):
                 parts = [np.ravel(number)[:shown] for number in pair]
                 lines.append(_line(label, [_figure(x) for both in zip(*parts, strict=True) for x in both]))
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
 
 
 # ------------------------------------------------------------------------------------------------ figures

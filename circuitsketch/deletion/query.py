@@ -36,8 +36,10 @@ from circuitsketch.deletion.prediction import (
 from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import (
+    Region,
     ratio_of_decay,
-    scaled_norms,
+    reach_of,
+    sentence_outside,
     truncation_of,
     warnings_of,
     warnings_of_beyond,
@@ -45,6 +47,7 @@ from circuitsketch.deletion.trust import (
 )
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.gates import cells
+from circuitsketch.kernels.dependence import Constancy
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import Given, Law
 from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
@@ -75,6 +78,7 @@ class Query:
     given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a
     coordinate of h is called: an example, a group. structure: of a measurement that is a pytree, whose leaves lie one
     after the other in `coefficients` and `singles`; predictions and influences are then such pytrees, norms are not.
+    constancy: what is known of values that do not change along any direction, which predictions then say.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
 
@@ -97,6 +101,7 @@ class Query:
     priors: Any = Late()
     unit: str = "example"
     structure: Structure | None = None
+    constancy: Constancy | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.law, Law):
@@ -203,7 +208,21 @@ class Query:
         one_group = estimators.arrange(
             len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact
         )
-        return estimators.tensor_norms(self.coefficients, self._log_factors(self._theorem_order), one_group)
+        logs, errors = estimators.tensor_norms(
+            self.coefficients, self._log_factors(self._theorem_order), one_group
+        )
+        if self.singles is not None:
+            with np.errstate(divide="ignore"):
+                logs[0] = 0.5 * np.log((self.singles[:, 1] ** 2).sum(axis=0))
+            errors[0] = 0
+        return logs, errors
+
+    @cached_property
+    def _region(self) -> Region | None:
+        """The region of trust; None where no random directions have measured it."""
+        if isinstance(self.law, Given) or not len(self.coefficients) or not self._theorem_order:
+            return None
+        return Region(self._log_norms[0], None if self.singles is None else self.n)
 
     # -------------------------------------------------------------------------------- questions
 
@@ -227,7 +246,25 @@ class Query:
         if estimator in OF_SINGLES:
             if groups is not None:
                 raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
-            return self._from_singles(wanted, single, estimator, order)
+            return self._shaped(self._noted(self._from_singles(wanted, single, estimator, order)))
+        return self._shaped(self._noted(self._from_directions(wanted, single, order, groups)))
+
+    def _noted(self, prediction: Prediction) -> Prediction:
+        """The prediction, of unknown error where the measurement is locally constant, with the sentences about that."""
+        if self.constancy is None:
+            return prediction
+        flat = np.broadcast_to(self.constancy.flat, np.shape(prediction.value))
+        return replace(
+            prediction,
+            stderr=plain(np.where(flat, np.inf, prediction.stderr)),
+            truncation=plain(np.where(flat, np.inf, prediction.truncation)),
+            outside=flag(flat | prediction.outside),
+            warnings=self.constancy.notes + prediction.warnings,
+        )
+
+    def _from_directions(
+        self, wanted: np.ndarray, single: bool, order: int | None, groups: int | None
+    ) -> Prediction:
         self._need_directions()
         order = checks.order(order, self._theorem_order)
         grouping = self._grouping(self.groups if groups is None else groups)
@@ -241,33 +278,34 @@ class Query:
                 )
             found = estimators.Estimate(change, zero, terms, np.zeros_like(terms))
             decay, kind, k, freedom = np.abs(terms), "series", 1, 0
+            outside, reach = ratio_of_decay(decay) >= 1, ""
         else:
             inner = estimators.inner_products(self.directions, wanted)
             found = estimators.estimate(
                 self.coefficients[:, : order + 1], inner, self._log_factors(order), grouping
             )
             lengths = np.linalg.norm(wanted, axis=1)
-            decay = scaled_norms(self._log_norms[0][:order], lengths)
+            assert self._region is not None
+            decay, outside = self._region.terms(lengths), self._region.excludes(lengths)
+            reach = reach_of(self._region, lengths, outside)
             kind, k, freedom = "theorem", len(grouping.groups), grouping.freedom
         cut = 0 if single else slice(None)
-        change, stderr, decay = found.change[cut], found.stderr[cut], decay[:, cut]
-        return self._shaped(
-            Prediction(
-                value=plain(self._baseline + change),
-                baseline=self._baseline,
-                change=plain(change),
-                stderr=plain(stderr),
-                terms=found.terms[:, cut],
-                term_stderr=found.term_stderr[:, cut],
-                truncation=plain(truncation_of(decay)),
-                order=order,
-                directions=len(self.coefficients),
-                groups=k,
-                freedom=freedom,
-                estimator=kind,
-                outside=flag(ratio_of_decay(decay) >= 1),
-                warnings=warnings_of(decay, change, stderr, len(self.coefficients)),
-            )
+        change, stderr, decay, outside = found.change[cut], found.stderr[cut], decay[:, cut], outside[cut]
+        return Prediction(
+            value=plain(self._baseline + change),
+            baseline=self._baseline,
+            change=plain(change),
+            stderr=plain(stderr),
+            terms=found.terms[:, cut],
+            term_stderr=found.term_stderr[:, cut],
+            truncation=plain(truncation_of(decay, order)),
+            order=order,
+            directions=len(self.coefficients),
+            groups=k,
+            freedom=freedom,
+            estimator=kind,
+            outside=flag(outside),
+            warnings=warnings_of(decay, outside, change, stderr, len(self.coefficients), reach),
         )
 
     def _from_singles(
@@ -294,24 +332,35 @@ class Query:
             )
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
-        outside = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
-        return self._shaped(
-            Prediction(
-                value=plain(self._baseline + change),
-                baseline=self._baseline,
-                change=plain(change),
-                stderr=plain(stderr),
-                terms=joined("terms", 1),
-                term_stderr=joined("term_stderr", 1),
-                truncation=plain(joined("left_out")),
-                order=len(found[0].terms),
-                directions=len(self.coefficients),
-                groups=1,
-                freedom=plain(joined("freedom")),
-                estimator=estimator,
-                outside=flag(np.broadcast_to(outside, change.shape)),
-                warnings=warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
-            )
+        slow = (beyond > backbone.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
+        slow = np.broadcast_to(slow, change.shape) & ((change != 0) | (stderr != 0))
+        outside = np.zeros(change.shape, dtype=bool)
+        sentences: tuple[str, ...] = ()
+        if self._region is not None:
+            lengths = np.linalg.norm(wanted, axis=1)
+            excluded = self._region.excludes(lengths)
+            outside = excluded[0] if single else excluded
+            if outside.any():
+                terms = self._region.terms(lengths)
+                reach = reach_of(self._region, lengths, excluded)
+                sentences = (sentence_outside(terms[:, 0] if single else terms, outside, reach),)
+                every = outside.reshape(*beyond.shape, -1).all(axis=-1)
+                beyond = np.where(every, 0.0, beyond)  # said already
+        return Prediction(
+            value=plain(self._baseline + change),
+            baseline=self._baseline,
+            change=plain(change),
+            stderr=plain(stderr),
+            terms=joined("terms", 1),
+            term_stderr=joined("term_stderr", 1),
+            truncation=plain(joined("left_out")),
+            order=len(found[0].terms),
+            directions=len(self.coefficients),
+            groups=1,
+            freedom=plain(joined("freedom")),
+            estimator=estimator,
+            outside=flag(outside | slow),
+            warnings=sentences + warnings_of_beyond(beyond, backbone.TRUST, change, stderr),
         )
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
@@ -425,6 +474,15 @@ class Query:
                     self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
                 )
         warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
+        if kind == "theorem" and self._region is not None:
+            outside = np.broadcast_to(self._region.excludes(np.ones(1))[0], self.shape)
+            if outside.any():
+                terms = self._region.terms(1.0)
+                reach = reach_of(self._region, np.ones(1), outside[None])
+                warnings += (sentence_outside(terms, outside, reach),)
+        if self.constancy is not None:
+            stderr = np.where(self.constancy.flat, np.inf, stderr)
+            warnings = self.constancy.notes + warnings
         about: dict[str, Any] = {"unit": self.unit, "labels": self.labels, "items": self.items}
         effects = Influence(change, stderr, self._baseline, order, m, warnings, kind, int(top), **about)
         return effects if self.structure is None else TreeInfluence.of(effects, self.structure)
@@ -437,11 +495,10 @@ class Query:
         log_norms, relative = self._log_norms
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
-        errors = norms * relative
-        if self.singles is not None:
-            norms[0] = np.sqrt((self.singles[:, 1] ** 2).sum(axis=0))
-            errors[0] = 0
-        return Stability(norms, errors, self._theorem_order, len(self.coefficients), self.unit)
+        examples = None if self.singles is None else self.n
+        notes = () if self.constancy is None else self.constancy.notes
+        m, top = len(self.coefficients), self._theorem_order
+        return Stability(norms, norms * relative, top, m, self.unit, examples, notes)
 
     def __str__(self) -> str:
         what = f"a measurement of {self._kind()}" if self.shape else f"a measurement, {self.baseline:.6g}"

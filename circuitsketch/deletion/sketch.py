@@ -89,14 +89,27 @@ class Sketch(Pushed):
             them (the parameters themselves, too): then predictions are such pytrees.
         args : passed on as they are (a name, test data); they are not traced.
         device : "cpu", or "cuda", which is for measurements that take long.
+
+        Raises
+        ------
+        TraceError, InputError : the measurement is locally constant (a count, a rate, an accuracy), so that a series
+            cannot predict it. Where only some of its values are, predictions say which, and know the others.
         """
         circuit = self.measurement(function, args)
         nbytes = self.measured_bytes(circuit) + (0 if self.singles is None else self.singles.measured_bytes(circuit))
         refuse_measurement(nbytes, circuit, self.count + (0 if self.singles is None else self.n))
+        along = self.measured(circuit, device)
+        singles = None if self.singles is None else self.singles.measured(circuit, device)
+        series = [along] if singles is None else [along, singles]
+        constancy = self.constancy(circuit, *series)
+        if constancy is not None and not constancy.flat.any():  # the same for all weights: what there is is rounding
+            for part in series:
+                part[:, 1:] = 0
         return Query(
-            self.measured(circuit, device),
+            along,
             self.law,
-            singles=None if self.singles is None else self.singles.measured(circuit, device),
+            singles=singles,
+            constancy=constancy,
             metric=lambda: self.metric,
             labels=self.labels,
             items=self.items,
@@ -104,6 +117,15 @@ class Sketch(Pushed):
             unit="example" if self.groups is None else "group",
             structure=Structure.of(circuit),
         )
+
+    @property
+    def varying_by_value(self) -> list[int]:
+        """The positions of the state's leaves that the weights change; without the run, those with a series."""
+        return self.varying if self.run is None else list(self.run.varying(values=True))
+
+    def moved(self) -> list[np.ndarray | None]:
+        """As `Pushed.moved`, from the single examples where there are no other directions."""
+        return super().moved() if self.count or self.singles is None else self.singles.moved()
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:

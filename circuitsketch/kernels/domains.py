@@ -7,7 +7,8 @@ the gate and the user's line. A training run, whose constants a machine computes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -22,6 +23,7 @@ TROUBLES = {
     "nonzero": "it divides by zero; keep the divisor away from zero",
     "nonzero divisor": "it divides by zero; keep the divisor away from zero",
 }
+ORDERS = 3  # of the series by which it is told whether an operand moves
 
 
 def where(node: Node) -> str:
@@ -46,14 +48,23 @@ def kink_text(node: Node, when: str = "") -> str:
     return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
-def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[int]) -> None:
+def check_point(
+    circuit: Circuit,
+    values: Sequence[np.ndarray],
+    varying: Sequence[int],
+    moved: Callable[[], Sequence[np.ndarray | None]] | None = None,
+) -> None:
     """Look at every gate with a domain that varying inputs reach.
+
+    moved : gives of every input which entries move at all, or None; by default all that varying inputs reach is taken
+        to move. Called only where a gate is on a kink.
 
     Raises
     ------
     DomainError : naming the first gate without a series. KinkWarning is given for kinks.
     """
     reached = {circuit.inputs[i] for i in varying}
+    sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -67,6 +78,40 @@ def check_point(circuit: Circuit, values: Sequence[np.ndarray], varying: Sequenc
             return
         if not is_kink(node):
             raise domain_error(node)
+        if sides is not None:
+            outside = DOMAINS[domain](*(constants[i] for i in node.operands))
+            if not np.any(outside & sides()[wire]):
+                return
         warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
+
+
+def sides_of(
+    circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]
+) -> dict[int, np.ndarray]:
+    """Of every gate with a kink which entries leave it when entries of the inputs move, each in a way of its own."""
+    rng = np.random.default_rng(0)
+    series = [
+        None if mask is None else np.where(mask, rng.normal(size=(1, ORDERS, *mask.shape)), 0.0) for mask in moved
+    ]
+    wires: list[reference.Series] = []
+    sides: dict[int, np.ndarray] = {}
+
+    def watch(wire: int, node: Node, found: reference.Series) -> None:
+        wires.append(found)
+        if is_kink(node):
+            sides[wire] = moves(node, [wires[i] for i in node.operands])
+
+    reference.run(circuit, values, series, ORDERS, watch)
+    return sides
+
+
+def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
+    """Where a gate's operand carries a series; of two, where their series differ: there it leaves its kink."""
+    marked = np.zeros(node.shape, dtype=bool)
+    for k in range(1, ORDERS + 1):
+        apart = operands[0][k] - operands[1][k] if len(operands) == 2 else operands[0][k]
+        if isinstance(apart, np.ndarray):
+            marked |= np.any(apart != 0, axis=0)
+    return marked

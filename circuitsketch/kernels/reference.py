@@ -111,6 +111,8 @@ def apply(node: Node, operands: list[Series], order: int) -> Series:
         assert gate.step is not None
         for k in range(1, order + 1):
             gate.step(k, NumpySeries, *operands, out, *extra, **params)
+        if gate.domain is not None:
+            settle(out, operands)
         return out
     out = Series(np.asarray(gate.value(*(u[0] for u in operands), **params)), order)
     if gate.flat or not any(varies(u) for u in operands):
@@ -118,6 +120,15 @@ def apply(node: Node, operands: list[Series], order: int) -> Series:
     for k in range(1, order + 1):
         out[k] = linear(node, operands, k)
     return out
+
+
+def settle(out: Series, operands: list[Series]) -> None:
+    """Let entries that do not move have the series 0 on the edge of a gate's domain, where its rule divides 0 by 0."""
+    rows = [c for u in operands for c in u.coefficients[1:] if present(c)]
+    still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in rows)))
+    for k, row in enumerate(out.coefficients):
+        if k and present(row):
+            out[k] = np.where(still, 0.0, row)
 
 
 def varies(u: Series) -> bool:

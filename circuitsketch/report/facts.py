@@ -74,6 +74,7 @@ def facts_of_stability(found: Stability) -> dict[str, Any]:
         "norms": plain(found.norms),
         "stderr": plain(found.stderr),
         **{name: {"value": plain(value), "stderr": plain(error)} for name, (value, error) in pairs.items()},
+        "warnings": list(found.warnings),
     }
 
 

@@ -88,6 +88,33 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None, level: f
             yield f"and {size - VALUES_SHOWN} more values; --json has them all"
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
     yield from (f"warning: {text}" for text in found.warnings)
+    if retrained is not None and missed(found, retrained, level).any():
+        yield "warning: " + words_of_missed(found, retrained, level)
+
+
+def missed(found: Prediction, retrained: Any, level: float = 0.95) -> np.ndarray:
+    """Where a retrained value lies outside the interval of its prediction, beyond rounding: bool (*measurement), of a
+    pytree a vector."""
+    found = found.flattened()
+    low, high = (np.asarray(end) for end in found.interval(level))
+    slack = 1e-9 * np.maximum(np.abs(retrained), np.abs(found.value))
+    return np.asarray((retrained < low - slack) | (retrained > high + slack))
+
+
+def words_of_missed(found: Prediction, retrained: Any, level: float = 0.95) -> str:
+    """That retrained values lie outside their intervals, and how far."""
+    found = found.flattened()
+    outside = missed(found, retrained, level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.abs(retrained - found.value) / np.asarray(found.stderr)
+    worst = float(np.max(np.where(outside, errors, 0.0)))
+    far = f"{worst:.3g} standard errors from the prediction" if np.isfinite(worst) else "with a standard error of 0"
+    if not outside.ndim:
+        return f"the retrained value lies outside the {100 * level:g} % interval, {far}: do not rely on this interval"
+    return (
+        f"{int(outside.sum())} of {outside.size} retrained values lie outside their {100 * level:g} % intervals, the "
+        f"farthest {far}; about {100 - 100 * level:g} % of them would by chance"
+    )
 
 
 def of_predictions(
@@ -120,6 +147,8 @@ def of_predictions(
         yield f"{WARNED.strip()}: outside the region where the series can be trusted"
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
     yield from (f"warning: {text}" for text in found.warnings)
+    if retrained is not None and missed(found, retrained, level).any():
+        yield "warning: " + words_of_missed(found, retrained, level)
 
 
 def of_influence(
@@ -139,7 +168,7 @@ def of_influence(
         if scalar:
             numbers = [change_of(found.change[i]), figure(found.stderr[i])]
         else:
-            numbers = [figure(np.linalg.norm(found.change[i])), figure(np.linalg.norm(found.stderr[i]))]
+            numbers = [figure(number) for number in found.size(int(i))]
         rows.add_row(str(i), *known, *numbers)
     yield rows
     yield f"order {found.order}, estimator {found.estimator}, {found.directions} directions"
@@ -172,6 +201,7 @@ def of_stability(found: Stability) -> Iterator[Shown]:
             f"the series is worth trusting up to |h| of about {figure(radius)} +- {figure(radius_error)}, "
             f"that is {int(min(np.nan_to_num(float(radius)) ** 2, 1e18)):,} deleted {found.unit}s"
         )
+    yield from (f"warning: {text}" for text in found.warnings)
 
 
 # ------------------------------------------------------------------------------------------ of a run

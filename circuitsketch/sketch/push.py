@@ -71,6 +71,11 @@ def push_blocks(
     DeviceError : there is no GPU, or its memory does not hold a single block.
     """
     order = check_order(order)
+    if not run.varying() and run.varying(values=True):
+        raise InputError(
+            "the state depends on the examples' weights only through comparisons, so that it is locally constant and "
+            "has no series; let the step use gradients or other smooth functions of them"
+        )
     if not run.varying():
         raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
     w = np.zeros(run.n) if at is None else at

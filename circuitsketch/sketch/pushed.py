@@ -20,12 +20,13 @@ from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
 from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu.executable import Arena, Schedule
 from circuitsketch.kernels.cpu.frame import Target
+from circuitsketch.kernels.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
 from circuitsketch.kernels.domains import check_point
 from circuitsketch.kernels.indices import check_indices
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
-from circuitsketch.sketch.directions import Basis, Law
+from circuitsketch.sketch.directions import Basis, Given, Law
 from circuitsketch.sketch.fingerprint import described, digest
 from circuitsketch.sketch.store import Store
 from circuitsketch.trace import Tree, trace, unflatten
@@ -154,6 +155,42 @@ class Pushed:
             )
         return found
 
+    @property
+    def varying(self) -> list[int]:
+        """The positions of the state's leaves that carry a series."""
+        return [i for i, at in enumerate(self.state_lane) if at >= 0]
+
+    @property
+    def varying_by_value(self) -> list[int]:
+        """The positions of the state's leaves that the weights change, through comparisons too, as far as is known."""
+        return self.varying
+
+    def moved(self) -> list[np.ndarray | None]:
+        """Of every leaf of the state which entries some direction moves, or None; of a leaf without a series all, if
+        the weights change it by value. A block of random directions moves all that any direction moves."""
+        given = isinstance(self.law, Given | Basis)
+        blocks = range(-(-self.count // self.target.width) if given else min(self.count, 1))
+        masks: list[np.ndarray | None] = [
+            np.ones(leaf.shape, dtype=bool) if i in self.varying_by_value else None
+            for i, leaf in enumerate(self.constants)
+        ]
+        for i in self.varying:
+            masks[i] = np.zeros(self.constants[i].shape, dtype=bool)
+        for block in blocks:
+            lanes = self.lanes[block]
+            for i in self.varying:
+                leaf, at = self.constants[i], self.state_lane[i]
+                masks[i] |= np.any(lanes[at : at + leaf.size] != 0, axis=(1, 2)).reshape(leaf.shape)
+        return masks
+
+    def constancy(self, circuit: Circuit, *series: np.ndarray) -> Constancy | None:
+        """What measured coefficients say of entries of a measurement that do not change: see `dependence`."""
+        rounding = RESOLUTION[self.target.single]
+        if isinstance(self.law, Given):  # of directions of any length
+            lengths = np.linalg.norm(self.directions, axis=1)
+            rounding *= min(1.0, *lengths[lengths > 0], 1.0) ** self.order
+        return constancy_of(circuit, self.constants, self.moved, series, rounding)
+
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
         """Where the results of directions begin, ..., begin + count - 1 belong: a basis comes back by example."""
         if isinstance(self.law, Basis):
@@ -172,10 +209,10 @@ class Pushed:
         if not self.count:
             return
         mode = replace(self.target.mode, order=order)
-        varying = [i for i, at in enumerate(self.state_lane) if at >= 0] if order else []
+        varying = self.varying if order else []
         check_indices(circuit, self.constants)
         if order:
-            check_point(circuit, self.constants, varying)
+            check_point(circuit, self.constants, varying, self.moved)
         dtype = np.complex64 if self.target.single else np.complex128
         target = target_for(mode, dtype, self.target.width, device)
         machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
@@ -225,6 +262,7 @@ class Pushed:
             return simplify(circuit)
 
         first, second = once(), once()
+        refuse_flat(first, self.varying, self.varying_by_value)
         if digest(described(first)) != digest(described(second)):
             raise InputError(
                 "the measurement is another function each time it is called: it draws random numbers, or reads what "

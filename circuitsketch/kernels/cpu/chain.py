@@ -237,6 +237,10 @@ def composed(
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):
         rule.step(k, ops, line, f, *extra, **params)
+    if rule.domain is not None:  # on its edge (sqrt at 0) an entry that no weight moves has the series 0, not 0 x inf
+        math = frame.math
+        for k in range(1, order + 1):
+            f[k] = math.choose(math.equal(f[k] - f[k], 0.0), f[k], 0.0)
     out = Coefficients(value, order)
     power = Coefficients(ZERO, order)
     for k in range(1, order + 1):
