@@ -43,13 +43,13 @@ def shortened(path: str) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A label or an item as it is printed, without control characters.
+    """A label or an item as it is printed: in one line, without control characters.
 
     >>> text_of("a\\tb"), text_of(3)
-    ('a\\\\tb', '3')
+    ('a b', '3')
     """
     try:
-        return printable(str(value))
+        return printable(" ".join(str(value).split()))
     except Exception:
         return quoted(value)
 

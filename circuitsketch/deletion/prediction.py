@@ -419,7 +419,7 @@ def cut(value: Any, width: int = 24) -> str:
     >>> cut("emma"), cut("a" * 30)
     ('emma', 'aaaaaaaaaaaaaaaaaaaaa...')
     """
-    text = " ".join(text_of(value).split())
+    text = text_of(value)
     return text if len(text) <= width else text[: width - 3] + "..."
 
 

@@ -108,6 +108,8 @@ class Query:
             raise InputError(f"law must be a law of directions, such as that of a sketch, not {kind_of(self.law)}")
         if self.evidence is not None:
             check_instance(self.evidence, "evidence", Evidence, "what `with_evidence` has taken in")
+        if self.constancy is not None:
+            check_instance(self.constancy, "constancy", Constancy, "what is known of a measurement")
         check_choice(self.unit, "unit", ("example", "group", "coordinate"))
         if self.structure is not None:
             check_instance(self.structure, "structure", Structure, "the structure of a measurement")
