@@ -16,7 +16,6 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
-LARGEST_INTEGER = 2**53  # up to it, every integer is a float64
 LARGEST = 2**48  # more of anything than there is memory for
 
 
@@ -204,53 +203,6 @@ def check_path(value: Any, name: str = "path") -> str:
             f"{name} is {quoted(path)}, which has characters that no file's name has here; use others"
         ) from None
     return str(path)
-
-
-def as_array(value: Any, name: str) -> np.ndarray:
-    """What NumPy makes of a value, an array of numbers, booleans, or whatever else it holds."""
-    try:
-        return np.asarray(value)
-    except CircuitSketchError:  # a wire says itself what it is not
-        raise
-    except Exception as reason:
-        text = " ".join(str(reason).split())
-        raise InputError(f"{name} is not an array, but {quoted(value)}: {text}") from None
-
-
-def real_array(value: Any, name: str) -> np.ndarray:
-    """An array of real numbers, booleans among them, as float64, a copy."""
-    array = as_array(value, name)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    with np.errstate(over="ignore"):
-        number = np.array(array, dtype=np.float64)
-    if (inexact := first_inexact(array)) is not None:
-        raise InputError(
-            f"{name} holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, "
-            f"such as {inexact}; renumber them, or give .astype(float) where rounding does not matter"
-        )
-    return number
-
-
-def first_inexact(array: np.ndarray) -> int | None:
-    """An integer of the array that float64 does not hold exactly, or None.
-
-    >>> first_inexact(np.array([1, 2**53, 2**53 + 1]))
-    9007199254740993
-    """
-    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
-        return None
-    if -LARGEST_INTEGER <= int(array.min()) and int(array.max()) <= LARGEST_INTEGER:
-        return None
-    return next((int(x) for x in array.flat if int(x) != int(float(int(x)))), None)
-
-
-def finite_array(value: Any, name: str) -> np.ndarray:
-    """An array of finite real numbers as float64, a copy."""
-    array = real_array(value, name)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} holds a NaN or an infinity; give finite numbers")
-    return array
 
 
 def as_list(value: Any, name: str, entries: str) -> list[Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_choice, check_int, is_int, quoted, real_array
+from circuitsketch.arguments import check_choice, check_int, is_int, quoted
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates import cells
@@ -148,7 +149,11 @@ class Compiled:
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
         given = leaves_or_none(self.circuit.in_tree, coefficients)
-        arrays = [None if leaf is None else as_array(leaf, "coefficients") for leaf in given]
+        names = self.circuit.input_names
+        arrays = [
+            None if leaf is None else plain_array(leaf, f"the coefficient of {name}")
+            for leaf, name in zip(given, names, strict=True)
+        ]
         for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
             if array is None:
                 continue

@@ -63,6 +63,10 @@ class KinkWarning(UserWarning):
     """A gate that is only locally analytic was evaluated within rounding of its kink."""
 
 
+class FrozenDrawWarning(UserWarning):
+    """A function that is traced draws random numbers, which its circuit keeps: every call gets the same ones."""
+
+
 class StoreError(InputError):
     """A stored sketch cannot be used: another run's, damaged, being written by another process, or the disk is full."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_int, real_array
+from circuitsketch.arguments import check_int
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.errors import BoundsError, InputError, ShapeError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
@@ -29,7 +30,7 @@ stop_gradient = GATES["stop_gradient"]
 
 def centred(x: Any, axis: int) -> Any:
     """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
-    x = x if isinstance(x, Wire) else real_array(x, "x")
+    x = x if isinstance(x, Wire) else real_array(x, "the operand")
     axis = check_int(axis, "axis")
     if 0 in np.shape(x):
         raise ShapeError(f"{user_place()}: an array of shape {np.shape(x)} has no largest entry; give at least one")
@@ -70,7 +71,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
     axis = None if axis is None else check_int(axis, "axis")
-    plain, at = as_array(x, "x"), take_index(as_array(indices, "indices"), "take")
+    plain, at = plain_array(x, "x"), take_index(plain_array(indices, "indices"), "take")
     try:
         return np.take(plain, at, axis=axis)
     except IndexError as reason:
@@ -106,7 +107,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         raise ShapeError(
             f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
         )
-    labels = labels if isinstance(labels, Wire) else as_array(labels, "labels")
+    labels = labels if isinstance(labels, Wire) else plain_array(labels, "labels")
     if labels.shape != shape[:-1]:
         one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(

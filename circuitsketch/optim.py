@@ -17,18 +17,16 @@ import numpy as np
 
 from circuitsketch.arguments import (
     LARGEST,
-    as_array,
     as_list,
     check_bool,
     check_instance,
     check_int,
-    finite_array,
     is_int,
     is_real,
     kind_of,
     quoted,
-    real_array,
 )
+from circuitsketch.arrays import finite_array, plain_array, real_array
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.trace import Wire
 from circuitsketch.trace.tree import flatten, leaves_like, transform
@@ -71,8 +69,8 @@ def numbers(value: Any, name: str) -> Any:
     leaves, tree = flatten(value)
     for leaf, where in zip(leaves, tree.names(name), strict=True):
         if not isinstance(leaf, Wire):
-            if as_array(leaf, where).dtype.kind not in "fiubc":
-                raise InputError(f"{where} has dtype {as_array(leaf, where).dtype}; give numbers")
+            if plain_array(leaf, where).dtype.kind not in "fiubc":
+                raise InputError(f"{where} has dtype {plain_array(leaf, where).dtype}; give numbers")
             check_instance(leaf, where, np.ndarray | np.generic | int | float, "an array of numbers")
     return value
 

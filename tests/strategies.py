@@ -25,7 +25,11 @@ many = settings(max_examples=6 * settings.default.max_examples)
 
 NAMES = sorted(name for name, gate in GATES.items() if gate.kind != "source")
 # Gates whose vjp is by definition not the derivative of their value.
-EXEMPT = {"stop_gradient": "its vjp is none", "max_constant": "it stands where no value depends on it"}
+EXEMPT = {
+    "stop_gradient": "its vjp is none",
+    "max_constant": "it stands where no value depends on it",
+    "attained": "its vjp is that of an extremum, and the operands here are any arrays",
+}
 MARGIN = 0.5  # how far operands stay from poles and kinks
 LARGEST = 64  # entries of a program's arrays
 LIMIT = 3.0  # a program scales down what grows beyond: derivatives of a deep program stay moderate
@@ -75,6 +79,7 @@ IN_DOMAIN: dict[str, Callable[[Rng, Shape], list[np.ndarray]]] = {
     "nonzero divisor": lambda rng, shape: [rng.uniform(-1.5, 1.5, shape), away_from_zero(rng, shape)],
     "kink at zero": lambda rng, shape: [away_from_zero(rng, shape)],
     "kink at equality": apart,
+    "base of a power": lambda rng, shape: [rng.uniform(MARGIN, 2.0, shape), rng.uniform(-1.5, 1.5, shape)],
 }
 
 
@@ -180,6 +185,12 @@ def scattered(rng: Rng, x: Shape) -> tuple[list[np.ndarray], dict[str, Any]]:
     return [rng.integers(0, length, x[axis : axis + rank])], {"axis": axis, "length": length}
 
 
+def beside(rng: Rng, x: Shape) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """An array with an axis more."""
+    axis = int(rng.integers(0, len(x) + 1))
+    return [rng.uniform(-1.5, 1.5, (*x[:axis], int(rng.integers(1, 4)), *x[axis:]))], {"axis": axis}
+
+
 def contracted(rng: Rng, x: Shape, other: Shape | None = None) -> tuple[list[np.ndarray], dict[str, Any]]:
     """A second operand, or one of a given shape, that shares some indices; shared ones are summed over or kept."""
     left = "abcd"[: len(x)]
@@ -217,6 +228,7 @@ MOVES: dict[str, Callable[[Rng, Shape], Made]] = {
     "take": taken,
     "scatter_add": scattered,
     "einsum": contracted,
+    "attained": beside,
 }
 # What a first operand must have: axes, and entries on each.
 LEAST_RANK = {"concatenate": 1, "take": 1}
@@ -392,6 +404,8 @@ class Draft:
         elif gate.domain == "nonzero divisor":
             y = self.partner(x)
             self.line(gate.name, x, self.positive(y) if isinstance(y, tuple) else np.abs(y) + MARGIN)
+        elif gate.domain == "base of a power":
+            self.line(gate.name, self.positive(x), self.partner(x))
         elif gate.domain == "kink at zero":
             self.line(gate.name, self.parted(x, 0.0))
         elif gate.domain == "kink at equality":

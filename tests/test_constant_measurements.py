@@ -78,9 +78,9 @@ COMPARED = {
     "truth values": lambda p: margin(p) > 0,
     "count": lambda p: np.sum(margin(p) <= 0),
     "rounding": lambda p: rounded(margin(p)).sum(),
-    "what is multiplied away": lambda p: np.where(margin(p) > 0, margin(p) * 0 + 1, 0).mean(),
 }
 SATURATED = {
+    "what is multiplied away": lambda p: np.where(margin(p) > 0, margin(p) * 0 + 1, 0).mean(),
     "clipped": lambda p: np.clip(1e6 * margin(p), -1.0, 1.0).mean(),
     "a sign by division": lambda p: (margin(p) / np.abs(margin(p))).mean(),
     "a relu that is off": lambda p: cs.relu(margin(p) - 1e4).sum(),
@@ -170,7 +170,8 @@ def test_state_that_moves_only_through_comparisons_is_not_predicted():
     def by_sign(smooth):
         def step(s, x, keep):
             slope = cs.grad(lambda p: (keep * (x * p["a"] + p["b"] - 1.0) ** 2).sum())(s)
-            return {"a": s["a"] - 0.1 * np.where(slope["a"] > 0, 1.0, -1.0), "b": s["b"] - smooth * slope["b"]}
+            b = s["b"] - smooth * slope["b"] if smooth else s["b"]
+            return {"a": s["a"] - 0.1 * np.where(slope["a"] > 0, 1.0, -1.0), "b": b}
 
         batches = [np.array([1.0, 0.5]), np.array([2.0, -1.0])]
         return cs.Training(step, {"a": np.zeros(()), "b": np.zeros(())}, batches, [[0, 1], [2, 3]])

@@ -86,7 +86,7 @@ def every_gate(name: str) -> Program:
         one = application(gate, np.random.default_rng(1))
         circuit = cs.trace(one.with_moving, [np.asarray(x) for x in one.moving])
         tape = lower(circuit, range(len(circuit.inputs)), target.mode)
-        linked = cpu.link([tape], target, len(circuit.inputs), False, address=lambda *_: 0)
+        linked = cpu.link([tape], target, len(circuit.inputs), False, runs_here=lambda _: False)
         instructions += [i for i in linked.instructions if i.kernel.phase == "lane"]
     return Program(instructions, target)
 

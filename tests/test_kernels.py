@@ -17,7 +17,7 @@ from strategies import NAMES, application, programs
 import circuitsketch as cs
 from circuitsketch.compile import build, target_for
 from circuitsketch.kernels import reference
-from circuitsketch.kernels.cpu import library, machine
+from circuitsketch.kernels.cpu import library, llvm, machine
 from circuitsketch.kernels.cpu.contract import suited
 from circuitsketch.lower.instructions import ContractKernel, Mode
 from circuitsketch.trace import flatten
@@ -189,7 +189,7 @@ def test_long_series_are_multiplied_to_rounding_in_every_coefficient(order, is_c
 @pytest.mark.parametrize("single", [False, True])
 def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(single):
     module = library.translated(machine.run_steps, machine.steps_signature(single), "steps")
-    library.optimize(module)
+    llvm.optimize(module)
     needed = [function.name for function in module.functions if function.is_declaration]
     assert [name for name in needed if not name.startswith("llvm.")] == []
     bodies = [function for function in module.functions if not function.is_declaration]

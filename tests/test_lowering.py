@@ -14,7 +14,7 @@ from strategies import programs
 
 import circuitsketch as cs
 from circuitsketch.gates import cells
-from circuitsketch.lower.fusion import CHAIN_LIMIT
+from circuitsketch.lower.chains import LENGTHS
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout, collapse
 from circuitsketch.lower.operations import Move
@@ -181,7 +181,7 @@ def assert_tape_is_legal(tape):
         assert sorted(map(id, operations)) == sorted(map(id, wanted)), "every operation once"
         there = {layout.buffer for layout in tape.inputs} | set(p.constants)
         for group in groups:
-            assert len(group.operations) <= CHAIN_LIMIT and (group.is_chain or len(group.operations) == 1)
+            assert len(group.operations) <= LENGTHS[0][0] and (group.is_chain or len(group.operations) == 1)
             made_here = set()
             for operation in group.operations:
                 for (

@@ -110,7 +110,7 @@ def test_the_jvp_of_a_random_program_is_the_adjoint_of_its_gradient_and_agrees_w
 
 
 @many
-@given(program=programs(without=["stop_gradient"]), seed=seeds)
+@given(program=programs(without=["stop_gradient", "attained"]), seed=seeds)
 def test_the_jvp_of_a_random_program_is_the_first_coefficient_of_its_series(program, seed):
     function, at = of_floats(program, program)
     moves = moves_like(at, np.random.default_rng(seed))
@@ -394,7 +394,7 @@ IDENTITIES = [
     (lambda x: V - (-x), ["add"]),
     (lambda x: x * 1.0, []),
     (lambda x: np.ones(3) * x, []),
-    (lambda x: x * 0.0, ["broadcast"]),
+    (lambda x: x * 0.0, ["broadcast", "multiply"]),
     (lambda x: x * -1.0, ["negate"]),
     (lambda x: x * x, ["square"]),
     (lambda x: (-x) * V, ["multiply", "negate"]),
@@ -404,7 +404,7 @@ IDENTITIES = [
     (lambda x: x / 1.0, []),
     (lambda x: x / 4.0, ["broadcast", "multiply"]),
     (lambda x: x / 3.0, ["broadcast", "divide"]),
-    (lambda x: np.zeros(3) / x, ["broadcast"]),
+    (lambda x: np.zeros(3) / x, ["divide"]),
     (lambda x: 1.0 / x, ["reciprocal"]),
     (lambda x: 1.0 / np.sqrt(x), ["rsqrt"]),
     (lambda x: np.reshape(np.reshape(x, (3, 1)), (1, 3)), ["reshape"]),
@@ -416,9 +416,9 @@ IDENTITIES = [
     (lambda x: np.where(np.ones(3, dtype=bool), x, V), []),
     (lambda x: np.where(np.zeros(3, dtype=bool), V, x), []),
     (lambda x: np.where(x > 0, x, x), []),
-    (lambda x: np.sum(np.zeros(3) * x), []),
+    (lambda x: np.sum(np.zeros(3) * x), ["multiply", "sum"]),
     (lambda x: np.sum(-x), ["negate", "sum"]),
-    (lambda x: x @ np.zeros((3, 2)), ["broadcast"]),
+    (lambda x: x @ np.zeros((3, 2)), ["einsum"]),
     (lambda x: x * (np.sqrt(4.0) / 2.0 + np.zeros(())), []),
     (lambda x: x * np.log(np.exp(V)) - x * V, None),
 ]

@@ -67,7 +67,8 @@ UFUNC_TABLE: list[tuple[tuple[Any, ...], str]] = [
     ((POSITIVE,), "log log1p log2 log10 sqrt"),
     (
         (X, X[::-1]),
-        "add subtract multiply divide true_divide maximum minimum logaddexp logical_and logical_or logical_xor",
+        "add subtract multiply divide true_divide maximum minimum logaddexp logaddexp2 "
+        "logical_and logical_or logical_xor",
     ),
     ((X, X.round(1)), "greater greater_equal less less_equal equal not_equal"),
     ((POSITIVE, POSITIVE), "power float_power"),
@@ -768,10 +769,6 @@ def complexes(x):
     return x * 1j
 
 
-def negative_base(x):
-    return (-2.0) ** x
-
-
 def options(x):
     return np.max(x, where=np.array([True, False, True]))
 
@@ -854,11 +851,11 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (list_indexed, TraceError, "indexes plain data by a wire", "cs.take(array, wire, axis=0)"),
     (counted, TraceError, "counts by one", "count by the shapes"),
     (sliced, TraceError, "slices by a wire", "np.take"),
-    (unknown, TraceError, "np.sort", "build it from"),
-    (near, TraceError, "np.nanmax", "np.max"),
-    (unknown_ufunc, TraceError, "np.arctan", "near it: np.tan"),
+    (unknown, TraceError, "np.sort", "the order of entries"),
+    (near, TraceError, "np.nanmax", "np.where(present, x, 0.0)"),
+    (unknown_ufunc, TraceError, "np.arctan", "build it from"),
     (unknown_special, TraceError, "scipy.special.gammaln", "build it from"),
-    (inside_scipy, TraceError, "", "np.stack"),
+    (inside_scipy, TraceError, "calls logsumexp", "np.logaddexp.reduce"),
     (not_analytic, TraceError, "np.floor", "plain data, or use np.where"),
     (argmax, TraceError, "np.argmax", "plain data, or use np.where"),
     (method, TraceError, "asks a wire for .cumsum", "np.tri(n) @ x"),
@@ -879,7 +876,6 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (casts, TraceError, "casts a float wire to int64", "cast plain data instead"),
     (words, TraceError, "str data", "convert it"),
     (complexes, TraceError, "complex128", "convert it"),
-    (negative_base, TraceError, "a negative number to a wire", "plain exponent"),
     (options, TraceError, "np.max with where=", "give initial="),
     (masked_ufunc, TraceError, "np.add with ['where']", "np.where"),
     (other_form, TraceError, "np.dot with out=", "assign the result to a name"),

@@ -26,10 +26,11 @@ Label = Literal["float", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of the user's program."""
+    """A line of the user's program, and the function of this package that it calls there, where that has parts."""
 
     file: str
     line: int
+    through: str = ""
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"

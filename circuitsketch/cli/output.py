@@ -17,20 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from circuitsketch.errors import InputError, printable
+from circuitsketch.kernels.cpu.building import compiling, watching
+from circuitsketch.sketch.progress import columns, compile_bar
 
 if TYPE_CHECKING:
     from circuitsketch.report import Watch
@@ -95,21 +87,22 @@ def working(what: str) -> Iterator[None]:
     status = errors.status(Text(printable(what)))
     with suppress(RuntimeError):  # there is no thread to be had to draw it
         status.start()
+
+    def watch(done: int, total: int) -> None:
+        status.update(Text(f"{compiling(total)}: {done:,} done" if done < total else printable(what)))
+
     try:
-        yield
+        with watching(watch):
+            yield
     finally:
         status.stop()
 
 
-class Rate(ProgressColumn):
+def rate(speed: float | None, thing: str) -> str:
     """Parts a second, or seconds a part where they are slow."""
-
-    def render(self, task: Task) -> Text:
-        """Over the last half minute, or all of it when it is done."""
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each")
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each"
 
 
 @contextmanager
@@ -118,16 +111,7 @@ def progress_bars() -> Iterator[Watch]:
 
     Nothing is shown before the first stage begins, nor left of one whose total was never known.
     """
-    columns = (
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns(20, rate), console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
 
     def watch(stage: str, done: float, total: int) -> None:
@@ -135,12 +119,13 @@ def progress_bars() -> Iterator[Watch]:
             bars[stage] = progress.add_task(stage, total=None)
             progress.start()
         bar = bars[stage]
-        if total and progress.tasks[bar].total is None:
+        if total and next(task for task in progress.tasks if task.id == bar).total is None:
             progress.reset(bar, total=total, completed=max(ceil(done) - 1, 0))  # what is older has no rate
         progress.update(bar, completed=done)
 
     try:
-        yield watch
+        with watching(compile_bar(progress)):
+            yield watch
     finally:
         for task in progress.tasks:
             if task.total is None:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitsketch.arguments import text_of
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.training.subsets import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -452,7 +453,7 @@ def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") ->
         )
     found = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
     if not found:
-        known = sorted({text_of(x) for x in labels})
+        known = [text_of(x) for x in in_order(labels)]
         raise InputError(
             f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
         )

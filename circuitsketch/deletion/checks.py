@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, is_int, quoted
+from circuitsketch.arguments import is_int, quoted
+from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
 OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
@@ -15,7 +16,7 @@ OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that n
 
 def coefficients(given: Any, fewest: int) -> np.ndarray:
     """Complex coefficients (m, order + 1, *measurement) along at least so many directions."""
-    found = as_array(given, "coefficients")
+    found = plain_array(given, "the array of coefficients")
     if found.dtype.kind not in "iufc":
         raise InputError(f"coefficients are numbers, not an array of dtype {found.dtype}")
     if found.ndim < 2 or found.shape[0] < fewest or found.shape[1] < 1:
@@ -52,7 +53,7 @@ def constant(along: np.ndarray, singles: np.ndarray | None) -> None:
 
 def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Every example's own series, float64 (n, order + 1, *measurement)."""
-    found = as_array(given, "singles")
+    found = plain_array(given, "the array of singles")
     if found.dtype.kind not in "iufc" or found.ndim < 2 or found.shape[1] < 2:
         raise InputError(
             f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}"
@@ -74,7 +75,7 @@ def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def metric(given: Any, n: int) -> np.ndarray:
     """A factor J, float64 (n, p)."""
-    found = as_array(given, "metric")
+    found = plain_array(given, "the factor of the metric")
     if found.ndim != 2 or len(found) != n or found.dtype.kind not in "biuf" or not np.isfinite(found).all():
         raise InputError(
             f"a metric is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
@@ -84,10 +85,7 @@ def metric(given: Any, n: int) -> np.ndarray:
 
 def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
     """h's as float64 (B, n), and whether it was a single one."""
-    try:
-        found = as_array(given, "it")
-    except InputError as reason:
-        raise InputError(f"h is an array of {n} real numbers: {reason}") from None
+    found = plain_array(given, "h (real numbers)")
     if found.dtype.kind not in "biuf":
         raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
     if n == 1 and found.ndim == 0:

@@ -21,15 +21,14 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import (
-    as_array,
     check_callable,
     check_instance,
     check_int,
     check_path,
     check_tuple,
-    real_array,
     shortened,
 )
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit.notebook import table
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
@@ -77,7 +76,7 @@ class Evaluation:
 
     def where(self, chosen: np.ndarray) -> dict[float, float]:
         """Coverage over some of the truths only: `chosen` is bool, (B, *S) or (B,)."""
-        chosen = as_array(chosen, "chosen")
+        chosen = plain_array(chosen, "the array of what is chosen")
         if chosen.dtype.kind != "b" or chosen.shape not in (self.truth.shape, self.truth.shape[:1]):
             raise InputError(
                 f"chosen has shape {chosen.shape} and dtype {chosen.dtype}; give booleans of shape "
@@ -200,7 +199,7 @@ def evaluate(
         truth = retrained(run, weights, measure, args, threads, device)
     elif query.structure is not None:
         truth = query.structure.flat(truth, 1)
-    truth = real_array(truth, "truth")
+    truth = real_array(truth, "the array of truths")
     if truth.shape != (len(weights), *query.shape):
         raise InputError(
             f"the truths have the shape {truth.shape}, and {len(weights)} subsets of the query's measurement "

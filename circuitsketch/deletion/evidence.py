@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array
+from circuitsketch.arrays import plain_array
 from circuitsketch.deletion.backbone import TAIL, Parts, own_tail, parts_of
 from circuitsketch.deletion.interactions import Interactions, Points
 from circuitsketch.errors import InputError
@@ -69,7 +69,7 @@ def evidence_of(h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: 
     `Query.with_evidence`. last: the highest order of interactions that was fitted."""
     if (values is None) == (coefficients is None):
         raise InputError("give either values= of retrained models, or coefficients= along the directions")
-    given = as_array(values if coefficients is None else coefficients, "evidence")
+    given = plain_array(values if coefficients is None else coefficients, "the evidence")
     shape = baseline.shape
     if coefficients is not None and given.ndim < 2:
         raise InputError(f"coefficients along {len(h)} directions have shape {given.shape}; give ({len(h)}, order + 1)")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, real_array
+from circuitsketch.arguments import call
+from circuitsketch.arrays import real_array
 from circuitsketch.compile import check_order
 from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.deletion.query import Query
@@ -20,7 +21,8 @@ from circuitsketch.gates import cells
 from circuitsketch.kernels.dependence import RESOLUTION, constancy_of, refuse_flat
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.sketch.directions import check_count, find_law
-from circuitsketch.trace import flatten, trace, unflatten
+from circuitsketch.trace import flatten, unflatten
+from circuitsketch.trace.tracing import traced
 
 
 @within_memory("the sketch", "fewer directions", "a lower order")
@@ -66,7 +68,7 @@ def local_sketch(
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = trace(lambda x: call(function, "the function", x), point)
+    circuit = traced(lambda x: call(function, "the function", x), (point,), "refuse", function)
     structure = Structure.of(circuit)
     if not circuit.outputs:
         raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")

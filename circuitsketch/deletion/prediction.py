@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import finite_array, is_int, is_real, quoted, text_of
+from circuitsketch.arguments import is_int, is_real, quoted, text_of
+from circuitsketch.arrays import finite_array
 from circuitsketch.circuit.notebook import listing, table
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import Region, length_of, scaled_norms

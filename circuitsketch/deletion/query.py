@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_choice, check_instance, is_int, kind_of, quoted
+from circuitsketch.arguments import check_choice, check_instance, is_int, kind_of, quoted
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import along, backbone, checks, estimators
 from circuitsketch.deletion.checks import OF_SINGLES
@@ -438,7 +439,7 @@ class Query:
         groups: int | None = None,
     ) -> Prediction:
         """The measurement under downweights, floats (n,) or (B, n): 1 deletes, 0.5 halves, -1 doubles."""
-        given = as_array(downweights, "downweights")
+        given = plain_array(downweights, "the array of downweights")
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":

@@ -10,14 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import (
-    call,
-    check_callable,
-    check_instance,
-    check_tuple,
-    is_int,
-    quoted,
-)
+from circuitsketch.arguments import call, check_callable, check_instance, check_tuple, is_int, quoted
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.structure import number_of

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_instance, check_int, is_int, quoted
+from circuitsketch.arguments import check_instance, check_int, is_int, quoted
+from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, table
 from circuitsketch.compile import check_device, check_order, coefficient_type
 from circuitsketch.deletion.description import describe, facts, heading
@@ -378,10 +379,7 @@ def push(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.push takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
-    try:
-        given = as_array(directions, "directions")
-    except InputError as reason:
-        raise InputError(f"directions are an array of numbers (directions, examples): {reason}") from None
+    given = plain_array(directions, "the array of numbers that directions are")
     if given.ndim != 2 or given.shape[1] != run.n:
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import real_array
+from circuitsketch.arrays import real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, printable
 from circuitsketch.gates import cells

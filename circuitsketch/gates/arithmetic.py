@@ -66,6 +66,16 @@ subtract = elementwise(
     reads="nothing",
     result="same",
 )
+gap = elementwise(
+    # x - y, and 0 between equal infinities.
+    "gap",
+    2,
+    lambda m, x, y: (m.choose(m.equal(x, y), 0.0, x - y),),
+    subtract_step,
+    lambda ct, out, x, y: (ct, -ct),
+    reads="nothing",
+    result="same",
+)
 negate = elementwise(
     "negate", 1, lambda m, x: (-x,), negate_step, lambda ct, out, x: (-ct,), reads="nothing", result="same"
 )

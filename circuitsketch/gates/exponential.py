@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from circuitsketch.gates.arithmetic import gap
 from circuitsketch.gates.gate import elementwise
 
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
@@ -92,6 +93,20 @@ def gelu_step(k, ops, u, v, p, e, q):
     v[k] = ops.convolve(k, u, p)
 
 
+def logaddexp_step(k, ops, u, w, v, d, s, slope):
+    """v' = w' + s d' with d = u - w and s = sigmoid(d)."""
+    d[k] = u[k] - w[k]
+    sigmoid_step(k, ops, d, s, slope)
+    v[k] = w[k] + integrate(k, ops, d, s)
+
+
+def logaddexp_at(m, x, y):
+    """log(e^x + e^y) by the larger of the two, also where one or both are infinite."""
+    d = m.choose(m.equal(x, y), 0.0, x - y)
+    s = sigmoid_at(m, d)
+    return m.maximum(x, y) + m.log1p(m.exp(-m.absolute(d))), d, s, s - s * s
+
+
 def sigmoid_at(m, x):
     """The logistic function at real x; exp(-x) may overflow to infinity, whose reciprocal is the right 0."""
     return 1.0 / (1.0 + m.exp(-x))
@@ -100,6 +115,11 @@ def sigmoid_at(m, x):
 def softplus_at(m, x):
     """log(1 + exp(x)) without overflow."""
     return m.maximum(x, 0.0) + m.log1p(m.exp(-m.absolute(x)))
+
+
+def times(m, x, factor):
+    """x * factor, and 0 where the factor is 0, at an infinite x too."""
+    return m.choose(factor, x * factor, factor)
 
 
 def normal_at(m, x):
@@ -167,10 +187,18 @@ softplus = elementwise(
 silu = elementwise(
     "silu",
     1,
-    lambda m, x: (x * (s := sigmoid_at(m, x)), s, s - s * s),
+    lambda m, x: (times(m, x, s := sigmoid_at(m, x)), s, s - s * s),
     silu_step,
     lambda ct, out, x: (ct * ((s := sigmoid(x)) + out * (1.0 - s)),),
     companions=2,
+)
+logaddexp = elementwise(
+    "logaddexp",
+    2,
+    logaddexp_at,
+    logaddexp_step,
+    lambda ct, out, x, y: (ct * sigmoid(gap(x, y)), ct * sigmoid(gap(y, x))),
+    companions=3,
 )
 erf = elementwise(
     "erf",
@@ -183,7 +211,7 @@ erf = elementwise(
 gelu = elementwise(
     "gelu",
     1,
-    lambda m, x: (x * (pe := normal_at(m, x))[0], pe[0], pe[1], -0.5 * (x * x)),
+    lambda m, x: (times(m, x, (pe := normal_at(m, x))[0]), pe[0], pe[1], -0.5 * (x * x)),
     gelu_step,
     lambda ct, out, x: (ct * gelu_slope(x),),
     companions=3,
@@ -202,7 +230,8 @@ def gelu_slope_step(k, ops, u, v, p, e, q, d):
 def gelu_slope_at(m, x):
     """The slope of gelu at x and the constant terms of its companions."""
     p, e = normal_at(m, x)
-    return p + x * e, p, e, -0.5 * (x * x), x * e
+    d = times(m, x, e)
+    return p + d, p, e, -0.5 * (x * x), d
 
 
 gelu_slope = elementwise(

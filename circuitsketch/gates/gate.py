@@ -11,14 +11,15 @@ Coefficient 0 is real and comes from `constants(math, *x)`: the value first, the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakSet
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, kind_of
+from circuitsketch.arguments import kind_of
+from circuitsketch.arrays import lost_meaning, plain_array
 from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
@@ -72,7 +73,9 @@ class Gate:
             if bind is not None:
                 return bind(self, operands, params)
         for operand in operands:
-            dtype = as_array(operand, f"the operand of {self.name}").dtype
+            if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
+                raise InputError(f"{self.name} is asked of {reason}")
+            dtype = plain_array(operand, f"the operand of {self.name}").dtype
             if dtype.kind not in "biufc":
                 raise InputError(f"{self.name} is a function of numbers, not of {kind_of(operand)} with dtype {dtype}")
         if self.unary:  # of numbers in double precision, whatever they are given as
@@ -80,6 +83,12 @@ class Gate:
         # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)
+
+    def lacks_series(self, operands: Sequence[Any], varies: Sequence[bool]) -> Any:
+        """Where the gate has no series at constant terms; `varies` says which operands carry one."""
+        assert self.domain is not None
+        bad = DOMAINS[self.domain]
+        return bad(*operands, varies) if self.domain in BY_OPERAND else bad(*operands)
 
     def __repr__(self) -> str:
         return f"Gate({self.name!r})"
@@ -228,6 +237,14 @@ def elementwise(
     )
 
 
+def power_lacks_series(x: Any, y: Any, base_varies: bool, exponent_varies: bool) -> Any:
+    """Where x^y has no series. Of a varying base, whole powers have one below zero, and small ones at zero."""
+    if exponent_varies:
+        return ~((x > 0) | ((x == 0) & (y > 0) & (not base_varies)))
+    whole = np.isfinite(y) & (y == np.rint(y))
+    return ~((x > 0) | (whole & (x < 0)) | (whole & (x == 0) & (y >= 0) & (y <= 4)))
+
+
 # Where a gate has a Taylor series at real constant terms; `bad(*x)` is true where it has none.
 # "kink" domains are locally analytic on both sides: within rounding of the kink a warning is given, not an error.
 DOMAINS: dict[str, Callable[..., Any]] = {
@@ -237,5 +254,7 @@ DOMAINS: dict[str, Callable[..., Any]] = {
     "nonzero divisor": lambda x, y: y == 0,
     "kink at zero": lambda x: np.abs(x) <= KINK_TOLERANCE,
     "kink at equality": lambda x, y: np.abs(x - y) <= KINK_TOLERANCE * np.maximum(np.abs(x), np.abs(y)),
+    "base of a power": lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
 }
+BY_OPERAND = {"base of a power"}  # domains that ask which operands carry a series
 KINK_TOLERANCE = 4 * np.finfo(np.float64).eps

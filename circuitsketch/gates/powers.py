@@ -1,11 +1,15 @@
-"""Powers with a constant exponent: v = u^p solves u v' = p u' v, which gives every coefficient from lower ones.
+"""Powers: v = u^p solves u v' = p u' v, which gives every coefficient from lower ones.
 
-Whole exponents are products and never come here, so that a power of a series through zero is not refused.
+A whole exponent that is known when a circuit is traced becomes products and does not come here, so that a power of a
+series through zero is not refused. `raise_to` has the exponent as an operand, known at run time.
 """
 
 from __future__ import annotations
 
+from circuitsketch.gates.arithmetic import multiply
+from circuitsketch.gates.exponential import integrate, log
 from circuitsketch.gates.gate import elementwise
+from circuitsketch.gates.selection import same, where
 
 
 def power_step(k, ops, u, v, exponent):
@@ -37,4 +41,48 @@ rsqrt = elementwise(
     lambda k, ops, u, v: power_step(k, ops, u, v, -0.5),
     lambda ct, out, x: (ct * (-0.5 * (out / x)),),
     domain="positive",
+)
+
+
+def raise_to_step(k, ops, u, y, v, logarithm, exponent, second, third, fourth):
+    """v' = e' v with e = y l and l = log u, whose coefficients above 0 exist for a negative u_0 too.
+
+    At u_0 = 0 there is no logarithm: there v = u^y with y = 1..4 is u and its powers, carried as companions, and the
+    series of every other exponent that has one is zero.
+    """
+    base = ops.choose(u[0], u[0], 1.0)
+    logarithm[k] = (u[k] - ops.convolve(k, logarithm, u, weight=lambda j: j, low=1, high=1) / k) / base
+    exponent[k] = ops.convolve(k, y, logarithm)
+    second[k] = ops.convolve(k, u, u, low=1, high=1)
+    third[k] = ops.convolve(k, second, u, low=1, high=1)
+    fourth[k] = ops.convolve(k, third, u, low=1, high=1)
+    through_zero = ops.zero
+    for n, power_of_u in ((4, fourth), (3, third), (2, second), (1, u)):
+        through_zero = ops.choose(y[0] - n, through_zero, power_of_u[k])
+    v[k] = ops.choose(u[0], integrate(k, ops, exponent, v), through_zero)
+
+
+def raise_to_at(m, x, y):
+    """x^y as the C library and NumPy have it, and the constant terms of the companions."""
+    size = m.choose(m.greater(x, 0.0), x, m.choose(m.greater(0.0, x), -x, 1.0))
+    logarithm = m.log(size)
+    return m.power(x, y), logarithm, y * logarithm, 0.0, 0.0, 0.0
+
+
+def raise_to_vjp(ct, out, x, y):
+    """y x^(y-1), which is 0 for y = 0 at every x, and x^y log x, which is 0 at x = 0."""
+    at_zero = same(x, 0.0)
+    constant = multiply(at_zero, same(y, 0.0))
+    slope = multiply(y, raise_to(where(constant, 1.0, x), y - 1.0))
+    return ct * slope, ct * (out * log(where(at_zero, 1.0, x)))
+
+
+raise_to = elementwise(
+    "raise_to",
+    2,
+    raise_to_at,
+    raise_to_step,
+    raise_to_vjp,
+    domain="base of a power",
+    companions=5,
 )

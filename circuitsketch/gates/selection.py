@@ -10,6 +10,7 @@ import numpy as np
 
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, elementwise, register
+from circuitsketch.gates.movement import broadcast, reshape, sum_over
 
 
 def no_gradient(ct, out, *operands, **params):
@@ -39,6 +40,22 @@ less = comparison("less", lambda m, x, y: (m.greater(y, x),))
 less_equal = comparison("less_equal", lambda m, x, y: (m.greater_equal(y, x),))
 equal = comparison("equal", lambda m, x, y: (m.equal(x, y),))
 not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),))
+
+
+# Equality that is asked where a formula fails at a point and both sides of the choice agree, so that it is no kink.
+same = comparison("same", lambda m, x, y: (m.equal(x, y),), domain=None)
+balance = elementwise(
+    # Which of two takes the cotangent of their maximum: 1 for the first, 0 for the second, 1/2 for both at a tie.
+    "balance",
+    2,
+    lambda m, x, y: (0.5 * (m.greater_equal(x, y) + m.greater(x, y)),),
+    None,
+    no_gradient,
+    reads="nothing",
+    domain="kink at equality",
+    flat=True,
+    cost=0,
+)
 
 
 def or_nan(m, x, better):
@@ -83,7 +100,7 @@ maximum = elementwise(
     2,
     lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(x, y))), x, y), first),
     pick_step,
-    lambda ct, out, x, y: (where((first := greater_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    lambda ct, out, x, y: (ct * balance(x, y), ct * balance(y, x)),
     domain="kink at equality",
     companions=1,
     cost=0,
@@ -94,7 +111,7 @@ minimum = elementwise(
     2,
     lambda m, x, y: (m.choose((first := or_nan(m, x, m.greater_equal(y, x))), x, y), first),
     pick_step,
-    lambda ct, out, x, y: (where((first := less_equal(x, y)), ct, 0.0), where(first, 0.0, ct)),
+    lambda ct, out, x, y: (ct * balance(y, x), ct * balance(x, y)),
     domain="kink at equality",
     companions=1,
     cost=0,
@@ -114,9 +131,12 @@ relu = elementwise(
 absolute = elementwise(
     "absolute",
     1,
-    lambda m, x: (x * (sign := m.choose(m.greater_equal(x, 0.0), 1.0, -1.0)), sign),
+    lambda m, x: (
+        m.choose((positive := m.greater(x, 0.0)), x, 0.0 - x),  # |-0| = 0
+        m.choose(positive, 1.0, m.choose(m.equal(x, 0.0), 1.0, -1.0)),
+    ),
     absolute_step,
-    lambda ct, out, x: (where(greater_equal(x, 0.0), ct, -ct),),
+    lambda ct, out, x: (ct * (balance(x, 0.0) - balance(0.0, x)),),
     domain="kink at zero",
     companions=1,
     cost=0,
@@ -146,5 +166,37 @@ max_constant = register(
         size=lambda out, x, *, axes: 0,
         flat=True,
         static=("axes",),
+    )
+)
+
+
+def attained_shape(value: Shape, x: Shape, *, axis: int) -> Shape:
+    """The extremum's shape is the array's without the axis."""
+    if value != x[:axis] + x[axis + 1 :]:
+        raise ShapeError(f"an extremum of shape {value} is not one over axis {axis} of an array of shape {x}")
+    return value
+
+
+def attained_vjp(ct, out, value, x, *, axis):
+    """The entries that attain the extremum share its cotangent equally."""
+    kept = x.shape[:axis] + (1,) + x.shape[axis + 1 :]
+    spread = lambda y: broadcast(reshape(y, shape=kept), shape=tuple(x.shape))  # noqa: E731
+    ties = same(x, spread(out))
+    share = 1.0 / sum_over(ties, axes=(axis,))
+    return None, where(ties, spread(ct * share), 0.0)
+
+
+attained = register(
+    Gate(
+        # An extremum over an axis, computed by pairs, beside the array that it is of: the value and series of the
+        # extremum, and a gradient that does not depend on how the pairs were formed.
+        name="attained",
+        kind="movement",
+        arity=2,
+        shape=attained_shape,
+        value=lambda value, x, *, axis: value,
+        vjp=attained_vjp,
+        size=lambda out, value, x, *, axis: 0,
+        static=("axis",),
     )
 )

@@ -14,7 +14,6 @@ import numpy as np
 
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
-from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 
 TROUBLES = {
@@ -22,13 +21,23 @@ TROUBLES = {
     "above -1": "its operand is not above -1; keep it above, for example by an epsilon",
     "nonzero": "it divides by zero; keep the divisor away from zero",
     "nonzero divisor": "it divides by zero; keep the divisor away from zero",
+    "base of a power": "its base is negative or zero, where only a whole exponent that no weight changes has a series "
+    "(at zero: 0 to 4, or any that is known when the function is traced); keep the base above zero, or use such "
+    "exponents",
 }
 ORDERS = 3  # of the series by which it is told whether an operand moves
+
+ADAM = (
+    "a parameter's gradients have all been zero so far (of a feature that is always zero, of a unit that is off), "
+    "and a square root has no series at zero; give the optimiser eps_root=1e-8 and eps=0, which puts the constant "
+    "under the root"
+)
 
 
 def where(node: Node) -> str:
     """A gate and the user's line."""
-    return f"gate {node.gate.name} ({node.place.file}:{node.place.line})"
+    through = f" of {node.place.through}" if node.place.through else ""
+    return f"gate {node.gate.name}{through} ({node.place.file}:{node.place.line})"
 
 
 def is_kink(node: Node) -> bool:
@@ -40,7 +49,8 @@ def domain_error(node: Node, when: str = "") -> DomainError:
     """The error for a constant term at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {TROUBLES[domain]}")
+    trouble = ADAM if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else TROUBLES[domain]
+    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
 
 
 def kink_text(node: Node, when: str = "") -> str:
@@ -74,14 +84,16 @@ def check_point(
         if not node.gate.flat:
             reached.add(wire)
         domain = node.gate.domain
-        if domain is None or not np.any(DOMAINS[domain](*(constants[i] for i in node.operands))):
+        if domain is None:
+            return
+        varies = [i in reached for i in node.operands]
+        outside = node.gate.lacks_series([constants[i] for i in node.operands], varies)
+        if not np.any(outside):
             return
         if not is_kink(node):
             raise domain_error(node)
-        if sides is not None:
-            outside = DOMAINS[domain](*(constants[i] for i in node.operands))
-            if not np.any(outside & sides()[wire]):
-                return
+        if sides is not None and not np.any(outside & sides()[wire]):
+            return
         warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
 
     reference.run(circuit, values, [None] * len(values), 0, watch)

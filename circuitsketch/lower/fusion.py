@@ -1,20 +1,25 @@
 """Fusion: elementwise operations over the same entries become one chain, which reads and writes each entry once.
 
-In: operations in a legal order. Out: groups in a legal order; a group is one chain, or one other operation. Greedy:
-each elementwise operation joins the chains that feed it, as long as no path leaves a chain and comes back to it.
+In: operations in a legal order, and how long chains may be. Out: groups in a legal order; a group is one chain, or one
+other operation. Greedy: each elementwise operation joins the chains that feed it, as long as no path leaves a chain and
+comes back to it. The work grows with the number of operations: a chain lies within one window of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from circuitsketch.gates import Shape
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.operations import Operation, Program
 
-# A chain's live series occupy vector registers and its body is compiled code: a longer chain spills without saving.
-# A heuristic: the longest chain of a training step seen so far (Adam) has 13 gates.
-CHAIN_LIMIT = 32
+# How many gates a chain over a shape may have.
+Limit = Callable[[Shape], int]
+# Operations among which chains are formed. A path from one chain to another is looked up in bit masks of what comes
+# before each, which a window keeps short. The longest training step seen so far has 400 operations.
+WINDOW = 1 << 14
 
 
 @dataclass(eq=False)
@@ -23,7 +28,6 @@ class Group:
 
     operations: list[Operation]
     shape: Shape | None
-    before: int = 0  # a bit mask of groups that must run earlier
     members: set[int] = field(default_factory=set)  # buffers written here
 
     @property
@@ -32,104 +36,126 @@ class Group:
         return self.shape is not None
 
 
-def fuse(p: Program, operations: list[Operation]) -> list[Group]:
+@dataclass(eq=False)
+class Fusing:
+    """A group under construction among those of its window.
+
+    bits : its bit, and those of the groups that were merged into it. before : the bits of all groups that must run
+    earlier. feeds, fed : the groups that it reads, and those that read it, directly.
+    """
+
+    group: Group
+    bits: int
+    before: int = 0
+    feeds: set[Fusing] = field(default_factory=set)
+    fed: set[Fusing] = field(default_factory=set)
+
+    def follow(self, mask: int) -> None:
+        """Come after more groups, and let all that come after this one do so."""
+        left = [self]
+        while left:
+            one = left.pop()
+            if mask & ~one.before:
+                one.before |= mask
+                left += one.fed
+
+    def read(self, other: Fusing) -> None:
+        """Read another group."""
+        if other is not self and other not in self.feeds:
+            self.feeds.add(other)
+            other.fed.add(self)
+            self.follow(other.before | other.bits)
+
+    def reaches(self, other: Fusing) -> bool:
+        """Whether a path through some third group leads from this group to another."""
+        return any(third is not self and third.before & self.bits for third in other.feeds)
+
+
+def fuse(p: Program, operations: Sequence[Operation], limit: Limit) -> list[Group]:
     """Groups in an order that respects what reads what."""
-    groups: list[Group | None] = []
-    group_of: dict[int, int] = {}  # buffer -> the group that writes it
+    groups: list[Group] = []
+    for begin in range(0, len(operations), WINDOW):
+        groups += ordered(p, list(form(p, operations[begin : begin + WINDOW], limit)))
+    return groups
 
-    def needs(operation: Operation) -> int:
-        """The groups whose buffers an operation reads, and all before them."""
-        mask = 0
-        for buffer in reads(p, operation):
-            if buffer in group_of:
-                g = group_of[buffer]
-                group = groups[g]
-                assert group is not None
-                mask |= group.before | 1 << g
-        return mask
 
-    def add_before(g: int, mask: int) -> None:
-        """Let a group, and all that come after it, come after more groups."""
-        group = groups[g]
-        assert group is not None
-        group.before |= mask
-        for other in groups:
-            if other is not None and other.before >> g & 1:
-                other.before |= group.before
+def form(p: Program, operations: Sequence[Operation], limit: Limit) -> Iterator[Group]:
+    """The groups of a window, in the order in which they were begun."""
+    begun: dict[Fusing, None] = {}
+    writer: dict[int, Fusing] = {}  # of a buffer
 
-    def merge(one: int, two: int) -> None:
-        """Put group two into group one."""
-        first, second = groups[one], groups[two]
-        assert first is not None and second is not None
-        first.operations += second.operations
-        first.operations.sort(key=lambda operation: operation.wire)
-        first.members |= second.members
-        for buffer in second.members:
-            group_of[buffer] = one
-        groups[two] = None
-        for other in groups:
-            if other is not None and other.before >> two & 1:
-                other.before |= 1 << one
-        add_before(one, second.before & ~(1 << one))
-
-    def path_between(one: int, two: int) -> bool:
-        """Whether some third group lies on a path from one to two."""
-        group = groups[two]
-        assert group is not None
-        return any(
-            other is not None and i not in (one, two) and group.before >> i & 1 and other.before >> one & 1
-            for i, other in enumerate(groups)
-        )
-
-    for operation in operations:
-        mine = None
+    for number, operation in enumerate(operations):
+        sources = {writer[buffer] for buffer in reads(p, operation) if buffer in writer}
+        mine: Fusing | None = None
         if operation.kind == "elementwise":
-            shape = operation.node.shape
+            longest = limit(operation.node.shape)
             for layout in operation.operands:
-                g = group_of.get(layout.buffer)
-                if g is None or g == mine or not linked(p, layout, shape):
-                    continue
-                group = groups[g]
-                assert group is not None
-                if group.shape != shape or len(group.operations) >= CHAIN_LIMIT:
-                    continue
-                if not fits(p, operation, group):
-                    continue
-                outside = 0
-                for buffer in reads(p, operation):
-                    o = group_of.get(buffer)
-                    other = groups[o] if o is not None else None
-                    if other is not None and o != g:
-                        outside |= other.before
-                if outside >> g & 1:
+                other = writer.get(layout.buffer)
+                if other is None or other is mine or not can_join(p, operation, layout, other, sources, longest):
                     continue
                 if mine is None:
-                    mine = g
-                elif not path_between(mine, g) and not path_between(g, mine):
-                    current = groups[mine]
-                    assert current is not None
-                    small = len(current.operations) + len(group.operations) < CHAIN_LIMIT
-                    if small and all(
-                        fits(p, operation, into)
-                        for one, into in ((current, group), (group, current))
-                        for operation in one.operations
-                    ):
-                        merge(mine, g)
+                    mine = other
+                elif can_merge(p, operation, mine, other, longest):
+                    merge(mine, other, writer)
+                    del begun[other]
+                    sources.discard(other)
         if mine is None:
-            is_chain = operation.kind == "elementwise"
-            groups.append(Group([], operation.node.shape if is_chain else None))
-            mine = len(groups) - 1
-        group = groups[mine]
-        assert group is not None
-        mask = needs(operation) & ~(1 << mine)
-        group.operations.append(operation)
-        group.members.add(operation.buffer)
-        group_of[operation.buffer] = mine
-        for companion in p.companions.get(operation.wire, ()):
-            group_of[companion] = mine
-            group.members.add(companion)
-        add_before(mine, mask)
-    return ordered(groups)
+            mine = Fusing(Group([], operation.node.shape if operation.kind == "elementwise" else None), 1 << number)
+            begun[mine] = None
+        mine.group.operations.append(operation)
+        for buffer in (operation.buffer, *p.companions.get(operation.wire, ())):
+            mine.group.members.add(buffer)
+            writer[buffer] = mine
+        for source in sources:
+            mine.read(source)
+    return (fusing.group for fusing in begun)
+
+
+def can_join(
+    p: Program, operation: Operation, layout: Layout, into: Fusing, sources: set[Fusing], longest: int
+) -> bool:
+    """Whether an operation can join a chain that yields one of its operands."""
+    shape, chain = operation.node.shape, into.group
+    return (
+        linked(p, layout, shape)
+        and chain.shape == shape
+        and len(chain.operations) < longest
+        and fits(p, operation, chain)
+        and not any(other is not into and other.before & into.bits for other in sources)
+    )
+
+
+def can_merge(p: Program, operation: Operation, one: Fusing, two: Fusing, longest: int) -> bool:
+    """Whether two chains that an operation could join can become one."""
+    first, second = one.group, two.group
+    return (
+        not one.reaches(two)
+        and not two.reaches(one)
+        and len(first.operations) + len(second.operations) < longest
+        and all(fits(p, other, into) for a, into in ((first, second), (second, first)) for other in a.operations)
+    )
+
+
+def merge(one: Fusing, two: Fusing, writer: dict[int, Fusing]) -> None:
+    """Put chain two into chain one."""
+    one.group.operations = sorted([*one.group.operations, *two.group.operations], key=lambda o: o.wire)
+    one.group.members |= two.group.members
+    for buffer in two.group.members:
+        writer[buffer] = one
+    one.bits |= two.bits
+    for other in two.feeds:
+        other.fed.discard(two)
+        if other is not one:
+            other.fed.add(one)
+    for other in two.fed:
+        other.feeds.discard(two)
+        if other is not one:
+            other.feeds.add(one)
+    one.feeds = (one.feeds | two.feeds) - {one, two}
+    one.fed = (one.fed | two.fed) - {one, two}
+    one.before = (one.before | two.before) & ~one.bits
+    for other in list(one.fed):
+        other.follow(one.before | one.bits)
 
 
 def reads(p: Program, operation: Operation) -> set[int]:
@@ -149,16 +175,26 @@ def linked(p: Program, layout: Layout, shape: Shape) -> bool:
     return layout.shape == shape and p.shapes[layout.buffer] == shape and layout.is_whole
 
 
-def ordered(groups: list[Group | None]) -> list[Group]:
+def ordered(p: Program, groups: Sequence[Group]) -> list[Group]:
     """A topological order: the earliest operations first."""
-    left = {i: group for i, group in enumerate(groups) if group is not None}
-    alive = sum(1 << i for i in left)
+    writer = {buffer: i for i, group in enumerate(groups) for buffer in group.members}
+    fed: list[list[int]] = [[] for _ in groups]
+    waits = [0] * len(groups)
+    for i, group in enumerate(groups):
+        sources = {writer[b] for o in group.operations for b in reads(p, o) if b in writer} - {i}
+        waits[i] = len(sources)
+        for source in sources:
+            fed[source].append(i)
+    rank = [(max(operation.wire for operation in group.operations), i) for i, group in enumerate(groups)]
+    ready = [rank[i] for i, count in enumerate(waits) if not count]
+    heapify(ready)
     result: list[Group] = []
-    done = 0
-    while left:
-        ready = [i for i, group in left.items() if not (group.before & alive & ~done & ~(1 << i))]
-        assert ready, "fusion made a cycle"
-        chosen = min(ready, key=lambda i: max(operation.wire for operation in left[i].operations))
-        result.append(left.pop(chosen))
-        done |= 1 << chosen
+    while ready:
+        _, i = heappop(ready)
+        result.append(groups[i])
+        for following in fed[i]:
+            waits[following] -= 1
+            if not waits[following]:
+                heappush(ready, rank[following])
+    assert len(result) == len(groups), "fusion made a cycle"
     return result

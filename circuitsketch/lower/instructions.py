@@ -67,13 +67,15 @@ class ChainGate:
 
 @dataclass(frozen=True, slots=True)
 class ChainKernel:
-    """Fused elementwise gates. `results` are (gate, part): part 0 the result, j its companion j."""
+    """Fused elementwise gates. `results` are (gate, part): part 0 the result, j its companion j. `axes`: how many axes
+    are walked, those before them having extent 1 (chosen by a backend)."""
 
     phase: Phase
     operands: tuple[ChainOperand, ...]
     gates: tuple[ChainGate, ...]
     results: tuple[tuple[int, int], ...]
     steps: tuple[Step, ...] = ()
+    axes: int = CHAIN_AXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,10 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
         from lane to lane too.
     """
     found = Program(circuit)
+    varying_wires = {circuit.inputs[i] for i in varying_inputs}
     for wire, node in enumerate(circuit.nodes):
         if node.gate is INPUT:
-            varies = circuit.inputs.index(wire) in varying_inputs
+            varies = wire in varying_wires
         else:
             varies = any(i in found.varying for i in node.operands) and (
                 lanes_hold_values or not node.gate.flat
@@ -122,6 +123,8 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
             p.constants[buffer] = value_of(node)
         return Layout.whole(buffer, node.shape)
     name, params = node.gate.name, node.params
+    if name == "attained":
+        return operands[0]
     if name == "transpose":
         return operands[0].transposed(params["axes"])
     if name == "broadcast":

@@ -6,6 +6,7 @@ ones, except in the constant phase before a lane phase, which reads those consta
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,14 +36,14 @@ class Shelf:
 
     def give(self, offset: int, count: int) -> None:
         """Return a run; neighbours are joined."""
-        runs = sorted([*self.free, (offset, count)])
-        self.free = [runs[0]]
-        for begin, length in runs[1:]:
-            last = self.free[-1]
-            if last[0] + last[1] == begin:
-                self.free[-1] = (last[0], last[1] + length)
-            else:
-                self.free.append((begin, length))
+        i = bisect(self.free, (offset, count))
+        if i < len(self.free) and offset + count == self.free[i][0]:
+            count += self.free.pop(i)[1]
+        if i and sum(self.free[i - 1]) == offset:
+            i -= 1
+            before = self.free.pop(i)
+            offset, count = before[0], before[1] + count
+        self.free.insert(i, (offset, count))
 
 
 def place(
@@ -83,6 +84,11 @@ def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> in
         last[layout.buffer] = len(groups)
     shelf = Shelf(start, [])
     alias = tape.in_place[phase]
+    done: list[list[int]] = [[] for _ in groups]  # by group: buffers that nothing reads after it
+    for g, group in enumerate(groups):
+        for buffer in group.members:
+            if buffer not in alias and last.get(buffer, g) < len(groups):
+                done[last.get(buffer, g)].append(buffer)
     for g, group in enumerate(groups):
         written = [b for b in sorted(group.members) if b in keep or not group.is_chain]
         for buffer in written:
@@ -92,13 +98,7 @@ def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> in
                 offsets[buffer] = shelf.take(max(cells(p.shapes[buffer]), 1))
         if not reuse:
             continue
-        for buffer in [b for b in offsets if last.get(b, -1) == g or (b in group.members and b not in last)]:
-            if writer_is_here(buffer, groups) and buffer not in alias:
-                shelf.give(offsets[buffer], max(cells(p.shapes[buffer]), 1))
-                last[buffer] = len(groups) + 1
+        for buffer in sorted(buffer for buffer in done[g] if buffer in offsets):
+            shelf.give(offsets[buffer], max(cells(p.shapes[buffer]), 1))
     return shelf.end
 
-
-def writer_is_here(buffer: int, groups: list) -> bool:  # type: ignore[type-arg]
-    """Whether a phase writes a buffer (inputs and plain data stay where they are)."""
-    return any(buffer in group.members for group in groups)

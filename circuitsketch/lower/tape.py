@@ -6,11 +6,12 @@ In: a circuit and a `Mode` (what a lane holds). Out: a `Tape`, still plain data;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.lower.fusion import Group, fuse, reads
+from circuitsketch.lower.chains import chains
+from circuitsketch.lower.fusion import Group, reads
 from circuitsketch.lower.instructions import Mode, Phase
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.operations import Move, Operation, Program, program
@@ -62,13 +63,17 @@ def lower(
     p = program(circuit, frozenset(varying), mode.values)
     carry = dict(carry or {})
     inputs = [p.layouts[wire] for wire in circuit.inputs]
-    outputs = [own_output(p, circuit.outputs[i], inputs, carry.get(i)) for i in range(len(circuit.outputs))]
+    kept = {x.buffer for x in inputs} | set(p.constants)
+    outputs = [own_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
     lane_operations = [o for o in p.operations if p.buffer_varies[o.buffer]] if mode.components else []
     if mode.values:
         constant_operations = [o for o in p.operations if not p.buffer_varies[o.buffer]]
     else:
         constant_operations = p.operations
-    tape = Tape(p, mode, fuse(p, constant_operations), fuse(p, lane_operations), inputs, outputs, carry)
+    constant_groups = chains(p, constant_operations)
+    same = lane_operations == constant_operations
+    lane_groups = constant_groups if same else chains(p, lane_operations)
+    tape = Tape(p, mode, constant_groups, lane_groups, inputs, outputs, carry)
     tape.lane_groups = updates_early(tape)
     tape.in_place = {"lane": aliases(tape, "lane"), "constant": {}}
     if not mode.components:  # else the lane phase, and the look at domains, read the constants afterwards
@@ -97,23 +102,24 @@ def updates_early(tape: Tape) -> list[Group]:
         and any(buffer in becomes for buffer in group.members)
         and all(reader is group for buffer in group.members for reader in readers.get(buffer, ()))
     ]
-    order = [group for group in groups if group not in updates]
-    for group in updates:
+    moved = {id(group) for group in updates}
+    # What is put behind a group comes before all that was put there earlier.
+    place: dict[int, tuple[int, ...]] = {id(group): (i,) for i, group in enumerate(groups) if id(group) not in moved}
+    for i, group in enumerate(updates):
         before = [writer[buffer] for buffer in touched[id(group)] if buffer in writer]
         for buffer in group.members & becomes.keys():
             before += readers.get(becomes[buffer], ())
-        order.insert(max((order.index(g) for g in before if g in order), default=-1) + 1, group)
-    return order
+        place[id(group)] = (*max((place[id(g)] for g in before if id(g) in place), default=(-1,)), -i)
+    return sorted(groups, key=lambda group: place[id(group)])
 
 
-def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None) -> Layout:
-    """An output's layout; a carried output that is another input's buffer, or plain data, is copied first, so that
-    writing one part of the state cannot change another."""
+def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None, kept: Set[int]) -> Layout:
+    """An output's layout; a carried output that is another input's buffer, or plain data (`kept`), is copied first, so
+    that writing one part of the state cannot change another."""
     layout = p.layouts[wire]
     if carried is None:
         return layout
-    sources = {x.buffer for x in inputs} | set(p.constants)
-    if layout.buffer not in sources or (layout.buffer == inputs[carried].buffer and layout.is_whole):
+    if layout.buffer not in kept or (layout.buffer == inputs[carried].buffer and layout.is_whole):
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.whole(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)
@@ -128,6 +134,7 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
     entry by entry."""
     p = tape.program
     found: dict[int, int] = {}
+    taken: set[int] = set()
     groups = tape.groups(phase)
     writer = {buffer: g for g, group in enumerate(groups) for buffer in group.members}
     last_read: dict[int, int] = {}
@@ -140,7 +147,7 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
         if new.buffer not in writer:
             continue
         g = writer[new.buffer]
-        if new.buffer in found or old.buffer in found.values() or new.buffer == old.buffer:
+        if new.buffer in found or old.buffer in taken or new.buffer == old.buffer:
             continue
         group = groups[g]
         if not group.is_chain or not new.is_whole or p.shapes[new.buffer] != p.shapes[old.buffer]:
@@ -157,6 +164,7 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
         )
         if entrywise and group.shape == p.shapes[old.buffer]:
             found[new.buffer] = old.buffer
+            taken.add(old.buffer)
     return found
 
 

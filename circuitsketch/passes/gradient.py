@@ -15,7 +15,8 @@ import numpy as np
 from circuitsketch.arguments import call, check_callable, check_int, check_tuple
 from circuitsketch.circuit import Circuit, compute, value_of
 from circuitsketch.errors import ShapeError, TraceError
-from circuitsketch.trace import Builder, Wire, flatten, leaves_like, trace, unflatten
+from circuitsketch.trace import Builder, Wire, flatten, leaves_like, unflatten
+from circuitsketch.trace.tracing import traced
 from circuitsketch.trace.wire import ACTIVE, OtherTraceError, user_place
 
 
@@ -74,7 +75,7 @@ def recorded(compute: Callable[[Builder, Any], Any], value: Any, *beside: Any) -
     if (build := builder_of(flatten((value, beside))[0])) is not None:
         return compute(build, value)
     try:
-        circuit = trace(lambda wires: compute(ACTIVE.get()[-1], wires), value)
+        circuit = traced(lambda wires: compute(ACTIVE.get()[-1], wires), (value,), "allow")
     except OtherTraceError as error:
         if error.enclosing is None:
             raise

@@ -5,8 +5,9 @@ shares equal nodes; a backward look drops what no output needs, but for gates th
 changes. No identity makes a circuit larger: those that save only where a value has no other reader ask for that.
 
 Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), `x / c -> x * (1/c)` for any constant (another
-rounding; exact for powers of two), reassociating sums (another rounding).
-`0 * x -> 0` does assume x finite; a run that leaves the finite numbers is stopped before anybody reads this zero.
+rounding; exact for powers of two), reassociating sums (another rounding), `0 * x -> 0` and `0 / x -> 0` (0 times
+infinity, and 0 / 0, are NaN).
+The sign of a zero is not kept: `x + 0 -> x` and `0 - x -> -x` are for every x but a zero.
 """
 
 from __future__ import annotations
@@ -141,6 +142,12 @@ def without_copy(r: Rewriter, node: Node) -> int | None:
     return r.apply("copy", (r.operand(x),), node) if r.gate(x) == "copy" else None
 
 
+@rule("attained")
+def extremum(r: Rewriter, node: Node) -> int | None:
+    """attained(value, x) -> value: what x is beside it for is in the gradient by now."""
+    return r.relabelled(node.operands[0], node)
+
+
 @rule("add")
 def add_zero(r: Rewriter, node: Node) -> int | None:
     """x + 0 -> x;  x + (-y) -> x - y."""
@@ -178,13 +185,11 @@ def negate_twice(r: Rewriter, node: Node) -> int | None:
 
 @rule("multiply")
 def multiply_by(r: Rewriter, node: Node) -> int | None:
-    """x * 1 -> x;  x * 0 -> 0;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) -> x / y."""
+    """x * 1 -> x;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) -> x / y."""
     x, y = node.operands
     for one, other in ((x, y), (y, x)):
         if r.is_all(one, 1.0):
             return r.relabelled(other, node)
-        if r.is_all(one, 0.0):
-            return zero(r, node)
         if r.is_all(one, -1.0):
             return r.apply("negate", (other,), node)
     if x == y and node.label == "float":
@@ -206,12 +211,10 @@ def square_of(r: Rewriter, node: Node) -> int | None:
 
 @rule("divide")
 def divide_by(r: Rewriter, node: Node) -> int | None:
-    """x / 1 -> x;  0 / x -> 0;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
+    """x / 1 -> x;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
     x, y = node.operands
     if r.is_all(y, 1.0):
         return r.relabelled(x, node)
-    if r.is_all(x, 0.0):
-        return zero(r, node)
     if r.is_all(x, 1.0):
         if r.gate(y) == "sqrt":
             return r.apply("rsqrt", (r.operand(y),), node)
@@ -298,12 +301,6 @@ def sum_of_negated(r: Rewriter, node: Node) -> int | None:
     return r.apply("negate", (total,), node)
 
 
-@rule("einsum")
-def contraction_with_zero(r: Rewriter, node: Node) -> int | None:
-    """A contraction with zero -> zero."""
-    return zero(r, node) if any(r.is_all(i, 0.0) for i in node.operands) else None
-
-
 @rule("where")
 def where_known(r: Rewriter, node: Node) -> int | None:
     """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
@@ -376,12 +373,13 @@ def simplified_once(circuit: Circuit, counted: bool) -> Circuit:
     new: list[int] = []
     inputs = [0] * len(circuit.inputs)
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
+    returned = Counter(circuit.outputs)
     for wire, node in enumerate(circuit.nodes):
         moved = Node(
             node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
         )
         new.append(r.add(moved) if node.is_source else simplified(r, moved))
-        r.readers[new[-1]] += len(circuit.users[wire]) + circuit.outputs.count(wire)
+        r.readers[new[-1]] += len(circuit.users[wire]) + returned[wire]
         if wire in position:
             inputs[position[wire]] = new[-1]
     return prune(rebuilt(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))

@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, check_int, is_int, quoted
+from circuitsketch.arguments import check_int, is_int, quoted
+from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
 # -------------------------------------------------------------------------------- the laws
@@ -143,7 +144,7 @@ class Given:
 
     def __post_init__(self) -> None:
         try:
-            vectors = as_array(self.vectors, "it")
+            vectors = plain_array(self.vectors, "the array of directions")
             complex_ = np.iscomplexobj(vectors)
             vectors = np.array(vectors, dtype=np.complex128 if complex_ else np.float64)
         except (TypeError, ValueError) as reason:

@@ -29,7 +29,8 @@ from circuitsketch.passes import simplify
 from circuitsketch.sketch.directions import Basis, Given, Law
 from circuitsketch.sketch.fingerprint import described, digest
 from circuitsketch.sketch.store import Store
-from circuitsketch.trace import Tree, trace, unflatten
+from circuitsketch.trace import Tree, unflatten
+from circuitsketch.trace.tracing import traced
 
 
 @dataclass(eq=False)
@@ -245,7 +246,9 @@ class Pushed:
 
         def once() -> Circuit:
             try:
-                circuit = trace(lambda s: call(function, "the measurement", self.params(s), *args), state)
+                circuit = traced(
+                    lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow"
+                )
             except (LookupError, AttributeError, TypeError) as reason:
                 if isinstance(reason, CircuitSketchError):
                     raise

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.trace.hints import HINTS
+
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
 NO_VALUE = np._NoValue  # type: ignore[attr-defined]  # NumPy's mark of an argument that was not given
@@ -35,7 +37,7 @@ REMEDIES = {
 
 def remedy_for(name: str) -> str:
     """What to do instead of asking a wire for an attribute that it does not have."""
-    return REMEDIES.get(name, "use a NumPy function on it instead")
+    return REMEDIES.get(name) or HINTS.get(name, "use a NumPy function on it instead")
 
 
 class ArrayMethods:

@@ -6,12 +6,12 @@ nearest thing that would work. Products, reductions, indexing and rearranging ar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import TraceError
 from circuitsketch.gates import GATES
 from circuitsketch.trace import einsum, joining, products, rearranging, reductions
@@ -26,64 +26,14 @@ from circuitsketch.trace.dtypes import (
     label_of,
     truth,
 )
+from circuitsketch.trace.hints import advice
 from circuitsketch.trace.indexing import gather, get_item, take_along_axis
 from circuitsketch.trace.options import NO_VALUE, absent, call_rule, check_options, signature_of
+from circuitsketch.trace.powers import float_power, power
 from circuitsketch.trace.selecting import WRITERS, append, compress, delete, extract, insert
 from circuitsketch.trace.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
-
-LARGEST_POWER = 1 << 20  # by squaring, a whole power costs two products a binary digit
-
-
-def whole_power(x: Any, exponent: int) -> Any:
-    """x^n by squaring, a product of few factors."""
-    if exponent < 0:
-        return GATES["reciprocal"](whole_power(x, -exponent))
-    if exponent == 0:
-        return x.builder.lift(np.ones(x.shape))
-    if exponent == 1:
-        return x
-    half = GATES["square"](whole_power(x, exponent // 2))
-    return half * x if exponent % 2 else half
-
-
-def power(x: Any, exponent: Any) -> Any:
-    """x ** exponent; a constant exponent is one gate, or products if it is whole; else exp(exponent * log(x))."""
-    if isinstance(exponent, Wire):
-        return wire_power(x, exponent)
-    if np.ndim(exponent):
-        return power_by_array(x, np.asarray(exponent, dtype=np.float64))
-    number = float(exponent)
-    if number.is_integer() and abs(number) <= LARGEST_POWER:
-        return whole_power(x, int(number))
-    if special_case := {0.5: "sqrt", -0.5: "rsqrt"}.get(number):
-        return GATES[special_case](x)
-    return GATES["power"](x, exponent=number)
-
-
-def power_by_array(x: Any, exponents: np.ndarray) -> Any:
-    """x ** exponents: whole ones each by products, chosen by place, so that a negative base is no harm."""
-    if not np.all(exponents == np.round(exponents)):
-        return GATES["exp"](exponents * GATES["log"](x))
-    found: Any = np.ones(np.broadcast_shapes(x.shape, exponents.shape))
-    for number in np.unique(exponents[exponents != 0]):
-        found = np.where(exponents == number, power(x, number), found)
-    return found if isinstance(found, Wire) else x.builder.lift(found)
-
-
-def wire_power(x: Any, exponent: Wire) -> Any:
-    """x ** exponent with an exponent known at run time, of a base that is not negative."""
-    if isinstance(x, Wire):
-        return GATES["exp"](exponent * GATES["log"](x))
-    if np.any(np.asarray(x) < 0):
-        raise TraceError(
-            f"{user_place()} raises a negative number to a wire, which is no real number but for whole "
-            "exponents; raise to a plain exponent"
-        )
-    zero = np.asarray(x) == 0
-    found = GATES["exp"](exponent * np.log(np.where(zero, 1.0, x)))
-    return np.where(zero, np.where(np.equal(exponent, 0.0), 1.0, 0.0), found) if np.any(zero) else found
 
 
 def logical_and(x: Any, y: Any) -> Any:
@@ -119,6 +69,21 @@ def or_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, y: logical(x, y) if is_truth(x) and is_truth(y) else gate(x, y)
 
 
+LN2 = float(np.log(2.0))
+
+
+def half_exp(x: Any) -> Any:
+    """exp(2 x) / 2, which overflows where its value does and not before."""
+    e = np.exp(x)
+    return (0.5 * e) * e
+
+
+def half_expm1(x: Any) -> Any:
+    """(exp(2 x) - 1) / 2, which overflows where its value does and not before."""
+    e = np.expm1(x)
+    return (0.5 * e) * (e + 2.0)
+
+
 UFUNCS: dict[Any, Callable[..., Any]] = {
     getattr(np, name): GATES[gate]
     for name, gate in {
@@ -135,15 +100,15 @@ UFUNCS |= {
     np.maximum: or_logical(GATES["maximum"], logical_or),
     np.minimum: or_logical(GATES["minimum"], logical_and),
     np.power: power,
-    np.float_power: power,
+    np.float_power: float_power,
     np.matmul: products.matmul,
     np.positive: lambda x: x,
     np.log2: lambda x: np.log(x) * (1.0 / np.log(2.0)),
     np.log10: lambda x: np.log(x) * (1.0 / np.log(10.0)),
-    np.exp2: lambda x: np.exp(x * np.log(2.0)),
+    np.exp2: lambda x: power(2.0, x * 1.0),
     np.tan: lambda x: np.sin(x) / np.cos(x),
-    np.cosh: lambda x: 0.5 * (np.exp(x) + np.exp(-x)),
-    np.sinh: lambda x: 0.5 * (np.expm1(x) - np.expm1(-x)),
+    np.cosh: lambda x: half_exp(0.5 * x) + half_exp(-0.5 * x),
+    np.sinh: lambda x: half_expm1(0.5 * x) - half_expm1(-0.5 * x),
     np.fabs: GATES["absolute"],
     np.logical_and: logical_and,
     np.logical_or: logical_or,
@@ -158,7 +123,8 @@ UFUNCS |= {
     np.bitwise_and: on_truth(logical_and),
     np.bitwise_or: on_truth(logical_or),
     np.invert: on_truth(logical_not),
-    np.logaddexp: lambda x, y: y + GATES["softplus"](x - y),
+    np.logaddexp: GATES["logaddexp"],
+    np.logaddexp2: lambda x, y: GATES["logaddexp"](x * LN2, y * LN2) * (1.0 / LN2),
 }
 # Some of NumPy's products of stacks are younger than the oldest NumPy that is supported.
 UFUNCS |= {
@@ -171,18 +137,15 @@ REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.multiply: reductions.product,
     np.maximum: reductions.top,
     np.minimum: reductions.bottom,
+    np.logaddexp: reductions.log_total,
     np.logical_or: reductions.any_true,
     np.logical_and: reductions.all_true,
 }
-NO_SERIES = (
-    "floor ceil rint trunc round sign mod remainder floor_divide fmod heaviside isnan isfinite isinf "
-    "argmax argmin argsort"
-).split()
-
 
 def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A NumPy ufunc with a wire among its inputs."""
     name = called(ufunc)
+    refuse_lost_meaning(name, inputs)
     if any(value is not None for value in kwargs.get("out", ())):
         if stores_entries() == "update":
             raise refused_update()
@@ -266,6 +229,13 @@ def in_numpys_dtype(
     return value
 
 
+def refuse_lost_meaning(name: str, operands: tuple[Any, ...]) -> None:
+    """TraceError for a masked array, a matrix and the like beside a wire."""
+    for operand in operands:
+        if (reason := lost_meaning(operand)) is not None:
+            raise TraceError(f"{user_place()} calls {name} with a wire and {reason}")
+
+
 def called(function: Any) -> str:
     """A function's name as a user writes it."""
     if isinstance(function, np.ufunc):
@@ -276,16 +246,9 @@ def called(function: Any) -> str:
 
 def unknown_function(function: Any) -> TraceError:
     """The refusal of a function without a gate."""
-    if function.__name__ in NO_SERIES:
-        hint = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
-    else:
-        known = sorted({f.__name__ for f in (*UFUNCS, *FUNCTIONS)} | set(SPECIAL))
-        near = difflib.get_close_matches(function.__name__, known, n=3, cutoff=0.6)
-        hint = "build it from + - * / exp log np.where and einsum"
-        hint += f" (near it: {', '.join('np.' + n for n in near)})" if near else ""
-    return TraceError(
-        f"{user_place()} calls {called(function)} on a wire, for which there is no gate: {hint}"
-    )
+    name = called(function)
+    known = sorted({called(f) for f in (*UFUNCS, *FUNCTIONS)} | {f"scipy.special.{f}" for f in SPECIAL})
+    return TraceError(f"{user_place()} calls {name} on a wire, for which there is no gate: {advice(name, known)}")
 
 
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
@@ -544,4 +507,5 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
         raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
+    refuse_lost_meaning(called(function), (*args, *kwargs.values()))
     return call_rule(called(function), FUNCTIONS[function], args, kwargs)

@@ -14,6 +14,7 @@ import numpy as np
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Shape, cells
 from circuitsketch.gates.movement import concatenate, sum_over, transpose
+from circuitsketch.gates.selection import attained
 from circuitsketch.trace.dtypes import RANK, asked_label, convert, is_truth, label_of, truth
 from circuitsketch.trace.indexing import get_item, normal_axis, reshaped
 from circuitsketch.trace.options import NO_VALUE, absent
@@ -276,7 +277,7 @@ def top(
     initial: Any = NO_VALUE,
     where: Any = NO_VALUE,
 ) -> Any:
-    """np.max, as a tree of `maximum` gates, so that it has the derivative of the entry it picks."""
+    """np.max, as a tree of `maximum` gates, so that it has the series of the entry it picks."""
     return extremum(np.maximum, "np.max", a, axis, keepdims, initial, where)
 
 
@@ -293,12 +294,12 @@ def bottom(
 
 
 def extremum(pick: Any, name: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Any:
-    """A tree of maxima or minima, of the entries that are chosen and the initial value."""
+    """A tree of maxima or minima, of the entries that are chosen and the initial value; ties share the gradient."""
     need_initial(initial, where, name)
     if not absent(initial):
         initial = starting_value(a, initial, name)
         a = masked(a, where, initial, name)
-    picked = tree(pick, name, a, axis, keepdims, initial)
+    picked = tree(pick, name, a, axis, keepdims, initial, shared=True)
     return picked if absent(initial) else pick(picked, initial)
 
 
@@ -326,6 +327,22 @@ def product(
     return multiplied if absent(initial) else multiplied * initial
 
 
+def log_total(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = NO_VALUE,
+    initial: Any = NO_VALUE,
+    where: Any = NO_VALUE,
+) -> Any:
+    """np.logaddexp.reduce, the logarithm of a sum of exponentials, as a tree of `logaddexp` gates."""
+    name = "np.logaddexp.reduce"
+    a = masked(convert(a, "float", name), where, -np.inf, name)
+    added = tree(np.logaddexp, name, a, axis, keepdims, -np.inf)
+    return added if absent(initial) or initial is None else np.logaddexp(added, initial)
+
+
 def any_true(
     a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE
 ) -> Any:
@@ -345,14 +362,23 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return total(truth(a), axis=axis, keepdims=keepdims)
 
 
-def tree(combine: Callable[..., Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any) -> Any:
-    """A function of two operands over axes; `empty` is the value of no entries, NO_VALUE where there is none."""
+def tree(
+    combine: Callable[..., Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any, shared: bool = False
+) -> Any:
+    """A function of two operands over axes; `empty` is the value of no entries, NO_VALUE where there is none.
+
+    shared : the entries that attain an extremum share its gradient equally, however the pairs were formed.
+    """
     axes = axes_of(x, axis)
     shape = kept_shape(x.shape, axes, keepdims)
     if 0 in (x.shape[a] for a in axes) and not absent(empty):
         value = empty if isinstance(empty, Wire) else x.dtype.type(empty)
         return np.broadcast_to(x.builder.lift(value), shape)
-    return reshaped(halved(combine, as_rows(name, x, axes)), shape)
+    rows = as_rows(name, x, axes)
+    result = halved(combine, rows)
+    if shared and rows.shape[-1] > 1:
+        result = attained(result, rows, axis=rows.ndim - 1)
+    return reshaped(result, shape)
 
 
 def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import numpy as np
 import scipy
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from circuitsketch.arguments import first_inexact
+from circuitsketch.arrays import lost_meaning, unheld
 from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.gates import Gate, Shape
@@ -25,11 +26,15 @@ from circuitsketch.gates.arithmetic import copy
 from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.meaning import Use, current, use_of
 from circuitsketch.gates.movement import broadcast
+from circuitsketch.trace.hints import HINTS
 from circuitsketch.trace.methods import ArrayMethods, remedy_for
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
+# Files of the package whose functions are named beside the user's line that calls them.
+NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
+MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
 # The builders of the traces under way, the innermost last.
@@ -53,22 +58,29 @@ class OtherTraceError(TraceError):
         return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
 
 
+def is_users(file: str) -> bool:
+    """Whether code is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+    ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
+    return not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array")
+
+
 def user_frame() -> FrameType | None:
-    """The innermost frame that is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+    """The innermost frame of the user's program."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
-        if not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array"):
-            return frame
+    while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
-    return None
+    return frame
 
 
 def user_place() -> Place:
-    """The line of the user's program that is being run."""
-    frame = user_frame()
-    return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno)
+    """The line of the user's program that is being run, and the function of this package that it calls."""
+    frame: FrameType | None = sys._getframe(1)
+    through = ""
+    while frame is not None and not is_users(file := frame.f_code.co_filename):
+        if file in NAMED and frame.f_code.co_name.isidentifier():
+            through = f"{NAMED[file]}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno, through)
 
 
 # What to do instead of writing into some entries of an array.
@@ -107,6 +119,18 @@ def refused_update() -> TraceError:
     )
 
 
+def asked_by_library() -> str | None:
+    """What went wrong where a function of NumPy or SciPy, on the stack below the user's line, asks for the numbers."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith((*LIBRARIES, "<__array")):
+        if frame.f_code.co_filename.startswith(MASKED):
+            return "computes with a wire and a masked array, whose mask a circuit would lose; give x.filled(0.0)"
+        if (hint := HINTS.get(frame.f_code.co_name)) is not None:
+            return f"calls {frame.f_code.co_name} on a wire, for which there is no gate: {hint}"
+        frame = frame.f_back
+    return None
+
+
 class Builder:
     """Collects the nodes of a circuit while a function is traced."""
 
@@ -114,6 +138,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
         self.constants: dict[tuple[Any, ...], Wire] = {}
+        self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
         self.gates: dict[tuple[Gate, Use], Gate] = {}  # the user's own gates, as they are while this trace is under way
 
     def append(self, node: Node) -> Wire:
@@ -127,22 +152,23 @@ class Builder:
 
     def constant(self, value: Any) -> Wire:
         """A wire that holds plain data; equal data is one wire."""
+        if (reason := lost_meaning(value)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with {reason}")
         array = np.asarray(value)
+        if (reason := unheld(array)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with data that {reason}")
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise TraceError(
                 f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "
                 "circuits compute on real numbers: convert it to a float or integer array first"
-            )
-        if (large := first_inexact(array)) is not None:
-            raise TraceError(
-                f"{user_place()} mixes a wire with the integer {large}, which a circuit's float64 does not hold "
-                "exactly; subtract an offset, or round it to a float first"
             )
         label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
         array = np.array(array, dtype=np.float64, order="C")
         array.setflags(write=False)
         key = (label, array.shape, hashlib.blake2b(array.data, digest_size=32).digest())
         if key not in self.constants:
+            if self.look is not None:
+                self.look(user_place())
             node = Node(CONSTANT, (), {"value": array}, array.shape, label, self.place or user_place())
             self.constants[key] = self.append(node)
         return self.constants[key]
@@ -283,6 +309,8 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         return self
 
     def __getitem__(self, index: Any) -> Wire:
+        if (reason := lost_meaning(index)) is not None:
+            raise TraceError(f"{user_place()} indexes a wire by {reason}")
         from circuitsketch.trace.numpy_functions import get_item
 
         return get_item(self, index)
@@ -338,6 +366,8 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        if (library := asked_by_library()) is not None:
+            raise TraceError(f"{user_place()} {library}")
         if stores_entries():
             raise refused_write()
         gather = {

@@ -15,7 +15,6 @@ import numpy as np
 
 from circuitsketch.circuit import Node
 from circuitsketch.errors import DivergenceError, KinkWarning
-from circuitsketch.gates import DOMAINS
 from circuitsketch.kernels import reference
 from circuitsketch.kernels.cpu.executable import Executable
 from circuitsketch.kernels.dependence import spread
@@ -125,15 +124,16 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
             gate = operation.node.gate
             if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
                 views = [arena.constant_view(number, layout) for layout in operation.operands]
-                found.append((operation.wire, operation.node, DOMAINS[gate.domain], views))
+                varies = [i in tape.program.varying for i in operation.node.operands]
+                found.append((operation.wire, operation.node, varies, views))
         looks.append(found)
     kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
     moving = Moving(run, w)
     with np.errstate(all="ignore"):
         for t in range(run.steps):
             arena.run(run.schedule, t, t + 1, w, stages=1)
-            for wire, node, bad, views in looks[run.schedule.program[t]]:
-                outside = bad(*views)
+            for wire, node, varies, views in looks[run.schedule.program[t]]:
+                outside = node.gate.lacks_series(views, varies)
                 if not np.any(outside):
                     continue
                 by_rule = not executable.target.straight and not is_kink(node)  # orders that divide by what is 0 there

@@ -6,12 +6,14 @@ here what is known of the examples is checked, and labels and predicates become 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import as_list, call, check_hashable, quoted
+from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import downweights, is_many, many_downweights
 
@@ -54,11 +56,27 @@ def of_groups(wanted: list[Any], n: int, labels: Sequence[Any] | None) -> np.nda
         )
     for name in wanted:
         if name not in set(labels):
-            known = sorted({quoted(label) for label in labels})
+            known = [quoted(label) for label in in_order(labels)]
             shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
             raise InputError(f"there is no group {quoted(name)}; the labels are {shown}")
     chosen = set(wanted)
     return np.array([label in chosen for label in labels], dtype=np.float64)
+
+
+def in_order(labels: Iterable[Any]) -> list[Any]:
+    """Each label once, numbers by size, text with the numbers in it by size.
+
+    >>> in_order([100, 2, 10, 2]), in_order(["b10", "b9", "a"])
+    ([2, 10, 100], ['a', 'b9', 'b10'])
+    """
+
+    def key(label: Any) -> Any:
+        if isinstance(label, int | float | np.number):
+            return 0, float(label), []
+        text = re.split(r"(\d+)", str(label))
+        return 1, 0.0, [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in text if part]
+
+    return sorted(dict.fromkeys(labels), key=key)
 
 
 def of_question(question: Callable[[Any], Any], n: int, items: Sequence[Any] | None) -> np.ndarray:
@@ -80,6 +98,8 @@ def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
     """Something for every example, as a tuple; None stays None."""
     if values is None:
         return None
+    if (reason := lost_meaning(values)) is not None:
+        raise InputError(f"{name} is {reason}")
     plain = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
     found = tuple(as_list(plain, name, "one entry an example"))
     if len(found) != n:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_array, as_list, call, check_callable, is_int, quoted, real_array
+from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.compile import build, check_device, in_blocks, target_for
@@ -27,7 +28,8 @@ from circuitsketch.kernels.turns import thread_count
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, leaves_like, trace, unflatten
+from circuitsketch.trace import flatten, leaves_like, unflatten
+from circuitsketch.trace.tracing import traced
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
 
@@ -160,7 +162,7 @@ class Training:
             except InputError:
                 return result
 
-        circuit = trace(ordered, self.state, batch, np.ones(examples))
+        circuit = traced(ordered, (self.state, batch, np.ones(examples)), "refuse", step)
         if circuit.out_tree != self.state_tree:
             raise InputError(
                 f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a "
@@ -379,6 +381,8 @@ def number_leaf(leaf: Any, name: str) -> np.ndarray:
 
 def one_a_step(values: Any, name: str) -> list[Any]:
     """A list with an entry for every step."""
+    if isinstance(values, np.ndarray):
+        values = plain_array(values, name)
     return as_list(values, name, "one entry a step")
 
 
@@ -392,9 +396,9 @@ def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
     found = []
     for t, ids in enumerate(examples):
         try:
-            array = as_array(ids, f"examples[{t}]")
-        except InputError:
-            raise InputError(f"examples[{t}] must be a list of integer ids, not {quoted(ids)}") from None
+            array = plain_array(ids, f"examples[{t}]")
+        except InputError as reason:
+            raise InputError(f"examples[{t}] must be a list of integer ids: {reason}") from None
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":

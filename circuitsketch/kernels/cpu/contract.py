@@ -15,11 +15,12 @@ import numpy as np
 from llvmlite import ir
 
 from circuitsketch.kernels.cpu import CACHE_LINE, lane_width
+from circuitsketch.kernels.cpu.chain import walked
 from circuitsketch.kernels.cpu.frame import Frame, Target
 from circuitsketch.kernels.cpu.long_contract import LongRing
 from circuitsketch.kernels.cpu.rings import NumberRing, SeriesRing, Tables, ValueRing
 from circuitsketch.kernels.cpu.tiles import Tile, series_tile, summed_block
-from circuitsketch.lower.instructions import ContractKernel, Instruction, Kernel
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
 
 SETS, WAYS = 64, 8  # sets of a first-level cache, lines in a set: of most processors
 REUSED = 4  # rows of the result from which on copying a column is worth while
@@ -52,14 +53,17 @@ def lane_ring(frame: Frame, kernel: ContractKernel) -> Any:
 
 
 def suited(instruction: Instruction, target: Target) -> Kernel:
-    """The kernel for an instruction on this machine: packed where a column's entries would drive each other out of the
-    first-level cache between one row of the result and the next.
+    """The kernel for an instruction on this machine. A chain has as many loops as axes that it walks. A contraction is
+    packed where a column's entries would drive each other out of the first-level cache between one row of the result
+    and the next.
 
     Lines a multiple of SETS * CACHE_LINE bytes apart share WAYS places: so do the entries of a column, where a matrix
     has 64 columns. Seen on AVX2 with complex series of order 3 through (64, 128, 64), G multiply-adds a second of 22:
     14 to 18 for products of series, 12 to 21 for numbers times series.
     """
     kernel, args = instruction.kernel, instruction.args
+    if isinstance(kernel, ChainKernel):
+        return walked(instruction)
     if not isinstance(kernel, ContractKernel) or kernel.phase == "constant":
         return kernel
     batches, rows, _, summed = args[6:10]

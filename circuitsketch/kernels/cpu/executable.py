@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from circuitsketch.gates import Shape, cells
 from circuitsketch.kernels.cpu import CACHE_LINE
+from circuitsketch.kernels.cpu.building import build
 from circuitsketch.kernels.cpu.contract import suited
 from circuitsketch.kernels.cpu.frame import Target
-from circuitsketch.kernels.cpu.library import address_of, function_of
+from circuitsketch.kernels.cpu.library import function_of
 from circuitsketch.kernels.cpu.machine import aligned, run_steps, steps_signature
 from circuitsketch.lower.encode import carried, encode
 from circuitsketch.lower.instructions import Instruction, Kernel, Placement
@@ -251,11 +252,11 @@ def link(
     target: Target,
     state_count: int,
     has_keep: bool,
-    address: Callable[[Kernel, Target], int] = address_of,
+    runs_here: Callable[[Kernel], bool] = lambda kernel: True,
 ) -> Executable:
     """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
 
-    address : of a kernel's machine code; a backend that plays the lane phase elsewhere gives none for its kernels.
+    runs_here : whether this processor plays a kernel; a backend that plays the lane phase elsewhere says no to that.
     """
     first = tapes[0]
     shapes = [layout.shape for layout in first.inputs[:state_count]]
@@ -308,8 +309,10 @@ def link(
         programs.append(row)
     starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
     kernels = [suited(i, target) for i in instructions]
-    addresses = {kernel: address(kernel, target) for kernel in dict.fromkeys(kernels)}
-    rows = [(addresses[kernel], int(start)) for kernel, start in zip(kernels, starts, strict=True)]
+    addresses = build(
+        [kernel for kernel in dict.fromkeys(kernels) if runs_here(kernel)], target, partial(step_loop, target.single)
+    )
+    rows = [(addresses.get(kernel, 0), int(start)) for kernel, start in zip(kernels, starts, strict=True)]
     return Executable(
         target,
         tapes,

@@ -28,6 +28,7 @@ from circuitsketch.kernels.cache import key_of, read, sources_hash, write
 from circuitsketch.kernels.cpu.chain import emit_chain
 from circuitsketch.kernels.cpu.contract import emit_contract
 from circuitsketch.kernels.cpu.frame import Frame, Target
+from circuitsketch.kernels.cpu.llvm import machine, object_code
 from circuitsketch.kernels.cpu.moves import emit_fill, emit_move
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
 
@@ -72,16 +73,6 @@ def kernel_key(kernel: Kernel, target: Target) -> str:
 
 
 @cache
-def machine() -> Any:
-    """This processor, as LLVM sees it."""
-    features = binding.get_host_cpu_features().flatten()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features, opt=2, reloc="static", codemodel="jitdefault"
-    )
-
-
-@cache
 def engine() -> Any:
     """Where object code is loaded, to stay as long as the process does."""
     return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
@@ -97,10 +88,15 @@ def module_of(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
     return module
 
 
+def text_of(kernel: Kernel, target: Target, key: str) -> str:
+    """The code of the kernel that is kept under a key, as LLVM reads it."""
+    return str(module_of(kernel, target, f"{ENTRY}_{key}"))
+
+
 def address_of(kernel: Kernel, target: Target) -> int:
     """The address of a kernel's function, compiled now, found on disk, or known already."""
     key = kernel_key(kernel, target)
-    return load(key, lambda name: binding.parse_assembly(str(module_of(kernel, target, name))))
+    return load(key, lambda name: binding.parse_assembly(text_of(kernel, target, key)))
 
 
 def function_of(program: Callable[..., Any], signature: Any) -> Callable[..., int]:
@@ -119,17 +115,20 @@ def load(key: str, written: Callable[[str], Any]) -> int:
     """The address of a function: known already, found on disk, or compiled from the module written under a name."""
     if key not in loaded:
         with global_compiler_lock:
-            name = f"{ENTRY}_{key}"
-            address = linked(name, read(key))
-            if not address:
-                module = written(name)
-                optimize(module)
-                code = machine().emit_object(module)
+            if not install(key, read(key)):
+                code = object_code(written(f"{ENTRY}_{key}"))
                 write(key, code)
-                address = linked(name, code)
-                assert address, f"the object code of {name} does not define it"
-            loaded[key] = address
+                known = install(key, code)
+                assert known, f"the object code under {key} does not define its function"
     return loaded[key]
+
+
+def install(key: str, code: bytes | None) -> bool:
+    """Load object code into this process, to be found in `loaded` under its key; False where it is not that."""
+    with global_compiler_lock:
+        if key not in loaded and (address := linked(f"{ENTRY}_{key}", code)):
+            loaded[key] = address
+        return key in loaded
 
 
 def linked(name: str, code: bytes | None) -> int:
@@ -142,16 +141,6 @@ def linked(name: str, code: bytes | None) -> int:
     engine().add_object_file(found)
     engine().finalize_object()
     return engine().get_function_address(name)
-
-
-def optimize(module: Any) -> None:
-    """Optimise a module in place. Its loops are vectors already: to unroll and vectorise them again, as compilers do by
-    default, was seen to take three times as long and to gain nothing."""
-    options = binding.create_pipeline_tuning_options(2)
-    options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = options.loop_interleaving = False
-    passes = binding.create_pass_builder(machine(), options)
-    passes.getModulePassManager().run(module, passes)
 
 
 def translated(program: Callable[..., Any], signature: Any, name: str) -> Any:

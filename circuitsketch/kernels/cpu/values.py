@@ -311,9 +311,10 @@ class MachineMath:
         """erf x."""
         return vector_erf(self.emit, x) if self.has_vector(x) else self.call("erf", x)
 
-    def power(self, x: Any, exponent: float) -> Real:
+    def power(self, x: Any, exponent: Any) -> Real:
         """x^exponent."""
-        return self.call("pow", x, exponent)
+        base, power = self.real(x).pair(self.real(exponent))
+        return Real(self.emit, self.emit.library("pow", base, power))
 
     def sqrt(self, x: Any) -> Real:
         """The square root."""

@@ -23,8 +23,7 @@ from circuitsketch.gates import cells
 from circuitsketch.kernels.cpu import CACHE_LINE
 from circuitsketch.kernels.cpu import executable as cpu
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
-from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER, Target
-from circuitsketch.kernels.cpu.library import address_of
+from circuitsketch.kernels.cpu.frame import STRAIGHT_ORDER
 from circuitsketch.kernels.cuda.barriers import barriers
 from circuitsketch.kernels.cuda.device import Plan, find, plan, reported
 from circuitsketch.kernels.cuda.frame import SIMULATED_THREADS, THREADS, CudaTarget
@@ -121,7 +120,7 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
             f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use "
             "device='cpu', which takes any order"
         )
-    host = cpu.link(tapes, target, state_count, has_keep, address=constant_phase_only)
+    host = cpu.link(tapes, target, state_count, has_keep, runs_here=is_constant_phase)
     step_constants = host.constant_end - plain_size(host)
     instructions: list[Instruction] = []
     programs = []
@@ -156,9 +155,9 @@ def check_indices_fit(instructions: Sequence[Instruction], host: Executable) -> 
         )
 
 
-def constant_phase_only(kernel: Kernel, target: Target) -> int:
+def is_constant_phase(kernel: Kernel) -> bool:
     """The CPU compiles what it will play."""
-    return address_of(kernel, target) if kernel.phase == "constant" else 0
+    return kernel.phase == "constant"
 
 
 def plain_size(executable: Executable) -> int:

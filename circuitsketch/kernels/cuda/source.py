@@ -255,7 +255,7 @@ class SourceMath:
         """erf x."""
         return self.call("math.erf", x)
 
-    def power(self, x: Any, exponent: float) -> Real:
+    def power(self, x: Any, exponent: Any) -> Real:
         """x^exponent."""
         return self.call("math.pow", x, exponent)
 

@@ -1,0 +1,106 @@
+"""What to write instead of a function that has no gate: the refusals' advice, by the function's name.
+
+In: the name of a function or method, and the functions that have gates. Out: a sentence. A name that is merely spelled
+alike is offered only where it is very near and of the same family.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+JUMPS = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
+LINEAR = (
+    "linear algebra beyond products has no gate: do it on plain data before tracing, or write it out in + - * / and "
+    "np.sqrt (an elimination, a Cholesky factor, some steps of conjugate gradients)"
+)
+ORDER = "the order of entries depends on their values; order plain data before tracing, or use np.max, np.min, np.where"
+WHOLE = "its result is integers; compute it on plain data before tracing"
+SUMS = "multiply by a triangle of ones, np.tri(n) @ x"
+ANGLE = (
+    "it has slope 1 and jumps where x passes a multiple of the divisor; take it of plain data before tracing, or, for "
+    "angles, use np.sin and np.cos"
+)
+MISSING = "a wire has no entries that are missing; put np.where(present, x, 0.0) with a mask from plain data"
+HINTS: dict[str, str] = {
+    **dict.fromkeys("floor ceil rint trunc round around fix sign heaviside floor_divide divmod".split(), JUMPS),
+    **dict.fromkeys("isnan isfinite isinf isposinf isneginf signbit argmax argmin count_nonzero".split(), JUMPS),
+    **dict.fromkeys("mod remainder fmod".split(), ANGLE),
+    **dict.fromkeys(
+        "solve inv pinv det slogdet cholesky eig eigh eigvals eigvalsh svd svdvals qr lstsq matrix_power "
+        "matrix_rank cond".split(),
+        LINEAR,
+    ),
+    **dict.fromkeys(
+        "sort argsort partition argpartition median percentile quantile unique searchsorted".split(), ORDER
+    ),
+    **dict.fromkeys("nonzero flatnonzero argwhere digitize histogram bincount".split(), WHOLE),
+    **dict.fromkeys("cumsum cumulative_sum".split(), SUMS),
+    **dict.fromkeys("nansum nanmean nanmax nanmin nanstd nanvar nanprod nan_to_num nanmedian".split(), MISSING),
+    "cumprod": "multiply step by step and np.stack the results",
+    "cumulative_prod": "multiply step by step and np.stack the results",
+    "fmax": "use np.maximum, which keeps a NaN",
+    "fmin": "use np.minimum, which keeps a NaN",
+    "average": "write np.sum(weights * x) / np.sum(weights)",
+    "ptp": "write np.max(x) - np.min(x)",
+    "hypot": "write np.sqrt(x**2 + y**2)",
+    "cbrt": "write x ** (1 / 3), for positive x",
+    "sinc": "write np.sin(np.pi * x) / (np.pi * x)",
+    "arcsinh": "write np.log(x + np.sqrt(x**2 + 1))",
+    "arccosh": "write np.log(x + np.sqrt(x**2 - 1))",
+    "arctanh": "write 0.5 * (np.log1p(x) - np.log1p(-x))",
+    "deg2rad": "write x * (np.pi / 180)",
+    "radians": "write x * (np.pi / 180)",
+    "rad2deg": "write x * (180 / np.pi)",
+    "degrees": "write x * (180 / np.pi)",
+    "ldexp": "write x * 2.0**n",
+    "copysign": "write np.where(y < 0, -1.0, 1.0) * np.abs(x)",
+    "kron": "write np.einsum('ij,kl->ikjl', a, b).reshape(...)",
+    "convolve": "np.stack shifted slices of x and contract them with np.einsum",
+    "correlate": "np.stack shifted slices of x and contract them with np.einsum",
+    "interp": "find the neighbours on plain data, and interpolate with + and *",
+    "select": "nest np.where(test, a, b)",
+    "piecewise": "nest np.where(test, a, b)",
+    "choose": "nest np.where(test, a, b)",
+    "column_stack": "use np.stack(columns, axis=1)",
+    "dstack": "use np.stack(parts, axis=-1)",
+    "append": "use np.concatenate",
+    "insert": "use np.concatenate of slices",
+    "delete": "use np.take with the indices that stay",
+    "erfc": "write 1.0 - cs.erf(x)",
+    "ndtr": "write 0.5 * (1.0 + cs.erf(x / np.sqrt(2)))",
+    "log_ndtr": "write np.log(0.5 * (1.0 + cs.erf(x / np.sqrt(2))))",
+    "log_expit": "write -cs.softplus(-x)",
+    "logit": "write np.log(p / (1.0 - p))",
+    "log1pexp": "use cs.softplus(x)",
+    "softmax": "use cs.softmax(x, axis=...)",
+    "log_softmax": "use cs.log_softmax(x, axis=...)",
+    "logsumexp": "use np.logaddexp.reduce(x, axis=...), or cs.log_softmax where logits are normalised",
+    "xlogy": "write x * np.log(np.where(x == 0, 1.0, y))",
+    "xlog1py": "write x * np.log1p(np.where(x == 0, 0.0, y))",
+    "entr": "write -x * np.log(np.where(x == 0, 1.0, x))",
+    "rel_entr": "write x * np.log(x / y)",
+    "sigmoid": "use cs.sigmoid",
+    "relu": "use cs.relu",
+    "gelu": "use cs.gelu",
+    "exp10": "write 10.0 ** x",
+    "cosm1": "write -2.0 * np.sin(0.5 * x) ** 2",
+}
+
+
+
+def advice(name: str, known: Iterable[str]) -> str:
+    """What to do without a function. known : the functions that have gates, as they are written: np.exp, cs.erf.
+
+    >>> advice("np.linalg.solve", ["np.absolute"]).split(":")[0]
+    'linear algebra beyond products has no gate'
+    >>> advice("np.logaddexp3", ["np.logaddexp", "np.log"])
+    'build it from + - * / np.exp np.log np.where and np.einsum (near it: np.logaddexp)'
+    """
+    family, _, last = name.rpartition(".")
+    if last in HINTS:
+        return HINTS[last]
+    relatives = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == family]
+    near = difflib.get_close_matches(last, relatives, n=2, cutoff=0.85)
+    listed = f" (near it: {', '.join(f'{family}.{k}' for k in near)})" if near else ""
+    return f"build it from + - * / np.exp np.log np.where and np.einsum{listed}"
