@@ -10,19 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError
+from circuitsketch.arguments import quoted
+from circuitsketch.errors import CircuitSketchError, InputError
 
+DEEPEST = 64  # axes of an array; a list that is nested deeper may hold itself
 LARGEST_INTEGER = 2**53  # up to here every integer is a float64
 
 
-def lost_meaning(value: Any) -> str | None:
+def lost_meaning(value: Any, depth: int = 0) -> str | None:
     """What `np.asarray(value)` would lose, and what to give instead; None for plain numbers.
 
     >>> lost_meaning(np.ones(3)) is None
     True
     """
     if isinstance(value, list | tuple):
-        return next((reason for part in value if (reason := lost_meaning(part)) is not None), None)
+        if depth > DEEPEST:
+            return None
+        return next((reason for part in value if (reason := lost_meaning(part, depth + 1)) is not None), None)
     kind = type(value)
     if kind is np.ndarray or not (isinstance(value, np.ndarray) or hasattr(kind, "tocsr")):
         return None
@@ -58,8 +62,11 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is {reason}")
     try:
         return np.asarray(value)
-    except (TypeError, ValueError) as reason:
-        raise InputError(f"{name} is not an array: {reason}") from None
+    except CircuitSketchError:  # a wire says itself what it is not
+        raise
+    except Exception as reason:
+        text = " ".join(str(reason).split())
+        raise InputError(f"{name} is not an array, but {quoted(value)}: {text}") from None
 
 
 def first_inexact(array: np.ndarray) -> int | None:
@@ -87,3 +94,21 @@ def unheld(array: np.ndarray) -> str | None:
             if np.any(np.isinf(array.astype(np.float64)) & np.isfinite(array)):
                 return f"holds {array.dtype} numbers beyond the largest float64; scale them"
     return None
+
+
+def real_array(value: Any, name: str) -> np.ndarray:
+    """An array of real numbers, booleans among them, as float64, a copy."""
+    array = plain_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    if (reason := unheld(array)) is not None:
+        raise InputError(f"{name} {reason}")
+    return np.array(array, dtype=np.float64)
+
+
+def finite_array(value: Any, name: str) -> np.ndarray:
+    """An array of finite real numbers as float64, a copy."""
+    array = real_array(value, name)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds a NaN or an infinity; give finite numbers")
+    return array

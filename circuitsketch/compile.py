@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import plain_array, unheld
+from circuitsketch.arguments import check_choice, check_int, is_int, quoted
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates import cells
@@ -32,6 +33,9 @@ from circuitsketch.passes import simplify
 from circuitsketch.trace import leaves_like, unflatten
 from circuitsketch.trace.tree import Tree, parts
 
+HIGHEST = 10_000  # order: a product of series takes as many multiply-adds as its square
+WIDEST = 1024  # lanes, as many threads as a GPU's block has
+
 
 def target_for(
     mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1
@@ -47,30 +51,18 @@ def target_for(
 
 def check_device(device: Any) -> str:
     """Where to compute: "cpu" or "cuda"."""
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"device is {device!r}; choose 'cpu' or 'cuda'")
-    return str(device)
+    return str(check_choice(device, "device", ("cpu", "cuda")))
 
 
 def coefficient_type(dtype: Any) -> np.dtype[Any]:
     """The dtype of coefficients, single or double."""
     try:
         kind = np.dtype(dtype)
-    except TypeError:
-        raise InputError(f"{dtype!r} is no dtype; coefficients are complex128 or complex64") from None
+    except Exception:
+        raise InputError(f"{quoted(dtype)} is no dtype; coefficients are complex128 or complex64") from None
     if kind.name not in ("complex128", "complex64", "float64", "float32"):
         raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
     return kind
-
-
-def real_array(leaf: Any, name: str) -> np.ndarray:
-    """A leaf as float64, refused if it is not real numbers."""
-    array = plain_array(leaf, name)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    if (reason := unheld(array)) is not None:
-        raise InputError(f"{name} {reason}")
-    return np.array(array, dtype=np.float64)
 
 
 def build(
@@ -103,8 +95,8 @@ def build(
 
 def check_order(order: Any) -> int:
     """An order is a whole number >= 0."""
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
-        raise InputError(f"order is {order!r}; it must be a whole number >= 0")
+    if not is_int(order, 0, HIGHEST):
+        raise InputError(f"order is {quoted(order)}; it must be a whole number >= 0, and at most {HIGHEST}")
     return int(order)
 
 
@@ -339,4 +331,5 @@ def compile(
         from circuitsketch.kernels.cuda.device import find
 
         find()
-    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), width, device)
+    lanes = None if width is None else check_int(width, "width", 1, WIDEST)
+    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), lanes, device)

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 
 class CircuitSketchError(Exception):
-    """The base of every error that the package raises on purpose."""
+    """The base of every error that the package raises on purpose.
+
+    Its message may quote what somebody else wrote (labels, names, paths), so it is shown without control characters.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text that a terminal shows as it is: control characters, and what turns the direction of writing, as escapes.
+
+    keep : characters that stay in any case, such as newlines in a text of several lines.
+
+    >>> printable("caf\xe9 \x1b[31mred")
+    'café \\x1b[31mred'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
 class InputError(CircuitSketchError, ValueError):

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import check_int
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.errors import BoundsError, InputError, ShapeError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
@@ -29,7 +30,10 @@ stop_gradient = GATES["stop_gradient"]
 
 def centred(x: Any, axis: int) -> Any:
     """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
-    x = x if isinstance(x, Wire) else plain_array(x, "the operand").astype(np.float64)
+    x = x if isinstance(x, Wire) else real_array(x, "the operand")
+    axis = check_int(axis, "axis")
+    if 0 in np.shape(x):
+        raise ShapeError(f"{user_place()}: an array of shape {np.shape(x)} has no largest entry; give at least one")
     return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
 
 
@@ -66,10 +70,14 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
+    axis = None if axis is None else check_int(axis, "axis")
+    plain, at = plain_array(x, "x"), take_index(plain_array(indices, "indices"), "take")
     try:
-        return np.take(x, take_index(indices, "take"), axis=axis)
+        return np.take(plain, at, axis=axis)
     except IndexError as reason:
         raise BoundsError(str(reason), place=user_place()) from None
+    except (TypeError, ValueError, OverflowError) as reason:
+        raise ShapeError(f"{user_place()}: take from an array of shape {plain.shape}: {reason}") from None
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
@@ -93,6 +101,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
     """
+    logits = logits if isinstance(logits, Wire) else real_array(logits, "logits")
     shape = tuple(np.shape(logits))
     if not shape:
         raise ShapeError(

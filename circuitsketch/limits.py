@@ -123,10 +123,10 @@ def own_memory() -> int | None:
 
 def disk_free(path: str | os.PathLike[str]) -> int | None:
     """Bytes free to this user on the disk that a path is on, or will be; None where that is not known."""
-    folder = os.path.abspath(path)
-    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
     try:
+        folder = os.path.abspath(path)
+        while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
         return shutil.disk_usage(folder).free
     except (OSError, ValueError):
         return None

@@ -15,10 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.errors import InputError
-from circuitsketch.trace.tree import flatten, transform
+from circuitsketch.arguments import (
+    LARGEST,
+    as_list,
+    check_bool,
+    check_instance,
+    check_int,
+    is_int,
+    is_real,
+    kind_of,
+    quoted,
+)
+from circuitsketch.arrays import finite_array, plain_array, real_array
+from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.trace import Wire
+from circuitsketch.trace.tree import flatten, leaves_like, transform
 
 State = dict[str, Any]
+SMALLEST_LIMIT = 1e-150  # of `clip_by_norm`, which squares it
 
 
 def zeros_like(params: Any) -> Any:
@@ -26,21 +40,71 @@ def zeros_like(params: Any) -> Any:
     return transform(lambda p: np.zeros(np.shape(p)), params)
 
 
-def need(state: State, rule: str, *keys: str) -> None:
-    """Say which part of a state is missing."""
+def need(state: State, grads: Any, rule: str, *keys: str) -> None:
+    """Say which part of a state is missing, or does not go with the gradients."""
+    if not isinstance(state, dict):
+        raise InputError(f"{rule} needs a state, a dict, not {kind_of(state)}; start from optim.{rule}_state(params)")
     missing = [key for key in ("params", *keys) if key not in state]
     if missing:
         raise InputError(f"{rule} needs state[{missing[0]!r}]; start from optim.{rule}_state(params)")
+    params, tree = flatten(numbers(state["params"], "params"))
+    for name in (*keys, "grads"):
+        if name == "t":
+            number(state["t"], "t")
+            continue
+        leaves = leaves_like(tree, numbers(grads if name == "grads" else state[name], name))
+        for param, leaf, where in zip(params, leaves, tree.names(name), strict=True):
+            if not broadcasts(np.shape(leaf), np.shape(param)):
+                raise ShapeError(f"{where} has shape {np.shape(leaf)}, and the parameters there {np.shape(param)}")
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of a shape goes with one of another shape, which stays."""
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(extent in (1, other) for extent, other in pairs)
+
+
+def numbers(value: Any, name: str) -> Any:
+    """A pytree whose leaves are wires or numbers, as it is."""
+    leaves, tree = flatten(value)
+    for leaf, where in zip(leaves, tree.names(name), strict=True):
+        if not isinstance(leaf, Wire):
+            if plain_array(leaf, where).dtype.kind not in "fiubc":
+                raise InputError(f"{where} has dtype {plain_array(leaf, where).dtype}; give numbers")
+            check_instance(leaf, where, np.ndarray | np.generic | int | float, "an array of numbers")
+    return value
+
+
+def number(value: Any, name: str) -> Any:
+    """A wire or a real number, as it is; a number is finite."""
+    if isinstance(value, Wire):
+        return value
+    array = finite_array(value, name)
+    if array.ndim or isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be a number, not {quoted(value)}")
+    return value
+
+
+def times(t: Any, name: str) -> Any:
+    """Numbers of steps, a wire or real numbers that are not NaN."""
+    if isinstance(t, Wire):
+        return t
+    array = real_array(t, name)
+    if np.isnan(array).any():
+        raise InputError(f"{name} must be a number of steps, not NaN")
+    return t if isinstance(t, np.ndarray | np.generic | int | float) else array
 
 
 def sgd_state(params: Any) -> State:
     """The first state of gradient descent."""
-    return {"params": params}
+    return {"params": numbers(params, "params")}
 
 
 def decayed(grads: Any, params: Any, weight_decay: float) -> Any:
     """grads + weight_decay * params: the gradient of the loss plus weight_decay / 2 * |params|^2."""
-    return transform(lambda g, p: g + weight_decay * p, grads, params) if weight_decay else grads
+    number(weight_decay, "weight_decay")
+    plain = not isinstance(weight_decay, Wire)
+    return grads if plain and weight_decay == 0 else transform(lambda g, p: g + weight_decay * p, grads, params)
 
 
 def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0) -> State:
@@ -49,14 +113,15 @@ def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0)
     >>> sgd(sgd_state(np.array([1.0])), np.array([2.0]), 0.25)["params"]
     array([0.5])
     """
-    need(state, "sgd")
+    need(state, grads, "sgd")
+    number(learning_rate, "learning_rate")
     grads = decayed(grads, state["params"], weight_decay)
     return {**state, "params": transform(lambda p, g: p - learning_rate * g, state["params"], grads)}
 
 
 def momentum_state(params: Any) -> State:
     """The first state of gradient descent with momentum."""
-    return {"params": params, "velocity": zeros_like(params)}
+    return {"params": numbers(params, "params"), "velocity": zeros_like(params)}
 
 
 def momentum(
@@ -74,7 +139,9 @@ def momentum(
     >>> momentum(momentum_state(np.array([1.0])), np.array([2.0]), 0.25)["params"]
     array([0.5])
     """
-    need(state, "momentum", "velocity")
+    need(state, grads, "momentum", "velocity")
+    number(learning_rate, "learning_rate"), number(decay, "decay")
+    nesterov = check_bool(nesterov, "nesterov")
     grads = decayed(grads, state["params"], weight_decay)
     velocity = transform(lambda v, g: decay * v + g, state["velocity"], grads)
     ahead = transform(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
@@ -84,6 +151,7 @@ def momentum(
 
 def adam_state(params: Any) -> State:
     """The first state of Adam: zero moments, step 0."""
+    numbers(params, "params")
     return {"params": params, "m": zeros_like(params), "v": zeros_like(params), "t": np.zeros(())}
 
 
@@ -105,7 +173,9 @@ def adam(
     >>> after["params"].round(12)
     array([0.75])
     """
-    need(state, "adam", "m", "v", "t")
+    need(state, grads, "adam", "m", "v", "t")
+    for value, name in ((learning_rate, "learning_rate"), (b1, "b1"), (b2, "b2"), (eps, "eps"), (eps_root, "eps_root")):
+        number(value, name)
     t = state["t"] + 1.0
     m = transform(lambda m, g: b1 * m + (1.0 - b1) * g, state["m"], grads)
     v = transform(lambda v, g: b2 * v + (1.0 - b2) * np.square(g), state["v"], grads)
@@ -146,7 +216,8 @@ def adamw(
     >>> after["params"].round(12)
     array([0.65])
     """
-    need(state, "adamw", "m", "v", "t")
+    need(state, grads, "adamw", "m", "v", "t")
+    number(weight_decay, "weight_decay")
     after = adam(state, grads, learning_rate, b1, b2, eps, eps_root)
     params = transform(
         lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"]
@@ -168,8 +239,9 @@ def cosine(t: Any, steps: int, floor: float = 0.0) -> Any:
     >>> cosine(np.array([0, 5, 10]), 10).round(12)
     array([1. , 0.5, 0. ])
     """
-    if steps < 1:
-        raise InputError(f"optim.cosine falls over at least 1 step, not {steps}")
+    t, floor = times(t, "t"), number(floor, "floor")
+    if not is_real(steps) or not 1 <= steps < LARGEST:
+        raise InputError(f"optim.cosine falls over at least 1 step, not {quoted(steps)}")
     done = np.minimum(t * (1.0 / steps), 1.0)
     return floor + (0.5 * (1.0 - floor)) * (1.0 + np.cos(math.pi * done))
 
@@ -180,8 +252,9 @@ def warmup(t: Any, steps: int) -> Any:
     >>> warmup(np.array([0, 1, 2]), 2)
     array([0.5, 1. , 1. ])
     """
-    if steps < 1:
-        raise InputError(f"optim.warmup rises over at least 1 step, not {steps}")
+    t = times(t, "t")
+    if not is_real(steps) or not 1 <= steps < LARGEST:
+        raise InputError(f"optim.warmup rises over at least 1 step, not {quoted(steps)}")
     return np.minimum((t + 1.0) * (1.0 / steps), 1.0)
 
 
@@ -191,8 +264,10 @@ def step_decay(t: Any, boundaries: Sequence[int], factor: float = 0.1) -> Any:
     >>> step_decay(np.array([0, 9, 10, 20]), [10, 20], factor=0.5)
     array([1.  , 1.  , 0.5 , 0.25])
     """
+    t, factor = times(t, "t"), number(factor, "factor")
     found: Any = np.ones(np.shape(t))
-    for boundary in boundaries:
+    for boundary in as_list(boundaries, "boundaries", "numbers of steps"):
+        number(boundary, "a boundary")
         found = found * np.where(t >= boundary, factor, 1.0)
     return found
 
@@ -211,8 +286,9 @@ def clip_by_norm(grads: Any, limit: float) -> Any:
     >>> clip_by_norm({"w": np.array([3.0]), "b": np.array([4.0])}, 5.0)["w"].round(4)
     array([2.1213])
     """
-    if not limit > 0:
-        raise InputError(f"optim.clip_by_norm needs a positive limit, not {limit}")
+    numbers(grads, "grads")
+    if not is_real(limit) or not SMALLEST_LIMIT < limit < 1 / SMALLEST_LIMIT:
+        raise InputError(f"optim.clip_by_norm needs a positive limit, not {quoted(limit)}")
     squares = sum(np.sum(np.square(g)) for g in flatten(grads)[0])
     scale = 1.0 / np.sqrt(1.0 + squares * (1.0 / limit**2))
     return transform(lambda g: scale * g, grads)
@@ -228,7 +304,12 @@ def dropout_mask(shape: int | Sequence[int], rate: float, seed: int, step: int) 
     >>> np.unique(dropout_mask((8, 16), 0.5, seed=0, step=3))
     array([0., 2.])
     """
-    if not 0 <= rate < 1:
-        raise InputError(f"optim.dropout_mask needs a rate from 0 to below 1, not {rate}")
+    if not is_real(rate) or not 0 <= rate < 1:
+        raise InputError(f"optim.dropout_mask needs a rate from 0 to below 1, not {quoted(rate)}")
+    extents = [shape] if is_int(shape) else as_list(shape, "shape", "one extent an axis")
+    shape = tuple(check_int(extent, "an extent of shape", 0) for extent in extents)
+    if math.prod(shape) > LARGEST:
+        raise InputError(f"a mask of shape {shape} is larger than an array can be")
+    seed, step = check_int(seed, "seed", 0, 2**64 - 1), check_int(step, "step", 0)
     kept = np.random.default_rng([seed, step]).random(shape) >= rate
     return kept / (1.0 - rate)

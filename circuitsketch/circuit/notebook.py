@@ -1,7 +1,7 @@
 """What a notebook and an editor show of a record: its caption and rows of text come in, a small table in HTML goes out.
 
-Every text is escaped. Which rows a record has is its own affair; in a terminal it is a line from `__repr__`, and the
-same rows from `print`.
+Every text is escaped and has no control characters. Which rows a record has is its own affair; in a terminal it is a
+line from `__repr__`, and the same rows from `print`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from circuitsketch.arguments import text_of
+from circuitsketch.errors import printable
+
 SHOWN = 6  # of many values
+NEWLINE = "\n"
 
 
 def table(
@@ -21,23 +25,28 @@ def table(
     >>> table("two", [["a < b", "1"]], notes=["no more"])
     '<table><caption>two</caption><tbody><tr><th>a &lt; b</th><td>1</td></tr></tbody></table><p>no more</p>'
     """
-    top = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *head]) if head else ""
+    top = "".join(f"<th>{escaped(name)}</th>" for name in ["", *head]) if head else ""
     body = "".join(
-        f"<tr><th>{html.escape(label)}</th>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+        f"<tr><th>{escaped(label)}</th>" + "".join(f"<td>{escaped(cell)}</td>" for cell in cells) + "</tr>"
         for label, *cells in rows
     )
     return (
-        f"<table><caption>{html.escape(caption)}</caption>"
+        f"<table><caption>{escaped(caption)}</caption>"
         + (f"<thead><tr>{top}</tr></thead>" if top else "")
         + f"<tbody>{body}</tbody></table>"
-        + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        + "".join(f"<p>{escaped(note)}</p>" for note in notes)
         + (f"<details><summary>listing</summary>{listing(more)}</details>" if more else "")
     )
 
 
 def listing(text: str) -> str:
     """Text whose lines and columns are kept."""
-    return f"<pre>{html.escape(text)}</pre>"
+    return f"<pre>{html.escape(printable(text, keep=NEWLINE))}</pre>"
+
+
+def escaped(text: str) -> str:
+    """Text in HTML."""
+    return html.escape(printable(text))
 
 
 def completed(of: object, names: Sequence[str]) -> list[str]:
@@ -53,7 +62,7 @@ def some(values: Iterable[Any]) -> str:
     """
     found: dict[str, None] = {}
     for value in values:
-        text = str(value)
+        text = text_of(value)
         found[text if len(text) <= 24 else text[:21] + "..."] = None
         if len(found) > SHOWN:
             return ", ".join([*list(found)[:SHOWN], "..."])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuitsketch.arguments import text_of
 from circuitsketch.cli.options import (
     Device,
     DeviceName,
@@ -406,5 +407,5 @@ def chosen(sketch: Sketch, without: list[str], group: list[str], containing: lis
 
 def listed(sketch: Sketch, ids: list[int]) -> str:
     """The first of some examples, by what they are where that is known."""
-    names = [str(i) if sketch.items is None else str(sketch.items[i]) for i in ids[:LISTED]]
+    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:LISTED]]
     return ", ".join(names) + (", ..." if len(ids) > LISTED else "")

@@ -7,9 +7,10 @@ says otherwise.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console, RenderableType
 from rich.progress import Progress, TaskID
+from rich.text import Text
 
-from circuitsketch.errors import InputError
+from circuitsketch.errors import InputError, printable
 from circuitsketch.kernels.cpu.building import compiling, watching
 from circuitsketch.sketch.progress import columns, compile_bar
 
@@ -46,9 +48,10 @@ class Answer:
         if self.json_to is not None:
             write_json(plain, self.json_to)
         if self.json_to != "-":
-            console = Console()
+            console = Console(emoji=False)
             with writing("stdout"):
                 for part in shown:
+                    part = printable(part, keep="\n") if isinstance(part, str) else part
                     # A listing keeps its lines; a sentence is broken between words.
                     listing = isinstance(part, str) and "\n" in part
                     console.print(part, highlight=False, markup=False, soft_wrap=listing)
@@ -56,12 +59,12 @@ class Answer:
 
 def tell(text: str) -> None:
     """A line on stderr about what is being done."""
-    Console(stderr=True).print(text, highlight=False, markup=False)
+    Console(stderr=True, emoji=False).print(printable(text, keep="\n"), highlight=False, markup=False)
 
 
 def complain(message: str, code: int) -> int:
     """One line on stderr; returns the exit code that goes with it."""
-    print(f"circuitsketch: {' '.join(message.split())}", file=sys.stderr)
+    print(f"circuitsketch: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -81,13 +84,18 @@ def working(what: str) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    with errors.status(what) as status:
+    status = errors.status(Text(printable(what)))
+    with suppress(RuntimeError):  # there is no thread to be had to draw it
+        status.start()
 
-        def watch(done: int, total: int) -> None:
-            status.update(f"{compiling(total)}: {done:,} done" if done < total else what)
+    def watch(done: int, total: int) -> None:
+        status.update(Text(f"{compiling(total)}: {done:,} done" if done < total else printable(what)))
 
+    try:
         with watching(watch):
             yield
+    finally:
+        status.stop()
 
 
 def rate(speed: float | None, thing: str) -> str:
@@ -145,7 +153,7 @@ def check_writable(path: Path) -> None:
 
 def write_json(plain: dict[str, Any], target: str) -> None:
     """A result to a file, or to stdout for "-"; InputError where the file cannot be written."""
-    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = re.sub(r"[^\x20-\x7e\n]", escape, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     if target == "-":
         with writing("stdout"):
             sys.stdout.write(text)
@@ -153,6 +161,11 @@ def write_json(plain: dict[str, Any], target: str) -> None:
         return
     with writing(target):
         Path(target).write_text(text, encoding="utf-8")
+
+
+def escape(match: re.Match[str]) -> str:
+    """A character in a JSON string, escaped where a terminal would not show it."""
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from circuitsketch.arguments import text_of
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.training.subsets import in_order
 
@@ -143,7 +144,7 @@ def literal(text: str) -> Any:
     """A Python literal, or the text itself."""
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text.strip()
 
 
@@ -243,8 +244,12 @@ def findable(name: str) -> bool:
 
 def here() -> None:
     """Let modules of the working folder be imported, as `python -m` does."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    try:
+        folder = str(Path.cwd())
+    except OSError:  # the current folder was deleted: there are no modules in it
+        return
+    if "" not in sys.path and folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def module_of(name: str, text: str) -> ModuleType:
@@ -363,13 +368,24 @@ def ids_of(text: str, n: int, where: str = "--without", unit: str = "example") -
                 f"{where}: {word!r} is no id; write ids and ranges such as 1,5,7-9, or use --containing TEXT "
                 "or --group LABEL"
             )
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = (number(digits, n) for digits in (match[1], match[2] or match[1]))
         if last < first:
             raise Mistyped(f"{where}: the range {word} runs backwards; write {last}-{first}")
         if last >= n:
-            raise InputError(f"{where}: there is no {unit} {last}; ids go from 0 to {n - 1}")
+            raise InputError(f"{where}: there is no {unit} {short(match[2] or match[1])}; ids go from 0 to {n - 1}")
         found += range(first, last + 1)
     return found
+
+
+def short(text: str) -> str:
+    """The beginning of what somebody typed."""
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def number(digits: str, n: int) -> int:
+    """An id of any length; all that are too large are n."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= len(str(n)) else n
 
 
 def subsets_in(path: Path, n: int, unit: str = "example") -> dict[str, list[int]]:
@@ -395,7 +411,7 @@ def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[
     """The subsets of a JSON file."""
     try:
         given = json.loads(text)
-    except ValueError as reason:
+    except (ValueError, RecursionError) as reason:
         raise InputError(f"--file: {path} is not JSON: {reason}") from None
 
     def subset(value: Any, where: str) -> list[int]:
@@ -435,9 +451,9 @@ def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") ->
         raise InputError(
             "--group: the sketch knows no labels of its examples; give the run labels=, or use --without IDS"
         )
-    found = [i for i, known in enumerate(labels) if str(known) == label]
+    found = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
     if not found:
-        known = [str(x) for x in in_order(labels)]
+        known = [text_of(x) for x in in_order(labels)]
         raise InputError(
             f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
         )
@@ -446,4 +462,4 @@ def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") ->
 
 def some(values: Sequence[Any]) -> str:
     """The first few."""
-    return ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
+    return ", ".join(text_of(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")

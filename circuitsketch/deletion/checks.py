@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
@@ -109,8 +110,8 @@ def order(given: int | None, highest: int) -> int:
         )
     if given is None:
         return highest
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 1 <= given <= highest:
-        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {given!r}")
+    if not is_int(given, 1, highest):
+        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {quoted(given)}")
     return int(given)
 
 
@@ -118,8 +119,8 @@ def estimator(given: str | None, default: str, with_singles: bool) -> str:
     """An estimator by name, one that the data suffice for."""
     if given is None:
         return default
-    if given not in ("theorem", *OF_SINGLES):
-        raise InputError(f"there is no estimator {given!r}; choose one of {', '.join(('theorem', *OF_SINGLES))}")
+    if not isinstance(given, str) or given not in ("theorem", *OF_SINGLES):
+        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *OF_SINGLES))}")
     if given in OF_SINGLES and not with_singles:
         raise InputError(
             f"estimator {given!r} needs every example's own series: make the sketch with singles='exact', or use "

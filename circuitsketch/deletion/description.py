@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from circuitsketch.circuit.notebook import some
+from circuitsketch.errors import printable
 from circuitsketch.sketch.fingerprint import fingerprint_of
 from circuitsketch.sketch.header import spelled
 from circuitsketch.sketch.store import Store
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def describe(sketch: Sketch) -> str:
     """A sketch in some lines of text."""
-    return "\n".join([heading(sketch), *(f"  {name:<10} {text}" for name, text in facts(sketch))])
+    return "\n".join([heading(sketch), *(f"  {name:<10} {printable(text)}" for name, text in facts(sketch))])
 
 
 def heading(sketch: Sketch) -> str:

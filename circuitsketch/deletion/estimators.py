@@ -33,6 +33,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from circuitsketch.arguments import is_int, quoted
 from circuitsketch.errors import DivergenceError, InputError
 
 CELLS_AT_ONCE = 1 << 22  # of order x subset x direction x measurement: 32 MB a temporary
@@ -108,10 +109,8 @@ def arrange(directions: int, block_size: int = 1, groups: int | None = None, exa
     >>> arrange(100, block_size=40).groups, arrange(100, block_size=40).blocks
     ((100,), (40, 40, 20))
     """
-    if groups is not None and (
-        isinstance(groups, bool) or not isinstance(groups, int | np.integer) or groups < 1
-    ):
-        raise InputError(f"the number of groups is an int of at least 1, not {groups!r}")
+    if groups is not None and not is_int(groups, 1):
+        raise InputError(f"the number of groups is an int of at least 1, not {quoted(groups)}")
     full, left = divmod(directions, block_size)
     blocks = [block_size] * full + [left] * (left > 0)
     several = block_size > 1 and len(blocks) > 1

@@ -7,7 +7,10 @@ far they are off, and whether their intervals cover. Masks and truths are read a
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import stat
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +20,24 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import (
+    check_callable,
+    check_instance,
+    check_int,
+    check_path,
+    check_tuple,
+    shortened,
+)
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit.notebook import table
-from circuitsketch.compile import check_device, real_array
+from circuitsketch.compile import check_device
 from circuitsketch.deletion.prediction import Prediction
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.turns import thread_count
 from circuitsketch.limits import within_memory
+from circuitsketch.sketch.files import write_whole
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -63,7 +76,12 @@ class Evaluation:
 
     def where(self, chosen: np.ndarray) -> dict[float, float]:
         """Coverage over some of the truths only: `chosen` is bool, (B, *S) or (B,)."""
-        chosen = plain_array(chosen, "the array of what is chosen").astype(bool)
+        chosen = plain_array(chosen, "the array of what is chosen")
+        if chosen.dtype.kind != "b" or chosen.shape not in (self.truth.shape, self.truth.shape[:1]):
+            raise InputError(
+                f"chosen has shape {chosen.shape} and dtype {chosen.dtype}; give booleans of shape "
+                f"{self.truth.shape[:1]} or {self.truth.shape}"
+            )
         wide = chosen.reshape(chosen.shape + (1,) * (self.truth.ndim - chosen.ndim))
         return covered(self.prediction, self.truth, np.broadcast_to(wide, self.truth.shape), LEVELS)
 
@@ -73,10 +91,15 @@ class Evaluation:
             raise InputError(
                 "the subsets were downweights between 0 and 1, which no mask can say; evaluate deletions"
             )
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        np.save(path / "masks.npy", ~self.masks)
-        np.save(path / "margins.npy", self.truth.reshape(len(self.truth), -1))
+        path = Path(check_path(folder, "folder"))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_array(path / "masks.npy", ~self.masks)
+            write_array(path / "margins.npy", self.truth.reshape(len(self.truth), -1))
+        except OSError as reason:
+            raise InputError(
+                f"cannot write to {shortened(str(path))}: {reason.strerror}; give a folder that can be written"
+            ) from reason
 
     def to_dict(self) -> dict[str, Any]:
         """The scores, as numbers and lists; None for what is not finite."""
@@ -159,9 +182,17 @@ def evaluate(
     (1.0, 0.0)
     """
     check_device(device)
+    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
+    check_int(seed, "seed", 0, 2**64 - 1)
     weights = query.downweights(subsets)
     if weights.ndim != 2 or len(weights) < 2:
         raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
+    thread_count(threads, 1)
+    if run is not None:
+        check_instance(run, "run", Training, "the cs.Training that was sketched")
+    if measure is not None:
+        check_callable(measure, "measure")
+    args = check_tuple(args, "args")
     if truth is None:
         if run is None or measure is None:
             raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
@@ -258,20 +289,38 @@ def read_datamodels(folder: str | PathLike[str]) -> tuple[np.ndarray, np.ndarray
 
     InputError: a file is missing, holds something else, or the two disagree. Nothing in them is executed.
     """
-    path = Path(folder)
-    arrays = []
-    for name in ("masks.npy", "margins.npy"):
-        try:
-            arrays.append(np.load(path / name, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as reason:
-            raise InputError(f"{path / name} cannot be read as an array of numbers: {reason}") from reason
-    kept, margins = arrays
-    if kept.ndim != 2 or kept.dtype.kind not in "b" or len(margins) != len(kept) or margins.ndim < 1:
+    path = Path(check_path(folder, "folder"))
+    kept, margins = (read_numbers(path / name) for name in ("masks.npy", "margins.npy"))
+    if kept.ndim != 2 or kept.dtype.kind not in "b" or margins.ndim < 1 or len(margins) != len(kept):
         raise InputError(
             f"{path} holds masks of shape {kept.shape} ({kept.dtype}) and margins of shape {margins.shape}; masks are "
             "booleans (subsets, examples), margins (subsets, values)"
         )
     return ~kept, margins
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a `.npy` file, whole or not at all; a link in its place is replaced, not followed. OSError."""
+    data = io.BytesIO()
+    np.save(data, array)
+    write_whole(os.path.abspath(path), data.getvalue(), os.path.dirname(os.path.abspath(path)))
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """An array from a `.npy` file; memory is asked for only after the file is known to have its bytes.
+
+    InputError: the file is missing, is not a plain file, or holds something else. Nothing in it is executed.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is not a plain file")
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(mapped, np.ndarray) or mapped.dtype.kind not in "biuf":
+            raise ValueError("it holds something else")
+        return np.array(mapped)
+    except Exception as reason:
+        text = reason.strerror if isinstance(reason, OSError) else reason
+        raise InputError(f"{shortened(str(path))} cannot be read as an array of numbers: {text}") from reason
 
 
 def _mean(numbers: np.ndarray) -> float:

@@ -69,7 +69,10 @@ def evidence_of(h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: 
     `Query.with_evidence`. last: the highest order of interactions that was fitted."""
     if (values is None) == (coefficients is None):
         raise InputError("give either values= of retrained models, or coefficients= along the directions")
-    given, shape = plain_array(values if coefficients is None else coefficients, "the evidence"), baseline.shape
+    given = plain_array(values if coefficients is None else coefficients, "the evidence")
+    shape = baseline.shape
+    if coefficients is not None and given.ndim < 2:
+        raise InputError(f"coefficients along {len(h)} directions have shape {given.shape}; give ({len(h)}, order + 1)")
     wanted = (len(h), *shape) if coefficients is None else (len(h), *given.shape[1:2], *shape)
     if given.shape != wanted or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
         raise InputError(

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order, real_array
+from circuitsketch.arguments import call
+from circuitsketch.arrays import real_array
+from circuitsketch.compile import check_order
 from circuitsketch.compile import compile as compile_circuit
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.structure import Structure
@@ -66,7 +68,7 @@ def local_sketch(
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
     chosen = find_law(law, sum(array.size for array in arrays), seed)
-    circuit = traced(function, (point,), "refuse")
+    circuit = traced(lambda x: call(function, "the function", x), (point,), "refuse", function)
     structure = Structure.of(circuit)
     if not circuit.outputs:
         raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")

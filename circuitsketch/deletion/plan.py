@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import is_real, quoted
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.sketch import wanted_of
 from circuitsketch.deletion.trust import ratio_of_decay, scaled_norms, truncation_of
@@ -29,6 +30,8 @@ from circuitsketch.sketch.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
 
 MOST_ORDERS, MOST_GROUPS = 60, 399  # more never pay: 4^-60 is below rounding, and 399 groups reach delta = 1e-40
+MOST_DIRECTIONS = 2**53  # in a group, beyond which a count is not exact
+LARGEST_FLOAT = int(np.finfo(np.float64).max)
 ENOUGH = 0.3  # seconds of a trial push: hundreds of steps of a small model, and more than any clock's grain
 ERRORS = 2.0  # standard errors that are added to a pilot's norms: it saw few directions
 DELETED = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # deletions whose error is listed where none was asked for
@@ -262,8 +265,8 @@ def plan(
         {"directions": directions, "order": order, "law": law},
         "follows from epsilon and delta; leave it out, or leave out those to price a sketch",
     )
-    for name, value in (("epsilon", epsilon), ("delta", delta), ("alpha", 1.0 if alpha is None else alpha)):
-        check_positive(name, value)
+    epsilon, delta = check_positive("epsilon", epsilon), check_positive("delta", delta)
+    alpha = None if alpha is None else check_positive("alpha", alpha)
     if delta >= 1:
         raise InputError(f"delta is {delta!r}; it is the probability of failure, below 1")
     if deleted is not None and query is None:
@@ -302,8 +305,7 @@ def promise_of(
     if run is not None and run.n != query.n:
         of = f"the pilot is of {query.n:,} {query.unit}s and the run of {run.n:,}"
         raise InputError(f"{of}; give a pilot of this run")
-    if deleted is not None:
-        check_positive("deleted", deleted)
+    deleted = None if deleted is None else check_positive("deleted", deleted)
     pilot = pilot_of(query)
     gone = 1.0 if deleted is None else float(deleted)
     size, tail, most = pilot.at(gone)
@@ -402,8 +404,10 @@ def cheapest(
         p = float(betaincinv(half, half, delta))
         for s, t in left:
             if t > 0 and p * t * t > 0:
-                m = math.ceil(spread(s) ** 2 / (p * t * t))
-                ways.append((k * m * s * (s + 1), s, m, k))
+                m = spread(s) ** 2 / (p * t * t)
+                if m < MOST_DIRECTIONS:
+                    m = max(math.ceil(m), 1)
+                    ways.append((k * m * s * (s + 1), s, m, k))
     if not ways:
         least = "" if most == MOST_ORDERS else f": above order {most}, the pilot's, {tail(most):.2g} alpha is left"
         raise InputError(f"no order reaches epsilon = {epsilon!r} with delta = {delta!r}{least}; ask for less")
@@ -426,7 +430,7 @@ def spread(s: int) -> float:
 def priced(promised: Plan, wanted: Wanted, given: float | None) -> Plan:
     """A plan with its costs."""
     if given is not None:
-        check_positive("seconds_per_gate", given)
+        given = check_positive("seconds_per_gate", given)
     run, parts = wanted.run, list(parts_of(wanted))
     seconds, workers, shown = 0.0, 1, given
     for part in parts:
@@ -507,7 +511,8 @@ def refuse(given: Mapping[str, Any], why: str) -> None:
             raise InputError(f"{name} {why}")
 
 
-def check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> float:
     """A finite real number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
-        raise InputError(f"{name} is a number above 0, not {value!r}")
+    if not is_real(value) or not 0 < value < math.inf or value > LARGEST_FLOAT:
+        raise InputError(f"{name} is a number above 0, not {quoted(value)}")
+    return float(value)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import is_int, is_real, quoted, text_of
+from circuitsketch.arrays import finite_array
 from circuitsketch.circuit.notebook import listing, table
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.deletion.trust import Region, length_of, scaled_norms
@@ -79,8 +81,9 @@ class Prediction:
         """
         from scipy.special import stdtrit  # a slow import
 
-        if not 0 < level < 1:
-            raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {level!r}")
+        if not is_real(level) or not 0 < level < 1:
+            raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {quoted(level)}")
+        level = float(level)
         freedom = np.asarray(self.freedom, dtype=np.float64)
         quantile = np.where(freedom > 0, stdtrit(np.maximum(freedom, 1), 0.5 + level / 2), math.inf)
         reach = np.zeros_like(self.stderr)
@@ -247,8 +250,8 @@ class Influence:
     def top(self, k: int | None = None) -> np.ndarray:
         """The ids of the k examples with the largest change (2-norm over the measurement), largest first."""
         k = self.shown if k is None else k
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise InputError(f"the number of examples to show is an int of at least 1, not {k!r}")
+        if not is_int(k, 1):
+            raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(k)}")
         size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
         return np.argsort(-size, kind="stable")[:k]
 
@@ -331,9 +334,15 @@ class Stability:
     warnings: tuple[str, ...] = ()
 
     def decay(self, length: float) -> np.ndarray:
-        """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement)."""
+        """||F_r|| length^r, the largest that term r can be for an h of this length: (order, *measurement).
+
+        InputError: a length that is negative, or not finite.
+        """
+        lengths = finite_array(length, "a length |h|")
+        if (lengths < 0).any():
+            raise InputError(f"a length |h| must be at least 0, not {quoted(length)}")
         with np.errstate(divide="ignore", over="ignore"):
-            return scaled_norms(np.log(self.norms), length)
+            return scaled_norms(np.log(self.norms), lengths)
 
     def alpha(self, radius: float) -> Number:
         """The stability function as far as it was measured: the largest radius^r ||F_r||, r = 1..order."""
@@ -411,7 +420,7 @@ def cut(value: Any, width: int = 24) -> str:
     >>> cut("emma"), cut("a" * 30)
     ('emma', 'aaaaaaaaaaaaaaaaaaaaa...')
     """
-    text = " ".join(str(value).split())
+    text = text_of(value)
     return text if len(text) <= width else text[: width - 3] + "..."
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import check_choice, check_instance, is_int, kind_of, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, some, table
 from circuitsketch.deletion import along, backbone, checks, estimators
@@ -104,6 +105,15 @@ class Query:
     constancy: Constancy | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.law, Law):
+            raise InputError(f"law must be a law of directions, such as that of a sketch, not {kind_of(self.law)}")
+        if self.evidence is not None:
+            check_instance(self.evidence, "evidence", Evidence, "what `with_evidence` has taken in")
+        if self.constancy is not None:
+            check_instance(self.constancy, "constancy", Constancy, "what is known of a measurement")
+        check_choice(self.unit, "unit", ("example", "group", "coordinate"))
+        if self.structure is not None:
+            check_instance(self.structure, "structure", Structure, "the structure of a measurement")
         coefficients = checks.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
         if isinstance(self.law, Given) and len(coefficients) > self.law.count:
             raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
@@ -114,8 +124,10 @@ class Query:
         }
         if self.singles is not None:
             found["singles"] = checks.singles(self.singles, self.n, coefficients.shape[2:])
-            metric = vars(self)["metric"]
-            found["metric"] = metric if metric is None or callable(metric) else checks.metric(metric, self.n)
+        metric, priors = vars(self).get("metric"), vars(self).get("priors")
+        found["metric"] = metric if metric is None or callable(metric) else checks.metric(metric, self.n)
+        if priors is not None and not callable(priors):
+            check_instance(priors, "priors", Priors, "those of a sketch, or a function that makes them")
         for name, value in found.items():
             object.__setattr__(self, name, value)
         if len(coefficients):
@@ -441,8 +453,8 @@ class Query:
 
         Where single examples were pushed they are their own series, and the error is what the series leaves out.
         """
-        if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
-            raise InputError(f"the number of examples to show is an int of at least 1, not {top!r}")
+        if not is_int(top, 1):
+            raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
         estimator = checks.estimator(estimator, self.estimator, self.singles is not None)
         self._need_memory(self.n, estimator, terms=False)
         if estimator in OF_SINGLES:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import call, check_callable, check_instance, check_tuple, is_int, quoted
 from circuitsketch.compile import check_device
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.structure import number_of
@@ -66,8 +67,10 @@ def retrain_worst(
     [0.577, 0.0]
     """
     check_device(device)
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"the number of examples to retrain without is an int of at least 1, not {count!r}")
+    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
+    check_instance(run, "run", Training, "the cs.Training that was sketched")
+    if not is_int(count, 1):
+        raise InputError(f"the number of examples to retrain without is an int of at least 1, not {quoted(count)}")
     if run.n != query.n:
         raise InputError(f"the query is of {query.n} examples and the run of {run.n}; give the run that was sketched")
     if query.interactions is None:
@@ -104,6 +107,9 @@ def retrained(
 
     Trained states are held for some subsets at a time, AT_ONCE bytes of them where that is enough for all threads.
     """
+    check_instance(run, "run", Training, "the cs.Training that was sketched")
+    check_callable(measure, "measure")
+    args = check_tuple(args, "args")
     one = 8 * sum(leaf.size for leaf in run.state_leaves)
     together = max(AT_ONCE // max(one, 1), lane_width(False) * thread_count(threads, len(weights)))
     rows: list[np.ndarray] = []
@@ -112,7 +118,9 @@ def retrained(
         leaves, tree = flatten(run.params(run.retrain(part, threads, device=device)))
         for i in range(len(part)):
             trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
-            rows.append(number_of(measure(trained, *args)))
+            rows.append(number_of(call(measure, "measure", trained, *args)))
+    if len({row.shape for row in rows}) != 1:
+        raise InputError("measure returns values of several shapes; let it return one number, or arrays of one shape")
     return np.stack(rows)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import check_instance, check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.circuit.notebook import completed, table
 from circuitsketch.compile import check_device, check_order, coefficient_type
@@ -23,8 +24,10 @@ from circuitsketch.deletion.priors import Priors
 from circuitsketch.deletion.query import Query
 from circuitsketch.deletion.structure import Structure
 from circuitsketch.errors import InputError
+from circuitsketch.kernels.turns import thread_count
 from circuitsketch.limits import within_memory
 from circuitsketch.sketch.directions import Basis, Given, check_count, find_law
+from circuitsketch.sketch.files import absolute
 from circuitsketch.sketch.metric import effects_metric, given_metric
 from circuitsketch.sketch.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
 from circuitsketch.sketch.progress import Progress, shown
@@ -246,6 +249,8 @@ def sketch(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
+    path = None if path is None else absolute(path)
+    thread_count(threads, 1)
     wanted = wanted_of(run, directions, order, seed, law, singles, singles_order, groups, dtype, threads, device)
     factor = None if metric is None else given_metric(metric, wanted.run.n)
     return made(wanted, metric=factor, progress=progress, path=path)
@@ -267,8 +272,8 @@ def wanted_of(
     """What `sketch` is asked for, checked."""
     if groups is not None:
         run = run.grouped(groups)
-    count = 0 if singles is not None and directions == 0 and directions is not False else check_count(directions)
     alone = order_of_singles(order, singles, singles_order)
+    count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and alone is not None else 1)
     number = coefficient_type(dtype)
     return Wanted(
         run, find_law(law, run.n, seed), count, check_order(order), alone, number, threads, check_device(device)
@@ -277,10 +282,10 @@ def wanted_of(
 
 def order_of_singles(order: int, singles: str | None, singles_order: int | None) -> int | None:
     """The order of the single examples, None without them."""
-    if singles not in (None, "exact"):
-        raise InputError(f"singles is {singles!r}; choose 'exact' (every example's own series), or None")
+    if singles is not None and not (isinstance(singles, str) and singles == "exact"):
+        raise InputError(f"singles is {quoted(singles)}; choose 'exact' (every example's own series), or None")
     if singles is None and singles_order is not None:
-        raise InputError(f"singles_order is {singles_order!r} and there are no singles; give singles='exact'")
+        raise InputError(f"singles_order is {quoted(singles_order)} and there are no singles; give singles='exact'")
     if singles is None:
         return None
     found = check_order(order if singles_order is None else singles_order)
@@ -405,6 +410,9 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     ...     bool((cs.open_sketch(folder + "/a.sketch").state == made.state).all())
     True
     """
+    if run is not None:
+        check_instance(run, "run", Training, "the cs.Training that was sketched, or None")
+    thread_count(threads, 1)
     whole = Whole.open(path)
     kept = whole.about
     if run is not None and kept.groups is not None and run.groups != kept.groups:

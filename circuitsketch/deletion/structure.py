@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import plain_array
+from circuitsketch.arrays import real_array
 from circuitsketch.circuit import Circuit
-from circuitsketch.errors import InputError
+from circuitsketch.errors import InputError, printable
 from circuitsketch.gates import cells
 from circuitsketch.trace import Tree, flatten, leaves_like, unflatten
 
@@ -41,7 +41,7 @@ class Structure:
         """The path of every number, such as `w[0, 1]`."""
         found = []
         for name, shape in zip(self.tree.names(), self.shapes, strict=True):
-            found += [name + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
+            found += [printable(name) + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
         return found
 
     def leaves(self, flat: Any) -> list[Any]:
@@ -63,7 +63,8 @@ class Structure:
         """
         if isinstance(value, np.ndarray):
             return value
-        leaves = [plain_array(leaf, "a leaf").astype(np.float64) for leaf in leaves_like(self.tree, value)]
+        named = zip(leaves_like(self.tree, value), self.tree.names(), strict=True)
+        leaves = [real_array(leaf, name) for leaf, name in named]
         for name, leaf, shape in zip(self.tree.names(), leaves, self.shapes, strict=True):
             if leaf.shape[lead:] != shape:
                 raise InputError(f"{name} has shape {leaf.shape}; the measurement's has {shape} after {lead} axes")
@@ -88,5 +89,5 @@ def number_of(value: Any) -> np.ndarray:
     """A measured value as float64: an array as it is, a pytree as the vector of its leaves."""
     leaves, tree = flatten(value)
     if tree.kind is None:
-        return np.asarray(value, dtype=np.float64)
-    return np.concatenate([np.zeros(0), *(np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves)])
+        return real_array(value, "a measured value")
+    return np.concatenate([np.zeros(0), *(real_array(leaf, "a measured value").ravel() for leaf in leaves)])

@@ -18,7 +18,8 @@ from weakref import WeakSet
 
 import numpy as np
 
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arguments import kind_of
+from circuitsketch.arrays import lost_meaning, plain_array
 from circuitsketch.errors import InputError, ShapeError
 
 Shape = tuple[int, ...]
@@ -74,6 +75,11 @@ class Gate:
         for operand in operands:
             if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
                 raise InputError(f"{self.name} is asked of {reason}")
+            dtype = plain_array(operand, f"the operand of {self.name}").dtype
+            if dtype.kind not in "biufc":
+                raise InputError(f"{self.name} is a function of numbers, not of {kind_of(operand)} with dtype {dtype}")
+        if self.unary:  # of numbers in double precision, whatever they are given as
+            operands = tuple(x if np.iscomplexobj(x) else np.asarray(x, dtype=np.float64) for x in operands)
         # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)

@@ -15,8 +15,7 @@ from heapq import heappop, heappush
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
+from circuitsketch.arguments import is_int, quoted
 from circuitsketch.errors import InputError
 
 Slices = Iterator[None] | None  # what is left to do of a part; None: it was done at once
@@ -24,9 +23,8 @@ Slices = Iterator[None] | None  # what is left to do of a part; None: it was don
 
 def thread_count(threads: int | None, parts: int) -> int:
     """How many threads to use: those asked for, else one a core; no more than parts."""
-    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-    if threads is not None and (not whole or threads < 1):
-        raise InputError(f"threads is {threads!r}; it must be a whole number >= 1, or None for one a core")
+    if threads is not None and not is_int(threads, 1):
+        raise InputError(f"threads is {quoted(threads)}; it must be a whole number >= 1, or None for one a core")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(int(threads or available), parts), 1)
 
@@ -34,7 +32,8 @@ def thread_count(threads: int | None, parts: int) -> int:
 def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
     """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
 
-    After an error in one part, or Ctrl-C, the others end with the slice that they are in; then it is raised.
+    Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or
+    Ctrl-C, the others end with the slice that they are in; then it is raised.
 
     >>> done = []
     >>> in_turns(done.append, range(5), 2, threads=1)
@@ -50,7 +49,12 @@ def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together:
         return
     turns = Turns(parts, threads)
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(turns.take_some) for _ in range(threads)]
+        futures = []
+        try:
+            for _ in range(threads):
+                futures.append(pool.submit(turns.take_some))
+        except RuntimeError:  # the system has no thread left: this one works beside those that there are
+            turns.take_some()
         try:
             for future in as_completed(futures):
                 future.result()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import call, check_callable, check_int, check_tuple
 from circuitsketch.circuit import Circuit, compute, value_of
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.trace import Builder, Wire, flatten, leaves_like, unflatten
@@ -119,6 +120,9 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
     (array(5.), array([2., 4.]))
     """
 
+    check_callable(function, "function")
+    argument = check_int(argument, "argument")
+
     def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
         if not -len(args) <= argument < len(args):
             raise TraceError(
@@ -134,7 +138,8 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
                 differentiable(build, leaf, name, "a gradient")
                 for leaf, name in zip(leaves, names, strict=True)
             ]
-            value = number(build, function(*before, unflatten(tree, copies), *after, **options))
+            arguments = (*before, unflatten(tree, copies), *after)
+            value = number(build, call(function, "the function", *arguments, **options))
             return value, unflatten(tree, pull_back([value], [1.0], copies))
 
         return recorded(compute, args[position], before, after, options)  # type: ignore[no-any-return]
@@ -180,14 +185,15 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
             differentiable(build, leaf, name, "a derivative")
             for leaf, name in zip(leaves, tree.names("primals"), strict=True)
         ]
-        outputs, out_tree = flatten(function(*unflatten(tree, copies)))
+        outputs, out_tree = flatten(call(function, "the function", *unflatten(tree, copies)))
         outputs = [build.lift(output) for output in outputs]
         cotangents = [build.append_copy(np.zeros(output.shape)) for output in outputs]
         pulled = pull_back(outputs, cotangents, copies)
         pushed = pull_back(pulled, [1.0 * build.lift(move) for move in moves], cotangents)
         return unflatten(out_tree, outputs), unflatten(out_tree, pushed)
 
-    return recorded(compute, (tuple(primals), tuple(tangents)))  # type: ignore[no-any-return]
+    check_callable(function, "function")
+    return recorded(compute, (check_tuple(primals, "primals"), check_tuple(tangents, "tangents")))  # type: ignore[no-any-return]
 
 
 def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
+
+from circuitsketch.arguments import text_of
 
 if TYPE_CHECKING:
     from circuitsketch.deletion.prediction import Influence, Prediction, Stability
@@ -79,7 +82,7 @@ def of_prediction(found: Prediction, title: str, retrained: Any = None, level: f
         size = int(np.prod(shape))
         for i in range(min(size, VALUES_SHOWN)):
             where = index_of(shape, i) if tree is None else tree.names[i]
-            rows.add_row(where, *(f"{np.ravel(column)[i]:.5g}" for column in columns))
+            rows.add_row(Text(text_of(where)), *(f"{np.ravel(column)[i]:.5g}" for column in columns))
         yield rows
         if size > VALUES_SHOWN:
             yield f"and {size - VALUES_SHOWN} more values; --json has them all"
@@ -136,7 +139,7 @@ def of_predictions(
         else:
             cells = [figure(np.linalg.norm(x)) for x in (change[i], stderr[i])]
             cells += [figure(np.linalg.norm(value[i] - retrained[i]))] if retrained is not None else []
-        rows.add_row(name + WARNED * bool(outside[i]), f"{count:,}", *cells)
+        rows.add_row(Text(text_of(name) + WARNED * bool(outside[i])), f"{count:,}", *cells)
     yield rows
     as_trained = f"as trained {figure(found.baseline)}; " if scalar else ""
     yield f"{as_trained}from, to: the {100 * level:g} % interval" if scalar else "norms over the values"
@@ -161,7 +164,7 @@ def of_influence(
     )
     rows = table(*texts, numbers=("change" if scalar else "|change|", "+-" if scalar else "|+-|"))
     for i in found.top(top):
-        known = [str(values[i]) for values in (items, labels) if values is not None]
+        known = [Text(text_of(values[i])) for values in (items, labels) if values is not None]
         if scalar:
             numbers = [change_of(found.change[i]), figure(found.stderr[i])]
         else:

@@ -7,13 +7,14 @@ Retrained in parts, which are kept in a folder as they are done where one is giv
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import text_of
+from circuitsketch.deletion.evaluation import read_numbers, write_array
 from circuitsketch.deletion.retrained import retrained
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu import lane_width
@@ -52,7 +53,7 @@ def label_subsets(labels: Sequence[Any] | None) -> tuple[list[str], np.ndarray]:
     known = list(dict.fromkeys(labels))
     if len(known) < 2:
         raise InputError(f"--by-label: all examples bear the label {known[0]!r}; scores take at least two subsets")
-    return [str(label) for label in known], np.array([[one == label for one in labels] for label in known])
+    return [text_of(label) for label in known], np.array([[one == label for one in labels] for label in known])
 
 
 def truths_of(
@@ -104,7 +105,8 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
                 raise InputError(f"{folder} holds something else; choose an empty folder, or a new one")
-            (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+            with (folder / ABOUT).open("x", encoding="utf-8") as file:  # nor through a link to nowhere
+                file.write(json.dumps(about) + "\n")
         before = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:
         if isinstance(reason, InputError):
@@ -121,7 +123,7 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
     if not (folder / "margins.npy").exists():
         return np.zeros((0, *shape))
     try:
-        margins, kept = (np.load(folder / name, allow_pickle=False) for name in ("margins.npy", "masks.npy"))
+        margins, kept = (read_numbers(folder / name) for name in ("margins.npy", "masks.npy"))
         done = len(margins)  # at most as many as masks, which are written first
         shared = min(done, len(masks))
         same = np.array_equal(~kept[:shared], masks[:shared])
@@ -139,8 +141,6 @@ def keep(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
     """Write what is done; masks first, so that truths never have fewer."""
     try:
         for name, array in (("masks", ~masks), ("margins", truth.reshape(len(truth), -1))):
-            aside = folder / f"{name}.part.npy"
-            np.save(aside, array)
-            os.replace(aside, folder / f"{name}.npy")
+            write_array(folder / f"{name}.npy", array)
     except OSError as reason:
         raise InputError(f"cannot keep truths in {folder}: {reason.strerror}") from None

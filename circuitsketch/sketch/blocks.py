@@ -11,15 +11,15 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from io import FileIO
 
 import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.gates import cells
-from circuitsketch.sketch.files import BadFile, check_size, read_array, reading
+from circuitsketch.sketch.files import BadFile, check_size, exists, read_array, reading, refuse_links
 from circuitsketch.sketch.header import Header
 from circuitsketch.sketch.layout import AGAIN, chunk, native, ordered
+from circuitsketch.sketch.lock import Lock
 
 
 class Blocks:
@@ -32,7 +32,7 @@ class Blocks:
     """
 
     def __init__(
-        self, path: str, header: Header, created: str, versions: dict[str, str], lock: FileIO | None
+        self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None
     ) -> None:
         self.path = path
         self.header = header
@@ -56,7 +56,8 @@ class Blocks:
         record = self.record(block)
         while record is not None:
             with reading(self.chunk_of(block), self.only(block)):
-                array = read_array(self.chunk_of(block), self.header.block_shape, ordered(self.header.dtype))
+                shape, dtype = self.header.block_shape, ordered(self.header.dtype)
+                array = read_array(self.chunk_of(block), shape, dtype, self.path)
                 if self.digest(block, array) == record:
                     return native(array)
                 before, record = record, self.record(block)
@@ -114,11 +115,11 @@ class Blocks:
         """The constant terms in one row, or None as long as they are not written."""
         where, record_at = chunk(self.path, "constants", 0), chunk(self.path, "constants_sha256", 0)
         remedy = f"delete {record_at} and make the sketch again at the same path: no block is lost"
-        if not os.path.lexists(record_at):
-            return None
         with reading(where, remedy):
-            record = read_array(record_at, (32,), np.dtype("u1"))
-            flat = read_array(where, (self.header.constant_cells,), ordered("float64"))
+            if not exists(record_at):
+                return None
+            record = read_array(record_at, (32,), np.dtype("u1"), self.path)
+            flat = read_array(where, (self.header.constant_cells,), ordered("float64"), self.path)
             if self.digest(None, flat) != record.tobytes():
                 raise BadFile(f"{where} is damaged: it does not match its digest")
         return native(flat)
@@ -151,7 +152,7 @@ class Blocks:
         where = self.record_of(block)
         with reading(where, self.only(block)):
             try:
-                return read_array(where, (32,), np.dtype("u1")).tobytes()
+                return read_array(where, (32,), np.dtype("u1"), self.path).tobytes()
             except FileNotFoundError:
                 return None
 
@@ -172,12 +173,13 @@ class Blocks:
         found = set()
         folder = os.path.join(self.path, "lanes_sha256")
         with reading(folder, AGAIN):
+            refuse_links(self.path, folder)
             names = os.listdir(folder)
         for name in names:
             match = re.fullmatch(r"c\.(0|[1-9][0-9]*)\.0", name)
             block = int(match[1]) if match else self.header.blocks
             if block < self.header.blocks and self.record(block) is not None:
                 with reading(self.chunk_of(block), self.only(block)):
-                    check_size(self.chunk_of(block), self.header.block_bytes)
+                    check_size(self.chunk_of(block), self.header.block_bytes, self.path)
                 found.add(block)
         return found

@@ -16,7 +16,6 @@ Gaussian ones.
 from __future__ import annotations
 
 import math
-import numbers
 import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from circuitsketch.arguments import check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
@@ -243,18 +243,16 @@ def find_law(name: str, n: int, seed: int = 0) -> Law:
     >>> find_law("gaussian", n=10, seed=3)
     Gaussian(n=10, seed=3)
     """
-    if name not in RANDOM_LAWS:
+    if not isinstance(name, str) or name not in RANDOM_LAWS:
         raise InputError(
-            f"there is no law of directions called {name!r}: choose one of {', '.join(RANDOM_LAWS)}"
+            f"there is no law of directions called {quoted(name)}: choose one of {', '.join(RANDOM_LAWS)}"
         )
     return RANDOM_LAWS[name](n, seed)
 
 
 def check_count(directions: Any) -> int:
     """The number of directions as an int of at least 1, or an InputError."""
-    if not _is_int(directions) or directions < 1:
-        raise InputError(f"the number of directions is an int of at least 1, not {directions!r}")
-    return int(directions)
+    return check_int(directions, "directions", 1)
 
 
 # -------------------------------------------------------------------------------- the factor
@@ -339,24 +337,20 @@ def _length(vector: np.ndarray) -> float:
 # -------------------------------------------------------------------------------- the border
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _check_law(law: Sphere | Gaussian | Orthonormal) -> None:
-    if not _is_int(law.n) or law.n < 1:
+    if not is_int(law.n, 1):
         raise InputError(
-            f"n is the number of coordinates of a direction, an int of at least 1, not {law.n!r}"
+            f"n is the number of coordinates of a direction, an int of at least 1, not {quoted(law.n)}"
         )
-    if not _is_int(law.seed) or not 0 <= law.seed < 2**64:
-        raise InputError(f"a seed is an int from 0 to 2^64 - 1, not {law.seed!r}")
+    if not is_int(law.seed, 0, 2**64 - 1):
+        raise InputError(f"a seed is an int from 0 to 2^64 - 1, not {quoted(law.seed)}")
     object.__setattr__(law, "n", int(law.n))
     object.__setattr__(law, "seed", int(law.seed))
 
 
 def _rows(start: int, stop: int, n: int) -> tuple[int, int]:
-    if not (_is_int(start) and _is_int(stop)) or not 0 <= start <= stop:
+    if not (is_int(start, 0) and is_int(stop, 0)) or start > stop:
         raise InputError(
-            f"a block of directions runs from start to stop, 0 <= start <= stop, not {start!r} to {stop!r}"
+            f"a block of directions runs from start to stop, 0 <= start <= stop, not {quoted(start)} to {quoted(stop)}"
         )
     return stop - start, n

@@ -1,13 +1,16 @@
-"""Files that are whole or absent: written aside, flushed, renamed; read against the size they must have; one writer.
+"""Files that are whole or absent: written aside, flushed, renamed; read against the size they must have.
 
-In: bytes and paths. Out: bytes and paths, or a StoreError that says where and what to do. What the bytes mean is left
-to `sketch.store`.
+In: bytes and paths in the folder of a store. Out: bytes and paths, or a StoreError that says where and what to do. No
+path leads out of the store: a symbolic link below its folder is refused, and so is whatever is not a plain file. What
+the bytes mean is left to `sketch.store`, who may write to `sketch.lock`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,18 +19,97 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import check_path, shortened
 from circuitsketch.errors import StoreError
 
 ASIDE = ".tmp"
+# The names of files that are being written: of this process alone, since they end in 64 random bits. Without these
+# bits, as an early version named them.
+ASIDES = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(ASIDE))
+# A link is not followed, nobody waits for the other end of a pipe, a terminal stays whose it is, bytes stay bytes.
+SAFELY = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
+ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
-def write_whole(path: str, data: Any) -> None:
-    """Write a file so that at any instant, and after any crash, it is absent (or the old one) or whole.
+# ------------------------------------------------------------------------------------------ paths
+
+
+def absolute(path: Any) -> str:
+    """A path of the user's, from the root. InputError: it is not a path; StoreError: the current folder is gone."""
+    given = check_path(path)
+    try:
+        return os.path.abspath(given)
+    except OSError as reason:
+        raise StoreError(
+            f"{given} is relative to the current folder, which cannot be found ({lower(reason)}); give a path from the "
+            "root, or go to a folder that exists"
+        ) from None
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything at a path, a dangling link included. OSError: the system cannot tell."""
+    try:
+        os.lstat(path)
+    except OSError as reason:
+        if reason.errno in ABSENT:
+            return False
+        raise
+    return True
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder at a path, or a link to one. OSError: the system cannot tell."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as reason:
+        if reason.errno in ABSENT:
+            return False
+        raise
+
+
+def entries(folder: str) -> Iterator[str]:
+    """Every path below a folder, relative to it, folders before what they hold; links are not followed."""
+
+    def refuse(reason: OSError) -> None:
+        raise reason
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        for name in (*folders, *files):
+            yield os.path.relpath(os.path.join(here, name), folder)
+
+
+def refuse_links(store: str, path: str) -> None:
+    """Refuse a path in a store if a symbolic link is on the way from the store's folder, or at its end.
+
+    The store's folder itself may be reached through links, which its user chose. OSError: the system cannot tell.
+    """
+    where = store
+    for name in os.path.relpath(path, store).split(os.sep):
+        where = os.path.join(where, name)
+        try:
+            mode = os.lstat(where).st_mode
+        except OSError as reason:
+            if reason.errno in ABSENT:
+                return
+            raise
+        if stat.S_ISLNK(mode):
+            raise StoreError(
+                f"{where} is a symbolic link, which may lead out of the sketch, so it is not followed; replace it by "
+                "what it points to, or make the sketch again at another path"
+            )
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def write_whole(path: str, data: Any, store: str) -> None:
+    """Write a file of a store so that at any instant, and after any crash, it is absent (or the old one) or whole.
 
     When this returns the file and its name are on the disk: what is written next cannot be there without it.
     """
-    aside = path + ASIDE
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    refuse_links(store, os.path.dirname(path))
+    aside = f"{path}.{secrets.token_hex(8)}{ASIDE}"
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o666)
     try:
         try:
             rest = memoryview(data).cast("B")
@@ -44,8 +126,31 @@ def write_whole(path: str, data: Any) -> None:
     flush_names(os.path.dirname(path))
 
 
+def make_folder(path: str) -> None:
+    """Make a folder where there is none. OSError: it cannot be made, or there is something else."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not is_folder(path):
+            raise
+
+
+def remove_asides(folder: str, store: str) -> None:
+    """Remove what interrupted writers left aside in a folder; for whoever holds the lock under which it is written.
+
+    What cannot be removed stays: nobody writes to such a name again.
+    """
+    refuse_links(store, folder)
+    for name in os.listdir(folder):
+        if ASIDES.fullmatch(name):
+            with suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+
+
 def flush_names(folder: str) -> None:
     """Bring a folder's names to the disk, where the file system knows how."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows, which opens no folders
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(file)
@@ -56,31 +161,41 @@ def flush_names(folder: str) -> None:
         os.close(file)
 
 
+# ------------------------------------------------------------------------------------------ reading
+
+
 @contextmanager
-def opened(path: str) -> Iterator[tuple[FileIO, int]]:
-    """A plain file for reading and its size; FileNotFoundError if it is absent, BadFile if it is no plain file."""
-    without_waiting = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
-    with FileIO(path, opener=lambda path, flags: os.open(path, flags | without_waiting)) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise BadFile(f"{path} is not a plain file")
-        yield file, found.st_size
+def opened(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
+    """A plain file of a store for reading, and its size; FileNotFoundError if it is absent, BadFile if it is not a
+    plain file."""
+    refuse_links(store, path)
+    check_plain(path, os.lstat(path).st_mode)  # before it is opened: a device may act on that
+    with FileIO(path, opener=lambda path, flags: os.open(path, flags | SAFELY)) as file:
+        status = os.fstat(file.fileno())
+        check_plain(path, status.st_mode)
+        yield file, status.st_size
 
 
-def read_text(path: str, limit: int) -> bytes:
+def check_plain(path: str, mode: int) -> None:
+    """BadFile for a folder, a pipe, a socket, a device."""
+    if not stat.S_ISREG(mode):
+        raise BadFile(f"{path} is not a plain file")
+
+
+def read_text(path: str, limit: int, store: str) -> bytes:
     """A file of at most `limit` bytes."""
-    with opened(path) as (file, size):
+    with opened(path, store) as (file, size):
         if size > limit:
             raise BadFile(f"{path} has {size} bytes, more than any sketch's")
         return file.readall()[:limit]
 
 
-def read_array(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def read_array(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], store: str) -> np.ndarray:
     """An array from a file that must have just its bytes; memory is asked for only after that is known."""
     wanted = dtype.itemsize
     for extent in shape:
         wanted *= extent
-    with opened(path) as (file, size):
+    with opened(path, store) as (file, size):
         if size != wanted:
             raise wrong_size(path, size, wanted)
         array = np.empty(shape, dtype)
@@ -93,11 +208,13 @@ def read_array(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nd
         return array
 
 
-def check_size(path: str, wanted: int) -> None:
-    """BadFile if a file does not have the size that it must have."""
-    size = os.stat(path).st_size
-    if size != wanted:
-        raise wrong_size(path, size, wanted)
+def check_size(path: str, wanted: int, store: str) -> None:
+    """BadFile if a file is not plain, or does not have the size that it must have."""
+    refuse_links(store, path)
+    status = os.lstat(path)
+    check_plain(path, status.st_mode)
+    if status.st_size != wanted:
+        raise wrong_size(path, status.st_size, wanted)
 
 
 def wrong_size(path: str, size: int, wanted: int) -> BadFile:
@@ -111,19 +228,24 @@ class BadFile(Exception):
     """A file that is not as it was written; the message names it. `reading` adds what to do."""
 
 
+# ------------------------------------------------------------------------------------------ what went wrong
+
+
 @contextmanager
 def reading(path: str, remedy: str) -> Iterator[None]:
     """Turn what went wrong while reading a file into a StoreError with a remedy."""
     try:
         yield
-    except (BadFile, OSError) as reason:
+    except (BadFile, OSError, MemoryError) as reason:
         if isinstance(reason, BadFile):
-            said = str(reason)
+            text = str(reason)
+        elif isinstance(reason, MemoryError):
+            raise StoreError(f"{path} takes more memory than is free; use fewer threads, or free some") from reason
         elif isinstance(reason, FileNotFoundError):
-            said = f"{reason.filename or path} is gone"
+            text = f"{name_of(reason, path)} is gone"
         else:
-            said = f"{reason.filename or path} cannot be read: {lower(reason)}"
-        raise StoreError(f"{said}; restore it from a copy, or {remedy}") from reason
+            text = f"{name_of(reason, path)} cannot be read: {lower(reason)}"
+        raise StoreError(f"{text}; restore it from a copy, or {remedy}") from reason
 
 
 @contextmanager
@@ -134,10 +256,29 @@ def saving(path: str) -> Iterator[None]:
     except OSError as reason:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         way = "make room" if full else "see to it that the folder can be written"
+        if reason.errno == errno.ENAMETOOLONG:
+            raise StoreError(f"{shortened(path)} cannot be written: {lower(reason)}; choose a shorter path") from reason
         raise StoreError(
             f"{path} cannot be written: {lower(reason)}; {way} and call again with the same path: finished blocks are "
             "kept"
         ) from reason
+
+
+@contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Turn what the system says when it cannot tell what is at a path into a StoreError."""
+    try:
+        yield
+    except OSError as reason:
+        way = "see to it that the folder is there and can be read, and call again"
+        if reason.errno == errno.ENAMETOOLONG:
+            raise StoreError(f"{shortened(path)} cannot be reached: {lower(reason)}; choose a shorter path") from reason
+        raise StoreError(f"{name_of(reason, path)} cannot be reached: {lower(reason)}; {way}") from reason
+
+
+def name_of(reason: OSError, path: str) -> str:
+    """The path that the system names, else the one that was asked for."""
+    return reason.filename if isinstance(reason.filename, str) and os.path.isabs(reason.filename) else path
 
 
 def lower(reason: OSError) -> str:
@@ -146,39 +287,3 @@ def lower(reason: OSError) -> str:
     return said[:1].lower() + said[1:]
 
 
-def hold(folder: str, name: str) -> FileIO:
-    """Take the writer's lock on a folder: an open file that names us, locked until it is closed or this process ends,
-    however it ends. StoreError: somebody holds it, who is named."""
-    try:
-        import fcntl
-    except ImportError:
-        raise StoreError(
-            "sketches are written where there is fcntl.flock (Linux, macOS), and read elsewhere"
-        ) from None
-    lock = FileIO(
-        os.path.join(folder, name), "r+", opener=lambda path, flags: os.open(path, flags | os.O_CREAT, 0o666)
-    )
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as reason:
-        holder = lock.read(20).decode("ascii", "replace").strip()
-        lock.close()
-        if reason.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        who = f"process {holder}" if holder.isdigit() else "another process"
-        if holder == str(os.getpid()):
-            who = f"this process ({holder}) itself"
-        raise StoreError(
-            f"{folder} is being written by {who}; wait for it, or open the sketch for reading"
-        ) from None
-    with suppress(OSError):  # a full disk must not keep us from finding out what is missing
-        lock.truncate(0)
-        lock.write(b"%d" % os.getpid())
-    return lock
-
-
-def release(lock: FileIO) -> None:
-    """Give the lock back."""
-    with suppress(OSError):
-        lock.truncate(0)
-    lock.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 import sys
@@ -19,10 +20,12 @@ import llvmlite
 import numba
 import numpy as np
 
+from circuitsketch.arguments import LARGEST, quoted
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
 
 FORMAT = "circuitsketch"
+MOST_AXES = 64  # of a NumPy array
 VERSION = 1
 
 
@@ -74,17 +77,23 @@ class Header:
     def __post_init__(self) -> None:
         require(isinstance(self.law, str) and self.law != "", f"a law has a name, not {self.law!r}")
         for name, low in (("n", 1), ("directions", 1), ("order", 1), ("width", 1), ("steps", 1), ("size", 0)):
-            object.__setattr__(self, name, whole(getattr(self, name), name, low))
+            highest = math.inf if name == "size" else LARGEST
+            object.__setattr__(self, name, whole(getattr(self, name), name, low, highest))
         if self.seed is not None:
-            object.__setattr__(self, "seed", whole(self.seed, "seed", 0))
+            object.__setattr__(self, "seed", whole(self.seed, "seed", 0, 2**64 - 1))
         require(isinstance(self.is_complex, bool), f"is_complex is True or False, not {self.is_complex!r}")
         require(self.dtype in ("float64", "float32"), f"lanes are float64 or float32, not {self.dtype!r}")
         for leaf in self.leaves:
             require(isinstance(leaf.name, str), f"a leaf's name is a string, not {leaf.name!r}")
             require(isinstance(leaf.varies, bool), f"a leaf varies or not, which is not {leaf.varies!r}")
             require(isinstance(leaf.shape, tuple), f"a leaf's shape is a tuple, not {leaf.shape!r}")
+            require(len(leaf.shape) <= MOST_AXES, f"a leaf has {len(leaf.shape)} axes, more than an array can have")
             for extent in leaf.shape:
-                whole(extent, f"an extent of {leaf.name}", 0)
+                whole(extent, f"an extent of {leaf.name!r}", 0)
+            require(
+                math.prod(extent or 1 for extent in leaf.shape) <= LARGEST,
+                f"a leaf has the shape {leaf.shape}, larger than an array can be",
+            )
         require(self.elements > 0, "no leaf of the state varies, so there is nothing to store")
         require(len(self.fingerprint) > 0, "a sketch needs its run's fingerprint")
         for part, found in self.fingerprint.items():
@@ -99,6 +108,7 @@ class Header:
             "directions are stored for the laws 'given' and 'basis', and for no other",
         )
         if basis:
+            require(self.directions == self.n, f"a basis of {self.n} examples has {self.directions} directions")
             require(np.array_equal(np.sort(self.given), np.arange(self.n)), "a basis has every example once")  # type: ignore[arg-type]
         if self.at is not None and not self.at.any():
             object.__setattr__(self, "at", None)
@@ -248,10 +258,10 @@ def canonical(plain: Any) -> bytes:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def whole(value: Any, name: str, low: int) -> int:
-    """An int of at least `low`, or an InputError."""
-    fine = isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= low
-    require(fine, f"{name} is an int of at least {low}, not {value!r}")
+def whole(value: Any, name: str, low: int, high: float = LARGEST) -> int:
+    """An int from `low` to `high`, or an InputError."""
+    fine = isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= int(value) <= high
+    require(fine, f"{name} is an int from {low} to {high}, not {quoted(value)}")
     return int(value)
 
 

@@ -26,12 +26,24 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
-from circuitsketch.sketch.files import ASIDE, BadFile, read_array, read_text, reading
-from circuitsketch.sketch.header import FORMAT, VERSION, Header, canonical, described, from_plain, spelled
+from circuitsketch.sketch.files import ASIDES, BadFile, entries, read_array, read_text, reading, refuse_links
+from circuitsketch.sketch.header import (
+    FORMAT,
+    VERSION,
+    Header,
+    canonical,
+    described,
+    from_plain,
+    require,
+    spelled,
+)
+from circuitsketch.sketch.lock import ELSEWHERE
 
 ROOT = "zarr.json"
 LOCK = "lanes/.lock"  # in an array's folder, where Zarr readers do not look for members
 LONGEST = 64 << 20  # bytes of metadata; a state of 100,000 leaves has 15 MB
+NESTED = 1 << 20  # lists and objects in them, which take twenty times their bytes in memory; that state has 200,000
+DIGITS = 100  # of a number in them
 AGAIN = "make the sketch again at another path"
 # What it takes to make something of metadata that somebody forged.
 WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
@@ -101,20 +113,44 @@ def encoded(meta: dict[str, Any], path: str) -> bytes:
     return data
 
 
-def parsed(path: str) -> Any:
-    """Metadata as they are read: JSON, nothing more."""
+def parsed(path: str, store: str) -> Any:
+    """Metadata of a store as they are read: JSON in UTF-8 whose keys differ, nothing more."""
     with reading(path, AGAIN):
-        data = read_text(path, LONGEST)
+        data = read_text(path, LONGEST, store)
+        if data.count(b"[") + data.count(b"{") > NESTED:
+            raise BadFile(f"{path} holds more lists than any sketch's: it was changed after it was written")
         try:
-            return json.loads(data)
+            return json.loads(
+                data.decode(), object_pairs_hook=different, parse_int=short_int, parse_constant=not_json
+            )
         except (ValueError, RecursionError) as reason:
             raise BadFile(f"{path} is not JSON ({reason}): it was cut off or changed") from None
+
+
+def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs; of two with one key readers would take this or that."""
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError("a key is there twice")
+    return keys
+
+
+def short_int(text: str) -> int:
+    """An integer that does not take long to read."""
+    if len(text) > DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
+
+
+def not_json(text: str) -> Any:
+    """Refuse what Python writes beyond JSON."""
+    raise ValueError(f"{text} is not a number")
 
 
 def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     """The header, when it was made, and by which versions; StoreError unless all metadata say what it implies."""
     where = os.path.join(path, ROOT)
-    root = parsed(where)
+    root = parsed(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -133,11 +169,12 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
         vectors = [vector(path, name, attributes[name]) for name in ("at", "given")]
         header = from_plain(attributes, *vectors)
         created, made_by = attributes["created"], attributes["versions"]
+        check_origin(created, made_by)
         if canonical(root) != canonical(group(header, created, made_by)):
             raise InputError("it does not match its sha256, or has parts that no sketch has")
         for name, meta in arrays(header).items():
             where = os.path.join(path, name, ROOT)
-            found = parsed(where)
+            found = parsed(where, path)
             if name.startswith("lanes") and found["shape"][0] > header.blocks:
                 meta["shape"][0] = found["shape"][0]  # an extension that was interrupted
             if canonical(found) != canonical(meta):
@@ -147,6 +184,13 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     except WRONG as reason:
         raise changed(where, reason) from None
     return header, created, made_by
+
+
+def check_origin(created: Any, made_by: Any) -> None:
+    """Refuse what is not a date and versions."""
+    require(isinstance(created, str), "its date is not text")
+    texts = [*made_by, *made_by.values()] if isinstance(made_by, dict) else [None]
+    require(all(isinstance(text, str) for text in texts), "its versions are not text")
 
 
 def changed(where: str, reason: Exception) -> StoreError:
@@ -166,27 +210,34 @@ def vector(path: str, name: str, plain: Any) -> np.ndarray | None:
         raise InputError(f"{name} has shape {shape} and dtype {dtype}")
     where = chunk(path, name, *[0] * len(shape))
     with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered(dtype))
+        array = read_array(where, tuple(shape), ordered(dtype), path)
         if described(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
     return native(array)
 
 
+NAMES = ("lanes", "lanes_sha256", "constants", "constants_sha256", "at", "given")
+
+
 def begun() -> set[str]:
-    """What `create` makes before there is a store, relative to its folder."""
-    names = ("lanes", "lanes_sha256", "constants", "constants_sha256", "at", "given")
-    files = [ROOT, *(f"{name}/{ROOT}" for name in names), "at/c.0", "given/c.0", "given/c.0.0"]
-    return {*names, *files, *(file + ASIDE for file in files), LOCK}
+    """What `create` makes before there is a store, relative to its folder, but for what it writes aside."""
+    files = [ROOT, *(f"{name}/{ROOT}" for name in NAMES), "at/c.0", "given/c.0", "given/c.0.0"]
+    return {*NAMES, *files, LOCK, LOCK + ELSEWHERE}
 
 
 def is_unfinished(path: str) -> bool:
-    """Whether a folder is empty, or is what `create` leaves when it is interrupted."""
+    """Whether a folder is empty, or is what `create` leaves when it is interrupted, without links.
+
+    OSError: the system cannot tell. StoreError: there is a symbolic link where `create` makes a folder or a file.
+    """
     mine = begun()
-    for folder, folders, files in os.walk(path):
-        if any(
-            os.path.relpath(os.path.join(folder, entry), path) not in mine for entry in (*folders, *files)
+    for entry in entries(path):
+        folder, _, name = entry.replace(os.sep, "/").rpartition("/")
+        if (f"{folder}/{name}" if folder else name) not in mine and not (
+            folder in ("", *NAMES) and ASIDES.fullmatch(name)
         ):
             return False
+        refuse_links(path, os.path.join(path, entry))
     return True
 
 

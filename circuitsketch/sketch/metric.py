@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import real_array
+from circuitsketch.arrays import real_array
 from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
 from circuitsketch.sketch.pushed import Pushed

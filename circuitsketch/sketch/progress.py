@@ -6,10 +6,11 @@ In: True, a callback, or nothing. Out: a callback, or nothing, for as long as th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from typing import Any
 
+from circuitsketch.arguments import call, quoted
 from circuitsketch.errors import InputError
 from circuitsketch.kernels.cpu.building import compiling, watching
 
@@ -104,14 +105,26 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         return
     if progress is not True:
         if not callable(progress):
-            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {progress!r}")
-        yield progress
+            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {quoted(progress)}")
+
+        def call_back(done: float, blocks: int) -> None:
+            call(progress, "progress", done, blocks)
+
+        yield call_back
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True) if stream is None else Console(file=stream)
-    with Bars(*columns(), console=console) as bars, watching(compile_bar(bars)):
+    with ExitStack() as stack:
+        bars = Bars(*columns(), console=console)
+        try:
+            stack.enter_context(bars)
+        except RuntimeError:  # no thread is to be had that draws it
+            bars.live.stop()
+            yield None
+            return
+        stack.enter_context(watching(compile_bar(bars)))
         bar = bars.add_task("sketch", total=None)
 
         def tell(done: float, blocks: int) -> None:

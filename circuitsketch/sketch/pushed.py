@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import call
 from circuitsketch.circuit import Circuit
 from circuitsketch.compile import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
@@ -245,7 +246,9 @@ class Pushed:
 
         def once() -> Circuit:
             try:
-                circuit = traced(lambda s: function(self.params(s), *args), (state,), "allow")
+                circuit = traced(
+                    lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow"
+                )
             except (LookupError, AttributeError, TypeError) as reason:
                 if isinstance(reason, CircuitSketchError):
                     raise

@@ -12,23 +12,26 @@ stores of one sketch are equal byte by byte, in whatever order and over however 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 
 import numpy as np
 
-from circuitsketch.errors import InputError, StoreError
+from circuitsketch.errors import InputError, StoreError, printable
 from circuitsketch.sketch.blocks import Blocks
 from circuitsketch.sketch.files import (
-    ASIDE,
+    absolute,
+    exists,
     flush_names,
-    hold,
+    is_folder,
+    make_folder,
+    reaching,
     read_text,
     reading,
-    release,
+    refuse_links,
+    remove_asides,
     saving,
     write_whole,
 )
@@ -37,6 +40,7 @@ from circuitsketch.sketch.layout import (
     AGAIN,
     LOCK,
     LONGEST,
+    NAMES,
     ROOT,
     arrays,
     begun,
@@ -47,6 +51,7 @@ from circuitsketch.sketch.layout import (
     little,
     read_header,
 )
+from circuitsketch.sketch.lock import ELSEWHERE, hold
 
 
 class Store(Blocks):
@@ -69,8 +74,11 @@ class Store(Blocks):
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a sketch, or something else that `open` would look into, at a path."""
-        return os.path.lexists(os.path.join(path, ROOT))
+        """Whether there is a sketch, or something else that `open` would look into, at a path. StoreError: the system
+        cannot tell."""
+        where = absolute(path)
+        with reaching(where):
+            return exists(os.path.join(where, ROOT))
 
     @staticmethod
     def create(path: str | os.PathLike[str], header: Header) -> Store:
@@ -84,22 +92,18 @@ class Store(Blocks):
         ------
         StoreError : there is something at this path; it cannot be written; another process writes it.
         """
-        path = os.path.abspath(path)
+        path = absolute(path)
         if Store.exists(path):
             raise StoreError(
                 f"{path} holds a sketch (or another Zarr group) already; resume it, or choose another path"
             )
-        if not os.path.isdir(os.path.dirname(path)):
-            raise StoreError(
-                f"{os.path.dirname(path)} is not a folder; make it first, or choose another path"
-            )
+        check_place(path, is_unfinished)
         metas = arrays(header)
-        if os.path.lexists(path) and not (os.path.isdir(path) and is_unfinished(path)):
-            raise StoreError(f"{path} exists and is not a sketch; choose another path")
         created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         root = encoded(group(header, created, made_by), path)
         with saving(path):
-            os.makedirs(os.path.join(path, "lanes"), exist_ok=True)
+            for folder in (path, os.path.join(path, "lanes")):
+                make_folder(folder)
             lock = hold(path, LOCK)
         try:
             if Store.exists(path):
@@ -110,15 +114,15 @@ class Store(Blocks):
                 clear(path)
                 flush_names(os.path.dirname(path))
                 for name, meta in metas.items():
-                    os.makedirs(os.path.join(path, name), exist_ok=True)
-                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path))
+                    make_folder(os.path.join(path, name))
+                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path), path)
                 for name, array in (("at", header.at), ("given", header.given)):
                     if array is not None:
-                        write_whole(chunk(path, name, *[0] * array.ndim), little(array))
+                        write_whole(chunk(path, name, *[0] * array.ndim), little(array), path)
                 flush_names(path)
-                write_whole(os.path.join(path, ROOT), root)  # last: from here on there is a store
+                write_whole(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
         except BaseException:
-            release(lock)
+            lock.release()
             raise
         return Store(path, header, created, made_by, lock)
 
@@ -136,7 +140,7 @@ class Store(Blocks):
         StoreError : there is no store; it is of another run, of a newer format, damaged; with "a", another process
         writes it. Digests of blocks are checked when they are read, their sizes now.
         """
-        path = os.path.abspath(path)
+        path = absolute(path)
         if mode not in ("r", "a"):
             raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
         if not Store.exists(path):
@@ -155,7 +159,7 @@ class Store(Blocks):
                 tidy(store)
             store.finished = store.scan()
         except BaseException:
-            release(lock)
+            lock.release()
             raise
         return store
 
@@ -202,8 +206,8 @@ class Store(Blocks):
         try:
             data = little(array)
             with saving(self.path):
-                write_whole(self.chunk_of(block), data)
-                write_whole(self.record_of(block), self.digest(block, data))
+                write_whole(self.chunk_of(block), data, self.path)
+                write_whole(self.record_of(block), self.digest(block, data), self.path)
             with self.guard:
                 self.finished.add(block)
         finally:
@@ -229,8 +233,8 @@ class Store(Blocks):
             before = self.written if self.written is not None else self.stored_constants()
             if before is None:
                 with saving(self.path):
-                    write_whole(chunk(self.path, "constants", 0), flat)
-                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat))
+                    write_whole(chunk(self.path, "constants", 0), flat, self.path)
+                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
             elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
                 raise StoreError(
                     f"the run ends in other numbers than when {self.path} was begun (by {spelled(self.versions)}), "
@@ -263,7 +267,7 @@ class Store(Blocks):
                 fit_arrays(self.path, new)
                 if old.directions % old.width and new.directions > old.directions:
                     self.take_back(old.blocks - 1)
-                write_whole(os.path.join(self.path, ROOT), root)
+                write_whole(os.path.join(self.path, ROOT), root, self.path)
             self.header = new
 
     def take_back(self, block: int) -> None:
@@ -277,7 +281,7 @@ class Store(Blocks):
         """Give the lock for writing back."""
         with self.guard:
             if self.lock is not None:
-                release(self.lock)
+                self.lock.release()
                 self.lock = None
 
     @property
@@ -302,7 +306,7 @@ class Store(Blocks):
 
     def __repr__(self) -> str:
         h = self.header
-        return (
+        return printable(
             f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
@@ -323,11 +327,9 @@ def refuse_other(store: Store, header: Header) -> None:
 
 def tidy(store: Store) -> None:
     """Undo what an interrupted writer left: files written aside, arrays larger than the header says."""
-    for name in ("", *arrays(store.header)):
-        folder = os.path.join(store.path, name)
-        for entry in os.listdir(folder):
-            if re.fullmatch(r"(zarr\.json|c(\.[0-9]+)+)" + re.escape(ASIDE), entry):
-                os.unlink(os.path.join(folder, entry))
+    remove_asides(store.path, store.path)
+    for name in arrays(store.header):
+        remove_asides(os.path.join(store.path, name), store.path)
     fit_arrays(store.path, store.header)
 
 
@@ -338,25 +340,38 @@ def fit_arrays(path: str, header: Header) -> None:
         where = os.path.join(path, name, ROOT)
         data = encoded(metas[name], path)
         with reading(where, AGAIN):
-            before = read_text(where, LONGEST)
+            before = read_text(where, LONGEST, path)
         if before != data:
-            write_whole(where, data)
+            write_whole(where, data, path)
 
 
 def clear(path: str) -> None:
     """Remove what an interrupted `create` left, but for the lock."""
-    for entry in sorted(begun() - {LOCK, "lanes"}, reverse=True):  # files before their folders
+    for name in ("", *NAMES):
+        if exists(os.path.join(path, name)):
+            remove_asides(os.path.join(path, name), path)
+    for entry in sorted(begun() - {LOCK, LOCK + ELSEWHERE, "lanes"}, reverse=True):  # files before their folders
         where = os.path.join(path, entry)
-        if os.path.isdir(where):
-            os.rmdir(where)
-        elif os.path.lexists(where):
-            os.unlink(where)
+        if exists(where):
+            refuse_links(path, where)
+            (os.rmdir if is_folder(where) else os.unlink)(where)
+
+
+def check_place(path: str, unfinished: Callable[[str], bool]) -> None:
+    """Refuse a path where no sketch can be begun. unfinished : whether a folder is empty, or what a beginning left."""
+    with reaching(path):
+        if not is_folder(os.path.dirname(path)):
+            raise StoreError(f"{os.path.dirname(path)} is not a folder; make it first, or choose another path")
+        if exists(path) and not (is_folder(path) and unfinished(path)):
+            raise StoreError(f"{path} exists and is not a sketch; choose another path")
 
 
 def missing_store(path: str) -> str:
     """What to say where `open` finds nothing."""
-    if not os.path.lexists(path):
-        return f"there is no {path}; check the path, or make the sketch there"
-    if os.path.isdir(path) and is_unfinished(path):
+    with reaching(path):
+        if not exists(path):
+            return f"there is no {path}; check the path, or make the sketch there"
+        unfinished = is_folder(path) and is_unfinished(path)
+    if unfinished:
         return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
     return f"{path} is not a sketch; check the path"

@@ -16,10 +16,8 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import FileIO
 from types import TracebackType
 from typing import Any
 
@@ -29,13 +27,20 @@ from circuitsketch.compile import check_order
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.sketch.directions import find_law
 from circuitsketch.sketch.files import (
-    ASIDE,
+    ASIDES,
     BadFile,
+    absolute,
+    entries,
+    exists,
     flush_names,
-    hold,
+    is_folder,
+    make_folder,
+    reaching,
     read_array,
+    read_text,
     reading,
-    release,
+    refuse_links,
+    remove_asides,
     saving,
     write_whole,
 )
@@ -44,10 +49,12 @@ from circuitsketch.sketch.header import FORMAT, Header, canonical, described, re
 from circuitsketch.sketch.layout import (
     AGAIN,
     LOCK,
+    LONGEST,
     ROOT,
     WRONG,
     array_of,
     changed,
+    check_origin,
     chunk,
     encoded,
     little,
@@ -55,7 +62,8 @@ from circuitsketch.sketch.layout import (
     ordered,
     parsed,
 )
-from circuitsketch.sketch.store import Store
+from circuitsketch.sketch.lock import ELSEWHERE, Lock, hold
+from circuitsketch.sketch.store import Store, check_place
 
 VERSION = 1  # of this layout; parts have one of their own
 PARTS = {"random": "random directions", "singles": "single examples"}
@@ -98,6 +106,7 @@ class About:
         }
 
 
+METRIC = re.compile("metric-[0-9a-f]{16}")  # the folder of a metric
 COME = ("law", "seed", "order")
 LISTS = ("groups", "labels", "items")
 
@@ -126,7 +135,7 @@ class Whole:
     parts by name.
     """
 
-    def __init__(self, path: str, about: About, created: str, made_by: dict[str, str], lock: FileIO | None) -> None:
+    def __init__(self, path: str, about: About, created: str, made_by: dict[str, str], lock: Lock | None) -> None:
         self.path = path
         self.about = about
         self.created = created
@@ -142,7 +151,7 @@ class Whole:
         ------
         StoreError : there is none; it is not finished, of a newer format, or damaged.
         """
-        path = os.path.abspath(path)
+        path = absolute(path)
         if not Store.exists(path):
             raise StoreError(missing(path))
         whole = Whole(path, *read_about(path), None)
@@ -159,6 +168,7 @@ class Whole:
                 f"{path} has {', '.join(left)}: make it again with the same run and path, and it goes on from there"
             )
         refuse_strangers(path, list(whole.opened.values()))
+        refuse_other_n(whole)
         return whole
 
     @staticmethod
@@ -171,15 +181,14 @@ class Whole:
         ------
         StoreError : there is something else; it has another metric or other groups; another process writes it.
         """
-        path = os.path.abspath(path)
-        if not os.path.isdir(os.path.dirname(path)):
-            raise StoreError(f"{os.path.dirname(path)} is not a folder; make it first, or choose another path")
-        if os.path.lexists(path) and not Store.exists(path) and not (os.path.isdir(path) and is_unfinished(path)):
-            raise StoreError(f"{path} exists and is not a sketch; choose another path")
+        path = absolute(path)
         if Store.exists(path):
             read_about(path)  # before anything is written to what may be no sketch
+        else:
+            check_place(path, is_unfinished)
         with saving(path):
-            os.makedirs(os.path.join(path, "lock"), exist_ok=True)
+            for folder in (path, os.path.join(path, "lock")):
+                make_folder(folder)
             lock = hold(path, WHOLE_LOCK)
         try:
             if Store.exists(path):
@@ -191,13 +200,16 @@ class Whole:
             else:
                 created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         except BaseException:
-            release(lock)
+            lock.release()
             raise
         return Whole(path, about, created, made_by, lock)
 
     def of(self, name: str) -> str:
-        """The folder of a part."""
-        return os.path.join(self.path, name)
+        """The folder of a part. StoreError: it is a symbolic link."""
+        where = os.path.join(self.path, name)
+        with reaching(where):
+            refuse_links(self.path, where)
+        return where
 
     def width(self, name: str) -> int | None:
         """Directions a block of a part that was begun, else None."""
@@ -223,7 +235,7 @@ class Whole:
         for store in self.opened.values():
             store.close()
         if self.lock is not None:
-            release(self.lock)
+            self.lock.release()
             self.lock = None
 
     def __enter__(self) -> Whole:
@@ -270,6 +282,20 @@ def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None =
             )
 
 
+def refuse_other_n(whole: Whole) -> None:
+    """Refuse labels, items, groups or a metric of another number of examples than the parts have."""
+    for store in whole.opened.values():
+        n, about = store.header.n, whole.about
+        groups = None if about.groups is None else len(set(about.groups))
+        counts = {"labels": about.labels, "items": about.items, "metric": about.metric}
+        found = {name: len(values) for name, values in counts.items() if values is not None}
+        for name, count in (found | ({} if groups is None else {"groups": groups})).items():
+            if count != n:
+                raise StoreError(
+                    f"{whole.path} has {count} {name}, and {store.path} is of {n}; restore it from a copy, or {AGAIN}"
+                )
+
+
 # ------------------------------------------------------------------------------------------ its own file
 
 
@@ -292,31 +318,34 @@ def metric_array(plain: dict[str, Any]) -> dict[str, Any]:
 
 def write_about(path: str, about: About, created: str, made_by: dict[str, str]) -> None:
     """Write the group's metadata, last what makes it a sketch; leave it alone where it is the same."""
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(path, ROOT + ASIDE))
     data = encoded(group(about, created, made_by), path)
+    where = os.path.join(path, ROOT)
     with saving(path):
+        for name in ("", *os.listdir(path)):
+            if name in ("", "lock") or METRIC.fullmatch(name):
+                remove_asides(os.path.join(path, name), path)
         if Store.exists(path):
-            with open(os.path.join(path, ROOT), "rb") as file:
-                if file.read() == data:
-                    return
+            with reading(where, AGAIN):
+                before = read_text(where, LONGEST, path)
+            if before == data:
+                return
         flush_names(os.path.dirname(path))
         nothing = array_of((0,), (1,), "uint8", 0, ("nothing",))
-        write_whole(os.path.join(path, "lock", ROOT), encoded(nothing, path))
+        write_whole(os.path.join(path, "lock", ROOT), encoded(nothing, path), path)
         if about.metric is not None:
             plain = described(about.metric)
             folder = metric_folder(plain)
-            os.makedirs(os.path.join(path, folder), exist_ok=True)
-            write_whole(os.path.join(path, folder, ROOT), encoded(metric_array(plain), path))
-            write_whole(chunk(path, folder, 0, 0), little(about.metric))
+            make_folder(os.path.join(path, folder))
+            write_whole(os.path.join(path, folder, ROOT), encoded(metric_array(plain), path), path)
+            write_whole(chunk(path, folder, 0, 0), little(about.metric), path)
         flush_names(path)
-        write_whole(os.path.join(path, ROOT), data)
+        write_whole(where, data, path)
 
 
 def read_about(path: str) -> tuple[About, str, dict[str, str]]:
     """What a sketch is about, when it was begun and by what; StoreError unless its file is as it was written."""
     where = os.path.join(path, ROOT)
-    root = parsed(where)
+    root = parsed(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -335,6 +364,7 @@ def read_about(path: str) -> tuple[About, str, dict[str, str]]:
         lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LISTS}
         about = About(tuple(attributes["parts"]), come, **lists, metric=metric, origin=attributes.get("origin"))
         created, made_by = attributes["created"], attributes["versions"]
+        check_origin(created, made_by)
         if canonical(root) != canonical(group(about, created, made_by)):
             raise InputError("it does not match its sha256, or has parts that no sketch has")
         require(about.parts != () and set(about.parts) <= set(PARTS), f"it has the parts {list(about.parts)}")
@@ -364,33 +394,41 @@ def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
     if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
         raise InputError(f"its metric has shape {shape} and dtype {plain['dtype']}")
     folder = metric_folder(plain)
-    if canonical(parsed(os.path.join(path, folder, ROOT))) != canonical(metric_array(plain)):
+    if canonical(parsed(os.path.join(path, folder, ROOT), path)) != canonical(metric_array(plain)):
         raise InputError(f"{folder}/{ROOT} contradicts it")
     where = chunk(path, folder, 0, 0)
     with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered("float64"))
+        array = read_array(where, tuple(shape), ordered("float64"), path)
         if described(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
     return native(array)
 
 
 def is_unfinished(path: str) -> bool:
-    """Whether a folder is empty, or is what `resume` leaves when it is interrupted before there is a sketch."""
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            where = os.path.relpath(os.path.join(folder, name), path)
-            top = where.split(os.sep)
-            known = top[0] in ("lock", ROOT + ASIDE) or re.fullmatch("metric-[0-9a-f]{16}", top[0])
-            file = top[1].removesuffix(ASIDE) if len(top) == 2 else ROOT
-            if not known or len(top) > 2 or file not in (ROOT, "c.0.0", ".lock"):
-                return False
+    """Whether a folder is empty, or is what `resume` leaves when it is interrupted before there is a sketch.
+
+    OSError: the system cannot tell. StoreError: there is a symbolic link where `resume` makes a folder or a file.
+    """
+    for entry in entries(path):
+        top, *below = entry.split(os.sep)
+        folder = top == "lock" or METRIC.fullmatch(top)
+        known = (ROOT, "c.0.0", ".lock", ".lock" + ELSEWHERE)
+        if below:
+            fine = folder and len(below) == 1 and (below[0] in known or ASIDES.fullmatch(below[0]))
+        else:
+            fine = folder or ASIDES.fullmatch(top)
+        if not fine:
+            return False
+        refuse_links(path, os.path.join(path, entry))
     return True
 
 
 def missing(path: str) -> str:
     """What to say where `open` finds nothing."""
-    if not os.path.lexists(path):
-        return f"there is no {path}; check the path, or make the sketch there"
-    if os.path.isdir(path) and is_unfinished(path):
+    with reaching(path):
+        if not exists(path):
+            return f"there is no {path}; check the path, or make the sketch there"
+        unfinished = is_folder(path) and is_unfinished(path)
+    if unfinished:
         return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
     return f"{path} is not a sketch; check the path"

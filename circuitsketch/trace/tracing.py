@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arguments import call, check_callable
+from circuitsketch.arrays import lost_meaning, plain_array
 from circuitsketch.circuit import Circuit, Label, Place
 from circuitsketch.errors import TraceError
 from circuitsketch.trace.draws import DrawnAt, Draws, OnDraw
@@ -22,10 +23,11 @@ def label_of(leaf: Any) -> Label:
     """float, int or bool of an example leaf."""
     if (reason := lost_meaning(leaf)) is not None:
         raise TraceError(f"an argument leaf is {reason}")
-    kind = np.asarray(leaf).dtype.kind
+    dtype = plain_array(leaf, "an argument").dtype
+    kind = dtype.kind
     if kind not in "fiub":
         raise TraceError(
-            f"an argument leaf of type {type(leaf).__name__} and dtype {np.asarray(leaf).dtype} cannot be "
+            f"an argument leaf of type {type(leaf).__name__} and dtype {dtype} cannot be "
             "an input; give real numbers, or close over what is not numbers"
         )
     return {"f": "float", "b": "bool"}.get(kind, "int")  # type: ignore[return-value]
@@ -72,17 +74,19 @@ def traced(
 ) -> Circuit:
     """As `trace`, with a choice of what happens where the function draws random numbers; `written` is what the user
     wrote, where the function is a wrapper of it."""
+    check_callable(function, "function")
     leaves, in_tree = flatten(examples)
     build = Builder()
     draws = None if on_draw == "allow" else Draws(written or function, on_draw)
-    wires = [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves]
+    labels = [label_of(leaf) for leaf in leaves]
+    wires = [build.input(np.shape(leaf), label) for leaf, label in zip(leaves, labels, strict=True)]
     result = called(function, build, in_tree, wires)
     if draws is not None and (source := draws.changed()) is not None:
         draws.report(source, place_of_draw(function, leaves, in_tree, draws))
     outputs, out_tree = flatten(result)
     names = tuple(out_tree.names("out"))
     for name, output in zip(names, outputs, strict=True):
-        if not isinstance(output, Wire) and np.asarray(output).dtype.kind not in "fiub":
+        if not isinstance(output, Wire) and plain_array(output, name).dtype.kind not in "fiub":
             raise TraceError(
                 f"{user_place()}: the traced function returns a {type(output).__name__} at {name}; return numbers"
             )
@@ -102,7 +106,7 @@ def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: l
     """What a function returns for wires; their trace is under way meanwhile."""
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
-        return function(*unflatten(in_tree, wires))
+        return call(function, "the function", *unflatten(in_tree, wires))
     except (TypeError, ValueError) as error:
         # Where a wire refuses to be a number, NumPy raises an error of its own, which says less, from the wire's.
         if isinstance(error.__cause__, TraceError):

@@ -38,6 +38,7 @@ class Tree:
 
 
 LEAF = Tree(None)
+DEEPEST = 100  # levels of a pytree
 
 
 def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
@@ -57,16 +58,18 @@ def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
     return None
 
 
-def flatten(value: Any) -> tuple[list[Any], Tree]:
-    """The leaves of a pytree and its structure."""
+def flatten(value: Any, depth: int = 0) -> tuple[list[Any], Tree]:
+    """The leaves of a pytree and its structure. InputError: it is nested deeper than DEEPEST, perhaps in itself."""
     found = parts(value)
     if found is None:
         return [value], LEAF
+    if depth > DEEPEST:
+        raise InputError(f"a pytree is nested more than {DEEPEST} levels deep; does a list hold itself?")
     kind, keys, children = found
     leaves: list[Any] = []
     trees = []
     for child in children:
-        below, tree = flatten(child)
+        below, tree = flatten(child, depth + 1)
         leaves += below
         trees.append(tree)
     return leaves, Tree(kind, keys, tuple(trees))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import as_list, call, check_hashable, quoted
 from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import downweights, is_many, many_downweights
@@ -47,15 +48,17 @@ def downweights_of(
 
 def of_groups(wanted: list[Any], n: int, labels: Sequence[Any] | None) -> np.ndarray:
     """1 for the examples of any of these groups."""
+    for name in wanted:
+        check_hashable(name, "group")
     if labels is None:
         raise InputError(
-            f"group {wanted[0]!r} was named, and nothing is known of groups: give the run labels=, one an example"
+            f"group {quoted(wanted[0])} was named, and nothing is known of groups: give the run labels=, one an example"
         )
     for name in wanted:
         if name not in set(labels):
-            known = [repr(label) for label in in_order(labels)]
+            known = [quoted(label) for label in in_order(labels)]
             shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
-            raise InputError(f"there is no group {name!r}; the labels are {shown}")
+            raise InputError(f"there is no group {quoted(name)}; the labels are {shown}")
     chosen = set(wanted)
     return np.array([label in chosen for label in labels], dtype=np.float64)
 
@@ -82,11 +85,11 @@ def of_question(question: Callable[[Any], Any], n: int, items: Sequence[Any] | N
         raise InputError(
             "a function was given, and nothing is known of the examples: give the run items=, one an example"
         )
-    answers = [question(item) for item in items]
+    answers = [call(question, "the function", item) for item in items]
     for item, answer in zip(items, answers, strict=True):
         if not isinstance(answer, bool | np.bool_):
             raise InputError(
-                f"the function says {answer!r} of the example {item!r}; let it return True or False"
+                f"the function says {quoted(answer)} of the example {quoted(item)}; let it return True or False"
             )
     return downweights(np.array(answers, dtype=bool), n)
 
@@ -95,11 +98,10 @@ def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
     """Something for every example, as a tuple; None stays None."""
     if values is None:
         return None
-    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
-        raise InputError(f"{name} must be a list with one entry an example, not {type(values).__name__}")
     if (reason := lost_meaning(values)) is not None:
         raise InputError(f"{name} is {reason}")
-    found = tuple(values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values)
+    plain = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
+    found = tuple(as_list(plain, name, "one entry an example"))
     if len(found) != n:
         raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")
     return found
@@ -109,13 +111,5 @@ def check_labels(values: Any, n: int, name: str = "labels") -> tuple[Any, ...] |
     """Labels of the examples, which the user gave as `name`: hashable, and equal to themselves."""
     found = one_an_example(values, n, name)
     for i, label in enumerate(found or ()):
-        try:
-            fine = hash(label) is not None and bool(label == label)
-        except (TypeError, ValueError):
-            fine = False
-        if not fine:
-            raise InputError(
-                f"{name}[{i}] is {label!r}, which cannot tell groups apart; labels are strings, numbers, or anything "
-                "hashable that equals itself"
-            )
+        check_hashable(label, f"{name}[{i}]")
     return found

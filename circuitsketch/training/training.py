@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.circuit.notebook import completed, some, table
-from circuitsketch.compile import build, check_device, in_blocks, real_array, target_for
+from circuitsketch.compile import build, check_device, in_blocks, target_for
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
 from circuitsketch.kernels.turns import thread_count
@@ -82,9 +83,9 @@ class Training:
         labels: Sequence[Any] | None = None,
         items: Sequence[Any] | None = None,
     ) -> None:
-        for function, name in ((step, "step"), (params, "params")):
-            if not callable(function) and not (name == "params" and params is None):
-                raise InputError(f"{name} must be a function, not {type(function).__name__}")
+        check_callable(step, "step")
+        if params is not None:
+            check_callable(params, "params")
         check_step(step)
         self.state = state
         self.batches = one_a_step(batches, "batches")
@@ -121,7 +122,7 @@ class Training:
     def params(self, state: Any) -> Any:
         """The trained parameters in a state."""
         if self.chosen_params is not None:
-            return self.chosen_params(state)
+            return call(self.chosen_params, "params", state)
         return trained_params(state)
 
     def traced(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
@@ -155,7 +156,7 @@ class Training:
         """The simplified circuit of a step, its result checked to be a state."""
         def ordered(*args: Any) -> Any:
             """The new state; its dicts may order their keys otherwise."""
-            result = step(*args)
+            result = call(step, "step", *args)
             try:
                 return unflatten(self.state_tree, leaves_like(self.state_tree, result))
             except InputError:
@@ -382,10 +383,7 @@ def one_a_step(values: Any, name: str) -> list[Any]:
     """A list with an entry for every step."""
     if isinstance(values, np.ndarray):
         values = plain_array(values, name)
-    try:
-        return list(values)
-    except TypeError:
-        raise InputError(f"{name} must be a list with one entry a step, not {type(values).__name__}") from None
+    return as_list(values, name, "one entry a step")
 
 
 def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
@@ -419,8 +417,8 @@ def example_count(examples: list[np.ndarray], n: int | None) -> int:
         raise InputError("no step reads an example's weight; give each step the ids of its examples")
     if n is None:
         return largest + 1
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise InputError(f"n is the number of examples, a whole number, not {n!r}")
+    if not is_int(n):
+        raise InputError(f"n is the number of examples, a whole number, not {quoted(n)}")
     if n <= largest:
         step = next(t for t, ids in enumerate(examples) if ids.size and int(ids.max()) == largest)
         raise InputError(f"n = {n}, and step {step} reads example {largest}; ids must be below n")

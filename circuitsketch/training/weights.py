@@ -7,12 +7,12 @@ prediction need not look again.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import as_list, is_int, quoted
 from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
@@ -81,7 +81,7 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
     if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
         return found
     rows = []
-    for position, subset in enumerate(subsets):
+    for position, subset in enumerate(as_list(subsets, "subsets", "one entry a subset")):
         try:
             rows.append(downweights(subset, n))
         except InputError as reason:
@@ -103,14 +103,14 @@ def _from_rows(subsets: np.ndarray, n: int) -> np.ndarray | None:
 
 
 def _count(n: Any) -> int:
-    if isinstance(n, bool | np.bool_) or not isinstance(n, numbers.Integral) or n < 1:
-        raise InputError(f"n is the number of examples, an int of at least 1, not {n!r}")
+    if not is_int(n, 1):
+        raise InputError(f"n is the number of examples, an int of at least 1, not {quoted(n)}")
     return int(n)
 
 
 def _array(without: Any) -> np.ndarray:
     if without is None or isinstance(without, str | bytes | dict):
-        raise InputError(f"a deletion set cannot be {_short(without)}: {FORMS}")
+        raise InputError(f"a deletion set cannot be {quoted(without)}: {FORMS}")
     if (reason := lost_meaning(without)) is not None:
         raise InputError(f"the deletion set is {reason}")
     if isinstance(without, set | frozenset):
@@ -121,9 +121,9 @@ def _array(without: Any) -> np.ndarray:
             raise InputError(f"the deletion set mixes booleans with other values: {FORMS}")
     try:
         return np.asarray(without)
-    except (ValueError, TypeError) as reason:
+    except Exception as reason:
         raise InputError(
-            f"the deletion set {_short(without)} is not one list of values: {FORMS}; "
+            f"the deletion set {quoted(without)} is not one list of values: {FORMS}; "
             "many_downweights takes many subsets"
         ) from reason
 
@@ -175,15 +175,10 @@ def _from_weights(weights: np.ndarray, n: int) -> np.ndarray:
 
 def _described(without: Any, given: np.ndarray) -> str:
     if given.dtype.kind == "O" and len(given):
-        return f"values like {_short(given[0])}"
+        return f"values like {quoted(given[0])}"
     return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(
         given.dtype.kind, f"dtype {given.dtype}"
     )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def is_many(without: Any) -> bool:

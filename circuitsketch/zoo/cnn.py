@@ -83,15 +83,19 @@ def draw(
             f"cnn: pictures of {rows} x {columns} leave maps of {shrunk[0]} x {shrunk[1]} after two convolutions; "
             f"give pictures with even sides of 6 or more"
         )
-    if min(*channels, classes) < 1:
-        raise InputError(f"cnn: channels are {channels} and classes {classes}; each must be at least 1")
+    pair = isinstance(channels, tuple | list) and len(channels) == 2
+    if not pair or not all(datasets.is_whole(size) for size in (*channels, classes)):
+        raise InputError(
+            f"cnn: channels are {datasets.shown(channels)} and classes {datasets.shown(classes)}; "
+            "each must be at least 1"
+        )
     cells = (shrunk[0] // POOL) * (shrunk[1] // POOL)
     shapes = {
         "kernel0": (KERNEL, KERNEL, 1, channels[0]),
         "kernel1": (KERNEL, KERNEL, channels[0], channels[1]),
         "dense": (cells * channels[1], classes),
     }
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(datasets.check_seed(seed))
     params = {}
     for name, shape in shapes.items():
         gain = 1.0 if name == "dense" else 2.0

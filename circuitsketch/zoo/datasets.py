@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,11 +63,36 @@ def load(name: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+MOST = 10**7  # of anything: more is a slip
+
+
+def is_whole(value: Any, low: int = 1, high: int = MOST) -> bool:
+    """Whether a value is a whole number from `low` to `high`."""
+    fine = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+    return fine and low <= int(value) <= high
+
+
+def check_seed(seed: Any) -> int:
+    """A seed as NumPy's generators take it, or an InputError."""
+    if not is_whole(seed, 0, 2**64 - 1):
+        raise InputError(f"seed is {shown(seed)}; give a whole number from 0")
+    return int(seed)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, in short."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def split(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
     """`count` examples in random order to train on, and the rest. InputError where one side would be empty."""
-    if not 0 < count < len(x):
-        raise InputError(f"of {len(x)} examples {count} cannot be trained on with some left to measure on")
-    order = np.random.default_rng(seed).permutation(len(x))
+    if not is_whole(count, 1, len(x) - 1):
+        raise InputError(f"of {len(x)} examples {shown(count)} cannot be trained on with some left to measure on")
+    order = np.random.default_rng(check_seed(seed)).permutation(len(x))
     here, there = order[:count], order[count:]
     return Split(x[here], y[here], x[there], y[there])
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import circuitsketch as cs
+from circuitsketch.errors import InputError
 from circuitsketch.zoo import datasets, supervised
 
 
@@ -53,7 +54,10 @@ def training(
     """
     x, y = supervised.given_or(data, x, y)
     supervised.check_labels(y, 2)
-    params = {"w": np.zeros(np.shape(x)[1]), "b": np.zeros(())}
+    x = supervised.array_of(x, "x")
+    if x.ndim != 2:
+        raise InputError(f"x has the shape {x.shape}; give (examples, features)")
+    params = {"w": np.zeros(x.shape[1]), "b": np.zeros(())}
     return supervised.training(
         loss,
         params,

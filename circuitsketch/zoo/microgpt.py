@@ -20,6 +20,7 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
+from circuitsketch.zoo.datasets import check_seed, is_whole, shown
 
 ALPHABET = string.ascii_lowercase
 HEADS = 4
@@ -50,8 +51,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise InputError(f"microgpt: {name} is {value}; every size must be at least 1")
+            if not is_whole(value):
+                raise InputError(f"microgpt: {name} is {shown(value)}; every size must be at least 1")
         check_heads(self.width, self.heads)
 
     @property
@@ -93,7 +94,7 @@ class Config:
 
     def draw(self, seed: int) -> dict[str, np.ndarray]:
         """Initial parameters: independent normals of mean 0 and standard deviation 0.08."""
-        return self.parameters(np.random.default_rng(seed).normal(0.0, INIT_STD, self.size))
+        return self.parameters(np.random.default_rng(check_seed(seed)).normal(0.0, INIT_STD, self.size))
 
 
 def names() -> list[str]:
@@ -158,19 +159,22 @@ def training(
     """
     if isinstance(docs, int):
         most = len(census_names())
-        if not 1 <= docs <= most:
-            raise InputError(f"microgpt: docs is {docs}; there are {most:,} names, so take 1 to {most}")
+        if not is_whole(docs, 1, most):
+            raise InputError(f"microgpt: docs is {shown(docs)}; there are {most:,} names, so take 1 to {most}")
         docs, alphabet = census_names()[:docs], ALPHABET if alphabet is None else alphabet
     if isinstance(docs, str):
         raise InputError(
-            f"microgpt: docs is the one string {docs!r}; give a list of words, such as [{docs!r}]"
+            f"microgpt: docs is the one string {shown(docs)}; give a list of words, such as [{shown(docs)}]"
         )
-    docs = list(docs)
+    try:
+        docs = list(docs)
+    except Exception:
+        raise InputError(f"microgpt: docs is {shown(docs)}; give a list of words, or how many names") from None
     if not docs:
         raise InputError("microgpt: docs is empty; give at least one word to train on, such as names()[:100]")
     steps = len(docs) if steps is None else steps
-    if steps < 1:
-        raise InputError(f"microgpt: steps is {steps}; a training has at least one step")
+    if not is_whole(steps):
+        raise InputError(f"microgpt: steps is {shown(steps)}; a training has at least one step")
     if seed is not None and init is not None:
         raise InputError(
             "microgpt: both seed and init are given; give the seed to draw from, or the parameters"

@@ -45,7 +45,7 @@ def draw(inputs: int, hidden: list[int], classes: int, activation: str, seed: in
     >>> {name: p.shape for name, p in draw(64, [16], 10, "tanh", seed=0).items()}
     {'tanh0_w': (64, 16), 'tanh0_b': (16,), 'out_w': (16, 10), 'out_b': (10,)}
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(datasets.check_seed(seed))
     names = [f"{activation}{layer}" for layer in range(len(hidden))] + ["out"]
     sizes = [inputs, *hidden, classes]
     params = {}
@@ -87,13 +87,16 @@ def training(
     True
     """
     x, y = supervised.given_or(data, x, y)
-    if np.ndim(x) != 2:
+    x = supervised.array_of(x, "x")
+    if x.ndim != 2:
         raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features an example")
     for name, value in (("width", width), ("layers", layers), ("classes", classes)):
-        if value < 1:
-            raise InputError(f"mlp: {name} is {value}; every size must be at least 1")
-    if activation not in ACTIVATIONS:
-        raise InputError(f"mlp: activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+        if not datasets.is_whole(value):
+            raise InputError(f"mlp: {name} is {datasets.shown(value)}; every size must be at least 1")
+    if not supervised.is_real(dropout) or not 0 <= dropout < 1:
+        raise InputError(f"mlp: dropout is a rate from 0 to below 1, not {datasets.shown(dropout)}")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise InputError(f"mlp: activation is {datasets.shown(activation)}; choose one of {', '.join(ACTIVATIONS)}")
     supervised.check_labels(y, classes)
 
     def masks(t: int, count: int) -> np.ndarray:

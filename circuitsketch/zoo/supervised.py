@@ -7,12 +7,14 @@ use as well: batches in shuffled order, an optimiser by name, a schedule, clippi
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
+from circuitsketch.zoo.datasets import check_seed, is_whole, shown
 
 # Adam divides by the root of a mean square gradient. Inside the root an epsilon keeps that analytic where gradients
 # vanish, and its size decides how far: a parameter whose gradients are below sqrt(EPSILON) moves in proportion to them,
@@ -75,21 +77,29 @@ def training(
     >>> run.train()["params"].round(3), run.retrain(without=[2])["params"].round(3)
     (array([2.214]), array([2.]))
     """
-    x, y = np.asarray(x), np.asarray(y)
-    count = len(x)
+    x, y = array_of(x, "x"), array_of(y, "y")
+    count = len(x) if x.ndim else 0
     if count == 0 or y.ndim == 0 or len(y) != count:
         raise InputError(
             f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
         )
-    if not isinstance(epochs, int | np.integer) or epochs < 1:
-        raise InputError(f"epochs is {epochs!r}; give a whole number, at least 1: how often each example is read")
-    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+    if not is_whole(epochs):
+        raise InputError(f"epochs is {shown(epochs)}; give a whole number, at least 1: how often each example is read")
+    if batch_size is not None and not is_whole(batch_size):
         raise InputError(
-            f"batch_size is {batch_size!r}; give a whole number, at least 1, or None for all examples in every step"
+            f"batch_size is {shown(batch_size)}; give a whole number, at least 1, or None for all examples in a step"
         )
-    weights = np.arange(count) if groups is None else np.asarray(groups)
+    if not is_real(learning_rate):
+        raise InputError(f"learning_rate is {shown(learning_rate)}; give a number")
+    check_seed(seed)
+    check_function(loss, "loss", *("params", "x", "y"), *["mask"] * (masks is not None))
+    if schedule is not None:
+        check_function(schedule, "schedule", "t", "steps")
+    if masks is not None:
+        check_function(masks, "masks", "t", "count")
+    weights = np.arange(count) if groups is None else array_of(groups, "groups")
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
-        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {groups!r}")
+        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {shown(groups)}")
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -110,6 +120,36 @@ def training(
     return cs.Training(step, first, batches, read, n=n, labels=classes)
 
 
+def array_of(value: Any, name: str) -> np.ndarray:
+    """An array of numbers; InputError for anything else."""
+    try:
+        array = np.asarray(value)
+    except Exception as reason:
+        raise InputError(f"{name} is not an array of numbers: {reason}") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+    return array
+
+
+def check_function(value: Any, name: str, *takes: str) -> None:
+    """InputError for what cannot be called with these arguments."""
+    if not callable(value):
+        raise InputError(f"{name} must be a function, not {type(value).__name__}")
+    try:
+        signature(value).bind(*takes)
+    except TypeError as reason:
+        raise InputError(f"{name} is a function of ({', '.join(takes)}): {reason}") from None
+    except ValueError:  # what is not written in Python may have no signature
+        pass
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    kinds = int | float | np.integer | np.floating
+    fine = isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
+    return fine and bool(abs(value) < 1e300)
+
+
 def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
     """The examples and labels that were given, or the zoo's where neither was. InputError for one without the other."""
     if x is None and y is None:
@@ -121,8 +161,10 @@ def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:
     """`update(state, grads, rate)` of an optimiser by name; InputError for an unknown one, or a decay it has not."""
-    if optimiser not in OPTIMISERS:
-        raise InputError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
+    if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
+        raise InputError(f"optimiser is {shown(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
+    if not is_real(weight_decay):
+        raise InputError(f"weight_decay is {shown(weight_decay)}; give a number")
     if weight_decay and optimiser == "adam":
         raise InputError("adam has no weight decay that keeps its meaning; choose optimiser='adamw'")
     rule = getattr(cs.optim, optimiser)
@@ -146,7 +188,7 @@ def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> li
 
 def check_labels(y: Any, classes: int) -> None:
     """InputError unless y are whole numbers in 0..classes-1, before a model is made for them."""
-    y = np.asarray(y)
+    y = array_of(y, "y")
     if y.dtype.kind not in "iu":
         raise InputError(
             f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)"
