@@ -26,11 +26,11 @@ from theory import in_theory, predictions_a_second, speed_table, theory_table
 from timing import timed
 
 import circuitsketch as cs
-from circuitsketch.deletion.evaluation import Evaluation, score
-from circuitsketch.deletion.prediction import Prediction
-from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.retrained import retrained, worst_of
-from circuitsketch.sketch.directions import find_law
+from circuitsketch.attribution.evaluation import Evaluation, score
+from circuitsketch.attribution.ground_truth import retrained, worst_of
+from circuitsketch.attribution.prediction import Prediction
+from circuitsketch.attribution.query import Query
+from circuitsketch.directions import find_law
 
 SINGLES_ORDER, ORDER = 6, 3
 SPHERE, FITTED = 256, 1024  # directions up to which the paper's law is pushed, and interactions are fitted

@@ -32,10 +32,10 @@ from traffic import lane_bytes
 from workloads import STEPS, WORKLOADS, directions, training
 
 import circuitsketch as cs
+from circuitsketch.backends.cuda.device import Device, find
 from circuitsketch.errors import DeviceError
-from circuitsketch.kernels.cuda.device import Device, find
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.trace import flatten
+from circuitsketch.tree import flatten
 
 SMALL_STEPS = {"microgpt": 100, "mlp": 50, "wide": 20}
 CHECKED = 16  # directions pushed on both devices

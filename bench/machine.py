@@ -25,7 +25,7 @@ from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from circuitsketch.kernels.cpu import lane_width
+from circuitsketch.backends.cpu import lane_width
 
 # Chains needed to hide the latency of a multiply-add: 8 to 10 on x86, more on some others; registers for 24
 # exist on AVX-512 and ARM. The best of these is the peak.

@@ -14,11 +14,11 @@ from report import table
 from timing import timed
 
 import circuitsketch as cs
-from circuitsketch.deletion import estimators
-from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.retrained import retrained
+from circuitsketch.attribution.ground_truth import retrained
+from circuitsketch.attribution.query import Query
+from circuitsketch.directions import Law, find_law
+from circuitsketch.estimators import monte_carlo
 from circuitsketch.report.figures import PAPER
-from circuitsketch.sketch.directions import Law, find_law
 from circuitsketch.zoo import microgpt
 
 RATE = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -40,8 +40,8 @@ def in_theory(examples: int | None = None) -> dict[str, Any]:
     law = find_law("sphere", now.run.n, 0)
     sketch = cs.sketch(now.run, RATE[-1], ORDER, seed=0, law="sphere", threads=1)
     factors = np.array([law.log_factor(r) for r in range(1, ORDER + 1)])
-    inner = estimators.inner_products(law.block(0, RATE[-1]), h)
-    samples = estimators.contributions(sketch.measure(now.measure).coefficients, inner, factors).sum(axis=0)
+    inner = monte_carlo.inner_products(law.block(0, RATE[-1]), h)
+    samples = monte_carlo.contributions(sketch.measure(now.measure).coefficients, inner, factors).sum(axis=0)
     means = (samples.reshape(len(h), -1, m, change.shape[1]).mean(axis=2) for m in RATE)
     errors = [float(np.sqrt(((mean - change[:, None]) ** 2).mean() / (change**2).mean())) for mean in means]
     slope = float(np.polyfit(np.log(RATE), np.log(errors), 1)[0])

@@ -49,15 +49,16 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, optim
+from circuitsketch.attribution.evaluation import Evaluation, evaluate, read_datamodels
+from circuitsketch.attribution.ground_truth import retrain_worst
+from circuitsketch.attribution.local import local_sketch
+from circuitsketch.attribution.plan import Plan, plan
+from circuitsketch.attribution.prediction import Prediction
+from circuitsketch.attribution.query import Query
+from circuitsketch.attribution.sketch import Sketch, open_sketch, push, sketch
+from circuitsketch.autodiff import grad, jvp, value_and_grad
 from circuitsketch.circuit import Circuit
-from circuitsketch.compile import compile
-from circuitsketch.deletion.evaluation import Evaluation, evaluate, read_datamodels
-from circuitsketch.deletion.local import local_sketch
-from circuitsketch.deletion.plan import Plan, plan
-from circuitsketch.deletion.prediction import Prediction
-from circuitsketch.deletion.query import Query
-from circuitsketch.deletion.retrained import retrain_worst
-from circuitsketch.deletion.sketch import Sketch, open_sketch, push, sketch
+from circuitsketch.compiler import compile
 from circuitsketch.errors import (
     BoundsError,
     CircuitError,
@@ -72,6 +73,7 @@ from circuitsketch.errors import (
     StoreError,
     TraceError,
 )
+from circuitsketch.frontends.numpy import trace
 from circuitsketch.functions import (
     cross_entropy,
     erf,
@@ -87,8 +89,6 @@ from circuitsketch.functions import (
     take,
 )
 from circuitsketch.gates.gate import close_table
-from circuitsketch.passes import grad, jvp, value_and_grad
-from circuitsketch.trace import trace
 from circuitsketch.training.training import Training
 
 __version__ = "0.1.0"
@@ -143,14 +143,6 @@ __all__ = [
     "trace",
     "value_and_grad",
 ]
-
-
-# Where a function has the name of the room behind it, the room's modules are reached through the function: Python looks
-# there for `import circuitsketch.sketch.directions as directions`.
-for shared in (sketch, trace):
-    room = f"{__name__}.{shared.__name__}."
-    vars(shared).update({path[len(room) :]: sys.modules[path] for path in [*sys.modules] if path.startswith(room)})
-del shared, room
 
 
 def __dir__() -> list[str]:

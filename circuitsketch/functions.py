@@ -12,11 +12,11 @@ import numpy as np
 from circuitsketch.arguments import check_int
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.errors import BoundsError, InputError, ShapeError
+from circuitsketch.frontends.numpy import Wire
+from circuitsketch.frontends.numpy.indexing import gather, normal_axis, pick_label, take_index
+from circuitsketch.frontends.numpy.wire import user_place
 from circuitsketch.gates import GATES
 from circuitsketch.gates.selection import max_constant
-from circuitsketch.trace import Wire
-from circuitsketch.trace.indexing import gather, normal_axis, pick_label, take_index
-from circuitsketch.trace.wire import user_place
 
 relu = GATES["relu"]
 gelu = GATES["gelu"]

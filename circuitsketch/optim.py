@@ -28,8 +28,8 @@ from circuitsketch.arguments import (
 )
 from circuitsketch.arrays import finite_array, plain_array, real_array
 from circuitsketch.errors import InputError, ShapeError
-from circuitsketch.trace import Wire
-from circuitsketch.trace.tree import flatten, leaves_like, transform
+from circuitsketch.frontends.numpy import Wire
+from circuitsketch.tree import flatten, leaves_like, transform
 
 State = dict[str, Any]
 SMALLEST_LIMIT = 1e-150  # of `clip_by_norm`, which squares it

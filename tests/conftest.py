@@ -1,6 +1,6 @@
 """Hypothesis in two measures: `ci`, the same few examples every time, and `thorough`, many new ones.
 
-HYPOTHESIS_PROFILE=thorough pytest tests/test_gates.py   looks further.
+HYPOTHESIS_PROFILE=thorough pytest tests/gates/test_gates.py   looks further.
 """
 
 from __future__ import annotations

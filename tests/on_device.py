@@ -1,6 +1,6 @@
 """The CUDA backend against the reference evaluator and the CPU: on a GPU, or in Numba's simulator of one.
 
-Not collected by name: `tests/test_cuda.py` runs it in the simulator, in a process of its own, because
+Not collected by name: `tests/backends/test_cuda.py` runs it in the simulator, in a process of its own, because
 NUMBA_ENABLE_CUDASIM=1 must be set before Numba is imported. On a machine with a GPU, `pytest tests/on_device.py` is the
 full check; each program is compiled for the device there, so it takes long.
 
@@ -23,17 +23,17 @@ from steps import codes, random_step
 from strategies import NAMES, application, programs
 
 import circuitsketch as cs
-from circuitsketch.compile import build, target_for
+from circuitsketch.backends import reference
+from circuitsketch.backends.cpu.executable import Schedule
+from circuitsketch.backends.cuda import device, stream
+from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
+from circuitsketch.compiler import build, target_for
 from circuitsketch.errors import DeviceError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.gate import elementwise
-from circuitsketch.kernels import reference
-from circuitsketch.kernels.cpu.executable import Schedule
-from circuitsketch.kernels.cuda import device, stream
-from circuitsketch.kernels.cuda.executable import CudaExecutable, DeviceArena
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.sketch.push import push_blocks
-from circuitsketch.trace import flatten
+from circuitsketch.propagate.blocks import push_blocks
+from circuitsketch.tree import flatten
 from circuitsketch.zoo import cnn, logistic, microgpt, mlp
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -489,10 +489,10 @@ def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
         return arena(executable, blocks)
 
     monkeypatch.setattr(CudaExecutable, "arena", counted)
-    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(3))
+    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find", card_for(3))
     assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
     assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
-    monkeypatch.setattr("circuitsketch.kernels.cuda.executable.find", card_for(0))
+    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find", card_for(0))
     with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
         cs.sketch(run, 14, 1, device="cuda")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from circuitsketch.sketch.header import Header, Leaf
-from circuitsketch.sketch.store import Store
+from circuitsketch.store.header import Header, Leaf
+from circuitsketch.store.part_store import Store
 
 LEAVES = (Leaf("params.w", (3, 2), True), Leaf("t", (), False), Leaf("params.b", (1,), True))
 PRINT = {"circuits": "0" * 64, "data": "1" * 64, "state": "2" * 64}

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.sketch.directions import Sphere
+from circuitsketch.directions import Sphere
 
 
 class Broken:

@@ -164,7 +164,7 @@ def no_gpu():
 def test_the_peaks_of_a_card_are_those_of_its_data_sheet(
     bench, capability, multiprocessors, clock, memory_clock, bus, sheet
 ):
-    from circuitsketch.kernels.cuda.device import Device
+    from circuitsketch.backends.cuda.device import Device
 
     device = Device("card", capability, multiprocessors, 80 << 30)
     card = bench("gpu").Card.of(device, clock, memory_clock, bus)
@@ -217,8 +217,8 @@ def test_jax_takes_half_the_directions_where_its_memory_runs_out(bench):
 
 def one_instruction(function, *args):
     """The lane phase of a function, and how many numbers its lanes hold for an element."""
-    from circuitsketch.kernels.cpu import executable
-    from circuitsketch.kernels.cpu.frame import Target
+    from circuitsketch.backends.cpu import executable
+    from circuitsketch.backends.cpu.kernel_builder import Target
     from circuitsketch.lower.tape import lower
 
     circuit = cs.trace(function, *args)

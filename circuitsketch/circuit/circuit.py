@@ -84,7 +84,7 @@ class Circuit:
     nodes : tuple of Node, in topological order; node i's wire is called i.
     inputs, outputs : wires, in the order of the leaves of the traced function's arguments and result.
     input_names : a path for each input leaf, such as `params.w1`.
-    in_tree, out_tree : how the leaves make up the arguments and the result (see `circuitsketch.trace.tree`).
+    in_tree, out_tree : how the leaves make up the arguments and the result (see `circuitsketch.tree`).
     output_names : a path for each output leaf, such as `out.loss`.
     """
 

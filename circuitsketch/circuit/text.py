@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node
-from circuitsketch.circuit.notebook import some, table
+from circuitsketch.display import some, table
 
 LISTED = 200  # nodes of a circuit that a notebook has in full
 

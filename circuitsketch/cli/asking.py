@@ -31,8 +31,8 @@ from circuitsketch.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from circuitsketch.deletion.query import Query
-    from circuitsketch.deletion.sketch import Sketch
+    from circuitsketch.attribution.query import Query
+    from circuitsketch.attribution.sketch import Sketch
     from circuitsketch.training.training import Training
 
 LISTED = 12  # of the deleted examples
@@ -101,8 +101,8 @@ def predict(
         raise typer.BadParameter(f"--level {level:g} lies between 0 and 1, as 0.95 does")
     import numpy as np
 
+    from circuitsketch.attribution.structure import number_of
     from circuitsketch.cli.words import subsets_in
-    from circuitsketch.deletion.structure import number_of
     from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
     sketch, query, function = measured(store, measure, target, device)
@@ -151,7 +151,7 @@ def predict_many(
     """What `predict` gives of several subsets by name: plain values with a list of them, and a table."""
     import numpy as np
 
-    from circuitsketch.deletion.retrained import retrained
+    from circuitsketch.attribution.ground_truth import retrained
     from circuitsketch.report.tables import missed, of_predictions
 
     h = np.zeros((len(subsets), sketch.n))

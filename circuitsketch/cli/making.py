@@ -102,7 +102,7 @@ def sketch(
         )
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     if device is Device.cuda:
-        from circuitsketch.kernels.cuda.device import find
+        from circuitsketch.backends.cuda.device import find
 
         find()  # whether there is one, before what takes long
     run = traced(target)
@@ -367,8 +367,8 @@ def figures(
 
 def blocks_in(path: Path) -> int:
     """How many blocks of a sketch are on the disk, whatever its progress has told."""
-    from circuitsketch.sketch.store import Store
-    from circuitsketch.sketch.whole import PARTS
+    from circuitsketch.store.part_store import Store
+    from circuitsketch.store.sketch_store import PARTS
 
     stores = [str(path / part) for part in PARTS]
     return sum(len(Store.open(store).done) for store in stores if Store.exists(store))

@@ -20,9 +20,9 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
+from circuitsketch.backends.cpu.building import compiling, watching
 from circuitsketch.errors import InputError, printable
-from circuitsketch.kernels.cpu.building import compiling, watching
-from circuitsketch.sketch.progress import columns, compile_bar
+from circuitsketch.propagate.progress import columns, compile_bar
 
 if TYPE_CHECKING:
     from circuitsketch.report import Watch

@@ -1,7 +1,7 @@
 """What there is to run: kernel records, which say what code is wanted, and instructions, which say where.
 
 A kernel record is compiled once, whatever the shapes: those are arguments, so that documents of all lengths share
-kernels. Plain data; `tape` chooses what runs, `encode` makes the instructions, `kernels/` the machine code.
+kernels. Plain data; `tape` chooses what runs, `encode` makes the instructions, `backends/` the machine code.
 
 Two phases. The *constant phase* computes the real values that all lanes share. The *lane phase* computes what differs
 from lane to lane: Taylor coefficients 1..order, or, for many retrainings at once, plain values.

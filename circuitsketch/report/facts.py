@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.deletion.description import trained
-from circuitsketch.deletion.prediction import Influence, Stability
-from circuitsketch.deletion.sketch import Sketch
+from circuitsketch.attribution.description import trained
+from circuitsketch.attribution.prediction import Influence, Stability
+from circuitsketch.attribution.sketch import Sketch
 
 
 def facts_of(sketch: Sketch) -> dict[str, Any]:

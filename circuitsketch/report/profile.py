@@ -1,6 +1,6 @@
 """Where the time of a run goes: a training run in, seconds by gate and source line out.
 
-Every instruction of every kind of step is timed by itself (see `kernels.cpu.profile`) and counted as often as the run
+Every instruction of every kind of step is timed by itself (see `backends.cpu.profile`) and counted as often as the run
 plays it; the whole run is timed once beside their sum. Both are for one block of directions on one core.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compile import check_order
-from circuitsketch.kernels.cpu.profile import profile
+from circuitsketch.backends.cpu.profile import profile
+from circuitsketch.compiler import check_order
+from circuitsketch.directions import find_law
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.sketch.directions import find_law
-from circuitsketch.sketch.push import packed
+from circuitsketch.propagate.blocks import packed
 from circuitsketch.training.training import Training
 
 By = str  # "gate", "line" or "both"

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import text_of
-from circuitsketch.deletion.evaluation import read_numbers, write_array
-from circuitsketch.deletion.retrained import retrained
+from circuitsketch.attribution.evaluation import read_numbers, write_array
+from circuitsketch.attribution.ground_truth import retrained
+from circuitsketch.backends.cpu import lane_width
+from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
-from circuitsketch.kernels.cpu import lane_width
-from circuitsketch.kernels.turns import thread_count
+from circuitsketch.frontends.numpy import trace
 from circuitsketch.passes import simplify
-from circuitsketch.sketch.fingerprint import described, digest, fingerprint_of
-from circuitsketch.trace import trace, unflatten
+from circuitsketch.store.fingerprint import described, digest, fingerprint_of
 from circuitsketch.training.training import Training
+from circuitsketch.tree import unflatten
 
 ABOUT = "about.json"
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from circuitsketch.backends import reference
+from circuitsketch.backends.cpu.executable import Executable
+from circuitsketch.checks.dependence import spread
+from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
 from circuitsketch.circuit import Node
 from circuitsketch.errors import DivergenceError, KinkWarning
-from circuitsketch.kernels import reference
-from circuitsketch.kernels.cpu.executable import Executable
-from circuitsketch.kernels.dependence import spread
-from circuitsketch.kernels.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
 from circuitsketch.lower.instructions import Mode
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from circuitsketch.checks.indices import Gathers, gathers
 from circuitsketch.errors import InputError
-from circuitsketch.kernels.indices import Gathers, gathers
 
 if TYPE_CHECKING:
     from circuitsketch.training.training import Training

@@ -19,19 +19,19 @@ import numpy as np
 
 from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
 from circuitsketch.arrays import plain_array, real_array
+from circuitsketch.backends.cpu.executable import Arena, Executable, Schedule
+from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.circuit import Circuit
-from circuitsketch.circuit.notebook import completed, some, table
-from circuitsketch.compile import build, check_device, in_blocks, target_for
+from circuitsketch.compiler import build, check_device, in_blocks, target_for
+from circuitsketch.display import completed, some, table
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
-from circuitsketch.kernels.cpu.executable import Arena, Executable, Schedule
-from circuitsketch.kernels.turns import thread_count
+from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
-from circuitsketch.trace import flatten, leaves_like, unflatten
-from circuitsketch.trace.tracing import traced
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
+from circuitsketch.tree import flatten, leaves_like, unflatten
 
 # What tab completion shows.
 PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()

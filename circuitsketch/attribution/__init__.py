@@ -1,0 +1,1 @@
+"""What users hold: sketches, queries, predictions, and their comparison with retraining."""

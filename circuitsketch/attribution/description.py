@@ -1,0 +1,69 @@
+"""What a sketch is, in words: its parts, the run that was sketched, where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from circuitsketch.display import some
+from circuitsketch.errors import printable
+from circuitsketch.store.fingerprint import fingerprint_of
+from circuitsketch.store.header import spelled
+from circuitsketch.store.part_store import Store
+
+if TYPE_CHECKING:
+    from circuitsketch.attribution.sketch import Sketch
+
+
+
+def describe(sketch: Sketch) -> str:
+    """A sketch in some lines of text."""
+    return "\n".join([heading(sketch), *(f"  {name:<10} {printable(text)}" for name, text in facts(sketch))])
+
+
+def heading(sketch: Sketch) -> str:
+    """Its directions and their order."""
+    seed = "" if sketch.law.seed is None else f", seed {sketch.law.seed}"
+    kind = "complex" if sketch.target.mode.complex else "real"
+    return f"sketch of {sketch.count:,} {kind} directions ({sketch.law.name}{seed}) to order {sketch.order}"
+
+
+def facts(sketch: Sketch) -> Iterator[tuple[str, str]]:
+    """Everything else that is known of a sketch, by name."""
+    what = "examples" if sketch.groups is None else "groups"
+    if sketch.singles is not None:
+        yield "singles", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.singles.order}"
+    if sketch.groups is not None:
+        yield "groups", f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {some(sketch.groups)}"
+    elif sketch.labels is not None:
+        yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {some(sketch.labels)}"
+    if sketch.items is not None and sketch.groups is None:
+        yield "items", some(sketch.items)
+    if sketch.chosen_metric is not None:
+        yield "metric", f"given, as {sketch.chosen_metric.shape[1]:,} columns"
+    elif sketch.singles is not None and sketch.singles.order:
+        yield "metric", "learned: what each single does to the trained parameters at first order"
+    steps, size, prints = trained(sketch)
+    yield "run", f"{steps:,} steps on {sketch.n:,} {what}, size(A) = {size:,} scalar gates"
+    yield "prints", ", ".join(f"{part} {found[:12]}" for part, found in prints.items())
+    yield "state", f"{sum(leaf.size for leaf in sketch.constants):,} numbers in {len(sketch.constants)} leaves"
+    number = "float32" if sketch.target.single else "float64"
+    yield "kept", f"{sketch.nbytes / 1e6:,.1f} MB of {number}, {sketch.target.width} directions a block"
+    for store in stores_of(sketch)[:1]:
+        yield "path", str(sketch.path)
+        yield "begun", store.created
+        yield "by", spelled(store.versions)
+
+
+def trained(sketch: Sketch) -> tuple[int, int, Mapping[str, str]]:
+    """The run's steps, size(A) and fingerprint, from the run or from the disk."""
+    if sketch.run is not None:
+        return sketch.run.steps, sketch.run.size, fingerprint_of(sketch.run, sketch.device)
+    header = stores_of(sketch)[0].header
+    return header.steps, header.size, header.fingerprint
+
+
+def stores_of(sketch: Sketch) -> list[Store]:
+    """The stores of the parts that are on disk."""
+    parts = (sketch, sketch.singles)
+    return [part.lanes for part in parts if part is not None and isinstance(part.lanes, Store)]

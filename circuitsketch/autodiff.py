@@ -1,0 +1,216 @@
+"""Reverse mode: a gradient is a circuit, made by calling each gate's vjp on wires.
+
+In: a function, or outputs and inputs of a circuit under construction. Out: wires that compute the cotangents, in the
+same builder, so that a gradient can be traced, measured, and differentiated again. `grad`, `value_and_grad` and `jvp`
+work inside a traced function (on wires) and outside (on arrays, evaluated by the reference evaluator's NumPy values).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.arguments import call, check_callable, check_int, check_tuple
+from circuitsketch.circuit import Circuit, compute, value_of
+from circuitsketch.errors import ShapeError, TraceError
+from circuitsketch.frontends.numpy import Builder, Wire
+from circuitsketch.frontends.numpy.tracing import traced
+from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, user_place
+from circuitsketch.tree import flatten, leaves_like, unflatten
+
+
+def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Sequence[Wire]) -> list[Wire]:
+    """The cotangents of `sources` for given cotangents of `outputs`: one reverse sweep over the builder's nodes.
+
+    Only nodes that depend on a source are visited; everything else is constant here.
+    """
+    if not sources or not outputs:
+        return [build.lift(np.zeros(wire.shape)) for wire in sources for build in (wire.builder,)]
+    build = outputs[0].builder
+    first = min(wire.index for wire in sources)
+    last = max(wire.index for wire in outputs)
+    depends = {wire.index for wire in sources}
+    for index in range(first, last + 1):
+        if any(operand in depends for operand in build.nodes[index].operands):
+            depends.add(index)
+    found: dict[int, Any] = {}
+    for output, cotangent in zip(outputs, cotangents, strict=True):
+        if output.index in depends:
+            cotangent = build.lift(cotangent)
+            found[output.index] = found[output.index] + cotangent if output.index in found else cotangent
+    wanted = {wire.index for wire in sources}
+    for index in range(last, first - 1, -1):
+        if index not in found or index in wanted:
+            continue
+        node = build.nodes[index]
+        operands = [Wire(build, i) for i in node.operands]
+        if not any(i in depends for i in node.operands):
+            continue
+        outer, build.place = build.place, node.place  # what goes wrong in a derivative goes wrong at its gate
+        try:
+            shares = node.gate.vjp(found.pop(index), Wire(build, index), *operands, **node.params)
+            for operand, share in zip(node.operands, shares, strict=True):
+                if share is not None and operand in depends and build.nodes[operand].label == "float":
+                    found[operand] = found[operand] + share if operand in found else share
+        finally:
+            build.place = outer
+    return [
+        found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources
+    ]
+
+
+def builder_of(leaves: Sequence[Any]) -> Builder | None:
+    """The builder of the wires among some leaves."""
+    return next((leaf.builder for leaf in leaves if isinstance(leaf, Wire)), None)
+
+
+def recorded(compute: Callable[[Builder, Any], Any], value: Any, *beside: Any) -> Any:
+    """What `compute(builder, value)` records of a pytree of arrays.
+
+    With wires in it, or in the pytrees beside it, it is recorded in their trace. With plain data it is traced, and the
+    result is evaluated; unless it turns out to use wires of a trace under way, as a function that closes over some
+    does: then it is recorded there.
+    """
+    if (build := builder_of(flatten((value, beside))[0])) is not None:
+        return compute(build, value)
+    try:
+        circuit = traced(lambda wires: compute(ACTIVE.get()[-1], wires), (value,), "allow")
+    except OtherTraceError as error:
+        if error.enclosing is None:
+            raise
+        return compute(error.enclosing, value)
+    assert circuit.out_tree is not None
+    return unflatten(circuit.out_tree, evaluate(circuit, flatten(value)[0]))
+
+
+def differentiable(build: Builder, leaf: Any, name: str, what: str) -> Wire:
+    """A copy of a leaf to differentiate by: the derivative is in it alone, not in what it was made from."""
+    wire = build.lift(leaf)
+    if wire.label != "float":
+        raise TraceError(
+            f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give "
+            "floats, such as 3.0 or x.astype(float), and leave indices out of the argument"
+        )
+    return build.append_copy(wire)
+
+
+def number(build: Builder, value: Any) -> Wire:
+    """The one real number that is to be differentiated."""
+    leaves, tree = flatten(value)
+    if tree.kind is not None or np.shape(value) != ():
+        found = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
+        raise TraceError(
+            f"{user_place()}: a gradient is of one number, and the function returns {found}; return one "
+            "number, such as a sum or mean"
+        )
+    return build.lift(leaves[0])
+
+
+def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns a scalar function's value and its gradient in one argument (a pytree of floats).
+
+    Raises
+    ------
+    TraceError : when the function's value is not one real number, or the argument has whole numbers.
+
+    >>> import numpy as np
+    >>> value, slope = value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
+    >>> value, slope
+    (array(5.), array([2., 4.]))
+    """
+
+    check_callable(function, "function")
+    argument = check_int(argument, "argument")
+
+    def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
+        if not -len(args) <= argument < len(args):
+            raise TraceError(
+                f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments"
+            )
+        position = argument % len(args)
+        before, after = args[:position], args[position + 1 :]
+
+        def compute(build: Builder, chosen: Any) -> tuple[Any, Any]:
+            leaves, tree = flatten(chosen)
+            names = tree.names(f"args.{position}")
+            copies = [
+                differentiable(build, leaf, name, "a gradient")
+                for leaf, name in zip(leaves, names, strict=True)
+            ]
+            arguments = (*before, unflatten(tree, copies), *after)
+            value = number(build, call(function, "the function", *arguments, **options))
+            return value, unflatten(tree, pull_back([value], [1.0], copies))
+
+        return recorded(compute, args[position], before, after, options)  # type: ignore[no-any-return]
+
+    return differentiated
+
+
+def grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
+    """A function that returns the gradient of a scalar function in one argument (a pytree of floats).
+
+    >>> import numpy as np
+    >>> grad(lambda x: np.exp(x).sum())(np.zeros(2))
+    array([1., 1.])
+    """
+    both = value_and_grad(function, argument)
+    return lambda *args, **options: both(*args, **options)[1]
+
+
+def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The value of a function and its derivative along tangents, as a circuit.
+
+    The vjp is linear in its cotangent, so its own vjp is the jvp: no gate needs a second derivative rule.
+
+    Parameters
+    ----------
+    primals, tangents : the function's arguments and where they move, pytrees of one structure and of equal shapes.
+
+    >>> import numpy as np
+    >>> jvp(lambda x: x**3, (np.array(2.0),), (np.array(1.0),))
+    (array(8.), array(12.))
+    """
+
+    def compute(build: Builder, given: tuple[Any, Any]) -> tuple[Any, Any]:
+        leaves, tree = flatten(given[0])
+        moves = leaves_like(tree, given[1])
+        for leaf, move, name in zip(leaves, moves, tree.names("primals"), strict=True):
+            if np.shape(leaf) != np.shape(move):
+                raise ShapeError(
+                    f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have "
+                    f"{np.shape(move)} and {np.shape(leaf)}"
+                )
+        copies = [
+            differentiable(build, leaf, name, "a derivative")
+            for leaf, name in zip(leaves, tree.names("primals"), strict=True)
+        ]
+        outputs, out_tree = flatten(call(function, "the function", *unflatten(tree, copies)))
+        outputs = [build.lift(output) for output in outputs]
+        cotangents = [build.append_copy(np.zeros(output.shape)) for output in outputs]
+        pulled = pull_back(outputs, cotangents, copies)
+        pushed = pull_back(pulled, [1.0 * build.lift(move) for move in moves], cotangents)
+        return unflatten(out_tree, outputs), unflatten(out_tree, pushed)
+
+    check_callable(function, "function")
+    return recorded(compute, (check_tuple(primals, "primals"), check_tuple(tangents, "tangents")))  # type: ignore[no-any-return]
+
+
+def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """The outputs of a circuit at arrays, by the gates' NumPy values; the plainest evaluator there is."""
+    values: dict[int, np.ndarray] = {
+        wire: np.asarray(leaf, dtype=np.float64) for wire, leaf in zip(circuit.inputs, inputs, strict=True)
+    }
+    with np.errstate(all="ignore"):
+        for wire, node in enumerate(circuit.nodes):
+            if wire in values:
+                continue
+            if node.is_source:
+                values[wire] = value_of(node)
+                continue
+            values[wire] = compute(node, *(values[i] for i in node.operands))
+    return [values[i] for i in circuit.outputs]
+
+
+__all__ = ["evaluate", "grad", "jvp", "pull_back", "value_and_grad"]

@@ -1,0 +1,163 @@
+"""Many kernels at once: those that are not kept yet are compiled side by side, in processes of their own.
+
+In: the kernels of an executable and a target. Out: their addresses. What is compiled is kept on disk kernel by kernel
+(see `library`), so that an interruption loses only those that were under way. Whoever has a terminal may watch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from queue import SimpleQueue
+
+import llvmlite
+from llvmlite import binding
+
+from circuitsketch.backends.cache import cache_folder, read, write
+from circuitsketch.backends.cpu import llvm
+from circuitsketch.backends.cpu.jit import install, kernel_key, loaded, text_of
+from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.lower.instructions import Kernel
+
+# Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
+Watch = Callable[[int, int], None]
+WATCH: ContextVar[Watch | None] = ContextVar("WATCH", default=None)
+PATIENCE = 1.0
+# A process takes a tenth of a second to start: fewer kernels than this for each are sooner compiled without it.
+KERNELS_PER_PROCESS = 8
+
+
+@contextmanager
+def watching(watch: Watch | None) -> Iterator[None]:
+    """Let compiling in this context be watched."""
+    outer = WATCH.set(watch)
+    try:
+        yield
+    finally:
+        WATCH.reset(outer)
+
+
+def compiling(count: int) -> str:
+    """What is being done, in words."""
+    folder = cache_folder()
+    return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")
+
+
+def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
+    """The addresses of kernels, of which the missing ones are compiled.
+
+    meanwhile : what else has to be compiled, done while processes are at work.
+    """
+    keys = {kernel: kernel_key(kernel, target) for kernel in kernels}
+    missing = {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
+    begun = time.monotonic()
+    with closing(compiled(missing, target, meanwhile)) as codes:
+        for done, (key, code) in enumerate(codes, start=1):
+            write(key, code)
+            known = install(key, code)
+            assert known, f"the object code under {key} does not define its function"
+            watch = WATCH.get()
+            if watch is not None and time.monotonic() - begun > PATIENCE:
+                watch(done, len(missing))
+    return {kernel: loaded[key] for kernel, key in keys.items()}
+
+
+def compiled(
+    missing: Mapping[str, Kernel], target: Target, meanwhile: Callable[[], object]
+) -> Generator[tuple[str, bytes], None, None]:
+    """The object code of kernels by key, as it comes."""
+    left = dict(missing)
+    with processes(min(cores(), len(missing) // KERNELS_PER_PROCESS)) as workers:
+        texts: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
+        codes: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
+        for worker in workers:
+            threading.Thread(target=feed, args=(worker, texts, codes), daemon=True).start()
+        waiting = len(workers)  # for so many ends of a process's work
+        try:
+            for key, kernel in missing.items() if workers else ():
+                texts.put((key, text_of(kernel, target, key)))
+                while not codes.empty():
+                    if (result := codes.get()) is None:
+                        waiting -= 1
+                    else:
+                        del left[result[0]]
+                        yield result
+            if workers:
+                meanwhile()
+        finally:
+            for _ in workers:
+                texts.put(None)
+        while waiting:
+            if (result := codes.get()) is None:
+                waiting -= 1
+            else:
+                del left[result[0]]
+                yield result
+    for key, kernel in left.items():  # without processes, or what they have left undone
+        yield key, llvm.object_code(binding.parse_assembly(text_of(kernel, target, key)))
+
+
+@contextmanager
+def processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that compile what they read, ended when this is left; none where there cannot be any, or need not."""
+    workers: list[subprocess.Popen[bytes]] = []
+    command = [sys.executable, "-P", "-c", WORKER, str(Path(llvmlite.__file__).parent.parent), str(llvm.__file__)]
+    try:
+        if count > 1 and Path(sys.executable or "").name.startswith(("python", "pypy")):  # not a program that embeds it
+            with suppress(OSError):
+                for _ in range(count):
+                    workers.append(
+                        subprocess.Popen(
+                            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                        )
+                    )
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.wait()
+            for stream in (worker.stdin, worker.stdout):
+                assert stream is not None
+                with suppress(OSError):
+                    stream.close()
+
+
+# A process finds llvmlite where this one has, and leaves Ctrl-C to it.
+WORKER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.path.append(sys.argv[1])
+import runpy
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+
+
+def feed(
+    worker: subprocess.Popen[bytes],
+    texts: SimpleQueue[tuple[str, str] | None],
+    codes: SimpleQueue[tuple[str, bytes] | None],
+) -> None:
+    """Hand a process one text after the other, until there are no more or the process has ended."""
+    assert worker.stdin is not None and worker.stdout is not None
+    with suppress(OSError, ValueError):
+        while (item := texts.get()) is not None:
+            key, text = item
+            llvm.send(worker.stdin, text.encode())
+            code = llvm.receive(worker.stdout)
+            if not code:
+                break
+            codes.put((key, code))
+    codes.put(None)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

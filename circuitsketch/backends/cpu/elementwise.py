@@ -1,0 +1,301 @@
+"""Chains: fused elementwise gates as one loop over entries. The table's rules run here on machine values.
+
+In the constant phase an entry is one real number, taken a vector of neighbours at a time. In the lane phase an entry is
+a lane block: Taylor coefficients, whose constant terms are single numbers that all lanes share, or plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from llvmlite import ir
+
+from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.cpu.values import (
+    ZERO,
+    Complex,
+    Divisor,
+    Emitter,
+    MachineMath,
+    Real,
+    StraightSeries,
+    Zero,
+)
+from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel, Instruction, Kernel
+
+
+class Access:
+    """Where the chain stands: for every operand and result, its constant and lane element."""
+
+    def __init__(self, frame: Frame, kernel: ChainKernel) -> None:
+        self.frame = frame
+        count = len(kernel.operands) + len(kernel.results)
+        begin = [CHAIN_AXES + i * (2 + CHAIN_AXES) for i in range(count)]
+        axes = range(CHAIN_AXES - kernel.axes, CHAIN_AXES)  # the axes before them have extent 1
+        self.extents = [frame.arg(i) for i in axes]
+        self.constant = [frame.arg(at) for at in begin]
+        self.lane = [frame.arg(at + 1) for at in begin]
+        self.strides = [[frame.arg(at + 2 + i) for i in axes] for at in begin]
+        if not axes:
+            return
+        steps = (*(operand.step for operand in kernel.operands), *kernel.steps)
+        for strides, step in zip(self.strides, steps, strict=True):
+            if step != "?":  # a stride known now lets all operands share one index
+                strides[-1] = frame.const(int(step))
+
+    def constant_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
+        """The element number of operand or result i in the constant arena."""
+        return self.frame.offset(self.constant[i], indices, self.strides[i])
+
+    def lane_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
+        """The first number of operand or result i's lane block."""
+        element = self.frame.offset(self.lane[i], indices, self.strides[i])
+        target = self.frame.target
+        return self.frame.builder.mul(element, self.frame.const(target.mode.components * target.width))
+
+
+def walked(instruction: Instruction) -> Kernel:
+    """The kernel of a chain's instruction with no more loops than axes are walked: what LLVM takes for a long chain
+    grows with the loops around it (32 gates on single numbers: from 2.8 to .4 ms a gate in the constant phase, from 8.9
+    to 2.8 at order 3)."""
+    kernel = instruction.kernel
+    assert isinstance(kernel, ChainKernel)
+    return replace(kernel, axes=sum(extent != 1 for extent in instruction.args[:CHAIN_AXES]))
+
+
+def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
+    """The chain's kernel."""
+    access = Access(frame, kernel)
+    if kernel.phase == "constant":
+        constant_chain(frame, kernel, access)
+    elif frame.target.mode.values:
+        with frame.nest(access.extents) as indices:
+            value_lanes(frame, kernel, access, indices)
+    elif frame.target.straight:
+        with frame.nest(access.extents) as indices:
+            series_lanes(frame, kernel, access, indices)
+    else:
+        from circuitsketch.backends.cpu.long_series import long_chain
+
+        long_chain(frame, kernel, access)
+    frame.finish()
+
+
+def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
+    """Vectors of neighbours along the innermost axis where every operand steps by 0 or 1 there, then one by one."""
+    if not kernel.axes:
+        constant_entries(frame, kernel, access, [], 1)
+        return
+    wide = 8 if all(step in "01" for step in (*(o.step for o in kernel.operands), *kernel.steps)) else 1
+    wide = wide if all(step == "1" for step in kernel.steps) else 1
+    *outer, inner = access.extents
+    b = frame.builder
+    with frame.nest(outer) as indices:
+        whole = b.mul(b.sdiv(inner, frame.const(wide)), frame.const(wide)) if wide > 1 else frame.const(0)
+        if wide > 1:
+            with frame.loop(whole, step=wide) as i:
+                constant_entries(frame, kernel, access, [*indices, i], wide)
+        with frame.loop(inner, start=whole) as i:
+            constant_entries(frame, kernel, access, [*indices, i], 1)
+
+
+def constant_entries(
+    frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int
+) -> None:
+    """`wide` neighbouring entries of the constant phase, in double precision."""
+    double = ir.DoubleType()
+    emit = Emitter(frame.builder, double, wide)
+    math = MachineMath(emit)
+    values: dict[int, Real] = {}
+
+    def operand(ref: int, results: list[tuple[Any, ...]]) -> Real:
+        if ref < 0:
+            return results[~ref][0]
+        if ref not in values:
+            at = access.constant_at(ref, indices)
+            neighbours = wide > 1 and kernel.operands[ref].step == "1"
+            kind = ir.VectorType(double, wide) if neighbours else None
+            values[ref] = Real(emit, frame.load(frame.constants, at, kind).value)
+        return values[ref]
+
+    computed: list[tuple[Any, ...]] = []
+    for gate in kernel.gates:
+        rule = gate.gate.constants
+        assert rule is not None
+        computed.append(rule(math, *(operand(ref, computed) for ref in gate.operands), **dict(gate.params)))
+    for i, (gate_index, part) in enumerate(kernel.results):
+        value = math.real(computed[gate_index][part])
+        if wide > 1 and not value.is_vector:
+            value = Real(emit, emit.splat(value.value))
+        frame.store(value, frame.constants, access.constant_at(len(kernel.operands) + i, indices))
+
+
+def value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
+    """One entry of the lane phase where lanes hold values."""
+    emit = frame.emit
+    math = MachineMath(emit)
+    values: dict[int, Real] = {}
+
+    def operand(ref: int, results: list[Real]) -> Real:
+        if ref < 0:
+            return results[~ref]
+        if ref not in values:
+            if kernel.operands[ref].lanes:
+                values[ref] = frame.load(frame.lanes, access.lane_at(ref, indices), emit.vector)
+            else:
+                values[ref] = frame.load(frame.shared, access.constant_at(ref, indices))
+        return values[ref]
+
+    computed: list[Real] = []
+    for gate in kernel.gates:
+        rule = gate.gate.constants
+        assert rule is not None
+        operands = [operand(ref, computed) for ref in gate.operands]
+        computed.append(math.real(rule(math, *operands, **dict(gate.params))[0]))
+    for i, (gate_index, _) in enumerate(kernel.results):
+        value = computed[gate_index]
+        if frame.target.width > 1 and not value.is_vector:
+            value = Real(emit, emit.splat(value.value))
+        frame.store(value, frame.lanes, access.lane_at(len(kernel.operands) + i, indices))
+
+
+class Coefficients:
+    """A series under construction: entry 0 a number that all lanes share, entries k >= 1 a value a lane."""
+
+    def __init__(self, constant: Any, order: int) -> None:
+        self.entries: list[Any] = [constant] + [ZERO] * order
+
+    def __getitem__(self, k: int) -> Any:
+        return self.entries[k]
+
+    def __setitem__(self, k: int, value: Any) -> None:
+        self.entries[k] = value
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no coefficient is there."""
+        return all(isinstance(entry, Zero) for entry in self.entries[1:])
+
+
+def series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
+    """One entry of the lane phase where lanes hold Taylor coefficients, in a straight line."""
+    order = frame.target.mode.order
+    constants: dict[int, Real] = {}
+    loaded: dict[int, Coefficients] = {}
+
+    def constant(ref: int) -> Real:
+        if ref not in constants:
+            constants[ref] = frame.load(frame.shared, access.constant_at(ref, indices))
+        return constants[ref]
+
+    def series(ref: int) -> Coefficients:
+        if ref not in loaded:
+            operand = kernel.operands[ref]
+            found = Coefficients(constant(ref) if operand.constant else None, order)
+            if operand.lanes:
+                base = access.lane_at(ref, indices)
+                for k in range(1, order + 1):
+                    found[k] = load_coefficient(frame, base, k)
+            loaded[ref] = found
+        return loaded[ref]
+
+    computed: list[Coefficients] = []
+    for gate in kernel.gates:
+        operands = [computed[~ref] if ref < 0 else series(ref) for ref in gate.operands]
+        value = constant(gate.value) if gate.value >= 0 else None
+        computed.append(straight(frame, gate, operands, value, [constant(ref) for ref in gate.companions]))
+    for i, (gate_index, _) in enumerate(kernel.results):
+        base = access.lane_at(len(kernel.operands) + i, indices)
+        for k in range(1, order + 1):
+            store_coefficient(frame, computed[gate_index][k], base, k)
+
+
+def straight(
+    frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
+) -> Coefficients:
+    """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
+    which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
+    it is a target, `math`, and `emit` for constants."""
+    order = frame.target.mode.order
+    rule = gate.gate
+    params = dict(gate.params)
+    ops = StraightSeries(frame.math)
+    out = Coefficients(value, order)
+    assert rule.step is not None
+    if (
+        rule.unary
+        and rule.reads != "nothing"
+        and rule.domain not in ("kink at zero",)
+        and rule.name != "square"
+    ):
+        return composed(frame, rule, ops, operands[0], value, companions, params)
+    extra = [Coefficients(companion, order) for companion in companions]
+    for k in range(1, order + 1):
+        rule.step(k, ops, *operands, out, *extra, **params)
+    return out
+
+
+def composed(
+    frame: Any,
+    rule: Any,
+    ops: Any,
+    u: Coefficients,
+    value: Any,
+    companions: list[Any],
+    params: dict[str, Any],
+) -> Coefficients:
+    """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
+    order = frame.target.mode.order
+    line = Coefficients(Divisor(u[0]) if isinstance(u[0], Real) else u[0], order)
+    line[1] = frame.emit.number(1.0)
+    f = Coefficients(value, order)
+    extra = [Coefficients(companion, order) for companion in companions]
+    for k in range(1, order + 1):
+        rule.step(k, ops, line, f, *extra, **params)
+    if rule.domain is not None:  # on its edge (sqrt at 0) an entry that no weight moves has the series 0, not 0 x inf
+        math = frame.math
+        for k in range(1, order + 1):
+            f[k] = math.choose(math.equal(f[k] - f[k], 0.0), f[k], 0.0)
+    out = Coefficients(value, order)
+    power = Coefficients(ZERO, order)
+    for k in range(1, order + 1):
+        power[k] = u[k]
+    shifted = Coefficients(ZERO, order)
+    for k in range(1, order + 1):
+        shifted[k] = u[k]
+    for m in range(1, order + 1):
+        if m > 1:
+            following = Coefficients(ZERO, order)
+            for k in range(m, order + 1):
+                if m == 2:
+                    following[k] = ops.convolve(k, shifted, shifted)
+                else:
+                    following[k] = ops.convolve(k, shifted, power)
+            power = following
+        for k in range(m, order + 1):
+            out[k] = out[k] + power[k] * f[m]
+    return out
+
+
+def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | None = None) -> Real | Complex:
+    """Coefficient k of the lane block that begins at `base` of the lane arena, or of a pointer into it."""
+    width, vector = frame.target.width, frame.emit.vector
+    per = 2 if frame.target.mode.complex else 1
+    at = [frame.builder.add(base, frame.const(((k - 1) * per + part) * width)) for part in range(per)]
+    values = [frame.load(lanes or frame.lanes, a, vector) for a in at]
+    return Complex(*values) if per == 2 else values[0]
+
+
+def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
+    """Put coefficient k of a lane block."""
+    width = frame.target.width
+    per = 2 if frame.target.mode.complex else 1
+    parts = (value.re, value.im) if isinstance(value, Complex) else (value, ZERO)
+    for part in range(per):
+        number = parts[part]
+        if isinstance(number, Zero):
+            number = frame.emit.number(0.0)
+        if not number.is_vector:
+            number = Real(frame.emit, frame.emit.splat(number.value))
+        frame.store(number, frame.lanes, frame.builder.add(base, frame.const(((k - 1) * per + part) * width)))

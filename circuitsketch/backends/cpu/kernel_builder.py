@@ -1,0 +1,140 @@
+"""The frame of a kernel: its signature, its integer arguments, and loops.
+
+Every kernel is `void kernel(double *constants, real *shared, real *lanes, int64 *args)`: the constant arena in double
+precision, the same numbers in the lanes' precision, the lane arena, and where the instruction's arguments begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from circuitsketch.backends.cpu import CACHE_LINE, lane_width, vector_registers
+from circuitsketch.backends.cpu.values import INT, Emitter, MachineMath, Real
+from circuitsketch.lower.instructions import Mode
+
+# Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
+STRAIGHT_ORDER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What kernels are compiled for: what lanes hold, how many there are, in which precision."""
+
+    mode: Mode
+    width: int
+    single: bool = False
+
+    @property
+    def straight(self) -> bool:
+        """Whether products of series are written out."""
+        return self.mode.values or self.mode.order <= STRAIGHT_ORDER
+
+    @property
+    def registers(self) -> int:
+        """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
+        return vector_registers() * min(lane_width(self.single), self.width) // self.width
+
+
+class Frame:
+    """A kernel under construction."""
+
+    def __init__(self, module: ir.Module, name: str, target: Target) -> None:
+        self.module = module
+        self.target = target
+        self.element = ir.FloatType() if target.single else ir.DoubleType()
+        double = ir.DoubleType().as_pointer()
+        element = self.element.as_pointer()
+        signature = ir.FunctionType(ir.VoidType(), [double, element, element, INT.as_pointer()])
+        self.function = ir.Function(module, signature, name)
+        # Use the widest registers there are: compilers prefer half of them unless told.
+        set.add(self.function.attributes, '"prefer-vector-width"="512"')
+        # Vectors that are put by on the stack lie in a cache line each. One that lay across two pages, where a thread's
+        # stack happened to begin so, was seen to make a chain of this kind three times as slow.
+        set.add(self.function.attributes, f"alignstack({CACHE_LINE})")
+        for argument, label in zip(self.function.args, ("constants", "shared", "lanes", "args"), strict=True):
+            argument.name = label
+        for argument in self.function.args:
+            argument.add_attribute("noalias")
+        self.constants, self.shared, self.lanes, self.args = self.function.args
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.emit = Emitter(self.builder, self.element, target.width)
+        self.math = MachineMath(self.emit)
+
+    def const(self, value: int) -> ir.Constant:
+        """An integer constant."""
+        return ir.Constant(INT, value)
+
+    def arg(self, position: int | ir.Value) -> ir.Value:
+        """An integer argument."""
+        at = self.const(position) if isinstance(position, int) else position
+        return self.builder.load(self.builder.gep(self.args, [at]))
+
+    def finish(self) -> None:
+        """Return from the kernel."""
+        self.builder.ret_void()
+
+    @contextmanager
+    def loop(self, count: ir.Value, start: ir.Value | None = None, step: int = 1) -> Iterator[ir.Value]:
+        """for i in range(start, count, step)."""
+        b = self.builder
+        begin = start if start is not None else self.const(0)
+        before = b.block
+        body, done = b.append_basic_block("body"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed("<", begin, count), body, done)
+        b.position_at_end(body)
+        i = b.phi(INT)
+        i.add_incoming(begin, before)
+        yield i
+        following = b.add(i, self.const(step))
+        i.add_incoming(following, b.block)
+        b.cbranch(b.icmp_signed("<", following, count), body, done)
+        b.position_at_end(done)
+
+    @contextmanager
+    def nest(self, counts: list[ir.Value]) -> Iterator[list[ir.Value]]:
+        """Nested loops, the last count innermost."""
+        if not counts:
+            yield []
+            return
+        with self.loop(counts[0]) as i, self.nest(counts[1:]) as inner:
+            yield [i, *inner]
+
+    def offset(self, base: ir.Value, indices: list[ir.Value], strides: list[ir.Value]) -> ir.Value:
+        """base + sum of index * stride."""
+        for index, stride in zip(indices, strides, strict=True):
+            base = self.builder.add(base, self.builder.mul(index, stride))
+        return base
+
+    def vector_pointer(self, pointer: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
+        """A pointer to a vector that begins at an entry."""
+        return self.builder.bitcast(self.builder.gep(pointer, [at], inbounds=True), kind.as_pointer())
+
+    def load(self, pointer: ir.Value, at: ir.Value, kind: ir.Type | None = None) -> Real:
+        """A number, or a vector of neighbours."""
+        if kind is None:
+            return Real(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
+        return Real(
+            self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind))
+        )
+
+    def store(self, value: Real, pointer: ir.Value, at: ir.Value) -> None:
+        """Put a number or a vector."""
+        kind = value.value.type
+        if not isinstance(kind, ir.VectorType):
+            self.builder.store(value.value, self.builder.gep(pointer, [at], inbounds=True))
+            return
+        self.builder.store(value.value, self.vector_pointer(pointer, at, kind), align=self.align(kind))
+
+    def align(self, kind: ir.Type) -> int:
+        """What may be assumed of a vector's address: only its entries' own size."""
+        element = kind.element if isinstance(kind, ir.VectorType) else kind
+        return 4 if isinstance(element, ir.FloatType) else 8
+
+    def if_positive(self, count: ir.Value, body: Callable[[], None]) -> None:
+        """Run code where a count is positive."""
+        with self.builder.if_then(self.builder.icmp_signed(">", count, self.const(0))):
+            body()

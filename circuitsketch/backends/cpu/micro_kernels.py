@@ -1,0 +1,429 @@
+"""What a contraction's entries are, numbers, values a lane, or series, and how a tile of the result is summed up.
+
+Each ring says how its entries are loaded, multiplied, added and stored; the loop over k is common to all. Where entries
+lie is looked up in tables of element numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+from llvmlite import ir
+
+from circuitsketch.backends.cpu import CACHE_LINE
+from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
+from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
+from circuitsketch.backends.cpu.values import INT, Complex, Emitter, Real
+
+Cell = tuple[int, int]  # a row and a column of a tile
+
+
+class Tables:
+    """The arguments of a contraction: offsets, extents, and where each table begins."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.constant = [frame.arg(0), frame.arg(2), frame.arg(4)]
+        self.lane = [frame.arg(1), frame.arg(3), frame.arg(5)]
+        self.batches, self.rows, self.columns, self.summed = (frame.arg(6 + i) for i in range(4))
+        lengths = [
+            self.batches, self.rows, self.summed,
+            self.batches, self.summed, self.columns,
+            self.batches, self.rows, self.columns,
+        ]  # fmt: skip
+        at: ir.Value = frame.const(10)
+        self.begin = []
+        for length in lengths:
+            self.begin.append(at)
+            at = frame.builder.add(at, length)
+
+    def entry(self, table: int, i: ir.Value) -> ir.Value:
+        """Entry i of a table."""
+        return self.frame.arg(self.frame.builder.add(self.begin[table], i))
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A few columns of the result, and the right operand's along a part of the summed axis; `right_step` says where
+    their entries lie, by k."""
+
+    batch: ir.Value
+    columns: list[ir.Value]
+    rights: list[Any]
+    right_step: Callable[[ir.Value], ir.Value]
+    summed: tuple[ir.Value, ir.Value]
+
+
+class TileRing:
+    """A tile's loop over k. Subclasses say how entries are loaded, multiplied, accumulated and stored."""
+
+    step = 1  # columns that one accumulator covers
+    emit: Emitter
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    @property
+    def block(self) -> int | None:
+        """How much of the summed axis to take at a time; None for all of it."""
+        return None
+
+    def strip(
+        self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
+    ) -> Strip:
+        """The columns of a tile, for all rows."""
+        b = self.frame.builder
+        columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
+        right_batch = tables.entry(3, batch)
+        rights = [self.operand(tables, 1, b.add(right_batch, tables.entry(5, c))) for c in columns]
+        return Strip(batch, columns, rights, partial(tables.entry, 4), summed)
+
+    def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
+        """One tile of the result."""
+        frame, b = self.frame, self.frame.builder
+        rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
+        left_batch, out_batch = tables.entry(0, strip.batch), tables.entry(6, strip.batch)
+        lefts = [self.operand(tables, 0, b.add(left_batch, tables.entry(1, r))) for r in rows]
+        out = {
+            (i, j): b.add(out_batch, b.add(tables.entry(7, r), tables.entry(8, c)))
+            for i, r in enumerate(rows)
+            for j, c in enumerate(strip.columns)
+        }
+        for part in tile.parts:
+            self.sum_up(tables, lefts, strip, out, part, self.block is not None)
+
+    def sum_up(
+        self,
+        tables: Tables,
+        left: list[Any],
+        strip: Strip,
+        out: dict[Cell, ir.Value],
+        part: range,
+        resumes: bool,
+    ) -> None:
+        """A part of a tile, in registers: begun at zero or, after the first block of k (`resumes`), as it stands."""
+        frame, b = self.frame, self.frame.builder
+        kinds = self.accumulators(part)
+        start, stop = strip.summed
+        before = b.block
+        body, done = b.append_basic_block("k"), b.append_basic_block("stored")
+        incoming = [(before, {cell: [zero_of(kind) for kind in kinds] for cell in out})]
+        if not resumes:
+            b.branch(body)
+        else:
+            again = b.append_basic_block("again")
+            b.cbranch(b.icmp_signed("==", start, frame.const(0)), body, again)
+            b.position_at_end(again)
+            old = {cell: [x.value for x in self.load(tables, at, part)] for cell, at in out.items()}
+            incoming.append((b.block, old))
+            b.branch(body)
+        b.position_at_end(body)
+        k = b.phi(INT)
+        sums: dict[Cell, list[Any]] = {cell: [b.phi(kind) for kind in kinds] for cell in out}
+        for block, values in incoming:
+            k.add_incoming(start, block)
+            for cell in out:
+                for phi, value in zip(sums[cell], values[cell], strict=True):
+                    phi.add_incoming(value, block)
+        totals = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in out}
+        left_k, right_k = tables.entry(2, k), strip.right_step(k)
+        self.multiply_add(totals, [x.along(left_k) for x in left], [y.along(right_k) for y in strip.rights], part)
+        following = b.add(k, frame.const(1))
+        k.add_incoming(following, b.block)
+        for cell in out:
+            for phi, total in zip(sums[cell], totals[cell], strict=True):
+                phi.add_incoming(total.value, b.block)
+        b.cbranch(b.icmp_signed("<", following, stop), body, done)
+        b.position_at_end(done)
+        for cell, at in out.items():
+            self.store(tables, totals[cell], at, part)
+
+    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
+        """A row of the left operand (side 0) or a column of the right one, from an element relative to its offset;
+        `along` gives its entries."""
+        raise NotImplementedError
+
+    def pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
+        """A pointer to a number of an arena."""
+        b = self.frame.builder
+        return b.gep(base, [b.add(offset, at)], inbounds=True)
+
+    def accumulators(self, part: range) -> list[ir.Type]:
+        """The registers that a part of one entry of the result takes."""
+        raise NotImplementedError
+
+    def multiply_add(
+        self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
+        """Add left * right to every entry of a tile."""
+        for (i, j), total in totals.items():
+            total[0] = fused(self.emit, lefts[i][0], rights[j][0], total[0])
+
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+        """A part of an entry of the result, as far as it has been summed."""
+        raise NotImplementedError
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+        """Put a part of an entry of the result."""
+        raise NotImplementedError
+
+
+class NumberRing(TileRing):
+    """The constant phase: numbers, or vectors of neighbouring columns."""
+
+    def __init__(self, frame: Frame, wide: int) -> None:
+        super().__init__(frame)
+        self.step = wide
+        double = ir.DoubleType()
+        self.kind = ir.VectorType(double, wide) if wide > 1 else double
+        self.emit = Emitter(frame.builder, double, wide)
+
+    def accumulators(self, part: range) -> list[ir.Type]:
+        """One number, or one vector of columns."""
+        return [self.kind]
+
+    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
+        """Numbers of a row; numbers, or neighbouring columns, of a column."""
+        kind = self.kind if side and self.step > 1 else None
+        return Line(self.frame, self.pointer(self.frame.constants, tables.constant[side], at), kind)
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+        """Put numbers into the constant arena."""
+        self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
+
+
+class LaneRing(TileRing):
+    """The lane phase: what is common to value lanes and series."""
+
+    def __init__(self, frame: Frame, left_has_lanes: bool) -> None:
+        super().__init__(frame)
+        self.left_has_lanes = left_has_lanes
+        self.emit = frame.emit
+
+    def tile(self) -> Tile:
+        """The full tile."""
+        raise NotImplementedError
+
+    @property
+    def unit(self) -> int:
+        """Numbers in an entry's lane block."""
+        return self.frame.target.mode.components * self.frame.target.width
+
+    def base(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """The first number of an entry's lane block."""
+        return self.frame.builder.mul(self.frame.builder.add(tables.lane[side], at), self.frame.const(self.unit))
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of an entry's lane block."""
+        return self.unit * (4 if self.frame.target.single else 8)
+
+    @property
+    def block(self) -> int | None:
+        """As much as lets what a tile reads take half of a first-level cache."""
+        return summed_block(self.entry_bytes, self.tile(), self.left_has_lanes)
+
+    def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """A pointer to an entry's constant term."""
+        return self.pointer(self.frame.shared, tables.constant[side], at)
+
+    def lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """A pointer to an entry's lane block."""
+        return self.frame.builder.gep(self.frame.lanes, [self.base(tables, side, at)], inbounds=True)
+
+
+class ValueRing(LaneRing):
+    """Lanes that hold values."""
+
+    def tile(self) -> Tile:
+        """Accumulators, a row and a column in registers."""
+        return Tile(4, 4) if self.frame.target.registers >= 32 else Tile(2, 4)
+
+    def accumulators(self, part: range) -> list[ir.Type]:
+        """One vector of lanes."""
+        return [self.emit.vector]
+
+    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
+        """Values a lane, or numbers for all."""
+        if side == 0 and not self.left_has_lanes:
+            return Line(self.frame, self.shared(tables, side, at))
+        return Line(self.frame, self.lanes(tables, side, at), self.emit.vector, self.unit)
+
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+        """A value a lane."""
+        return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+        """Put a value a lane."""
+        self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
+
+
+class SeriesRing(LaneRing):
+    """Lanes that hold Taylor coefficients 1..order; the constant terms are single numbers beside them."""
+
+    def __init__(self, frame: Frame, left_has_lanes: bool, packed: bool = False) -> None:
+        super().__init__(frame, left_has_lanes)
+        self.packed = packed
+
+    @property
+    def per(self) -> int:
+        """Reals a coefficient."""
+        return 2 if self.frame.target.mode.complex else 1
+
+    def tile(self) -> Tile:
+        """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
+        target = self.frame.target
+        return series_tile(target.registers, self.per, target.mode.order, self.left_has_lanes)
+
+    def accumulators(self, part: range) -> list[ir.Type]:
+        """The coefficients of one entry, real and imaginary parts one after the other."""
+        return [self.emit.vector] * (len(part) * self.per)
+
+    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
+        """Series, or constant terms alone."""
+        lanes = self.lanes(tables, side, at) if side or self.left_has_lanes else None
+        return Line(self.frame, self.shared(tables, side, at), None, 1, lanes, self.unit)
+
+    def strip(
+        self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
+    ) -> Strip:
+        """The columns of a tile; of a packed operand copied together, see `suited`."""
+        found = super().strip(tables, batch, column, tile, summed)
+        if not self.packed:
+            return found
+        frame, b = self.frame, self.frame.builder
+        numbers, series = self.scratch
+        rights = [
+            replace(line, numbers=self.part(numbers, j, 1), series=self.part(series, j, self.unit))
+            for j, line in enumerate(found.rights)
+        ]
+        start, stop = summed
+        with frame.loop(stop, start=start) as k:
+            here, to = found.right_step(k), b.sub(k, start)
+            for old, new in zip(found.rights, rights, strict=True):
+                old.along(here).copy(new.along(to), self.unit // frame.target.width)
+        return replace(found, rights=rights, right_step=lambda k: b.sub(k, start))
+
+    @cached_property
+    def scratch(self) -> tuple[ir.Value, ir.Value]:
+        """Room for the columns of a tile: constant terms, and series."""
+        b, columns = self.frame.builder, self.tile().columns
+        assert self.block is not None
+        found = []
+        with b.goto_entry_block():
+            for numbers in (1, self.unit):
+                count = self.frame.const(columns * self.block * numbers)
+                found.append(b.alloca(self.frame.element, size=count))
+                found[-1].align = CACHE_LINE
+        return found[0], found[1]
+
+    def part(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
+        """Where a column begins in memory for so many numbers an entry."""
+        assert self.block is not None
+        return self.frame.builder.gep(pointer, [self.frame.const(column * self.block * numbers)])
+
+    def multiply_add(
+        self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
+        """The truncated Cauchy product, every multiply-add fused: for each pair of coefficients, what the tile needs of
+        them is loaded, used, and given up."""
+        for k in part:
+            first = (k - part.start) * self.per
+            for j in range(0, (k if self.left_has_lanes else 0) + 1):
+                x = [entry[j] for entry in lefts]
+                y = [entry[k - j] for entry in rights]
+                for half in (0, 1):
+                    for (row, column), total in totals.items():
+                        self.add(total, first, x[row], y[column], half)
+
+    def add(self, total: list[Real], first: int, x: Any, y: Any, half: int) -> None:
+        """Add x * y to the coefficient kept from `first` on, in two halves: no sum is needed again at once."""
+        if isinstance(x, Complex) and isinstance(y, Complex):
+            one, two = (y.re, y.im) if half == 0 else (y.im, y.re)
+            factor = x.re if half == 0 else x.im
+            total[first] = fused(self.emit, factor if half == 0 else -factor, one, total[first])
+            total[first + 1] = fused(self.emit, factor, two, total[first + 1])
+        elif half == 0:
+            number, series = (x, y) if isinstance(y, Complex) else (y, x)
+            parts = (series.re, series.im) if isinstance(series, Complex) else (series,)
+            for i, value in enumerate(parts, start=first):
+                total[i] = fused(self.emit, number, value, total[i])
+
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+        """The coefficients so far."""
+        base = self.base(tables, 2, at)
+        found: list[Real] = []
+        for k in part:
+            value = load_coefficient(self.frame, base, k)
+            found += [value.re, value.im] if isinstance(value, Complex) else [value]
+        return found
+
+    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+        """Put the coefficients."""
+        base = self.base(tables, 2, at)
+        for k in part:
+            value = total[(k - part.start) * self.per : (k - part.start + 1) * self.per]
+            store_coefficient(self.frame, Complex(*value) if self.per == 2 else value[0], base, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row or column of an operand along the summed axis: a pointer to its constant terms (or to what it has instead
+    of a series: `kind` a load, `step` numbers an entry), and one to its series. What changes with k is one offset for
+    all lines of a side, so that an address takes no arithmetic."""
+
+    frame: Frame
+    numbers: ir.Value
+    kind: ir.Type | None = None
+    step: int = 1
+    series: ir.Value | None = None
+    unit: int = 0
+
+    def along(self, k: ir.Value) -> Entry:
+        """The entry k elements on."""
+        return Entry(self, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of an operand; its constant term (0) and coefficients are loaded where they are asked for."""
+
+    line: Line
+    k: ir.Value
+
+    def __getitem__(self, coefficient: int) -> Any:
+        line, frame = self.line, self.line.frame
+        if coefficient == 0:
+            kind = line.kind if isinstance(line.kind, ir.VectorType) else None
+            return frame.load(line.numbers, frame.builder.mul(self.k, frame.const(line.step)), kind)
+        return load_coefficient(frame, self.base, coefficient, line.series)
+
+    @property
+    def base(self) -> ir.Value:
+        """Where its series begins."""
+        return self.line.frame.builder.mul(self.k, self.line.frame.const(self.line.unit))
+
+    def copy(self, other: Entry, vectors: int) -> None:
+        """Copy its constant term and the vectors of its series to another place."""
+        frame, width = self.line.frame, self.line.frame.target.width
+        frame.store(self[0], other.line.numbers, other.k)
+        for i in range(vectors):
+            at, to = (frame.builder.add(e.base, frame.const(i * width)) for e in (self, other))
+            frame.store(frame.load(self.line.series, at, frame.emit.vector), other.line.series, to)
+
+
+def fused(emit: Emitter, x: Real, y: Real, z: Real) -> Real:
+    """x * y + z in one rounding."""
+    values = [v.value for v in (x, y, z)]
+    if any(isinstance(v.type, ir.VectorType) for v in values):
+        values = [v if isinstance(v.type, ir.VectorType) else emit.splat(v) for v in values]
+    return Real(emit, emit.intrinsic("fma", *values))
+
+
+def zero_of(kind: ir.Type) -> ir.Constant:
+    """0.0, or a vector of it."""
+    return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)

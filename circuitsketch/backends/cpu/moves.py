@@ -1,0 +1,117 @@
+"""Moves and fills: entries copied, added up or maximised from layout to layout, perhaps through run-time indices.
+
+Copies, gathers, scatter-adds and sums are all this one loop nest: a sum is an addition into a layout of stride 0.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.cpu.values import INT, MachineMath, Real
+from circuitsketch.lower.instructions import MOVE_AXES, FillKernel, MoveKernel
+
+WIDE = 8  # constants that are copied at a time
+
+
+def emit_fill(frame: Frame, kernel: FillKernel) -> None:
+    """Args: first element, number of elements, the bits of a double."""
+    b = frame.builder
+    first, count = frame.arg(0), frame.arg(1)
+    value = b.bitcast(frame.arg(2), ir.DoubleType())
+    if kernel.phase == "constant":
+        with frame.loop(count) as i:
+            b.store(value, b.gep(frame.constants, [b.add(first, i)]))
+        return frame.finish()
+    number = frame.emit.splat(frame.emit.narrowed(value))
+    with frame.loop(b.mul(count, frame.const(frame.target.mode.components))) as i:
+        at = b.add(b.mul(first, frame.const(frame.target.mode.components)), i)
+        frame.store(Real(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
+    return frame.finish()
+
+
+def emit_move(frame: Frame, kernel: MoveKernel) -> None:
+    """Args: extents; offset and strides of target and source; with an index, its offset and strides, and the step."""
+    b = frame.builder
+    extents = [frame.arg(i) for i in range(MOVE_AXES)]
+    sides = 2 if kernel.index == "none" else 3
+    begin = [MOVE_AXES + i * (1 + MOVE_AXES) for i in range(sides)]
+    offset = [frame.arg(at) for at in begin]
+    strides = [[frame.arg(at + 1 + i) for i in range(MOVE_AXES)] for at in begin]
+    step = frame.arg(MOVE_AXES + 3 * (1 + MOVE_AXES)) if sides == 3 else None
+    lanes = kernel.phase == "lane"
+    unit = frame.target.mode.components if lanes else 1
+    if not lanes and kernel.combine == "copy" and step is None:
+        copy_neighbours(frame, extents, offset, strides)
+        return frame.finish()
+    with frame.nest(extents) as indices:
+        target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
+        if step is not None:
+            at = frame.offset(offset[2], indices, strides[2])
+            number = b.fptosi(b.load(b.gep(frame.constants, [at])), INT)
+            jump = b.mul(number, step)
+            if kernel.index == "source":
+                source = b.add(source, jump)
+            else:
+                target = b.add(target, jump)
+        if not lanes:
+            combine(frame, kernel, frame.constants, target, source, None)
+        elif unit <= 16:
+            for component in range(unit):
+                lane_part(frame, kernel, target, source, frame.const(component))
+        else:
+            with frame.loop(frame.const(unit)) as component:
+                lane_part(frame, kernel, target, source, component)
+    return frame.finish()
+
+
+def copy_neighbours(
+    frame: Frame, extents: list[ir.Value], offset: list[ir.Value], strides: list[list[ir.Value]]
+) -> None:
+    """Copies of constants, WIDE at a time where both sides step by one: the state is carried on so."""
+    b, (*outer, inner) = frame.builder, extents
+    steps = [steps[-1] for steps in strides]
+    near = b.and_(*(b.icmp_signed("==", step, frame.const(1)) for step in steps))
+    wide = b.select(near, b.mul(b.sdiv(inner, frame.const(WIDE)), frame.const(WIDE)), frame.const(0))
+    vector = ir.VectorType(ir.DoubleType(), WIDE)
+    with frame.nest(outer) as indices:
+        target, source = (frame.offset(offset[i], indices, strides[i][:-1]) for i in (0, 1))
+
+        def copy(i: ir.Value, kind: ir.Type | None) -> None:
+            to, of = (frame.offset(at, [i], [step]) for at, step in zip((target, source), steps, strict=True))
+            frame.store(frame.load(frame.constants, of, kind), frame.constants, to)
+
+        with frame.loop(wide, step=WIDE) as i:
+            copy(i, vector)
+        with frame.loop(inner, start=wide) as i:
+            copy(i, None)
+
+
+def lane_part(
+    frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
+) -> None:
+    """One component of a lane block."""
+    b = frame.builder
+    unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
+    to, of = (b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source))
+    combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
+
+
+def combine(
+    frame: Frame,
+    kernel: MoveKernel,
+    arena: ir.Value,
+    target: ir.Value,
+    source: ir.Value,
+    kind: ir.Type | None,
+) -> None:
+    """target = source, target + source, or the larger of them."""
+    kind = kind if isinstance(kind, ir.VectorType) else None
+    value = frame.load(arena, source, kind)
+    if kernel.combine != "copy":
+        old = frame.load(arena, target, kind)
+        value = old + value if kernel.combine == "add" else MachineMath(frame.emit).maximum(value, old)
+    frame.store(value, arena, target)
+
+
+__all__ = ["emit_fill", "emit_move"]

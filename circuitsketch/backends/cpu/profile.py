@@ -1,0 +1,93 @@
+"""Where the time of a program goes: every instruction timed by itself, with its gates, place and multiply-adds.
+
+In: an executable and an arena whose constants hold a state. Out: rows, one an instruction. Instructions are repeated in
+place, so their data is in the cache as far as it fits; the sum is what the arithmetic costs, not what memory adds.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from circuitsketch.backends.cpu.executable import Arena
+from circuitsketch.backends.cpu.jit import function_of
+from circuitsketch.backends.cpu.step_loop import REPEAT_SIGNATURE, repeat
+from circuitsketch.lower.instructions import (
+    ChainKernel,
+    ContractKernel,
+    FillKernel,
+    Instruction,
+    Mode,
+    MoveKernel,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One instruction: its stage, what it does, where it comes from, seconds, useful multiply-adds (contractions)."""
+
+    stage: str
+    name: str
+    extents: tuple[int, ...]
+    place: str
+    seconds: float
+    multiply_adds: int
+
+    @property
+    def rate(self) -> float:
+        """Multiply-adds a second."""
+        return self.multiply_adds / self.seconds if self.seconds else 0.0
+
+
+def product_cost(mode: Mode, both: bool) -> int:
+    """Real multiply-adds a lane in one product: of two series (24 at order 3), or of a number and a series."""
+    if mode.values:
+        return 1
+    s = mode.order
+    if not both:
+        return mode.components
+    return 4 * s + 2 * s * (s - 1) if mode.complex else 2 * s + s * (s - 1) // 2
+
+
+def profile(arena: Arena, program: int, seconds: float = 0.002) -> list[Row]:
+    """Time every instruction of a program, each for about `seconds`."""
+    e = arena.executable
+    first, constant, _, lane, _, last = (int(x) for x in e.programs[program][:6])
+    rows = []
+    again = function_of(repeat, REPEAT_SIGNATURE)
+    tape, args = e.tape.ctypes.data, e.args.ctypes.data
+    addresses = (arena.constants.ctypes.data, arena.shared.ctypes.data, arena.lanes.ctypes.data)
+    saved = arena.constants.copy(), arena.lanes.copy()
+    for i in range(first, last):
+        again(tape, args, i, 1, *addresses)
+        times = 1
+        while True:
+            begin = time.thread_time()
+            again(tape, args, i, times, *addresses)
+            spent = time.thread_time() - begin
+            if spent > seconds or times > 1 << 20:
+                break
+            times *= 4
+        stage = "constant" if i < constant else "lane" if i < lane else "carry"
+        rows.append(row(e.instructions[i], stage, spent / times, e.target.mode, e.target.width))
+        arena.constants[:], arena.lanes[:] = saved
+    return rows
+
+
+def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int) -> Row:
+    """Describe an instruction."""
+    kernel, args = instruction.kernel, instruction.args
+    cost = 0
+    if isinstance(kernel, ContractKernel):
+        name, extents = "contract", args[6:10]
+        products = extents[0] * extents[1] * extents[2] * extents[3]
+        cost = products * (product_cost(mode, kernel.left) * width if kernel.phase == "lane" else 1)
+    elif isinstance(kernel, ChainKernel):
+        name, extents = " ".join(gate.gate.name for gate in kernel.gates), args[:4]
+    elif isinstance(kernel, MoveKernel):
+        name, extents = f"move {kernel.combine} {kernel.index}", args[:6]
+    else:
+        assert isinstance(kernel, FillKernel)
+        name, extents = "fill", args[1:2]
+    extents = tuple(n for n in extents if n != 1)
+    return Row(stage, name, extents, str(instruction.place), seconds, cost)

@@ -1,0 +1,138 @@
+"""The machine that plays tapes: a small compiled loop over steps, lane blocks and instructions.
+
+In: an `Executable` (tapes of one or many circuits linked into one address space), the state to begin with, what each
+step reads, and directions. Out: the state's lane blocks at the end. Lane blocks are independent (a thread takes a few
+at a time, which share the work on constant terms), so results do not depend on how many threads there are.
+
+The loops are written for Numba with pointers in place of arrays: so its machine code can be kept as kernels are, and is
+called without the half second in which Numba gets its types ready.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from circuitsketch.backends.cpu import CACHE_LINE
+
+HUGE = 2 << 20  # bytes of a huge page
+PROGRAM_ROW = 7  # numbers in a row of `programs`
+INTS, DOUBLES = types.CPointer(types.int64), types.CPointer(types.float64)
+
+
+@intrinsic
+def invoke(context, address, constants, shared, lanes, args):  # type: ignore[no-untyped-def]
+    """Call the kernel at an address with the addresses of arenas and arguments."""
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def address(context, pointer):  # type: ignore[no-untyped-def]
+    """Where a pointer points."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ptrtoint(arguments[0], ir.IntType(64))
+
+    return types.int64(pointer), generate
+
+
+@njit
+def play(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
+    """Execute instructions first..last: row i of `tape` is a kernel's address and where its arguments begin."""
+    for i in range(first, last):
+        invoke(tape[2 * i], constants, shared, lanes, args + 8 * tape[2 * i + 1])
+
+
+def run_steps(
+    tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
+    at, directions, begins, constants, shared, lanes, groups, row, examples, parts, components, width, values, mirror,
+    watch_count, stages,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Play a step's program for every step in first_step..last_step.
+
+    args : the address of the instructions' arguments.
+    programs : rows of PROGRAM_ROW instruction numbers (constant first, last; lane first, last; carried constants last;
+        carried lanes last), then the constants used.
+    data, data_start, data_slot : what steps read, packed, and where it goes in the constant arena.
+    ids, ids_start, keep_slot : the examples of a step, and where their weights go (constant element, lane element).
+    lanes : `groups` lane blocks of `row` numbers; they share the constant phase of every step. begins : the step with
+        which each block's lanes begin; before it nothing that they follow has happened, and they stay as they are.
+    at, directions : the expansion point w (examples,), and directions or downweights (groups, examples, parts, width).
+    values : lanes hold values; then `directions` are downweights. mirror : copy the constants for narrower lanes.
+    stages : a bit mask: 1 the constant phase, 2 the lane phase, 4 carrying the state to the next step.
+    Returns the step after which one of the first `watch_count` constants (the state) was not finite, or -1.
+    """
+    c, r, s, number = address(constants), address(shared), address(lanes), 4 if mirror else 8
+    for t in range(first_step, last_step):
+        p = step_program[t]
+        program = PROGRAM_ROW * p
+        if stages & 1:
+            for i in range(data_start[t], data_start[t + 1]):
+                constants[data_slot[p] + i - data_start[t]] = data[i]
+            for i in range(ids_start[t], ids_start[t + 1]):
+                constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
+            play(tape, args, programs[program], programs[program + 1], c, r, s)
+        if stages & 2 and components and mirror:
+            for i in range(programs[program + 6]):
+                shared[i] = constants[i]
+        for g in range(groups if stages & 2 and components else 0):
+            if t < begins[g]:
+                continue
+            for i in range(ids_start[t], ids_start[t + 1]):
+                weights = g * row + (keep_slot[2 * p + 1] + i - ids_start[t]) * components * width
+                for q in range(components * width):
+                    lanes[weights + q] = 0.0
+                moved = (g * examples + ids[i]) * parts * width
+                for q in range(parts * width):
+                    lanes[weights + q] = (1.0 if values else 0.0) - directions[moved + q]
+            at_block = s + g * row * number
+            play(tape, args, programs[program + 2], programs[program + 3], c, r, at_block)
+            if stages & 4:
+                play(tape, args, programs[program + 4], programs[program + 5], c, r, at_block)
+        if stages & 4:
+            play(tape, args, programs[program + 3], programs[program + 4], c, r, s)
+            not_finite = 0  # counted without a branch, so that the loop runs on vectors
+            for i in range(watch_count):
+                not_finite += constants[i] - constants[i] != 0.0  # infinities and NaNs: NaN
+            if not_finite:
+                return t
+    return -1
+
+
+def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
+    """Execute one instruction many times, for profiles."""
+    for _ in range(times):
+        play(tape, args, instruction, instruction + 1, constants, shared, lanes)
+
+
+def steps_signature(single: bool) -> Any:
+    """The types of `run_steps`, by the precision of lanes."""
+    reals = types.CPointer(types.float32) if single else DOUBLES
+    schedule = [INTS, DOUBLES, INTS, INTS, INTS, INTS, INTS]
+    arenas = [DOUBLES, DOUBLES, INTS, DOUBLES, reals, reals]
+    numbers = [types.int64] * 10
+    return types.int64(INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers)
+
+
+REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)
+
+
+def aligned(count: int, dtype: Any) -> np.ndarray:
+    """Zeros that begin at a cache line, or, where they fill one, at a huge page: NumPy asks for such from 4 MB on, and
+    each spares the translation of 512 addresses."""
+    size = count * np.dtype(dtype).itemsize
+    step = HUGE if size >= HUGE else CACHE_LINE
+    raw = np.zeros(size + step, dtype=np.uint8)
+    offset = -raw.ctypes.data % step
+    return raw[offset : offset + size].view(dtype)

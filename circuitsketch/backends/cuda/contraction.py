@@ -1,0 +1,125 @@
+"""Contractions as device functions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column].
+
+A thread has one lane of a tile of the result: its accumulators stay in registers while k runs, so that what it loads is
+used more than once. Neighbouring threads have neighbouring lanes, then neighbouring tiles of a row, so what a warp
+loads of the left operand is mostly the same; what warps load alike is left to the first-level cache, which is the same
+memory as the shared one. Where entries lie is looked up in tables, as on the CPU; a tile that hangs over the edge
+computes the last row or column again and does not store it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitsketch.backends.cuda.target import CudaTarget, indented, kernel_function, lane_loop
+from circuitsketch.lower.instructions import ContractKernel
+
+REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
+HEAD = """batches, rows = args[at + 6], args[at + 7]
+columns, summed = args[at + 8], args[at + 9]
+left_batch = at + 10
+left_row = left_batch + batches
+left_k = left_row + rows
+right_batch = left_k + summed
+right_k = right_batch + batches
+right_column = right_k + summed
+result_batch = right_column + columns
+result_row = result_batch + batches
+result_column = result_row + rows
+left_constant, left_lanes = address(args[at], now), args[at + 1]
+right_constant, right_lanes = address(args[at + 2], now), args[at + 3]""".splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The rows and columns of the result that a thread has."""
+
+    rows: int
+    columns: int
+
+    def count(self, rows: int, columns: int) -> int:
+        """Tiles that cover a result."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
+
+
+def tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
+    """The tiles for a contraction, largest first: what the registers hold, and one entry, for small results."""
+    if target.mode.values:
+        return [Tile(4, 4), Tile(1, 1)]
+    fit = max(REGISTERS // target.mode.components, 1)
+    if not kernel.left:  # the left operand is one number: many rows share what is loaded of the right one
+        large = Tile(min(fit, 8), 1)
+    else:
+        large = Tile(2, 4) if fit >= 8 else Tile(1, min(fit, 4))
+    return [large, Tile(1, 1)] if large != Tile(1, 1) else [large]
+
+
+def chosen_tile(kernel: ContractKernel, target: CudaTarget, args: tuple[int, ...]) -> Tile:
+    """The largest tile that still has work for all threads; a heuristic, to be measured on a device."""
+    batches, rows, columns = args[6:9]
+    options = tiles(kernel, target)
+    for tile in options:
+        if batches * tile.count(rows, columns) * target.width >= target.threads:
+            return tile
+    return options[-1]
+
+
+def contract_function(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
+    """The device function of a contraction for one tile."""
+    head = [*HEAD, f"across = {tiles_across('columns', tile.columns)}", f"down = {tiles_across('rows', tile.rows)}"]
+    says = f"{'lanes' if kernel.left else 'constants'} times lanes, a tile of {tile.rows} x {tile.columns}"
+    loop = lane_loop(target, "batches * down * across", tile_body(kernel, tile, target))
+    return kernel_function(name, says, [*head, *loop])
+
+
+def tiles_across(extent: str, size: int) -> str:
+    """How many tiles cover an extent."""
+    return extent if size == 1 else f"({extent} + {size - 1}) // {size}"
+
+
+def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+    """Where the tile lies, the loop over k, the stores."""
+    rows, columns = range(tile.rows), range(tile.columns)
+    lines = [f"column0 = entry % across * {tile.columns}", "entry //= across"]
+    lines += [f"row0 = entry % down * {tile.rows}", "batch = entry // down"]
+    lines += [f"row{i} = min(row0 + {i}, rows - 1)" for i in rows if i]
+    lines += [f"column{j} = min(column0 + {j}, columns - 1)" for j in columns if j]
+    lines += [f"left{i} = args[left_batch + batch] + args[left_row + row{i}]" for i in rows]
+    lines += [f"right{j} = args[right_batch + batch] + args[right_column + column{j}]" for j in columns]
+    lines += [f"t{i}{j} = zeros()" for i in rows for j in columns]
+    lines += ["for k in range(summed):", *indented(products(kernel, tile, target))]
+    for i in rows:
+        for j in columns:
+            where = f"args[result_batch + batch] + args[result_row + row{i}] + args[result_column + column{j}]"
+            stores = [f"x = args[at + 5] + {where}", f"store(lanes, x * {target.unit} + lane, t{i}{j})"]
+            inside = [f"row0 + {i} < rows"] * (i > 0) + [f"column0 + {j} < columns"] * (j > 0)
+            lines += [f"if {' and '.join(inside)}:", *indented(stores)] if inside else stores
+    return lines
+
+
+def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+    """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
+    lines = ["left_step, right_step = args[index(left_k + k)], args[index(right_k + k)]"]
+    series = kernel.left and not target.mode.values  # both operands' constant terms count
+    for i in range(tile.rows):
+        lines += loaded(target, "left", i, series or not kernel.left, kernel.left)
+    for j in range(tile.columns):
+        lines += loaded(target, "right", j, series, True)
+        for i in range(tile.rows):
+            if not kernel.left:
+                lines.append(f"t{i}{j} = add_scaled(t{i}{j}, l{i}_0, r{j})")
+            elif series:
+                lines.append(f"t{i}{j} = add_product(t{i}{j}, l{i}_0, l{i}, r{j}_0, r{j})")
+            else:
+                lines.append(f"t{i}{j} = add_product(t{i}{j}, l{i}, r{j})")
+    return lines
+
+
+def loaded(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
+    """An entry of an operand: its constant term, its series, or both."""
+    lines = [f"x = {side}{i} + {side}_step"]
+    if constant:
+        lines.append(f"{side[0]}{i}_0 = constants[index({side}_constant + x)]")
+    if lanes:
+        lines.append(f"{side[0]}{i} = series(lanes, ({side}_lanes + x) * {target.unit} + lane)")
+    return lines

@@ -1,0 +1,107 @@
+"""Chains of elementwise gates as device functions: load what is read, call the gates' functions, store the results.
+
+A thread has one entry and one lane at a time. All results are computed before the first is stored: a result may lie
+where an operand lay.
+"""
+
+from __future__ import annotations
+
+from circuitsketch.backends.cuda.series import LETTERS, GateFunctions, identifier
+from circuitsketch.backends.cuda.target import CudaTarget, dotted, kernel_function, lane_loop, unravelled
+from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel
+
+
+def chain_function(name: str, kernel: ChainKernel, axes: int, target: CudaTarget, gates: GateFunctions) -> str:
+    """The device function of a chain whose entries have no more than this many axes."""
+    indices = ["entry", *(f"i{a}" for a in range(1, axes))]
+    extents = [f"args[at + {CHAIN_AXES - axes + i}]" for i in range(axes)]
+    body = [*unravelled("entry", extents, indices), *Chain(kernel, indices, target, gates).body()]
+    says = " ".join(identifier(gate.gate) for gate in kernel.gates)
+    return kernel_function(name, says, lane_loop(target, " * ".join(extents), body))
+
+
+class Chain:
+    """The body of a chain's loop under construction."""
+
+    def __init__(self, kernel: ChainKernel, indices: list[str], target: CudaTarget, gates: GateFunctions) -> None:
+        self.kernel = kernel
+        self.indices = indices
+        self.target = target
+        self.gates = gates
+        self.loaded: set[str] = set()
+
+    def body(self) -> list[str]:
+        """Every gate in turn, its operands loaded before it, then the stores."""
+        lines: list[str] = []
+        for i, gate in enumerate(self.kernel.gates):
+            lines += self.call(i, gate)
+        for i, (number, _) in enumerate(self.kernel.results):
+            ref = len(self.kernel.operands) + i
+            self.element(ref, lines)
+            lines.append(f"store(lanes, {self.lane_place(ref)}, {self.named(number)})")
+        return lines
+
+    def call(self, i: int, gate: ChainGate) -> list[str]:
+        """The call of a gate's function."""
+        lines: list[str] = []
+        values = self.target.mode.values
+        lanes = tuple(ref < 0 or self.kernel.operands[ref].lanes for ref in gate.operands)
+        known = tuple(
+            self.kernel.gates[~ref].value >= 0 if ref < 0 else self.kernel.operands[ref].constant
+            for ref in gate.operands
+        )
+        function = self.gates.name_of(gate, lanes, known)
+        given: dict[str, str] = {}
+        for letter, ref, has in zip(LETTERS, gate.operands, lanes, strict=False):
+            if letter in self.gates.wants[function]:
+                given[letter] = self.operand(ref, has, lines) if values else self.series(ref, lines)
+            if f"{letter}_0" in self.gates.wants[function]:
+                given[f"{letter}_0"] = self.constant(self.kernel.gates[~ref].value if ref < 0 else ref, lines)
+        for label, ref in [("v_0", gate.value), *((f"v{j}_0", ref) for j, ref in enumerate(gate.companions, start=1))]:
+            if label in self.gates.wants[function]:
+                given[label] = self.constant(ref, lines)
+        arguments = ", ".join(given[label] for label in self.gates.wants[function])
+        return [*lines, f"{self.named(i)} = {function}({arguments})"]
+
+    def named(self, gate: int) -> str:
+        """What a gate's result is called: like nothing else in the function, whatever the gate is called."""
+        return f"{identifier(self.kernel.gates[gate].gate)}_{gate}"
+
+    def operand(self, ref: int, lanes: bool, lines: list[str]) -> str:
+        """A value, of a lane or of all."""
+        return self.series(ref, lines) if lanes else self.constant(ref, lines)
+
+    def series(self, ref: int, lines: list[str]) -> str:
+        """A gate's result, or an operand's series, loaded once."""
+        if ref < 0:
+            return self.named(~ref)
+        name = f"u{ref}"
+        if name not in self.loaded:
+            self.element(ref, lines)
+            lines.append(f"{name} = series(lanes, {self.lane_place(ref)})")
+            self.loaded.add(name)
+        return name
+
+    def constant(self, ref: int, lines: list[str]) -> str:
+        """An operand's constant term, loaded once."""
+        name = f"c{ref}"
+        if name not in self.loaded:
+            self.element(ref, lines)
+            lines.append(f"{name} = constants[index(address(args[at + {self.begin(ref)}], now) + e{ref})]")
+            self.loaded.add(name)
+        return name
+
+    def begin(self, ref: int) -> int:
+        """Where the integers of an operand or result begin: constant offset, lane offset, strides."""
+        return CHAIN_AXES + ref * (2 + CHAIN_AXES)
+
+    def element(self, ref: int, lines: list[str]) -> None:
+        """Where the entry lies in an operand or result."""
+        if f"e{ref}" not in self.loaded:
+            strides = self.begin(ref) + 2 + CHAIN_AXES - len(self.indices)
+            lines.append(f"e{ref} = {dotted(self.indices, strides)}")
+            self.loaded.add(f"e{ref}")
+
+    def lane_place(self, ref: int) -> str:
+        """The first number of an entry's series."""
+        return f"(args[at + {self.begin(ref) + 1}] + e{ref}) * {self.target.unit} + lane"

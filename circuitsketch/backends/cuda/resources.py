@@ -1,0 +1,139 @@
+"""What device code costs in registers, without a device: PTX for a compute capability, and what ptxas says of it.
+
+In: a program. Out: PTX, and for each of its functions the registers and the bytes spilled. NVVM and ptxas come from the
+packages that numba-cuda's extras install; no driver is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from circuitsketch.backends.cuda.codegen import Program
+
+Capability = tuple[int, int]
+ONE = '''
+
+def only_{name}(args, at, constants, now, all_lanes):
+    """One function as a kernel of its own."""
+    {name}(cuda.threadIdx.x, args, at, constants, now, all_lanes[cuda.blockIdx.x])
+'''
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Registers a thread, bytes spilled to memory and loaded back, bytes of stack; bytes a block of shared memory."""
+
+    name: str
+    registers: int
+    spilled: int
+    stack: int
+    shared: int
+
+
+def ptx_of(program: Program, capability: Capability) -> str:
+    """PTX of the whole program's `play`."""
+    module = fresh(program.source)
+    return compiled(module.play, play_types(program), program, capability)
+
+
+def usages(program: Program, capability: Capability, only: str = "") -> list[Usage]:
+    """Every function of a program (whose name begins with `only`) compiled by itself, bounded as `play` is."""
+    names = [name for name, _ in program.functions if name.startswith(only)]
+    module = fresh(program.source + "".join(ONE.format(name=name) for name in names))
+    types = play_types(program)
+    args, integer, constants, lanes = types[1], types[9], types[11], types[14]
+    found = []
+    for name in names:
+        text = compiled(
+            getattr(module, f"only_{name}"), (args, integer, constants, integer, lanes), program, capability
+        )
+        found.append(assembled(name, text, capability))
+    return found
+
+
+def play_types(program: Program) -> tuple[Any, ...]:
+    """The types of the arguments of `play`."""
+    from numba import types
+
+    real = types.float32 if program.target.single else types.float64
+    integer = types.int64
+
+    def array(kind: Any, rank: int) -> Any:
+        return types.Array(kind, rank, "C")
+
+    table, list_ = array(integer, 2), array(integer, 1)
+    return (
+        table, list_, table, list_, list_, list_, list_, array(types.float64, 4), list_,
+        integer, integer, array(real, 1), integer, integer, array(real, 2),
+    )  # fmt: skip
+
+
+def fresh(source: str) -> ModuleType:
+    """The program's functions anew: what is compiled for one capability is not taken for another."""
+    module = ModuleType("circuitsketch_cuda_resources")
+    exec(compile(source, "<circuitsketch_cuda_resources>", "exec"), module.__dict__)
+    return module
+
+
+def compiled(function: Any, types: tuple[Any, ...], program: Program, capability: Capability) -> str:
+    """PTX of a kernel."""
+    from numba import cuda
+
+    with pretended(capability):
+        text, _ = cuda.compile_ptx(
+            function, types, device=False, cc=capability, launch_bounds=program.target.threads
+        )
+    return str(text)
+
+
+@contextmanager
+def pretended(capability: Capability) -> Iterator[None]:
+    """Device functions ask the current device for its capability; let there be one."""
+    from numba.cuda import dispatcher
+
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before
+
+
+def find_ptxas() -> str | None:
+    """The assembler: of the CUDA packages installed with pip, or on the path."""
+    for package in ("nvidia.cuda_nvcc", "nvidia.cu13", "nvidia.cuda_nvcc_cu12"):
+        try:
+            spec = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            continue
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            if (file := Path(folder) / "bin" / "ptxas").exists():
+                return str(file)
+    return shutil.which("ptxas")
+
+
+def assembled(name: str, text: str, capability: Capability) -> Usage:
+    """What ptxas says of a kernel."""
+    ptxas = find_ptxas()
+    assert ptxas is not None
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(text)
+        arch = f"-arch=sm_{capability[0]}{capability[1]}"
+        command = [ptxas, "-v", arch, str(source), "-o", str(Path(folder) / "kernel.cubin")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers = re.search(r"Used (\d+) registers", said)
+    memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said)
+    assert registers is not None and memory is not None, said
+    shared = re.search(r"(\d+) bytes smem", said)
+    return Usage(name, int(registers[1]), int(memory[2]), int(memory[1]), int(shared[1]) if shared else 0)

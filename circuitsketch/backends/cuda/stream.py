@@ -1,0 +1,125 @@
+"""Playing a run on the device: launches of some steps each, with the constant terms of the next on their way meanwhile.
+
+While the device plays some steps, the CPU plays the constant phase of those that follow and sends what they compute
+through one of two buffers. A launch is kept short, by the time that the last ones took; the first have one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from circuitsketch.backends.cpu.executable import Schedule
+
+if TYPE_CHECKING:
+    from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
+
+LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
+GROWTH = 8  # times as many steps as the launch before, at most
+STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
+
+Report = Callable[[int, int], None]
+
+
+class Stage:
+    """Constant terms of a launch: a buffer here, one there behind the plain data, and events that say who is done."""
+
+    def __init__(self, executable: CudaExecutable, steps: int) -> None:
+        from numba import cuda
+
+        plain = np.concatenate([np.zeros(0), *(value.ravel() for _, value in executable.plain)]).astype(executable.real)
+        self.plain = len(plain)
+        self.here = cuda.pinned_array((steps, max(executable.step_constants, 1)), executable.real)
+        self.there = cuda.device_array(self.plain + self.here.size, executable.real)
+        if self.plain:
+            self.there[: self.plain].copy_to_device(plain)
+        self.sent, self.begun, self.ended = cuda.event(), cuda.event(), cuda.event()
+        self.steps = 0  # of the launch that reads it, 0 before there is one
+
+    def send(self, steps: int, stream: Any) -> None:
+        """Let the constant terms of some steps be copied."""
+        self.steps = steps
+        rows = self.here[:steps].reshape(-1)
+        self.there[self.plain : self.plain + rows.size].copy_to_device(rows, stream=stream)
+        self.sent.record(stream)
+
+    def wait(self) -> float | None:
+        """Wait for the launch that reads this buffer, if there is one; its seconds a step."""
+        if not self.steps:
+            return None
+        self.ended.synchronize()
+        return float(self.begun.elapsed_time(self.ended)) / 1e3 / self.steps
+
+
+def play(
+    arena: DeviceArena,
+    schedule: Schedule,
+    first: int,
+    last: int,
+    at: np.ndarray,
+    directions: np.ndarray | None,
+    begins: np.ndarray | None,
+    report: Report | None,
+) -> None:
+    """Play steps first..last for all lane blocks of an arena."""
+    from numba import cuda
+
+    e = arena.executable
+    blocks = len(arena.lanes)
+    tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
+    room = max(STAGE_BYTES // e.constants_a_step, 1)
+    stages = [Stage(e, min(room, last - first)) for _ in range(2)]
+    sending, playing = cuda.stream(), cuda.stream()
+    launched = e.program.launched("play", blocks, playing)
+
+    def launch(t: int, stop: int, stage: Stage) -> None:
+        launched(*tables, t, stop, stage.there, stage.plain, stage.here.shape[1], arena.device_lanes)
+
+    launch(first, first, stages[0])  # no step: compiled now, so that times are those of playing
+    ends: list[int] = []
+    steps = 1
+    t = first
+    try:
+        while t < last:
+            stage = stages[len(ends) % 2]
+            seconds = stage.wait()
+            if seconds is not None:
+                steps = max(min(int(LAUNCH_SECONDS / max(seconds, 1e-9)), GROWTH * steps), 1)
+            if report is not None and len(ends) >= 2:
+                report(ends[-2] - first, last - first)
+            count = min(steps, room, last - t)
+            arena.record(schedule, t, t + count, at, stage.here)
+            stage.send(count, sending)
+            stage.sent.wait(playing)
+            stage.begun.record(playing)
+            launch(t, t + count, stage)
+            stage.ended.record(playing)
+            t += count
+            ends.append(t)
+    finally:  # after Ctrl-C too: a launch under way is let end, before the memory that it uses is given back
+        sending.synchronize()
+        playing.synchronize()
+    if report is not None:
+        report(last - first, last - first)
+
+
+def tables_of(
+    e: CudaExecutable, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
+) -> list[np.ndarray]:
+    """The tables that `program.play` reads, none of them empty."""
+    if directions is None or not directions.size:
+        directions = np.zeros((blocks, 1, 1, e.target.width))
+    found = [
+        e.device_tape,
+        e.device_args,
+        e.device_programs,
+        schedule.program,
+        schedule.ids,
+        schedule.ids_start,
+        e.keep_slot[:, 1],
+        directions,
+        np.zeros(blocks, dtype=np.int64) if begins is None else begins,
+    ]
+    return [np.ascontiguousarray(x) if x.size else np.zeros((1, *x.shape[1:]), x.dtype) for x in found]

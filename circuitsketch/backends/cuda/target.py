@@ -1,0 +1,70 @@
+"""What all device functions have in common: what they are written for, and how functions and loops look on paper.
+
+A kernel's function is called by all threads of a block with (thread, args, at, constants, now, lanes): the number of
+the thread, the integers of its instruction from args[at] on, the constant terms of the step from constants[now] on, and
+the block's own memory. Its loop deals entries times lanes, lanes fastest, out to the threads. What an entry holds in
+one lane is called a series, and passed around as a tuple of its numbers (where lanes hold values: as one number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from circuitsketch.backends.cpu.kernel_builder import Target
+
+PARAMETERS = "thread, args, at, constants, now, lanes"
+THREADS = 512  # a block's; with 65536 registers in a multiprocessor each may use 128
+SIMULATED_THREADS = 16  # threads of Python, in Numba's simulator
+
+
+@dataclass(frozen=True, slots=True)
+class CudaTarget(Target):
+    """What device code is written for. `width` is how many lanes a block of threads carries, a power of two."""
+
+    threads: int = THREADS
+
+    @property
+    def unit(self) -> int:
+        """Numbers in one element's lane block."""
+        return self.mode.components * self.width
+
+    @property
+    def zero(self) -> str:
+        """0.0 in the lanes' precision."""
+        return "real(0.0)" if self.single else "0.0"
+
+
+def kernel_function(name: str, says: str, body: Sequence[str]) -> str:
+    """What plays an instruction."""
+    return function(name, PARAMETERS, says, body, "cuda.jit(device=True)")
+
+
+def function(name: str, parameters: str, says: str, body: Sequence[str], decorator: str = "inlined") -> str:
+    """A device function."""
+    return "\n".join([f"@{decorator}", f"def {name}({parameters}):", *indented([f'"""{says}"""', *body])])
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """The body of a loop."""
+    return [f"    {line}" for line in lines]
+
+
+def lane_loop(target: CudaTarget, count: str, body: Sequence[str]) -> list[str]:
+    """Deal out `count` entries times lanes; the body sees `entry` and `lane`."""
+    shift = target.width.bit_length() - 1
+    head = f"for i in range(thread, {count} * {target.width}, THREADS):"
+    return [head, *indented([f"lane = i & {target.width - 1}", f"entry = i >> {shift}", *body])]
+
+
+def unravelled(number: str, extents: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Indices along axes from a number in C order; what is left of the number is the first index."""
+    lines = []
+    for name, extent in list(zip(names, extents, strict=True))[:0:-1]:
+        lines += [f"{name} = {number} % {extent}", f"{number} //= {extent}"]
+    return lines if names[0] == number else [*lines, f"{names[0]} = {number}"]
+
+
+def dotted(names: Sequence[str], first: int) -> str:
+    """An element number: indices times the strides that begin at args[at + first]."""
+    return " + ".join(f"{name} * args[at + {first + i}]" for i, name in enumerate(names))

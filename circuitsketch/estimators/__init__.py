@@ -1,0 +1,1 @@
+"""Estimators: from Taylor coefficients along directions to the effect of any weights."""

@@ -1,0 +1,1 @@
+"""A kernel regression on the interactions between examples."""

@@ -1,0 +1,173 @@
+"""What examples do together: the off-diagonal part of every Taylor tensor, at any h.
+
+In: the fit of every order (made by `fitting`) and h's. Out: the mean of O_r(h), its variance, and covariances, where
+F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples and what a user is told are left to
+`backbone`; the kernel k is that of `priors`; many sparse h's at once take the way of `many`.
+
+Beside S^(x r) the prior has an isotropic part: of variance tau for directions of random phases, to which it is white
+noise, and of variance 2 tau (|h|^2r - sum h_i^2r) / n^r at a real h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from circuitsketch.estimators.interactions.priors import Prior, power, relative, shapes
+from circuitsketch.estimators.interactions.sparse_batches import Tables, entries_of, look
+
+MANY = 32  # h's from which on `many` is worth its tables
+SPARSE = 0.25  # and the share of entries different from zero up to which it is
+
+
+@dataclass(frozen=True, eq=False)
+class OneOrder:
+    """The fit of one order r; C is the number of values measured, E that of eigenvectors kept.
+
+    weights (2m, C): of (h S psi)^r, real parts, then imaginary ones, in the mean; what belongs to the diagonal terms
+    of k is gathered by example in `through` and `own` (n, C). vectors (2m, E), `through_vectors`, `own_vectors` (n, E):
+    the same for k(h, psi) in the eigenbasis. precision (E, C): 1 / (lambda + tau). scale, tau (C,); size: what k is
+    divided by. shapes (2, C): the coefficients of the two fitted shapes. explained (C,): 1 - (squared error of the
+    direction left out) / (square of what it observed).
+    """
+
+    r: int
+    size: float
+    scale: np.ndarray
+    tau: np.ndarray
+    shapes: np.ndarray
+    weights: np.ndarray
+    through: np.ndarray
+    own: np.ndarray
+    vectors: np.ndarray
+    through_vectors: np.ndarray
+    own_vectors: np.ndarray
+    precision: np.ndarray
+    explained: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class AtOrder:
+    """What is known of O_r at B h's, four times (B, C): its mean, the part of it that is the fitted shapes, its
+    variance before any direction was seen, and given the directions."""
+
+    mean: np.ndarray
+    shaped: np.ndarray
+    prior: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Real h's (B, n) and the products with the metric and the directions that every order needs.
+
+    used: the coordinates at which any h differs from zero. through: h S, (B, n). seen: h S psi, complex (B, m).
+    alike: h times the cosines, (B, n).
+    """
+
+    h: np.ndarray
+    used: np.ndarray
+    through: np.ndarray
+    seen: np.ndarray
+    alike: np.ndarray | None
+
+    @cached_property
+    def square(self) -> np.ndarray:
+        """h S h, (B,)."""
+        return np.einsum("bi,bi->b", self.h, self.through)
+
+    def powers(self, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """h^r, (h S)^r and the real, then the imaginary parts of (h S psi)^r: elementwise."""
+        seen = power(self.seen, r)
+        return power(self.h, r), power(self.through, r), np.concatenate([seen.real, seen.imag], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """The fitted interactions of a measurement with C values, orders 2 to `order`. singles (n, order + 1, C) real."""
+
+    singles: np.ndarray
+    prior: Prior
+    orders: tuple[OneOrder, ...]
+
+    def look(self, h: np.ndarray, fits: Sequence[OneOrder]) -> tuple[np.ndarray, list[AtOrder]]:
+        """h S h (B,) of h's (B, n), and what is known of the orders of these fits there."""
+        if len(h) >= MANY and (entries := entries_of(h, SPARSE)) is not None:
+            square, found = look(self.tables, entries, [fit.r for fit in fits])
+            return square, [self._sparse(fit, *parts) for fit, parts in zip(fits, found, strict=True)]
+        at = self.points(h)
+        return at.square, [self.see(fit, at) for fit in fits]
+
+    def points(self, h: np.ndarray) -> Points:
+        """What all orders need of h (B, n); only rows of S of examples that are used are touched."""
+        used = np.flatnonzero(h.any(axis=0))
+        rows = h[:, used]
+
+        def through(table: np.ndarray) -> np.ndarray:
+            return rows @ table[used] if 4 * len(used) < len(table) else h @ table
+
+        seen = through(self.prior.metric_directions.view(np.float64)).view(np.complex128)
+        alike = None if self.prior.cosines is None else through(self.prior.cosines)
+        return Points(h, used, through(self.prior.metric), seen, alike)
+
+    def see(self, fit: OneOrder, at: Points) -> AtOrder:
+        """What is known of one order."""
+        own, through, seen = at.powers(fit.r)
+        both = shapes(self.singles, fit.r, at.h, at.alike)
+        shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
+        mean = seen @ fit.weights - through @ fit.through - own @ fit.own + shaped
+        used = own[:, at.used]
+        together = np.einsum("bi,bi->b", used @ power(self.prior.metric[np.ix_(at.used, at.used)], fit.r), used)
+        kernel = power(at.square, fit.r) - 2 * np.einsum("bi,bi->b", through, own) + together
+        isotropic = power(np.einsum("bi,bi->b", at.h, at.h), fit.r) - np.einsum("bi,bi->b", own, own)
+        prior = self._prior_variance(fit, kernel, isotropic)
+        known = self.projected(fit, own, through, seen) ** 2 @ fit.precision
+        return AtOrder(mean, shaped, prior, np.maximum(prior - fit.scale * known, 0))
+
+    def projected(self, fit: OneOrder, own: np.ndarray, through: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """k(h, psi) in the eigenbasis, (B, E), from `Points.powers`."""
+        return seen @ fit.vectors - through @ fit.through_vectors - own @ fit.own_vectors
+
+    def covariance(self, fit: OneOrder, one: Points, other: Points) -> np.ndarray:
+        """The covariance of O_r between h's given the directions: (B, B', C)."""
+        (x, sx, px), (y, sy, py) = one.powers(fit.r), other.powers(fit.r)
+        kernel = power(one.through @ other.h.T, fit.r) - sx @ y.T - x @ sy.T + x @ power(self.prior.metric, fit.r) @ y.T
+        isotropic = (power(one.h @ other.h.T, fit.r) - x @ y.T) / float(x.shape[1]) ** fit.r
+        p, q = self.projected(fit, x, sx, px), self.projected(fit, y, sy, py)
+        known = np.einsum("be,de,ec->bdc", p, q, fit.precision, optimize=True)
+        return fit.scale * (kernel[:, :, None] / fit.size + 2 * fit.tau * isotropic[:, :, None] - known)
+
+    def _prior_variance(self, fit: OneOrder, kernel: np.ndarray, isotropic: np.ndarray) -> np.ndarray:
+        """From k(h, h) and |h|^2r - sum h_i^2r, (B,), to the variance before any direction was seen (B, C)."""
+        isotropic = np.maximum(isotropic, 0) / float(len(self.singles)) ** fit.r
+        return fit.scale * (np.maximum(kernel, 0)[:, None] / fit.size + 2 * fit.tau * isotropic[:, None])
+
+    def _sparse(
+        self,
+        fit: OneOrder,
+        kernel: np.ndarray,
+        isotropic: np.ndarray,
+        mean: np.ndarray,
+        projected: np.ndarray,
+        both: np.ndarray,
+    ) -> AtOrder:
+        """What `see` says, from the sums of `many`."""
+        shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
+        prior = self._prior_variance(fit, kernel, isotropic)
+        known = projected**2 @ fit.precision
+        return AtOrder(mean + shaped, shaped, prior, np.maximum(prior - fit.scale * known, 0))
+
+    @cached_property
+    def effective(self) -> tuple[float, float]:
+        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the metric."""
+        first = self.singles[:, 1].T @ self.singles[:, 1]
+        both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.metric)]
+        return max(both[0], 1.0), max(both[1], 1.0)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """What `many` adds up rows of."""
+        return Tables.of(self.prior, self.singles, relative(self.singles[:, 1]), self.orders)

@@ -1,0 +1,1 @@
+"""Front ends: ways to write a function that becomes a circuit."""

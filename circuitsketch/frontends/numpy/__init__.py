@@ -1,0 +1,6 @@
+"""Tracing: ordinary NumPy functions, called with wires, become circuits."""
+
+from circuitsketch.frontends.numpy.tracing import replay, trace
+from circuitsketch.frontends.numpy.wire import Builder, Wire
+
+__all__ = ["Builder", "Wire", "replay", "trace"]

@@ -1,0 +1,196 @@
+"""Random numbers drawn while a function is traced: the function is called once, so that its circuit keeps one draw.
+
+In: a function that is about to be traced. Out: nothing, or an error or warning at the line where a drawn number meets a
+wire. What a draw changes is the state of a generator: NumPy's own, Python's own, and those that the function reaches by
+its closure, defaults, globals, and the attributes of objects there. Generators that a function makes anew at each call
+leave no such trace; the names of what makes them are looked for in its code.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import random
+import sysconfig
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, Literal
+
+import numpy as np
+
+from circuitsketch.errors import FrozenDrawWarning, TraceError
+from circuitsketch.frontends.numpy.wire import LIBRARIES, PACKAGE, ZOO, Place, user_place
+
+OnDraw = Literal["allow", "warn", "refuse"]
+MAKERS = {"default_rng", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937", "dropout_mask"}
+CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages into whose objects nobody need look
+GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+MOST = 2000  # objects that are looked at
+REMEDY = (
+    "it is traced once, so that every call would get the same numbers. Draw before and pass the numbers in (for a "
+    "training run, in its batches; for dropout, cs.optim.dropout_mask makes a mask for a batch)"
+)
+
+
+class Draws:
+    """The states of the generators that a function can draw from, as they were before it was traced."""
+
+    def __init__(self, function: Callable[..., Any], on_draw: OnDraw) -> None:
+        self.function = function
+        self.on_draw = on_draw
+        self.sources: dict[str, Callable[[], Any]] = {
+            "np.random": partial(np.random.get_state, legacy=False),
+            "Python's random": random.getstate,
+        }
+        makers = set()
+        for name, value in reachable(function):
+            if isinstance(value, np.random.Generator):
+                self.sources[f"the Generator {name}"] = partial(getattr, value.bit_generator, "state")
+            elif isinstance(value, np.random.RandomState):
+                self.sources[f"the RandomState {name}"] = partial(value.get_state, legacy=False)
+            elif isinstance(value, random.Random):
+                self.sources[f"the random.Random {name}"] = value.getstate
+            elif isinstance(value, types.FunctionType):
+                loaded, attributes = names_in(value.__code__)
+                makers |= {(maker, defined(value)) for maker in MAKERS & (loaded | attributes)}
+        self.before = {name: frozen(state()) for name, state in self.sources.items()}
+        for maker, place in sorted(makers):
+            text = f"{place}: a function that is traced makes random numbers ({maker}): {REMEDY}"
+            warnings.warn(text, FrozenDrawWarning, stacklevel=5)
+
+    def changed(self) -> str | None:
+        """What a number was drawn from since the last look."""
+        now = {name: frozen(state()) for name, state in self.sources.items()}
+        before, self.before = self.before, now
+        return next((name for name in now if now[name] != before[name]), None)
+
+    def stop(self, place: Place) -> None:
+        """End the call of a function where plain data meets a wire and a number has been drawn."""
+        if self.changed() is not None:
+            raise DrawnAt(place)
+
+    def report(self, source: str, place: Place | None) -> None:
+        """The error or warning."""
+        text = f"{place or defined(self.function)} draws random numbers from {source} in a function that is traced: "
+        if self.on_draw == "refuse":
+            raise TraceError(text + REMEDY)
+        warnings.warn(text + REMEDY, FrozenDrawWarning, stacklevel=4)
+
+
+class DrawnAt(BaseException):
+    """Ends the call of a function that is called again to see where it draws; no `except Exception` stops it."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(str(place))
+        self.place = place
+
+
+def defined(function: Any) -> Place:
+    """Where a function is written; of what is not written in Python, the line that traces it."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return Place(code.co_filename, code.co_firstlineno) if code is not None else user_place()
+
+
+def frozen(state: Any) -> Any:
+    """A generator's state as something to compare."""
+    if isinstance(state, dict):
+        return tuple((key, frozen(value)) for key, value in state.items())
+    return state.tobytes() if isinstance(state, np.ndarray) else state
+
+
+@cache
+def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The globals, and the attributes, that a function's code asks for, those of functions within it too."""
+    loaded: set[str] = set()
+    attributes: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            loaded.add(instruction.argval)
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            more = names_in(constant)
+            loaded |= more[0]
+            attributes |= more[1]
+    return frozenset(loaded), frozenset(attributes)
+
+
+def is_foreign(file: str) -> bool:
+    """Whether code is the package's own (a zoo model counts as a user's), Python's, or of an installed package."""
+    return file.startswith((PACKAGE + os.sep, *INSTALLED, *LIBRARIES)) and not file.startswith(ZOO)
+
+
+def is_foreign_function(value: Any) -> bool:
+    """Whether something is a function into which nobody need look."""
+    return isinstance(value, types.FunctionType) and is_foreign(value.__code__.co_filename)
+
+
+def reachable(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function's code can ask for, by the name under which it is found: itself, and what it closes over."""
+    queue: list[tuple[str, Any]] = [(getattr(function, "__name__", "step"), function)]
+    seen: set[int] = set()
+    asked = {"__call__"}  # names in the code so far, by which methods are found
+    while queue and len(seen) < MOST:
+        name, value = queue.pop(0)
+        if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float | type(None)):
+            continue
+        seen.add(id(value))
+        yield name, value
+        if isinstance(value, types.FunctionType):
+            asked |= names_in(value.__code__)[1]
+        if value is function or not is_foreign_function(value):
+            queue += list(within(name, value, asked))
+
+
+def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
+    """What an object leads to."""
+    if isinstance(value, types.FunctionType):
+        yield from of_function(value)
+    elif isinstance(value, types.MethodType):
+        yield from ((name, value.__func__), (name, value.__self__))
+    elif isinstance(value, partial):
+        parts = (value.func, *value.args, *value.keywords.values())
+        yield from ((name, part) for part in parts)
+    elif isinstance(value, dict):
+        yield from ((f"{name}[{key!r}]", part) for key, part in list(value.items())[:100])
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((name, part) for part in list(value)[:100])
+    elif isinstance(value, type):
+        yield from methods(value, asked)
+    elif not isinstance(value, types.ModuleType) and type(value).__module__.split(".")[0] not in CLOSED:
+        yield from methods(type(value), asked)
+        try:
+            attributes = object.__getattribute__(value, "__dict__")
+        except AttributeError:
+            return
+        yield from ((f"{name}.{key}", part) for key, part in list(attributes.items()))
+
+
+def methods(kind: type, asked: set[str]) -> Iterator[tuple[str, Any]]:
+    """What code asks for of a class that is written in Python."""
+    for base in kind.__mro__:
+        for key, part in list(vars(base).items()):
+            if key in asked or isinstance(part, GENERATORS):
+                yield f"{base.__name__}.{key}", part
+
+
+def of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """A function's closure, defaults and globals; of a module among these, what the code asks of it."""
+    for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield key, cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    yield from ((function.__name__, part) for part in defaults)
+    loaded, attributes = names_in(function.__code__)
+    for key in sorted(loaded & function.__globals__.keys()):
+        part = function.__globals__[key]
+        if not isinstance(part, types.ModuleType):
+            yield key, part
+        elif not is_foreign(getattr(part, "__file__", None) or ""):
+            yield from ((f"{key}.{name}", vars(part)[name]) for name in sorted(attributes & vars(part).keys()))

@@ -1,0 +1,412 @@
+"""Wires: what a traced function computes with. A wire looks like an array and records every gate applied to it.
+
+In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
+function becomes which gates is told in `numpy_functions`; what a wire cannot do is refused here, with the way out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from circuitsketch.arrays import lost_meaning, unheld
+from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
+from circuitsketch.errors import ShapeError, TraceError
+from circuitsketch.frontends.numpy.hints import HINTS
+from circuitsketch.frontends.numpy.methods import ArrayMethods, remedy_for
+from circuitsketch.gates import Gate, Shape
+from circuitsketch.gates.arithmetic import copy
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import Use, current, use_of
+from circuitsketch.gates.movement import broadcast
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ZOO = os.path.join(PACKAGE, "zoo") + os.sep
+LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
+# Files of the package whose functions are named beside the user's line that calls them.
+NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
+MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
+# NumPy's functions, without the types that its stubs give them for arrays.
+numpy: Any = np
+# The builders of the traces under way, the innermost last.
+ACTIVE: ContextVar[tuple[Builder, ...]] = ContextVar("ACTIVE", default=())
+
+
+class MissingAttributeError(TraceError, AttributeError):
+    """An attribute of arrays that wires do not have; an AttributeError too, so that `hasattr` is false."""
+
+
+class OtherTraceError(TraceError):
+    """A wire met another trace's wire; `builders` are the two traces."""
+
+    def __init__(self, message: str, *builders: Builder) -> None:
+        super().__init__(message)
+        self.builders = builders
+
+    @property
+    def enclosing(self) -> Builder | None:
+        """The innermost trace still under way among the two, where the computation can be recorded instead."""
+        return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
+
+
+def is_users(file: str) -> bool:
+    """Whether code is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
+    ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
+    return not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array")
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame of the user's program."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def user_place() -> Place:
+    """The line of the user's program that is being run, and the function of this package that it calls."""
+    frame: FrameType | None = sys._getframe(1)
+    through = ""
+    while frame is not None and not is_users(file := frame.f_code.co_filename):
+        if file in NAMED and frame.f_code.co_name.isidentifier():
+            through = f"{NAMED[file]}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno, through)
+
+
+# What to do instead of writing into some entries of an array.
+WRITE_REMEDY = (
+    "Wires never change, and plain arrays hold no wires: collect the parts in a list and join them with np.stack or "
+    "np.concatenate, or choose by place with np.where(mask, new, old)"
+)
+
+
+def stores_entries() -> Literal["", "write", "update"]:
+    """Whether the user's line is writing entries, x[i] = y, or updating them in place, x[i] += y."""
+    import dis
+
+    frame = user_frame()
+    if frame is None:
+        return ""
+    code = [i for i in dis.get_instructions(frame.f_code) if i.opname != "CACHE"]
+    now = max((n for n, i in enumerate(code) if i.offset <= frame.f_lasti), default=0)
+    stores = ("STORE_SUBSCR", "STORE_SLICE")
+    if code[now].opname in stores:
+        return "write"
+    after = (i.opname for i in code[now + 1 :] if i.opname != "SWAP")
+    return "update" if code[now].opname.startswith("BINARY_OP") and next(after, "") in stores else ""
+
+
+def refused_write() -> TraceError:
+    """The error for x[i] = y with a plain x, and a wire in the index or in what is written."""
+    return TraceError(f"{user_place()} writes into a plain array by way of a wire. {WRITE_REMEDY}")
+
+
+def refused_update() -> TraceError:
+    """The error for x[i] += y, where x is an array or holds arrays."""
+    return TraceError(
+        f"{user_place()} updates x[i] in place. {WRITE_REMEDY}. Where x is a list or a dict of arrays, write "
+        "x[i] = x[i] + y"
+    )
+
+
+def asked_by_library() -> str | None:
+    """What went wrong where a function of NumPy or SciPy, on the stack below the user's line, asks for the numbers."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith((*LIBRARIES, "<__array")):
+        if frame.f_code.co_filename.startswith(MASKED):
+            return "computes with a wire and a masked array, whose mask a circuit would lose; give x.filled(0.0)"
+        if (hint := HINTS.get(frame.f_code.co_name)) is not None:
+            return f"calls {frame.f_code.co_name} on a wire, for which there is no gate: {hint}"
+        frame = frame.f_back
+    return None
+
+
+class Builder:
+    """Collects the nodes of a circuit while a function is traced."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
+        self.constants: dict[tuple[Any, ...], Wire] = {}
+        self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
+        self.gates: dict[tuple[Gate, Use], Gate] = {}  # the user's own gates, as they are while this trace is under way
+
+    def append(self, node: Node) -> Wire:
+        """Add a node, return its wire."""
+        self.nodes.append(node)
+        return Wire(self, len(self.nodes) - 1)
+
+    def input(self, shape: Shape, label: Label = "float") -> Wire:
+        """A new input."""
+        return self.append(Node(INPUT, (), {"shape": tuple(shape)}, tuple(shape), label))
+
+    def constant(self, value: Any) -> Wire:
+        """A wire that holds plain data; equal data is one wire."""
+        if (reason := lost_meaning(value)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with {reason}")
+        array = np.asarray(value)
+        if (reason := unheld(array)) is not None:
+            raise TraceError(f"{user_place()} mixes a wire with data that {reason}")
+        if array.dtype == object or array.dtype.kind not in "fiub":
+            raise TraceError(
+                f"{user_place()} mixes a wire with {type(value).__name__} data of dtype {array.dtype}; "
+                "circuits compute on real numbers: convert it to a float or integer array first"
+            )
+        label: Label = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
+        array = np.array(array, dtype=np.float64, order="C")
+        array.setflags(write=False)
+        key = (label, array.shape, hashlib.blake2b(array.data, digest_size=32).digest())
+        if key not in self.constants:
+            if self.look is not None:
+                self.look(user_place())
+            node = Node(CONSTANT, (), {"value": array}, array.shape, label, self.place or user_place())
+            self.constants[key] = self.append(node)
+        return self.constants[key]
+
+    def append_copy(self, value: Any) -> Wire:
+        """A node that repeats a wire or data: something to differentiate by, apart from what it was made from."""
+        wire = self.lift(value)
+        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, self.place or user_place()))
+
+    def lift(self, value: Any) -> Wire:
+        """A wire of this builder, from a wire or from data."""
+        if isinstance(value, Wire):
+            if value.builder is not self:
+                raise OtherTraceError(
+                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the traced "
+                    "function",
+                    self,
+                    value.builder,
+                )
+            return value
+        return self.constant(value)
+
+    def apply(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
+        """Add a gate on wires or data; elementwise operands are broadcast to one shape first."""
+        wires = [self.lift(operand) for operand in operands]
+        place = self.place or user_place()
+        if gate.kind == "elementwise":
+            wires = self.alike(gate, wires, place)
+        try:
+            shape = gate.shape(*(wire.shape for wire in wires), **params)
+        except ShapeError as reason:
+            raise ShapeError(f"{place}: {reason}") from None
+        label = result_label(gate, wires)
+        if not is_built_in(gate):
+            use = gate, use_of(len(wires), params)
+            gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
+        return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
+
+    def alike(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
+        """The wires broadcast to their common shape."""
+        shapes = [wire.shape for wire in wires]
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            listed = " and ".join(str(s) for s in shapes)
+            raise ShapeError(
+                f"{place}: {gate.name} cannot broadcast operands of shapes {listed}; reshape them to fit"
+            ) from None
+        return [wire if wire.shape == shape else broadcast(wire, shape=shape) for wire in wires]
+
+
+def result_label(gate: Gate, wires: list[Wire]) -> Label:
+    """Whole numbers stay whole under + - * and movement; analytic gates make floats."""
+    if gate.result == "bool":
+        return "bool"
+    labels = {wire.label for wire in wires}
+    if gate.kind == "elementwise" and gate.result == "float" and gate.name != "where":
+        return "float"
+    if gate.kind in ("movement", "scatter") and len(wires) == 2 and gate.name in ("take", "scatter_add"):
+        labels = {wires[0].label}
+    if gate.name == "where":
+        labels = {wire.label for wire in wires[1:]}
+    if "float" in labels:
+        return "float"
+    chooses = gate.kind in ("movement", "extremum") or gate.name in ("where", "copy", "stop_gradient")
+    return "bool" if chooses and "int" not in labels else "int"
+
+
+class Wire(ArrayMethods, NDArrayOperatorsMixin):
+    """One value in a circuit under construction, with the manners of a NumPy array."""
+
+    __slots__ = ("builder", "index")
+
+    def __init__(self, builder: Builder, index: int) -> None:
+        self.builder = builder
+        self.index = index
+
+    @property
+    def node(self) -> Node:
+        """The node that yields this wire."""
+        return self.builder.nodes[self.index]
+
+    @property
+    def shape(self) -> Shape:
+        """The array's shape."""
+        return self.node.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        raise TraceError(f"{user_place()} assigns the shape of a wire. Wires never change: write x = x.reshape(...)")
+
+    @property
+    def label(self) -> Label:
+        """float, int or bool."""
+        return self.node.label
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float64, int64 or bool."""
+        return np.dtype({"float": np.float64, "int": np.int64, "bool": np.bool_}[self.label])
+
+    def bind_gate(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
+        """Apply a gate: called by the gate itself when one of its operands is a wire."""
+        return self.builder.apply(gate, operands, params)
+
+    # NumPy's protocols: see numpy_functions for the tables.
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        from circuitsketch.frontends.numpy.dispatch import call_ufunc
+
+        return call_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        from circuitsketch.frontends.numpy.dispatch import call_function
+
+        return call_function(function, args, kwargs)
+
+    def change_dtype(self, dtype: Any, **options: Any) -> Wire:
+        """The wire under another label, as `astype` asks for it."""
+        from circuitsketch.frontends.numpy.dtypes import astype
+        from circuitsketch.frontends.numpy.options import call_rule
+
+        return call_rule("astype", astype, (self, dtype), options)
+
+    def __copy__(self) -> Wire:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Wire:
+        return self
+
+    def __getitem__(self, index: Any) -> Wire:
+        if (reason := lost_meaning(index)) is not None:
+            raise TraceError(f"{user_place()} indexes a wire by {reason}")
+        from circuitsketch.frontends.numpy.dispatch import get_item
+
+        return get_item(self, index)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TraceError(
+                f"{user_place()} asks a wire of shape () for its length, or goes through its entries"
+            )
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    # What a circuit cannot do.
+    def __bool__(self) -> bool:
+        raise TraceError(
+            f"{user_place()} asks whether a wire is true. A circuit has no branches: use np.where(test, a, "
+            "b), or decide on plain data before tracing"
+        )
+
+    def refuse_number(self, what: str) -> TraceError:
+        """The error for float(wire) and its kin, among them a wire written into an entry of a plain array."""
+        if stores_entries():
+            return refused_write()
+        return TraceError(
+            f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: "
+            "keep computing with it (np.exp, not math.exp), build arrays of wires with np.stack, or take "
+            "the number from the data before tracing"
+        )
+
+    def __float__(self) -> float:
+        raise self.refuse_number("value as a float")
+
+    def __int__(self) -> int:
+        raise self.refuse_number("value as an int")
+
+    def __complex__(self) -> complex:
+        raise self.refuse_number("value as a complex number")
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise self.refuse_number("value rounded")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self.refuse_number(f"value as text ({spec!r})")
+        return repr(self)
+
+    def __index__(self) -> int:
+        raise TraceError(
+            f"{user_place()} indexes plain data by a wire, or counts by one. Gather with cs.take(array, "
+            "wire, axis=0); count by the shapes of arrays"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        if (library := asked_by_library()) is not None:
+            raise TraceError(f"{user_place()} {library}")
+        if stores_entries():
+            raise refused_write()
+        gather = {
+            "int": "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy leaves "
+            "data[wire] to the data. ",
+            "bool": "To choose from plain data by a wire of booleans, use np.where(wire, data, other). ",
+            "float": "",
+        }[self.label]
+        raise TraceError(
+            f"{user_place()} turns a wire into a NumPy array. {gather}Build arrays of wires with np.stack or "
+            "np.concatenate; a function that needs the numbers themselves cannot be traced"
+        )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TraceError(
+            f"{user_place()} writes into a wire. {WRITE_REMEDY}"
+        )
+
+    def __delitem__(self, index: Any) -> None:
+        raise TraceError(f"{user_place()} deletes entries of a wire. Wires never change: use np.delete")
+
+    def refuse_in_place(self, other: Any) -> Wire:
+        """Refuse `x += y` on wires, which arrays would take as a write in place."""
+        if stores_entries() == "update":
+            raise refused_update()
+        raise TraceError(
+            f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = refuse_in_place  # type: ignore[assignment]
+    __ipow__ = __imatmul__ = __iand__ = __ior__ = __ixor__ = refuse_in_place  # type: ignore[assignment]
+
+    def __hash__(self) -> int:
+        return hash((id(self.builder), self.index))
+
+    def __getattr__(self, name: str) -> Any:
+        raise MissingAttributeError(
+            f"{user_place()} asks a wire for .{name}, which wires do not have; {remedy_for(name)}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Wire {self.index} {self.label}{list(self.shape)} from {self.node.gate.name}>"

@@ -1,0 +1,1 @@
+"""Blocks of directions, propagated through a training run as Taylor series."""

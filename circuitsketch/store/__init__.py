@@ -1,0 +1,1 @@
+"""Sketches on disk: atomic files, layout, readers, writers, and the fingerprint of a run."""

@@ -1,0 +1,126 @@
+"""Fingerprints: two runs have the same one exactly if they would train alike, bit for bit.
+
+In: a run's step circuits, its schedule, its first state. Out: sha256 digests of a canonical byte form, in three parts,
+so that whoever compares can say what differs. A learning rate is a constant of a circuit or part of the data. Source
+places are left out: moving a line changes nothing. Hash seeds have no part in it, nor have names, but for gates: a gate
+of the package is known by its name, one of the user's own by its name and its meaning (`gates.meaning`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.backends.cpu.executable import Schedule
+from circuitsketch.circuit import Circuit, Node
+from circuitsketch.gates.gate import is_built_in
+from circuitsketch.gates.meaning import meaning_when_traced
+from circuitsketch.training.training import Training
+
+
+def fingerprint(
+    circuits: Sequence[Circuit], schedule: Schedule, state: Sequence[np.ndarray], n: int, steps: int
+) -> dict[str, str]:
+    """The fingerprint of a training run.
+
+    Parameters
+    ----------
+    circuits : one a kind of step. schedule : which of them each step is, what it reads, whose weights.
+    state : the first state's leaves. n, steps : how many examples and steps.
+
+    Returns
+    -------
+    hexadecimal sha256 digests of the "circuits", the "data" (which steps, what they read, n) and the first "state".
+
+    >>> import numpy as np, circuitsketch as cs
+    >>> def run(rate):
+    ...     return cs.Training(lambda s, x, keep: s - rate * keep.sum() * x, np.zeros(()), [1.0], [[0]])
+    >>> one, two = (fingerprint(r.circuits, r.schedule, r.state_leaves, r.n, r.steps) for r in (run(0.1), run(0.2)))
+    >>> [part for part in one if one[part] != two[part]]
+    ['circuits']
+    """
+    read = (schedule.program, schedule.data, schedule.data_start, schedule.ids, schedule.ids_start)
+    return {
+        "circuits": digest([described(circuit) for circuit in circuits]),
+        "data": digest([*read, n, steps]),
+        "state": digest(list(state)),
+    }
+
+
+def fingerprint_of(run: Training, device: str = "cpu") -> dict[str, str]:
+    """The fingerprint of a run as it is pushed by a device: a GPU's blocks, equal to a CPU's up to rounding, do not mix
+    with them, so they have one part more."""
+    found = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
+    return found if device == "cpu" else found | {"device": digest(device)}
+
+
+def device_of(prints: Mapping[str, str]) -> str:
+    """Which device has pushed what has this fingerprint."""
+    return "cuda" if "device" in prints else "cpu"
+
+
+def described(circuit: Circuit) -> list[Any]:
+    """What a circuit computes, as plain data."""
+    nodes = [(called(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
+    return [nodes, circuit.inputs, circuit.outputs]
+
+
+def called(node: Node) -> str | list[str]:
+    """What a node's gate goes by: the name of one of the package's, with one of the user's own what it means as well.
+
+    A built-in gate's name cannot be given to another. Its digest would make a stored sketch foreign as soon as its rule
+    is written another way.
+    """
+    gate = node.gate
+    if is_built_in(gate):
+        return gate.name
+    return [gate.name, meaning_when_traced(gate, len(node.operands), node.params)]
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value's canonical bytes."""
+    hasher = hashlib.sha256()
+    feed(hasher, value)
+    return hasher.hexdigest()
+
+
+def feed(hasher: Any, value: Any) -> None:
+    """Hash a value: every kind opens with a letter of its own and a length, so that no two values share their bytes.
+
+    Floats go in by their bits: -0.0 is not 0.0, and a NaN equals itself.
+    """
+    if value is None:
+        hasher.update(b"N")
+    elif isinstance(value, bool | np.bool_):
+        hasher.update(b"T" if value else b"F")
+    elif isinstance(value, int | np.integer):
+        text = str(int(value)).encode()
+        hasher.update(b"i%d:" % len(text) + text)
+    elif isinstance(value, float | np.floating):
+        hasher.update(b"f" + struct.pack("<d", value))
+    elif isinstance(value, str):
+        text = value.encode("utf-8", "surrogatepass")
+        hasher.update(b"s%d:" % len(text) + text)
+    elif isinstance(value, np.ndarray):
+        plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+        if plain.dtype.kind not in "biufc":
+            raise TypeError(f"an array of {value.dtype} has no canonical bytes")
+        label = plain.dtype.str.encode()  # "<f8", "|b1"
+        hasher.update(b"a%d:" % len(label) + label)
+        feed(hasher, value.shape)
+        hasher.update(plain.tobytes())
+    elif isinstance(value, list | tuple):
+        hasher.update(b"l%d:" % len(value))
+        for entry in value:
+            feed(hasher, entry)
+    elif isinstance(value, Mapping):
+        hasher.update(b"m%d:" % len(value))
+        for key in sorted(value):
+            feed(hasher, key)
+            feed(hasher, value[key])
+    else:  # never its repr, which may hold an address
+        raise TypeError(f"{type(value).__name__} has no canonical bytes; say in `feed` what they are")

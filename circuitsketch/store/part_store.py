@@ -1,0 +1,377 @@
+"""A sketch on disk, written lane block by lane block; killed at any moment it can be gone on with.
+
+In: a `Header`, finished lane blocks in any order, the final state's constant terms. Out: the same, one block at a time,
+each checked against its digest, never more than was asked for in memory. Which blocks to push is left to the caller.
+
+The folder is a Zarr v3 group (see `sketch.layout`), which any Zarr reader opens. It is written by hand, not through the
+zarr package, because a block must be on the disk before its digest is, and because sizes are to be checked before
+memory is asked for. Apart from `created`, `versions` (and the sha256 over them) in the attributes, and the lock, two
+stores of one sketch are equal byte by byte, in whatever order and over however many attempts they were written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import TracebackType
+
+import numpy as np
+
+from circuitsketch.errors import InputError, StoreError, printable
+from circuitsketch.store.atomic_files import (
+    absolute,
+    exists,
+    flush_names,
+    is_folder,
+    make_folder,
+    reaching,
+    read_text,
+    reading,
+    refuse_links,
+    remove_asides,
+    saving,
+    write_whole,
+)
+from circuitsketch.store.header import Header, spelled, versions
+from circuitsketch.store.lock import ELSEWHERE, hold
+from circuitsketch.store.reader import Blocks
+from circuitsketch.store.zarr_layout import (
+    AGAIN,
+    LOCK,
+    LONGEST,
+    NAMES,
+    ROOT,
+    arrays,
+    begun,
+    chunk,
+    encoded,
+    group,
+    is_unfinished,
+    little,
+    read_header,
+)
+
+
+class Store(Blocks):
+    """A sketch on disk, open for reading or (`writable`) for writing.
+
+    `create`, `open` and `resume` make one. Threads may write and read different blocks at once. The lock for writing is
+    given back by `close`, at the end of a `with`, or when the process ends; reading goes on working after it.
+
+    >>> import tempfile, numpy as np
+    >>> from circuitsketch.store.header import Header, Leaf
+    >>> header = Header("sphere", 10, 0, 8, 3, True, "float64", 8, 5, 99, (Leaf("w", (2,), True),), {"data": "0" * 64})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Store.create(folder + "/w.sketch", header) as store:
+    ...         store.write(0, np.ones((2, 6, 8)))
+    ...     float(Store.open(folder + "/w.sketch").read(0).sum())
+    96.0
+    """
+
+    # ------------------------------------------------------------------------------------------ opening
+
+    @staticmethod
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Whether there is a sketch, or something else that `open` would look into, at a path. StoreError: the system
+        cannot tell."""
+        where = absolute(path)
+        with reaching(where):
+            return exists(os.path.join(where, ROOT))
+
+    @staticmethod
+    def create(path: str | os.PathLike[str], header: Header) -> Store:
+        """A new store without blocks, open for writing.
+
+        Parameters
+        ----------
+        path : a folder that does not exist or is empty, in a folder that does.
+
+        Raises
+        ------
+        StoreError : there is something at this path; it cannot be written; another process writes it.
+        """
+        path = absolute(path)
+        if Store.exists(path):
+            raise StoreError(
+                f"{path} holds a sketch (or another Zarr group) already; resume it, or choose another path"
+            )
+        check_place(path, is_unfinished)
+        metas = arrays(header)
+        created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+        root = encoded(group(header, created, made_by), path)
+        with saving(path):
+            for folder in (path, os.path.join(path, "lanes")):
+                make_folder(folder)
+            lock = hold(path, LOCK)
+        try:
+            if Store.exists(path):
+                raise StoreError(
+                    f"{path} was created by another process just now; resume it, or choose another path"
+                )
+            with saving(path):
+                clear(path)
+                flush_names(os.path.dirname(path))
+                for name, meta in metas.items():
+                    make_folder(os.path.join(path, name))
+                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path), path)
+                for name, array in (("at", header.at), ("given", header.given)):
+                    if array is not None:
+                        write_whole(chunk(path, name, *[0] * array.ndim), little(array), path)
+                flush_names(path)
+                write_whole(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
+        except BaseException:
+            lock.release()
+            raise
+        return Store(path, header, created, made_by, lock)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> Store:
+        """An existing store.
+
+        Parameters
+        ----------
+        mode : "r" to read, also beside a process that writes; "a" to add blocks.
+        header : of the run that it must be of, if that is known; its number of directions does not count.
+
+        Raises
+        ------
+        StoreError : there is no store; it is of another run, of a newer format, damaged; with "a", another process
+        writes it. Digests of blocks are checked when they are read, their sizes now.
+        """
+        path = absolute(path)
+        if mode not in ("r", "a"):
+            raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
+        if not Store.exists(path):
+            raise StoreError(missing_store(path))
+        store = Store(path, *read_header(path), None)
+        if header is not None:
+            refuse_other(store, header)
+        if mode == "r":
+            store.finished = store.scan()
+            return store
+        with saving(path):
+            lock = hold(path, LOCK)
+        try:
+            store = Store(path, *read_header(path), lock)  # again: another writer may have extended it
+            with saving(path):
+                tidy(store)
+            store.finished = store.scan()
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    @staticmethod
+    def resume(path: str | os.PathLike[str], header: Header) -> Store:
+        """The store at a path, open for writing: created, or opened if it is of this run, and extended if more
+        directions are wanted than it was made for. It may be for more than wanted: the first of them are the same."""
+        if not Store.exists(path):
+            return Store.create(path, header)
+        store = Store.open(path, "a", header)
+        try:
+            if header.directions > store.header.directions:
+                store.extend(header.directions)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def write(self, block: int, array: np.ndarray) -> None:
+        """Keep a finished lane block, (elements, components, width) of the header's dtype.
+
+        When this returns, it is on the disk. Interrupted at any instant, the block is there whole or not at all.
+
+        Raises
+        ------
+        StoreError : the disk is full, or cannot be written; the store is as it was. InputError : a block that was
+        written before, or of another shape or dtype.
+        """
+        self.check_block(block)
+        if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
+            raise InputError(
+                f"block {block} has shape {array.shape} and dtype {array.dtype}; {self.path} holds blocks of "
+                f"{self.header.block_shape}, {self.header.dtype}"
+            )
+        with self.guard:
+            self.check_writable()
+            if block in self.finished or block in self.writing:
+                raise InputError(
+                    f"block {block} of {self.path} is written already; push only `store.missing`"
+                )
+            self.writing.add(block)
+        try:
+            data = little(array)
+            with saving(self.path):
+                write_whole(self.chunk_of(block), data, self.path)
+                write_whole(self.record_of(block), self.digest(block, data), self.path)
+            with self.guard:
+                self.finished.add(block)
+        finally:
+            with self.guard:
+                self.writing.discard(block)
+
+    def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
+        """Keep the final state's constant terms, leaf by leaf; if they are there already, they must be the same bits.
+
+        Raises
+        ------
+        StoreError : as for `write`; or the run does not give the same values again (another processor, another version
+        of a package), so that new blocks would not belong to the old ones.
+        """
+        shapes = [leaf.shape for leaf in self.header.leaves]
+        if [np.shape(leaf) for leaf in leaves] != shapes:
+            raise InputError(
+                f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}"
+            )
+        flat = little(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
+        with self.guard:
+            self.check_writable()
+            before = self.written if self.written is not None else self.stored_constants()
+            if before is None:
+                with saving(self.path):
+                    write_whole(chunk(self.path, "constants", 0), flat, self.path)
+                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
+            elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
+                raise StoreError(
+                    f"the run ends in other numbers than when {self.path} was begun (by {spelled(self.versions)}), "
+                    "though circuits, data and first state are the same: another processor, or version of a package; "
+                    "go on there, or make the sketch again at another path"
+                )
+            self.written = flat
+
+    def extend(self, directions: int) -> None:
+        """Make room for more directions; a last block with lanes to spare is taken back, to be pushed again, full."""
+        with self.guard:
+            self.check_writable()
+            if self.writing:
+                raise InputError(
+                    f"blocks {sorted(self.writing)} of {self.path} are being written; extend it after that"
+                )
+            old = self.header
+            if old.given is not None:
+                raise InputError(
+                    f"{self.path} has {old.directions} given directions; push more of them to another path"
+                )
+            new = old.with_directions(directions)
+            if new.directions < old.directions:
+                raise InputError(
+                    f"{self.path} is for {old.directions} directions; it can have more, not {directions}"
+                )
+            root = encoded(group(new, self.created, self.versions), self.path)
+            with saving(self.path):
+                # In this order: whatever is interrupted, no block counts as done that the larger number makes wrong.
+                fit_arrays(self.path, new)
+                if old.directions % old.width and new.directions > old.directions:
+                    self.take_back(old.blocks - 1)
+                write_whole(os.path.join(self.path, ROOT), root, self.path)
+            self.header = new
+
+    def take_back(self, block: int) -> None:
+        """Let a block count as not done."""
+        self.finished.discard(block)
+        with suppress(FileNotFoundError):
+            os.unlink(self.record_of(block))
+            flush_names(os.path.dirname(self.record_of(block)))
+
+    def close(self) -> None:
+        """Give the lock for writing back."""
+        with self.guard:
+            if self.lock is not None:
+                self.lock.release()
+                self.lock = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether blocks may be added."""
+        return self.lock is not None
+
+    def check_writable(self) -> None:
+        """Refuse to write without the lock."""
+        if self.lock is None:
+            raise InputError(
+                f"{self.path} is open for reading, or closed; open it with mode 'a' to add to it"
+            )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        h = self.header
+        return printable(
+            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to "
+            f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
+        )
+
+
+def refuse_other(store: Store, header: Header) -> None:
+    """Refuse a store of another run, and say what differs."""
+    differences = store.header.differences(header)
+    if differences:
+        now = versions()
+        if now != store.versions:
+            differences.append(f"made by {spelled(store.versions)}, not {spelled(now)}")
+        raise StoreError(
+            f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the numbers that it was "
+            "made with, or another path"
+        )
+
+
+def tidy(store: Store) -> None:
+    """Undo what an interrupted writer left: files written aside, arrays larger than the header says."""
+    remove_asides(store.path, store.path)
+    for name in arrays(store.header):
+        remove_asides(os.path.join(store.path, name), store.path)
+    fit_arrays(store.path, store.header)
+
+
+def fit_arrays(path: str, header: Header) -> None:
+    """Give the arrays over blocks as many as the header has."""
+    metas = arrays(header)
+    for name in ("lanes", "lanes_sha256"):
+        where = os.path.join(path, name, ROOT)
+        data = encoded(metas[name], path)
+        with reading(where, AGAIN):
+            before = read_text(where, LONGEST, path)
+        if before != data:
+            write_whole(where, data, path)
+
+
+def clear(path: str) -> None:
+    """Remove what an interrupted `create` left, but for the lock."""
+    for name in ("", *NAMES):
+        if exists(os.path.join(path, name)):
+            remove_asides(os.path.join(path, name), path)
+    for entry in sorted(begun() - {LOCK, LOCK + ELSEWHERE, "lanes"}, reverse=True):  # files before their folders
+        where = os.path.join(path, entry)
+        if exists(where):
+            refuse_links(path, where)
+            (os.rmdir if is_folder(where) else os.unlink)(where)
+
+
+def check_place(path: str, unfinished: Callable[[str], bool]) -> None:
+    """Refuse a path where no sketch can be begun. unfinished : whether a folder is empty, or what a beginning left."""
+    with reaching(path):
+        if not is_folder(os.path.dirname(path)):
+            raise StoreError(f"{os.path.dirname(path)} is not a folder; make it first, or choose another path")
+        if exists(path) and not (is_folder(path) and unfinished(path)):
+            raise StoreError(f"{path} exists and is not a sketch; choose another path")
+
+
+def missing_store(path: str) -> str:
+    """What to say where `open` finds nothing."""
+    with reaching(path):
+        if not exists(path):
+            return f"there is no {path}; check the path, or make the sketch there"
+        unfinished = is_folder(path) and is_unfinished(path)
+    if unfinished:
+        return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
+    return f"{path} is not a sketch; check the path"
