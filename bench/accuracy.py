@@ -149,9 +149,7 @@ def whole_query(case: Case, pushed: Pushed, m: int) -> Query:
     key = (case.name, m)
     if key not in QUERIES:
         law = find_law("orthonormal", case.run.n, 0)
-        QUERIES[key] = Query(
-            pushed.random["orthonormal"][:m], law, singles=pushed.singles, metric=pushed.factor
-        )
+        QUERIES[key] = Query(pushed.random["orthonormal"][:m], law, singles=pushed.singles, metric=pushed.factor)
     return QUERIES[key]
 
 
@@ -195,9 +193,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--subsets", type=int, help="subsets of a kind")
     parser.add_argument("--seed", type=int, help="draw other subsets than those of the table below")
     parser.add_argument("--examples", type=int, help="fewer training examples, for a trial")
-    parser.add_argument(
-        "--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 2,000"
-    )
+    parser.add_argument("--retrainings", type=int, help="of datamodels; by default those of equal cost, at most 2,000")
     parser.add_argument("--cache", metavar="FOLDER", help="keep sketches and retrainings there for the next time")
     parser.add_argument("--plot", metavar="FILE", help="error against cost, drawn with matplotlib")
     options = parser.parse_args(argv)
@@ -253,16 +249,12 @@ METHODS = (
 OF_DIRECTIONS = ("plain sketch", "orthonormal", "interactions")  # what depends on how many random ones there are
 
 
-def entry(
-    run: str, kind: str, m: int, method: str, cost: float, found: Evaluation, first: float
-) -> dict[str, Any]:
+def entry(run: str, kind: str, m: int, method: str, cost: float, found: Evaluation, first: float) -> dict[str, Any]:
     """One cell as numbers."""
     inside = found.where(found.trusted)[0.95]
     about = {"run": run, "kind": kind, "directions": m, "method": method, "cost": cost}
     covered = inside if np.isfinite(inside) else None
-    return (
-        about | found.to_dict() | {"over_first_order": found.rmse / first, "covered_where_trusted": covered}
-    )
+    return about | found.to_dict() | {"over_first_order": found.rmse / first, "covered_where_trusted": covered}
 
 
 def said(x: float | None) -> str:

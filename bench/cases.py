@@ -52,9 +52,7 @@ def case(name: str, subsets: int, n: int | None = None, seed: int | None = None)
     y[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
     run = model.training(data.x, y)
     rng = rng if seed is None else np.random.default_rng(seed)
-    near = [
-        neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)
-    ]
+    near = [neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)]
     bad = [rng.choice(wrong, rng.integers(3, min(31, len(wrong) + 1)), replace=False) for _ in range(subsets)]
     shares = [(c, s) for c in range(classes) for s in (0.25, 0.5, 1.0)]
     whole = [part(np.flatnonzero(y == c), s, rng) for c, s in shares]
@@ -74,8 +72,7 @@ def case(name: str, subsets: int, n: int | None = None, seed: int | None = None)
 def random_masks(n: int, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     sizes = {f"random {100 * share:g} %": max(1, round(share * n)) for share in SHARES}
     return {
-        kind: chosen([rng.permutation(n)[:size] for _ in range(count)], n, count, rng)
-        for kind, size in sizes.items()
+        kind: chosen([rng.permutation(n)[:size] for _ in range(count)], n, count, rng) for kind, size in sizes.items()
     }
 
 

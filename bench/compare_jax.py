@@ -83,9 +83,7 @@ def agree(report: Report, name: str, ours: np.ndarray, theirs: np.ndarray) -> No
     report.numbers[f"{name}_difference"] = worst
     report.say(f"  {name}: both sides agree to {worst:.1e}")
     if not worst <= TOLERANCE:
-        raise SystemExit(
-            f"{name}: the sides differ by {worst:.1e} of the largest entry; they are not the same run"
-        )
+        raise SystemExit(f"{name}: the sides differ by {worst:.1e} of the largest entry; they are not the same run")
 
 
 def compare(
@@ -148,9 +146,7 @@ def retrain(report: Report, run: cs.Training, subsets: int, repeats: int) -> Non
     compare(report, "retrain", mine, others, repeats, per, "us_per_subset_step", Goal(">=", 1.0))
 
 
-def polynomial(
-    report: Report, run: cs.Training, given: np.ndarray, order: int, block: int, repeats: int
-) -> None:
+def polynomial(report: Report, run: cs.Training, given: np.ndarray, order: int, block: int, repeats: int) -> None:
     """cs.push against the polynomial class, in blocks of directions that suit the cache."""
     import jax_polynomial
     from jax_microgpt import JaxRun, flat
@@ -202,20 +198,14 @@ def jet(report: Report, run: cs.Training, given: np.ndarray, order: int, block: 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Compare what the options say; returns the numbers, or says why not."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default=",".join(SIDES), help="which comparisons, separated by commas")
-    parser.add_argument(
-        "--steps", type=int, help="steps that directions are pushed through; default 60, full 200"
-    )
+    parser.add_argument("--steps", type=int, help="steps that directions are pushed through; default 60, full 200")
     parser.add_argument(
         "--plain-steps", type=int, help="steps of plain training and retraining; default 200, full 1000"
     )
     parser.add_argument("--directions", type=int, default=64)
-    parser.add_argument(
-        "--block", type=int, default=8, help="directions that JAX takes at a time (8 was its best)"
-    )
+    parser.add_argument("--block", type=int, default=8, help="directions that JAX takes at a time (8 was its best)")
     parser.add_argument("--subsets", type=int, default=16)
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)

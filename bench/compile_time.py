@@ -176,9 +176,7 @@ def inside(arguments: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure cold and warm starts of all programs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--only", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS))
     parser.add_argument("--order", nargs="+", type=int, default=[0, 3])

@@ -271,9 +271,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="separated by commas")
     parser.add_argument("--dtypes", default="complex128,complex64", help="separated by commas")
     parser.add_argument("--steps", type=int, help="default: 100, 50, 20 by workload; full: 1000, 500, 200")

@@ -120,9 +120,7 @@ class JaxRun:
         """
         subsets = None if keeps.ndim == 1 else len(keeps)
         over = None if subsets is None else 0
-        step = (
-            self.step if subsets is None else jax.vmap(self.step, in_axes=(0, None, None, None, None, over))
-        )
+        step = self.step if subsets is None else jax.vmap(self.step, in_axes=(0, None, None, None, None, over))
         jitted = jax.jit(step, donate_argnums=0)
         given = [jnp.asarray(keeps[..., t]) for t in range(len(self.words))]
 
@@ -191,9 +189,7 @@ class JaxRun:
 
 def flat(params: dict[str, Any], lead: int = 0) -> np.ndarray:
     """Matrices one after the other, row by row, behind `lead` leading axes."""
-    return np.concatenate(
-        [np.reshape(value, (*np.shape(value)[:lead], -1)) for value in params.values()], axis=-1
-    )
+    return np.concatenate([np.reshape(value, (*np.shape(value)[:lead], -1)) for value in params.values()], axis=-1)
 
 
 __all__ = ["JaxRun", "flat"]

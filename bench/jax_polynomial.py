@@ -317,9 +317,7 @@ def keep_of(psi: np.ndarray, order: int) -> Poly:
     return Poly(jnp.ones((1, 1)), jnp.asarray(terms))
 
 
-def push(
-    run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int
-) -> Callable[[], Any]:
+def push(run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
     """Directions through the training of a `JaxRun`, `block` at a time, with a jitted step for each length.
 
     The function gives the trained parameters of every block.

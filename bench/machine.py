@@ -58,9 +58,7 @@ def peak_kernel(single: bool, chains: int) -> Any:
     i = b.phi(INT)
     i.add_incoming(ir.Constant(INT, 0), before)
     sums = [b.phi(vector) for _ in range(chains)]
-    fma = ir.Function(
-        module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{32 if single else 64}"
-    )
+    fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{width}f{32 if single else 64}")
     following = [b.call(fma, [total, x, y]) for total in sums]
     for c, (total, new) in enumerate(zip(sums, following, strict=True)):
         total.add_incoming(ir.Constant(vector, [float(c)] * width), before)
@@ -110,9 +108,7 @@ def peak(single: bool, threads: int = 1, seconds: float = SECONDS) -> float:
     if threads == 1:
         return rate(single, chains, seconds)
     found: list[float] = []
-    workers = [
-        threading.Thread(target=lambda: found.append(rate(single, chains, seconds))) for _ in range(threads)
-    ]
+    workers = [threading.Thread(target=lambda: found.append(rate(single, chains, seconds))) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -146,9 +142,7 @@ def processor() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = lines[0] if lines else name
     return f"{name} ({binding.get_host_cpu_name()})"
 

@@ -62,9 +62,7 @@ class Setting:
 
     def multiply_adds(self) -> int:
         """Useful multiply-adds of the whole push."""
-        return self.directions * run_cost(
-            training(self.workload, self.steps), Mode(self.order, not self.real)
-        )
+        return self.directions * run_cost(training(self.workload, self.steps), Mode(self.order, not self.real))
 
     def __str__(self) -> str:
         kind = "real directions" if self.real else "directions"
@@ -202,9 +200,7 @@ def whole_table(report: Report, full: bool, threads: int, repeats: int) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure what the options say; returns the numbers."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="microgpt")
     parser.add_argument("--directions", type=int, help="default: 64, 32, 16 by workload; full: 512, 64, 32")
     parser.add_argument("--steps", type=int, help="default: 100, 20, 10 by workload; full: 1000, 500, 200")
@@ -218,9 +214,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parser.parse_args(arguments)
     threads = options.threads or (min(cores(), 2) if options.full or options.all else 1)
     if options.all:
-        report = Report(
-            "push", options, {"full": options.full, "threads": threads, "repeats": options.repeats}
-        )
+        report = Report("push", options, {"full": options.full, "threads": threads, "repeats": options.repeats})
         whole_table(report, options.full, threads, options.repeats)
         return report.finish()
     steps, counts = (STEPS, FULL_DIRECTIONS) if options.full else (SMALL_STEPS, SMALL_DIRECTIONS)

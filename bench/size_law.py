@@ -28,9 +28,7 @@ import circuitsketch as cs
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.zoo import microgpt
 
-LENGTH = (
-    7  # predicted letters of a document, where the length is not what varies: close to the mean of real names
-)
+LENGTH = 7  # predicted letters of a document, where the length is not what varies: close to the mean of real names
 ENOUGH = 1.0  # seconds from which on the law is asked for
 LAW = Goal("=", 1.0, 0.05)
 
@@ -62,17 +60,12 @@ def run_of(steps: int, width: int = 16, layers: int = 1, length: int = LENGTH) -
 def points(steps: int, count: int, full: bool) -> list[Point]:
     """All pushes: families of growing runs, of directions, of orders."""
     base = run_of(steps)
-    found = [
-        Point("steps", f"{k * steps}", run_of(k * steps) if k > 1 else base, count) for k in (1, 2, 4, 8)
-    ]
+    found = [Point("steps", f"{k * steps}", run_of(k * steps) if k > 1 else base, count) for k in (1, 2, 4, 8)]
     widths = (16, 24, 32, 48, 64) if full else (16, 24, 32)
     found += [Point("width", f"{w}", run_of(steps, width=w) if w > 16 else base, count) for w in widths]
     depths = (1, 2, 4, 8) if full else (1, 2, 4)
     found += [Point("depth", f"{d}", run_of(steps, layers=d) if d > 1 else base, count) for d in depths]
-    found += [
-        Point("length", f"{n}", run_of(steps, length=n) if n != LENGTH else base, count)
-        for n in (4, 7, 11, 16)
-    ]
+    found += [Point("length", f"{n}", run_of(steps, length=n) if n != LENGTH else base, count) for n in (4, 7, 11, 16)]
     found += [Point("directions", f"{k * count}", base, k * count) for k in (1, 2, 4, 8)]
     orders = (1, 2, 3, 4, 6, 8, 12) if full else (1, 2, 3, 4)
     found += [Point("order", f"{s}", base, count, s) for s in orders]
@@ -123,9 +116,7 @@ def law_rows(report: Report, found: list[Point], seconds: list[float]) -> None:
             pooled[0].extend(xs)
             pooled[1].extend(ys)
     goal = LAW if all(measured.values()) else None
-    report.add(
-        Row("slope against size(A), all these runs together", "slope_size", slope(*pooled), "{:.2f}", goal)
-    )
+    report.add(Row("slope against size(A), all these runs together", "slope_size", slope(*pooled), "{:.2f}", goal))
 
 
 def order_rows(report: Report, found: list[Point], timings: list[list[Timing]], repeats: int) -> None:
@@ -136,9 +127,7 @@ def order_rows(report: Report, found: list[Point], timings: list[list[Timing]], 
     orders = [found[i].order for i in mine]
     counted = [float(run_cost(run, Mode(s))) for s in orders]
     report.add(Row("slope against the order", "slope_order", slope(orders, seconds), "{:.2f}"))
-    report.add(
-        Row("the same of counted multiply-adds", "slope_order_counted", slope(orders, counted), "{:.2f}")
-    )
+    report.add(Row("the same of counted multiply-adds", "slope_order_counted", slope(orders, counted), "{:.2f}"))
     sides = {f"{found[i].order}": partial(push_again, found[i]) for i in mine}
     turns = interleaved({"plain": partial(many_trainings, run), **sides}, repeats, warm=False)
     lines = []
@@ -194,9 +183,7 @@ def plot(found: list[Point], seconds: list[float], file: str) -> None:
     axes[0].set_xlabel("size(A)")
     for axis, family in zip(axes[1:], ("directions", "order"), strict=True):
         mine = [i for i, point in enumerate(found) if point.family == family]
-        xs = np.array(
-            [found[i].directions if family == "directions" else found[i].order for i in mine], dtype=float
-        )
+        xs = np.array([found[i].directions if family == "directions" else found[i].order for i in mine], dtype=float)
         axis.loglog(xs, [seconds[i] for i in mine], "o-", label="measured")
         counted = np.array([found[i].directions * run_cost(found[i].run, Mode(found[i].order)) for i in mine])
         scale = seconds[mine[-1]] / counted[-1]
@@ -215,9 +202,7 @@ def plot(found: list[Point], seconds: list[float], file: str) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print, plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, help="of the smallest run; default 64, full 192")
     parser.add_argument("--directions", type=int, help="default 16, full 64")
     parser.add_argument("--repeats", type=int, default=3)

@@ -94,25 +94,19 @@ def start_rows(report: Report, full: bool) -> None:
     for kind, what, bound in (("cold", "cold first use", 20.0), ("warm", "warm start", 2.0)):
         wall, cpu = found[kind]
         note = f"{cpu:.2f} of CPU time"
-        report.add(
-            Row(f"{what} to first result, s", f"{kind}_seconds", wall, "{:.2f}", Goal("<=", bound), note)
-        )
+        report.add(Row(f"{what} to first result, s", f"{kind}_seconds", wall, "{:.2f}", Goal("<=", bound), note))
         report.numbers[f"{kind}_cpu_seconds"] = cpu
     peak, stored = memory(*((512, 100) if full else (128, 20)))
     note = f"stored {stored / 1e6:.0f} MB"
     allowed = Goal("<=", (1.3 * stored + 300e6) / 1e6)
-    row = Row(
-        "peak memory, MB; at most 1.3 times the stored coefficients + 300 MB", "peak_megabytes", peak / 1e6
-    )
+    row = Row("peak memory, MB; at most 1.3 times the stored coefficients + 300 MB", "peak_megabytes", peak / 1e6)
     report.add(Row(row.what, row.key, row.value, "{:.0f}", allowed, note))
     report.numbers["stored_megabytes"] = stored / 1e6
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
     """Measure starts and memory alone."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     options = parser.parse_args(arguments)
     report = Report("start", options, {"full": options.full})

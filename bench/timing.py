@@ -31,9 +31,7 @@ def timed(function: Callable[[], Any]) -> Timing:
     return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def interleaved(
-    sides: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True
-) -> dict[str, list[Timing]]:
+def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[Timing]]:
     """Every side `repeats` times, in turns; each once before that (`warm`), to compile."""
     if warm:
         for function in sides.values():

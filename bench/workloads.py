@@ -28,9 +28,7 @@ def training(workload: str, steps: int) -> cs.Training:
     if workload == "microgpt":
         return microgpt.training(microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET)
     if workload == "wide":
-        return microgpt.training(
-            microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET, width=64, layers=2
-        )
+        return microgpt.training(microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET, width=64, layers=2)
     return mlp(steps)
 
 

@@ -91,9 +91,7 @@ def is_real(value: Any) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
 
 
-def check_real(
-    value: Any, name: str, low: float = -math.inf, high: float = math.inf, *, ends: bool = True
-) -> float:
+def check_real(value: Any, name: str, low: float = -math.inf, high: float = math.inf, *, ends: bool = True) -> float:
     """A finite real number from `low` to `high`; without these two where `ends` is False.
 
     >>> check_real(1, "epsilon", low=0, ends=False)

@@ -56,9 +56,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
                     found[operand] = found[operand] + share if operand in found else share
         finally:
             build.place = outer
-    return [
-        found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources
-    ]
+    return [found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources]
 
 
 def builder_of(leaves: Sequence[Any]) -> Builder | None:
@@ -126,19 +124,14 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
 
     def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
         if not -len(args) <= argument < len(args):
-            raise TraceError(
-                f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments"
-            )
+            raise TraceError(f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments")
         position = argument % len(args)
         before, after = args[:position], args[position + 1 :]
 
         def compute(build: Builder, chosen: Any) -> tuple[Any, Any]:
             leaves, tree = flatten(chosen)
             names = tree.names(f"args.{position}")
-            copies = [
-                differentiable(build, leaf, name, "a gradient")
-                for leaf, name in zip(leaves, names, strict=True)
-            ]
+            copies = [differentiable(build, leaf, name, "a gradient") for leaf, name in zip(leaves, names, strict=True)]
             arguments = (*before, unflatten(tree, copies), *after)
             value = number(build, call(function, "the function", *arguments, **options))
             return value, unflatten(tree, pull_back([value], [1.0], copies))

@@ -1,7 +1,7 @@
 """The pipeline on one page: trace -> simplify -> lower -> link -> play. Start reading here.
 
-A circuit is simplified (passes/), lowered to a tape of few kernels (lower/), linked and compiled (backends/), and played
-on lane blocks, one thread a block. `compile` does this for one function of a pytree; training/ does it for a step that
+A circuit is simplified (passes/), lowered to a tape of few kernels (lower/), linked and compiled (backends/), and run
+on lane blocks, one thread per block. `compile` does this for one function of a pytree; training/ does it for a step that
 is applied many times.
 """
 
@@ -36,9 +36,7 @@ HIGHEST = 10_000  # order: a product of series takes as many multiply-adds as it
 WIDEST = 1024  # lanes, as many threads as a GPU's block has
 
 
-def target_for(
-    mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1
-) -> Target:
+def target_for(mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1) -> Target:
     """The machine-code target for a mode and the dtype of the coefficients; a GPU's also for the number of lanes."""
     single = coefficient_type(dtype).name in ("complex64", "float32")
     if check_device(device) == "cuda":

@@ -150,9 +150,7 @@ class Given:
         except (TypeError, ValueError) as reason:
             raise InputError(f"directions are an array of numbers of shape (count, n): {reason}") from reason
         if vectors.ndim != 2 or 0 in vectors.shape:
-            raise InputError(
-                f"directions are an array of shape (count, n), both at least 1, not {vectors.shape}"
-            )
+            raise InputError(f"directions are an array of shape (count, n), both at least 1, not {vectors.shape}")
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if bad.size:
             raise InputError(f"direction {bad[0]} holds a NaN or an infinity: give finite numbers")
@@ -173,16 +171,13 @@ class Given:
         """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
         _rows(start, stop, self.n)
         if stop > self.count:
-            raise InputError(
-                f"direction {stop - 1} was asked for and {self.count} were given: numbers start at 0"
-            )
+            raise InputError(f"direction {stop - 1} was asked for and {self.count} were given: numbers start at 0")
         return self.vectors[start:stop].astype(np.complex128)
 
     def log_factor(self, r: int) -> float:
         """Raises InputError: directions chosen by hand have no law."""
         raise InputError(
-            f"given directions have no law, so order {r} has no factor: "
-            f"use a random law ({', '.join(RANDOM_LAWS)})"
+            f"given directions have no law, so order {r} has no factor: use a random law ({', '.join(RANDOM_LAWS)})"
         )
 
 
@@ -223,8 +218,7 @@ class Basis:
     def log_factor(self, r: int) -> float:
         """Raises InputError: basis directions are no sample."""
         raise InputError(
-            f"basis directions are no sample, so order {r} has no factor: use a random law "
-            f"({', '.join(RANDOM_LAWS)})"
+            f"basis directions are no sample, so order {r} has no factor: use a random law ({', '.join(RANDOM_LAWS)})"
         )
 
 
@@ -244,9 +238,7 @@ def find_law(name: str, n: int, seed: int = 0) -> Law:
     Gaussian(n=10, seed=3)
     """
     if not isinstance(name, str) or name not in RANDOM_LAWS:
-        raise InputError(
-            f"there is no law of directions called {quoted(name)}: choose one of {', '.join(RANDOM_LAWS)}"
-        )
+        raise InputError(f"there is no law of directions called {quoted(name)}: choose one of {', '.join(RANDOM_LAWS)}")
     return RANDOM_LAWS[name](n, seed)
 
 
@@ -339,9 +331,7 @@ def _length(vector: np.ndarray) -> float:
 
 def _check_law(law: Sphere | Gaussian | Orthonormal) -> None:
     if not is_int(law.n, 1):
-        raise InputError(
-            f"n is the number of coordinates of a direction, an int of at least 1, not {quoted(law.n)}"
-        )
+        raise InputError(f"n is the number of coordinates of a direction, an int of at least 1, not {quoted(law.n)}")
     if not is_int(law.seed, 0, 2**64 - 1):
         raise InputError(f"a seed is an int from 0 to 2^64 - 1, not {quoted(law.seed)}")
     object.__setattr__(law, "n", int(law.n))

@@ -104,16 +104,13 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     logits = logits if isinstance(logits, Wire) else real_array(logits, "logits")
     shape = tuple(np.shape(logits))
     if not shape:
-        raise ShapeError(
-            f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number"
-        )
+        raise ShapeError(f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number")
     labels = labels if isinstance(labels, Wire) else plain_array(labels, "labels")
     if labels.shape != shape[:-1]:
         one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(
             f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
-            f"{shape[:-1]}, not {labels.shape}"
-            + (one_hot if labels.shape == shape else "")
+            f"{shape[:-1]}, not {labels.shape}" + (one_hot if labels.shape == shape else "")
         )
     wanted = (
         f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "

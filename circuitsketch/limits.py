@@ -195,5 +195,3 @@ def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[
         return guarded
 
     return decorate
-
-

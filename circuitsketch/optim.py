@@ -219,9 +219,7 @@ def adamw(
     need(state, grads, "adamw", "m", "v", "t")
     number(weight_decay, "weight_decay")
     after = adam(state, grads, learning_rate, b1, b2, eps, eps_root)
-    params = transform(
-        lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"]
-    )
+    params = transform(lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"])
     return {**after, "params": params}
 
 

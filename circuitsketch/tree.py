@@ -104,9 +104,7 @@ def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
     """
     if tree.kind is None:
         if parts(value) is not None:
-            raise InputError(
-                f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other"
-            )
+            raise InputError(f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other")
         return [value]
     found = parts(value)
     if found is None or found[0] is not tree.kind or set(found[1]) != set(tree.keys):

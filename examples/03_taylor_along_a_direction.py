@@ -21,9 +21,7 @@ def main(order=8):
     data = logistic.data(200)
     run = logistic.training(data.x, data.y, epochs=50)
     direction = np.zeros(run.n)
-    direction[np.flatnonzero(data.y == 1)[:10]] = (
-        1.0  # w = z * direction: at z = 1, ten malignant ones are gone
-    )
+    direction[np.flatnonzero(data.y == 1)[:10]] = 1.0  # w = z * direction: at z = 1, ten malignant ones are gone
 
     def measure(params):
         return logistic.margin(params, data.test_x, data.test_y).mean()
@@ -42,9 +40,7 @@ def main(order=8):
 
     truth = measure(run.params(run.retrain(without=direction)))
     sums = np.cumsum(series)
-    print(
-        f"\nmean margin as trained {series[0]:.6f}, retrained without the ten (z = 1) {truth:.6f}; the series' sums:"
-    )
+    print(f"\nmean margin as trained {series[0]:.6f}, retrained without the ten (z = 1) {truth:.6f}; the series' sums:")
     for k, value in enumerate(sums):
         print(f"  up to z^{k}: {value:.6f}, off by {abs(value - truth):.1e}")
     return series, np.array(differences), sums, truth

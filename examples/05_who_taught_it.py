@@ -19,9 +19,7 @@ def main(name="katherine", count=300, directions=300, shown=8):
     print(f"The loss on {name!r} is {query.baseline:.3f} nats a letter. Without one name it would rise or fall most:")
     print(f"{'without':<32}{'without'}")
     for helpful, misleading in zip(ranked[:shown], ranked[::-1][:shown], strict=True):
-        columns = (
-            f"{names[i]:<12}{effect.change[i]:+.4f} +- {effect.stderr[i]:.4f}" for i in (helpful, misleading)
-        )
+        columns = (f"{names[i]:<12}{effect.change[i]:+.4f} +- {effect.stderr[i]:.4f}" for i in (helpful, misleading))
         print("    ".join(columns))
 
     # A group that these numbers did not choose: the largest of 300 noisy estimates are likely to be too large.

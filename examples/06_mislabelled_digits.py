@@ -28,9 +28,7 @@ def main(count=500, directions=500, epochs=20):
     x, labels = data.test_x[400:700], data.test_y[400:700]
     ids = suspects[: len(wrong)]
     loss = sketch.measure(lambda p: mlp.loss(p, x, labels).mean()).without(ids)
-    logits = (
-        sketch.measure(mlp.logits, x).without(ids).value
-    )  # accuracy has no series; the logits have: count after
+    logits = sketch.measure(mlp.logits, x).without(ids).value  # accuracy has no series; the logits have: count after
     before, after = (run.params(state) for state in (run.train(), run.retrain(without=ids)))
     accuracy = [
         mlp.accuracy(before, x, labels),

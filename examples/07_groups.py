@@ -17,21 +17,15 @@ def main(directions=200, count=500, epochs=10):
     sketch = cs.sketch(run, directions=directions, order=3)
 
     share = DIGITS[:, data.test_y] / np.bincount(data.test_y)[:, None]
-    query = sketch.measure(
-        lambda p: share @ mlp.margin(p, data.test_x, data.test_y)
-    )  # ten means, one a digit
+    query = sketch.measure(lambda p: share @ mlp.margin(p, data.test_x, data.test_y))  # ten means, one a digit
 
     each = query.reweight(0.25 * DIGITS)  # ten questions at once: row i has a quarter less of digit i
     print("change of the mean margin on digit   " + "".join(f"{digit:7d}" for digit in range(10)))
     for digit in range(10):
-        print(
-            f"with 3/4 of the weight of digit {digit}    " + "".join(f"{x:+7.2f}" for x in each.change[digit])
-        )
+        print(f"with 3/4 of the weight of digit {digit}    " + "".join(f"{x:+7.2f}" for x in each.change[digit]))
     others = np.where(DIGITS, 0.0, each.change)
     helped, hurt = (np.unravel_index(pick, (10, 10)) for pick in (others.argmax(), others.argmin()))
-    print(
-        f"\nLess of the {helped[0]} helps the {helped[1]} most; less of the {hurt[0]} hurts the {hurt[1]} most."
-    )
+    print(f"\nLess of the {helped[0]} helps the {helped[1]} most; less of the {hurt[0]} hurts the {hurt[1]} most.")
 
     mixtures = {"half of the 3": 0.5 * DIGITS[3], "a quarter of the odd digits": 0.25 * (np.arange(10) % 2)}
     found = []

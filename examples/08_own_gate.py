@@ -67,18 +67,12 @@ def main(order=5, directions=64, steps=300):
     params = {"w": rng.normal(size=8), "b": rng.normal(size=8), "v": 0.1 * rng.normal(size=8)}
     state = cs.optim.momentum_state(params)
     run = cs.Training(step, state, [(x, y)] * steps, [np.arange(40)] * steps)
-    query = cs.sketch(run, directions, order=3).measure(
-        lambda p: snake(x[25] * p["w"] + p["b"]) @ p["v"]
-    )
+    query = cs.sketch(run, directions, order=3).measure(lambda p: snake(x[25] * p["w"] + p["b"]) @ p["v"])
     prediction = query.without([25])
     after = run.params(run.retrain(without=[25]))
     truth = float(snake(x[25] * after["w"] + after["b"]) @ after["v"])
-    print(
-        f"\nwhere the reading is wrong the wave is {np.sin(2 * x[25]):.3f}, the model says {prediction.baseline:.3f}"
-    )
-    print(
-        f"without that reading: predicted {prediction.value:.3f} +- {prediction.stderr:.3f}, retrained {truth:.3f}"
-    )
+    print(f"\nwhere the reading is wrong the wave is {np.sin(2 * x[25]):.3f}, the model says {prediction.baseline:.3f}")
+    print(f"without that reading: predicted {prediction.value:.3f} +- {prediction.stderr:.3f}, retrained {truth:.3f}")
     return ours, theirs, prediction, truth
 
 

@@ -56,9 +56,7 @@ def main(directions=512):
 
     print(prediction)
     print(f"\nretrained without {len(near)} of {EXAMPLES} examples: {truth:.4f}")
-    print(
-        f"predicted: {prediction.value:.4f} +- {prediction.stderr:.4f}; as trained: {prediction.baseline:.4f}"
-    )
+    print(f"predicted: {prediction.value:.4f} +- {prediction.stderr:.4f}; as trained: {prediction.baseline:.4f}")
     return prediction, truth
 
 

@@ -30,15 +30,11 @@ def main(directions=256, count=200):
             print("not yet to be opened:", str(reason).replace(folder, "..."))
 
         pushed = []
-        sketch = cs.sketch(
-            run, directions, path=path, progress=lambda done, blocks: pushed.append((done, blocks))
-        )
+        sketch = cs.sketch(run, directions, path=path, progress=lambda done, blocks: pushed.append((done, blocks)))
         print("the same call again went on from there to {:.0f} of {} blocks".format(*pushed[-1]))
 
         whole = cs.sketch(run, directions)
-        same = all(
-            np.array_equal(sketch.state["params"][name], p) for name, p in whole.state["params"].items()
-        )
+        same = all(np.array_equal(sketch.state["params"][name], p) for name, p in whole.state["params"].items())
         print("the same bits as in one go:", same)
 
         # Another day, another process: neither the run nor its data are needed to ask.
@@ -46,9 +42,7 @@ def main(directions=256, count=200):
         prediction = query.without(range(5))
     truth = mlp.held_out_margin(run.params(run.retrain(without=range(5))))
     print(f"\nmean margin as trained {query.baseline:.3f}")
-    print(
-        f"without the first five digits: {prediction.value:.3f} +- {prediction.stderr:.3f}, retrained {truth:.3f}"
-    )
+    print(f"without the first five digits: {prediction.value:.3f} +- {prediction.stderr:.3f}, retrained {truth:.3f}")
     return pushed, same, prediction, truth
 
 

@@ -13,9 +13,7 @@ from hypothesis import HealthCheck, settings
 from stores import produce, produce_and_extend
 
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile(
-    "ci", deadline=None, derandomize=True, max_examples=15, suppress_health_check=UNHURRIED
-)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=15, suppress_health_check=UNHURRIED)
 settings.register_profile("thorough", deadline=None, max_examples=100, suppress_health_check=UNHURRIED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -83,9 +83,7 @@ def start(work: Callable[[], object]) -> int:
     """Begin some work in a process of its own; its number."""
     sys.stdout.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of forks beside threads: the copy uses no locks of theirs
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: the copy uses no locks of theirs
         child = os.fork()
     if child == 0:
         try:

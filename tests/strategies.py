@@ -100,20 +100,14 @@ def elementwise(gate: Gate, rng: Rng, shape: Shape) -> Application:
         operands = (rng.integers(-extent, extent, shape), np.full(shape, extent))
         return Application(gate, tuple(x.astype(float) for x in operands), indexed(rng), (True, False))
     if gate.static and gate.name not in PARAMETERS:
-        raise LookupError(
-            f"{gate.name} has parameters {gate.static}: add them to PARAMETERS in tests/strategies.py"
-        )
+        raise LookupError(f"{gate.name} has parameters {gate.static}: add them to PARAMETERS in tests/strategies.py")
     params = PARAMETERS[gate.name](rng) if gate.static else {}
     if gate.name == "where":
         test = rng.integers(0, 2, shape).astype(float)
         return Application(gate, (test, *apart(rng, shape)), params, (False, True, True))
     if gate.domain is not None and gate.domain not in IN_DOMAIN:
-        raise LookupError(
-            f"domain {gate.domain!r} of {gate.name}: add it to IN_DOMAIN in tests/strategies.py"
-        )
-    make = IN_DOMAIN.get(
-        gate.domain, lambda rng, shape: [rng.uniform(-1.5, 1.5, shape) for _ in range(gate.arity)]
-    )
+        raise LookupError(f"domain {gate.domain!r} of {gate.name}: add it to IN_DOMAIN in tests/strategies.py")
+    make = IN_DOMAIN.get(gate.domain, lambda rng, shape: [rng.uniform(-1.5, 1.5, shape) for _ in range(gate.arity)])
     operands = tuple(make(rng, shape))
     return Application(gate, operands, params, (True,) * len(operands))
 
@@ -197,8 +191,7 @@ def contracted(rng: Rng, x: Shape, other: Shape | None = None) -> tuple[list[np.
     extent = dict(zip(left, x, strict=True))
     if other is None:
         other = tuple(
-            int(rng.choice(x)) if x and rng.random() < 0.7 else int(n)
-            for n in rng.integers(1, 4, rng.integers(0, 3))
+            int(rng.choice(x)) if x and rng.random() < 0.7 else int(n) for n in rng.integers(1, 4, rng.integers(0, 3))
         )
     fresh = iter("wxyz")
     free = list(left)
@@ -241,9 +234,7 @@ def application(name: str, rng: Rng) -> Application:
     if gate.kind == "elementwise":
         return elementwise(gate, rng, any_shape(rng))
     if name not in MOVES:
-        raise LookupError(
-            f"{name} is a {gate.kind} gate without a strategy: add it to MOVES in tests/strategies.py"
-        )
+        raise LookupError(f"{name} is a {gate.kind} gate without a strategy: add it to MOVES in tests/strategies.py")
     empty = 0 if rng.random() < 0.1 else 1
     shape = any_shape(rng, max(empty, LEAST_EXTENT.get(name, 0)))
     while len(shape) < LEAST_RANK.get(name, 0):
@@ -313,11 +304,7 @@ class Program:
 
     def __repr__(self) -> str:
         def text(ref: Ref) -> str:
-            return (
-                f"{ref[0][0]}{ref[1]}"
-                if isinstance(ref, tuple)
-                else np.array2string(np.asarray(ref), precision=4)
-            )
+            return f"{ref[0][0]}{ref[1]}" if isinstance(ref, tuple) else np.array2string(np.asarray(ref), precision=4)
 
         heads = [f"i{i} = {x.dtype.kind}{list(x.shape)} {x.tolist()}" for i, x in enumerate(self.inputs)]
         body = [
@@ -380,11 +367,7 @@ class Draft:
         """x, moved by plain data where it comes near y."""
         gap = self.at(x) - self.at(y)
         near = np.abs(gap) < MARGIN
-        return (
-            self.line("add", x, np.where(near, np.where(gap < 0, -2.0, 2.0) * MARGIN, 0.0))
-            if near.any()
-            else x
-        )
+        return self.line("add", x, np.where(near, np.where(gap < 0, -2.0, 2.0) * MARGIN, 0.0)) if near.any() else x
 
     def elementwise(self, gate: Gate) -> None:
         x = self.pick()
@@ -414,9 +397,7 @@ class Draft:
         elif gate.domain is None and gate.arity is not None:
             self.line(gate.name, x, *(self.partner(x) for _ in range(gate.arity - 1)), **params)
         else:
-            raise LookupError(
-                f"domain {gate.domain!r} of {gate.name}: tell Draft.elementwise in tests/strategies.py"
-            )
+            raise LookupError(f"domain {gate.domain!r} of {gate.name}: tell Draft.elementwise in tests/strategies.py")
 
     def moving(self, name: str) -> None:
         x = self.pick()
@@ -454,9 +435,7 @@ class Draft:
         if not 0 < self.at(last).size <= LARGEST or self.at(last).ndim > 4:
             del self.lines[mark[0] :], self.inputs[mark[1] :], self.truths[mark[2] :], self.floats[mark[3] :]
         else:
-            grown = [
-                ref for ref in self.floats[mark[3] :] if np.max(np.abs(self.at(ref)), initial=0.0) > LIMIT
-            ]
+            grown = [ref for ref in self.floats[mark[3] :] if np.max(np.abs(self.at(ref)), initial=0.0) > LIMIT]
             self.floats = [ref for ref in self.floats if ref not in grown]
             if last in grown:
                 self.line("multiply", last, 1.0 / np.max(np.abs(self.at(last))))

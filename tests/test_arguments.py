@@ -181,6 +181,7 @@ RULES = {rule: getattr(cs.optim, rule) for rule in ("sgd", "momentum", "adam", "
 STATES = {rule: getattr(cs.optim, f"{rule}_state")(PARAMS) for rule in RULES}
 X = np.array([0.5, 1.5])
 
+
 def of_one(name: str) -> Callable[[Any], Any]:
     """A function of one array, which has no signature of its own."""
     return lambda x: getattr(cs, name)(x)

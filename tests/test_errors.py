@@ -161,9 +161,7 @@ MAKING = {
         "index -4 is out of bounds for axis 0 with size 3 .in step 1",
     ),
     "a label that is no class": (
-        lambda: make(
-            lambda s, y, k: s + k * cs.cross_entropy(s[None], y)[0], np.zeros(3), [np.array([5])], [[0]]
-        ),
+        lambda: make(lambda s, y, k: s + k * cs.cross_entropy(s[None], y)[0], np.zeros(3), [np.array([5])], [[0]]),
         cs.InputError,
         "label 5 is out of bounds for 3 classes",
     ),
@@ -334,9 +332,7 @@ def test_a_measurement_is_a_function():
 
 # Compiled functions.
 
-COMPILED = cs.compile(
-    cs.trace(lambda x, i: np.take(x["a"], i, axis=0), {"a": np.ones(3)}, np.array([0, 1])), 1
-)
+COMPILED = cs.compile(cs.trace(lambda x, i: np.take(x["a"], i, axis=0), {"a": np.ones(3)}, np.array([0, 1])), 1)
 A = {"a": np.ones(3)}
 CALLS = {
     "fewer arguments": (lambda: COMPILED(A), cs.InputError, "leaves"),
@@ -478,9 +474,7 @@ def test_a_kink_within_rounding_is_told(function, gate, away):
         batches=[0.3, 0.4 if away else 0.3, 0.9],
         examples=[[0]] * 3,
     )
-    with pytest.warns(
-        cs.KinkWarning, match=f"gate {gate} .*{HERE}.*in {1 if away else 2} step.*first in step 0"
-    ):
+    with pytest.warns(cs.KinkWarning, match=f"gate {gate} .*{HERE}.*in {1 if away else 2} step.*first in step 0"):
         cs.push(run, [[1.0]], 2)
     far = make(lambda s, x, keep: s + function(keep.sum() * x + at), batches=[0.3], examples=[[0]])
     with warnings.catch_warnings():
@@ -497,15 +491,11 @@ def test_a_kink_of_a_measurement_is_told():
 def test_coefficients_beyond_the_dtype_name_the_order():
     run = make(lambda s, x, keep: s * keep.sum(), 1.0, [0.0] * 4, [[0], [0], [1], [1]])
     directions = np.array([[1.0, 0.0], [1e13, 1e13]])
-    with raises(
-        cs.DivergenceError, "coefficient 3 along direction 1 .* complex64 .*complex128 or an order below 3"
-    ):
+    with raises(cs.DivergenceError, "coefficient 3 along direction 1 .* complex64 .*complex128 or an order below 3"):
         cs.push(run, directions, 4, dtype=np.complex64)
     assert np.all(np.isfinite(cs.push(run, directions, 2, dtype=np.complex64).state))
     assert np.all(np.isfinite(cs.push(run, directions, 4).state))
-    with raises(
-        cs.DivergenceError, "coefficient 4 along direction 0 .* complex128 .*use an order below 4 or smaller"
-    ):
+    with raises(cs.DivergenceError, "coefficient 4 along direction 0 .* complex128 .*use an order below 4 or smaller"):
         cs.push(run, [[1e100, 1e100]], 4)
 
 

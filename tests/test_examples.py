@@ -58,9 +58,7 @@ def test_deleting_tumours_changes_the_diagnoses_that_it_was_predicted_to_change(
 
 
 def test_a_name_is_taught_by_names_that_are_alike():
-    ranked, effect, prediction, truth = example("05_who_taught_it.py")["main"](
-        count=200, directions=128, name="mary"
-    )
+    ranked, effect, prediction, truth = example("05_who_taught_it.py")["main"](count=200, directions=128, name="mary")
     # Nine of 200 names begin like it: among eight at random, one would be luck.
     assert sum(name.startswith("ma") for name in ranked[:8]) >= 2
     assert np.all(effect.stderr > 0)
@@ -110,9 +108,7 @@ def test_a_sketch_of_ones_own_training_predicts_the_retrained_loss():
 
 
 def test_a_stopped_sketch_goes_on_where_it_was(capsys):
-    pushed, same, prediction, truth = example("10_interrupted_and_resumed.py")["main"](
-        directions=128, count=100
-    )
+    pushed, same, prediction, truth = example("10_interrupted_and_resumed.py")["main"](directions=128, count=100)
     done, blocks = pushed[-1]
     assert done == blocks > 0 and pushed[0][0] > blocks // 2  # what was done is not done again
     assert same

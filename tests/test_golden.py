@@ -51,9 +51,7 @@ def assert_coefficients_agree(ours, theirs):
     assert ours.shape == theirs.shape
     for k in range(theirs.shape[-1]):
         floor = OF_LARGEST * np.abs(theirs[..., k]).max()
-        np.testing.assert_allclose(
-            ours[..., k], theirs[..., k], rtol=RELATIVE, atol=floor, err_msg=f"order {k}"
-        )
+        np.testing.assert_allclose(ours[..., k], theirs[..., k], rtol=RELATIVE, atol=floor, err_msg=f"order {k}")
 
 
 def test_the_parameters_are_named_and_ordered_as_in_the_golden_file(run, golden):
@@ -81,17 +79,13 @@ def test_the_loss_on_a_name_has_the_golden_coefficients(pushed, golden, name, di
 
 def test_the_loss_along_a_deletion_has_the_golden_coefficients(run, golden, deletion):
     query = cs.push(run, deletion[None, :], ORDER).measure(microgpt.loss, "max")
-    np.testing.assert_allclose(
-        query.coefficients[0], golden["along_deletion_loss_max"], rtol=RELATIVE, atol=0.0
-    )
+    np.testing.assert_allclose(query.coefficients[0], golden["along_deletion_loss_max"], rtol=RELATIVE, atol=0.0)
 
 
 @pytest.mark.parametrize("downweight", [0.0, 0.5, 1.0])
 def test_retraining_gives_the_golden_loss(run, golden, deletion, downweight):
     params = run.params(run.retrain(without=downweight * deletion))
-    np.testing.assert_allclose(
-        microgpt.loss(params, "max"), golden[f"retrained_max_{downweight}"], rtol=RELATIVE
-    )
+    np.testing.assert_allclose(microgpt.loss(params, "max"), golden[f"retrained_max_{downweight}"], rtol=RELATIVE)
 
 
 def test_plain_training_gives_the_constant_terms(run, golden):

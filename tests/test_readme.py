@@ -22,9 +22,7 @@ def blocks(language):
 @pytest.mark.parametrize("source", blocks("python"), ids=["training", "on disk", "gate"])
 def test_an_example_runs_as_it_stands(source, tmp_path):
     # A process of its own: an example may add a gate to the table, which no other test should meet.
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     # The numbers that comments quote are among those printed.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from circuitsketch.attribution.sketch import Sketch
 
 
-
 def describe(sketch: Sketch) -> str:
     """A sketch in some lines of text."""
     return "\n".join([heading(sketch), *(f"  {name:<10} {printable(text)}" for name, text in facts(sketch))])

@@ -88,9 +88,7 @@ class Evaluation:
     def save(self, folder: str | PathLike[str]) -> None:
         """Write `masks.npy` (B, n), True where an example is kept, and `margins.npy` (B, values), the truths."""
         if self.masks is None:
-            raise InputError(
-                "the subsets were downweights between 0 and 1, which no mask can say; evaluate deletions"
-            )
+            raise InputError("the subsets were downweights between 0 and 1, which no mask can say; evaluate deletions")
         path = Path(check_path(folder, "folder"))
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -255,9 +253,7 @@ def lds_interval(found: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float
     if not math.isfinite(rank_correlation(found, truth)):
         return math.nan, math.nan
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DegenerateDataWarning
-        )  # a resample of few subsets may have no correlation
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample of few subsets may have no correlation
         drawn = bootstrap(
             (np.arange(len(found)),),
             lambda chosen: rank_correlation(found[chosen], truth[chosen]),

@@ -251,9 +251,7 @@ def plan(
     if (epsilon is None) != (delta is None):
         raise InputError("a promise takes both epsilon and delta; to price a sketch, leave out both")
     if epsilon is None or delta is None:
-        refuse(
-            {"alpha": alpha, "query": query, "deleted": deleted}, "belongs to a promise; give epsilon and delta too"
-        )
+        refuse({"alpha": alpha, "query": query, "deleted": deleted}, "belongs to a promise; give epsilon and delta too")
         if run is None:
             raise InputError("give epsilon and delta, to plan a sketch, or run=, to price one")
         count, order = 512 if directions is None else directions, 3 if order is None else order

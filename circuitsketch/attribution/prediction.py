@@ -322,7 +322,7 @@ class Stability:
 
     norms, stderr: (order, *measurement). Their decay says how far the series can be trusted: `decay(length)`;
     `rate` and `radius` put it into a number each. examples: how many there are, where the series of each is known, as
-    the radius takes into account (see `estimators.convergence`); else None. warnings: sentences that a reader must know.
+    the radius takes into account (see `estimators.convergence`); else None. warnings: sentences to read first.
     """
 
     norms: np.ndarray

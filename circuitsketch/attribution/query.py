@@ -209,12 +209,8 @@ class Query:
     @cached_property
     def _log_norms(self) -> tuple[np.ndarray, np.ndarray]:
         self._need_directions()
-        one_group = monte_carlo.arrange(
-            len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact
-        )
-        logs, errors = monte_carlo.tensor_norms(
-            self.coefficients, self._log_factors(self._theorem_order), one_group
-        )
+        one_group = monte_carlo.arrange(len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact)
+        logs, errors = monte_carlo.tensor_norms(self.coefficients, self._log_factors(self._theorem_order), one_group)
         if self.singles is not None:
             with np.errstate(divide="ignore"):
                 logs[0] = 0.5 * np.log((self.singles[:, 1] ** 2).sum(axis=0))
@@ -266,9 +262,7 @@ class Query:
             warnings=self.constancy.notes + prediction.warnings,
         )
 
-    def _from_directions(
-        self, wanted: np.ndarray, single: bool, order: int | None, groups: int | None
-    ) -> Prediction:
+    def _from_directions(self, wanted: np.ndarray, single: bool, order: int | None, groups: int | None) -> Prediction:
         self._need_directions()
         order = validation.order(order, self._theorem_order)
         grouping = self._grouping(self.groups if groups is None else groups)
@@ -285,9 +279,7 @@ class Query:
             outside, reach = ratio_of_decay(decay) >= 1, ""
         else:
             inner = monte_carlo.inner_products(self.directions, wanted)
-            found = monte_carlo.estimate(
-                self.coefficients[:, : order + 1], inner, self._log_factors(order), grouping
-            )
+            found = monte_carlo.estimate(self.coefficients[:, : order + 1], inner, self._log_factors(order), grouping)
             lengths = np.linalg.norm(wanted, axis=1)
             assert self._region is not None
             decay, outside = self._region.terms(lengths), self._region.excludes(lengths)
@@ -312,9 +304,7 @@ class Query:
             warnings=warnings_of(decay, outside, change, stderr, len(self.coefficients), reach),
         )
 
-    def _from_singles(
-        self, wanted: np.ndarray, single: bool, estimator: str, order: int | None
-    ) -> Prediction:
+    def _from_singles(self, wanted: np.ndarray, single: bool, estimator: str, order: int | None) -> Prediction:
         order = 1 if estimator == "first-order" else validation.order(order, self.order)
         parts, found = [], []
         weighed = self._weighed if estimator == "interactions" and order > 1 else None
@@ -553,9 +543,7 @@ class Query:
     def _grouping(self, groups: int | None) -> monte_carlo.Grouping:
         if isinstance(self.law, Given) and groups is not None:
             raise InputError("given directions are not averaged, so there are no groups: leave groups out")
-        return monte_carlo.arrange(
-            len(self.coefficients), self.law.block_size, groups, exact=self._alone_is_exact
-        )
+        return monte_carlo.arrange(len(self.coefficients), self.law.block_size, groups, exact=self._alone_is_exact)
 
     def _log_factors(self, order: int) -> np.ndarray:
         return np.array([self.law.log_factor(r) for r in range(1, order + 1)])

@@ -55,14 +55,10 @@ def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Every example's own series, float64 (n, order + 1, *measurement)."""
     found = plain_array(given, "the array of singles")
     if found.dtype.kind not in "iufc" or found.ndim < 2 or found.shape[1] < 2:
-        raise InputError(
-            f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}"
-        )
+        raise InputError(f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}")
     if found.dtype.kind == "c":
         if np.abs(found.imag).max() > 1e-9 * np.abs(found.real).max():
-            raise InputError(
-                "singles are the series along real unit vectors, so they are real; these are complex"
-            )
+            raise InputError("singles are the series along real unit vectors, so they are real; these are complex")
         found = found.real
     if found.shape != (n, found.shape[1], *shape):
         raise InputError(
@@ -92,8 +88,7 @@ def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
         found = found.reshape(1)
     if found.ndim not in (1, 2) or found.shape[-1] != n or not found.size:
         raise InputError(
-            f"h has the shape ({n},), or (B, {n}) for many at once, not {found.shape}; "
-            "for example ids use without"
+            f"h has the shape ({n},), or (B, {n}) for many at once, not {found.shape}; for example ids use without"
         )
     finite = np.isfinite(found)
     if not finite.all():

@@ -72,9 +72,7 @@ def run(
     with np.errstate(all="ignore"):
         for wire, node in enumerate(circuit.nodes):
             if wire in position:
-                found = Series(
-                    np.asarray(values[position[wire]], dtype=np.float64).reshape(node.shape), order
-                )
+                found = Series(np.asarray(values[position[wire]], dtype=np.float64).reshape(node.shape), order)
                 given = series[position[wire]]
                 if given is not None:
                     for k in range(1, order + 1):
@@ -142,11 +140,7 @@ def linear(node: Node, operands: list[Series], k: int) -> Any:
     if gate.kind == "contraction":
         a, b = operands
         pairs = [(a[j], b[k - j]) for j in range(k + 1)]
-        return sum(
-            rows(gate.value, p, a[0].ndim, q, b[0].ndim, params)
-            for p, q in pairs
-            if present(p) and present(q)
-        )
+        return sum(rows(gate.value, p, a[0].ndim, q, b[0].ndim, params) for p, q in pairs if present(p) and present(q))
     if gate.name in ("take", "scatter_add"):
         x, index = operands
         return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if present(x[k]) else 0.0

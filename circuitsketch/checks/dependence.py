@@ -197,9 +197,7 @@ def constancy_of(
     return Constancy(flat, (note,))
 
 
-def changes_far_away(
-    circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]
-) -> np.ndarray:
+def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
     """Which entries of the output change when what the weights move is changed by much, at random."""
     rng = np.random.default_rng(0)
 

@@ -59,9 +59,7 @@ class Gathers:
             # What `in_bounds` has not passed, in a circuit that was not traced from indexing.
             if not node.gate.guards and not np.all(inside := (index >= 0) & (index < extent)):
                 worst = index[~inside].flat[0]
-                raise BoundsError(
-                    f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place
-                )
+                raise BoundsError(f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place)
         return results
 
 
@@ -79,9 +77,7 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
         elif node.gate.name in ("take", "scatter_add") and node.operands[1] in reached:
             array, index = node.operands
             axis = node.params["axis"]
-            extent = (
-                node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
-            )
+            extent = node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
             looks.setdefault((index, extent), (node, index, extent))
             needed.add(index)
     for wire in range(len(circuit.nodes) - 1, -1, -1):

@@ -27,9 +27,7 @@ def check(circuit: Circuit) -> Circuit:
             raise CircuitError(f"{where} has {len(node.operands)} operands, the gate takes {node.gate.arity}")
         wanted = {CONSTANT: ("value",), INPUT: ("shape",)}.get(node.gate, node.gate.static)
         if set(node.params) != set(wanted):
-            raise CircuitError(
-                f"{where} has parameters {sorted(node.params)}, the gate takes {sorted(wanted)}"
-            )
+            raise CircuitError(f"{where} has parameters {sorted(node.params)}, the gate takes {sorted(wanted)}")
         if node.gate is CONSTANT:
             if tuple(node.params["value"].shape) != node.shape:
                 raise CircuitError(f"{where} says shape {node.shape} and holds {node.params['value'].shape}")
@@ -39,9 +37,7 @@ def check(circuit: Circuit) -> Circuit:
                 raise CircuitError(f"{where} says shape {node.shape}, its parameter {node.params['shape']}")
             continue
         if node.gate.name in ("take", "scatter_add") and circuit.nodes[node.operands[1]].label != "int":
-            raise CircuitError(
-                f"{where} has indices of label {circuit.nodes[node.operands[1]].label}, not int"
-            )
+            raise CircuitError(f"{where} has indices of label {circuit.nodes[node.operands[1]].label}, not int")
         try:
             shape = node.gate.shape(*(circuit.nodes[i].shape for i in node.operands), **node.params)
         except (ShapeError, ValueError, IndexError, KeyError, TypeError) as reason:

@@ -23,9 +23,7 @@ class ScalarBuilder:
         self.nodes: list[Node] = []
         self.constants: dict[bytes, int] = {}
 
-    def add(
-        self, gate: Gate, operands: tuple[int, ...], params: dict[str, Any], label: Any, place: Place
-    ) -> int:
+    def add(self, gate: Gate, operands: tuple[int, ...], params: dict[str, Any], label: Any, place: Place) -> int:
         """Append a scalar node, return its wire."""
         self.nodes.append(Node(gate, operands, params, (), label, place))
         return len(self.nodes) - 1
@@ -91,9 +89,7 @@ def expand(circuit: Circuit, *indices: Any) -> Circuit:
                 known[-1] = values_now
                 wires.append(build.constants_of(values_now))
                 continue
-            entries = [
-                build.add(INPUT, (), {"shape": ()}, node.label, place) for _ in range(cells(node.shape))
-            ]
+            entries = [build.add(INPUT, (), {"shape": ()}, node.label, place) for _ in range(cells(node.shape))]
             wires.append(np.array(entries, dtype=np.int64).reshape(node.shape))
             continue
         if node.label != "float" and all(v is not None for v in values):

@@ -119,8 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def said_by(reason: Any) -> str:
     """What a usage error says, without the words of the library that checks values."""
     text = reason.format_message().replace("Value error, ", "").removeprefix("Invalid value: ")
-    return text.rstrip(" .").replace(", unable to parse string as a number", "").replace(
-        ", unable to parse string as an integer", ""
+    return (
+        text.rstrip(" .")
+        .replace(", unable to parse string as a number", "")
+        .replace(", unable to parse string as an integer", "")
     )
 
 

@@ -350,9 +350,7 @@ def asked(store: Path, measure: str) -> dict[str, Any]:
     return {"store": str(store), "measure": measure}
 
 
-def measured(
-    store: Path, measure: str, target: str | None, device: Device
-) -> tuple[Sketch, Query, Callable[..., Any]]:
+def measured(store: Path, measure: str, target: str | None, device: Device) -> tuple[Sketch, Query, Callable[..., Any]]:
     """A sketch, a measurement of it, and the function that was measured."""
     with working("measuring"):
         from circuitsketch.cli.words import measurement_of, run_of

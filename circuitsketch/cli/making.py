@@ -97,9 +97,7 @@ def sketch(
     if singles_order is not None and not singles:
         raise typer.BadParameter("--singles-order is the order of --singles; give that too")
     if directions == 0 and not singles:
-        raise typer.BadParameter(
-            "--directions 0 leaves nothing to sketch but --singles; give that, or directions"
-        )
+        raise typer.BadParameter("--directions 0 leaves nothing to sketch but --singles; give that, or directions")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     if device is Device.cuda:
         from circuitsketch.backends.cuda.device import find
@@ -107,9 +105,7 @@ def sketch(
         find()  # whether there is one, before what takes long
     run = traced(target)
     if by_label and run.labels is None:
-        raise InputError(
-            f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)"
-        )
+        raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
     tell(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
     import circuitsketch as cs
     from circuitsketch.report.facts import facts_of
@@ -180,9 +176,7 @@ def plan(
     order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of the sketch to price; by default 3.", show_default=False)
     ] = None,
-    law: Annotated[
-        Law | None, typer.Option(metavar="NAME", help="Of the sketch to price.", show_default=False)
-    ] = None,
+    law: Annotated[Law | None, typer.Option(metavar="NAME", help="Of the sketch to price.", show_default=False)] = None,
     singles: Annotated[bool, typer.Option("--singles", help="Every example alone, too.")] = False,
     singles_order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The order of these; by default --order.")
@@ -324,9 +318,7 @@ def figures(
     ] = None,
     truths: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Of STORE: what evaluate --keep has retrained.", show_default=False
-        ),
+        typer.Option(metavar="FOLDER", help="Of STORE: what evaluate --keep has retrained.", show_default=False),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="At the paper's scale, in minutes; else small ones, in seconds.")
@@ -360,9 +352,7 @@ def figures(
         _, query, _ = measured(store, measure, target, Device.cpu)
         with working("drawing"):
             paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
-    answer.give(
-        {"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths)
-    )
+    answer.give({"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
 
 
 def blocks_in(path: Path) -> int:

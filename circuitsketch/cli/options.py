@@ -57,15 +57,11 @@ Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_
 TargetOrNone = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
     Path,
-    typer.Argument(
-        metavar="STORE", help="A folder that circuitsketch sketch has written.", show_default=False
-    ),
+    typer.Argument(metavar="STORE", help="A folder that circuitsketch sketch has written.", show_default=False),
 ]
 Json = Annotated[
     str | None,
-    typer.Option(
-        "--json", metavar="FILE", help="Write the result as JSON to a file; - is stdout, and nothing else."
-    ),
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - is stdout, and nothing else."),
 ]
 Measure = Annotated[
     str,

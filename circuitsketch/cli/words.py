@@ -178,9 +178,7 @@ def circuit_or_run(target: str) -> Training | Circuit:
 
     found = made_of(target)
     if not isinstance(found, Training | Circuit):
-        raise InputError(
-            f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit"
-        )
+        raise InputError(f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit")
     return found
 
 

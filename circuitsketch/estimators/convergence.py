@@ -167,9 +167,7 @@ def reach_of(region: Region, lengths: np.ndarray, outside: np.ndarray) -> str:
     return f" (|h| = {wide[worst]:.3g}, and the radius is {radius[worst]:.3g})"
 
 
-def warnings_of_beyond(
-    beyond: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray
-) -> tuple[str, ...]:
+def warnings_of_beyond(beyond: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray) -> tuple[str, ...]:
     """What the orders left out may add, over the change, (B,) or one, and the error say against a prediction."""
     sentences = []
     outside = beyond > limit

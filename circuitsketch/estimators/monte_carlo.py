@@ -243,9 +243,7 @@ def standard_error(inside: np.ndarray, between: np.ndarray, grouping: Grouping) 
     return np.sqrt(median_variance(len(grouping.groups)) * variance)
 
 
-def estimate(
-    coefficients: np.ndarray, inner: np.ndarray, log_factors: np.ndarray, grouping: Grouping
-) -> Estimate:
+def estimate(coefficients: np.ndarray, inner: np.ndarray, log_factors: np.ndarray, grouping: Grouping) -> Estimate:
     """The theorem's estimate of the change for each of B h's.
 
     coefficients (m, order+1, *measurement), inner (B, m) from `inner_products`, log_factors (order,), a

@@ -140,9 +140,7 @@ def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.
     return np.maximum((sizes[0] * values + sizes[1] * there) / whole - np.sqrt(2 / whole), 1)
 
 
-def parts_of(
-    singles: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int
-) -> Parts:
+def parts_of(singles: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int) -> Parts:
     """Everything known at h's (B, n), by an estimator: "interactions", "singles" or "first-order"."""
     sums = sums_of(singles, None if model is None else model.prior.metric, h)
     whole = sums.own

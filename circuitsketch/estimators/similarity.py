@@ -79,6 +79,7 @@ def effects_metric(singles: Pushed) -> np.ndarray:
     -------
     J (n, min(n, parameters) or fewer).
     """
+
     def flat(params: Any) -> Any:
         return np.concatenate([np.reshape(leaf, -1) for leaf in flatten(params)[0]])
 

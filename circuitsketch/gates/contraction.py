@@ -17,13 +17,9 @@ def extents(spec: str, a: Shape, b: Shape) -> dict[str, int]:
     (left, right), result = split(spec)
     for letters, elsewhere in ((left, right + result), (right, left + result), (result, left + right)):
         if len(set(letters)) != len(letters):
-            raise ShapeError(
-                f"einsum {spec!r} has an index twice in {letters!r}; multiply by np.eye for a diagonal"
-            )
+            raise ShapeError(f"einsum {spec!r} has an index twice in {letters!r}; multiply by np.eye for a diagonal")
         if lost := set(letters) - set(elsewhere):
-            raise ShapeError(
-                f"einsum {spec!r}: index {min(lost)} stands in one place only; sum over it first"
-            )
+            raise ShapeError(f"einsum {spec!r}: index {min(lost)} stands in one place only; sum over it first")
     found: dict[str, int] = {}
     for letters, shape in ((left, a), (right, b)):
         if len(letters) != len(shape):

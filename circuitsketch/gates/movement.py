@@ -44,9 +44,7 @@ def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
 def broadcast_vjp(ct, out, x, *, shape):
     """Sum over what was repeated."""
     extra = len(shape) - len(x.shape)
-    repeated = [
-        axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1
-    ]
+    repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
     summed = sum_over(ct, axes=tuple(range(extra)) + tuple(repeated))
     return (reshape(summed, shape=tuple(x.shape)),)
 
@@ -100,16 +98,12 @@ def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
     """Equal extents but along the axis, where they add up."""
     first = shapes[0]
     if not 0 <= axis < len(first):
-        raise ShapeError(
-            f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead"
-        )
+        raise ShapeError(f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead")
     for other in shapes[1:]:
         if len(other) != len(first) or any(
             a != b for i, (a, b) in enumerate(zip(first, other, strict=True)) if i != axis
         ):
-            raise ShapeError(
-                f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated"
-            )
+            raise ShapeError(f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated")
     return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
 
 
@@ -215,9 +209,7 @@ pad = movement(
     1,
     pad_shape,
     pad_value,
-    lambda ct, out, x, *, starts, steps, shape: (
-        take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),
-    ),
+    lambda ct, out, x, *, starts, steps, shape: (take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
     static=("starts", "steps", "shape"),
 )
 sum_over = movement(
@@ -257,9 +249,7 @@ in_bounds = register(
         value=in_bounds_value,
         vjp=lambda ct, out, index, extent, *, axis, what: (None, None),
         size=nothing,
-        constants=lambda m, index, extent, *, axis, what: (
-            m.choose(m.greater(0.0, index), index + extent, index),
-        ),
+        constants=lambda m, index, extent, *, axis, what: (m.choose(m.greater(0.0, index), index + extent, index),),
         flat=True,
         static=("axis", "what"),
         guards=True,

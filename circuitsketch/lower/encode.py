@@ -65,9 +65,7 @@ def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
             found.append(
-                Instruction(
-                    FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,)
-                )
+                Instruction(FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,))
             )
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
@@ -80,9 +78,7 @@ def bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
 
 
-def moved(
-    p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
-) -> list[Instruction]:
+def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation) -> list[Instruction]:
     """A fill or a move as an instruction: args are extents, then offset and strides of target, source (and index)."""
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
@@ -97,9 +93,7 @@ def moved(
     layouts = [move.target, move.source] + ([move.index] if move.index else [])
     shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
     if len(shape) > MOVE_AXES:
-        raise ShapeError(
-            f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once"
-        )
+        raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
     pad = MOVE_AXES - len(shape)
     args: tuple[int, ...] = (1,) * pad + shape
     for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False):
@@ -117,9 +111,7 @@ def constant_part(p: Program, move: Move, where: Placement, operation: Operation
         raise ShapeError(
             f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once"
         )
-    kernel = ChainKernel(
-        "lane", (ChainOperand(True, False),), (ChainGate(copy, (), (0,)),), ((0, 0),), steps=("?",)
-    )
+    kernel = ChainKernel("lane", (ChainOperand(True, False),), (ChainGate(copy, (), (0,)),), ((0, 0),), steps=("?",))
     pad = CHAIN_AXES - len(shape)
     args = (1,) * pad + shape
     args += (where.constant[move.source.buffer] + move.source.offset, 0) + (0,) * pad + strides[1]
@@ -260,9 +252,7 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     batch, rows, columns, summed = contraction_axes(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
-    if any(
-        extent[letter] == 0 for letter in summed
-    ):  # a sum of nothing; the kernel's loop runs at least once
+    if any(extent[letter] == 0 for letter in summed):  # a sum of nothing; the kernel's loop runs at least once
         return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
     table = lambda layout, names, letters: offsets(layout, names, letters, extent)  # noqa: E731
     tables = [
@@ -312,8 +302,7 @@ def better_swapped(spec: str, left: Layout, right: Layout, result: Layout, phase
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
     if phase == "constant":
         near = [
-            neighbours(offsets(layout, names, letters, extent))
-            and neighbours(offsets(result, out, letters, extent))
+            neighbours(offsets(layout, names, letters, extent)) and neighbours(offsets(result, out, letters, extent))
             for layout, names, letters in ((left, one, rows), (right, two, columns))
         ]
         return near[0] and not near[1]

@@ -12,11 +12,7 @@ def listing(tape: Tape) -> str:
     if mode.values:
         held = "values"
     else:
-        held = (
-            f"coefficients 1..{mode.order}, {'complex' if mode.complex else 'real'}"
-            if mode.order
-            else "nothing"
-        )
+        held = f"coefficients 1..{mode.order}, {'complex' if mode.complex else 'real'}" if mode.order else "nothing"
     lines = [f"tape: lanes hold {held}; {len(tape.constant_groups)} + {len(tape.lane_groups)} groups"]
     for title, groups in (("constant phase", tape.constant_groups), ("lane phase", tape.lane_groups)):
         if groups:

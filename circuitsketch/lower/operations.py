@@ -105,9 +105,7 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
         if node.gate is INPUT:
             varies = wire in varying_wires
         else:
-            varies = any(i in found.varying for i in node.operands) and (
-                lanes_hold_values or not node.gate.flat
-            )
+            varies = any(i in found.varying for i in node.operands) and (lanes_hold_values or not node.gate.flat)
         if varies:
             found.varying.add(wire)
         found.layouts.append(place(found, wire, node, varies, lanes_hold_values))
@@ -144,9 +142,7 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
             p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
         p.operations.append(Operation("elementwise", wire, node, buffer, tuple(operands)))
     elif node.gate.kind == "contraction":
-        p.operations.append(
-            Operation("contraction", wire, node, buffer, tuple(operands), spec=params["spec"])
-        )
+        p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=params["spec"]))
     else:
         moves = movements(p, node, node.gate, target, operands)
         p.operations.append(Operation("moves", wire, node, buffer, tuple(operands), moves=moves))
@@ -156,15 +152,11 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
 def copy_of(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
     """A copy in C order of a strided layout."""
     target = Layout.whole(p.new_buffer(source.shape, varies), source.shape)
-    p.operations.append(
-        Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),))
-    )
+    p.operations.append(Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),)))
     return target
 
 
-def movements(
-    p: Program, node: Node, gate: Gate, target: Layout, operands: list[Layout]
-) -> tuple[Move | Fill, ...]:
+def movements(p: Program, node: Node, gate: Gate, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
     """The moves that a gate of movement, sum, scatter or extremum is made of."""
     params = node.params
     if gate.name == "sum":
@@ -218,9 +210,7 @@ def indexed(name: str, axis: int, target: Layout, source: Layout, index: Layout)
     step = narrow.strides[axis]
     before, after = narrow.strides[:axis], narrow.strides[axis + 1 :]
     addressed = Layout(narrow.buffer, narrow.offset, wide.shape, before + (0,) * rank + after)
-    positions = Layout(
-        index.buffer, index.offset, wide.shape, (0,) * len(before) + index.strides + (0,) * len(after)
-    )
+    positions = Layout(index.buffer, index.offset, wide.shape, (0,) * len(before) + index.strides + (0,) * len(after))
     if name == "take":
         return (Move(wide, addressed, "copy", positions, step, "source"),)
     return (Fill(target.buffer, 0.0), Move(addressed, wide, "add", positions, step, "target"))

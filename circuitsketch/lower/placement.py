@@ -101,4 +101,3 @@ def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> in
         for buffer in sorted(buffer for buffer in done[g] if buffer in offsets):
             shelf.give(offsets[buffer], max(cells(p.shapes[buffer]), 1))
     return shelf.end
-

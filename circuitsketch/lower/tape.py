@@ -49,9 +49,7 @@ class Tape:
         return listing(self)
 
 
-def lower(
-    circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None
-) -> Tape:
+def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None) -> Tape:
     """Lower a circuit.
 
     Parameters
@@ -123,9 +121,7 @@ def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None,
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.whole(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)
-    p.operations.append(
-        Operation("moves", wire, node, target.buffer, (layout,), moves=(Move(target, layout),))
-    )
+    p.operations.append(Operation("moves", wire, node, target.buffer, (layout,), moves=(Move(target, layout),)))
     return target
 
 
@@ -201,7 +197,5 @@ def stored(tape: Tape, phase: Phase) -> set[int]:
                     found |= {layout.buffer for layout in operation.operands[1:] if operation.kind == "moves"}
         for operation in p.operations if tape.mode.components else ():
             if operation.node.gate.domain and any(i in p.varying for i in operation.node.operands):
-                found |= {
-                    layout.buffer for layout in operation.operands
-                }  # for the checks of `training.health`
+                found |= {layout.buffer for layout in operation.operands}  # for the checks of `training.health`
     return found

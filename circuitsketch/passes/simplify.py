@@ -23,9 +23,7 @@ from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, compute, value
 from circuitsketch.gates import GATES, cells
 
 COMMUTATIVE = {"add", "multiply", "equal", "not_equal"}  # exactly, in floating point too
-FOLD_LIMIT = (
-    1 << 20
-)  # a folded constant larger than this many entries would cost more memory than the gate costs time
+FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
 
 
 class Rewriter:
@@ -93,9 +91,7 @@ class Rewriter:
             wire = self.operand(wire)
         if wire not in self.numbers:
             value = value_of(self.nodes[wire]) if self.nodes[wire].gate is CONSTANT else np.zeros(0)
-            self.numbers[wire] = (
-                value.flat[0].item() if value.size and np.all(value == value.flat[0]) else None
-            )
+            self.numbers[wire] = value.flat[0].item() if value.size and np.all(value == value.flat[0]) else None
         return self.numbers[wire]
 
 
@@ -375,9 +371,7 @@ def simplified_once(circuit: Circuit, counted: bool) -> Circuit:
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
     returned = Counter(circuit.outputs)
     for wire, node in enumerate(circuit.nodes):
-        moved = Node(
-            node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place
-        )
+        moved = Node(node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place)
         new.append(r.add(moved) if node.is_source else simplified(r, moved))
         r.readers[new[-1]] += len(circuit.users[wire]) + returned[wire]
         if wire in position:

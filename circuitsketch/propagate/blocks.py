@@ -208,11 +208,7 @@ def overflow(run: Training, executable: Executable, lanes: np.ndarray, begin: in
     lane = int(np.argmax(bad[:, component].any(axis=0)))
     k = component // per + 1
     name = "complex64" if executable.target.single else "complex128"
-    ways = (
-        ["dtype=complex128"] * executable.target.single
-        + [f"an order below {k}"] * (k > 1)
-        + ["smaller directions"]
-    )
+    ways = ["dtype=complex128"] * executable.target.single + [f"an order below {k}"] * (k > 1) + ["smaller directions"]
     return DivergenceError(
         f"Taylor coefficient {k} along direction {begin + lane} leaves the range of {name} within {run.steps} steps; "
         f"use {' or '.join(ways)}"

@@ -87,9 +87,7 @@ class Pushed:
             f"the state of {numbers:,} numbers along {self.count:,} directions",
             ["measure(function), which takes a block at a time"],
         )
-        leaves = [
-            np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants
-        ]
+        leaves = [np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants]
         for found, leaf in zip(leaves, self.constants, strict=True):
             found[:, 0] = leaf
         width = self.target.width
@@ -239,16 +237,12 @@ class Pushed:
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """The circuit of a measurement, from the whole state to one array, or to a pytree of them."""
         if not callable(function):
-            raise InputError(
-                f"a measurement is a function of the trained parameters, not {type(function).__name__}"
-            )
+            raise InputError(f"a measurement is a function of the trained parameters, not {type(function).__name__}")
         state = unflatten(self.tree, self.constants)
 
         def once() -> Circuit:
             try:
-                circuit = traced(
-                    lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow"
-                )
+                circuit = traced(lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow")
             except (LookupError, AttributeError, TypeError) as reason:
                 if isinstance(reason, CircuitSketchError):
                     raise

@@ -63,17 +63,13 @@ def cost_of(
     for done, shape in enumerate(shapes):
         watch(done, len(shapes))
         docs = microgpt.names()[: shape.steps]
-        run = microgpt.training(
-            docs, seed=seed, alphabet=microgpt.ALPHABET, width=shape.width, layers=shape.layers
-        )
+        run = microgpt.training(docs, seed=seed, alphabet=microgpt.ALPHABET, width=shape.width, layers=shape.layers)
         sizes.append(run.size)
         train.append(least(run.train))
         direction.append(least(partial(cs.sketch, run, directions, order, threads=1)) / directions)
     watch(len(shapes), len(shapes))
     slope = np.polyfit(np.log(sizes), np.log(direction), 1)[0] if len(set(sizes)) > 1 else float("nan")
-    return Cost(
-        order, directions, tuple(shapes), np.array(sizes), np.array(train), np.array(direction), float(slope)
-    )
+    return Cost(order, directions, tuple(shapes), np.array(sizes), np.array(train), np.array(direction), float(slope))
 
 
 def least(work: Callable[[], object]) -> float:

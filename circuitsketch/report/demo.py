@@ -54,18 +54,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.directions < 2:
-            raise InputError(
-                f"directions is {self.directions}; errors come from a spread, so take at least 2"
-            )
+            raise InputError(f"directions is {self.directions}; errors come from a spread, so take at least 2")
         if self.order < 1:
             raise InputError(f"order is {self.order}; a change begins at the first order, so take 1 or more")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; a seed is 0 or more")
         most = len(microgpt.names())
         if not 1 <= self.steps <= most:
-            raise InputError(
-                f"steps is {self.steps}; there are {most:,} names, one a step, so take 1 to {most}"
-            )
+            raise InputError(f"steps is {self.steps}; there are {most:,} names, one a step, so take 1 to {most}")
 
 
 @dataclass(frozen=True)
@@ -179,9 +175,7 @@ def prepare(settings: Settings) -> Experiment:
             questions += [Question(name, letters, ids) for name in measured]
     if not questions:
         least = 1 + min(i for i, name in enumerate(names) if any(letters in name for letters, _ in GROUPS))
-        raise InputError(
-            f"steps is {settings.steps}: so few names are in no group of the demo; take at least {least}"
-        )
+        raise InputError(f"steps is {settings.steps}: so few names are in no group of the demo; take at least {least}")
     run = microgpt.training(names[: settings.steps], seed=settings.seed, alphabet=microgpt.ALPHABET)
     return Experiment(settings, run, tuple(questions))
 

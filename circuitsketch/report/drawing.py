@@ -72,9 +72,7 @@ def dot_of(circuit: Circuit) -> str:
         if wire in outputs:
             style.append("peripheries=2")
         text = "\\n".join(quoted(line) for line in label)
-        lines.append(
-            f'  {wire} [label="{text}", {", ".join(style)}];' if style else f'  {wire} [label="{text}"];'
-        )
+        lines.append(f'  {wire} [label="{text}", {", ".join(style)}];' if style else f'  {wire} [label="{text}"];')
     for wire, node in enumerate(circuit.nodes):
         for position, operand in enumerate(node.operands):
             which = f' [label="{position}"]' if len(node.operands) > 1 else ""

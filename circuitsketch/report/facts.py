@@ -44,9 +44,7 @@ def facts_of(sketch: Sketch) -> dict[str, Any]:
     }
 
 
-def facts_of_influence(
-    found: Influence, items: Sequence[Any] | None, labels: Sequence[Any] | None
-) -> dict[str, Any]:
+def facts_of_influence(found: Influence, items: Sequence[Any] | None, labels: Sequence[Any] | None) -> dict[str, Any]:
     """The largest influences with what is known of their examples."""
     found, known = found.flattened(), {"item": items, "label": labels}
     return {

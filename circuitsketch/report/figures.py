@@ -295,9 +295,7 @@ def writable(folder: str | Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as reason:
-        raise InputError(
-            f"cannot write figures into {folder}: {reason.strerror}; give another folder"
-        ) from None
+        raise InputError(f"cannot write figures into {folder}: {reason.strerror}; give another folder") from None
     return folder
 
 

@@ -71,9 +71,7 @@ def picture_removal(found: Removal) -> Figure:
         ax.plot(found.strengths, curve.value, color=tone, linestyle=dashes, linewidth=1.6, label=curve.label)
         if curve.low is not None and curve.high is not None:
             label = found.band if len(found.curves) == 1 else None
-            ax.fill_between(
-                found.strengths, curve.low, curve.high, color=tone, alpha=0.15, linewidth=0, label=label
-            )
+            ax.fill_between(found.strengths, curve.low, curve.high, color=tone, alpha=0.15, linewidth=0, label=label)
             for edge in (curve.low, curve.high):
                 ax.plot(found.strengths, edge, color=tone, linestyle=dashes, linewidth=0.5)
     ax.set_xlabel(f"how much of {found.removed} is removed (0: as trained, 1: gone)")
@@ -109,9 +107,7 @@ def picture_trust(found: Trust) -> Figure:
     ax.set_yscale("log", base=2)
     for k, (count, terms) in enumerate(zip(found.deleted, found.terms, strict=True)):
         examples = f"d = {count}"
-        error = terms * np.divide(
-            found.stderr, found.norms, out=np.zeros_like(found.norms), where=found.norms > 0
-        )
+        error = terms * np.divide(found.stderr, found.norms, out=np.zeros_like(found.norms), where=found.norms > 0)
         ax.errorbar(
             found.orders,
             terms,
@@ -154,9 +150,7 @@ def picture_influences(found: Influences) -> Figure:
             "////",
         ),
     )
-    farthest = max(
-        (float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0
-    )
+    farthest = max((float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0)
     for ax, (title, word, names, change, error, tone, hatch) in zip(axes, parts, strict=True):
         places = np.arange(len(names))
         ax.barh(
@@ -233,8 +227,7 @@ def picture_agreement(found: Agreement) -> Figure:
         fontsize="small",
         loc="outside upper left",
         ncols=2,
-        title=f"correlation {found.correlation:.3f}, {found.covered} of "
-        f"{len(found.retrained)} intervals cover",
+        title=f"correlation {found.correlation:.3f}, {found.covered} of {len(found.retrained)} intervals cover",
         title_fontsize="small",
         alignment="left",
     )

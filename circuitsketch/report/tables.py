@@ -270,8 +270,7 @@ def of_demo(found: Demo) -> Iterator[Shown]:
     yield f"{main.letters} ({count}): had the {count} name{'s' * (count > 1)} with {main.letters} never been there"
     yield "order 1: what the first-order term alone predicts"
     yield from (
-        f"{covered} of {count} retrained losses {what} lie in their interval"
-        for what, covered, count in shares(found)
+        f"{covered} of {count} retrained losses {what} lie in their interval" for what, covered, count in shares(found)
     )
     yield "time: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items())
     yield from demo_warnings(found)
@@ -294,9 +293,7 @@ def demo_warnings(found: Demo) -> Iterator[str]:
     for answer in found.answers:
         for warning in answer.warnings:
             kind = warning.split(":")[0]
-            kinds.setdefault(kind, []).append(
-                (f"{answer.question.name} without {answer.question.letters}", warning)
-            )
+            kinds.setdefault(kind, []).append((f"{answer.question.name} without {answer.question.letters}", warning))
     for (first, text), *others in kinds.values():
         too = f" (so do {', '.join(asked for asked, _ in others)})" if others else ""
         yield f"{first} warns{too}: {text}"

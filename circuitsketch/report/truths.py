@@ -132,9 +132,7 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
     except (OSError, ValueError, EOFError, TypeError) as reason:
         raise InputError(f"the truths in {folder} are damaged ({reason}); choose another folder") from None
     if not same:
-        raise InputError(
-            f"{folder} has the truths of other subsets; choose another folder, or the same size and seed"
-        )
+        raise InputError(f"{folder} has the truths of other subsets; choose another folder, or the same size and seed")
     return truth
 
 

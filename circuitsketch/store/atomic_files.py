@@ -219,9 +219,7 @@ def check_size(path: str, wanted: int, store: str) -> None:
 
 def wrong_size(path: str, size: int, wanted: int) -> BadFile:
     """The error for a file that was cut off, or lengthened."""
-    return BadFile(
-        f"{path} has {size} bytes and should have {wanted}: it was cut off or changed after it was written"
-    )
+    return BadFile(f"{path} has {size} bytes and should have {wanted}: it was cut off or changed after it was written")
 
 
 class BadFile(Exception):
@@ -285,5 +283,3 @@ def lower(reason: OSError) -> str:
     """What the system says, as a part of a sentence."""
     said = reason.strerror or str(reason)
     return said[:1].lower() + said[1:]
-
-

@@ -118,9 +118,7 @@ class Header:
         if array is None:
             return None
         array = np.asarray(array)
-        require(
-            array.dtype.kind in ("fiub" if real else "fiubc"), f"{name} has dtype {array.dtype}; give numbers"
-        )
+        require(array.dtype.kind in ("fiub" if real else "fiubc"), f"{name} has dtype {array.dtype}; give numbers")
         require(array.shape == shape, f"{name} has shape {array.shape}; give {shape}")
         return np.array(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
 

@@ -107,9 +107,7 @@ class Store(Blocks):
             lock = hold(path, LOCK)
         try:
             if Store.exists(path):
-                raise StoreError(
-                    f"{path} was created by another process just now; resume it, or choose another path"
-                )
+                raise StoreError(f"{path} was created by another process just now; resume it, or choose another path")
             with saving(path):
                 clear(path)
                 flush_names(os.path.dirname(path))
@@ -199,9 +197,7 @@ class Store(Blocks):
         with self.guard:
             self.check_writable()
             if block in self.finished or block in self.writing:
-                raise InputError(
-                    f"block {block} of {self.path} is written already; push only `store.missing`"
-                )
+                raise InputError(f"block {block} of {self.path} is written already; push only `store.missing`")
             self.writing.add(block)
         try:
             data = little(array)
@@ -224,9 +220,7 @@ class Store(Blocks):
         """
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:
-            raise InputError(
-                f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}"
-            )
+            raise InputError(f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}")
         flat = little(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
         with self.guard:
             self.check_writable()
@@ -258,9 +252,7 @@ class Store(Blocks):
                 )
             new = old.with_directions(directions)
             if new.directions < old.directions:
-                raise InputError(
-                    f"{self.path} is for {old.directions} directions; it can have more, not {directions}"
-                )
+                raise InputError(f"{self.path} is for {old.directions} directions; it can have more, not {directions}")
             root = encoded(group(new, self.created, self.versions), self.path)
             with saving(self.path):
                 # In this order: whatever is interrupted, no block counts as done that the larger number makes wrong.
@@ -292,9 +284,7 @@ class Store(Blocks):
     def check_writable(self) -> None:
         """Refuse to write without the lock."""
         if self.lock is None:
-            raise InputError(
-                f"{self.path} is open for reading, or closed; open it with mode 'a' to add to it"
-            )
+            raise InputError(f"{self.path} is open for reading, or closed; open it with mode 'a' to add to it")
 
     def __enter__(self) -> Store:
         return self

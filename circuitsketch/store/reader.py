@@ -31,9 +31,7 @@ class Blocks:
     by whoever writes, else None.
     """
 
-    def __init__(
-        self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None
-    ) -> None:
+    def __init__(self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None) -> None:
         self.path = path
         self.header = header
         self.created = created
@@ -135,9 +133,7 @@ class Blocks:
     def check_block(self, block: int) -> None:
         """Refuse what is no block's number."""
         if not isinstance(block, int | np.integer) or not 0 <= block < self.header.blocks:
-            raise InputError(
-                f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}"
-            )
+            raise InputError(f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}")
 
     def chunk_of(self, block: int) -> str:
         """The file of a block."""

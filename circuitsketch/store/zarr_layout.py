@@ -71,9 +71,7 @@ def arrays(header: Header) -> dict[str, dict[str, Any]]:
     found = {
         "lanes": array_of((header.blocks, *block), (1, *block), header.dtype, "NaN", names),
         "lanes_sha256": array_of((header.blocks, 32), (1, 32), "uint8", 0, ("block", "byte")),
-        "constants": array_of(
-            (header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)
-        ),
+        "constants": array_of((header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)),
         "constants_sha256": array_of((32,), (32,), "uint8", 0, ("byte",)),
     }
     if header.at is not None:
@@ -128,9 +126,7 @@ def parsed(path: str, store: str) -> Any:
         if data.count(b"[") + data.count(b"{") > NESTED:
             raise BadFile(f"{path} holds more lists than any sketch's: it was changed after it was written")
         try:
-            return json.loads(
-                data.decode(), object_pairs_hook=different, parse_int=short_int, parse_constant=not_json
-            )
+            return json.loads(data.decode(), object_pairs_hook=different, parse_int=short_int, parse_constant=not_json)
         except (ValueError, RecursionError) as reason:
             raise BadFile(f"{path} is not JSON ({reason}): it was cut off or changed") from None
 
@@ -212,9 +208,7 @@ def vector(path: str, name: str, plain: Any) -> np.ndarray | None:
     if plain is None:
         return None
     shape, dtype = plain["shape"], plain["dtype"]
-    if dtype not in ("float64", "complex128") or not all(
-        type(extent) is int and extent > 0 for extent in shape
-    ):
+    if dtype not in ("float64", "complex128") or not all(type(extent) is int and extent > 0 for extent in shape):
         raise InputError(f"{name} has shape {shape} and dtype {dtype}")
     where = chunk(path, name, *[0] * len(shape))
     with reading(where, AGAIN):

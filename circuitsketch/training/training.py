@@ -154,6 +154,7 @@ class Training:
 
     def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
         """The simplified circuit of a step, its result checked to be a state."""
+
         def ordered(*args: Any) -> Any:
             """The new state; its dicts may order their keys otherwise."""
             result = call(step, "step", *args)

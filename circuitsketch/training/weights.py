@@ -40,9 +40,7 @@ def downweights(without: Any, n: int) -> np.ndarray:
     given = _array(without)
     if given.ndim != 1:
         remedy = "wrap a single id in a list" if given.ndim == 0 else "many_downweights takes many subsets"
-        raise InputError(
-            f"a deletion set is one list, not an array of shape {given.shape}: {FORMS}; {remedy}"
-        )
+        raise InputError(f"a deletion set is one list, not an array of shape {given.shape}: {FORMS}; {remedy}")
     if given.size == 0:
         raise InputError(f"the deletion set is empty, so there is nothing to predict: {FORMS}")
     if given.dtype.kind == "b":
@@ -66,9 +64,7 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
     """
     n = _count(n)
     if isinstance(subsets, str | bytes | dict) or not isinstance(subsets, Iterable):
-        raise InputError(
-            f"many subsets are a list, or a 2-D array, not a {type(subsets).__name__}; for each, {FORMS}"
-        )
+        raise InputError(f"many subsets are a list, or a 2-D array, not a {type(subsets).__name__}; for each, {FORMS}")
     if isinstance(subsets, np.ndarray) and (reason := lost_meaning(subsets)) is not None:
         raise InputError(f"the array of subsets is {reason}")
     if isinstance(subsets, np.ndarray) and subsets.ndim != 2:
@@ -130,9 +126,7 @@ def _array(without: Any) -> np.ndarray:
 
 def _from_mask(mask: np.ndarray, n: int) -> np.ndarray:
     if mask.size != n:
-        raise InputError(
-            f"the mask has {mask.size} entries for n = {n} examples: give one boolean an example"
-        )
+        raise InputError(f"the mask has {mask.size} entries for n = {n} examples: give one boolean an example")
     if not mask.any():
         raise InputError("the mask is False everywhere, so it deletes nothing: set an example to True")
     return mask.astype(np.float64)
@@ -161,8 +155,7 @@ def _from_ids(ids: np.ndarray, n: int) -> np.ndarray:
 def _from_weights(weights: np.ndarray, n: int) -> np.ndarray:
     if weights.size != n:
         raise InputError(
-            f"{weights.size} floats for n = {n} examples: floats are downweights, one an example; "
-            "give ids as ints"
+            f"{weights.size} floats for n = {n} examples: floats are downweights, one an example; give ids as ints"
         )
     bad = np.flatnonzero(~np.isfinite(weights))
     if bad.size:
@@ -176,16 +169,20 @@ def _from_weights(weights: np.ndarray, n: int) -> np.ndarray:
 def _described(without: Any, given: np.ndarray) -> str:
     if given.dtype.kind == "O" and len(given):
         return f"values like {quoted(given[0])}"
-    return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(
-        given.dtype.kind, f"dtype {given.dtype}"
-    )
+    return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(given.dtype.kind, f"dtype {given.dtype}")
 
 
 def is_many(without: Any) -> bool:
     """Whether this is several subsets: a 2-D array, or a list of lists or arrays."""
     if isinstance(without, np.ndarray):
         return without.ndim == 2
-    return isinstance(without, list | tuple) and len(without) > 0 and all(
-        entry.ndim == 1 if isinstance(entry, np.ndarray) else isinstance(entry, list | tuple | set | frozenset | range)
-        for entry in without
+    return (
+        isinstance(without, list | tuple)
+        and len(without) > 0
+        and all(
+            entry.ndim == 1
+            if isinstance(entry, np.ndarray)
+            else isinstance(entry, list | tuple | set | frozenset | range)
+            for entry in without
+        )
     )

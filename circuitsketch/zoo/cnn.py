@@ -69,9 +69,7 @@ def pool(x: Any, size: int = POOL) -> Any:
     return np.mean(cells, axis=(2, 4))
 
 
-def draw(
-    rows: int, columns: int, channels: tuple[int, int], classes: int, seed: int
-) -> dict[str, np.ndarray]:
+def draw(rows: int, columns: int, channels: tuple[int, int], classes: int, seed: int) -> dict[str, np.ndarray]:
     """First parameters for pictures of rows x columns: weights normal, biases 0.
 
     Variances are 2 / inputs before GELU, which halves what it gets (He et al., arXiv 1502.01852), else 1 / inputs.

@@ -176,9 +176,7 @@ def training(
     if not is_whole(steps):
         raise InputError(f"microgpt: steps is {shown(steps)}; a training has at least one step")
     if seed is not None and init is not None:
-        raise InputError(
-            "microgpt: both seed and init are given; give the seed to draw from, or the parameters"
-        )
+        raise InputError("microgpt: both seed and init are given; give the seed to draw from, or the parameters")
     if alphabet is None:
         alphabet = "".join(sorted(set().union(*(set(str(doc)) for doc in docs)))) or ALPHABET
 
@@ -196,9 +194,7 @@ def training(
     batches = [(*encoded[t % len(docs)], np.float64(rate)) for t, rate in enumerate(rates)]
     examples = [np.array([t % len(docs)]) for t in range(steps)]
     first = [doc[0] for doc in docs]
-    return cs.Training(
-        step, cs.optim.adam_state(params), batches, examples, n=len(docs), labels=first, items=docs
-    )
+    return cs.Training(step, cs.optim.adam_state(params), batches, examples, n=len(docs), labels=first, items=docs)
 
 
 def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, heads: int = HEADS) -> Any:
@@ -227,9 +223,7 @@ def encode(word: str, alphabet: str, context: int) -> tuple[np.ndarray, np.ndarr
     Two int arrays of one length, at most `context`: the word stands between two boundary tokens.
     """
     if len(set(alphabet)) != len(alphabet) or not alphabet:
-        raise InputError(
-            f"microgpt: alphabet {alphabet!r} is empty or has a letter twice; give each letter once"
-        )
+        raise InputError(f"microgpt: alphabet {alphabet!r} is empty or has a letter twice; give each letter once")
     if not isinstance(word, str) or not word:
         raise InputError(
             f"microgpt: {word!r} is not a word; give a string of at least one letter, and drop empty lines"

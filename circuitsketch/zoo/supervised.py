@@ -80,9 +80,7 @@ def training(
     x, y = array_of(x, "x"), array_of(y, "y")
     count = len(x) if x.ndim else 0
     if count == 0 or y.ndim == 0 or len(y) != count:
-        raise InputError(
-            f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one"
-        )
+        raise InputError(f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one")
     if not is_whole(epochs):
         raise InputError(f"epochs is {shown(epochs)}; give a whole number, at least 1: how often each example is read")
     if batch_size is not None and not is_whole(batch_size):
@@ -190,13 +188,9 @@ def check_labels(y: Any, classes: int) -> None:
     """InputError unless y are whole numbers in 0..classes-1, before a model is made for them."""
     y = array_of(y, "y")
     if y.dtype.kind not in "iu":
-        raise InputError(
-            f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)"
-        )
+        raise InputError(f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)")
     if y.size and (y.min() < 0 or y.max() >= classes):
-        raise InputError(
-            f"labels run from {y.min()} to {y.max()}; with {classes} classes give 0..{classes - 1}"
-        )
+        raise InputError(f"labels run from {y.min()} to {y.max()}; with {classes} classes give 0..{classes - 1}")
 
 
 def margins(logits: Any, labels: Any) -> Any:

@@ -40,9 +40,7 @@ def test_scores_are_those_of_the_textbook():
     ranks = [spearmanr(truth[:, c], (truth + error)[:, c])[0] for c in range(5)]
     assert found.lds == pytest.approx(np.mean(ranks), rel=1e-12)
     assert found.lds_interval[0] < found.lds < found.lds_interval[1] < found.lds_interval[0] + 0.05
-    assert found.rmse == pytest.approx(
-        np.mean(np.sqrt(((error + 0.1) ** 2).mean(0)) / truth.std(0)), rel=1e-12
-    )
+    assert found.rmse == pytest.approx(np.mean(np.sqrt(((error + 0.1) ** 2).mean(0)) / truth.std(0)), rel=1e-12)
     assert found.bias == pytest.approx(np.mean((error + 0.1).mean(0) / truth.std(0)), rel=1e-12)
     for level, share in found.coverage.items():
         reach = norm.ppf(0.5 + level / 2) * 0.3

@@ -170,9 +170,7 @@ def test_a_whole_training_assembles_for_a_multiprocessor():
 
     run = microgpt.training(microgpt.names()[:3], seed=1)
     count = len(run.state_leaves)
-    tapes = [
-        lower(c, [*run.varying(), len(c.inputs) - 1], Mode(3), {i: i for i in range(count)}) for c in run.circuits
-    ]
+    tapes = [lower(c, [*run.varying(), len(c.inputs) - 1], Mode(3), {i: i for i in range(count)}) for c in run.circuits]
     program = executable.link(tapes, CudaTarget(Mode(3), 4), count, True).program
     text = ptx_of(program, (9, 0))
     assert "fma.rn.f64" in text

@@ -192,7 +192,8 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
 def test_all_works_where_nothing_can_be_kept(tmp_path):
     """Kernels, and the loops that Numba compiles by itself, whose own cache insists on a folder."""
     code = (
-        "import numpy as np, circuitsketch as cs; from circuitsketch.estimators.interactions.sparse_batches import compiled\n"
+        "import numpy as np, circuitsketch as cs\n"
+        "from circuitsketch.estimators.interactions.sparse_batches import compiled\n"
         "print(cs.compile(cs.trace(lambda x: 2.0 * x, 0.0))(1.5))\n"
         "print(compiled().gather(np.eye(2), np.empty(2, np.uint32), np.empty(2), np.zeros(3, np.int64)))"
     )

@@ -178,9 +178,7 @@ def test_long_series_are_multiplied_to_rounding_in_every_coefficient(order, is_c
     ]
 
     def product(left, right):
-        return np.stack(
-            [sum(left[:, j] @ right[:, r - j] for j in range(r + 1)) for r in range(order + 1)], axis=1
-        )
+        return np.stack([sum(left[:, j] @ right[:, r - j] for j in range(r + 1)) for r in range(order + 1)], axis=1)
 
     error = np.abs(compiled.series(args, series) - product(*whole))
     assert np.all(error <= 4 * order * np.finfo(float).eps * product(*(np.abs(x) for x in whole)))
@@ -226,18 +224,12 @@ VIEWS = {
     "a product of transposes": lambda x, y, a, b: x.T @ x[::-1],
     "batches of products": lambda x, y, a, b: y @ x.T @ y @ np.swapaxes(y, 1, 2)[::-1],
     "several axes contracted": lambda x, y, a, b: np.einsum("ijk,jik,l->l", y[:, :2], y[:, :2], x[0]),
-    "a batch axis inside": lambda x, y, a, b: np.einsum(
-        "aib,bic->iac", y, y[::-1].swapaxes(0, 2)[:, :, ::-1]
-    ),
+    "a batch axis inside": lambda x, y, a, b: np.einsum("aib,bic->iac", y, y[::-1].swapaxes(0, 2)[:, :, ::-1]),
     "three operands": lambda x, y, a, b: np.einsum("ij,kj,aik->ak", x[:2], x[:3], y[:, :2, :3]),
     "an outer product": lambda x, y, a, b: np.outer(x[0], x[:, 0]) + np.outer(x[1], x[:, 1]),
-    "a contraction with plain data": lambda x, y, a, b: (
-        x @ np.arange(8.0).reshape(4, 2) + np.ones((1, 3)) @ x[:, :2]
-    ),
+    "a contraction with plain data": lambda x, y, a, b: x @ np.arange(8.0).reshape(4, 2) + np.ones((1, 3)) @ x[:, :2],
     "joined and stacked": lambda x, y, a, b: np.concatenate([x, np.ones((1, 4)), x[::-1]])[1:-1] * a,
-    "padded": lambda x, y, a, b: (
-        np.pad(x, ((1, 0), (2, 1))) * np.pad(x[::-1], ((0, 1), (1, 2)), constant_values=1.0)
-    ),
+    "padded": lambda x, y, a, b: np.pad(x, ((1, 0), (2, 1))) * np.pad(x[::-1], ((0, 1), (1, 2)), constant_values=1.0),
     "gathered": lambda x, y, a, b: np.take(x, np.array([[2, 0], [2, 2]]), axis=0) * x[[1, 1]][:, None][0],
     "chosen by plain data": lambda x, y, a, b: np.where(np.eye(3, 4) > 0, x, np.sin(x[::-1])),
     "an empty array": lambda x, y, a, b: x[:0] * 2.0,

@@ -136,9 +136,7 @@ def test_long_blocks_tell_how_far_they_are(monkeypatch):
 
 
 def test_lane_blocks_side_by_side_are_what_the_second_level_cache_suggests(tmp_path, monkeypatch):
-    run = cs.Training(
-        lambda s, x, keep: np.tanh(s + keep.sum() * x), np.zeros(8192), [np.ones(8192)] * 2, [[0], [1]]
-    )
+    run = cs.Training(lambda s, x, keep: np.tanh(s + keep.sum() * x), np.zeros(8192), [np.ones(8192)] * 2, [[0], [1]])
     made = run.executable(Mode(1), np.complex128, 4, "cpu", 400)
     row = made.lane_end * made.unit * 8  # half a megabyte and more
     file = tmp_path / "size"

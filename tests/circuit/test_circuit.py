@@ -168,18 +168,14 @@ def test_expanding_needs_the_integers_that_the_circuit_gathers_by():
     scalar = check(circuit.expand([1], [1]))
     assert len(scalar.inputs) == 3 and scalar.size == 1
     assert evaluate(scalar, V) == [V[1] + V[2]]
-    with pytest.raises(
-        InputError, match=r"has 2 integer inputs, and expand got values for 1; .*expand\(\*values"
-    ):
+    with pytest.raises(InputError, match=r"has 2 integer inputs, and expand got values for 1; .*expand\(\*values"):
         circuit.expand([1])
     with pytest.raises(InputError, match="has 2 integer inputs, and expand got values for 3"):
         circuit.expand([1], [1], [1])
 
 
 def test_empty_arrays_and_plain_outputs_expand_too():
-    circuit = cs.trace(
-        lambda x: (np.sum(x[:0]), x[:, :0].sum(axis=1), 3.0, x[:0] @ np.ones((3, 2))), np.ones((2, 3))
-    )
+    circuit = cs.trace(lambda x: (np.sum(x[:0]), x[:, :0].sum(axis=1), 3.0, x[:0] @ np.ones((3, 2))), np.ones((2, 3)))
     assert evaluate(circuit.expand(), np.ones(6)) == [0.0, 0.0, 0.0, 3.0]
 
 
@@ -237,7 +233,5 @@ def test_the_check_refuses_a_broken_circuit_and_says_where(row):
 def test_the_check_returns_a_legal_circuit():
     assert check(LEGAL) is LEGAL
     assert check(Circuit((), (), ())).size == 0
-    source = Circuit(
-        (Node(INPUT, (), {"shape": ()}, ()), Node(CONSTANT, (), {"value": np.ones(())}, ())), (0,), (1, 0)
-    )
+    source = Circuit((Node(INPUT, (), {"shape": ()}, ()), Node(CONSTANT, (), {"value": np.ones(())}, ())), (0,), (1, 0))
     assert flatten(evaluate(check(source), [2.0]))[0] == [1.0, 2.0]

@@ -181,6 +181,4 @@ def test_the_table_of_the_demo_tells_what_is_warned_of_from_what_is_not():
     assert "1 of 1 retrained losses predicted without a warning lie in their interval" in lines
     assert "1 of 2 retrained losses predicted with a warning (!) lie in their interval" in lines
     # A kind of warning is told once, with all whom it concerns.
-    assert [line for line in lines if "warns" in line] == [
-        "alex without x warns (so do eve without x): far: too far"
-    ]
+    assert [line for line in lines if "warns" in line] == ["alex without x warns (so do eve without x): far: too far"]

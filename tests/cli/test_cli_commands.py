@@ -147,9 +147,7 @@ def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, ho
 
 
 def test_strength_halves(found):
-    answer = found(
-        "predict", "own.sketch", "--measure", "own.py:value", "--without", "3", "--strength", "0.5"
-    )
+    answer = found("predict", "own.sketch", "--measure", "own.py:value", "--without", "3", "--strength", "0.5")
     assert answer["change"] == pytest.approx(4 * (0.25 - 1), rel=1e-9)
 
 
@@ -189,9 +187,7 @@ def test_evaluate_keeps_its_truths_and_goes_on(found, call, home):
     run = logistic.training(epochs=3)
     gone = np.flatnonzero(~np.load(home / "truths" / "masks.npy")[0])
     assert len(gone) == 4
-    assert first[0, 0] == pytest.approx(
-        logistic.held_out_loss(run.params(run.retrain(gone.tolist()))), rel=1e-9
-    )
+    assert first[0, 0] == pytest.approx(logistic.held_out_loss(run.params(run.retrain(gone.tolist()))), rel=1e-9)
     np.save(home / "truths" / "margins.npy", first[:2])  # as an interrupted evaluation leaves it
     answer = found(*arguments, "--subsets", "6")
     assert answer["subsets"] == 6 and 0 <= answer["coverage"]["0.95"] <= 1
@@ -308,9 +304,7 @@ def test_every_help_has_an_example_within_80_columns(call, name):
 
 
 def test_no_colour_off_a_terminal(call):
-    assert "\x1b" not in "".join(
-        map(str, call("predict", "own.sketch", "--measure", "own.py:value", "--without", "1"))
-    )
+    assert "\x1b" not in "".join(map(str, call("predict", "own.sketch", "--measure", "own.py:value", "--without", "1")))
 
 
 def heed_interrupts():
@@ -370,8 +364,7 @@ def test_without_matplotlib_the_figures_say_how_to_get_it(call, monkeypatch):
     code, out, err = call("figures", "--out", "undrawn")
     assert (code, out) == (1, "")
     assert err == (
-        "circuitsketch: figures are drawn by matplotlib, which is not installed: "
-        "pip install 'circuitsketch[figures]'\n"
+        "circuitsketch: figures are drawn by matplotlib, which is not installed: pip install 'circuitsketch[figures]'\n"
     )
 
 

@@ -248,9 +248,7 @@ def test_the_estimate_is_a_median_of_means(m, groups):
     assert {b - a for a, b in zip(ends, ends[1:], strict=False)} <= sizes
 
     def reference(samples):
-        return statistics.median(
-            math.fsum(samples[a:b]) / (b - a) for a, b in zip(ends, ends[1:], strict=False)
-        )
+        return statistics.median(math.fsum(samples[a:b]) / (b - a) for a, b in zip(ends, ends[1:], strict=False))
 
     found = query.predict(h, groups=groups)
     assert found.groups == k
@@ -261,9 +259,7 @@ def test_the_estimate_is_a_median_of_means(m, groups):
 
 def test_one_wild_direction_moves_the_median_only_within_the_other_groups():
     rng = np.random.default_rng(3)
-    query = query_of(
-        [symmetric(rng, 4, 2) if r == 2 else rng.normal(size=4) for r in (1, 2)], Sphere(4, 1), 180
-    )
+    query = query_of([symmetric(rng, 4, 2) if r == 2 else rng.normal(size=4) for r in (1, 2)], Sphere(4, 1), 180)
     h = rng.normal(size=4)
     clean = samples_of(query, h).sum(axis=0).reshape(9, 20).mean(axis=1)
     wild = query.coefficients.copy()
@@ -307,9 +303,7 @@ def spread_and_report(law, tensors, h, m, groups, runs=300):
         series = coefficients_of(tensors, psi)
         grouping = monte_carlo.arrange(m, law.block_size, groups)
         estimate = monte_carlo.estimate(series, inner, log_factors(law, len(tensors)), grouping)
-        found.append(
-            (estimate.change[0], estimate.stderr[0], *estimate.terms[:, 0], *estimate.term_stderr[:, 0])
-        )
+        found.append((estimate.change[0], estimate.stderr[0], *estimate.terms[:, 0], *estimate.term_stderr[:, 0]))
     change, stderr, *rest = np.array(found).T
     half = len(tensors)
     terms, term_stderr = np.array(rest[:half]), np.array(rest[half:])
@@ -433,13 +427,9 @@ def test_numbers_below_the_normal_ones_are_numbers(tiny):
     # A subnormal number keeps few digits: its products are right to one unit of the smallest number, times |psi| < 3.
     law = Sphere(2, 1)
     slope = query_of([np.array([3.0, 1.0])], law, 400, groups=1)
-    assert slope.predict([tiny, 0.0]).change == pytest.approx(
-        tiny * slope.predict([1.0, 0.0]).change, abs=5e-322
-    )
+    assert slope.predict([tiny, 0.0]).change == pytest.approx(tiny * slope.predict([1.0, 0.0]).change, abs=5e-322)
     small = Query(slope.coefficients * tiny, law, groups=1)
-    assert small.predict([1.0, 0.0]).change == pytest.approx(
-        tiny * slope.predict([1.0, 0.0]).change, abs=5e-322
-    )
+    assert small.predict([1.0, 0.0]).change == pytest.approx(tiny * slope.predict([1.0, 0.0]).change, abs=5e-322)
     assert np.isfinite(small.stability().norms).all()
 
 
@@ -532,8 +522,7 @@ def wide_query(law, m=80, shape=(2, 3), order=3, seed=8):
     rng = np.random.default_rng(seed)
     psi = law.block(0, m)
     cells = [
-        coefficients_of([symmetric(rng, law.n, r) for r in range(1, order + 1)], psi, constant=i)
-        for i in range(6)
+        coefficients_of([symmetric(rng, law.n, r) for r in range(1, order + 1)], psi, constant=i) for i in range(6)
     ]
     return Query(np.stack(cells, axis=2).reshape(m, order + 1, *shape), law)
 
@@ -543,9 +532,7 @@ def test_a_measurement_of_many_values_is_each_of_them(law):
     query = wide_query(law)
     h = np.array([0.5, 0, 0, -1, 0.2])
     found, stability, influence = query.predict(h), query.stability(), query.influence()
-    assert (
-        found.value.shape == (2, 3) and found.terms.shape == (3, 2, 3) and influence.change.shape == (5, 2, 3)
-    )
+    assert found.value.shape == (2, 3) and found.terms.shape == (3, 2, 3) and influence.change.shape == (5, 2, 3)
     for cell in np.ndindex(2, 3):
         one = Query(query.coefficients[(slice(None), slice(None), *cell)], law)
         single = one.predict(h)
@@ -634,9 +621,7 @@ def test_single_precision_coefficients_serve_as_well():
 def test_a_scalar_measurement_gives_floats_and_prints_itself():
     query = query_of([np.ones(3), np.eye(3)], Sphere(3, 1), 200, constant=1.5)
     found = query.without([0])
-    assert all(
-        type(x) is float for x in (found.value, found.baseline, found.change, found.stderr, *found.interval())
-    )
+    assert all(type(x) is float for x in (found.value, found.baseline, found.change, found.stderr, *found.interval()))
     text = str(found)
     for word in (
         "value",

@@ -69,18 +69,11 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
     rows = rng.normal(size=(2, n)) + 1j * rng.normal(size=(2, n))
     indices = [a for a in product(range(n), repeat=r) if len(set(a)) > 1]
 
-    def covariance(
-        x, y
-    ):  # E O(x) O(y), index by index, from E T_a T_b = the mean over orders p of prod S_{a b_p}
+    def covariance(x, y):  # E O(x) O(y), index by index, from E T_a T_b = the mean over orders p of prod S_{a b_p}
         return sum(
             np.prod(x[list(a)])
             * np.prod(y[list(b)])
-            * np.mean(
-                [
-                    np.prod([metric[i, b[j]] for i, j in zip(a, p, strict=True)])
-                    for p in permutations(range(r))
-                ]
-            )
+            * np.mean([np.prod([metric[i, b[j]] for i, j in zip(a, p, strict=True)]) for p in permutations(range(r))])
             for a in indices
             for b in indices
         )
@@ -221,10 +214,7 @@ def test_interactions_that_are_noise_shrink_to_nothing():
     h = (rng.random((50, n)) < 0.1).astype(float)
     h = h[h.sum(axis=1) > 1]
     truth = h @ first + along(noise, h)
-    error = [
-        np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean())
-        for e in ("interactions", "singles")
-    ]
+    error = [np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean()) for e in ("interactions", "singles")]
     assert error[0] < 1.1 * error[1]
 
 
@@ -429,9 +419,7 @@ def digits():
     for mask, ids in zip(masks, rows, strict=True):
         mask[ids] = True
     pushed = cs.push(run, np.eye(150), 4)
-    factor = np.concatenate(
-        [leaf[:, 1].real.reshape(150, -1) for leaf in pushed.state["params"].values()], axis=1
-    )
+    factor = np.concatenate([leaf[:, 1].real.reshape(150, -1) for leaf in pushed.state["params"].values()], axis=1)
     measure = lambda p: mlp.margin(p, x, y)  # noqa: E731
     singles = pushed.measure(measure).coefficients
     random = cs.sketch(run, 100, 3, law="orthonormal").measure(measure)

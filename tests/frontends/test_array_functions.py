@@ -107,14 +107,10 @@ def test_every_array_function_of_the_table_is_tried():
 
 def test_outer_methods_of_ufuncs_agree_with_numpy():
     agrees(lambda x, v: [np.add.outer(x, v), np.multiply.outer(v, X), np.subtract.outer(V, x)], X, V)
-    agrees(
-        lambda x: [np.logical_or.reduce(x > 0), np.logical_and.reduce(x, axis=None), np.add.reduce(x > 0)], X
-    )
+    agrees(lambda x: [np.logical_or.reduce(x > 0), np.logical_and.reduce(x, axis=None), np.add.reduce(x > 0)], X)
 
 
-@pytest.mark.parametrize(
-    "large", [2**53 + 1, -(2**53) - 1, 2**63 - 1, np.uint64(2**64 - 1), np.array([1, 2**60 + 1])]
-)
+@pytest.mark.parametrize("large", [2**53 + 1, -(2**53) - 1, 2**63 - 1, np.uint64(2**64 - 1), np.array([1, 2**60 + 1])])
 def test_integers_that_float64_does_not_hold_are_refused(large):
     with pytest.raises(
         TraceError, match=r"test_array_functions\.py:\d+ mixes a wire with .* beyond 2\*\*53 .* such as -?\d+;"

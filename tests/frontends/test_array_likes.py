@@ -105,9 +105,7 @@ ENTRANCES = {
     "softmax of plain data": lambda a, i, run, query: cs.softmax(a),
     "labels of plain data": lambda a, i, run, query: cs.cross_entropy(np.ones((3, 3)), i),
     "a state": lambda a, i, run, query: one_step(state=a),
-    "a state of Adam": lambda a, i, run, query: cs.Training(
-        lambda s, b, keep: s, cs.optim.adam_state(a), [1.0], [[0]]
-    ),
+    "a state of Adam": lambda a, i, run, query: cs.Training(lambda s, b, keep: s, cs.optim.adam_state(a), [1.0], [[0]]),
     "a batch": lambda a, i, run, query: one_step(batch=a),
     "the list of batches": lambda a, i, run, query: cs.Training(
         lambda s, b, keep: s + keep.sum() * b, 0.0, a, [[0], [1], [2]]

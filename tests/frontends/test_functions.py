@@ -277,9 +277,7 @@ def test_factors_of_the_learning_rate_follow_their_formulas():
     steps = np.arange(12.0)
     cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * min(t / 8, 1))) / 2 for t in steps]
     np.testing.assert_allclose(both(lambda t: optim.cosine(t, 8, floor=0.1), steps), cosine, rtol=1e-14)
-    np.testing.assert_allclose(
-        both(lambda t: optim.warmup(t, 5), steps), [min((t + 1) / 5, 1) for t in steps]
-    )
+    np.testing.assert_allclose(both(lambda t: optim.warmup(t, 5), steps), [min((t + 1) / 5, 1) for t in steps])
     decay = [0.5 ** sum(t >= b for b in (3, 7)) for t in steps]
     np.testing.assert_allclose(both(lambda t: optim.step_decay(t, [3, 7], 0.5), steps), decay, rtol=0)
     for refused in (lambda: optim.cosine(1, 0), lambda: optim.warmup(1, 0)):
@@ -292,9 +290,7 @@ def test_clipping_keeps_the_direction_and_the_norm_below_the_limit(seed):
     _, (grads,) = trees(seed, 1)
     for limit in (0.1, 1.0, 100.0):
         clipped = both(lambda g, limit=limit: optim.clip_by_norm(g, limit), grads)
-        flat, ours = (
-            np.concatenate([np.ravel(leaf) for leaf in flatten(tree)[0]]) for tree in (grads, clipped)
-        )
+        flat, ours = (np.concatenate([np.ravel(leaf) for leaf in flatten(tree)[0]]) for tree in (grads, clipped))
         size = np.linalg.norm(flat)
         np.testing.assert_allclose(ours, flat / math.sqrt(1 + (size / limit) ** 2), rtol=1e-13)
         assert np.linalg.norm(ours) < min(limit, size)

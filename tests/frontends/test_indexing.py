@@ -207,9 +207,7 @@ FORMS = {
 TABLE = np.arange(9.0).reshape(3, 3) ** 2
 
 
-@pytest.mark.parametrize(
-    "compute", [by_reference, simplified, compiled], ids=["reference", "simplified", "compiled"]
-)
+@pytest.mark.parametrize("compute", [by_reference, simplified, compiled], ids=["reference", "simplified", "compiled"])
 @pytest.mark.parametrize("name", FORMS)
 def test_a_run_time_index_is_held_to_its_own_axis(name, compute):
     form, axis = FORMS[name]
@@ -217,9 +215,7 @@ def test_a_run_time_index_is_held_to_its_own_axis(name, compute):
         np.testing.assert_array_equal(compute(form, TABLE, np.array(index)), form(TABLE, np.array(index)))
     for index in ([0, 3, 1], [-4, 0, 0], [0, 1, 99]):
         worst = next(i for i in index if not -3 <= i < 3)
-        with pytest.raises(
-            BoundsError, match=rf"{HERE}: index {worst} is out of bounds for axis {axis} with size 3"
-        ):
+        with pytest.raises(BoundsError, match=rf"{HERE}: index {worst} is out of bounds for axis {axis} with size 3"):
             compute(form, TABLE, np.array(index))
 
 
@@ -295,9 +291,7 @@ def test_a_run_time_label_without_a_class_is_refused(labels, dtype):
     entry = next(i for i, label in enumerate(labels) if label not in (0, 1))
     words = f"label {labels[entry]} is out of bounds for 2 classes; labels are 0..1"
     with pytest.raises(BoundsError, match=rf"{HERE}: {words} \(in step 1 of 2.*example {entry}\)"):
-        cs.Training(
-            classifier, cs.optim.sgd_state(np.zeros((3, 2))), [(x, y % 2), (x, y)], [np.arange(4)] * 2
-        )
+        cs.Training(classifier, cs.optim.sgd_state(np.zeros((3, 2))), [(x, y % 2), (x, y)], [np.arange(4)] * 2)
     for compute in (by_reference, simplified, compiled):
         with pytest.raises(BoundsError, match=words):
             compute(lambda x, y: cs.cross_entropy(x, y), x[:, :2], y)
@@ -382,9 +376,7 @@ def test_a_counter_gathers_what_its_step_says_from_either_end():
 
     run = cs.Training(step, (np.zeros(()), 0), [0.0] * 5, [[0]] * 5)
     assert run.train()[0] == sum(data[t] + 10.0 * data[-1 - t] for t in range(5))
-    with pytest.raises(
-        BoundsError, match="index 5 is out of bounds for axis 0 with size 5 .in step 5 of 6, example 0"
-    ):
+    with pytest.raises(BoundsError, match="index 5 is out of bounds for axis 0 with size 5 .in step 5 of 6, example 0"):
         cs.Training(step, (np.zeros(()), 0), [0.0] * 6, [[0]] * 6)
 
 
@@ -425,9 +417,7 @@ def test_integers_that_float64_does_not_hold_are_refused():
 
 
 def test_booleans_are_masks_for_brackets_and_refused_by_take():
-    assert (
-        cs.compile(cs.trace(lambda x: x[[True, False, True]], TABLE))(TABLE).tolist() == TABLE[::2].tolist()
-    )
+    assert cs.compile(cs.trace(lambda x: x[[True, False, True]], TABLE))(TABLE).tolist() == TABLE[::2].tolist()
     with pytest.raises(TraceError, match=r"reads as 0 and 1; write x\[mask\]"):
         cs.trace(lambda x: np.take(x, [True, False, True], axis=0), TABLE)
     with pytest.raises(TraceError, match=r"by a mask known at run time"):

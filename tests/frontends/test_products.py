@@ -44,9 +44,7 @@ def pairs(draw):
     left = draw(shapes)
     stack = left[: draw(st.integers(0, len(left)))]
     right = draw(
-        st.sampled_from(
-            [left, left[::-1], (*stack, *left[-1:], 2), left[-1:], (*left[-1:], 2), left[-2:][::-1]]
-        )
+        st.sampled_from([left, left[::-1], (*stack, *left[-1:], 2), left[-1:], (*left[-1:], 2), left[-2:][::-1]])
         | shapes
     )
     return numbers(draw, left), numbers(draw, right)
@@ -203,9 +201,7 @@ def test_einsum_of_lists_of_axes_is_numpys(drawn, data):
     spec, arrays = drawn
     assume(not uneven_diagonal(spec, arrays))
     number = dict(
-        zip(
-            LETTERS, data.draw(st.lists(st.integers(0, 51), min_size=4, max_size=4, unique=True)), strict=True
-        )
+        zip(LETTERS, data.draw(st.lists(st.integers(0, 51), min_size=4, max_size=4, unique=True)), strict=True)
     )
 
     def listed(term):
@@ -261,9 +257,7 @@ def test_forms_that_cannot_be_honoured_are_refused_with_the_place(form):
 
 def test_options_that_change_nothing_are_accepted():
     x = np.arange(6.0).reshape(2, 3)
-    same_as_numpy(
-        lambda a: np.einsum("ij,kj", a, a, optimize="greedy", dtype=float, order="F", casting="unsafe"), x
-    )
+    same_as_numpy(lambda a: np.einsum("ij,kj", a, a, optimize="greedy", dtype=float, order="F", casting="unsafe"), x)
     same_as_numpy(lambda a: np.matmul(a, a.T, dtype=np.float64, order="F", subok=False), x)
     same_as_numpy(lambda a: np.vecdot(a, a, axis=0), x)
     same_as_numpy(lambda a: np.einsum("ij->j", a, dtype=float), x > 1)

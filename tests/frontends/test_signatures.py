@@ -86,9 +86,7 @@ def test_a_wire_has_the_methods_of_an_array_or_says_what_to_do_instead(name):
     if not hasattr(Wire, name):
         wire = Builder().input((2, 3))
         assert not hasattr(wire, name)
-        with pytest.raises(
-            TraceError, match=rf"test_signatures\.py:\d+ asks a wire for \.{name}, .*; \w+"
-        ) as error:
+        with pytest.raises(TraceError, match=rf"test_signatures\.py:\d+ asks a wire for \.{name}, .*; \w+") as error:
             getattr(wire, name)
         assert "use a NumPy function on it" not in str(error.value), "name what to do instead"
         return
@@ -222,9 +220,7 @@ EXTRA = {  # what NumPy takes by **kwargs
 def asked_a_wire(error: Exception) -> bool:
     """Whether an error comes from the package, beyond the call of the traced function."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    return any(
-        file.parent.name == "trace" and file.name not in ("tracing.py", "methods.py") for file in files
-    )
+    return any(file.parent.name == "trace" and file.name not in ("tracing.py", "methods.py") for file in files)
 
 
 def obeys_the_law(function, x, unset=False):
@@ -266,9 +262,7 @@ def given_first(function: Any) -> int:
 def calls_of(function: Any, data: Any) -> tuple[list[Any], dict[str, Any]]:
     """Drawn arguments: every required one and some others, by keyword, or by place as far as there is no gap."""
     given = {p.name: p for p in parameters(function)}
-    needed = [
-        name for name, p in given.items() if p.default is inspect.Parameter.empty and p.kind not in VARIADIC
-    ]
+    needed = [name for name, p in given.items() if p.default is inspect.Parameter.empty and p.kind not in VARIADIC]
     options = tried(function, given_first(function))
     some = st.lists(st.sampled_from(sorted(options)), max_size=2, unique=True) if options else st.just([])
     chosen = {*needed[given_first(function) :], *data.draw(some)}
@@ -353,12 +347,7 @@ def test_an_option_of_a_ufunc_is_honoured_or_refused(ufunc, data):
         operands = FIRST[ufunc]
     else:
         operands = (lambda x: (x,)) if ufunc.nin == 1 else (lambda x: (x, other))
-    if (
-        named.get("axis", 0) is None
-        or named.get("axes", 0) is None
-        or ufunc.nin == 1
-        and "signature" in named
-    ):
+    if named.get("axis", 0) is None or named.get("axes", 0) is None or ufunc.nin == 1 and "signature" in named:
         return
     obeys_the_law(lambda x: ufunc(*operands(x), **named), x)
 
@@ -381,9 +370,7 @@ REDUCED = [np.add, np.multiply, np.maximum, np.minimum, np.logical_or, np.logica
 @given(data=st.data())
 def test_an_option_of_a_ufuncs_reduce_is_honoured_or_refused(ufunc, data):
     x = data.draw(arrays())
-    names = data.draw(
-        st.lists(st.sampled_from(["axis", "dtype", "out", "keepdims", "initial", "where"]), max_size=2)
-    )
+    names = data.draw(st.lists(st.sampled_from(["axis", "dtype", "out", "keepdims", "initial", "where"]), max_size=2))
     named = {name: data.draw(st.sampled_from(TRIES[name])) for name in names}
     obeys_the_law(lambda x: ufunc.reduce(x, **named), x)
     obeys_the_law(lambda x: ufunc.outer(x, x[0]), x)
@@ -405,9 +392,7 @@ def test_an_argument_of_a_method_is_honoured_or_refused(name, data):
     theirs = [p for p in method_parameters(name) if p.kind not in VARIADIC]
     places: list[Any] = []
     if name == "reshape":
-        places = data.draw(
-            st.sampled_from([[12], [(4, 3)], [4, 3], [2, -1], [5, -1], [(2, 6.0)], [None], []])
-        )
+        places = data.draw(st.sampled_from([[12], [(4, 3)], [4, 3], [2, -1], [5, -1], [(2, 6.0)], [None], []]))
     elif name == "transpose":
         places = data.draw(st.sampled_from([[], [1, 0], [(1, 0)], [None], [0, 0], [0], [0, 1], [[1, 0]]]))
     else:
@@ -415,11 +400,7 @@ def test_an_argument_of_a_method_is_honoured_or_refused(name, data):
         count = data.draw(st.integers(least, len([p for p in theirs if p.kind in POSITIONAL])))
         places = [data.draw(st.sampled_from(tries[p.name])) for p in theirs[:count]]
     rest = [p.name for p in theirs[len(places) :] if p.kind is not inspect.Parameter.POSITIONAL_ONLY]
-    names = (
-        data.draw(st.lists(st.sampled_from(rest), max_size=2, unique=True))
-        if rest and name != "transpose"
-        else []
-    )
+    names = data.draw(st.lists(st.sampled_from(rest), max_size=2, unique=True)) if rest and name != "transpose" else []
     named = {key: data.draw(st.sampled_from(tries[key])) for key in names if key in tries}
     obeys_the_law(lambda x: getattr(x, name)(*places, **named), x)
 
@@ -510,8 +491,6 @@ def dispatched() -> list[Any]:
 
 @pytest.mark.parametrize("function", dispatched(), ids=kind_of)
 def test_a_function_that_wires_do_not_take_is_refused_by_the_package(function):
-    needed = [
-        p for p in parameters(function) if p.default is inspect.Parameter.empty and p.kind in POSITIONAL
-    ]
+    needed = [p for p in parameters(function) if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
     with pytest.raises(CircuitSketchError, match=r"test_signatures\.py:\d+"):
         cs.trace(lambda x: x.__array_function__(function, (Wire,), (x,) * max(len(needed), 1), {}), X)

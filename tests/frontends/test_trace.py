@@ -404,9 +404,7 @@ def test_array_methods_and_operators_agree_with_numpy():
         ],
         X,
     )
-    agrees(
-        lambda x: [x.sum(0), x.mean(-1, keepdims=True), x.var(ddof=1), x.std(axis=0), x.max(), x.min(1)], X
-    )
+    agrees(lambda x: [x.sum(0), x.mean(-1, keepdims=True), x.var(ddof=1), x.std(axis=0), x.max(), x.min(1)], X)
     agrees(
         lambda x: [
             x.prod(axis=1),
@@ -420,9 +418,7 @@ def test_array_methods_and_operators_agree_with_numpy():
         X,
     )
     agrees(lambda x: [-x, +x, abs(x), x**2, 1 - x, 2 / x, 2.0**x, x / 3, x @ W, V @ x.T, len(x) * x], X)
-    agrees(
-        lambda x: [x > 0, 0 > x, x <= V, x == x, x != 1, (x > 0) & (x < 1), (x > 1) | (x < 0), ~(x > 0)], X
-    )
+    agrees(lambda x: [x > 0, 0 > x, x <= V, x == x, x != 1, (x > 0) & (x < 1), (x > 1) | (x < 0), ~(x > 0)], X)
     agrees(lambda x: [*x, *(a * b for a, b in zip(x, x[::-1], strict=True))], X)
     agrees(lambda x: [(x > 0).astype(int) + 1, (x > 0).astype(float), (x > 0).sum(0), (x > 0).mean()], X)
     agrees(
@@ -893,9 +889,7 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("function", "kind", "what", "remedy"), REFUSALS, ids=[f.__name__ for f, *_ in REFUSALS]
-)
+@pytest.mark.parametrize(("function", "kind", "what", "remedy"), REFUSALS, ids=[f.__name__ for f, *_ in REFUSALS])
 def test_a_refusal_names_the_line_the_reason_and_the_way_out(function, kind, what, remedy):
     names = list(inspect.signature(function).parameters)
     error, first = refused(function, *({"x": V, "i": np.array(1)}[name] for name in names))
@@ -922,9 +916,7 @@ def test_an_argument_that_is_no_number_is_refused():
         cs.trace(lambda x: x, {"name": "run"})
     with pytest.raises(TraceError, match="complex128"):
         cs.trace(lambda x: x, V * 1j)
-    with pytest.raises(
-        TraceError, match=rf"{HERE}:\d+: the traced function returns a str at out.name; return"
-    ):
+    with pytest.raises(TraceError, match=rf"{HERE}:\d+: the traced function returns a str at out.name; return"):
         cs.trace(lambda x: {"loss": x.sum(), "name": "run"}, V)
 
 

@@ -99,9 +99,7 @@ ELEMENTWISE = {
 
 def run_indices(starts, steps, counts):
     """The entries that a strided slice reads, one list an axis."""
-    return np.ix_(
-        *([start + i * step for i in range(n)] for start, step, n in zip(starts, steps, counts, strict=True))
-    )
+    return np.ix_(*([start + i * step for i in range(n)] for start, step, n in zip(starts, steps, counts, strict=True)))
 
 
 def padded(x, starts, steps, shape):
@@ -215,8 +213,7 @@ def small_series(rng, shape, directions, order):
 def differences(function, operands, moves, step=1e-5):
     """The derivative of a function of arrays along some moves, by central differences."""
     ahead, behind = (
-        np.asarray(function(*(x + sign * step * t for x, t in zip(operands, moves, strict=True))))
-        for sign in (1, -1)
+        np.asarray(function(*(x + sign * step * t for x, t in zip(operands, moves, strict=True)))) for sign in (1, -1)
     )
     return (ahead - behind) / (2 * step)
 
@@ -252,12 +249,8 @@ def test_the_jet_of_a_gate_is_the_taylor_series_of_its_meaning(name, data, seed)
 
         def along(z, direction=direction):
             powers = z ** np.arange(1, ORDER + 1)
-            rest = iter(
-                x + np.tensordot(powers, u[direction], 1) for x, u in zip(applied.moving, series, strict=True)
-            )
-            operands = (
-                next(rest) if moves else x for x, moves in zip(applied.operands, applied.moves, strict=True)
-            )
+            rest = iter(x + np.tensordot(powers, u[direction], 1) for x, u in zip(applied.moving, series, strict=True))
+            operands = (next(rest) if moves else x for x, moves in zip(applied.operands, applied.moves, strict=True))
             return meaning(name, *operands, **applied.params)
 
         theirs = cauchy(along, ORDER)

@@ -56,9 +56,7 @@ MEANINGS = {
     "silu": quiet(lambda x: at_most_zero(x, special.expit(x))),
     "erf": special.erf,
     "gelu": quiet(lambda x: at_most_zero(x, special.ndtr(x))),
-    "gelu_slope": quiet(
-        lambda x: special.ndtr(x) + at_most_zero(x, np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
-    ),
+    "gelu_slope": quiet(lambda x: special.ndtr(x) + at_most_zero(x, np.exp(-x * x / 2) / np.sqrt(2 * np.pi))),
 }
 PARAMETERS = {"power": [-1.5, -1.0, 0.3, 0.5, 2.0, INF]}
 ELEMENTWISE = sorted(name for name, gate in GATES.items() if gate.kind == "elementwise" and not gate.static)

@@ -369,5 +369,3 @@ def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(term
         assert building.WATCH.get() is None
     with shown(None):
         assert building.WATCH.get() is None
-
-

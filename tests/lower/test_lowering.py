@@ -140,9 +140,7 @@ def tape_of_step(code, results, mode):
     step = random_step((code, []), (results, results))
     state = tuple(np.zeros((2, 2)) for _ in results)
     circuit = simplify(cs.trace(step, state, np.zeros((2, 2)), np.zeros(4)))
-    varying = (
-        [*range(len(results)), len(circuit.inputs) - 1] if mode.components else [len(circuit.inputs) - 1]
-    )
+    varying = [*range(len(results)), len(circuit.inputs) - 1] if mode.components else [len(circuit.inputs) - 1]
     return lower(circuit, varying, mode, {i: i for i in range(len(results))}), len(results)
 
 
@@ -184,9 +182,7 @@ def assert_tape_is_legal(tape):
             assert len(group.operations) <= LENGTHS[0][0] and (group.is_chain or len(group.operations) == 1)
             made_here = set()
             for operation in group.operations:
-                for (
-                    layout
-                ) in operation.operands:  # what a chain passes on in registers is not another view of it
+                for layout in operation.operands:  # what a chain passes on in registers is not another view of it
                     if layout.buffer in made_here:
                         assert layout.is_whole and layout.shape == group.shape
                 made_here.add(operation.buffer)

@@ -99,9 +99,7 @@ def test_the_gradient_of_the_gradient_of_a_random_program_agrees_with_difference
 
 @many
 @given(program=smooth, seed=seeds)
-def test_the_jvp_of_a_random_program_is_the_adjoint_of_its_gradient_and_agrees_with_differences(
-    program, seed
-):
+def test_the_jvp_of_a_random_program_is_the_adjoint_of_its_gradient_and_agrees_with_differences(program, seed):
     function, at = of_floats(program, program.number)
     moves = moves_like(at, np.random.default_rng(seed))
     value, pushed = jvp(function, (at,), (moves,))
@@ -278,9 +276,7 @@ def test_repeated_and_shared_operands_add_their_cotangents_up():
 
 
 def test_derivatives_in_whole_numbers_are_refused_and_in_floats_are_not():
-    with pytest.raises(
-        TraceError, match=r"a gradient in whole numbers .*\(args.0.a\).* give floats, such as 3.0"
-    ):
+    with pytest.raises(TraceError, match=r"a gradient in whole numbers .*\(args.0.a\).* give floats, such as 3.0"):
         grad(lambda p: p["a"] ** 2)({"a": 3})
     with pytest.raises(TraceError, match="a derivative in whole numbers"):
         jvp(lambda x: x**2, (3,), (1.0,))
@@ -309,8 +305,7 @@ def test_the_gradient_costs_a_small_multiple_of_the_function(program):
 
 def series_of(circuit, program, order, rng):
     series = [
-        rng.normal(size=(2, order, *x.shape)) * 0.3 + 0.3j if x.dtype.kind == "f" else None
-        for x in program.inputs
+        rng.normal(size=(2, order, *x.shape)) * 0.3 + 0.3j if x.dtype.kind == "f" else None for x in program.inputs
     ]
     return reference.run(circuit, program.inputs, series, order)
 

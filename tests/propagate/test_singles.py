@@ -96,9 +96,7 @@ def test_a_block_of_singles_skips_the_steps_before_its_first_example(monkeypatch
     assert np.array_equal(by_first_step(run), order)
     begins = []
     original = pushing.first_step
-    monkeypatch.setattr(
-        pushing, "first_step", lambda run, row: begins.append(original(run, row)) or begins[-1]
-    )
+    monkeypatch.setattr(pushing, "first_step", lambda run, row: begins.append(original(run, row)) or begins[-1])
     found = cs.sketch(run, 0, 1, singles="exact", threads=1)
     assert begins == list(range(0, steps, width))
     np.testing.assert_array_equal(found.measure(lambda s: s).singles, [[steps, -1.0]] * n)
@@ -129,9 +127,7 @@ def test_groups_share_a_weight_in_singles_and_random_directions():
     given = cs.push(make(), member, 3).measure(measure)
     np.testing.assert_allclose(query.singles, given.coefficients, atol=1e-13)
     spread = sketch.directions @ member
-    np.testing.assert_allclose(
-        query.coefficients, cs.push(make(), spread, 3).measure(measure).coefficients, atol=1e-12
-    )
+    np.testing.assert_allclose(query.coefficients, cs.push(make(), spread, 3).measure(measure).coefficients, atol=1e-12)
 
 
 def test_a_grouped_run_retrains_whole_groups():
@@ -238,9 +234,7 @@ def test_an_extension_pushes_only_what_is_new():
 
 def test_random_directions_may_come_after_the_singles():
     once = cs.sketch(make(), 6, 2, seed=9, law="sphere", singles="exact", singles_order=4, dtype=np.complex64)
-    later = cs.sketch(
-        make(), 0, 2, seed=9, law="sphere", singles="exact", singles_order=4, dtype=np.complex64
-    )
+    later = cs.sketch(make(), 0, 2, seed=9, law="sphere", singles="exact", singles_order=4, dtype=np.complex64)
     assert later.count == 0 and later.order == 2
     later = later.extend(directions=6)
     assert np.array_equal(later.lanes, once.lanes) and np.array_equal(later.singles.lanes, once.singles.lanes)

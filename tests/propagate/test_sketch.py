@@ -85,9 +85,7 @@ def test_the_whole_state_and_chosen_parts_of_it_can_be_measured():
 
 def test_a_measurement_that_does_not_depend_on_the_training_is_constant():
     query = cs.push(cubic_run(), np.eye(N), 2).measure(lambda p: np.ones(2))
-    np.testing.assert_array_equal(
-        query.coefficients, np.tile([[[1.0]], [[0.0]], [[0.0]]], (N, 1, 1, 2))[:, :, 0]
-    )
+    np.testing.assert_array_equal(query.coefficients, np.tile([[[1.0]], [[0.0]], [[0.0]]], (N, 1, 1, 2))[:, :, 0])
 
 
 def test_order_zero_measures_the_run_as_it_was():

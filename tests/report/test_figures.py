@@ -143,11 +143,7 @@ def test_cost_is_measured_against_the_exact_number_of_gates():
 def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, paper):
     told = []
     paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, watch=lambda *what: told.append(what))
-    names = (
-        ["figure2", "figure3", "figure1"]
-        if paper
-        else ["strength", "influence", "stability", "agreement", "cost"]
-    )
+    names = ["figure2", "figure3", "figure1"] if paper else ["strength", "influence", "stability", "agreement", "cost"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -159,9 +155,7 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
     assert all(0 <= done <= total for _, done, total in told)
     # Whatever takes long says how far it is, from its beginning to its end.
     ends = {stage: (done, total) for stage, done, total in told}
-    counted = (
-        {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
-    )
+    counted = {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
     assert {stage: total for stage, (_, total) in ends.items()}.items() >= counted.items()
     assert all(done == total for done, total in ends.values())
     assert {stage for stage, done, _ in told if done == 0} >= counted.keys() - {"figure2"}
@@ -188,11 +182,7 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage,
 
     with pytest.raises(KeyboardInterrupt):
         figures.draw(tmp_path, paper=paper, scale=TINY, watch=stop)
-    assert (
-        {path.stem for path in tmp_path.glob("*.png")}
-        == {path.stem for path in tmp_path.glob("*.json")}
-        == drawn
-    )
+    assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in tmp_path.glob("*.json")} == drawn
     assert {path.stem for path in (tmp_path / "sketches").glob("*.sketch")} >= sketched
     again = []
     figures.draw(tmp_path, paper=paper, scale=TINY, watch=lambda stage, done, total: again.append(stage))
@@ -220,9 +210,7 @@ def test_a_notebook_shows_influences_and_stability_as_they_print_and_completion_
 
 def test_the_slope_of_cost_is_that_of_seconds_against_size(monkeypatch):
     sizes = [microgpt.training(microgpt.names()[:k], alphabet=microgpt.ALPHABET).size for k in (2, 4)]
-    spent = iter(
-        [1.0, 3.0 * sizes[0] ** 2, 1.0, 3.0 * sizes[1] ** 2]
-    )  # plain and a direction, of either shape
+    spent = iter([1.0, 3.0 * sizes[0] ** 2, 1.0, 3.0 * sizes[1] ** 2])  # plain and a direction, of either shape
     monkeypatch.setattr(cost, "least", lambda work: next(spent))
     assert cost_of((Shape(2), Shape(4)), 4, 1).slope == pytest.approx(2)
 
@@ -244,9 +232,7 @@ def test_what_is_outside_the_region_of_trust_is_marked(run):
 
 
 def test_what_is_not_finite_is_null_in_the_data():
-    record = json.loads(
-        figures.json_of("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1)))
-    )
+    record = json.loads(figures.json_of("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1))))
     assert record["data"]["each"] == [[None]] and record["data"]["together"] == [1.0]
 
 
@@ -264,9 +250,7 @@ def points(line):
 def test_a_picture_of_agreement_has_truths_across_and_predictions_up():
     truth, value = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
     kinds = ("at random", "at random", "alike in two letters")
-    found = Agreement(
-        "loss", "nats", kinds, np.ones(3), 2.5, value, value - 1, value + 0.5, truth, np.zeros(3, bool)
-    )
+    found = Agreement("loss", "nats", kinds, np.ones(3), 2.5, value, value - 1, value + 0.5, truth, np.zeros(3, bool))
     assert found.covered == 2 and found.correlation == pytest.approx(np.corrcoef(truth, value)[0, 1])
     (ax,) = pictures.picture_agreement(found).axes
     assert "after retraining" in ax.get_xlabel() and ax.get_ylabel().startswith("predicted")
@@ -299,9 +283,7 @@ def test_a_picture_of_influences_tells_helpful_from_harmful():
 
 
 def test_a_picture_of_cost_has_each_curve_under_its_name():
-    found = Cost(
-        3, 16, (Shape(1), Shape(2)), np.array([10, 20]), np.array([0.1, 0.2]), np.array([1.0, 2.0]), 1.0
-    )
+    found = Cost(3, 16, (Shape(1), Shape(2)), np.array([10, 20]), np.array([0.1, 0.2]), np.array([1.0, 2.0]), 1.0)
     (ax,) = pictures.picture_cost(found).axes
     drawn = {line.get_label(): points(line)[1].tolist() for line in ax.lines}
     assert drawn["a direction at order 3"] == [1.0, 2.0] and drawn["plain training"] == [0.1, 0.2]
@@ -310,8 +292,6 @@ def test_a_picture_of_cost_has_each_curve_under_its_name():
 def test_a_picture_of_a_removal_has_both_edges_of_its_band_and_the_truths():
     ends = np.array([0.0, 1.0])
     curve = Curve("order 1", ends, ends - 0.5, ends + 0.25)
-    (ax,) = pictures.picture_removal(
-        Removal("loss", "nats", "x", ends, (curve,), "band", ends, ends + 9)
-    ).axes
+    (ax,) = pictures.picture_removal(Removal("loss", "nats", "x", ends, (curve,), "band", ends, ends + 9)).axes
     drawn = [points(line)[1].tolist() for line in ax.lines]
     assert [9.0, 10.0] in drawn and [0.0, 1.0] in drawn and [-0.5, 0.5] in drawn and [0.25, 1.25] in drawn

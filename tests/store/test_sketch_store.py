@@ -87,9 +87,7 @@ def content(path):
 def bits(sketch):
     """All coefficients of a sketch, as bytes."""
     parts = [sketch.state, sketch.singles.state, sketch.singles.directions]
-    return b"".join(
-        leaf.tobytes() for part in parts for leaf in (part.values() if isinstance(part, dict) else [part])
-    )
+    return b"".join(leaf.tobytes() for part in parts for leaf in (part.values() if isinstance(part, dict) else [part]))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -436,9 +434,7 @@ def test_killed_at_random_times_a_sketch_goes_on_to_the_same_bytes(tmp_path, who
 
 def test_stopped_before_or_amid_any_call_to_the_system_a_sketch_goes_on_to_the_same_bytes(tmp_path, whole):
     path, right = tmp_path / "a.sketch", content(whole)
-    for k, when in stopped_everywhere(
-        lambda: produce(tmp_path / "count", threads=1), lambda: produce(path, threads=1)
-    ):
+    for k, when in stopped_everywhere(lambda: produce(tmp_path / "count", threads=1), lambda: produce(path, threads=1)):
         if k % 5 == 0:  # whatever is opened then is all of it
             with contextlib.suppress(StoreError):
                 assert bits(cs.open_sketch(path)) == bits(cs.open_sketch(whole))

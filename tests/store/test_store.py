@@ -200,20 +200,14 @@ def some_json(path: Path) -> None:
     (path / "zarr.json").write_text("[1, 2]")
 
 
-@pytest.mark.parametrize(
-    "make", [other_file, other_folder, folder_like_ours, other_group, older_group, some_json]
-)
+@pytest.mark.parametrize("make", [other_file, other_folder, folder_like_ours, other_group, older_group, some_json])
 @pytest.mark.parametrize("open_it", [Store.open, lambda path: Store.resume(path, HEADER)])
 def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make, open_it):
     make(tmp_path / "a")
-    before = {
-        file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"
-    }
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(StoreError, match="not a sketch|another Zarr group"):
         open_it(tmp_path / "a")
-    after = {
-        file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"
-    }
+    after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
     assert after == before
 
 
@@ -281,9 +275,7 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path):
     with Store.create(tmp_path / "a", HEADER) as store:
         good = block_of(HEADER, 0)
         for bad in (good[:-1], good.astype(np.float32), good.astype(np.complex128), np.zeros(())):
-            with pytest.raises(
-                InputError, match=r"block 0 has shape .* holds blocks of \(7, 4, 4\), float64"
-            ):
+            with pytest.raises(InputError, match=r"block 0 has shape .* holds blocks of \(7, 4, 4\), float64"):
                 store.write(0, bad)
         for number in (-1, 5, 1.0, "1"):
             with pytest.raises(InputError, match="has blocks 0 to 4"):
@@ -351,9 +343,7 @@ def unwritable(folder: Path) -> None:
         lambda: Store.create(folder / "b.sketch", HEADER),
         lambda: Store.resume(folder / "a.sketch", HEADER),
     ):
-        with pytest.raises(
-            StoreError, match="cannot be written: permission denied; see to it that the folder"
-        ):
+        with pytest.raises(StoreError, match="cannot be written: permission denied; see to it that the folder"):
             act()
 
 

@@ -43,9 +43,7 @@ from circuitsketch.store.part_store import Store
 
 def test_stopped_before_or_amid_any_call_to_the_system_a_store_goes_on_to_the_same_bytes(tmp_path, extended):
     path, right = tmp_path / "a.sketch", content(extended)
-    for k, when in stopped_everywhere(
-        lambda: produce_and_extend(tmp_path / "count"), lambda: produce_and_extend(path)
-    ):
+    for k, when in stopped_everywhere(lambda: produce_and_extend(tmp_path / "count"), lambda: produce_and_extend(path)):
         if Store.exists(path):
             check_what_is_there(path)
         with watched(lambda name, call, *a: call(*a)):

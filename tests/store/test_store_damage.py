@@ -95,9 +95,7 @@ class Patient:
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory) -> Patient:
     path = tmp_path_factory.mktemp("patient") / "a.sketch"
-    header = replace(
-        HEADER, law="given", seed=None, directions=6, given=np.random.default_rng(1).random((6, 10))
-    )
+    header = replace(HEADER, law="given", seed=None, directions=6, given=np.random.default_rng(1).random((6, 10)))
     produce(path, header)
     return Patient.of(path, header)
 
@@ -143,9 +141,7 @@ def test_a_file_cut_off_or_lengthened_or_lost_is_refused_or_made_again(patient, 
                 where.symlink_to("nowhere")
         right = patient.reads_right_or_refuses()
         assert right < 3 or name.endswith((".json", ".lock"))
-        if (
-            name != "lanes/.lock"
-        ):  # a lock that is a folder or pipe is beyond us; it is refused, but not by name
+        if name != "lanes/.lock":  # a lock that is a folder or pipe is beyond us; it is refused, but not by name
             patient.goes_on_right_or_refuses()
     finally:
         if where.is_dir():
@@ -258,9 +254,7 @@ def test_an_array_that_other_zarr_readers_would_read_otherwise_is_refused(patien
         patient.heal()
 
 
-@pytest.mark.parametrize(
-    "name", ["zarr.json", "lanes/zarr.json", "lanes/c.0.0.0.0", "constants/c.0", "at/c.0"]
-)
+@pytest.mark.parametrize("name", ["zarr.json", "lanes/zarr.json", "lanes/c.0.0.0.0", "constants/c.0", "at/c.0"])
 def test_a_file_that_pretends_to_be_huge_is_refused_unread(patient, name):
     tracemalloc.start()
     try:

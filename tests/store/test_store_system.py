@@ -196,9 +196,7 @@ def test_where_no_thread_is_to_be_had_those_that_there_are_do_the_work(tmp_path,
 
     expected = RUN.retrain([[0], [1], [2]], threads=1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    sketch = cs.sketch(
-        RUN, 40, 2, singles="exact", metric=METRIC, threads=4, progress=True, path=tmp_path / "a.sketch"
-    )
+    sketch = cs.sketch(RUN, 40, 2, singles="exact", metric=METRIC, threads=4, progress=True, path=tmp_path / "a.sketch")
     assert np.array_equal(RUN.retrain([[0], [1], [2]], threads=3), expected)
     assert np.isfinite(answer(sketch))
 

@@ -102,9 +102,7 @@ class Case:
     def batches(self):
         x, y, labels = data()
         target = labels if self.loss is entropy else y
-        rates = 0.3 / (
-            1.0 + np.arange(6.0)
-        )  # a schedule: what changes from step to step is read with the batch
+        rates = 0.3 / (1.0 + np.arange(6.0))  # a schedule: what changes from step to step is read with the batch
         return [(x[ids], target[ids], rate) for ids, rate in zip(minibatches(), rates, strict=True)]
 
     @cached_property
@@ -184,16 +182,12 @@ def test_the_constant_coefficient_is_plain_training(case):
         for ours, truth in zip(flatten(state)[0], flatten(trained)[0], strict=True):
             assert ours.shape == (3, order + 1, *truth.shape)
             # Products and sums may be fused to one rounding in the one, and not in the other.
-            np.testing.assert_allclose(
-                ours[:, 0], np.broadcast_to(truth, ours[:, 0].shape), rtol=1e-13, atol=1e-14
-            )
+            np.testing.assert_allclose(ours[:, 0], np.broadcast_to(truth, ours[:, 0].shape), rtol=1e-13, atol=1e-14)
 
 
 def test_real_directions_give_the_coefficients_of_the_same_complex_ones():
     directions = complex_directions(5).real
-    one, two = (
-        cs.push(SGD.run, rows, 2).state["params"] for rows in (directions, directions.astype(complex))
-    )
+    one, two = (cs.push(SGD.run, rows, 2).state["params"] for rows in (directions, directions.astype(complex)))
     for name in one:
         # The same sums, in another order of multiply-adds.
         np.testing.assert_allclose(one[name], two[name], rtol=1e-12, atol=1e-15)
@@ -334,9 +328,7 @@ def test_a_counter_in_the_state_reads_a_table():
 
 
 def test_a_step_may_read_an_example_twice_and_an_example_may_be_read_by_no_step():
-    run = cs.Training(
-        lambda s, x, keep: s + (keep * x).prod(), np.zeros(()), [np.array([2.0, 3.0])], [[1, 1]], n=3
-    )
+    run = cs.Training(lambda s, x, keep: s + (keep * x).prod(), np.zeros(()), [np.array([2.0, 3.0])], [[1, 1]], n=3)
     psi = np.array([[5.0, 1.0, 7.0]])
     np.testing.assert_allclose(cs.push(run, psi, 3).state[0], [6.0, -12.0, 6.0, 0.0], atol=1e-14)
     assert run.retrain([0]) == run.train() == 6.0

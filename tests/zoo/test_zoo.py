@@ -146,9 +146,7 @@ def test_a_margin_of_a_label_without_a_class_is_refused(label):
 
 def test_a_margin_of_a_model_that_is_sure_keeps_its_digits():
     # p = 1 in floating point, so log(p / (1 - p)) as it is written would be infinite.
-    assert supervised.margins(np.array([[500.0, 0.0, 0.0]]), np.array([0]))[0] == pytest.approx(
-        500 - np.log(2)
-    )
+    assert supervised.margins(np.array([[500.0, 0.0, 0.0]]), np.array([0]))[0] == pytest.approx(500 - np.log(2))
 
 
 def test_the_two_classes_of_a_logistic_regression_are_a_softmax():
@@ -162,16 +160,11 @@ def test_the_two_classes_of_a_logistic_regression_are_a_softmax():
 @pytest.mark.parametrize("model", [logistic, mlp, cnn], ids=["logistic", "mlp", "cnn"])
 def test_an_accuracy_counts_the_likeliest_class_and_is_no_measurement(model):
     data = model.data(COUNT)
-    params = {
-        name: np.sin(np.arange(p.size)).reshape(p.shape)
-        for name, p in small(model)[0].state["params"].items()
-    }
+    params = {name: np.sin(np.arange(p.size)).reshape(p.shape) for name, p in small(model)[0].state["params"].items()}
     scores = model.logits(params, data.test_x).reshape(len(data.test_x), -1)
     if model is logistic:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-    hits = sum(
-        max(range(len(row)), key=lambda c: row[c]) == y for row, y in zip(scores, data.test_y, strict=True)
-    )
+    hits = sum(max(range(len(row)), key=lambda c: row[c]) == y for row, y in zip(scores, data.test_y, strict=True))
     assert model.accuracy(params, data.test_x, data.test_y) == pytest.approx(hits / len(scores), rel=1e-14)
     with pytest.raises(TraceError):
         cs.trace(lambda p: model.accuracy(p, data.test_x, data.test_y), params)
@@ -180,9 +173,7 @@ def test_an_accuracy_counts_the_likeliest_class_and_is_no_measurement(model):
 @pytest.mark.parametrize("name", ["logistic", "mlp, deep", "cnn"])
 def test_a_step_of_gradient_descent_follows_the_finite_difference_of_the_mean_loss(name):
     model, options = TRAININGS[name]
-    keep = {
-        key: value for key, value in options.items() if key in ("layers", "width", "activation", "channels")
-    }
+    keep = {key: value for key, value in options.items() if key in ("layers", "width", "activation", "channels")}
     decay = {"weight_decay": 0.0} if model is logistic else {}
     options = keep | decay | {"epochs": 1, "batch_size": None, "optimiser": "sgd", "learning_rate": 0.5}
     data = model.data(COUNT)
@@ -280,9 +271,7 @@ def test_relu_is_followed_between_its_kinks(blank):
     with warnings.catch_warnings():
         warnings.simplefilter("error", KinkWarning)
         series = cs.push(run, direction, order=1).measure(mlp.held_out_loss).coefficients[0].real
-    below, above = (
-        mlp.held_out_loss(run.params(run.retrain(without=s * direction[0]))) for s in (-1e-6, 1e-6)
-    )
+    below, above = (mlp.held_out_loss(run.params(run.retrain(without=s * direction[0]))) for s in (-1e-6, 1e-6))
     assert series[1] == pytest.approx((above - below) / 2e-6, rel=1e-4)
 
 

@@ -61,9 +61,7 @@ def test_a_name_is_read_between_two_boundary_tokens():
     assert targets.tolist() == [12, 0, 23, 26]
 
 
-@pytest.mark.parametrize(
-    ("letters", "predicted", "last"), [(14, 15, 26), (15, 16, 26), (16, 16, 0), (40, 16, 0)]
-)
+@pytest.mark.parametrize(("letters", "predicted", "last"), [(14, 15, 26), (15, 16, 26), (16, 16, 0), (40, 16, 0)])
 def test_at_most_context_tokens_are_predicted(letters, predicted, last):
     tokens, targets = microgpt.encode("a" * letters, microgpt.ALPHABET, 16)
     assert len(tokens) == len(targets) == predicted

@@ -93,9 +93,7 @@ def vector_erf(emit: Emitter, x: Real) -> Real:
     b = emit.builder
     size = emit.real(emit.intrinsic("fabs", x.value))
     square = x * x
-    series = [
-        2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(ERF_TERMS)
-    ]
+    series = [2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(ERF_TERMS)]
     near = polynomial(emit, square, series) * x
     far_size = emit.real(emit.intrinsic("minnum", size.value, spread(emit, WIDE).value))
     t = (far_size - 3.0) / (far_size + 3.0)
@@ -104,9 +102,7 @@ def vector_erf(emit: Emitter, x: Real) -> Real:
     erfcx = clenshaw(emit, y, erfcx_coefficients())
     tail = 1.0 - vector_exp(emit, -(far_size * far_size)) * erfcx
     far = emit.real(emit.intrinsic("copysign", tail.value, x.value))
-    is_near = b.fcmp_unordered(
-        "<", size.value, spread(emit, NARROW).value
-    )  # NaN takes the series, and stays NaN
+    is_near = b.fcmp_unordered("<", size.value, spread(emit, NARROW).value)  # NaN takes the series, and stays NaN
     return emit.real(b.select(is_near, near.value, far.value))
 
 

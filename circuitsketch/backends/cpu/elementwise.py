@@ -100,9 +100,7 @@ def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             constant_entries(frame, kernel, access, [*indices, i], 1)
 
 
-def constant_entries(
-    frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int
-) -> None:
+def constant_entries(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int) -> None:
     """`wide` neighbouring entries of the constant phase, in double precision."""
     double = ir.DoubleType()
     emit = Emitter(frame.builder, double, wide)
@@ -223,12 +221,7 @@ def straight(
     ops = StraightSeries(frame.math)
     out = Coefficients(value, order)
     assert rule.step is not None
-    if (
-        rule.unary
-        and rule.reads != "nothing"
-        and rule.domain not in ("kink at zero",)
-        and rule.name != "square"
-    ):
+    if rule.unary and rule.reads != "nothing" and rule.domain not in ("kink at zero",) and rule.name != "square":
         return composed(frame, rule, ops, operands[0], value, companions, params)
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):

@@ -69,9 +69,7 @@ class Executable:
     @property
     def lane_state_cells(self) -> int:
         """Lane elements of the state, which begin the lane arena."""
-        return sum(
-            cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0
-        )
+        return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
 
     @property
     def unit(self) -> int:
@@ -154,9 +152,7 @@ class Arena:
         item = self.lanes.itemsize
         width, components = e.target.width, e.target.mode.components
         strides = (*(s * e.unit * item for s in layout.strides), width * item, item)
-        return np.lib.stride_tricks.as_strided(
-            self.lanes[block, offset:], (*layout.shape, components, width), strides
-        )
+        return np.lib.stride_tricks.as_strided(self.lanes[block, offset:], (*layout.shape, components, width), strides)
 
     def run(
         self,
@@ -260,9 +256,7 @@ def link(
     """
     first = tapes[0]
     shapes = [layout.shape for layout in first.inputs[:state_count]]
-    varies = [
-        any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)
-    ]
+    varies = [any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)]
     state_constant, state_lane = [], []
     constant_end = lane_end = 0
     for shape, varying in zip(shapes, varies, strict=True):

@@ -3,7 +3,8 @@
 In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is kept under a digest of all
 that it depends on: the compilers' versions, the processor, the emitting sources, and what it does. That is the kernel's
 record where its gates are the package's own. A gate of the user's may read anything, so a kernel with one in it is
-emitted at every start, which takes milliseconds, and found by the text that was emitted. `backends.cache` has the files.
+emitted at every start, which takes milliseconds, and found by the text that was emitted. The files are
+`backends.cache`'s.
 """
 
 from __future__ import annotations

@@ -117,9 +117,7 @@ class Frame:
         """A number, or a vector of neighbours."""
         if kind is None:
             return Real(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
-        return Real(
-            self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind))
-        )
+        return Real(self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind)))
 
     def store(self, value: Real, pointer: ir.Value, at: ir.Value) -> None:
         """Put a number or a vector."""

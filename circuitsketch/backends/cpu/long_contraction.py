@@ -144,9 +144,7 @@ class LongRing(LaneRing):
         found.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
         return Reals(self.frame, found, self.frame.const(0), width)
 
-    def add_products(
-        self, total: Reals, x: Reals, y: Reals, x0: Real | None = None, y0: Real | None = None
-    ) -> None:
+    def add_products(self, total: Reals, x: Reals, y: Reals, x0: Real | None = None, y0: Real | None = None) -> None:
         """Add x * y to a real series; without constant terms, they are 0."""
         frame = self.frame
         tile = long_tile(self.order, frame.target.registers)

@@ -30,9 +30,7 @@ class Index(Real):
 class LongSeries:
     """A series in memory: entry 0 a number, entries k >= 1 at `base` of `pointer`; without a pointer, constant."""
 
-    def __init__(
-        self, frame: Frame, constant: Any, pointer: ir.Value | None, base: ir.Value | None = None
-    ) -> None:
+    def __init__(self, frame: Frame, constant: Any, pointer: ir.Value | None, base: ir.Value | None = None) -> None:
         self.frame = frame
         self.constant = constant
         self.pointer = pointer
@@ -149,9 +147,7 @@ class LoopSeries:
         found = [Real(frame.emit, b.load(cell)) for cell in sums]
         if parts == 1:
             return found[0] + found[1]
-        return Complex(
-            found[0] + found[1] + (found[4] + found[5]), found[2] + found[3] + (found[6] + found[7])
-        )
+        return Complex(found[0] + found[1] + (found[4] + found[5]), found[2] + found[3] + (found[6] + found[7]))
 
     def cell(self, kind: ir.Type) -> ir.Value:
         """A local variable set to zero, which the compiler turns into a register."""
@@ -198,12 +194,9 @@ def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
             for ref, operand in enumerate(kernel.operands)
         ]
         computed = [
-            LongSeries(frame, constant(gate.value) if gate.value >= 0 else None, local())
-            for gate in kernel.gates
+            LongSeries(frame, constant(gate.value) if gate.value >= 0 else None, local()) for gate in kernel.gates
         ]
-        companions = [
-            [LongSeries(frame, constant(ref), local()) for ref in gate.companions] for gate in kernel.gates
-        ]
+        companions = [[LongSeries(frame, constant(ref), local()) for ref in gate.companions] for gate in kernel.gates]
         with frame.loop(b.add(order, frame.const(1)), start=frame.const(1)) as index:
             k = Index(frame, index)
             for i, gate in enumerate(kernel.gates):

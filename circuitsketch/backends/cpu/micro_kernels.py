@@ -156,9 +156,7 @@ class TileRing:
         """The registers that a part of one entry of the result takes."""
         raise NotImplementedError
 
-    def multiply_add(
-        self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range
-    ) -> None:
+    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
         """Add left * right to every entry of a tile."""
         for (i, j), total in totals.items():
             total[0] = fused(self.emit, lefts[i][0], rights[j][0], total[0])
@@ -326,9 +324,7 @@ class SeriesRing(LaneRing):
         assert self.block is not None
         return self.frame.builder.gep(pointer, [self.frame.const(column * self.block * numbers)])
 
-    def multiply_add(
-        self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range
-    ) -> None:
+    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
         """The truncated Cauchy product, every multiply-add fused: for each pair of coefficients, what the tile needs of
         them is loaded, used, and given up."""
         for k in part:

@@ -87,9 +87,7 @@ def copy_neighbours(
             copy(i, None)
 
 
-def lane_part(
-    frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
-) -> None:
+def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value) -> None:
     """One component of a lane block."""
     b = frame.builder
     unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)

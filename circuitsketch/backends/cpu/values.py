@@ -270,9 +270,7 @@ class MachineMath:
 
     def call(self, name: str, x: Any, *more: Any) -> Real:
         """A function of the C library."""
-        return Real(
-            self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more))
-        )
+        return Real(self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more)))
 
     def has_vector(self, x: Any) -> bool:
         """Whether this is a vector of doubles, for which there is code without calls."""

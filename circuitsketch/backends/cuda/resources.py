@@ -90,9 +90,7 @@ def compiled(function: Any, types: tuple[Any, ...], program: Program, capability
     from numba import cuda
 
     with pretended(capability):
-        text, _ = cuda.compile_ptx(
-            function, types, device=False, cc=capability, launch_bounds=program.target.threads
-        )
+        text, _ = cuda.compile_ptx(function, types, device=False, cc=capability, launch_bounds=program.target.threads)
     return str(text)
 
 

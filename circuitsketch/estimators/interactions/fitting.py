@@ -109,9 +109,7 @@ def fit_shapes(columns: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return found
 
 
-def left_out(
-    values: np.ndarray, vectors: np.ndarray, seen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def left_out(values: np.ndarray, vectors: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every tau: squared error of directions left out over their square, fitted scale, and minus twice the log
     likelihood: three arrays (taus, C). values, vectors: of the kernel matrix; seen (2m, C).
 

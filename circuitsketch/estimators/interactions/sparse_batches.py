@@ -164,8 +164,6 @@ def tiled(table: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(out.reshape(n, -1, TILE).transpose(1, 0, 2))
 
 
-
-
 @cache
 def compiled() -> Any:
     """The loops, compiled when first needed and kept on disk."""

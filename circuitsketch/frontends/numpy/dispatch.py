@@ -56,9 +56,7 @@ def on_truth(ufunc: Callable[..., Any]) -> Callable[..., Any]:
 
     def apply(*operands: Any) -> Any:
         if not all(is_truth(x) for x in operands):
-            raise TraceError(
-                f"{user_place()} combines bits of whole numbers, which no gate does; compare them first"
-            )
+            raise TraceError(f"{user_place()} combines bits of whole numbers, which no gate does; compare them first")
         return ufunc(*operands)
 
     return apply
@@ -127,9 +125,7 @@ UFUNCS |= {
     np.logaddexp2: lambda x, y: GATES["logaddexp"](x * LN2, y * LN2) * (1.0 / LN2),
 }
 # Some of NumPy's products of stacks are younger than the oldest NumPy that is supported.
-UFUNCS |= {
-    getattr(np, name): getattr(products, name) for name in ("vecdot", "matvec", "vecmat") if hasattr(np, name)
-}
+UFUNCS |= {getattr(np, name): getattr(products, name) for name in ("vecdot", "matvec", "vecmat") if hasattr(np, name)}
 # Of scipy.special, a slow import, which is there when one of its functions meets a wire.
 SPECIAL: dict[str, Callable[..., Any]] = {"erf": GATES["erf"], "expit": GATES["sigmoid"]}
 REDUCTIONS: dict[Any, Callable[..., Any]] = {
@@ -141,6 +137,7 @@ REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.logical_or: reductions.any_true,
     np.logical_and: reductions.all_true,
 }
+
 
 def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A NumPy ufunc with a wire among its inputs."""
@@ -169,8 +166,7 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         )
     if method != "__call__":
         raise TraceError(
-            f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or "
-            "np.einsum"
+            f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or np.einsum"
         )
     function = UFUNCS.get(ufunc)
     if function is None and name.startswith("scipy.special."):
@@ -191,9 +187,7 @@ CORES = (getattr(np, "vecdot", None),)  # ufuncs of which a rule takes axis= and
 DIVIDE_INTEGERS = (np.reciprocal,)  # ufuncs that on integers divide and cut
 
 
-def in_numpys_dtype(
-    ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, function: Callable[..., Any]
-) -> Any:
+def in_numpys_dtype(ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, function: Callable[..., Any]) -> Any:
     """A ufunc's rule on operands of the dtype that was asked for, its result labelled as NumPy's is.
 
     NumPy's own resolution of dtypes decides; what it refuses (the difference of booleans) is refused.

@@ -56,12 +56,8 @@ def lettered(operands: Sequence[Any]) -> tuple[str, list[Any]]:
 
     def subscripts(indices: Any) -> str:
         try:
-            entries = [
-                entry if entry is Ellipsis else int(np.array(entry, dtype=object).item()) for entry in indices
-            ]
-            whole = all(
-                entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True)
-            )
+            entries = [entry if entry is Ellipsis else int(np.array(entry, dtype=object).item()) for entry in indices]
+            whole = all(entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True))
         except (TypeError, ValueError):
             whole = False
         if not whole or any(entry is not Ellipsis and not 0 <= entry < len(LETTERS) for entry in entries):
@@ -93,9 +89,7 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
     more = [np.ndim(x) - len(named) + 3 for named, x in zip(letters, operands, strict=True) if "..." in named]
     free = [letter for letter in string.ascii_letters if letter not in spec]
     if len(free) < max(more, default=0):
-        raise ShapeError(
-            f"{place}: einsum {spec!r} has more axes than there are letters; reshape them to fewer"
-        )
+        raise ShapeError(f"{place}: einsum {spec!r} has more axes than there are letters; reshape them to fewer")
     dots = "".join(free[: max(more, default=0)])
     terms = []
     for named, x in zip(letters, operands, strict=True):
@@ -103,23 +97,17 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
             extra = np.ndim(x) - len(named) + 3
             named = named.replace("...", dots[len(dots) - extra :]) if extra >= 0 else named
         if len(named) != np.ndim(x):
-            raise ShapeError(
-                f"{place}: einsum {spec!r} names {len(named)} axes of an operand of shape {np.shape(x)}"
-            )
+            raise ShapeError(f"{place}: einsum {spec!r} names {len(named)} axes of an operand of shape {np.shape(x)}")
         terms.append((named, x))
     joined = "".join(named for named, _ in terms)
     if arrow:
         if dots and "..." not in result:
-            raise ShapeError(
-                f"{place}: einsum {spec!r} has no ... in its result for the {len(dots)} axes of ..."
-            )
+            raise ShapeError(f"{place}: einsum {spec!r} has no ... in its result for the {len(dots)} axes of ...")
         result = result.replace("...", dots)
     else:
         result = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))
     if len(set(result)) != len(result) or not set(result) <= set(joined):
-        raise ShapeError(
-            f"{place}: einsum {spec!r}: each index of the result stands in it once, and in an operand"
-        )
+        raise ShapeError(f"{place}: einsum {spec!r}: each index of the result stands in it once, and in an operand")
     return [diagonal(named, x, place) for named, x in agreeing(terms, spec, place)], result
 
 
@@ -193,9 +181,7 @@ def diagonal(named: str, x: Any, place: Any) -> tuple[str, Any]:
             rest = [axis for axis in range(len(named)) if axis not in (i, j)]
             shape = np.shape(x)
             if shape[i] != shape[j]:
-                raise ShapeError(
-                    f"{place}: einsum takes a diagonal of axes of extents {shape[i]} and {shape[j]}"
-                )
+                raise ShapeError(f"{place}: einsum takes a diagonal of axes of extents {shape[i]} and {shape[j]}")
             n = shape[i]
             joined = np.reshape(np.transpose(x, [*rest, i, j]), (*(shape[axis] for axis in rest), n * n))
             at = (..., slice(None, None, n + 1))

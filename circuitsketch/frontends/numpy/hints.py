@@ -88,7 +88,6 @@ HINTS: dict[str, str] = {
 }
 
 
-
 def advice(name: str, known: Iterable[str]) -> str:
     """What to do without a function. known : the functions that have gates, as they are written: np.exp, cs.erf.
 

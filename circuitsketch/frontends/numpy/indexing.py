@@ -88,9 +88,7 @@ def get_item(x: Wire, index: Any) -> Any:
 
 def completed(x: Wire, entries: list[Any]) -> list[Any]:
     """The entries, with an ellipsis and, behind it, the whole slices that it stands for."""
-    used = sum(
-        entry.ndim if is_mask(entry) else 1 for entry in entries if entry is not None and entry is not ...
-    )
+    used = sum(entry.ndim if is_mask(entry) else 1 for entry in entries if entry is not None and entry is not ...)
     dots = [i for i, entry in enumerate(entries) if entry is ...]
     if len(dots) > 1:
         raise BoundsError("an index can only have a single ellipsis ('...')", place=user_place())
@@ -145,9 +143,7 @@ def append(selection: Selection, start: int, step: int, count: int, kept: bool) 
 def span(entry: slice, extent: int) -> tuple[int, int, int]:
     """Start, step and count of a slice."""
     if any(isinstance(bound, Wire) for bound in (entry.start, entry.stop, entry.step)):
-        raise TraceError(
-            f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take"
-        )
+        raise TraceError(f"{user_place()} slices by a wire: a circuit's shapes are fixed; gather with np.take")
     try:
         start, stop, step = entry.indices(extent)
     except (TypeError, ValueError) as reason:
@@ -181,11 +177,7 @@ def entry_of(entry: Any) -> Any:
         return np.asarray(entry)
     if isinstance(entry, Wire | np.ndarray | Sequence) and not isinstance(entry, str | bytes):
         array = as_index(entry)
-        return (
-            int(array)
-            if isinstance(array, np.ndarray) and array.ndim == 0 and array.dtype.kind != "b"
-            else array
-        )
+        return int(array) if isinstance(array, np.ndarray) and array.ndim == 0 and array.dtype.kind != "b" else array
     try:
         return operator.index(entry)
     except TypeError:
@@ -226,9 +218,7 @@ def listed_index(entry: Any) -> Any:
 
 def contains_wire(entry: Any) -> bool:
     """Whether a nested sequence has a wire in it."""
-    return isinstance(entry, Wire) or (
-        isinstance(entry, list | tuple) and any(contains_wire(item) for item in entry)
-    )
+    return isinstance(entry, Wire) or (isinstance(entry, list | tuple) and any(contains_wire(item) for item in entry))
 
 
 # Gathering.
@@ -260,15 +250,12 @@ def gather_axes(x: Any, axis: int, indices: Sequence[Any], said: Sequence[int]) 
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise BoundsError(
-            "shape mismatch: indexing arrays could not be broadcast together with shapes "
-            + " ".join(map(str, shapes)),
+            "shape mismatch: indexing arrays could not be broadcast together with shapes " + " ".join(map(str, shapes)),
             place=user_place(),
         ) from None
     extents = x.shape[axis : axis + len(indices)]
     seen = [
-        checked(index, n, axis)
-        if cells(shape) or np.ndim(index) == 0
-        else np.zeros(np.shape(index), np.int64)
+        checked(index, n, axis) if cells(shape) or np.ndim(index) == 0 else np.zeros(np.shape(index), np.int64)
         for index, n, axis in zip(indices, extents, said, strict=True)
     ]
     flat = seen[0]

@@ -43,9 +43,7 @@ def in_one_dtype(wires: list[Wire], dtype: Any, name: str) -> list[Wire]:
     return [convert(wire, label, name) for wire in wires]
 
 
-def join(
-    arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
-) -> Any:
+def join(arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """np.concatenate."""
     arrays = list(arrays)
     build = builder_among(arrays)
@@ -58,9 +56,7 @@ def join(
     return concatenate(*wires, axis=axis) if len(wires) > 1 else wires[0]
 
 
-def stack(
-    arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
-) -> Any:
+def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """np.stack: new axes, then concatenate."""
     arrays = list(arrays)
     build = builder_among(arrays)
@@ -125,14 +121,10 @@ def pad_with(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) 
             array = gather(array, entries, axis=axis) if np.any(width) else array
         return array
     starts = tuple(int(before) for before, _ in widths)
-    shape = tuple(
-        int(before) + n + int(after) for n, (before, after) in zip(array.shape, widths, strict=True)
-    )
+    shape = tuple(int(before) + n + int(after) for n, (before, after) in zip(array.shape, widths, strict=True))
     constants = kwargs.get("constant_values", 0)
     if unknown := sorted(set(kwargs) - {"constant_values"}):
-        raise TraceError(
-            f"{user_place()} pads with {unknown}, which mode 'constant' does not take; leave it out"
-        )
+        raise TraceError(f"{user_place()} pads with {unknown}, which mode 'constant' does not take; leave it out")
     padded = pad(array, starts=starts, steps=(1,) * array.ndim, shape=shape)
     if not isinstance(constants, Wire) and not np.ndim(constants) and constants == 0:
         return padded
@@ -164,9 +156,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     if is_count(indices_or_sections):
         sections = operator.index(indices_or_sections)
         if sections < 1 or ary.shape[axis] % sections:
-            raise ShapeError(
-                f"{user_place()}: an axis of {ary.shape[axis]} does not split into {sections} equal parts"
-            )
+            raise ShapeError(f"{user_place()}: an axis of {ary.shape[axis]} does not split into {sections} equal parts")
     return array_split(ary, indices_or_sections, axis)
 
 
@@ -206,9 +196,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
     """np.roll along one axis or several, or of the flat array."""
     if axis is None:
-        steps = (
-            [operator.index(s) for s in np.ravel(shift)] if not is_count(shift) else [operator.index(shift)]
-        )
+        steps = [operator.index(s) for s in np.ravel(shift)] if not is_count(shift) else [operator.index(shift)]
         return reshaped(roll(ravel(a), sum(steps), 0), a.shape)
     pairs = np.broadcast(shift, axis)
     if pairs.ndim > 1 or not pairs.size:
@@ -228,9 +216,7 @@ def roll_one(a: Any, shift: int, axis: int) -> Any:
 def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     """np.repeat, every entry as often, or by plain counts."""
     if isinstance(repeats, Wire):
-        raise TraceError(
-            f"{user_place()} repeats entries by a wire: a circuit's shapes are fixed; use plain counts"
-        )
+        raise TraceError(f"{user_place()} repeats entries by a wire: a circuit's shapes are fixed; use plain counts")
     if axis is None:
         a, axis = ravel(a), 0
     axis = normal_axis(axis, a.ndim, a.shape)

@@ -25,9 +25,7 @@ REMEDIES = {
     **dict.fromkeys(("sort", "argsort", "partition", "argpartition", "searchsorted", "nonzero"), CHOICE),
     **dict.fromkeys(("argmax", "argmin", "round"), CONSTANT),
     **dict.fromkeys(("fill", "put", "resize", "setfield", "setflags", "byteswap"), IN_PLACE),
-    **dict.fromkeys(
-        "base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY
-    ),
+    **dict.fromkeys("base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY),
     **dict.fromkeys("dump dumps tobytes tofile to_device".split(), MEMORY),
     "choose": "choose between arrays with np.where or np.select",
     "cumsum": "multiply by a triangle of ones, np.tri(n) @ x",
@@ -195,21 +193,15 @@ class ArrayMethods:
         """np.min."""
         return numpy.min(self, axis, out, keepdims, initial, where)
 
-    def any(
-        self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE
-    ) -> Any:
+    def any(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
         """np.any."""
         return numpy.any(self, axis, out, keepdims=keepdims, where=where)
 
-    def all(
-        self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE
-    ) -> Any:
+    def all(self, axis: Any = None, out: Any = None, *, keepdims: Any = NO_VALUE, where: Any = NO_VALUE) -> Any:
         """np.all."""
         return numpy.all(self, axis, out, keepdims=keepdims, where=where)
 
-    def trace(
-        self, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None, out: Any = None
-    ) -> Any:
+    def trace(self, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None, out: Any = None) -> Any:
         """np.trace."""
         return numpy.trace(self, offset, axis1, axis2, dtype, out)
 

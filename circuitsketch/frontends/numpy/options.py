@@ -54,9 +54,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         harmless, remedy = HARMLESS.get(key, (None, ""))
         if harmless is not None and not harmless(value):
             shown = value if isinstance(value, str | int | tuple) else type(value).__name__
-            raise TraceError(
-                f"{user_place()} calls {name} with {key}={shown!r}, which wires do not take; {remedy}"
-            )
+            raise TraceError(f"{user_place()} calls {name} with {key}={shown!r}, which wires do not take; {remedy}")
 
 
 @cache

@@ -117,9 +117,7 @@ def axes_product(name: str, a: Any, b: Any, left: Sequence[int], right: Sequence
     """The sum over pairs of axes, counted from the front; the others follow, those of a first."""
     check_contracted(name, a, b, left, right)
     if np.ndim(a) + np.ndim(b) > len(string.ascii_letters):
-        raise ShapeError(
-            f"{user_place()}: {name} of more than {len(string.ascii_letters)} axes; reshape them"
-        )
+        raise ShapeError(f"{user_place()}: {name} of more than {len(string.ascii_letters)} axes; reshape them")
     letters = iter(string.ascii_letters)
     one = [next(letters) for _ in range(np.ndim(a))]
     two = [next(letters) for _ in range(np.ndim(b))]
@@ -148,9 +146,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
             f"{user_place()}: tensordot over axes {left} and {right} of shapes {shapes[0]} and {shapes[1]}; "
             "name as many existing axes of both"
         )
-    left, right = (
-        [normal_axis(i, len(s), s) for i in part] for part, s in zip((left, right), shapes, strict=True)
-    )
+    left, right = ([normal_axis(i, len(s), s) for i in part] for part, s in zip((left, right), shapes, strict=True))
     if len(set(left)) != len(left) or len(set(right)) != len(right):
         raise ShapeError(f"{user_place()}: tensordot over axes {left} and {right}; name each axis once")
     return axes_product("tensordot", a, b, left, right)

@@ -39,9 +39,7 @@ def to_shape(a: Any, /, shape: Any, order: str = "C", *, copy: Any = None) -> An
     if wanted.count(-1) == 1:
         known = cells(tuple(n for n in wanted if n != -1))
         if known <= 0 or a.size % known:
-            raise ShapeError(
-                f"{user_place()}: an array of shape {a.shape} cannot be reshaped to {tuple(wanted)}"
-            )
+            raise ShapeError(f"{user_place()}: an array of shape {a.shape} cannot be reshaped to {tuple(wanted)}")
         wanted[wanted.index(-1)] = a.size // known
     if order == "K":
         raise ShapeError(f"{user_place()}: order 'K' is not permitted for reshaping; use 'C' or 'F'")
@@ -60,9 +58,7 @@ def ravel(a: Any, order: str = "C") -> Any:
 def permute(a: Any, axes: Any = None) -> Any:
     """np.transpose."""
     rank = a.ndim
-    order = (
-        tuple(reversed(range(rank))) if axes is None else tuple(normal_axis(i, rank, a.shape) for i in axes)
-    )
+    order = tuple(reversed(range(rank))) if axes is None else tuple(normal_axis(i, rank, a.shape) for i in axes)
     return a if order == tuple(range(rank)) else transpose(a, axes=order)
 
 
@@ -167,8 +163,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     if indexing == "xy" and len(xi) > 1:
         place[:2] = 1, 0
     grids = tuple(
-        np.reshape(x, [-1 if i == axis else 1 for i in range(len(xi))])
-        for x, axis in zip(xi, place, strict=True)
+        np.reshape(x, [-1 if i == axis else 1 for i in range(len(xi))]) for x, axis in zip(xi, place, strict=True)
     )
     return grids if sparse else broadcast_arrays(*grids)
 
@@ -243,9 +238,7 @@ def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
     return diagonal(x, offset, -2, -1)
 
 
-def trace_of(
-    a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
-) -> Any:
+def trace_of(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
     """np.trace."""
     return total(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 

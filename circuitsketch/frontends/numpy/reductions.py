@@ -79,8 +79,7 @@ def in_dtype(a: Any, dtype: Any, name: str) -> Any:
     label = asked_label(dtype, name) if not absent(dtype) else "int" if is_truth(a) else label_of(a)
     if label == "bool":
         raise TraceError(
-            f"{user_place()} calls {name} with dtype=bool, which asks whether anything is true; use np.any or "
-            "np.all"
+            f"{user_place()} calls {name} with dtype=bool, which asks whether anything is true; use np.any or np.all"
         )
     return convert(a, label, name)
 
@@ -149,9 +148,7 @@ def count_over(x: Any, axis: Any, name: str, less: Any = 0) -> Any:
     """How many entries are averaged, less the degrees of freedom; there must be one."""
     count = cells(tuple(x.shape[a] for a in axes_of(x, axis))) - less
     if count <= 0:
-        raise ShapeError(
-            f"{user_place()}: the {name} of {count} entries of an array of shape {x.shape} does not exist"
-        )
+        raise ShapeError(f"{user_place()}: the {name} of {count} entries of an array of shape {x.shape} does not exist")
     return count
 
 
@@ -233,9 +230,7 @@ def deviation(
     return np.sqrt(variance(a, axis, dtype, out, ddof, keepdims, **options))
 
 
-def average(
-    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO_VALUE
-) -> Any:
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO_VALUE) -> Any:
     """np.average."""
     axes = axes_of(a, axis)
     if weights is None:
@@ -256,9 +251,7 @@ def average(
         kept = keeps_axes(keepdims)
         scale = np.sum(weights, axis=axes, keepdims=kept)
         if not isinstance(scale, Wire) and np.any(scale == 0):
-            raise ShapeError(
-                f"{user_place()}: np.average with weights that sum to zero, so it does not exist"
-            )
+            raise ShapeError(f"{user_place()}: np.average with weights that sum to zero, so it does not exist")
         a, weights = convert(a, "float", "np.average"), convert(weights, "float", "np.average")
         result = np.sum(a * weights, axis=axes, keepdims=kept) / scale
     if not returned:
@@ -343,16 +336,12 @@ def log_total(
     return added if absent(initial) or initial is None else np.logaddexp(added, initial)
 
 
-def any_true(
-    a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE
-) -> Any:
+def any_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
     """np.any: a tree of choices."""
     return tree(np.logical_or, "np.any", masked(truth(a), where, False, "np.any"), axis, keepdims, False)
 
 
-def all_true(
-    a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE
-) -> Any:
+def all_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
     """np.all: a tree of choices."""
     return tree(np.logical_and, "np.all", masked(truth(a), where, True, "np.all"), axis, keepdims, True)
 

@@ -116,9 +116,7 @@ def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: l
         ACTIVE.reset(outer)
 
 
-def place_of_draw(
-    function: Callable[..., Any], leaves: list[Any], in_tree: Tree, draws: Draws
-) -> Place | None:
+def place_of_draw(function: Callable[..., Any], leaves: list[Any], in_tree: Tree, draws: Draws) -> Place | None:
     """Where the first drawn number meets a wire, seen by calling the function again."""
     build = Builder()
     build.look = draws.stop

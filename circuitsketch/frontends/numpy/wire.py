@@ -183,8 +183,7 @@ class Builder:
         if isinstance(value, Wire):
             if value.builder is not self:
                 raise OtherTraceError(
-                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the traced "
-                    "function",
+                    f"{user_place()} uses a wire of another trace; pass it in as an argument of the traced function",
                     self,
                     value.builder,
                 )
@@ -317,9 +316,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TraceError(
-                f"{user_place()} asks a wire of shape () for its length, or goes through its entries"
-            )
+            raise TraceError(f"{user_place()} asks a wire of shape () for its length, or goes through its entries")
         return self.shape[0]
 
     def __iter__(self) -> Any:
@@ -382,9 +379,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         )
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TraceError(
-            f"{user_place()} writes into a wire. {WRITE_REMEDY}"
-        )
+        raise TraceError(f"{user_place()} writes into a wire. {WRITE_REMEDY}")
 
     def __delitem__(self, index: Any) -> None:
         raise TraceError(f"{user_place()} deletes entries of a wire. Wires never change: use np.delete")
