@@ -1,8 +1,8 @@
 """The pipeline on one page: trace -> simplify -> lower -> link -> play. Start reading here.
 
 A circuit is simplified (passes/), lowered to a tape of few kernels (lower/), linked and compiled (backends/), and run
-on lane blocks, one thread per block. `compile` does this for one function of a pytree; training/ does it for a step that
-is applied many times.
+on lane blocks, one thread per block. `compile` does this for one function of a pytree; training/ does it for a step
+that is applied many times.
 """
 
 from __future__ import annotations
