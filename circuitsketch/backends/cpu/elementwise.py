@@ -22,7 +22,8 @@ from circuitsketch.backends.cpu.values import (
     StraightSeries,
     Zero,
 )
-from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel, Instruction, Kernel
+from circuitsketch.lower.instructions import ChainGate, ChainKernel, Instruction, Kernel
+from circuitsketch.lower.packing import CHAIN_AXES, POSITIONS, ChainArguments
 
 
 class Access:
@@ -30,14 +31,13 @@ class Access:
 
     def __init__(self, frame: Frame, kernel: ChainKernel) -> None:
         self.frame = frame
-        count = len(kernel.operands) + len(kernel.results)
-        begin = [CHAIN_AXES + i * (2 + CHAIN_AXES) for i in range(count)]
-        axes = range(CHAIN_AXES - kernel.axes, CHAIN_AXES)  # the axes before them have extent 1
-        self.extents = [frame.arg(i) for i in axes]
-        self.constant = [frame.arg(at) for at in begin]
-        self.lane = [frame.arg(at + 1) for at in begin]
-        self.strides = [[frame.arg(at + 2 + i) for i in axes] for at in begin]
-        if not axes:
+        at = ChainArguments.unpack(POSITIONS, len(kernel.operands) + len(kernel.results))
+        skipped = CHAIN_AXES - kernel.axes  # axes of extent 1
+        self.extents = [frame.arg(extent) for extent in at.extents[skipped:]]
+        self.constant = [frame.arg(side.constant) for side in at.sides]
+        self.lane = [frame.arg(side.lane) for side in at.sides]
+        self.strides = [[frame.arg(stride) for stride in side.strides[skipped:]] for side in at.sides]
+        if not kernel.axes:
             return
         steps = (*(operand.step for operand in kernel.operands), *kernel.steps)
         for strides, step in zip(self.strides, steps, strict=True):
@@ -59,9 +59,9 @@ def walked(instruction: Instruction) -> Kernel:
     """The kernel of a chain's instruction with no more loops than axes are walked: what LLVM takes for a long chain
     grows with the loops around it (32 gates on single numbers: from 2.8 to .4 ms a gate in the constant phase, from 8.9
     to 2.8 at order 3)."""
-    kernel = instruction.kernel
-    assert isinstance(kernel, ChainKernel)
-    return replace(kernel, axes=sum(extent != 1 for extent in instruction.args[:CHAIN_AXES]))
+    kernel, arguments = instruction.kernel, instruction.arguments
+    assert isinstance(kernel, ChainKernel) and isinstance(arguments, ChainArguments)
+    return replace(kernel, axes=sum(extent != 1 for extent in arguments.extents))
 
 
 def emit_chain(frame: Frame, kernel: ChainKernel) -> None:

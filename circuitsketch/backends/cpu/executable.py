@@ -24,6 +24,7 @@ from circuitsketch.gates import Shape, cells
 from circuitsketch.lower.encode import carried, encode
 from circuitsketch.lower.instructions import Instruction, Kernel, Placement
 from circuitsketch.lower.layout import Layout
+from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.placement import place
 from circuitsketch.lower.tape import Tape
 
@@ -301,7 +302,7 @@ def link(
             instructions += carried(tape, "lane", placement)
         row += [len(instructions), extent]
         programs.append(row)
-    starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
+    args, starts = pack_all(i.arguments for i in instructions)
     kernels = [suited(i, target) for i in instructions]
     addresses = build(
         [kernel for kernel in dict.fromkeys(kernels) if runs_here(kernel)], target, partial(step_loop, target.single)
@@ -313,7 +314,7 @@ def link(
         placements,
         instructions,
         np.array(rows, dtype=np.int64).reshape(-1, 2),
-        np.array([a for i in instructions for a in i.args], dtype=np.int64),
+        args,
         np.array(programs, dtype=np.int64),
         np.array(data_slot, dtype=np.int64),
         np.array(keep_slot, dtype=np.int64),

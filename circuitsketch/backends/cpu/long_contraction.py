@@ -68,15 +68,18 @@ class LongRing(LaneRing):
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """A column, whose entries are looked up one by one."""
-        return Strip(batch, [column], [], partial(tables.entry, 4), summed)
+        return Strip(batch, [column], [], partial(tables.entry, "right_summed"), summed)
 
     def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One entry of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
         batch, (column,) = strip.batch, strip.columns
-        left_at = b.add(tables.entry(0, batch), tables.entry(1, row))
-        right_at = b.add(tables.entry(3, batch), tables.entry(5, column))
-        out = b.add(tables.entry(6, batch), b.add(tables.entry(7, row), tables.entry(8, column)))
+        left_at = b.add(tables.entry("left_batch", batch), tables.entry("left_row", row))
+        right_at = b.add(tables.entry("right_batch", batch), tables.entry("right_column", column))
+        out = b.add(
+            tables.entry("result_batch", batch),
+            b.add(tables.entry("result_row", row), tables.entry("result_column", column)),
+        )
         result = self.parts(tables, 2, out)
         by_three = self.left_has_lanes and len(result) == 2
         totals = [self.local() for _ in range(3)] if by_three else result
@@ -84,7 +87,10 @@ class LongRing(LaneRing):
             for part in totals:
                 part[r] = self.zero
         with frame.loop(tables.summed) as k:
-            left, right = b.add(left_at, tables.entry(2, k)), b.add(right_at, tables.entry(4, k))
+            left, right = (
+                b.add(left_at, tables.entry("left_summed", k)),
+                b.add(right_at, tables.entry("right_summed", k)),
+            )
             self.add_entries(tables, totals, left, right)
         if by_three:
             with self.coefficients() as r:

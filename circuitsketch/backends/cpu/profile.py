@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import prod
 
 from circuitsketch.backends.cpu.executable import Arena
 from circuitsketch.backends.cpu.jit import function_of
@@ -20,6 +21,7 @@ from circuitsketch.lower.instructions import (
     Mode,
     MoveKernel,
 )
+from circuitsketch.lower.packing import FillArguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +78,18 @@ def profile(arena: Arena, program: int, seconds: float = 0.002) -> list[Row]:
 
 def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int) -> Row:
     """Describe an instruction."""
-    kernel, args = instruction.kernel, instruction.args
+    kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
+    extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
     if isinstance(kernel, ContractKernel):
-        name, extents = "contract", args[6:10]
-        products = extents[0] * extents[1] * extents[2] * extents[3]
+        name, products = "contract", prod(extents)
         cost = products * (product_cost(mode, kernel.left) * width if kernel.phase == "lane" else 1)
     elif isinstance(kernel, ChainKernel):
-        name, extents = " ".join(gate.gate.name for gate in kernel.gates), args[:4]
+        name = " ".join(gate.gate.name for gate in kernel.gates)
     elif isinstance(kernel, MoveKernel):
-        name, extents = f"move {kernel.combine} {kernel.index}", args[:6]
+        name = f"move {kernel.combine} {kernel.index}"
     else:
         assert isinstance(kernel, FillKernel)
-        name, extents = "fill", args[1:2]
+        name = "fill"
     extents = tuple(n for n in extents if n != 1)
     return Row(stage, name, extents, str(instruction.place), seconds, cost)

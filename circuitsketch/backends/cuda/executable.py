@@ -32,6 +32,7 @@ from circuitsketch.gates import cells
 from circuitsketch.lower.encode import carried, encode
 from circuitsketch.lower.instructions import Instruction, Kernel, Mode, MoveKernel, Placement
 from circuitsketch.lower.layout import Layout
+from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
 WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
@@ -132,14 +133,14 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
         programs.append((first, len(instructions)))
     check_indices_fit(instructions, host)
     program = Program(instructions, target)
-    starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
+    args, starts = pack_all(i.arguments for i in instructions)
     waits = [wait for first, last in programs for wait in barriers(instructions[first:last])]
     rows = [(*row, 0) for row in zip(program.opcodes, starts, waits, strict=True)]
     return CudaExecutable(
         **{f.name: getattr(host, f.name) for f in fields(host)},
         program=program,
         device_tape=np.array(rows, dtype=np.int64).reshape(-1, 4),
-        device_args=np.array([a for i in instructions for a in i.args] or [0], dtype=np.int64),
+        device_args=args if len(args) else np.zeros(1, dtype=np.int64),
         device_programs=np.array(programs, dtype=np.int64),
         step_constants=step_constants,
     )

@@ -65,6 +65,6 @@ def unravelled(number: str, extents: Sequence[str], names: Sequence[str]) -> lis
     return lines if names[0] == number else [*lines, f"{names[0]} = {number}"]
 
 
-def dotted(names: Sequence[str], first: int) -> str:
-    """An element number: indices times the strides that begin at args[at + first]."""
-    return " + ".join(f"{name} * args[at + {first + i}]" for i, name in enumerate(names))
+def dotted(names: Sequence[str], positions: Sequence[int]) -> str:
+    """An element number: indices times the strides at some positions of the instruction's integers."""
+    return " + ".join(f"{name} * args[at + {position}]" for name, position in zip(names, positions, strict=True))
