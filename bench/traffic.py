@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable, Schedule
+from circuitsketch.backends.contract import Executable, Schedule
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable
-from circuitsketch.backends.cpu.kernel_builder import Target
-from circuitsketch.compiler import target_for
+from circuitsketch.backends.contract import Executable, Target
+from circuitsketch.backends.registry import target_for
 from circuitsketch.directions import Basis, Given, Law, find_law
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode

@@ -21,6 +21,7 @@ from strategies import NAMES, application
 
 import circuitsketch as cs
 from circuitsketch.backends import cache
+from circuitsketch.backends.contract import Phases
 from circuitsketch.backends.cpu import executable as cpu
 from circuitsketch.backends.cuda import device, executable
 from circuitsketch.backends.cuda.codegen import Program
@@ -87,7 +88,7 @@ def every_gate(name: str) -> Program:
         one = application(gate, np.random.default_rng(1))
         circuit = cs.trace(one.with_moving, [np.asarray(x) for x in one.moving])
         tape = lower(circuit, range(len(circuit.inputs)), target.mode)
-        linked = cpu.link([tape], target, len(circuit.inputs), False, runs_here=lambda _: False)
+        linked = cpu.link([tape], target, len(circuit.inputs), False, Phases(0))
         instructions += [i for i in linked.instructions if i.kernel.phase == "lane"]
     return Program(instructions, target)
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE, lane_width
+from circuitsketch.backends.contract import CACHE_LINE, Target
+from circuitsketch.backends.cpu import lane_width
 from circuitsketch.backends.cpu.elementwise import walked
-from circuitsketch.backends.cpu.kernel_builder import Frame, Target
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.long_contraction import LongRing
 from circuitsketch.backends.cpu.micro_kernels import NumberRing, SeriesRing, Tables, ValueRing
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
@@ -72,7 +73,7 @@ def suited(instruction: Instruction, target: Target) -> Kernel:
         return kernel
     steps = arguments.table("right_summed")  # along a column
     entry = target.mode.components * target.width * (4 if target.single else 8)
-    tile = series_tile(target.registers, 2 if target.mode.complex else 1, target.mode.order, kernel.left)
+    tile = series_tile(registers_of(target), 2 if target.mode.complex else 1, target.mode.order, kernel.left)
     first = np.array(steps[: summed_block(entry, tile, kernel.left)]) * entry
     lines = (first[:, None] + np.arange(0, entry, CACHE_LINE)) // CACHE_LINE % SETS
     return replace(kernel, packed=bool(np.bincount(lines.ravel()).max() > WAYS))

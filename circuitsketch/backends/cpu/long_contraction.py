@@ -17,8 +17,8 @@ from functools import partial
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE
-from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.contract import CACHE_LINE
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.micro_kernels import LaneRing, Strip, Tables, fused
 from circuitsketch.backends.cpu.tiling import Tile
 from circuitsketch.backends.cpu.values import Real
@@ -153,7 +153,7 @@ class LongRing(LaneRing):
     def add_products(self, total: Reals, x: Reals, y: Reals, x0: Real | None = None, y0: Real | None = None) -> None:
         """Add x * y to a real series; without constant terms, they are 0."""
         frame = self.frame
-        tile = long_tile(self.order, frame.target.registers)
+        tile = long_tile(self.order, registers_of(frame.target))
         whole = self.order // tile * tile
         with frame.loop(frame.const(whole + 1), start=frame.const(1), step=tile) as first:
             self.add_tile(total, x, y, x0, y0, first, tile)

@@ -13,11 +13,12 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE
+from circuitsketch.backends.contract import CACHE_LINE
 from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
-from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
-from circuitsketch.backends.cpu.values import INT, Complex, Emitter, Real
+from circuitsketch.backends.cpu.values import INT, Emitter, Real
+from circuitsketch.backends.numbers import Complex
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 Cell = tuple[int, int]  # a row and a column of a tile
@@ -238,7 +239,7 @@ class ValueRing(LaneRing):
 
     def tile(self) -> Tile:
         """Accumulators, a row and a column in registers."""
-        return Tile(4, 4) if self.frame.target.registers >= 32 else Tile(2, 4)
+        return Tile(4, 4) if registers_of(self.frame.target) >= 32 else Tile(2, 4)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """One vector of lanes."""
@@ -274,7 +275,7 @@ class SeriesRing(LaneRing):
     def tile(self) -> Tile:
         """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
         target = self.frame.target
-        return series_tile(target.registers, self.per, target.mode.order, self.left_has_lanes)
+        return series_tile(registers_of(target), self.per, target.mode.order, self.left_has_lanes)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """The coefficients of one entry, real and imaginary parts one after the other."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.backends.contract import Target
 
 PARAMETERS = "thread, args, at, constants, now, lanes"
 THREADS = 512  # a block's; with 65536 registers in a multiprocessor each may use 128
@@ -24,10 +25,7 @@ class CudaTarget(Target):
 
     threads: int = THREADS
 
-    @property
-    def unit(self) -> int:
-        """Numbers in one element's lane block."""
-        return self.mode.components * self.width
+    device: ClassVar[str] = "cuda"
 
     @property
     def zero(self) -> str:
