@@ -201,7 +201,13 @@ class Arena(Protocol):
 
 
 class Backend(Protocol):
-    """What makes targets and executables."""
+    """What makes targets and executables.
+
+    widths_vary : whether a block's lanes are chosen by how many there are in all; work begun then keeps its width.
+    """
+
+    @property
+    def widths_vary(self) -> bool: ...  # noqa: D102
 
     def check(self) -> None:
         """Raise a DeviceError, which says what was looked for, where this backend has nothing to run on."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import target_for
+from circuitsketch.backends.registry import backend, target_for
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Law, Orthonormal
 from circuitsketch.errors import StoreError
@@ -83,7 +83,7 @@ def parts_of(wanted: Wanted) -> Iterator[PartSize]:
     if wanted.singles_order is not None:
         parts.append((SINGLES, None, run.n, Mode(wanted.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, wanted.dtype, 1 if wanted.device == "cuda" else None, "cpu")
+        target = target_for(mode, wanted.dtype, 1 if backend(wanted.device).widths_vary else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 

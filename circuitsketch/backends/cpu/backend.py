@@ -15,6 +15,8 @@ from circuitsketch.lower.tape import Tape
 class Cpu:
     """Vectors of lanes; see `contract.Backend`."""
 
+    widths_vary = False
+
     def check(self) -> None:
         """There always is one."""
 

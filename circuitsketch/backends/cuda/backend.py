@@ -16,6 +16,8 @@ from circuitsketch.lower.tape import Tape
 class Cuda:
     """Blocks of threads; see `contract.Backend`."""
 
+    widths_vary = True
+
     def check(self) -> None:
         """Look for a device."""
         find()
