@@ -73,18 +73,14 @@ def check_point(
     ------
     DomainError : naming the first gate without a series. KinkWarning is given for kinks.
     """
-    reached = {circuit.inputs[i] for i in varying}
+    reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
     sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
         constants.append(series[0])
-        if not any(i in reached for i in node.operands):
-            return
-        if not node.gate.flat:
-            reached.add(wire)
         domain = node.gate.domain
-        if domain is None:
+        if domain is None or reached.isdisjoint(node.operands):
             return
         varies = [i in reached for i in node.operands]
         outside = node.gate.lacks_series([constants[i] for i in node.operands], varies)

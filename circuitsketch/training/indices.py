@@ -51,9 +51,8 @@ def refuse_weights(run: Training, parts: list[Gathers]) -> None:
     """An index that other weights would change cannot be followed in advance."""
     moving = run.varying(values=True)
     for part in parts:
-        inputs, nodes = part.circuit.inputs, part.circuit.nodes
-        reached = {inputs[i] for i in moving} | {inputs[-1]}
-        reached.update(wire for wire, node in enumerate(nodes) if any(i in reached for i in node.operands))
+        inputs = part.circuit.inputs
+        reached = part.circuit.reached_from([*(inputs[i] for i in moving), inputs[-1]])
         for node, index, _ in part.looks:
             if index in reached:
                 raise InputError(

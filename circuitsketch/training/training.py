@@ -191,17 +191,15 @@ class Training:
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
         """The positions of the state leaves that depend on the weights (`values`: through comparisons too)."""
-        found: set[int] = set()
+        varying: set[int] = set()
         while True:
-            before = len(found)
+            before = len(varying)
             for circuit in self.circuits:
-                reached = {circuit.inputs[i] for i in found} | {circuit.inputs[-1]}
-                for wire, node in enumerate(circuit.nodes):
-                    if any(i in reached for i in node.operands) and (values or not node.gate.flat):
-                        reached.add(wire)
-                found |= {i for i, wire in enumerate(circuit.outputs) if wire in reached}
-            if len(found) == before:
-                return tuple(sorted(found))
+                weighted = [*(circuit.inputs[i] for i in varying), circuit.inputs[-1]]
+                reached = circuit.reached_from(weighted, through=lambda node: values or not node.gate.flat)
+                varying |= {i for i, wire in enumerate(circuit.outputs) if wire in reached}
+            if len(varying) == before:
+                return tuple(sorted(varying))
 
     def executable(
         self,
