@@ -1,4 +1,4 @@
-"""Where a gate has no Taylor series: the words for it, and a look at one circuit at one point.
+"""Where a gate has no Taylor series, or no finite value: the words for it, and a look at one circuit at one point.
 
 In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names
 the gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
@@ -56,6 +56,18 @@ def domain_error(node: Node, when: str = "") -> DomainError:
 def kink_text(node: Node, when: str = "") -> str:
     """The warning for a constant term within rounding of a kink."""
     return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
+
+
+def first_not_finite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
+    """The first gate whose value is not finite at values of the inputs; None where all are."""
+    nodes: list[Node] = []
+
+    def watch(wire: int, node: Node, series: reference.Series) -> None:
+        if not nodes and not node.is_source and not np.all(np.isfinite(series[0])):
+            nodes.append(node)
+
+    reference.run(circuit, values, [None] * len(values), 0, watch)
+    return nodes[0] if nodes else None
 
 
 def check_point(
