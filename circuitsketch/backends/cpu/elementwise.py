@@ -11,17 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from circuitsketch.backends.cpu.emitter import ZERO, Complex, Divisor, Emitter, Real, Zero
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import (
-    ZERO,
-    Complex,
-    Divisor,
-    Emitter,
-    MachineMath,
-    Real,
-    StraightSeries,
-    Zero,
-)
+from circuitsketch.backends.cpu.values import MachineMath, StraightSeries
 from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel, Instruction, Kernel
 
 
@@ -62,24 +54,6 @@ def walked(instruction: Instruction) -> Kernel:
     kernel = instruction.kernel
     assert isinstance(kernel, ChainKernel)
     return replace(kernel, axes=sum(extent != 1 for extent in instruction.args[:CHAIN_AXES]))
-
-
-def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
-    """The chain's kernel."""
-    access = Access(frame, kernel)
-    if kernel.phase == "constant":
-        constant_chain(frame, kernel, access)
-    elif frame.target.mode.values:
-        with frame.nest(access.extents) as indices:
-            value_lanes(frame, kernel, access, indices)
-    elif frame.target.straight:
-        with frame.nest(access.extents) as indices:
-            series_lanes(frame, kernel, access, indices)
-    else:
-        from circuitsketch.backends.cpu.long_series import long_chain
-
-        long_chain(frame, kernel, access)
-    frame.finish()
 
 
 def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:

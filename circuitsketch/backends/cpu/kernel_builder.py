@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from circuitsketch.backends.cpu import CACHE_LINE, lane_width, vector_registers
-from circuitsketch.backends.cpu.values import INT, Emitter, MachineMath, Real
+from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
+from circuitsketch.backends.cpu.values import MachineMath
 from circuitsketch.lower.instructions import Mode
 
 # Above this order a rule's loops over coefficients are loops of the kernel, not straight code.

@@ -15,9 +15,9 @@ from llvmlite import ir
 
 from circuitsketch.backends.cpu import CACHE_LINE
 from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
+from circuitsketch.backends.cpu.emitter import INT, Complex, Emitter, Real
 from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
-from circuitsketch.backends.cpu.values import INT, Complex, Emitter, Real
 
 Cell = tuple[int, int]  # a row and a column of a tile
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from circuitsketch.backends.cpu.emitter import INT, Real
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import INT, MachineMath, Real
+from circuitsketch.backends.cpu.values import MachineMath
 from circuitsketch.lower.instructions import MOVE_AXES, FillKernel, MoveKernel
 
 WIDE = 8  # constants that are copied at a time

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from circuitsketch.backends.cpu.emitter import Complex, Zero
 from circuitsketch.backends.cpu.kernel_builder import Target
-from circuitsketch.backends.cpu.values import Complex, Zero, parts
+from circuitsketch.backends.cpu.values import parts
 
 LINE = 88  # characters after which an expression is given a name and continued on the next line
 LEVEL = {"+": 0, "-": 0, "*": 1, "/": 1, "negate": 1}  # how tightly an operation binds; all others are atoms

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from circuitsketch.backends.cpu.elementwise import Coefficients, straight
-from circuitsketch.backends.cpu.values import ZERO, Complex
+from circuitsketch.backends.cpu.emitter import ZERO, Complex
 from circuitsketch.backends.cuda.expressions import Page, Real
 from circuitsketch.backends.cuda.target import CudaTarget, function
 from circuitsketch.gates import Gate
