@@ -5,9 +5,9 @@ has a smaller number than its user (`check` holds that). So the numbers are the 
 them or against them answers every question here, without a stack and in time linear in the operands.
 
 `Graph.graph` gives the same DAG to networkx. The package does not ask networkx itself, since its questions come up on
-every trace, after every pass and on parts of a trace: for 20,000 nodes (user time on a Xeon core), networkx takes
-.037 s to build a DiGraph and .006 s to find descendants in it, after an import of .08 s; the walk takes .004 s. In the
-same order: .016 s for a topological sort, which the numbers save; .065 s and .008 s for the longest path.
+every trace, after every pass and on parts of a trace. Seen with 20,000 nodes on a Xeon core (user time): networkx takes
+.08 s to be imported, .036 s to build a DiGraph, and then .007 s for the descendants of a node, .016 s for a topological
+order, .067 s for the longest path. The walks here take .002 s, nothing, and .015 s.
 """
 
 from __future__ import annotations
