@@ -1,6 +1,6 @@
 """The table of gates: every primitive a circuit is made of, by family."""
 
-from circuitsketch.gates import arithmetic, contraction, exponential, movement, powers, selection
+from circuitsketch.gates import arithmetic, contraction, exponential, gamma, inverse, movement, powers, selection
 from circuitsketch.gates.domains import DOMAINS
 from circuitsketch.gates.gate import GATES, Gate, Shape, cells
 
@@ -13,6 +13,8 @@ __all__ = [
     "cells",
     "contraction",
     "exponential",
+    "gamma",
+    "inverse",
     "movement",
     "powers",
     "selection",
