@@ -72,8 +72,10 @@ def gammaln_step(k, ops, u, v, slope, *powers):
 
 
 def gammaln_at(m, x):
-    """log|gamma(x)|, as SciPy has it: -infinity at -infinity."""
-    return m.choose(m.equal(x, -math.inf), x, m.gammaln(x)), *polygamma_at(m, x, 0)
+    """log|gamma(x)|: -infinity at -infinity as SciPy has it, and -log|x| near zero, where SciPy overflows."""
+    size = m.absolute(x)
+    value = m.choose(m.greater(1e-300, size), -m.log(size), m.gammaln(x))
+    return m.choose(m.equal(x, -math.inf), x, value), *polygamma_at(m, x, 0)
 
 
 polygamma = elementwise(

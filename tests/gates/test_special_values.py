@@ -44,8 +44,9 @@ MEANINGS = {
     **{name: quiet(getattr(np, name)) for name in "maximum minimum where".split()},
     **{name: quiet(getattr(np, name)) for name in "sinh cosh arctan arcsin arccos arcsinh arccosh".split()},
     **{name: quiet(getattr(np, name)) for name in "arctanh arctan2 hypot".split()},
-    **{name: quiet(getattr(special, name)) for name in "erfc gammaln logit log_ndtr".split()},
+    **{name: quiet(getattr(special, name)) for name in "erfc logit log_ndtr".split()},
     "log_ndtr_slope": quiet(lambda x: np.where(x < -1e8, -x, np.sqrt(2 / np.pi) / special.erfcx(-x / np.sqrt(2)))),
+    "gammaln": quiet(lambda x: np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), special.gammaln(x))),  # SciPy overflows
     "negate": np.negative,
     "copy": np.positive,
     "stop_gradient": np.positive,
@@ -132,7 +133,7 @@ def test_a_ufunc_has_numpys_value_at_every_special_number(name):
 
 @pytest.mark.parametrize("name", sorted(SPECIAL))
 def test_a_function_of_scipys_has_its_value_at_every_special_number(name):
-    agrees(getattr(special, name), getattr(special, name), VALUES)
+    agrees(getattr(special, name), MEANINGS.get(name, getattr(special, name)), VALUES)
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, -1.0, 2.0, INF, NAN])
