@@ -34,6 +34,13 @@ def terms(order):
 TERMS = len(terms(0))
 
 
+def whole_power(x, n):
+    """x^n for n >= 1, by squares, without a call in kernels."""
+    half = whole_power(x, n // 2) if n > 1 else None
+    square = None if half is None else half * half
+    return x if square is None else square * x if n % 2 else square
+
+
 def polygamma_at(m, x, order):
     """The value and its terms. Below zero digamma is reflected, and its derivatives are NaN, as SciPy has them."""
     is_below = m.greater(0.0, x)
@@ -41,7 +48,7 @@ def polygamma_at(m, x, order):
     value, powers = 0.0, []
     for factor, offset, exponent in terms(order):
         base = inside + float(offset) if offset else inside  # the sign of a zero is kept
-        powers.append(m.power(base, float(exponent)) if exponent else m.log(base))
+        powers.append(whole_power(1.0 / base, -exponent) if exponent else m.log(base))
         value = value + factor * powers[-1]
     if order:
         return m.choose(is_below, math.nan, value), *powers
