@@ -19,7 +19,7 @@ from circuitsketch.frontends.numpy.reductions import axes_of
 from circuitsketch.frontends.numpy.wire import user_place
 from circuitsketch.gates import exponential, gamma, inverse
 from circuitsketch.gates.arithmetic import gap
-from circuitsketch.gates.selection import max_constant, same, where
+from circuitsketch.gates.selection import max_constant
 
 erf = exponential.erf
 erfc = exponential.erfc
@@ -118,7 +118,8 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False) -
     if 0 in np.shape(a):
         raise ShapeError(f"{user_place()}: logsumexp of an array of shape {np.shape(a)} has no largest entry")
     top = max_constant(a, axes=axes)
-    below = gap(a, np.broadcast_to(top, np.shape(a)))  # 0 between equal infinities
+    with np.errstate(invalid="ignore"):  # the difference of equal infinities, in the place of which stands 0
+        below = gap(a, np.broadcast_to(top, np.shape(a)))
     terms = np.exp(below) if b is None else b * np.exp(below)
-    total = np.log(np.sum(terms, axis=axes, keepdims=True)) + where(same(np.abs(top), np.inf), top, top)
+    total = np.log(np.sum(terms, axis=axes, keepdims=True)) + top
     return total if keepdims else np.reshape(total, tuple(n for i, n in enumerate(np.shape(a)) if i not in axes))
