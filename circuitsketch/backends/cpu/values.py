@@ -6,7 +6,7 @@ sum and product (both are in `backends.numbers`). A rule run on these emits the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
