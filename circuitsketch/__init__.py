@@ -36,19 +36,21 @@ Ask it
     read_datamodels     masks and margins from a folder
 
 Look below
+    special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on
+    extend, testing     define a gate of one's own, and check it
     trace, Circuit      a NumPy function as a circuit of gates
     compile             a circuit as machine code, for values and Taylor series
 
 Errors and warnings, all in circuitsketch.errors
     CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
-                        DomainError, InputError, ShapeError, StoreError, TraceError
+                        DomainError, GateError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
     FrozenDrawWarning   a traced function draws random numbers, which every call then shares
 """
 
 import sys
 
-from circuitsketch import errors, optim
+from circuitsketch import errors, extend, optim, special, testing
 from circuitsketch.attribution.evaluation import Evaluation, evaluate, read_datamodels
 from circuitsketch.attribution.ground_truth import retrain_worst
 from circuitsketch.attribution.local import local_sketch
@@ -67,6 +69,7 @@ from circuitsketch.errors import (
     DivergenceError,
     DomainError,
     FrozenDrawWarning,
+    GateError,
     InputError,
     KinkWarning,
     ShapeError,
@@ -105,6 +108,7 @@ __all__ = [
     "DomainError",
     "Evaluation",
     "FrozenDrawWarning",
+    "GateError",
     "InputError",
     "KinkWarning",
     "Plan",
@@ -120,6 +124,7 @@ __all__ = [
     "erf",
     "errors",
     "evaluate",
+    "extend",
     "gelu",
     "grad",
     "jvp",
@@ -138,8 +143,10 @@ __all__ = [
     "sketch",
     "softmax",
     "softplus",
+    "special",
     "stop_gradient",
     "take",
+    "testing",
     "trace",
     "value_and_grad",
 ]

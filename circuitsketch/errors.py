@@ -55,6 +55,10 @@ class DivergenceError(CircuitSketchError, ArithmeticError):
     """Values left the finite numbers: a diverging run, or coefficients too large for the dtype."""
 
 
+class GateError(CircuitSketchError, AssertionError):
+    """The parts of a gate's record contradict each other: a bug in its rules, found by `circuitsketch.testing`."""
+
+
 class DeviceError(CircuitSketchError, RuntimeError):
     """A device that was asked for cannot be used, or cannot hold what it was given."""
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 import circuitsketch as cs
-from circuitsketch.gates.exponential import integrate
-from circuitsketch.gates.gate import elementwise
+from circuitsketch.extend import elementwise, integrate
+from circuitsketch.testing import check_gate
 
 
 def snake_step(k, ops, u, v, s, c):
@@ -52,7 +52,8 @@ def step(state, batch, keep):
 
 
 def main(order=5, directions=64, steps=300):
-    """Check the gate against its composition, then sketch a training that uses it."""
+    """Check the gate, compare it with its composition, then sketch a training that uses it."""
+    check_gate(snake)
     ours, theirs = coefficients(snake, order), coefficients(composed, order)
     print("coefficients at 1 + z - 2 z^2, of the gate and of its composition")
     for k in range(order + 1):

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from circuitsketch.gates import GATES, Gate, cells
+from circuitsketch.gates.domains import MARGIN, apart, draw_operands
 
 Shape = tuple[int, ...]
 Rng = np.random.Generator
@@ -30,7 +31,6 @@ EXEMPT = {
     "max_constant": "it stands where no value depends on it",
     "attained": "its vjp is that of an extremum, and the operands here are any arrays",
 }
-MARGIN = 0.5  # how far operands stay from poles and kinks
 LARGEST = 64  # entries of a program's arrays
 LIMIT = 3.0  # a program scales down what grows beyond: derivatives of a deep program stay moderate
 
@@ -61,28 +61,6 @@ class Application:
 # Elementwise gates: operands inside the domain, by MARGIN.
 
 
-def away_from_zero(rng: Rng, shape: Shape) -> np.ndarray:
-    """Numbers of either sign, from MARGIN to 2 in size."""
-    return rng.choice([-1.0, 1.0], shape) * rng.uniform(MARGIN, 2.0, shape)
-
-
-def apart(rng: Rng, shape: Shape) -> list[np.ndarray]:
-    """Two arrays that differ in every entry."""
-    x = rng.uniform(-1.5, 1.5, shape)
-    return [x, x + away_from_zero(rng, shape)]
-
-
-IN_DOMAIN: dict[str, Callable[[Rng, Shape], list[np.ndarray]]] = {
-    "positive": lambda rng, shape: [rng.uniform(MARGIN, 2.0, shape)],
-    "above -1": lambda rng, shape: [rng.uniform(MARGIN - 1.0, 1.5, shape)],
-    "nonzero": lambda rng, shape: [away_from_zero(rng, shape)],
-    "nonzero divisor": lambda rng, shape: [rng.uniform(-1.5, 1.5, shape), away_from_zero(rng, shape)],
-    "kink at zero": lambda rng, shape: [away_from_zero(rng, shape)],
-    "kink at equality": apart,
-    "base of a power": lambda rng, shape: [rng.uniform(MARGIN, 2.0, shape), rng.uniform(-1.5, 1.5, shape)],
-}
-
-
 def indexed(rng: Rng) -> dict[str, Any]:
     """Which axis an index is of."""
     return {"axis": int(rng.integers(3)), "what": "index"}
@@ -90,7 +68,12 @@ def indexed(rng: Rng) -> dict[str, Any]:
 
 PARAMETERS: dict[str, Callable[[Rng], dict[str, Any]]] = {
     "power": lambda rng: {"exponent": float(rng.choice([1.5, -0.7, 0.3, 2.5, -2.0]))},
+    "polygamma": lambda rng: {"order": int(rng.integers(0, 3))},
 }
+
+
+# Domains between two numbers, as a multiple of tanh and a shift.
+SQUEEZED = {"between -1 and 1": (0.5, 0.0), "between 0 and 1": (0.25, 0.5)}
 
 
 def elementwise(gate: Gate, rng: Rng, shape: Shape) -> Application:
@@ -105,10 +88,7 @@ def elementwise(gate: Gate, rng: Rng, shape: Shape) -> Application:
     if gate.name == "where":
         test = rng.integers(0, 2, shape).astype(float)
         return Application(gate, (test, *apart(rng, shape)), params, (False, True, True))
-    if gate.domain is not None and gate.domain not in IN_DOMAIN:
-        raise LookupError(f"domain {gate.domain!r} of {gate.name}: add it to IN_DOMAIN in tests/strategies.py")
-    make = IN_DOMAIN.get(gate.domain, lambda rng, shape: [rng.uniform(-1.5, 1.5, shape) for _ in range(gate.arity)])
-    operands = tuple(make(rng, shape))
+    operands = tuple(draw_operands(gate.domain, rng, shape, gate.arity))
     return Application(gate, operands, params, (True,) * len(operands))
 
 
@@ -217,6 +197,7 @@ MOVES: dict[str, Callable[[Rng, Shape], Made]] = {
     "pad": lambda rng, x: ([], pad_params(rng, x)),
     "sum": lambda rng, x: ([], {"axes": some_axes(rng, x)}),
     "max_constant": lambda rng, x: ([], {"axes": some_axes(rng, x)}),
+    "cumsum": lambda rng, x: ([], {"axis": int(rng.integers(0, len(x)))}),
     "concatenate": joined,
     "take": taken,
     "scatter_add": scattered,
@@ -224,7 +205,7 @@ MOVES: dict[str, Callable[[Rng, Shape], Made]] = {
     "attained": beside,
 }
 # What a first operand must have: axes, and entries on each.
-LEAST_RANK = {"concatenate": 1, "take": 1}
+LEAST_RANK = {"concatenate": 1, "take": 1, "cumsum": 1}
 LEAST_EXTENT = {"take": 1, "max_constant": 1}
 
 
@@ -384,6 +365,13 @@ class Draft:
             self.line("where", test, x, y)
         elif gate.domain in ("positive", "above -1", "nonzero"):
             self.line(gate.name, self.positive(x), **params)
+        elif gate.domain in SQUEEZED:
+            scale, shift = SQUEEZED[gate.domain]
+            self.line(gate.name, self.line("add", self.line("multiply", self.line("tanh", x), scale), shift), **params)
+        elif gate.domain == "above 1":
+            self.line(gate.name, self.line("add", self.positive(x), 1.0))
+        elif gate.domain == "not the origin":
+            self.line(gate.name, self.partner(x), self.positive(x))
         elif gate.domain == "nonzero divisor":
             y = self.partner(x)
             self.line(gate.name, x, self.positive(y) if isinstance(y, tuple) else np.abs(y) + MARGIN)

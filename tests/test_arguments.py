@@ -284,7 +284,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     },
 }
 # Records that are made by the functions above, errors, and what is covered under other names.
-OTHERS = {"Circuit", "Evaluation", "Plan", "Prediction", "Sketch", "errors", "optim"}
+OTHERS = {"Circuit", "Evaluation", "Plan", "Prediction", "Sketch", "errors", "extend", "optim", "special", "testing"}
 
 
 def parameters(function: Callable[..., Any], given: dict[str, Any]) -> list[str]:

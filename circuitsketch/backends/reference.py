@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import Circuit, Node, compute, evaluate, value_of
-from circuitsketch.gates.gate import NumpyMath
+from circuitsketch.gates.math import NumpyMath
 
 
 class NumpySeries:
@@ -141,8 +141,8 @@ def linear(node: Node, operands: Sequence[Series], k: int) -> Any:
         a, b = operands
         pairs = [(a[j], b[k - j]) for j in range(k + 1)]
         return sum(rows(gate.value, p, a[0].ndim, q, b[0].ndim, params) for p, q in pairs if present(p) and present(q))
-    if gate.name in ("take", "scatter_add"):
-        x, index = operands
+    if gate.index is not None:
+        x, index = operands[0], operands[gate.index]
         return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if present(x[k]) else 0.0
     count = max(len(u[k]) for u in operands if present(u[k])) if any(present(u[k]) for u in operands) else 0
     if not count:

@@ -41,7 +41,7 @@ def straight(
     ops = StraightSeries(frame.math)
     out = Coefficients(value, order)
     assert rule.step is not None
-    if rule.unary and rule.reads != "nothing" and rule.domain not in ("kink at zero",) and rule.name != "square":
+    if rule.is_composed:
         return composed(frame, rule, ops, operands[0], value, companions, params)
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):

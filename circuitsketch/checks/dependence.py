@@ -84,8 +84,8 @@ def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> 
         ones = [np.ones_like(number) for number in numbers]
         both = gate.value(numbers[0], ones[1], **params) + gate.value(ones[0], numbers[1], **params)
         return np.asarray(both > 0)
-    if gate.name in ("take", "scatter_add"):
-        return np.asarray(gate.value(numbers[0], constants[1], **params) > 0)
+    if gate.index is not None:
+        return np.asarray(gate.value(numbers[0], constants[gate.index], **params) > 0)
     return np.asarray(gate.value(*numbers, **params) > 0)
 
 

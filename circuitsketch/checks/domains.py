@@ -15,16 +15,8 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
+from circuitsketch.gates import DOMAINS
 
-TROUBLES = {
-    "positive": "its operand is not positive; keep it above zero, for example by an epsilon added to it",
-    "above -1": "its operand is not above -1; keep it above, for example by an epsilon",
-    "nonzero": "it divides by zero; keep the divisor away from zero",
-    "nonzero divisor": "it divides by zero; keep the divisor away from zero",
-    "base of a power": "its base is negative or zero, where only a whole exponent that no weight changes has a series "
-    "(at zero: 0 to 4, or any that is known when the function is traced); keep the base above zero, or use such "
-    "exponents",
-}
 ORDERS = 3  # of the series by which it is told whether an operand moves
 
 ADAM = (
@@ -42,14 +34,14 @@ def where(node: Node) -> str:
 
 def is_kink(node: Node) -> bool:
     """Whether leaving the gate's domain means a kink, on both sides of which there are series."""
-    return node.gate.domain is not None and node.gate.domain.startswith("kink")
+    return node.gate.is_kink
 
 
 def domain_error(node: Node, when: str = "") -> DomainError:
     """The error for a constant term at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    trouble = ADAM if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else TROUBLES[domain]
+    trouble = ADAM if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
     return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
 
 

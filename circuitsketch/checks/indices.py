@@ -71,10 +71,9 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
         if node.gate.guards and node.operands[0] in reached:
             looks[wire, -1] = (node, node.operands[0], -1)
             needed.add(wire)
-        elif node.gate.name in ("take", "scatter_add") and node.operands[1] in reached:
-            array, index = node.operands
-            axis = node.params["axis"]
-            extent = node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
+        elif node.gate.index is not None and (index := node.operands[node.gate.index]) in reached:
+            assert node.gate.index_extent is not None
+            extent = node.gate.index_extent(circuit.nodes[node.operands[0]].shape, **node.params)
             looks.setdefault((index, extent), (node, index, extent))
             needed.add(index)
     needed = circuit.needed_for(needed)

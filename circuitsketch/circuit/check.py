@@ -37,8 +37,8 @@ def check(circuit: Circuit) -> Circuit:
             if tuple(node.params["shape"]) != node.shape:
                 raise CircuitError(f"{where} says shape {node.shape}, its parameter {node.params['shape']}")
             continue
-        if node.gate.name in ("take", "scatter_add") and circuit.nodes[node.operands[1]].label != "int":
-            raise CircuitError(f"{where} has indices of label {circuit.nodes[node.operands[1]].label}, not int")
+        if node.gate.index is not None and (label := circuit.nodes[node.operands[node.gate.index]].label) != "int":
+            raise CircuitError(f"{where} has indices of label {label}, not int")
         try:
             shape = node.gate.shape(*(circuit.nodes[i].shape for i in node.operands), **node.params)
         except (ShapeError, ValueError, IndexError, KeyError, TypeError) as reason:

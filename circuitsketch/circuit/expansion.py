@@ -1,11 +1,13 @@
 """The scalar circuit of a small array circuit: every entry of every array a node of its own.
 
-Movement needs no rule here: a gate that moves numbers moves node numbers as well. This is what `size` is held against.
+A gate that moves numbers moves node numbers as well; what else a gate makes of scalars stands on its record. This is
+what `size` is held against.
 """
 
 from __future__ import annotations
 
-import string
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy as np
 from circuitsketch.circuit.graph import Graph, evaluate
 from circuitsketch.circuit.node import CONSTANT, INPUT, Node, Place, compute
 from circuitsketch.errors import InputError
-from circuitsketch.gates import GATES, Gate, cells
-from circuitsketch.gates.contraction import split
+from circuitsketch.gates import Gate, cells
+from circuitsketch.gates.arithmetic import add, multiply
+from circuitsketch.gates.selection import maximum
 
 
 class ScalarBuilder:
@@ -43,15 +46,6 @@ class ScalarBuilder:
         """The nodes of an array's entries."""
         entries = [self.constant(float(x)) for x in array.ravel()]
         return np.array(entries, dtype=np.int64).reshape(array.shape)
-
-    def total(self, terms: list[int], label: Any, place: Place) -> int:
-        """Add terms one by one: L - 1 sums."""
-        if not terms:
-            return self.constant(0.0)
-        found = terms[0]
-        for term in terms[1:]:
-            found = self.add(GATES["add"], (found, term), {}, label, place)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,70 +113,43 @@ def scalars(
             for row in zip(*flat, strict=True)
         ]
         return np.array(entries, dtype=np.int64).reshape(node.shape)
-    if gate.kind == "sum":
-        rows = rows_of(operands[0], node.params["axes"])
-        out = np.empty(node.shape, dtype=np.int64)
-        for at in np.ndindex(node.shape):
-            out[at] = build.total([int(i) for i in rows[at]], node.label, place)
-        return out
-    if gate.kind == "contraction":
-        return contraction(build, node, *operands)
-    if gate.kind == "scatter":
-        return scattered(build, node, operands[0], values[1])
-    if gate.kind == "extremum":
-        entries = []
-        rows = rows_of(operands[0], node.params["axes"])
-        for at in np.ndindex(rows.shape[:-1]):
-            top = int(rows[at][0])
-            for other in rows[at][1:]:
-                top = build.add(GATES["maximum"], (top, int(other)), {}, node.label, place)
-            entries.append(build.add(gate, (top,), {"axes": ()}, node.label, place))
-        return np.array(entries, dtype=np.int64).reshape(node.shape)
-    if gate.name == "take":
-        if values[1] is None:
-            raise InputError(f"{place} gathers at an index that is not known before run time")
-        return gate.value(operands[0], values[1], **node.params)
-    if gate.name == "pad":
-        # The pad's own zeros must not be mistaken for wire 0: move wire numbers counted from 1.
-        moved = gate.value(operands[0] + 1, **node.params) - 1
-        if np.any(moved < 0):
-            moved = np.where(moved < 0, build.constant(0.0), moved)
-        return moved
-    return np.asarray(gate.value(*operands, **node.params))
+    if gate.index is not None:
+        if (index := values[gate.index]) is None:
+            raise InputError(f"{place}: {gate.name} has an index that is not known before run time")
+        operands = [*operands[: gate.index], index, *operands[gate.index + 1 :]]
+    if gate.expand is None:
+        return np.asarray(gate.value(*operands, **node.params))
+    return np.asarray(gate.expand(Scalars(build, node), node.shape, *operands, **node.params))
 
 
-def rows_of(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """An array with some axes brought together at its end."""
-    kept = [axis for axis in range(x.ndim) if axis not in axes]
-    shape = tuple(x.shape[axis] for axis in kept)
-    return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
+class Scalars:
+    """What a gate's `expand` may ask for: scalar gates in the place of one array node."""
 
+    def __init__(self, build: ScalarBuilder, node: Node) -> None:
+        self.build = build
+        self.node = node
 
-def contraction(build: ScalarBuilder, node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Products and sums of an einsum, entry by entry."""
-    (left, right), result = split(node.params["spec"])
-    extent = dict(zip(left + right, a.shape + b.shape, strict=True))
-    summed = [letter for letter in string.ascii_letters if letter in extent and letter not in result]
-    out = np.empty(node.shape, dtype=np.int64)
-    for at in np.ndindex(node.shape):
-        fixed = dict(zip(result, at, strict=True))
-        terms = []
-        for inner in np.ndindex(*(extent[letter] for letter in summed)):
-            index = fixed | dict(zip(summed, inner, strict=True))
-            x, y = a[tuple(index[i] for i in left)], b[tuple(index[i] for i in right)]
-            terms.append(build.add(GATES["multiply"], (int(x), int(y)), {}, node.label, node.place))
-        out[at] = build.total(terms, node.label, node.place)
-    return out
+    def apply(self, gate: Gate, *operands: int, **params: Any) -> int:
+        """A scalar gate."""
+        return self.build.add(gate, operands, params, self.node.label, self.node.place)
 
+    def zero(self) -> int:
+        """The constant 0."""
+        return self.build.constant(0.0)
 
-def scattered(build: ScalarBuilder, node: Node, x: np.ndarray, index: np.ndarray | None) -> np.ndarray:
-    """One sum for every entry that is added to its place."""
-    if index is None:
-        raise InputError(f"{node.place} scatters to an index that is not known before run time")
-    axis = node.params["axis"]
-    flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
-    out = np.full(node.shape, build.constant(0.0), dtype=np.int64)
-    for at in np.ndindex(flat.shape):
-        place = at[:axis] + (int(index.ravel()[at[axis]]),) + at[axis + 1 :]
-        out[place] = build.add(GATES["add"], (int(out[place]), int(flat[at])), {}, node.label, node.place)
-    return out
+    def add(self, x: int, y: int) -> int:
+        """x + y."""
+        return self.apply(add, x, y)
+
+    def multiply(self, x: int, y: int) -> int:
+        """x * y."""
+        return self.apply(multiply, x, y)
+
+    def maximum(self, x: int, y: int) -> int:
+        """The larger."""
+        return self.apply(maximum, x, y)
+
+    def total(self, terms: Iterable[int]) -> int:
+        """Add up terms one by one: L - 1 sums."""
+        wires = [int(term) for term in terms]
+        return functools.reduce(self.add, wires) if wires else self.zero()

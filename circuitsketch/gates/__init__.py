@@ -1,7 +1,8 @@
 """The table of gates: every primitive a circuit is made of, by family."""
 
-from circuitsketch.gates import arithmetic, contraction, exponential, movement, powers, selection
-from circuitsketch.gates.gate import DOMAINS, GATES, Gate, Shape, cells
+from circuitsketch.gates import arithmetic, contraction, exponential, gamma, inverse, movement, powers, selection
+from circuitsketch.gates.domains import DOMAINS
+from circuitsketch.gates.gate import GATES, Gate, Shape, cells
 
 __all__ = [
     "DOMAINS",
@@ -12,6 +13,8 @@ __all__ = [
     "cells",
     "contraction",
     "exponential",
+    "gamma",
+    "inverse",
     "movement",
     "powers",
     "selection",

@@ -56,6 +56,7 @@ add = elementwise(
     lambda ct, out, x, y: (ct, ct),
     reads="nothing",
     result="same",
+    commutative=True,
 )
 subtract = elementwise(
     "subtract",
@@ -87,6 +88,7 @@ multiply = elementwise(
     lambda ct, out, x, y: (ct * y, ct * x),
     reads="operands",
     result="same",
+    commutative=True,
 )
 square = elementwise(
     "square",
@@ -96,6 +98,7 @@ square = elementwise(
     lambda ct, out, x: (ct * (2.0 * x),),
     reads="operands",
     result="same",
+    compose=False,
 )
 divide = elementwise(
     "divide",
@@ -114,7 +117,15 @@ reciprocal = elementwise(
     domain="nonzero",
 )
 copy = elementwise(
-    "copy", 1, lambda m, x: (x,), copy_step, lambda ct, out, x: (ct,), reads="nothing", cost=0, result="same"
+    "copy",
+    1,
+    lambda m, x: (x,),
+    copy_step,
+    lambda ct, out, x: (ct,),
+    reads="nothing",
+    cost=0,
+    result="same",
+    keeps_bool=True,
 )
 stop_gradient = elementwise(
     # The gradient stops here; the counterfactual does not. A run depends on its weights through this value as through
@@ -127,4 +138,5 @@ stop_gradient = elementwise(
     reads="nothing",
     cost=0,
     result="same",
+    keeps_bool=True,
 )

@@ -6,6 +6,8 @@ operand, and none twice in one operand; the tracer brings matmul, dot and genera
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 
 from circuitsketch.errors import ShapeError
@@ -57,6 +59,22 @@ def einsum_size(out: Shape, a: Shape, b: Shape, *, spec: str) -> int:
     return cells(out) * max(2 * length - 1, 0)
 
 
+def einsum_expand(b, shape, x, y, *, spec):
+    """Products and sums, entry by entry."""
+    (left, right), result = split(spec)
+    extent = dict(zip(left + right, x.shape + y.shape, strict=True))
+    summed = [letter for letter in string.ascii_letters if letter in extent and letter not in result]
+    out = np.empty(shape, dtype=np.int64)
+    for at in np.ndindex(shape):
+        fixed = dict(zip(result, at, strict=True))
+        terms = []
+        for inner in np.ndindex(*(extent[letter] for letter in summed)):
+            index = fixed | dict(zip(summed, inner, strict=True))
+            terms.append(b.multiply(int(x[tuple(index[i] for i in left)]), int(y[tuple(index[i] for i in right)])))
+        out[at] = b.total(terms)
+    return out
+
+
 einsum = register(
     Gate(
         name="einsum",
@@ -68,5 +86,6 @@ einsum = register(
         size=einsum_size,
         reads="operands",
         static=("spec",),
+        expand=einsum_expand,
     )
 )

@@ -21,9 +21,11 @@ import numpy as np
 from circuitsketch.arguments import kind_of
 from circuitsketch.arrays import lost_meaning, plain_array
 from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.gates.domains import DOMAINS
+from circuitsketch.gates.math import NumpyMath
 
 Shape = tuple[int, ...]
-Kind = Literal["source", "elementwise", "contraction", "sum", "movement", "scatter", "extremum"]
+Kind = Literal["source", "elementwise", "contraction", "movement"]
 Reads = Literal["nothing", "operands", "all"]
 
 
@@ -47,6 +49,21 @@ class Gate:
     result : the label of the result: that of the operands, float or bool.
     static : the names of the parameters.
     guards : the value refuses operands (by a BoundsError): the gate stays even where nothing reads its result.
+    labels : for result "same", the positions of the operands whose labels count; None: of all.
+    keeps_bool : for result "same", booleans stay booleans, since they are moved or chosen and not added up.
+    commutative : the operands may change places, exactly in floating point too.
+    compose : whether the series of a function of one operand may be composed from the function's own coefficients at
+        the constant term, which is less work than the rule on lanes wherever the rule is more than a copy.
+    index : the position of an operand that holds run-time indices, or None.
+    index_extent : `index_extent(array_shape, **params)` -> the extent of the axis that these indices address.
+    view : of a movement that needs no copy, `view(shape, *layouts, **params)` -> where the entries of the result lie
+        (see `lower.layout.Layout`), or None where that needs a copy of the operand in C order.
+    moves : of any other movement, `moves(m, target, *layouts, **params)` -> what to do, in order, in terms of
+        `m.fill(value)`, `m.move(target, source, combine)` with combine "copy", "add" or "max", and
+        `m.gather`, `m.scatter` (see `lower.operations.Moves`).
+    expand : `expand(b, node_shape, *wires, **params)` -> the scalar wires of the result, an array of integers, from
+        those of the operands, in terms of `b.zero()`, `b.add(x, y)`, `b.multiply(x, y)` and `b.maximum(x, y)`; of an
+        operand with run-time indices the indices themselves. None: `value` moves the wires as it moves numbers.
     """
 
     name: str
@@ -65,6 +82,15 @@ class Gate:
     result: Literal["same", "bool", "float"] = "same"
     static: tuple[str, ...] = field(default=())
     guards: bool = False
+    labels: tuple[int, ...] | None = None
+    keeps_bool: bool = False
+    commutative: bool = False
+    compose: bool = True
+    index: int | None = None
+    index_extent: Callable[..., int] | None = None
+    view: Callable[..., Any] | None = None
+    moves: Callable[..., Any] | None = None
+    expand: Callable[..., Any] | None = None
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the gate: to wires it adds a node to their circuit, to arrays it computes."""
@@ -87,8 +113,8 @@ class Gate:
     def lacks_series(self, operands: Sequence[Any], varies: Sequence[bool]) -> Any:
         """Where the gate has no series at constant terms; `varies` says which operands carry one."""
         assert self.domain is not None
-        bad = DOMAINS[self.domain]
-        return bad(*operands, varies) if self.domain in BY_OPERAND else bad(*operands)
+        domain = DOMAINS[self.domain]
+        return domain.lacks_series(*operands, varies) if domain.by_operand else domain.lacks_series(*operands)
 
     def __repr__(self) -> str:
         return f"Gate({self.name!r})"
@@ -97,6 +123,16 @@ class Gate:
     def unary(self) -> bool:
         """An elementwise function of one operand, analytic where its domain says."""
         return self.kind == "elementwise" and self.arity == 1 and not self.flat
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether its series is composed from the function's own Taylor coefficients at the constant term."""
+        return self.unary and self.compose and self.reads != "nothing"
+
+    @property
+    def is_kink(self) -> bool:
+        """Whether leaving the domain means a kink, on both sides of which there are series."""
+        return self.domain is not None and DOMAINS[self.domain].is_kink
 
 
 GATES: dict[str, Gate] = {}  # by name, the newest
@@ -129,46 +165,6 @@ def close_table() -> None:
 def is_built_in(gate: Gate) -> bool:
     """Whether the package defines this gate, so that its name and the package's version say what it means."""
     return BUILT_IN.get(gate.name) is gate
-
-
-class NumpyMath:
-    """The elementary functions that `constants` may call, on NumPy arrays (real or complex)."""
-
-    exp = staticmethod(np.exp)
-    expm1 = staticmethod(np.expm1)
-    log = staticmethod(np.log)
-    log1p = staticmethod(np.log1p)
-    sin = staticmethod(np.sin)
-    cos = staticmethod(np.cos)
-    tanh = staticmethod(np.tanh)
-    sqrt = staticmethod(np.sqrt)
-    power = staticmethod(np.power)
-    absolute = staticmethod(np.abs)
-    maximum = staticmethod(np.maximum)
-    minimum = staticmethod(np.minimum)
-    choose = staticmethod(np.where)
-
-    @staticmethod
-    def erf(x: Any) -> Any:
-        """The error function."""
-        from scipy import special  # a slow import
-
-        return special.erf(x)
-
-    @staticmethod
-    def greater(x: Any, y: Any) -> Any:
-        """1.0 where x > y, else 0.0 (the real parts decide)."""
-        return np.asarray(np.real(x) > np.real(y), dtype=np.float64)
-
-    @staticmethod
-    def greater_equal(x: Any, y: Any) -> Any:
-        """1.0 where x >= y, else 0.0 (the real parts decide)."""
-        return np.asarray(np.real(x) >= np.real(y), dtype=np.float64)
-
-    @staticmethod
-    def equal(x: Any, y: Any) -> Any:
-        """1.0 where x == y, else 0.0."""
-        return np.asarray(x == y, dtype=np.float64)
 
 
 def cells(shape: Shape) -> int:
@@ -205,8 +201,18 @@ def elementwise(
     cost: int = 1,
     result: Literal["same", "bool", "float"] = "float",
     static: tuple[str, ...] = (),
+    **facts: Any,
 ) -> Gate:
-    """Register an elementwise gate: `cost` arithmetic gates a scalar, value = the first of its constants."""
+    """Register an elementwise gate: `cost` arithmetic gates per scalar, value = the first of its constants.
+
+    facts : further attributes of `Gate`, such as `labels` and `compose`.
+
+    Raises
+    ------
+    InputError : the package itself has a gate of that name, or there is no such domain.
+    """
+    if domain is not None and domain not in DOMAINS:
+        raise InputError(f"{name!r} has the domain {domain!r}, which does not exist; use one of {sorted(DOMAINS)}")
 
     def value(*operands: Any, **params: Any) -> Any:
         return constants(NumpyMath, *operands, **params)[0]
@@ -231,28 +237,6 @@ def elementwise(
             companions=companions,
             result=result,
             static=static,
+            **({"compose": False} if domain is not None and DOMAINS[domain].is_kink else {}) | facts,
         )
     )
-
-
-def power_lacks_series(x: Any, y: Any, base_varies: bool, exponent_varies: bool) -> Any:
-    """Where x^y has no series. Of a varying base, whole powers have one below zero, and small ones at zero."""
-    if exponent_varies:
-        return ~((x > 0) | ((x == 0) & (y > 0) & (not base_varies)))
-    whole = np.isfinite(y) & (y == np.rint(y))
-    return ~((x > 0) | (whole & (x < 0)) | (whole & (x == 0) & (y >= 0) & (y <= 4)))
-
-
-# Where a gate has a Taylor series at real constant terms; `bad(*x)` is true where it has none.
-# "kink" domains are locally analytic on both sides: within rounding of the kink a warning is given, not an error.
-DOMAINS: dict[str, Callable[..., Any]] = {
-    "positive": lambda x: ~(x > 0),
-    "above -1": lambda x: ~(x > -1),
-    "nonzero": lambda x: x == 0,
-    "nonzero divisor": lambda x, y: y == 0,
-    "kink at zero": lambda x: np.abs(x) <= KINK_TOLERANCE,
-    "kink at equality": lambda x, y: np.abs(x - y) <= KINK_TOLERANCE * np.maximum(np.abs(x), np.abs(y)),
-    "base of a power": lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
-}
-BY_OPERAND = {"base of a power"}  # domains that ask which operands carry a series
-KINK_TOLERANCE = 4 * np.finfo(np.float64).eps

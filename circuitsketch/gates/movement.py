@@ -165,10 +165,68 @@ def scatter_value(x, index, *, axis, length):
     return out
 
 
-def movement(name, arity, shape, value, vjp, *, static, kind="movement", size=nothing):
-    """Register a gate that moves numbers."""
+def lines(x, axes):
+    """An array with some axes brought together at its end."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = tuple(x.shape[axis] for axis in kept)
+    return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
+
+
+def sum_expand(b, shape, x, *, axes):
+    """L - 1 sums per line of L entries."""
+    rows = lines(x, axes)
+    out = np.empty(shape, dtype=np.int64)
+    for at in np.ndindex(shape):
+        out[at] = b.total(rows[at])
+    return out
+
+
+def pad_expand(b, out_shape, x, *, starts, steps, shape):
+    """The pad's own zeros must not be mistaken for wire 0: wires are counted from 1 while they move."""
+    moved = pad_value(x + 1, starts=starts, steps=steps, shape=shape) - 1
+    return np.where(moved < 0, b.zero(), moved) if np.any(moved < 0) else moved
+
+
+def pad_moves(m, target, x, *, starts, steps, shape):
+    """Zeros, over which the operand is put."""
+    return m.fill(0.0), m.move(target.sliced(starts, steps, x.shape), x)
+
+
+def concatenate_moves(m, target, *operands, axis):
+    """Each operand to its part of the result."""
+    moves, begin = [], 0
+    for x in operands:
+        starts = tuple(begin if i == axis else 0 for i in range(len(x.shape)))
+        moves.append(m.move(target.sliced(starts, (1,) * len(starts), x.shape), x))
+        begin += x.shape[axis]
+    return tuple(moves)
+
+
+def scatter_expand(b, shape, x, index, *, axis, length):
+    """One sum for every entry that is added to its place."""
+    flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
+    out = np.full(shape, b.zero(), dtype=np.int64)
+    for at in np.ndindex(flat.shape):
+        place = at[:axis] + (int(index.ravel()[at[axis]]),) + at[axis + 1 :]
+        out[place] = b.add(int(out[place]), int(flat[at]))
+    return out
+
+
+def movement(name, arity, shape, value, vjp, *, static, size=nothing, keeps_bool=True, **facts):
+    """Register a gate that moves numbers, or is otherwise linear in its operands (but for indices)."""
     return register(
-        Gate(name=name, kind=kind, arity=arity, shape=shape, value=value, vjp=vjp, size=size, static=static)
+        Gate(
+            name=name,
+            kind="movement",
+            arity=arity,
+            shape=shape,
+            value=value,
+            vjp=vjp,
+            size=size,
+            static=static,
+            keeps_bool=keeps_bool,
+            **facts,
+        )
     )
 
 
@@ -179,6 +237,7 @@ reshape = movement(
     lambda x, *, shape: np.reshape(x, shape),
     lambda ct, out, x, *, shape: (reshape(ct, shape=tuple(x.shape)),),
     static=("shape",),
+    view=lambda out, x, *, shape: x.reshaped(shape),
 )
 transpose = movement(
     "transpose",
@@ -187,6 +246,7 @@ transpose = movement(
     lambda x, *, axes: np.transpose(x, axes),
     lambda ct, out, x, *, axes: (transpose(ct, axes=tuple(int(i) for i in np.argsort(axes))),),
     static=("axes",),
+    view=lambda out, x, *, axes: x.transposed(axes),
 )
 broadcast = movement(
     "broadcast",
@@ -195,6 +255,7 @@ broadcast = movement(
     lambda x, *, shape: np.broadcast_to(x, shape),
     broadcast_vjp,
     static=("shape",),
+    view=lambda out, x, *, shape: x.broadcast(shape),
 )
 take_slice = movement(
     "slice",
@@ -203,6 +264,7 @@ take_slice = movement(
     lambda x, *, starts, steps, shape: strided(x, starts, steps, shape),
     lambda ct, out, x, *, starts, steps, shape: (pad(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
     static=("starts", "steps", "shape"),
+    view=lambda out, x, *, starts, steps, shape: x.sliced(starts, steps, shape),
 )
 pad = movement(
     "pad",
@@ -211,6 +273,8 @@ pad = movement(
     pad_value,
     lambda ct, out, x, *, starts, steps, shape: (take_slice(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
     static=("starts", "steps", "shape"),
+    moves=pad_moves,
+    expand=pad_expand,
 )
 sum_over = movement(
     "sum",
@@ -219,7 +283,9 @@ sum_over = movement(
     lambda x, *, axes: np.sum(x, axis=axes),
     sum_vjp,
     static=("axes",),
-    kind="sum",
+    keeps_bool=False,
+    moves=lambda m, target, x, *, axes: (m.fill(0.0), m.move(m.spread(target, axes, x.shape), x, "add")),
+    expand=sum_expand,
     size=lambda out, x, *, axes: max(cells(x) - cells(out), 0),
 )
 concatenate = movement(
@@ -229,6 +295,7 @@ concatenate = movement(
     lambda *xs, axis: np.concatenate(xs, axis),
     concatenate_vjp,
     static=("axis",),
+    moves=concatenate_moves,
 )
 take = movement(
     "take",
@@ -237,6 +304,10 @@ take = movement(
     lambda x, index, *, axis: np.take(x, integers(index), axis=axis),
     lambda ct, out, x, index, *, axis: (scatter_add(ct, index, axis=axis, length=x.shape[axis]), None),
     static=("axis",),
+    labels=(0,),
+    index=1,
+    index_extent=lambda x, *, axis: x[axis],
+    moves=lambda m, target, x, index, *, axis: m.gather(target, x, index, axis),
 )
 in_bounds = register(
     Gate(
@@ -263,6 +334,69 @@ scatter_add = movement(
     scatter_value,
     lambda ct, out, x, index, *, axis, length: (take(ct, index, axis=axis), None),
     static=("axis", "length"),
-    kind="scatter",
+    keeps_bool=False,
+    labels=(0,),
+    index=1,
+    index_extent=lambda x, *, axis, length: length,
+    moves=lambda m, target, x, index, *, axis, length: m.scatter(target, x, index, axis),
+    expand=scatter_expand,
     size=lambda out, x, index, *, axis, length: math.prod(x),
+)
+
+
+def cumsum_shape(x: Shape, *, axis: int) -> Shape:
+    """That of the operand."""
+    if not 0 <= axis < len(x):
+        raise ShapeError(f"an array of shape {x} has no axis {axis} to sum along")
+    return x
+
+
+def flip(x, axis):
+    """The entries along an axis in the opposite order."""
+    shape = tuple(x.shape)
+    starts = tuple(max(n - 1, 0) if i == axis else 0 for i, n in enumerate(shape))
+    return take_slice(x, starts=starts, steps=tuple(-1 if i == axis else 1 for i in range(len(shape))), shape=shape)
+
+
+def cumsum_moves(m, target, x, *, axis):
+    """A copy, then sums in place by a tree: 2 log2(n) moves, in none of which an entry reads what another writes."""
+    n, rank = x.shape[axis], len(x.shape)
+
+    def add(first, gap, step):
+        """target[first::step] += target[first - gap::step]."""
+        count = len(range(first, n, step))
+        shape = tuple(count if i == axis else extent for i, extent in enumerate(x.shape))
+        steps = tuple(step if i == axis else 1 for i in range(rank))
+        to, of = (tuple(at if i == axis else 0 for i in range(rank)) for at in (first, first - gap))
+        return [m.move(target.sliced(to, steps, shape), target.sliced(of, steps, shape), "add")] if count else []
+
+    gaps = [1 << i for i in range(n.bit_length()) if 1 << i < n]
+    moves = [m.move(target, x)]
+    for gap in gaps:
+        moves += add(2 * gap - 1, gap, 2 * gap)
+    for gap in reversed(gaps):
+        moves += add(3 * gap - 1, gap, 2 * gap)
+    return tuple(moves)
+
+
+def cumsum_expand(b, shape, x, *, axis):
+    """n - 1 sums per line of n entries."""
+    rows = np.moveaxis(np.array(x, dtype=np.int64), axis, -1)
+    for at in np.ndindex(rows.shape[:-1]):
+        for i in range(1, rows.shape[-1]):
+            rows[(*at, i)] = b.add(int(rows[(*at, i - 1)]), int(rows[(*at, i)]))
+    return np.moveaxis(rows, -1, axis)
+
+
+cumsum = movement(
+    "cumsum",
+    1,
+    cumsum_shape,
+    lambda x, *, axis: np.cumsum(x, axis=axis),
+    lambda ct, out, x, *, axis: (flip(cumsum(flip(ct, axis), axis=axis), axis),),
+    static=("axis",),
+    size=lambda out, x, *, axis: cells(x) - cells(x) // max(x[axis], 1),
+    keeps_bool=False,
+    moves=cumsum_moves,
+    expand=cumsum_expand,
 )

@@ -6,11 +6,13 @@ no arithmetic. On a kink there is no series, and whoever evaluates must say so (
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from circuitsketch.errors import ShapeError
-from circuitsketch.gates.gate import Gate, Shape, elementwise, register
-from circuitsketch.gates.movement import broadcast, reshape, sum_over
+from circuitsketch.gates.gate import Gate, Shape, cells, elementwise, register
+from circuitsketch.gates.movement import broadcast, lines, reshape, sum_over
 
 
 def no_gradient(ct, out, *operands, **params):
@@ -18,7 +20,7 @@ def no_gradient(ct, out, *operands, **params):
     return (None,) * len(operands)
 
 
-def comparison(name, constants, domain="kink at equality"):
+def comparison(name, constants, domain="kink at equality", **facts):
     """A comparison: 1 where true, else 0; its result carries no series."""
     return elementwise(
         name,
@@ -31,6 +33,7 @@ def comparison(name, constants, domain="kink at equality"):
         flat=True,
         cost=0,
         result="bool",
+        **facts,
     )
 
 
@@ -38,8 +41,8 @@ greater = comparison("greater", lambda m, x, y: (m.greater(x, y),))
 greater_equal = comparison("greater_equal", lambda m, x, y: (m.greater_equal(x, y),))
 less = comparison("less", lambda m, x, y: (m.greater(y, x),))
 less_equal = comparison("less_equal", lambda m, x, y: (m.greater_equal(y, x),))
-equal = comparison("equal", lambda m, x, y: (m.equal(x, y),))
-not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),))
+equal = comparison("equal", lambda m, x, y: (m.equal(x, y),), commutative=True)
+not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),), commutative=True)
 
 
 # Equality that is asked where a formula fails at a point and both sides of the choice agree, so that it is no kink.
@@ -94,6 +97,9 @@ where = elementwise(
     lambda ct, out, test, x, y: (None, where(test, ct, 0.0), where(test, 0.0, ct)),
     reads="operands",
     cost=0,
+    result="same",
+    labels=(1, 2),
+    keeps_bool=True,
 )
 maximum = elementwise(
     "maximum",
@@ -153,12 +159,26 @@ def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
 
 
+def max_moves(m, target, x, *, axes):
+    """From -infinity up, every entry may raise its row's maximum."""
+    return m.fill(-np.inf), m.move(target.broadcast(x.shape) if cells(target.shape) else target, x, "max")
+
+
+def max_expand(b, shape, x, *, axes):
+    """The maximum of each row by pairs, and then what cuts its series off."""
+    rows = lines(x, axes)
+    out = np.empty(rows.shape[:-1], dtype=np.int64)
+    for at in np.ndindex(out.shape):
+        out[at] = b.apply(max_constant, functools.reduce(b.maximum, map(int, rows[at])), axes=())
+    return out.reshape(shape)
+
+
 max_constant = register(
     Gate(
         # For softmax and logsumexp, whose value does not depend on what is subtracted: the maximum of the constant
         # terms, without a series. A maximum that the answer does depend on is `np.max`, a tree of `maximum` gates.
         name="max_constant",
-        kind="extremum",
+        kind="movement",
         arity=1,
         shape=max_shape,
         value=lambda x, *, axes: np.max(np.real(x), axis=axes, keepdims=True),
@@ -166,6 +186,9 @@ max_constant = register(
         size=lambda out, x, *, axes: 0,
         flat=True,
         static=("axes",),
+        keeps_bool=True,
+        moves=max_moves,
+        expand=max_expand,
     )
 )
 
@@ -198,5 +221,7 @@ attained = register(
         vjp=attained_vjp,
         size=lambda out, value, x, *, axis: 0,
         static=("axis",),
+        keeps_bool=True,
+        view=lambda shape, value, x, *, axis: value,
     )
 )

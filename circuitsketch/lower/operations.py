@@ -14,7 +14,7 @@ import numpy as np
 
 from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
 from circuitsketch.errors import InputError, ShapeError
-from circuitsketch.gates import GATES, Gate, Shape, cells
+from circuitsketch.gates import Shape
 from circuitsketch.gates.contraction import split
 from circuitsketch.lower.layout import Layout
 
@@ -115,17 +115,8 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
         if node.gate is CONSTANT:
             p.constants[buffer] = value_of(node)
         return Layout.whole(buffer, node.shape)
-    name, params = node.gate.name, node.params
-    if name == "attained":
-        return operands[0]
-    if name == "transpose":
-        return operands[0].transposed(params["axes"])
-    if name == "broadcast":
-        return operands[0].broadcast(node.shape)
-    if name == "slice":
-        return operands[0].sliced(params["starts"], params["steps"], node.shape)
-    if name == "reshape":
-        view = operands[0].reshaped(node.shape)
+    if node.gate.view is not None:
+        view = node.gate.view(node.shape, *operands, **node.params)
         if view is not None:
             return view
         copied = copy_of(p, wire, node, operands[0], varies)
@@ -137,9 +128,9 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
             p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
         p.operations.append(Operation("elementwise", wire, node, buffer, tuple(operands)))
     elif node.gate.kind == "contraction":
-        p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=params["spec"]))
+        p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=node.params["spec"]))
     else:
-        moves = movements(p, node, node.gate, target, operands)
+        moves = movements(p, node, target, operands)
         p.operations.append(Operation("moves", wire, node, buffer, tuple(operands), moves=moves))
     return target
 
@@ -151,64 +142,63 @@ def copy_of(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> 
     return target
 
 
-def movements(p: Program, node: Node, gate: Gate, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
-    """The moves that a gate of movement, sum, scatter or extremum is made of."""
-    params = node.params
-    if gate.name == "sum":
-        return (
-            Fill(target.buffer, 0.0),
-            Move(spread(target, params["axes"], operands[0].shape), operands[0], "add"),
+def movements(p: Program, node: Node, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
+    """The moves that a gate of movement is made of, as its record says."""
+    gate = node.gate
+    if gate.index is not None and node.operands[gate.index] in p.varying:
+        raise ShapeError(
+            f"{node.place}: {gate.name} reads an index that depends on the weights; indices must come from the data"
         )
-    if gate.name == "max_constant":
-        kept = target.broadcast(operands[0].shape) if cells(target.shape) else target
-        return (Fill(target.buffer, -np.inf), Move(kept, operands[0], "max"))
-    if gate.name == "pad":
-        inside = target.sliced(params["starts"], params["steps"], operands[0].shape)
-        return (Fill(target.buffer, 0.0), Move(inside, operands[0]))
-    if gate.name == "concatenate":
-        moves: list[Move | Fill] = []
-        begin = 0
-        for operand in operands:
-            starts = tuple(begin if axis == params["axis"] else 0 for axis in range(len(operand.shape)))
-            moves.append(Move(target.sliced(starts, (1,) * len(starts), operand.shape), operand))
-            begin += operand.shape[params["axis"]]
-        return tuple(moves)
-    if gate.name in ("take", "scatter_add"):
-        index_wire = node.operands[1]
-        if index_wire in p.varying:
-            raise ShapeError(
-                f"{node.place}: {gate.name} reads an index that depends on the weights; indices must come from the data"
-            )
-        return indexed(gate.name, params["axis"], target, operands[0], operands[1])
-    raise InputError(f"{node.place}: there is no lowering for gate {gate.name}")
+    if gate.moves is None:
+        raise InputError(f"{node.place}: there is no lowering for gate {gate.name}: give its record `moves` or `view`")
+    return tuple(gate.moves(Moves(target.buffer), target, *operands, **node.params))
 
 
-def spread(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
-    """A sum's target seen from its operand: stride 0 along the summed axes."""
-    rest = iter(target.strides)
-    return Layout(
-        target.buffer,
-        target.offset,
-        shape,
-        tuple(0 if axis in axes else next(rest) for axis in range(len(shape))),
-    )
+class Moves:
+    """What a gate's `moves` may ask for, of layouts."""
+
+    def __init__(self, buffer: int) -> None:
+        self.buffer = buffer
+
+    def fill(self, value: float) -> Fill:
+        """A number into the whole result."""
+        return Fill(self.buffer, value)
+
+    @staticmethod
+    def move(target: Layout, source: Layout, combine: Combine = "copy") -> Move:
+        """Entries of the source into the target, both of one shape; no entry may need what another writes."""
+        return Move(target, source, combine)
+
+    @staticmethod
+    def spread(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
+        """A sum's target seen from its operand: stride 0 along the summed axes."""
+        rest = iter(target.strides)
+        strides = tuple(0 if axis in axes else next(rest) for axis in range(len(shape)))
+        return Layout(target.buffer, target.offset, shape, strides)
+
+    @staticmethod
+    def gather(target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move, ...]:
+        """target[.., i.., ..] = source[.., index[i..], ..]."""
+        addressed, positions, step = indexed(axis, target, source, index)
+        return (Move(target, addressed, "copy", positions, step, "source"),)
+
+    def scatter(self, target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move | Fill, ...]:
+        """target[.., index[i..], ..] += source[.., i.., ..], from zero: the adjoint of `gather`."""
+        addressed, positions, step = indexed(axis, source, target, index)
+        return self.fill(0.0), Move(addressed, source, "add", positions, step, "target")
 
 
-def indexed(name: str, axis: int, target: Layout, source: Layout, index: Layout) -> tuple[Move | Fill, ...]:
-    """take: target[.., i.., ..] = source[.., index[i..], ..]; scatter_add is its adjoint.
+def indexed(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
+    """How a side whose axis is addressed through an index is walked, and the index: in the shape of the other side.
 
-    Both walk the shape that has the index's axes in it. The side whose axis is addressed through the index has stride 0
-    along them, and the index stride 0 along all others.
+    The addressed side has stride 0 along the index's axes, and the index stride 0 along all others. The third result is
+    how far one step of the index goes.
     """
     rank = len(index.shape)
-    wide, narrow = (target, source) if name == "take" else (source, target)
-    step = narrow.strides[axis]
     before, after = narrow.strides[:axis], narrow.strides[axis + 1 :]
     addressed = Layout(narrow.buffer, narrow.offset, wide.shape, before + (0,) * rank + after)
     positions = Layout(index.buffer, index.offset, wide.shape, (0,) * len(before) + index.strides + (0,) * len(after))
-    if name == "take":
-        return (Move(wide, addressed, "copy", positions, step, "source"),)
-    return (Fill(target.buffer, 0.0), Move(addressed, wide, "add", positions, step, "target"))
+    return addressed, positions, narrow.strides[axis]
 
 
 def contraction_axes(spec: str) -> tuple[str, str, str, str]:
@@ -221,4 +211,4 @@ def contraction_axes(spec: str) -> tuple[str, str, str, str]:
     return batch, rows, columns, summed
 
 
-__all__ = ["GATES", "Fill", "Move", "Operation", "Program", "contraction_axes", "program"]
+__all__ = ["Fill", "Move", "Moves", "Operation", "Program", "contraction_axes", "program"]

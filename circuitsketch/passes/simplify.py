@@ -20,9 +20,21 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, compute, value_of
-from circuitsketch.gates import GATES, cells
+from circuitsketch.gates import Gate, cells
+from circuitsketch.gates.arithmetic import add, copy, divide, multiply, negate, reciprocal, square, subtract
+from circuitsketch.gates.movement import (
+    broadcast,
+    pad,
+    reshape,
+    scatter_add,
+    sum_over,
+    take,
+    take_slice,
+    transpose,
+)
+from circuitsketch.gates.powers import rsqrt, sqrt
+from circuitsketch.gates.selection import attained, where
 
-COMMUTATIVE = {"add", "multiply", "equal", "not_equal"}  # exactly, in floating point too
 FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
 
 
@@ -53,19 +65,18 @@ class Rewriter:
         array.setflags(write=False)
         return self.add(Node(CONSTANT, (), {"value": array}, array.shape, like.label, like.place))
 
-    def apply(self, name: str, operands: tuple[int, ...], like: Node, **params: Any) -> int:
+    def apply(self, gate: Gate, operands: tuple[int, ...], like: Node, **params: Any) -> int:
         """Another gate in the place of a node, itself simplified."""
-        gate = GATES[name]
         shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
         return simplified(self, Node(gate, operands, params, shape, like.label, like.place))
 
     def spread(self, scalar: int, like: Node) -> int:
         """One number in the shape of a node."""
-        return scalar if like.shape == () else self.apply("broadcast", (scalar,), like, shape=like.shape)
+        return scalar if like.shape == () else self.apply(broadcast, (scalar,), like, shape=like.shape)
 
-    def gate(self, wire: int) -> str:
-        """The name of the gate that yields a wire."""
-        return self.nodes[wire].gate.name
+    def gate(self, wire: int) -> Gate:
+        """The gate that yields a wire."""
+        return self.nodes[wire].gate
 
     def operand(self, wire: int, position: int = 0) -> int:
         """An operand of the gate that yields a wire."""
@@ -75,7 +86,7 @@ class Rewriter:
         """A wire in the place of a node: the same numbers under the node's label."""
         if self.nodes[wire].label == like.label:
             return wire
-        return self.add(Node(GATES["copy"], (wire,), {}, like.shape, like.label, like.place))
+        return self.add(Node(copy, (wire,), {}, like.shape, like.label, like.place))
 
     def is_lone(self, wire: int) -> bool:
         """Whether a wire is known to have one reader, so that it goes when the reader stops reading it."""
@@ -87,7 +98,7 @@ class Rewriter:
 
     def number_of(self, wire: int) -> float | None:
         """The one number in all entries of a constant wire (through broadcasts and reshapes), else None."""
-        while self.gate(wire) in ("broadcast", "reshape"):
+        while self.gate(wire) in (broadcast, reshape):
             wire = self.operand(wire)
         if wire not in self.numbers:
             value = value_of(self.nodes[wire]) if self.nodes[wire].gate is CONSTANT else np.zeros(0)
@@ -103,17 +114,17 @@ def identity_of(node: Node) -> Any:
         value = value_of(node)
         # A large array is itself: its id is its own, since a node that keeps the array alive is found under it.
         return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
-    operands = tuple(sorted(node.operands)) if node.gate.name in COMMUTATIVE else node.operands
+    operands = tuple(sorted(node.operands)) if node.gate.commutative else node.operands
     params = tuple(sorted(node.params.items()))
     # The gate and not its name, which a user may give to another gate; the text, because -0.0 equals 0.0, and 1 True.
     return (node.gate, operands, params, repr(params), node.label)
 
 
 Rule = Callable[[Rewriter, Node], int | None]
-RULES: dict[str, list[Rule]] = {}
+RULES: dict[Gate, list[Rule]] = {}
 
 
-def rule(*gates: str) -> Callable[[Rule], Rule]:
+def rule(*gates: Gate) -> Callable[[Rule], Rule]:
     """Register an identity for gates; it returns the wire to use instead, or None."""
 
     def put(function: Rule) -> Rule:
@@ -129,22 +140,22 @@ def zero(r: Rewriter, node: Node) -> int:
     return r.spread(r.constant(0.0, node), node)
 
 
-@rule("copy")
+@rule(copy)
 def without_copy(r: Rewriter, node: Node) -> int | None:
     """copy(x) -> x, unless it changes whole numbers to real ones; copy(copy(x)) -> copy(x)."""
     x = node.operands[0]
     if r.nodes[x].label == node.label:
         return x
-    return r.apply("copy", (r.operand(x),), node) if r.gate(x) == "copy" else None
+    return r.apply(copy, (r.operand(x),), node) if r.gate(x) is copy else None
 
 
-@rule("attained")
+@rule(attained)
 def extremum(r: Rewriter, node: Node) -> int | None:
     """attained(value, x) -> value: what x is beside it for is in the gradient by now."""
     return r.relabelled(node.operands[0], node)
 
 
-@rule("add")
+@rule(add)
 def add_zero(r: Rewriter, node: Node) -> int | None:
     """x + 0 -> x;  x + (-y) -> x - y."""
     x, y = node.operands
@@ -152,34 +163,34 @@ def add_zero(r: Rewriter, node: Node) -> int | None:
         return r.relabelled(x, node)
     if r.is_all(x, 0.0):
         return r.relabelled(y, node)
-    if r.gate(y) == "negate":
-        return r.apply("subtract", (x, r.operand(y)), node)
-    if r.gate(x) == "negate":
-        return r.apply("subtract", (y, r.operand(x)), node)
+    if r.gate(y) is negate:
+        return r.apply(subtract, (x, r.operand(y)), node)
+    if r.gate(x) is negate:
+        return r.apply(subtract, (y, r.operand(x)), node)
     return None
 
 
-@rule("subtract")
+@rule(subtract)
 def subtract_zero(r: Rewriter, node: Node) -> int | None:
     """x - 0 -> x;  0 - x -> -x;  x - (-y) -> x + y."""
     x, y = node.operands
     if r.is_all(y, 0.0):
         return r.relabelled(x, node)
     if r.is_all(x, 0.0):
-        return r.apply("negate", (y,), node)
-    if r.gate(y) == "negate":
-        return r.apply("add", (x, r.operand(y)), node)
+        return r.apply(negate, (y,), node)
+    if r.gate(y) is negate:
+        return r.apply(add, (x, r.operand(y)), node)
     return None
 
 
-@rule("negate")
+@rule(negate)
 def negate_twice(r: Rewriter, node: Node) -> int | None:
     """-(-x) -> x."""
     x = node.operands[0]
-    return r.relabelled(r.operand(x), node) if r.gate(x) == "negate" else None
+    return r.relabelled(r.operand(x), node) if r.gate(x) is negate else None
 
 
-@rule("multiply")
+@rule(multiply)
 def multiply_by(r: Rewriter, node: Node) -> int | None:
     """x * 1 -> x;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) -> x / y."""
     x, y = node.operands
@@ -187,37 +198,37 @@ def multiply_by(r: Rewriter, node: Node) -> int | None:
         if r.is_all(one, 1.0):
             return r.relabelled(other, node)
         if r.is_all(one, -1.0):
-            return r.apply("negate", (other,), node)
+            return r.apply(negate, (other,), node)
     if x == y and node.label == "float":
-        return r.apply("square", (x,), node)
+        return r.apply(square, (x,), node)
     for one, other in ((x, y), (y, x)):
-        if r.gate(one) == "negate" and r.is_lone(one) and r.nodes[one].label == node.label:
-            return r.apply("negate", (r.apply("multiply", (r.operand(one), other), node),), node)
-        if r.gate(one) == "reciprocal" and r.is_lone(one):
-            return r.apply("divide", (other, r.operand(one)), node)
+        if r.gate(one) is negate and r.is_lone(one) and r.nodes[one].label == node.label:
+            return r.apply(negate, (r.apply(multiply, (r.operand(one), other), node),), node)
+        if r.gate(one) is reciprocal and r.is_lone(one):
+            return r.apply(divide, (other, r.operand(one)), node)
     return None
 
 
-@rule("square")
+@rule(square)
 def square_of(r: Rewriter, node: Node) -> int | None:
     """(-x)^2 -> x^2."""
     x = node.operands[0]
-    return r.apply("square", (r.operand(x),), node) if r.gate(x) == "negate" else None
+    return r.apply(square, (r.operand(x),), node) if r.gate(x) is negate else None
 
 
-@rule("divide")
+@rule(divide)
 def divide_by(r: Rewriter, node: Node) -> int | None:
     """x / 1 -> x;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
     x, y = node.operands
     if r.is_all(y, 1.0):
         return r.relabelled(x, node)
     if r.is_all(x, 1.0):
-        if r.gate(y) == "sqrt":
-            return r.apply("rsqrt", (r.operand(y),), node)
-        return r.apply("reciprocal", (y,), node)
+        if r.gate(y) is sqrt:
+            return r.apply(rsqrt, (r.operand(y),), node)
+        return r.apply(reciprocal, (y,), node)
     if (scale := exact_reciprocal(r, y)) is not None:
         scaled = r.constant(scale, node)
-        return r.apply("multiply", (x, scaled if node.shape == () else r.spread(scaled, node)), node)
+        return r.apply(multiply, (x, scaled if node.shape == () else r.spread(scaled, node)), node)
     return None
 
 
@@ -230,74 +241,74 @@ def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
     return 1.0 / number if abs(mantissa) == 0.5 and abs(exponent) < 1000 else None
 
 
-@rule("reshape")
+@rule(reshape)
 def reshape_of(r: Rewriter, node: Node) -> int | None:
     """reshape(reshape(x)) -> reshape(x);  reshape to the same shape -> x."""
     x = node.operands[0]
     if r.nodes[x].shape == node.shape:
         return x
-    if r.gate(x) == "reshape":
-        return r.apply("reshape", (r.operand(x),), node, shape=node.shape)
+    if r.gate(x) is reshape:
+        return r.apply(reshape, (r.operand(x),), node, shape=node.shape)
     return None
 
 
-@rule("transpose")
+@rule(transpose)
 def transpose_of(r: Rewriter, node: Node) -> int | None:
     """transpose(transpose(x)) -> one transpose;  no permutation -> x."""
     x = node.operands[0]
     axes = node.params["axes"]
     if axes == tuple(range(len(axes))):
         return x
-    if r.gate(x) == "transpose":
+    if r.gate(x) is transpose:
         inner = r.nodes[x].params["axes"]
-        return r.apply("transpose", (r.operand(x),), node, axes=tuple(inner[i] for i in axes))
+        return r.apply(transpose, (r.operand(x),), node, axes=tuple(inner[i] for i in axes))
     return None
 
 
-@rule("broadcast")
+@rule(broadcast)
 def broadcast_of(r: Rewriter, node: Node) -> int | None:
     """broadcast(broadcast(x)) -> one broadcast;  to the same shape -> x."""
     x = node.operands[0]
     if r.nodes[x].shape == node.shape:
         return x
-    if r.gate(x) == "broadcast":
-        return r.apply("broadcast", (r.operand(x),), node, shape=node.shape)
+    if r.gate(x) is broadcast:
+        return r.apply(broadcast, (r.operand(x),), node, shape=node.shape)
     return None
 
 
-@rule("slice", "pad")
+@rule(take_slice, pad)
 def slice_all(r: Rewriter, node: Node) -> int | None:
     """A slice of everything -> x;  x padded by nothing -> x."""
     x = node.operands[0]
     return x if r.nodes[x].shape == node.shape and all(s == 1 for s in node.params["steps"]) else None
 
 
-@rule("pad", "scatter_add", "transpose", "reshape", "slice", "take", "sum", "negate", "square")
+@rule(pad, scatter_add, transpose, reshape, take_slice, take, sum_over, negate, square)
 def zero_stays(r: Rewriter, node: Node) -> int | None:
     """Linear gates of zero -> zero."""
     return zero(r, node) if cells(node.shape) and r.is_all(node.operands[0], 0.0) else None
 
 
-@rule("sum")
+@rule(sum_over)
 def sum_of(r: Rewriter, node: Node) -> int | None:
     """Sum over no axis, or over axes of extent 1 -> reshape(x)."""
     x = node.operands[0]
     if all(r.nodes[x].shape[axis] == 1 for axis in node.params["axes"]):
-        return r.relabelled(r.apply("reshape", (x,), r.nodes[x], shape=node.shape), node)
+        return r.relabelled(r.apply(reshape, (x,), r.nodes[x], shape=node.shape), node)
     return None
 
 
-@rule("sum")
+@rule(sum_over)
 def sum_of_negated(r: Rewriter, node: Node) -> int | None:
     """The sum of a lone -x -> -(the sum of x)."""
     x = node.operands[0]
     if r.gate(x) != "negate" or not r.is_lone(x) or r.nodes[x].label != node.label:
         return None
-    total = r.apply("sum", (r.operand(x),), node, axes=node.params["axes"])
-    return r.apply("negate", (total,), node)
+    total = r.apply(sum_over, (r.operand(x),), node, axes=node.params["axes"])
+    return r.apply(negate, (total,), node)
 
 
-@rule("where")
+@rule(where)
 def where_known(r: Rewriter, node: Node) -> int | None:
     """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
     test, x, y = node.operands
@@ -310,7 +321,7 @@ def where_known(r: Rewriter, node: Node) -> int | None:
 
 def simplified(r: Rewriter, node: Node) -> int:
     """The wire for a node: by an identity, folded, or added."""
-    for identity in RULES.get(node.gate.name, ()):
+    for identity in RULES.get(node.gate, ()):
         found = identity(r, node)
         if found is not None:
             return found
@@ -318,7 +329,7 @@ def simplified(r: Rewriter, node: Node) -> int:
     # A broadcast stays a gate: it moves nothing, while a folded one would be an array.
     if (
         constant
-        and node.gate.name != "broadcast"
+        and node.gate is not broadcast
         and cells(node.shape) <= FOLD_LIMIT
         and all(n.gate is CONSTANT or is_spread(r, n) for n in constant)
     ):
@@ -331,7 +342,7 @@ def simplified(r: Rewriter, node: Node) -> int:
 
 def is_spread(r: Rewriter, node: Node) -> bool:
     """A broadcast or reshape of a constant."""
-    while node.gate.name in ("broadcast", "reshape"):
+    while node.gate in (broadcast, reshape):
         node = r.nodes[node.operands[0]]
     return node.gate is CONSTANT
 

@@ -24,6 +24,13 @@ TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [
     (np.ptp, lambda x: [np.ptp(x), np.ptp(x, 0), np.ptp(x, axis=1, keepdims=True)], (X,)),
     (np.any, lambda x: [np.any(x > 1), np.any(x, axis=1), np.any(x[:0], axis=0)], (X,)),
     (np.all, lambda x: [np.all(x > -1), np.all(x, axis=1, keepdims=True), np.all(x[:0])], (X,)),
+    (np.cumsum, lambda x: [np.cumsum(x), np.cumsum(x > 0, 1), np.cumsum(x, -1), x.cumsum(axis=0)], (X,)),
+    (np.cumprod, lambda x: [np.cumprod(x), np.cumprod(x > 0, 1), np.cumprod(x, -1), x.cumprod(axis=0)], (X,)),
+    *(
+        (function, lambda x, f=function: [f(x, axis=1), f(x, axis=0, include_initial=True), f(x[0])], (X,))
+        for name in ("cumulative_sum", "cumulative_prod")
+        if (function := getattr(np, name, None)) is not None
+    ),
     (np.count_nonzero, lambda x: [np.count_nonzero(x), np.count_nonzero(x > 0, axis=0)], (X,)),
     (
         np.linalg.vector_norm,
@@ -103,6 +110,18 @@ def test_an_array_function_on_wires_agrees_with_numpy(row):
 
 def test_every_array_function_of_the_table_is_tried():
     assert {function for function, _, _ in [*FUNCTION_TABLE, *TABLE]} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("ufunc", [np.add, np.multiply, np.maximum, np.minimum, np.logaddexp], ids=lambda u: u.__name__)
+def test_running_totals_of_ufuncs_agree_with_numpy(ufunc):
+    agrees(lambda x, z: [ufunc.accumulate(x), ufunc.accumulate(x, axis=1), ufunc.accumulate(z, -2)], X, Z)
+
+
+def test_the_gradient_of_a_running_product_is_numpys_differences_also_through_a_zero():
+    x, weights = np.array([2.0, 0.0, -1.5, 3.0, 0.5]), np.array([1.0, -2.0, 0.5, 3.0, 1.5])
+    ours = cs.grad(lambda x: np.cumprod(x) @ weights)(x)
+    theirs = [(np.cumprod(x + d) @ weights - np.cumprod(x - d) @ weights) / 2e-6 for d in 1e-6 * np.eye(5)]
+    np.testing.assert_allclose(ours, theirs, atol=1e-7)  # rounding over the step
 
 
 def test_outer_methods_of_ufuncs_agree_with_numpy():

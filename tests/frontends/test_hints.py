@@ -26,12 +26,12 @@ REFUSED = [
     (lambda x: x % 0.25, "np.remainder", "slope 1"),
     (np.floor, "np.floor", "locally constant"),
     (np.sort, "np.sort", "order of entries"),
-    (special.erfc, "scipy.special.erfc", "cs.erf"),
+    (special.ndtr, "scipy.special.ndtr", "scipy.special.erfc"),
     (special.log_expit, "scipy.special.log_expit", "cs.softplus"),
-    (special.softmax, "softmax", "cs.softmax"),
-    (special.log_softmax, "log_softmax", "cs.log_softmax"),
-    (special.logsumexp, "logsumexp", "np.logaddexp.reduce"),
-    (special.gammaln, "scipy.special.gammaln", "build it from"),
+    (special.softmax, "softmax", "cs.special.softmax"),
+    (special.log_softmax, "log_softmax", "cs.special.log_softmax"),
+    (special.logsumexp, "logsumexp", "cs.special.logsumexp"),
+    (special.j0, "scipy.special.j0", "build it from"),
     (lambda x: np.fmax(x, 0.0), "np.fmax", "np.maximum"),
 ]
 
@@ -45,8 +45,8 @@ def test_a_refusal_names_the_function_and_the_remedy(position):
 
 
 def test_a_method_that_no_wire_has_gets_the_same_remedy_as_the_function():
-    with pytest.raises((AttributeError, TraceError), match=r"np\.tri\(n\) @ x"):
-        cs.trace(lambda x: x.cumsum(), X)
+    with pytest.raises((AttributeError, TraceError), match=r"np\.maximum, which keeps a NaN"):
+        cs.trace(lambda x: x.fmax(0.0), X)
 
 
 @pytest.mark.parametrize("hint", sorted(set(HINTS.values())))
@@ -69,15 +69,10 @@ def test_a_name_spelled_alike_is_offered_within_its_family_alone():
 # The remedies are what they say.
 Y = np.array([0.5, -2.0, 3.0])
 REMEDIES = {
-    "cumsum": (lambda x: np.tri(3) @ x, np.cumsum, X),
-    "arctanh": (lambda x: 0.5 * (np.log1p(x) - np.log1p(-x)), np.arctanh, X),
-    "arcsinh": (lambda x: np.log(x + np.sqrt(x**2 + 1)), np.arcsinh, X),
     "sinc": (lambda x: np.sin(np.pi * x) / (np.pi * x), np.sinc, X),
     "copysign": (lambda x: np.where(Y < 0, -1.0, 1.0) * np.abs(x), lambda x: np.copysign(x, Y), X),
-    "erfc": (lambda x: 1.0 - cs.erf(x), special.erfc, X),
-    "ndtr": (lambda x: 0.5 * (1.0 + cs.erf(x / np.sqrt(2))), special.ndtr, X),
+    "ndtr": (lambda x: 0.5 * special.erfc(-x / np.sqrt(2)), special.ndtr, X),
     "log_expit": (lambda x: -cs.softplus(-x), special.log_expit, X),
-    "logit": (lambda p: np.log(p / (1.0 - p)), special.logit, X),
     "entr": (lambda x: -x * np.log(np.where(x == 0, 1.0, x)), special.entr, X),
     "cosm1": (lambda x: -2.0 * np.sin(0.5 * x) ** 2, special.cosm1, X),
     "logsumexp": (lambda x: np.logaddexp.reduce(x, axis=0), special.logsumexp, X),

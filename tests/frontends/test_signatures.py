@@ -119,6 +119,7 @@ TRIES: dict[str, list[Any]] = {
     "where": [True, *MASKS, np.zeros((3, 4), bool), np.ones(3, bool), np.array([1, 0, 1, 1]), False],
     "mean": [np.full((1, 4), 0.5), np.full((3, 1), 0.5), 0.5, np.full((1, 1), 0.25)],
     "correction": [0, 1, 0.5],
+    "include_initial": [False, True],
     "ddof": [0, 1, 0.5, 2, None, np.ones(4)],
     "order": ["C", "F", "A", "K", None, "X", 1],
     "casting": ["no", "equiv", "safe", "same_kind", "unsafe", "loose", None],

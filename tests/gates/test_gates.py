@@ -94,6 +94,22 @@ ELEMENTWISE = {
     "minimum": lambda x, y: np.where(np.real(x) < np.real(y), x, y),
     "relu": lambda x: x * (np.real(x) > 0),
     "absolute": lambda x: x * np.sign(np.real(x)),
+    "sinh": lambda x: (np.exp(x) - np.exp(-x)) / 2,
+    "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
+    "arctan": on_each(mpmath.atan),
+    "arcsin": on_each(mpmath.asin),
+    "arccos": on_each(mpmath.acos),
+    "arcsinh": on_each(mpmath.asinh),
+    "arccosh": on_each(mpmath.acosh),
+    "arctanh": on_each(mpmath.atanh),
+    "arctan2": lambda y, x: on_each(mpmath.atan)(y / x),  # the operands are right of the origin
+    "hypot": lambda x, y: np.sqrt(x * x + y * y),
+    "erfc": on_each(mpmath.erfc),
+    "logit": lambda x: np.log(x) - np.log(1 - x),
+    "log_ndtr": on_each(lambda z: mpmath.log(normal(z))),
+    "log_ndtr_slope": on_each(lambda z: density(z) / normal(z)),
+    "gammaln": on_each(mpmath.loggamma),
+    "polygamma": lambda x, order: on_each(lambda z: mpmath.psi(order, z))(x),
 }
 
 
@@ -169,6 +185,9 @@ OTHERS = {
     "scatter_add": scattered,
     "einsum": contracted,
     "attained": lambda value, x, axis: value,
+    "cumsum": lambda x, axis: np.tensordot(x, np.tri(x.shape[axis]), (axis, 1)).transpose(
+        np.insert(np.arange(x.ndim - 1), axis, x.ndim - 1)
+    ),
     "max_constant": lambda x, axes: np.maximum.reduce(np.real(x), axis=axes, keepdims=True) + 0j,
 }
 

@@ -366,6 +366,7 @@ def test_pruning_keeps_the_inputs_and_only_what_an_output_needs(program, of_grad
     pruned = check(prune(circuit))
     graph = nx.DiGraph(pruned.graph)
     needed = set(pruned.outputs) | set(pruned.inputs)
+    needed |= {wire for wire, node in enumerate(pruned.nodes) if node.gate.guards}
     needed |= set().union(*(nx.ancestors(graph, wire) for wire in needed))
     assert needed == set(graph.nodes)
     assert pruned.input_names == circuit.input_names and pruned.out_tree == circuit.out_tree

@@ -4,7 +4,7 @@ the code that computes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -12,10 +12,11 @@ from llvmlite import ir
 from circuitsketch.backends.cpu.elementary import vector_erf, vector_exp
 from circuitsketch.backends.cpu.emitter import Emitter, Real
 from circuitsketch.backends.numbers import ZERO, Complex, Zero, parts
+from circuitsketch.gates.math import ELEMENTARY, Elementary
 
 
 class MachineMath:
-    """The elementary functions that a gate's `constants` may call, as machine code."""
+    """The vocabulary of a gate's `constants` as machine code: the table's functions, comparisons and choices."""
 
     def __init__(self, emit: Emitter) -> None:
         self.emit = emit
@@ -24,59 +25,20 @@ class MachineMath:
         """A value, from a value or a plain number."""
         return x if isinstance(x, Real) else self.emit.number(x)
 
-    def call(self, name: str, x: Any, *more: Any) -> Real:
-        """A function of the C library."""
-        return Real(self.emit, self.emit.library(name, self.real(x).value, *(self.real(y).value for y in more)))
+    def call(self, function: Elementary, *operands: Any) -> Real:
+        """A function of the table: vector code where there is some, an LLVM intrinsic, or one of the C library."""
+        if function.name in VECTOR_CODE and self.has_vector(operands[0]):
+            return VECTOR_CODE[function.name](self.emit, *operands)
+        numbers = [self.real(x) for x in operands]
+        values = list(numbers[0].pair(numbers[1])) if len(numbers) == 2 else [x.value for x in numbers]
+        if function.machine.startswith("llvm."):
+            return Real(self.emit, self.emit.intrinsic(function.machine.removeprefix("llvm."), *values))
+        return Real(self.emit, self.emit.library(function.machine, *values))
 
     def has_vector(self, x: Any) -> bool:
         """Whether this is a vector of doubles, for which there is code without calls."""
         kind = self.real(x).value.type
         return isinstance(kind, ir.VectorType) and isinstance(kind.element, ir.DoubleType)
-
-    def exp(self, x: Any) -> Real:
-        """e^x."""
-        return vector_exp(self.emit, x) if self.has_vector(x) else self.call("exp", x)
-
-    def expm1(self, x: Any) -> Real:
-        """e^x - 1."""
-        return self.call("expm1", x)
-
-    def log(self, x: Any) -> Real:
-        """ln x."""
-        return self.call("log", x)
-
-    def log1p(self, x: Any) -> Real:
-        """ln(1 + x)."""
-        return self.call("log1p", x)
-
-    def sin(self, x: Any) -> Real:
-        """sin x."""
-        return self.call("sin", x)
-
-    def cos(self, x: Any) -> Real:
-        """cos x."""
-        return self.call("cos", x)
-
-    def tanh(self, x: Any) -> Real:
-        """tanh x."""
-        return self.call("tanh", x)
-
-    def erf(self, x: Any) -> Real:
-        """erf x."""
-        return vector_erf(self.emit, x) if self.has_vector(x) else self.call("erf", x)
-
-    def power(self, x: Any, exponent: Any) -> Real:
-        """x^exponent."""
-        base, power = self.real(x).pair(self.real(exponent))
-        return Real(self.emit, self.emit.library("pow", base, power))
-
-    def sqrt(self, x: Any) -> Real:
-        """The square root."""
-        return Real(self.emit, self.emit.intrinsic("sqrt", self.real(x).value))
-
-    def absolute(self, x: Any) -> Real:
-        """|x|."""
-        return Real(self.emit, self.emit.intrinsic("fabs", self.real(x).value))
 
     def compare(self, sign: str, x: Any, y: Any) -> Real:
         """1.0 where the comparison holds, else 0.0."""
@@ -122,6 +84,16 @@ class MachineMath:
     def minimum(self, x: Any, y: Any) -> Real:
         """The smaller; x where they are equal."""
         return self.choose(self.greater_equal(y, x), x, y)
+
+
+def method_of(function: Elementary) -> Callable[..., Real]:
+    """A function of the table as a method."""
+    return lambda self, *operands: self.call(function, *operands)
+
+
+VECTOR_CODE: dict[str, Callable[..., Real]] = {"exp": vector_exp, "erf": vector_erf}
+for elementary_function in ELEMENTARY.values():
+    setattr(MachineMath, elementary_function.name, method_of(elementary_function))
 
 
 def lane_sum(values: Sequence[Any]) -> Any:

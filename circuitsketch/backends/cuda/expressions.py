@@ -6,11 +6,12 @@ used once stands inside the expression that uses it, what is used again or has a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from circuitsketch.backends.contract import Target
 from circuitsketch.backends.numbers import Complex, Zero, parts
+from circuitsketch.gates.math import ELEMENTARY, Elementary
 
 LINE = 88  # characters after which an expression is given a name and continued on the next line
 LEVEL = {"+": 0, "-": 0, "*": 1, "/": 1, "negate": 1}  # how tightly an operation binds; all others are atoms
@@ -214,7 +215,7 @@ def written_number(value: float, single: bool) -> str:
 
 
 class SourceMath:
-    """The elementary functions that a gate's `constants` may call, and its `step`'s choice, as source."""
+    """The vocabulary of a gate's `constants`, and its `step`'s choice, as source: the table's functions and choices."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -226,50 +227,6 @@ class SourceMath:
     def call(self, function: str, *operands: Any) -> Real:
         """A function of the device's library."""
         return self.page.node("call", function, *(self.real(x) for x in operands))
-
-    def exp(self, x: Any) -> Real:
-        """e^x."""
-        return self.call("math.exp", x)
-
-    def expm1(self, x: Any) -> Real:
-        """e^x - 1."""
-        return self.call("math.expm1", x)
-
-    def log(self, x: Any) -> Real:
-        """ln x."""
-        return self.call("math.log", x)
-
-    def log1p(self, x: Any) -> Real:
-        """ln(1 + x)."""
-        return self.call("math.log1p", x)
-
-    def sin(self, x: Any) -> Real:
-        """sin x."""
-        return self.call("math.sin", x)
-
-    def cos(self, x: Any) -> Real:
-        """cos x."""
-        return self.call("math.cos", x)
-
-    def tanh(self, x: Any) -> Real:
-        """tanh x."""
-        return self.call("math.tanh", x)
-
-    def erf(self, x: Any) -> Real:
-        """erf x."""
-        return self.call("math.erf", x)
-
-    def power(self, x: Any, exponent: Any) -> Real:
-        """x^exponent."""
-        return self.call("math.pow", x, exponent)
-
-    def sqrt(self, x: Any) -> Real:
-        """The square root."""
-        return self.call("math.sqrt", x)
-
-    def absolute(self, x: Any) -> Real:
-        """|x|."""
-        return self.call("math.fabs", x)
 
     def greater(self, x: Any, y: Any) -> Real:
         """1.0 where x > y, else 0.0."""
@@ -301,5 +258,13 @@ class SourceMath:
         """The smaller; x where they are equal."""
         return self.choose(self.greater_equal(y, x), x, y)
 
+
+def method_of(function: Elementary) -> Callable[..., Real]:
+    """A function of the table as a method."""
+    return lambda self, *operands: self.call(function.device, *operands)
+
+
+for elementary_function in ELEMENTARY.values():
+    setattr(SourceMath, elementary_function.name, method_of(elementary_function))
 
 __all__ = ["Page", "Printer", "Real", "SourceMath"]

@@ -44,6 +44,7 @@ class DeviceMemory(Protocol):
     """What is asked here of a `DeviceArena`."""
 
     executable: Any  # a DeviceProgram
+
     @property
     def blocks(self) -> int:
         """The number of lane blocks."""

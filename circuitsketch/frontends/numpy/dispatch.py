@@ -6,6 +6,7 @@ nearest thing that would work. Products, reductions, indexing and rearranging ar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,22 +71,11 @@ def or_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
 LN2 = float(np.log(2.0))
 
 
-def half_exp(x: Any) -> Any:
-    """exp(2 x) / 2, which overflows where its value does and not before."""
-    e = np.exp(x)
-    return (0.5 * e) * e
-
-
-def half_expm1(x: Any) -> Any:
-    """(exp(2 x) - 1) / 2, which overflows where its value does and not before."""
-    e = np.expm1(x)
-    return (0.5 * e) * (e + 2.0)
-
-
 UFUNCS: dict[Any, Callable[..., Any]] = {
     getattr(np, name): GATES[gate]
     for name, gate in {
         **{name: name for name in "subtract divide exp expm1 log log1p sin cos tanh sqrt square".split()},
+        **{name: name for name in "sinh cosh arctan arcsin arccos arcsinh arccosh arctanh arctan2 hypot".split()},
         **{name: name for name in "reciprocal absolute greater greater_equal less less_equal".split()},
         **{name: name for name in "equal not_equal".split()},
         "negative": "negate",
@@ -105,8 +95,6 @@ UFUNCS |= {
     np.log10: lambda x: np.log(x) * (1.0 / np.log(10.0)),
     np.exp2: lambda x: power(2.0, x * 1.0),
     np.tan: lambda x: np.sin(x) / np.cos(x),
-    np.cosh: lambda x: half_exp(0.5 * x) + half_exp(-0.5 * x),
-    np.sinh: lambda x: half_expm1(0.5 * x) - half_expm1(-0.5 * x),
     np.fabs: GATES["absolute"],
     np.logical_and: logical_and,
     np.logical_or: logical_or,
@@ -127,7 +115,11 @@ UFUNCS |= {
 # Some of NumPy's products of stacks are younger than the oldest NumPy that is supported.
 UFUNCS |= {getattr(np, name): getattr(products, name) for name in ("vecdot", "matvec", "vecmat") if hasattr(np, name)}
 # Of scipy.special, a slow import, which is there when one of its functions meets a wire.
-SPECIAL: dict[str, Callable[..., Any]] = {"erf": GATES["erf"], "expit": GATES["sigmoid"]}
+SPECIAL: dict[str, Callable[..., Any]] = {
+    **{name: GATES[name] for name in ("erf", "erfc", "gammaln", "log_ndtr", "logit")},
+    "expit": GATES["sigmoid"],
+    "psi": functools.partial(GATES["polygamma"], order=0),
+}
 REDUCTIONS: dict[Any, Callable[..., Any]] = {
     np.add: reductions.total,
     np.multiply: reductions.product,
@@ -164,6 +156,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
             f"{user_place()} calls {name}.at, which writes into an array. {WRITE_REMEDY}. To add up by index, multiply "
             "by a one-hot matrix, (i == np.arange(n)[:, None]) @ x"
         )
+    if method == "accumulate" and ufunc in SCANS:
+        return call_rule(f"{name}.accumulate", functools.partial(reductions.accumulate, ufunc), inputs, options)
     if method != "__call__":
         raise TraceError(
             f"{user_place()} calls {name}.{method} on a wire, which has no gate; use np.sum, np.max or np.einsum"
@@ -183,6 +177,8 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
     return in_numpys_dtype(ufunc, name, inputs, options.get("dtype"), lambda *xs: call_rule(name, function, xs, own))
 
 
+# Associative functions, of which there are running totals.
+SCANS = (np.add, np.multiply, np.maximum, np.minimum, np.logaddexp)
 CORES = (getattr(np, "vecdot", None),)  # ufuncs of which a rule takes axis= and keepdims=
 DIVIDE_INTEGERS = (np.reciprocal,)  # ufuncs that on integers divide and cut
 
@@ -398,6 +394,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.amin: reductions.bottom,
     np.ptp: reductions.peak_to_peak,
     np.prod: reductions.product,
+    np.cumsum: reductions.running_sum,
+    np.cumprod: reductions.running_product,
     np.any: reductions.any_true,
     np.all: reductions.all_true,
     np.count_nonzero: reductions.count_nonzero,
@@ -490,7 +488,12 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 # Functions that are younger than the oldest NumPy that is supported.
 FUNCTIONS |= {
     getattr(np, name): rule
-    for name, rule in {"astype": astype, "unstack": joining.unstack}.items()
+    for name, rule in {
+        "astype": astype,
+        "unstack": joining.unstack,
+        "cumulative_sum": reductions.cumulative_sum,
+        "cumulative_prod": reductions.cumulative_product,
+    }.items()
     if hasattr(np, name)
 }
 

@@ -28,8 +28,6 @@ REMEDIES = {
     **dict.fromkeys("base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY),
     **dict.fromkeys("dump dumps tobytes tostring tofile to_device newbyteorder".split(), MEMORY),
     "choose": "choose between arrays with np.where or np.select",
-    "cumsum": "multiply by a triangle of ones, np.tri(n) @ x",
-    "cumprod": "take np.exp(np.tri(n) @ np.log(x)) of positive entries",
 }
 
 
@@ -130,6 +128,14 @@ class ArrayMethods:
     ) -> Any:
         """np.prod."""
         return numpy.prod(self, axis, dtype, out, keepdims, initial, where)
+
+    def cumsum(self, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        """np.cumsum."""
+        return numpy.cumsum(self, axis, dtype, out)
+
+    def cumprod(self, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        """np.cumprod."""
+        return numpy.cumprod(self, axis, dtype, out)
 
     def mean(
         self,

@@ -17,8 +17,11 @@ from circuitsketch.frontends.numpy.indexing import get_item, normal_axis, reshap
 from circuitsketch.frontends.numpy.options import NO_VALUE, absent
 from circuitsketch.frontends.numpy.wire import Wire, user_place
 from circuitsketch.gates import Shape, cells
-from circuitsketch.gates.movement import concatenate, sum_over, transpose
+from circuitsketch.gates.movement import concatenate, cumsum, sum_over, transpose
 from circuitsketch.gates.selection import attained
+
+# NumPy's functions, without the types that its stubs give them for arrays.
+numpy: Any = np
 
 
 def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
@@ -318,6 +321,73 @@ def product(
         initial = starting_value(a, initial, "np.prod")
     multiplied = tree(np.multiply, "np.prod", a, axis, keepdims, NO_VALUE if initial is None else 1)
     return multiplied if absent(initial) else multiplied * initial
+
+
+def scan(function: Callable[..., Any], x: Any, axis: int) -> Any:
+    """function(...function(function(x_0, x_1), x_2)...) up to every entry, by pairs: 2 n calls, 2 log2(n) deep."""
+    n = x.shape[axis]
+    if n < 2:
+        return x
+    along = lambda y, part: y[(slice(None),) * axis + (part,)]  # noqa: E731
+    even, odd = along(x, slice(0, None, 2)), along(x, slice(1, None, 2))
+    after_odd = scan(function, function(along(even, slice(0, n // 2)), odd), axis)
+    later = function(along(after_odd, slice(0, (n - 1) // 2)), along(even, slice(1, None)))
+    after_even = numpy.concatenate([along(x, slice(0, 1)), later], axis=axis)
+    pairs = numpy.stack([along(after_even, slice(0, n // 2)), after_odd], axis=axis + 1)
+    joined = reshaped(pairs, (*x.shape[:axis], n // 2 * 2, *x.shape[axis + 1 :]))
+    return joined if n % 2 == 0 else numpy.concatenate([joined, along(after_even, slice(n // 2, None))], axis=axis)
+
+
+def one_axis(a: Any, axis: Any) -> tuple[Any, int]:
+    """An array and the axis that running totals go along: of no axis, all entries in a row."""
+    if axis is None:
+        return reshaped(a, (a.size,)), 0
+    return a, normal_axis(axis, a.ndim, a.shape)
+
+
+def running_sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    """np.cumsum."""
+    a, axis = one_axis(in_dtype(a, dtype, "np.cumsum"), axis)
+    return cumsum(a, axis=axis)
+
+
+def running_product(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    """np.cumprod: products by pairs, so that zeros are no special case."""
+    a, axis = one_axis(in_dtype(a, dtype, "np.cumprod"), axis)
+    return scan(np.multiply, a, axis)
+
+
+def accumulate(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None) -> Any:
+    """ufunc.accumulate, of an associative function."""
+    if axis is None or not array.ndim:
+        raise TraceError(f"{user_place()} calls np.{ufunc.__name__}.accumulate without an axis; give axis=0, say")
+    if ufunc is np.add:
+        return running_sum(array, axis, dtype)
+    if ufunc is np.multiply:
+        return running_product(array, axis, dtype)
+    name = f"np.{ufunc.__name__}.accumulate"
+    array = array if absent(dtype) else convert(array, asked_label(dtype, name), name)
+    array = convert(array, "float", name) if ufunc is np.logaddexp else array
+    return scan(ufunc, array, normal_axis(axis, array.ndim, array.shape))
+
+
+def cumulative(name: str, rule: Callable[..., Any], start: float) -> Callable[..., Any]:
+    """np.cumulative_sum and np.cumulative_prod."""
+
+    def apply(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Any:
+        if axis is None and x.ndim != 1:
+            raise ShapeError(f"{user_place()}: {name} of an array of shape {x.shape} wants an axis; give axis=")
+        total, axis = rule(x, 0 if axis is None else axis, dtype), normal_axis(axis or 0, x.ndim, x.shape)
+        if not include_initial:
+            return total
+        edge = np.full((*x.shape[:axis], 1, *x.shape[axis + 1 :]), start, dtype=total.dtype)
+        return numpy.concatenate([edge, total], axis=axis)
+
+    return apply
+
+
+cumulative_sum = cumulative("np.cumulative_sum", running_sum, 0)
+cumulative_product = cumulative("np.cumulative_prod", running_product, 1)
 
 
 def log_total(

@@ -232,20 +232,13 @@ class Builder:
 
 
 def result_label(gate: Gate, wires: list[Wire]) -> Label:
-    """Whole numbers stay whole under + - * and movement; analytic gates make floats."""
-    if gate.result == "bool":
-        return "bool"
-    labels = {wire.label for wire in wires}
-    if gate.kind == "elementwise" and gate.result == "float" and gate.name != "where":
-        return "float"
-    if gate.kind in ("movement", "scatter") and len(wires) == 2 and gate.name in ("take", "scatter_add"):
-        labels = {wires[0].label}
-    if gate.name == "where":
-        labels = {wire.label for wire in wires[1:]}
+    """Integers stay integers under + - * and movement; analytic gates make floats."""
+    if gate.result != "same":
+        return gate.result
+    labels = {wires[i].label for i in (range(len(wires)) if gate.labels is None else gate.labels)}
     if "float" in labels:
         return "float"
-    chooses = gate.kind in ("movement", "extremum") or gate.name in ("where", "copy", "stop_gradient")
-    return "bool" if chooses and "int" not in labels else "int"
+    return "bool" if gate.keeps_bool and "int" not in labels else "int"
 
 
 class Wire(ArrayMethods, NDArrayOperatorsMixin):

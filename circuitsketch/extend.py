@@ -1,0 +1,47 @@
+"""Gates of one's own: define a function by its value, its Taylor recurrence and its derivative; use it like NumPy's.
+
+- `elementwise(name, arity, constants, step, vjp, ...)`: a function of numbers, entry by entry.
+- `movement(name, arity, shape, value, vjp, ...)`: a linear function of arrays, with `moves` or `view` for kernels.
+- `integrate`, `integrate_quotient`: coefficient k of v where v' = d u', or d v' = u', for use in `step`.
+- `DOMAINS`, `Domain`: where a function has a Taylor series; `DOMAINS["my domain"] = Domain(...)` adds one.
+- `Gate`, `register`: the record itself, for what the above do not offer.
+
+`constants(m, *x)` gives the value at real x, and then the values of the companions, series that the recurrence carries
+along; it may use + - * /, the functions of `circuitsketch.gates.math.ELEMENTARY` as m.exp, m.log, ..., and m.greater,
+m.greater_equal, m.equal, m.choose, m.maximum and m.minimum, but no branches. `step(k, ops, *u, v, *companions)` writes
+coefficient k >= 1 of v and of the companions from lower ones, with + - * /, ops.convolve and ops.choose.
+`vjp(ct, out, *x)` gives one cotangent per operand, written with gates and NumPy's functions of them.
+
+`circuitsketch.testing.check_gate` holds the parts of a new gate against each other.
+
+>>> import numpy as np, circuitsketch as cs
+>>> def bump_step(k, ops, u, v, q):  # v = exp(q) with q = -u^2, so v' = v q'
+...     q[k] = -ops.convolve(k, u, u)
+...     v[k] = integrate(k, ops, q, v)
+>>> bump = elementwise(
+...     "bump", 1, lambda m, x: (m.exp(-(x * x)), -(x * x)), bump_step, lambda ct, out, x: (-2.0 * x * out * ct,),
+...     companions=1,
+... )
+>>> coefficients = cs.compile(cs.trace(bump, 0.0), order=4).series((0.0,), (np.eye(1, 4),))[0].real
+>>> coefficients.round(9) + 0.0  # 1 - z^2 + z^4 / 2
+array([ 1. ,  0. , -1. ,  0. ,  0.5])
+>>> cs.testing.check_gate(bump)
+"""
+
+from circuitsketch.gates.domains import DOMAINS, Domain
+from circuitsketch.gates.exponential import integrate
+from circuitsketch.gates.gate import GATES, Gate, elementwise, register
+from circuitsketch.gates.inverse import integrate_quotient
+from circuitsketch.gates.movement import movement
+
+__all__ = [
+    "DOMAINS",
+    "GATES",
+    "Domain",
+    "Gate",
+    "elementwise",
+    "integrate",
+    "integrate_quotient",
+    "movement",
+    "register",
+]

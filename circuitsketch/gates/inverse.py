@@ -1,0 +1,151 @@
+"""Inverse trigonometric and hyperbolic functions, the angle and the length of a vector, and the logit.
+
+The derivative of each is one over an algebraic function d of the operand, which is carried as a companion: d v' = u'.
+"""
+
+from __future__ import annotations
+
+from circuitsketch.gates.gate import elementwise
+from circuitsketch.gates.powers import power_step, sqrt
+
+
+def integrate_quotient(k, ops, u, v, d):
+    """Coefficient k of v where d v' = u': d_0 v_k = u_k - (1/k) sum_{j=1..k-1} j v_j d_{k-j}."""
+    return (u[k] - ops.convolve(k, v, d, weight=lambda j: j, low=1, high=1) / k) / d[0]
+
+
+def arctan_step(k, ops, u, v, d):
+    """d v' = u' with d = 1 + u^2."""
+    d[k] = ops.convolve(k, u, u)
+    v[k] = integrate_quotient(k, ops, u, v, d)
+
+
+def arctanh_step(k, ops, u, v, d):
+    """d v' = u' with d = 1 - u^2."""
+    d[k] = -ops.convolve(k, u, u)
+    v[k] = integrate_quotient(k, ops, u, v, d)
+
+
+def logit_step(k, ops, u, v, d):
+    """d v' = u' with d = u - u^2."""
+    d[k] = u[k] - ops.convolve(k, u, u)
+    v[k] = integrate_quotient(k, ops, u, v, d)
+
+
+def root_step(sign):
+    """The rule of d v' = u' with d = sqrt(q) and q = c + sign u^2, where c is in the constant terms alone."""
+
+    def step(k, ops, u, v, d, q):
+        q[k] = ops.convolve(k, u, u) if sign > 0 else -ops.convolve(k, u, u)
+        power_step(k, ops, q, d, 0.5)
+        v[k] = integrate_quotient(k, ops, u, v, d)
+
+    return step
+
+
+def arccos_at(m, x):
+    """arccos, and the negative root: d v' = u' with d = -sqrt(1 - u^2)."""
+    q = (1.0 - x) * (1.0 + x)
+    return m.arccos(x), -m.sqrt(q), q
+
+
+def arctan2_step(k, ops, y, x, v, r):
+    """r v' = x y' - y x' with r = x^2 + y^2."""
+    r[k] = ops.convolve(k, y, y) + ops.convolve(k, x, x)
+    turned = ops.convolve(k, y, x, weight=lambda j: j, low=1) - ops.convolve(k, x, y, weight=lambda j: j, low=1)
+    v[k] = (turned - ops.convolve(k, v, r, weight=lambda j: j, low=1, high=1)) / k / r[0]
+
+
+def hypot_step(k, ops, x, y, v):
+    """2 v_0 v_k = (x^2 + y^2)_k - sum_{j=1..k-1} v_j v_{k-j}, because v^2 = x^2 + y^2."""
+    squares = ops.convolve(k, x, x) + ops.convolve(k, y, y)
+    v[k] = (squares - ops.convolve(k, v, v, low=1, high=1)) / 2 / v[0]
+
+
+def logit_at(m, x):
+    """log(x / (1 - x)); near 1/2, where that is a small difference, by s = 2 x - 1."""
+    s = 2.0 * (x - 0.5)
+    is_near = m.greater(0.5, m.absolute(s))
+    s = m.choose(is_near, s, 0.0)
+    return m.choose(is_near, m.log1p(s) - m.log1p(-s), m.log(x) - m.log1p(-x)), x * (1.0 - x)
+
+
+arctan = elementwise(
+    "arctan",
+    1,
+    lambda m, x: (m.arctan(x), 1.0 + x * x),
+    arctan_step,
+    lambda ct, out, x: (ct / (1.0 + x * x),),
+    companions=1,
+)
+arctanh = elementwise(
+    "arctanh",
+    1,
+    lambda m, x: (m.arctanh(x), (1.0 - x) * (1.0 + x)),
+    arctanh_step,
+    lambda ct, out, x: (ct / ((1.0 - x) * (1.0 + x)),),
+    domain="between -1 and 1",
+    companions=1,
+)
+logit = elementwise(
+    "logit",
+    1,
+    logit_at,
+    logit_step,
+    lambda ct, out, x: (ct / (x * (1.0 - x)),),
+    domain="between 0 and 1",
+    companions=1,
+)
+arcsin = elementwise(
+    "arcsin",
+    1,
+    lambda m, x: (m.arcsin(x), m.sqrt(q := (1.0 - x) * (1.0 + x)), q),
+    root_step(-1),
+    lambda ct, out, x: (ct / sqrt((1.0 - x) * (1.0 + x)),),
+    domain="between -1 and 1",
+    companions=2,
+)
+arccos = elementwise(
+    "arccos",
+    1,
+    arccos_at,
+    root_step(-1),
+    lambda ct, out, x: (-(ct / sqrt((1.0 - x) * (1.0 + x))),),
+    domain="between -1 and 1",
+    companions=2,
+)
+arcsinh = elementwise(
+    "arcsinh",
+    1,
+    lambda m, x: (m.arcsinh(x), m.hypot(1.0, x), 1.0 + x * x),
+    root_step(1),
+    lambda ct, out, x: (ct / hypot(1.0, x),),
+    companions=2,
+)
+arccosh = elementwise(
+    "arccosh",
+    1,
+    lambda m, x: (m.arccosh(x), m.sqrt(q := (x - 1.0) * (x + 1.0)), q),
+    root_step(1),
+    lambda ct, out, x: (ct / (sqrt(x - 1.0) * sqrt(x + 1.0)),),
+    domain="above 1",
+    companions=2,
+)
+arctan2 = elementwise(
+    # The jump on the negative x axis is no obstacle: the series on either side are those of one analytic function.
+    "arctan2",
+    2,
+    lambda m, y, x: (m.arctan2(y, x), x * x + y * y),
+    arctan2_step,
+    lambda ct, out, y, x: ((scaled := ct / (x * x + y * y)) * x, -(scaled * y)),
+    domain="not the origin",
+    companions=1,
+)
+hypot = elementwise(
+    "hypot",
+    2,
+    lambda m, x, y: (m.hypot(x, y),),
+    hypot_step,
+    lambda ct, out, x, y: ((scaled := ct / out) * x, scaled * y),
+    domain="not the origin",
+)

@@ -1,0 +1,103 @@
+"""The elementary functions that a gate's `constants` may call, one row per function: a new function is a new row.
+
+In: nothing. Out: `ELEMENTARY`, by name. Every carrier of the rules (NumPy arrays, machine code, device code) takes its
+functions from this table, and adds what compares and chooses: `greater`, `greater_equal`, `equal`, `choose`, `maximum`,
+`minimum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Elementary:
+    """One elementary function, by the name that it has in each place.
+
+    Attributes
+    ----------
+    numpy : on arrays.
+    machine : the C library's double precision function, or LLVM's intrinsic where it begins with "llvm.".
+    device : the function that Numba offers in CUDA kernels.
+    mpmath : an oracle of arbitrary precision.
+    arity : how many numbers it takes.
+    """
+
+    name: str
+    numpy: Callable[..., Any]
+    machine: str
+    device: str
+    mpmath: str
+    arity: int = 1
+
+
+def scipy(name: str) -> Callable[..., Any]:
+    """A function of scipy.special, which is imported when it is called: the import is slow."""
+
+    def call(*operands: Any) -> Any:
+        from scipy import special
+
+        return getattr(special, name)(*operands)
+
+    return call
+
+
+ROWS = (
+    #          name        NumPy          machine      device         mpmath
+    Elementary("exp", np.exp, "exp", "math.exp", "exp"),
+    Elementary("expm1", np.expm1, "expm1", "math.expm1", "expm1"),
+    Elementary("log", np.log, "log", "math.log", "log"),
+    Elementary("log1p", np.log1p, "log1p", "math.log1p", "log1p"),
+    Elementary("sin", np.sin, "sin", "math.sin", "sin"),
+    Elementary("cos", np.cos, "cos", "math.cos", "cos"),
+    Elementary("tanh", np.tanh, "tanh", "math.tanh", "tanh"),
+    Elementary("sinh", np.sinh, "sinh", "math.sinh", "sinh"),
+    Elementary("cosh", np.cosh, "cosh", "math.cosh", "cosh"),
+    Elementary("arctan", np.arctan, "atan", "math.atan", "atan"),
+    Elementary("arcsin", np.arcsin, "asin", "math.asin", "asin"),
+    Elementary("arccos", np.arccos, "acos", "math.acos", "acos"),
+    Elementary("arcsinh", np.arcsinh, "asinh", "math.asinh", "asinh"),
+    Elementary("arccosh", np.arccosh, "acosh", "math.acosh", "acosh"),
+    Elementary("arctanh", np.arctanh, "atanh", "math.atanh", "atanh"),
+    Elementary("arctan2", np.arctan2, "atan2", "math.atan2", "atan2", arity=2),
+    Elementary("hypot", np.hypot, "hypot", "math.hypot", "hypot", arity=2),
+    Elementary("erf", scipy("erf"), "erf", "math.erf", "erf"),
+    Elementary("erfc", scipy("erfc"), "erfc", "math.erfc", "erfc"),
+    Elementary("gammaln", scipy("gammaln"), "lgamma", "math.lgamma", "loggamma"),
+    Elementary("power", np.power, "pow", "math.pow", "power", arity=2),
+    Elementary("sqrt", np.sqrt, "llvm.sqrt", "math.sqrt", "sqrt"),
+    Elementary("absolute", np.abs, "llvm.fabs", "math.fabs", "fabs"),
+    Elementary("floor", np.floor, "llvm.floor", "math.floor", "floor"),
+)
+ELEMENTARY: dict[str, Elementary] = {row.name: row for row in ROWS}
+
+
+class NumpyMath:
+    """The vocabulary of `constants` on NumPy arrays (real or complex)."""
+
+    maximum = staticmethod(np.maximum)
+    minimum = staticmethod(np.minimum)
+    choose = staticmethod(np.where)
+
+    @staticmethod
+    def greater(x: Any, y: Any) -> Any:
+        """1.0 where x > y, else 0.0 (the real parts decide)."""
+        return np.asarray(np.real(x) > np.real(y), dtype=np.float64)
+
+    @staticmethod
+    def greater_equal(x: Any, y: Any) -> Any:
+        """1.0 where x >= y, else 0.0 (the real parts decide)."""
+        return np.asarray(np.real(x) >= np.real(y), dtype=np.float64)
+
+    @staticmethod
+    def equal(x: Any, y: Any) -> Any:
+        """1.0 where x == y, else 0.0."""
+        return np.asarray(x == y, dtype=np.float64)
+
+
+for row in ROWS:
+    setattr(NumpyMath, row.name, staticmethod(row.numpy))
