@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from circuitsketch.display import some
 from circuitsketch.errors import printable
 from circuitsketch.store.fingerprint import fingerprint_of
-from circuitsketch.store.header import spelled
+from circuitsketch.store.header import format_versions
 from circuitsketch.store.part_store import Store
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def facts(sketch: Sketch) -> Iterator[tuple[str, str]]:
     for store in stores_of(sketch)[:1]:
         yield "path", str(sketch.path)
         yield "begun", store.created
-        yield "by", spelled(store.versions)
+        yield "by", format_versions(store.versions)
 
 
 def trained(sketch: Sketch) -> tuple[int, int, Mapping[str, str]]:

@@ -25,7 +25,7 @@ from circuitsketch.estimators.convergence import ratio_of_decay, scaled_norms, t
 from circuitsketch.limits import disk_free, human, memory_available, require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import blocks_together, by_first_step, packed
-from circuitsketch.propagate.parts import RANDOM, Wanted
+from circuitsketch.propagate.parts import RANDOM, SketchSpec
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
 
@@ -425,7 +425,7 @@ def spread(s: int) -> float:
 # ------------------------------------------------------------------------------------------ what it costs
 
 
-def priced(promised: Plan, wanted: Wanted, given: float | None) -> Plan:
+def priced(promised: Plan, wanted: SketchSpec, given: float | None) -> Plan:
     """A plan with its costs."""
     if given is not None:
         given = check_positive("seconds_per_gate", given)

@@ -28,7 +28,7 @@ from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import described, digest
+from circuitsketch.store.fingerprint import describe_circuit, digest
 from circuitsketch.store.part_store import Store
 from circuitsketch.tree import Tree, unflatten
 
@@ -261,7 +261,7 @@ class Pushed:
         first, second = once(), once()
         if self.order:
             refuse_flat(first, self.varying, self.varying_by_value)
-        if digest(described(first)) != digest(described(second)):
+        if digest(describe_circuit(first)) != digest(describe_circuit(second)):
             raise InputError(
                 "the measurement is another function each time it is called: it draws random numbers, or reads what "
                 "changes; a measurement depends on the trained parameters alone, so draw before measuring"

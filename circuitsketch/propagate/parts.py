@@ -23,7 +23,7 @@ from circuitsketch.propagate.coefficients import Pushed
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
-from circuitsketch.store.part_store import Store, refuse_other
+from circuitsketch.store.part_store import Store, check_same_sketch
 from circuitsketch.training.training import Training, trained_params
 from circuitsketch.tree import tree_of
 
@@ -32,7 +32,7 @@ StoreFor = Callable[[str, Header], Store]
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class SketchSpec:
     """What a sketch shall have: `count` directions of a law to `order`, and singles to `singles_order` if not None.
 
     dtype : complex128 or complex64, of all parts. threads : None is one a core. device : of all parts,
@@ -56,7 +56,7 @@ class Wanted:
 
 
 def push_parts(
-    wanted: Wanted,
+    spec: SketchSpec,
     *,
     before: tuple[Pushed, Pushed | None] | None = None,
     progress: Progress | None = None,
@@ -76,21 +76,21 @@ def push_parts(
     -------
     The directions (perhaps none), and the single examples if they are wanted.
     """
-    run = wanted.run
+    run = spec.run
     first, second = before if before is not None else (None, None)
-    alone = None if wanted.singles_order is None else Mode(wanted.singles_order, False)
+    alone = None if spec.singles_order is None else Mode(spec.singles_order, False)
 
     def width_of(name: str, mode: Mode, count: int, made: Pushed | None) -> int:
         width = None
-        if wanted.device == "cuda":  # takes any number of directions a block, and goes on with what there is
+        if spec.device == "cuda":  # takes any number of directions a block, and goes on with what there is
             width = made.target.width if made is not None and made.count else None
             width = stored_width(name) if stored_width is not None else width
-        return target_for(mode, wanted.dtype, width, wanted.device, count).width
+        return target_for(mode, spec.dtype, width, spec.device, count).width
 
-    widths = {RANDOM: width_of(RANDOM, wanted.mode, wanted.count, first)} if wanted.count else {}
+    widths = {RANDOM: width_of(RANDOM, spec.mode, spec.count, first)} if spec.count else {}
     if alone is not None:
         widths[SINGLES] = width_of(SINGLES, alone, run.n, second)
-    ahead = -(-wanted.count // widths[RANDOM]) if wanted.count else 0
+    ahead = -(-spec.count // widths[RANDOM]) if spec.count else 0
     blocks_of_all = ahead + (-(-run.n // widths[SINGLES]) if alone is not None else 0)
     told: list[float] = []
 
@@ -102,7 +102,7 @@ def push_parts(
 
         def stored(executable: Executable) -> Store:
             assert store_for is not None
-            return store_for(name, header_of(run, law, count, executable, wanted.device))
+            return store_for(name, header_of(run, law, count, executable, spec.device))
 
         executable, constants, lanes = push_blocks(
             run,
@@ -110,10 +110,10 @@ def push_parts(
             count,
             mode.order,
             is_complex=mode.complex,
-            dtype=wanted.dtype,
-            threads=wanted.threads,
+            dtype=spec.dtype,
+            threads=spec.threads,
             width=widths[name],
-            device=wanted.device,
+            device=spec.device,
             progress=tell,
             store_for=None if store_for is None else stored,
             made=full_blocks(made) if made is not None and made.count and store_for is None else None,
@@ -121,14 +121,14 @@ def push_parts(
         )
         constants = constants or made.constants if made is not None else constants
         target, tree, lane = executable.target, run.state_tree, executable.state_lane
-        return Pushed(law, count, target, tree, run.params, constants, lane, lanes, wanted.threads, wanted.device)
+        return Pushed(law, count, target, tree, run.params, constants, lane, lanes, spec.threads, spec.device)
 
-    directions = part(RANDOM, wanted.law, wanted.count, wanted.mode, 0, first) if wanted.count else None
+    directions = part(RANDOM, spec.law, spec.count, spec.mode, 0, first) if spec.count else None
     singles = None
     if alone is not None:
         basis = Basis(run.n, by_first_step(run)) if second is None else second.law
         singles = part(SINGLES, basis, run.n, alone, ahead, second)
-    return directions or without_directions(wanted.law, wanted.order, singles), singles
+    return directions or without_directions(spec.law, spec.order, singles), singles
 
 
 def without_directions(law: Law, order: int, singles: Pushed | None) -> Pushed:
@@ -160,7 +160,7 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Push
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        refuse_other(store, header_of(run, law, header.directions, executable, device))
+        check_same_sketch(store, header_of(run, law, header.directions, executable, device))
     return Pushed(law, header.directions, target, tree, params, store.constants, state_lane, store, threads, device)
 
 

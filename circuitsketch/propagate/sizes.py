@@ -21,7 +21,7 @@ from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import blocks_together
-from circuitsketch.propagate.parts import RANDOM, SINGLES, Wanted
+from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.training import Training
 
@@ -75,17 +75,17 @@ class PartSize:
         return workers * (executable.arena_bytes(together) + rows)
 
 
-def parts_of(wanted: Wanted) -> Iterator[PartSize]:
+def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     """The parts of a sketch that is wanted; on a GPU, whose blocks are of any width, as if they were of one."""
-    run = wanted.run
+    run = spec.run
     cells = sum(run.state_leaves[i].size for i in run.varying())
     parts: list[tuple[str, Law | None, int, Mode]] = []
-    if wanted.count:
-        parts.append((RANDOM, wanted.law, wanted.count, wanted.mode))
-    if wanted.singles_order is not None:
-        parts.append((SINGLES, None, run.n, Mode(wanted.singles_order, False)))
+    if spec.count:
+        parts.append((RANDOM, spec.law, spec.count, spec.mode))
+    if spec.singles_order is not None:
+        parts.append((SINGLES, None, run.n, Mode(spec.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, wanted.dtype, 1 if wanted.device == "cuda" else None, "cpu")
+        target = target_for(mode, spec.dtype, 1 if spec.device == "cuda" else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 
@@ -94,51 +94,51 @@ def executable_of(run: Training, part: PartSize) -> Executable:
     return run.executable(part.target.mode, np.complex64 if part.target.single else np.complex128)
 
 
-def check_room(wanted: Wanted, path: str | os.PathLike[str] | None) -> None:
+def check_room(spec: SketchSpec, path: str | os.PathLike[str] | None) -> None:
     """Refuse a sketch for which there is no memory, or no room on the disk, before anything of it is made.
 
     Raises
     ------
     InputError : memory does not hold it, or not what the threads push in. StoreError : the disk does not.
     """
-    parts = list(parts_of(wanted))
+    parts = list(parts_of(spec))
     kept = sum(part.nbytes for part in parts)
-    directions = sum(part.directions(wanted.run.n) for part in parts)
-    what = described(wanted)
+    directions = sum(part.directions(spec.run.n) for part in parts)
+    what = described(spec)
     if path is None:
         ways = ["path=... to keep it on disk"] if kept > directions else []
-        require_memory(kept + directions, what, [*ways, *ways_out(wanted)])
+        require_memory(kept + directions, what, [*ways, *ways_out(spec)])
     else:
         left = sum(part.disk(blocks_done(path, part)) for part in parts)
-        require_disk(left, path, what, ["another disk", *ways_out(wanted)])
-        require_memory(directions, f"the directions of {what}", ["law='sphere'", *ways_out(wanted)])
-    if wanted.device == "cpu" and any(part.cells for part in parts):
-        working = max(part.working(executable_of(wanted.run, part), wanted.run.n, wanted.threads) for part in parts)
+        require_disk(left, path, what, ["another disk", *ways_out(spec)])
+        require_memory(directions, f"the directions of {what}", ["law='sphere'", *ways_out(spec)])
+    if spec.device == "cpu" and any(part.cells for part in parts):
+        working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (kept if path is None else 0)
-        fewer = ["threads=1"] if wanted.threads != 1 else []
-        require_memory(working + more, f"pushing {what}", [*fewer, *ways_out(wanted)])
+        fewer = ["threads=1"] if spec.threads != 1 else []
+        require_memory(working + more, f"pushing {what}", [*fewer, *ways_out(spec)])
 
 
-def described(wanted: Wanted) -> str:
+def described(spec: SketchSpec) -> str:
     """A sketch that is wanted, in words."""
-    what = "groups" if wanted.run.groups is not None else "examples"
-    parts = [f"{wanted.count:,} directions to order {wanted.order}"] if wanted.count else []
-    if wanted.singles_order is not None:
-        parts.append(f"{wanted.run.n:,} single {what} to order {wanted.singles_order}")
+    what = "groups" if spec.run.groups is not None else "examples"
+    parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
+    if spec.singles_order is not None:
+        parts.append(f"{spec.run.n:,} single {what} to order {spec.singles_order}")
     return f"a sketch of {' and '.join(parts)}"
 
 
-def ways_out(wanted: Wanted) -> Iterator[str]:
+def ways_out(spec: SketchSpec) -> Iterator[str]:
     """What makes a sketch smaller."""
-    if np.dtype(wanted.dtype).name in ("complex128", "float64"):
+    if np.dtype(spec.dtype).name in ("complex128", "float64"):
         yield "dtype='complex64' for half of it"
-    if wanted.run.groups is None:
+    if spec.run.groups is None:
         yield "groups=... with one weight per label"
-    if wanted.singles_order is not None and wanted.count:
+    if spec.singles_order is not None and spec.count:
         yield "no singles"
-    if wanted.count > 1:
+    if spec.count > 1:
         yield "fewer directions"
-    if max(wanted.order if wanted.count else 0, wanted.singles_order or 0) > 1:
+    if max(spec.order if spec.count else 0, spec.singles_order or 0) > 1:
         yield "a lower order"
 
 

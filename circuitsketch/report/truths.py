@@ -21,7 +21,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import trace
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import described, digest, fingerprint_of
+from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprint_of
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
 
@@ -96,7 +96,7 @@ def truths_of(
 def circuit_digest(run: Training, measure: Callable[..., Any]) -> str:
     """What a measurement computes, as a digest: its name stays the same when its file is edited."""
     circuit = trace(lambda state: measure(run.params(state)), unflatten(run.state_tree, run.state_leaves))
-    return digest(described(simplify(circuit)))
+    return digest(describe_circuit(simplify(circuit)))
 
 
 def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:

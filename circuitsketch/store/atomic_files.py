@@ -22,26 +22,26 @@ import numpy as np
 from circuitsketch.arguments import check_path, shortened
 from circuitsketch.errors import StoreError
 
-ASIDE = ".tmp"
+TMP_SUFFIX = ".tmp"
 # The names of files that are being written: of this process alone, since they end in 64 random bits. Without these
 # bits, as an early version named them.
-ASIDES = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(ASIDE))
+TMP_NAME = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(TMP_SUFFIX))
 # A link is not followed, nobody waits for the other end of a pipe, a terminal stays whose it is, bytes stay bytes.
-SAFELY = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
-ABSENT = (errno.ENOENT, errno.ENOTDIR)
+SAFE_FLAGS = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)
 
 
 # ------------------------------------------------------------------------------------------ paths
 
 
-def absolute(path: Any) -> str:
+def absolute_path(path: Any) -> str:
     """A path of the user's, from the root. InputError: it is not a path; StoreError: the current folder is gone."""
     given = check_path(path)
     try:
         return os.path.abspath(given)
     except OSError as reason:
         raise StoreError(
-            f"{given} is relative to the current folder, which cannot be found ({lower(reason)}); give a path from the "
+            f"{given} is relative to the current folder, which cannot be found ({reason_text(reason)}); give a path from the "
             "root, or go to a folder that exists"
         ) from None
 
@@ -51,7 +51,7 @@ def exists(path: str) -> bool:
     try:
         os.lstat(path)
     except OSError as reason:
-        if reason.errno in ABSENT:
+        if reason.errno in ABSENT_ERRNOS:
             return False
         raise
     return True
@@ -62,12 +62,12 @@ def is_folder(path: str) -> bool:
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as reason:
-        if reason.errno in ABSENT:
+        if reason.errno in ABSENT_ERRNOS:
             return False
         raise
 
 
-def entries(folder: str) -> Iterator[str]:
+def walk_paths(folder: str) -> Iterator[str]:
     """Every path below a folder, relative to it, folders before what they hold; links are not followed."""
 
     def refuse(reason: OSError) -> None:
@@ -89,7 +89,7 @@ def refuse_links(store: str, path: str) -> None:
         try:
             mode = os.lstat(where).st_mode
         except OSError as reason:
-            if reason.errno in ABSENT:
+            if reason.errno in ABSENT_ERRNOS:
                 return
             raise
         if stat.S_ISLNK(mode):
@@ -102,14 +102,14 @@ def refuse_links(store: str, path: str) -> None:
 # ------------------------------------------------------------------------------------------ writing
 
 
-def write_whole(path: str, data: Any, store: str) -> None:
+def write_atomically(path: str, data: Any, store: str) -> None:
     """Write a file of a store so that at any instant, and after any crash, it is absent (or the old one) or whole.
 
     When this returns the file and its name are on the disk: what is written next cannot be there without it.
     """
     refuse_links(store, os.path.dirname(path))
-    aside = f"{path}.{secrets.token_hex(8)}{ASIDE}"
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o666)
+    aside = f"{path}.{secrets.token_hex(8)}{TMP_SUFFIX}"
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, 0o666)
     try:
         try:
             rest = memoryview(data).cast("B")
@@ -123,7 +123,7 @@ def write_whole(path: str, data: Any, store: str) -> None:
         with suppress(OSError):
             os.unlink(aside)
         raise
-    flush_names(os.path.dirname(path))
+    sync_folder(os.path.dirname(path))
 
 
 def make_folder(path: str) -> None:
@@ -135,19 +135,19 @@ def make_folder(path: str) -> None:
             raise
 
 
-def remove_asides(folder: str, store: str) -> None:
+def remove_temporaries(folder: str, store: str) -> None:
     """Remove what interrupted writers left aside in a folder; for whoever holds the lock under which it is written.
 
     What cannot be removed stays: nobody writes to such a name again.
     """
     refuse_links(store, folder)
     for name in os.listdir(folder):
-        if ASIDES.fullmatch(name):
+        if TMP_NAME.fullmatch(name):
             with suppress(OSError):
                 os.unlink(os.path.join(folder, name))
 
 
-def flush_names(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Bring a folder's names to the disk, where the file system knows how."""
     if not hasattr(os, "O_DIRECTORY"):
         return  # Windows, which opens no folders
@@ -165,12 +165,12 @@ def flush_names(folder: str) -> None:
 
 
 @contextmanager
-def opened(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
+def open_plain_file(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
     """A plain file of a store for reading, and its size; FileNotFoundError if it is absent, BadFile if it is not a
     plain file."""
     refuse_links(store, path)
     check_plain(path, os.lstat(path).st_mode)  # before it is opened: a device may act on that
-    with FileIO(path, opener=lambda path, flags: os.open(path, flags | SAFELY)) as file:
+    with FileIO(path, opener=lambda path, flags: os.open(path, flags | SAFE_FLAGS)) as file:
         status = os.fstat(file.fileno())
         check_plain(path, status.st_mode)
         yield file, status.st_size
@@ -184,7 +184,7 @@ def check_plain(path: str, mode: int) -> None:
 
 def read_text(path: str, limit: int, store: str) -> bytes:
     """A file of at most `limit` bytes."""
-    with opened(path, store) as (file, size):
+    with open_plain_file(path, store) as (file, size):
         if size > limit:
             raise BadFile(f"{path} has {size} bytes, more than any sketch's")
         return file.readall()[:limit]
@@ -195,15 +195,15 @@ def read_array(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], store: s
     wanted = dtype.itemsize
     for extent in shape:
         wanted *= extent
-    with opened(path, store) as (file, size):
+    with open_plain_file(path, store) as (file, size):
         if size != wanted:
-            raise wrong_size(path, size, wanted)
+            raise size_error(path, size, wanted)
         array = np.empty(shape, dtype)
         rest = array.data.cast("B")
         while len(rest):
             count = file.readinto(rest)
             if not count:
-                raise wrong_size(path, wanted - len(rest), wanted)
+                raise size_error(path, wanted - len(rest), wanted)
             rest = rest[count:]
         return array
 
@@ -214,10 +214,10 @@ def check_size(path: str, wanted: int, store: str) -> None:
     status = os.lstat(path)
     check_plain(path, status.st_mode)
     if status.st_size != wanted:
-        raise wrong_size(path, status.st_size, wanted)
+        raise size_error(path, status.st_size, wanted)
 
 
-def wrong_size(path: str, size: int, wanted: int) -> BadFile:
+def size_error(path: str, size: int, wanted: int) -> BadFile:
     """The error for a file that was cut off, or lengthened."""
     return BadFile(f"{path} has {size} bytes and should have {wanted}: it was cut off or changed after it was written")
 
@@ -230,7 +230,7 @@ class BadFile(Exception):
 
 
 @contextmanager
-def reading(path: str, remedy: str) -> Iterator[None]:
+def explain_read_errors(path: str, remedy: str) -> Iterator[None]:
     """Turn what went wrong while reading a file into a StoreError with a remedy."""
     try:
         yield
@@ -242,12 +242,12 @@ def reading(path: str, remedy: str) -> Iterator[None]:
         elif isinstance(reason, FileNotFoundError):
             text = f"{name_of(reason, path)} is gone"
         else:
-            text = f"{name_of(reason, path)} cannot be read: {lower(reason)}"
+            text = f"{name_of(reason, path)} cannot be read: {reason_text(reason)}"
         raise StoreError(f"{text}; restore it from a copy, or {remedy}") from reason
 
 
 @contextmanager
-def saving(path: str) -> Iterator[None]:
+def explain_write_errors(path: str) -> Iterator[None]:
     """Turn what the system says while writing into what a user can do about it."""
     try:
         yield
@@ -255,23 +255,27 @@ def saving(path: str) -> Iterator[None]:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         way = "make room" if full else "see to it that the folder can be written"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{shortened(path)} cannot be written: {lower(reason)}; choose a shorter path") from reason
+            raise StoreError(
+                f"{shortened(path)} cannot be written: {reason_text(reason)}; choose a shorter path"
+            ) from reason
         raise StoreError(
-            f"{path} cannot be written: {lower(reason)}; {way} and call again with the same path: finished blocks are "
+            f"{path} cannot be written: {reason_text(reason)}; {way} and call again with the same path: finished blocks are "
             "kept"
         ) from reason
 
 
 @contextmanager
-def reaching(path: str) -> Iterator[None]:
+def explain_access_errors(path: str) -> Iterator[None]:
     """Turn what the system says when it cannot tell what is at a path into a StoreError."""
     try:
         yield
     except OSError as reason:
         way = "see to it that the folder is there and can be read, and call again"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{shortened(path)} cannot be reached: {lower(reason)}; choose a shorter path") from reason
-        raise StoreError(f"{name_of(reason, path)} cannot be reached: {lower(reason)}; {way}") from reason
+            raise StoreError(
+                f"{shortened(path)} cannot be reached: {reason_text(reason)}; choose a shorter path"
+            ) from reason
+        raise StoreError(f"{name_of(reason, path)} cannot be reached: {reason_text(reason)}; {way}") from reason
 
 
 def name_of(reason: OSError, path: str) -> str:
@@ -279,7 +283,7 @@ def name_of(reason: OSError, path: str) -> str:
     return reason.filename if isinstance(reason.filename, str) and os.path.isabs(reason.filename) else path
 
 
-def lower(reason: OSError) -> str:
+def reason_text(reason: OSError) -> str:
     """What the system says, as a part of a sentence."""
     said = reason.strerror or str(reason)
     return said[:1].lower() + said[1:]

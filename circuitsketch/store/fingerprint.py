@@ -45,7 +45,7 @@ def fingerprint(
     """
     read = (schedule.program, schedule.data, schedule.data_start, schedule.ids, schedule.ids_start)
     return {
-        "circuits": digest([described(circuit) for circuit in circuits]),
+        "circuits": digest([describe_circuit(circuit) for circuit in circuits]),
         "data": digest([*read, n, steps]),
         "state": digest(list(state)),
     }
@@ -63,13 +63,13 @@ def device_of(prints: Mapping[str, str]) -> str:
     return "cuda" if "device" in prints else "cpu"
 
 
-def described(circuit: Circuit) -> list[Any]:
+def describe_circuit(circuit: Circuit) -> list[Any]:
     """What a circuit computes, as plain data."""
-    nodes = [(called(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
+    nodes = [(gate_identity(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
     return [nodes, circuit.inputs, circuit.outputs]
 
 
-def called(node: Node) -> str | list[str]:
+def gate_identity(node: Node) -> str | list[str]:
     """What a node's gate goes by: the name of one of the package's, with one of the user's own what it means as well.
 
     A built-in gate's name cannot be given to another. Its digest would make a stored sketch foreign as soon as its rule

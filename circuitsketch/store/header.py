@@ -25,7 +25,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
 
 FORMAT = "circuitsketch"
-MOST_AXES = 64  # of a NumPy array
+MAX_AXES = 64  # of a NumPy array
 VERSION = 1
 
 
@@ -78,18 +78,18 @@ class Header:
         require(isinstance(self.law, str) and self.law != "", f"a law has a name, not {self.law!r}")
         for name, low in (("n", 1), ("directions", 1), ("order", 1), ("width", 1), ("steps", 1), ("size", 0)):
             highest = math.inf if name == "size" else LARGEST
-            object.__setattr__(self, name, whole(getattr(self, name), name, low, highest))
+            object.__setattr__(self, name, check_int(getattr(self, name), name, low, highest))
         if self.seed is not None:
-            object.__setattr__(self, "seed", whole(self.seed, "seed", 0, 2**64 - 1))
+            object.__setattr__(self, "seed", check_int(self.seed, "seed", 0, 2**64 - 1))
         require(isinstance(self.is_complex, bool), f"is_complex is True or False, not {self.is_complex!r}")
         require(self.dtype in ("float64", "float32"), f"lanes are float64 or float32, not {self.dtype!r}")
         for leaf in self.leaves:
             require(isinstance(leaf.name, str), f"a leaf's name is a string, not {leaf.name!r}")
             require(isinstance(leaf.varies, bool), f"a leaf varies or not, which is not {leaf.varies!r}")
             require(isinstance(leaf.shape, tuple), f"a leaf's shape is a tuple, not {leaf.shape!r}")
-            require(len(leaf.shape) <= MOST_AXES, f"a leaf has {len(leaf.shape)} axes, more than an array can have")
+            require(len(leaf.shape) <= MAX_AXES, f"a leaf has {len(leaf.shape)} axes, more than an array can have")
             for extent in leaf.shape:
-                whole(extent, f"an extent of {leaf.name!r}", 0)
+                check_int(extent, f"an extent of {leaf.name!r}", 0)
             require(
                 math.prod(extent or 1 for extent in leaf.shape) <= LARGEST,
                 f"a leaf has the shape {leaf.shape}, larger than an array can be",
@@ -99,10 +99,10 @@ class Header:
         for part, found in self.fingerprint.items():
             sha = isinstance(part, str) and isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)
             require(bool(sha), f"a fingerprint's parts are sha256 digests, and {part!r} is {found!r}")
-        object.__setattr__(self, "at", self.checked("at", self.at, (self.n,), real=True))
+        object.__setattr__(self, "at", self.check_vector("at", self.at, (self.n,), real=True))
         basis = self.law == "basis"
         shape = (self.directions,) if basis else (self.directions, self.n)
-        object.__setattr__(self, "given", self.checked("given", self.given, shape, real=basis))
+        object.__setattr__(self, "given", self.check_vector("given", self.given, shape, real=basis))
         require(
             (self.given is not None) == (self.law in ("given", "basis")),
             "directions are stored for the laws 'given' and 'basis', and for no other",
@@ -113,7 +113,7 @@ class Header:
         if self.at is not None and not self.at.any():
             object.__setattr__(self, "at", None)
 
-    def checked(self, name: str, array: Any, shape: tuple[int, ...], real: bool = False) -> np.ndarray | None:
+    def check_vector(self, name: str, array: Any, shape: tuple[int, ...], real: bool = False) -> np.ndarray | None:
         """An array over the examples as float64 or complex128, a copy; None stays None."""
         if array is None:
             return None
@@ -151,7 +151,7 @@ class Header:
         """The same sketch with another number of directions."""
         return replace(self, directions=directions)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Everything as JSON; the arrays over the examples as their shape, dtype and digest."""
         return {
             "format": FORMAT,
@@ -164,13 +164,13 @@ class Header:
             "width": self.width,
             "steps": self.steps,
             "size": self.size,
-            "leaves": self.plain_leaves(),
+            "leaves": self.leaves_to_json(),
             "fingerprint": dict(self.fingerprint),
-            "at": None if self.at is None else described(self.at),
-            "given": None if self.given is None else described(self.given),
+            "at": None if self.at is None else describe_array(self.at),
+            "given": None if self.given is None else describe_array(self.given),
         }
 
-    def plain_leaves(self) -> list[dict[str, Any]]:
+    def leaves_to_json(self) -> list[dict[str, Any]]:
         """The leaves with their offsets: the first element in the constants, and in the lanes if they vary."""
         found = []
         constant = lane = 0
@@ -183,7 +183,7 @@ class Header:
 
     def identity(self) -> bytes:
         """32 bytes that tie a block to its sketch: a digest of everything but the number of directions."""
-        plain = self.plain()
+        plain = self.to_json()
         del plain["directions"]
         return hashlib.sha256(canonical(plain)).digest()
 
@@ -211,7 +211,7 @@ class Header:
         kinds = {True: "complex directions", False: "real directions"}
         if self.is_complex != other.is_complex:
             found.append(f"{kinds[self.is_complex]}, not {kinds[other.is_complex]}")
-        mine, others = self.plain(), other.plain()
+        mine, others = self.to_json(), other.to_json()
         if mine["leaves"] != others["leaves"]:
             found.append("a state of other leaves")
         words = {
@@ -230,7 +230,7 @@ class Header:
         return found
 
 
-def from_plain(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | None) -> Header:
+def from_json(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | None) -> Header:
     """The header of a JSON form, and of its arrays. KeyError, TypeError, InputError: where it is not one."""
     leaves = tuple(
         Leaf(leaf["name"], tuple(leaf["shape"]), leaf["lane_offset"] is not None) for leaf in plain["leaves"]
@@ -240,12 +240,12 @@ def from_plain(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray |
         law["name"], law["n"], law["seed"], plain["directions"], plain["order"], plain["complex"], plain["dtype"],
         plain["width"], plain["steps"], plain["size"], leaves, dict(plain["fingerprint"]), at, given,
     )  # fmt: skip
-    if canonical(header.plain()) != canonical({key: plain[key] for key in header.plain()}):
+    if canonical(header.to_json()) != canonical({key: plain[key] for key in header.to_json()}):
         raise InputError("its parts contradict each other")
     return header
 
 
-def described(array: np.ndarray) -> dict[str, Any]:
+def describe_array(array: np.ndarray) -> dict[str, Any]:
     """Shape, dtype and sha256 of an array."""
     digest = hashlib.sha256(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data).hexdigest()
     return {"shape": list(array.shape), "dtype": array.dtype.name, "sha256": digest}
@@ -256,7 +256,7 @@ def canonical(plain: Any) -> bytes:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def whole(value: Any, name: str, low: int, high: float = LARGEST) -> int:
+def check_int(value: Any, name: str, low: int, high: float = LARGEST) -> int:
     """An int from `low` to `high`, or an InputError."""
     fine = isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= int(value) <= high
     require(fine, f"{name} is an int from {low} to {high}, not {quoted(value)}")
@@ -276,7 +276,7 @@ def versions() -> dict[str, str]:
     return {"circuitsketch": package.__version__, **packages, "python": platform.python_version()}
 
 
-def spelled(found: Any) -> str:
+def format_versions(found: Any) -> str:
     """Versions in words."""
     if not isinstance(found, dict) or not found:
         return "an unknown version"

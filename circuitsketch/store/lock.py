@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Any
 
 from circuitsketch.errors import StoreError
-from circuitsketch.store.atomic_files import SAFELY, refuse_links
+from circuitsketch.store.atomic_files import SAFE_FLAGS, refuse_links
 
-ROOM = 20  # bytes for the number of a process, and spaces
-OURS = re.compile(rb"[0-9]{0,20} *")  # what a lock holds; anything else is not written over
-ELSEWHERE = ".held"  # filelock's own file, beside the lock
-TAKEN = (errno.EAGAIN, errno.EACCES)
+PID_BYTES = 20  # bytes for the number of a process, and spaces
+PID_PATTERN = re.compile(rb"[0-9]{0,20} *")  # what a lock holds; anything else is not written over
+FILELOCK_SUFFIX = ".held"  # filelock's own file, beside the lock
+HELD_ERRNOS = (errno.EAGAIN, errno.EACCES)
 
 
 class Lock:
@@ -41,7 +41,7 @@ class Lock:
         self.file = self.other = None
 
 
-def hold(folder: str, lock: str) -> Lock:
+def acquire(folder: str, lock: str) -> Lock:
     """Take the writer's lock on a folder.
 
     lock : its file, relative to the folder. It is opened as it is, never emptied, and only a number of ours in it is
@@ -52,17 +52,17 @@ def hold(folder: str, lock: str) -> Lock:
     try:
         import fcntl
     except ImportError:
-        return hold_elsewhere(folder, path)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | SAFELY, 0o666)
+        return acquire_with_filelock(folder, path)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | SAFE_FLAGS, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise StoreError(f"{path} is not a plain file, so it cannot be a lock; delete it and call again")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as reason:
-            if reason.errno not in TAKEN:
+            if reason.errno not in HELD_ERRNOS:
                 raise
-            raise StoreError(f"{folder} is being written by {holder(file)}; {WAIT}") from None
+            raise StoreError(f"{folder} is being written by {describe_holder(file)}; {WAIT_HINT}") from None
     except BaseException:
         with suppress(OSError):
             os.close(file)
@@ -71,10 +71,10 @@ def hold(folder: str, lock: str) -> Lock:
     return Lock(file)
 
 
-WAIT = "wait for it, or open the sketch for reading"
+WAIT_HINT = "wait for it, or open the sketch for reading"
 
 
-def hold_elsewhere(folder: str, path: str) -> Lock:
+def acquire_with_filelock(folder: str, path: str) -> Lock:
     """The lock where there is no flock."""
     import warnings
 
@@ -86,20 +86,20 @@ def hold_elsewhere(folder: str, path: str) -> Lock:
         raise StoreError(
             "writing sketches takes the package filelock where Python has no fcntl; install it: pip install filelock"
         ) from None
-    refuse_links(folder, path + ELSEWHERE)
-    other = FileLock(path + ELSEWHERE, timeout=0, thread_local=False)
+    refuse_links(folder, path + FILELOCK_SUFFIX)
+    other = FileLock(path + FILELOCK_SUFFIX, timeout=0, thread_local=False)
     try:
         other.acquire()
     except Timeout:
-        raise StoreError(f"{folder} is being written by another process, or this one; {WAIT}") from None
+        raise StoreError(f"{folder} is being written by another process, or this one; {WAIT_HINT}") from None
     return Lock(None, other)
 
 
-def holder(file: int) -> str:
+def describe_holder(file: int) -> str:
     """Who holds a lock, by the number in it."""
     number = b""
     with suppress(OSError):
-        number = os.pread(file, ROOM, 0).strip()
+        number = os.pread(file, PID_BYTES, 0).strip()
     if not number.isdigit():
         return "another process"
     return f"this process ({os.getpid()}) itself" if int(number) == os.getpid() else f"process {int(number)}"
@@ -111,5 +111,5 @@ def name(file: int, number: bytes) -> None:
     A full disk must not keep us from finding out what is missing, and a file that has another name is somebody else's.
     """
     with suppress(OSError):
-        if os.fstat(file).st_nlink == 1 and OURS.fullmatch(os.pread(file, ROOM + 1, 0)):
-            os.pwrite(file, number.ljust(ROOM), 0)
+        if os.fstat(file).st_nlink == 1 and PID_PATTERN.fullmatch(os.pread(file, PID_BYTES + 1, 0)):
+            os.pwrite(file, number.ljust(PID_BYTES), 0)

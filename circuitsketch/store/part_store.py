@@ -21,40 +21,40 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError, printable
 from circuitsketch.store.atomic_files import (
-    absolute,
+    absolute_path,
     exists,
-    flush_names,
+    explain_access_errors,
+    explain_read_errors,
+    explain_write_errors,
     is_folder,
     make_folder,
-    reaching,
     read_text,
-    reading,
     refuse_links,
-    remove_asides,
-    saving,
-    write_whole,
+    remove_temporaries,
+    sync_folder,
+    write_atomically,
 )
-from circuitsketch.store.header import Header, spelled, versions
-from circuitsketch.store.lock import ELSEWHERE, hold
-from circuitsketch.store.reader import Blocks
+from circuitsketch.store.header import Header, format_versions, versions
+from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
+from circuitsketch.store.reader import StoreReader
 from circuitsketch.store.zarr_layout import (
-    AGAIN,
     LOCK,
-    LONGEST,
+    MAX_METADATA_BYTES,
     NAMES,
+    REMAKE_HINT,
     ROOT,
-    arrays,
-    begun,
-    chunk,
-    encoded,
-    group,
+    array_metadata,
+    chunk_path,
+    created_paths,
+    encode_metadata,
+    group_metadata,
     is_unfinished,
-    little,
     read_header,
+    to_little_endian,
 )
 
 
-class Store(Blocks):
+class Store(StoreReader):
     """A sketch on disk, open for reading or (`writable`) for writing.
 
     `create`, `open` and `resume` make one. Threads may write and read different blocks at once. The lock for writing is
@@ -76,8 +76,8 @@ class Store(Blocks):
     def exists(path: str | os.PathLike[str]) -> bool:
         """Whether there is a sketch, or something else that `open` would look into, at a path. StoreError: the system
         cannot tell."""
-        where = absolute(path)
-        with reaching(where):
+        where = absolute_path(path)
+        with explain_access_errors(where):
             return exists(os.path.join(where, ROOT))
 
     @staticmethod
@@ -92,37 +92,37 @@ class Store(Blocks):
         ------
         StoreError : there is something at this path; it cannot be written; another process writes it.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if Store.exists(path):
             raise StoreError(
                 f"{path} holds a sketch (or another Zarr group) already; resume it, or choose another path"
             )
-        check_place(path, is_unfinished)
-        metas = arrays(header)
-        created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
-        root = encoded(group(header, created, made_by), path)
-        with saving(path):
+        check_new_path(path, is_unfinished)
+        metas = array_metadata(header)
+        created, package_versions = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+        root = encode_metadata(group_metadata(header, created, package_versions), path)
+        with explain_write_errors(path):
             for folder in (path, os.path.join(path, "lanes")):
                 make_folder(folder)
-            lock = hold(path, LOCK)
+            lock = acquire(path, LOCK)
         try:
             if Store.exists(path):
                 raise StoreError(f"{path} was created by another process just now; resume it, or choose another path")
-            with saving(path):
-                clear(path)
-                flush_names(os.path.dirname(path))
+            with explain_write_errors(path):
+                remove_unfinished(path)
+                sync_folder(os.path.dirname(path))
                 for name, meta in metas.items():
                     make_folder(os.path.join(path, name))
-                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path), path)
+                    write_atomically(os.path.join(path, name, ROOT), encode_metadata(meta, path), path)
                 for name, array in (("at", header.at), ("given", header.given)):
                     if array is not None:
-                        write_whole(chunk(path, name, *[0] * array.ndim), little(array), path)
-                flush_names(path)
-                write_whole(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
+                        write_atomically(chunk_path(path, name, *[0] * array.ndim), to_little_endian(array), path)
+                sync_folder(path)
+                write_atomically(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
         except BaseException:
             lock.release()
             raise
-        return Store(path, header, created, made_by, lock)
+        return Store(path, header, created, package_versions, lock)
 
     @staticmethod
     def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> Store:
@@ -138,24 +138,24 @@ class Store(Blocks):
         StoreError : there is no store; it is of another run, of a newer format, damaged; with "a", another process
         writes it. Digests of blocks are checked when they are read, their sizes now.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if mode not in ("r", "a"):
             raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
         if not Store.exists(path):
-            raise StoreError(missing_store(path))
+            raise StoreError(explain_missing(path))
         store = Store(path, *read_header(path), None)
         if header is not None:
-            refuse_other(store, header)
+            check_same_sketch(store, header)
         if mode == "r":
-            store.finished = store.scan()
+            store.finished = store.scan_finished()
             return store
-        with saving(path):
-            lock = hold(path, LOCK)
+        with explain_write_errors(path):
+            lock = acquire(path, LOCK)
         try:
             store = Store(path, *read_header(path), lock)  # again: another writer may have extended it
-            with saving(path):
-                tidy(store)
-            store.finished = store.scan()
+            with explain_write_errors(path):
+                clean_up(store)
+            store.finished = store.scan_finished()
         except BaseException:
             lock.release()
             raise
@@ -194,20 +194,20 @@ class Store(Blocks):
                 f"block {block} has shape {array.shape} and dtype {array.dtype}; {self.path} holds blocks of "
                 f"{self.header.block_shape}, {self.header.dtype}"
             )
-        with self.guard:
+        with self.mutex:
             self.check_writable()
             if block in self.finished or block in self.writing:
                 raise InputError(f"block {block} of {self.path} is written already; push only `store.missing`")
             self.writing.add(block)
         try:
-            data = little(array)
-            with saving(self.path):
-                write_whole(self.chunk_of(block), data, self.path)
-                write_whole(self.record_of(block), self.digest(block, data), self.path)
-            with self.guard:
+            data = to_little_endian(array)
+            with explain_write_errors(self.path):
+                write_atomically(self.block_path(block), data, self.path)
+                write_atomically(self.digest_path(block), self.digest(block, data), self.path)
+            with self.mutex:
                 self.finished.add(block)
         finally:
-            with self.guard:
+            with self.mutex:
                 self.writing.discard(block)
 
     def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
@@ -221,17 +221,17 @@ class Store(Blocks):
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:
             raise InputError(f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}")
-        flat = little(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
-        with self.guard:
+        flat = to_little_endian(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
+        with self.mutex:
             self.check_writable()
             before = self.written if self.written is not None else self.stored_constants()
             if before is None:
-                with saving(self.path):
-                    write_whole(chunk(self.path, "constants", 0), flat, self.path)
-                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
+                with explain_write_errors(self.path):
+                    write_atomically(chunk_path(self.path, "constants", 0), flat, self.path)
+                    write_atomically(chunk_path(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
             elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
                 raise StoreError(
-                    f"the run ends in other numbers than when {self.path} was begun (by {spelled(self.versions)}), "
+                    f"the run ends in other numbers than when {self.path} was begun (by {format_versions(self.versions)}), "
                     "though circuits, data and first state are the same: another processor, or version of a package; "
                     "go on there, or make the sketch again at another path"
                 )
@@ -239,7 +239,7 @@ class Store(Blocks):
 
     def extend(self, directions: int) -> None:
         """Make room for more directions; a last block with lanes to spare is taken back, to be pushed again, full."""
-        with self.guard:
+        with self.mutex:
             self.check_writable()
             if self.writing:
                 raise InputError(
@@ -253,25 +253,25 @@ class Store(Blocks):
             new = old.with_directions(directions)
             if new.directions < old.directions:
                 raise InputError(f"{self.path} is for {old.directions} directions; it can have more, not {directions}")
-            root = encoded(group(new, self.created, self.versions), self.path)
-            with saving(self.path):
+            root = encode_metadata(group_metadata(new, self.created, self.versions), self.path)
+            with explain_write_errors(self.path):
                 # In this order: whatever is interrupted, no block counts as done that the larger number makes wrong.
-                fit_arrays(self.path, new)
+                resize_arrays(self.path, new)
                 if old.directions % old.width and new.directions > old.directions:
-                    self.take_back(old.blocks - 1)
-                write_whole(os.path.join(self.path, ROOT), root, self.path)
+                    self.invalidate(old.blocks - 1)
+                write_atomically(os.path.join(self.path, ROOT), root, self.path)
             self.header = new
 
-    def take_back(self, block: int) -> None:
+    def invalidate(self, block: int) -> None:
         """Let a block count as not done."""
         self.finished.discard(block)
         with suppress(FileNotFoundError):
-            os.unlink(self.record_of(block))
-            flush_names(os.path.dirname(self.record_of(block)))
+            os.unlink(self.digest_path(block))
+            sync_folder(os.path.dirname(self.digest_path(block)))
 
     def close(self) -> None:
         """Give the lock for writing back."""
-        with self.guard:
+        with self.mutex:
             if self.lock is not None:
                 self.lock.release()
                 self.lock = None
@@ -302,63 +302,65 @@ class Store(Blocks):
         )
 
 
-def refuse_other(store: Store, header: Header) -> None:
+def check_same_sketch(store: Store, header: Header) -> None:
     """Refuse a store of another run, and say what differs."""
     differences = store.header.differences(header)
     if differences:
         now = versions()
         if now != store.versions:
-            differences.append(f"made by {spelled(store.versions)}, not {spelled(now)}")
+            differences.append(f"made by {format_versions(store.versions)}, not {format_versions(now)}")
         raise StoreError(
             f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the numbers that it was "
             "made with, or another path"
         )
 
 
-def tidy(store: Store) -> None:
+def clean_up(store: Store) -> None:
     """Undo what an interrupted writer left: files written aside, arrays larger than the header says."""
-    remove_asides(store.path, store.path)
-    for name in arrays(store.header):
-        remove_asides(os.path.join(store.path, name), store.path)
-    fit_arrays(store.path, store.header)
+    remove_temporaries(store.path, store.path)
+    for name in array_metadata(store.header):
+        remove_temporaries(os.path.join(store.path, name), store.path)
+    resize_arrays(store.path, store.header)
 
 
-def fit_arrays(path: str, header: Header) -> None:
+def resize_arrays(path: str, header: Header) -> None:
     """Give the arrays over blocks as many as the header has."""
-    metas = arrays(header)
+    metas = array_metadata(header)
     for name in ("lanes", "lanes_sha256"):
         where = os.path.join(path, name, ROOT)
-        data = encoded(metas[name], path)
-        with reading(where, AGAIN):
-            before = read_text(where, LONGEST, path)
+        data = encode_metadata(metas[name], path)
+        with explain_read_errors(where, REMAKE_HINT):
+            before = read_text(where, MAX_METADATA_BYTES, path)
         if before != data:
-            write_whole(where, data, path)
+            write_atomically(where, data, path)
 
 
-def clear(path: str) -> None:
+def remove_unfinished(path: str) -> None:
     """Remove what an interrupted `create` left, but for the lock."""
     for name in ("", *NAMES):
         if exists(os.path.join(path, name)):
-            remove_asides(os.path.join(path, name), path)
-    for entry in sorted(begun() - {LOCK, LOCK + ELSEWHERE, "lanes"}, reverse=True):  # files before their folders
+            remove_temporaries(os.path.join(path, name), path)
+    for entry in sorted(
+        created_paths() - {LOCK, LOCK + FILELOCK_SUFFIX, "lanes"}, reverse=True
+    ):  # files before their folders
         where = os.path.join(path, entry)
         if exists(where):
             refuse_links(path, where)
             (os.rmdir if is_folder(where) else os.unlink)(where)
 
 
-def check_place(path: str, unfinished: Callable[[str], bool]) -> None:
+def check_new_path(path: str, unfinished: Callable[[str], bool]) -> None:
     """Refuse a path where no sketch can be begun. unfinished : whether a folder is empty, or what a beginning left."""
-    with reaching(path):
+    with explain_access_errors(path):
         if not is_folder(os.path.dirname(path)):
             raise StoreError(f"{os.path.dirname(path)} is not a folder; make it first, or choose another path")
         if exists(path) and not (is_folder(path) and unfinished(path)):
             raise StoreError(f"{path} exists and is not a sketch; choose another path")
 
 
-def missing_store(path: str) -> str:
+def explain_missing(path: str) -> str:
     """What to say where `open` finds nothing."""
-    with reaching(path):
+    with explain_access_errors(path):
         if not exists(path):
             return f"there is no {path}; check the path, or make the sketch there"
         unfinished = is_folder(path) and is_unfinished(path)

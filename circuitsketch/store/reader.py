@@ -16,13 +16,13 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.gates import cells
-from circuitsketch.store.atomic_files import BadFile, check_size, exists, read_array, reading, refuse_links
+from circuitsketch.store.atomic_files import BadFile, check_size, exists, explain_read_errors, read_array, refuse_links
 from circuitsketch.store.header import Header
 from circuitsketch.store.lock import Lock
-from circuitsketch.store.zarr_layout import AGAIN, chunk, native, ordered
+from circuitsketch.store.zarr_layout import REMAKE_HINT, chunk_path, disk_dtype, to_native
 
 
-class Blocks:
+class StoreReader:
     """What is in a store.
 
     Attributes
@@ -38,7 +38,7 @@ class Blocks:
         self.versions = versions
         self.lock = lock
         self.key = header.identity()
-        self.guard = threading.Lock()
+        self.mutex = threading.Lock()
         self.writing: set[int] = set()
         self.finished: set[int] = set()
         self.written: np.ndarray | None = None  # the constant terms, once they are known to be on the disk
@@ -51,16 +51,16 @@ class Blocks:
         StoreError : it is not there (yet), or damaged. InputError : there is no such block.
         """
         self.check_block(block)
-        record = self.record(block)
+        record = self.read_digest(block)
         while record is not None:
-            with reading(self.chunk_of(block), self.only(block)):
-                shape, dtype = self.header.block_shape, ordered(self.header.dtype)
-                array = read_array(self.chunk_of(block), shape, dtype, self.path)
+            with explain_read_errors(self.block_path(block), self.repair_hint(block)):
+                shape, dtype = self.header.block_shape, disk_dtype(self.header.dtype)
+                array = read_array(self.block_path(block), shape, dtype, self.path)
                 if self.digest(block, array) == record:
-                    return native(array)
-                before, record = record, self.record(block)
+                    return to_native(array)
+                before, record = record, self.read_digest(block)
                 if record == before:  # else a writer has just extended the store, and filled this block
-                    raise BadFile(f"{self.chunk_of(block)} is damaged: it does not match its digest")
+                    raise BadFile(f"{self.block_path(block)} is damaged: it does not match its digest")
         raise StoreError(
             f"{self.path} has no block {block} (directions from {block * self.header.width}): {len(self.done)} of "
             f"{self.header.blocks} blocks are done; make the sketch again at the same path, which pushes only the rest"
@@ -83,8 +83,8 @@ class Blocks:
     def done(self) -> frozenset[int]:
         """The finished blocks; without the lock, those that are on the disk at this moment."""
         if self.lock is None:
-            self.finished = self.scan()
-        with self.guard:
+            self.finished = self.scan_finished()
+        with self.mutex:
             return frozenset(self.finished)
 
     @property
@@ -111,16 +111,16 @@ class Blocks:
 
     def stored_constants(self) -> np.ndarray | None:
         """The constant terms in one row, or None as long as they are not written."""
-        where, record_at = chunk(self.path, "constants", 0), chunk(self.path, "constants_sha256", 0)
+        where, record_at = chunk_path(self.path, "constants", 0), chunk_path(self.path, "constants_sha256", 0)
         remedy = f"delete {record_at} and make the sketch again at the same path: no block is lost"
-        with reading(where, remedy):
+        with explain_read_errors(where, remedy):
             if not exists(record_at):
                 return None
             record = read_array(record_at, (32,), np.dtype("u1"), self.path)
-            flat = read_array(where, (self.header.constant_cells,), ordered("float64"), self.path)
+            flat = read_array(where, (self.header.constant_cells,), disk_dtype("float64"), self.path)
             if self.digest(None, flat) != record.tobytes():
                 raise BadFile(f"{where} is damaged: it does not match its digest")
-        return native(flat)
+        return to_native(flat)
 
     def check(self) -> None:
         """Read everything that is there once; StoreError where it does not match its digest."""
@@ -135,26 +135,26 @@ class Blocks:
         if not isinstance(block, int | np.integer) or not 0 <= block < self.header.blocks:
             raise InputError(f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}")
 
-    def chunk_of(self, block: int) -> str:
+    def block_path(self, block: int) -> str:
         """The file of a block."""
-        return chunk(self.path, "lanes", block, 0, 0, 0)
+        return chunk_path(self.path, "lanes", block, 0, 0, 0)
 
-    def record_of(self, block: int) -> str:
+    def digest_path(self, block: int) -> str:
         """The file of a block's digest."""
-        return chunk(self.path, "lanes_sha256", block, 0)
+        return chunk_path(self.path, "lanes_sha256", block, 0)
 
-    def record(self, block: int) -> bytes | None:
+    def read_digest(self, block: int) -> bytes | None:
         """A block's digest; None as long as it is not done."""
-        where = self.record_of(block)
-        with reading(where, self.only(block)):
+        where = self.digest_path(block)
+        with explain_read_errors(where, self.repair_hint(block)):
             try:
                 return read_array(where, (32,), np.dtype("u1"), self.path).tobytes()
             except FileNotFoundError:
                 return None
 
-    def only(self, block: int) -> str:
+    def repair_hint(self, block: int) -> str:
         """What to do about a damaged block."""
-        record = self.record_of(block)
+        record = self.digest_path(block)
         return f"delete {record} and make the sketch again at the same path: only block {block} is pushed"
 
     def digest(self, block: int | None, data: np.ndarray) -> bytes:
@@ -164,18 +164,18 @@ class Blocks:
         hasher.update(data.data.cast("B"))
         return hasher.digest()
 
-    def scan(self) -> set[int]:
+    def scan_finished(self) -> set[int]:
         """The blocks whose digests are there; StoreError if one of these is not of the size that it must have."""
         found = set()
         folder = os.path.join(self.path, "lanes_sha256")
-        with reading(folder, AGAIN):
+        with explain_read_errors(folder, REMAKE_HINT):
             refuse_links(self.path, folder)
             names = os.listdir(folder)
         for name in names:
             match = re.fullmatch(r"c\.(0|[1-9][0-9]*)\.0", name)
             block = int(match[1]) if match else self.header.blocks
-            if block < self.header.blocks and self.record(block) is not None:
-                with reading(self.chunk_of(block), self.only(block)):
-                    check_size(self.chunk_of(block), self.header.block_bytes, self.path)
+            if block < self.header.blocks and self.read_digest(block) is not None:
+                with explain_read_errors(self.block_path(block), self.repair_hint(block)):
+                    check_size(self.block_path(block), self.header.block_bytes, self.path)
                 found.add(block)
         return found

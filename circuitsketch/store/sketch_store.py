@@ -27,53 +27,53 @@ from circuitsketch.compiler import check_order
 from circuitsketch.directions import find_law
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (
-    ASIDES,
+    TMP_NAME,
     BadFile,
-    absolute,
-    entries,
+    absolute_path,
     exists,
-    flush_names,
+    explain_access_errors,
+    explain_read_errors,
+    explain_write_errors,
     is_folder,
     make_folder,
-    reaching,
     read_array,
     read_text,
-    reading,
     refuse_links,
-    remove_asides,
-    saving,
-    write_whole,
+    remove_temporaries,
+    sync_folder,
+    walk_paths,
+    write_atomically,
 )
 from circuitsketch.store.fingerprint import device_of
-from circuitsketch.store.header import FORMAT, Header, canonical, described, require, spelled, versions
-from circuitsketch.store.lock import ELSEWHERE, Lock, hold
-from circuitsketch.store.part_store import Store, check_place
+from circuitsketch.store.header import FORMAT, Header, canonical, describe_array, format_versions, require, versions
+from circuitsketch.store.lock import FILELOCK_SUFFIX, Lock, acquire
+from circuitsketch.store.part_store import Store, check_new_path
 from circuitsketch.store.zarr_layout import (
-    AGAIN,
     LOCK,
-    LONGEST,
+    MAX_METADATA_BYTES,
+    METADATA_ERRORS,
+    REMAKE_HINT,
     ROOT,
-    WRONG,
-    array_of,
-    changed,
-    check_origin,
-    chunk,
-    encoded,
-    little,
-    native,
-    ordered,
-    parsed,
+    check_provenance,
+    chunk_path,
+    damaged_metadata_error,
+    disk_dtype,
+    encode_metadata,
+    metadata_of_array,
+    parse_metadata,
+    to_little_endian,
+    to_native,
 )
 
 VERSION = 1  # of this layout; parts have one of their own
 PARTS = {"random": "random directions", "singles": "single examples"}
-WHOLE_LOCK = os.path.join("lock", os.path.basename(LOCK))
-MOST = 16 << 20  # bytes of labels or items; more are left to the run
-PLAIN = (str, int, float, bool, type(None))
+SKETCH_LOCK = os.path.join("lock", os.path.basename(LOCK))
+MAX_LABEL_BYTES = 16 << 20  # bytes of labels or items; more are left to the run
+JSON_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, eq=False)
-class About:
+class SketchMetadata:
     """What a whole sketch is about, beyond its parts.
 
     Attributes
@@ -85,48 +85,50 @@ class About:
     """
 
     parts: tuple[str, ...]
-    come: tuple[str, int, int] | None = None
+    pending: tuple[str, int, int] | None = None
     groups: tuple[Any, ...] | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
     metric: np.ndarray | None = None
     origin: str | None = None
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Everything as JSON, the metric as its shape, dtype and digest."""
-        lists = {name: None if (found := getattr(self, name)) is None else list(found) for name in LISTS}
+        lists = {name: None if (found := getattr(self, name)) is None else list(found) for name in LABEL_FIELDS}
         return {
             "format": FORMAT,
             "whole": VERSION,
             "parts": sorted(self.parts),
-            "directions_to_come": None if self.come is None else dict(zip(COME, self.come, strict=True)),
+            "directions_to_come": None
+            if self.pending is None
+            else dict(zip(PENDING_FIELDS, self.pending, strict=True)),
             **lists,
-            "metric": None if self.metric is None else described(self.metric),
+            "metric": None if self.metric is None else describe_array(self.metric),
             **({} if self.origin is None else {"origin": self.origin}),
         }
 
 
-METRIC = re.compile("metric-[0-9a-f]{16}")  # the folder of a metric
-COME = ("law", "seed", "order")
-LISTS = ("groups", "labels", "items")
+METRIC_FOLDER = re.compile("metric-[0-9a-f]{16}")  # the folder of a metric
+PENDING_FIELDS = ("law", "seed", "order")
+LABEL_FIELDS = ("groups", "labels", "items")
 
 
-def plain_list(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+def json_values(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
     """Strings, numbers, None as they come back from JSON, NumPy's as Python's; None if there is anything else."""
     if values is None:
         return None
     found = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-    if not all(type(value) in PLAIN and (value == value) and abs_finite(value) for value in found):
+    if not all(type(value) in JSON_SCALARS and (value == value) and is_finite(value) for value in found):
         return None
-    return found if len(canonical(list(found))) <= MOST else None
+    return found if len(canonical(list(found))) <= MAX_LABEL_BYTES else None
 
 
-def abs_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """JSON has no infinities."""
     return not isinstance(value, float) or abs(value) < float("inf")
 
 
-class Whole:
+class SketchStore:
     """A whole sketch on disk; `open` and `resume` make one, `close` or the end of a `with` gives the lock back.
 
     Attributes
@@ -135,44 +137,46 @@ class Whole:
     parts by name.
     """
 
-    def __init__(self, path: str, about: About, created: str, made_by: dict[str, str], lock: Lock | None) -> None:
+    def __init__(
+        self, path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str], lock: Lock | None
+    ) -> None:
         self.path = path
-        self.about = about
+        self.metadata = metadata
         self.created = created
-        self.versions = made_by
+        self.versions = package_versions
         self.lock = lock
         self.opened: dict[str, Store] = {}
 
     @staticmethod
-    def open(path: str | os.PathLike[str]) -> Whole:
+    def open(path: str | os.PathLike[str]) -> SketchStore:
         """A sketch for reading, all of whose parts are finished and belong together.
 
         Raises
         ------
         StoreError : there is none; it is not finished, of a newer format, or damaged.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if not Store.exists(path):
-            raise StoreError(missing(path))
-        whole = Whole(path, *read_about(path), None)
+            raise StoreError(explain_missing(path))
+        sketch = SketchStore(path, *read_metadata(path), None)
         left = []
-        for name in whole.about.parts:
-            if not Store.exists(whole.of(name)):
+        for name in sketch.metadata.parts:
+            if not Store.exists(sketch.part_path(name)):
                 left.append(f"none of its {PARTS[name]}")
                 continue
-            store = whole.opened[name] = Store.open(whole.of(name))
+            store = sketch.opened[name] = Store.open(sketch.part_path(name))
             if not store.complete:
                 left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
             raise StoreError(
                 f"{path} has {', '.join(left)}: make it again with the same run and path, and it goes on from there"
             )
-        refuse_strangers(path, list(whole.opened.values()))
-        refuse_other_n(whole)
-        return whole
+        check_same_run(path, list(sketch.opened.values()))
+        check_counts(sketch)
+        return sketch
 
     @staticmethod
-    def resume(path: str | os.PathLike[str], about: About) -> Whole:
+    def resume(path: str | os.PathLike[str], metadata: SketchMetadata) -> SketchStore:
         """The sketch at a path, open for writing: new, or gone on with, and then about these parts too.
 
         Nothing but the lock is written before the first `part`.
@@ -181,53 +185,53 @@ class Whole:
         ------
         StoreError : there is something else; it has another metric or other groups; another process writes it.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if Store.exists(path):
-            read_about(path)  # before anything is written to what may be no sketch
+            read_metadata(path)  # before anything is written to what may be no sketch
         else:
-            check_place(path, is_unfinished)
-        with saving(path):
+            check_new_path(path, is_unfinished)
+        with explain_write_errors(path):
             for folder in (path, os.path.join(path, "lock")):
                 make_folder(folder)
-            lock = hold(path, WHOLE_LOCK)
+            lock = acquire(path, SKETCH_LOCK)
         try:
             if Store.exists(path):
-                before, created, made_by = read_about(path)
-                refuse_other(path, before, about)
-                parts = tuple(sorted({*before.parts, *about.parts}))
-                come = None if "random" in parts else about.come
-                about = replace(about, parts=parts, come=come, origin=about.origin or before.origin)
+                before, created, package_versions = read_metadata(path)
+                check_metadata(path, before, metadata)
+                parts = tuple(sorted({*before.parts, *metadata.parts}))
+                pending = None if "random" in parts else metadata.pending
+                metadata = replace(metadata, parts=parts, pending=pending, origin=metadata.origin or before.origin)
             else:
-                created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+                created, package_versions = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         except BaseException:
             lock.release()
             raise
-        return Whole(path, about, created, made_by, lock)
+        return SketchStore(path, metadata, created, package_versions, lock)
 
-    def of(self, name: str) -> str:
+    def part_path(self, name: str) -> str:
         """The folder of a part. StoreError: it is a symbolic link."""
         where = os.path.join(self.path, name)
-        with reaching(where):
+        with explain_access_errors(where):
             refuse_links(self.path, where)
         return where
 
     def width(self, name: str) -> int | None:
         """Directions a block of a part that was begun, else None."""
-        return Store.open(self.of(name)).header.width if Store.exists(self.of(name)) else None
+        return Store.open(self.part_path(name)).header.width if Store.exists(self.part_path(name)) else None
 
     def part(self, name: str, header: Header) -> Store:
         """A part's store, open for writing: created, or gone on with; every other part must be of the same run."""
-        if Store.exists(self.of(name)):
-            Store.open(self.of(name), header=header)  # what differs is said best by the part itself
+        if Store.exists(self.part_path(name)):
+            Store.open(self.part_path(name), header=header)  # what differs is said best by the part itself
         for other in PARTS:
-            if other != name and Store.exists(self.of(other)):
-                refuse_strangers(self.path, [Store.open(self.of(other))], header)
-        if Store.exists(self.of(name)):
-            self.opened[name] = Store.resume(self.of(name), header)  # or refused, before anything is written
-            write_about(self.path, self.about, self.created, self.versions)
+            if other != name and Store.exists(self.part_path(other)):
+                check_same_run(self.path, [Store.open(self.part_path(other))], header)
+        if Store.exists(self.part_path(name)):
+            self.opened[name] = Store.resume(self.part_path(name), header)  # or refused, before anything is written
+            write_metadata(self.path, self.metadata, self.created, self.versions)
         else:
-            write_about(self.path, self.about, self.created, self.versions)
-            self.opened[name] = Store.resume(self.of(name), header)
+            write_metadata(self.path, self.metadata, self.created, self.versions)
+            self.opened[name] = Store.resume(self.part_path(name), header)
         return self.opened[name]
 
     def close(self) -> None:
@@ -238,7 +242,7 @@ class Whole:
             self.lock.release()
             self.lock = None
 
-    def __enter__(self) -> Whole:
+    def __enter__(self) -> SketchStore:
         return self
 
     def __exit__(
@@ -247,9 +251,9 @@ class Whole:
         self.close()
 
 
-def refuse_other(path: str, before: About, about: About) -> None:
+def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) -> None:
     """Refuse other groups or another metric than a sketch was begun with."""
-    mine, others = before.plain(), about.plain()
+    mine, others = before.to_json(), metadata.to_json()
     words = {"groups": "other groups of examples", "metric": "another metric"}
     found = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
     if found:
@@ -258,7 +262,7 @@ def refuse_other(path: str, before: About, about: About) -> None:
         )
 
 
-def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
+def check_same_run(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
     """Refuse parts that are not of one run, or end in other numbers."""
     wanted = header or stores[0].header
     for store in stores:
@@ -278,30 +282,30 @@ def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None =
         if end is not None and ends[0] is not None and end.tobytes() != ends[0].tobytes():
             raise StoreError(
                 f"{store.path} ends in other numbers than {stores[0].path}: made on another processor or by another "
-                f"version; {AGAIN}"
+                f"version; {REMAKE_HINT}"
             )
 
 
-def refuse_other_n(whole: Whole) -> None:
+def check_counts(sketch: SketchStore) -> None:
     """Refuse labels, items, groups or a metric of another number of examples than the parts have."""
-    for store in whole.opened.values():
-        n, about = store.header.n, whole.about
-        groups = None if about.groups is None else len(set(about.groups))
-        counts = {"labels": about.labels, "items": about.items, "metric": about.metric}
+    for store in sketch.opened.values():
+        n, metadata = store.header.n, sketch.metadata
+        groups = None if metadata.groups is None else len(set(metadata.groups))
+        counts = {"labels": metadata.labels, "items": metadata.items, "metric": metadata.metric}
         found = {name: len(values) for name, values in counts.items() if values is not None}
         for name, count in (found | ({} if groups is None else {"groups": groups})).items():
             if count != n:
                 raise StoreError(
-                    f"{whole.path} has {count} {name}, and {store.path} is of {n}; restore it from a copy, or {AGAIN}"
+                    f"{sketch.path} has {count} {name}, and {store.path} is of {n}; restore it from a copy, or {REMAKE_HINT}"
                 )
 
 
 # ------------------------------------------------------------------------------------------ its own file
 
 
-def group(about: About, created: str, made_by: dict[str, str]) -> dict[str, Any]:
+def group_metadata(metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
     """The metadata of the group, with a sha256 of it all."""
-    attributes = about.plain() | {"created": created, "versions": made_by}
+    attributes = metadata.to_json() | {"created": created, "versions": package_versions}
     attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
@@ -311,41 +315,41 @@ def metric_folder(plain: dict[str, Any]) -> str:
     return f"metric-{plain['sha256'][:16]}"
 
 
-def metric_array(plain: dict[str, Any]) -> dict[str, Any]:
+def metadata_of_metric(plain: dict[str, Any]) -> dict[str, Any]:
     """The metadata of the metric's array."""
-    return array_of(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
+    return metadata_of_array(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
 
 
-def write_about(path: str, about: About, created: str, made_by: dict[str, str]) -> None:
+def write_metadata(path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> None:
     """Write the group's metadata, last what makes it a sketch; leave it alone where it is the same."""
-    data = encoded(group(about, created, made_by), path)
+    data = encode_metadata(group_metadata(metadata, created, package_versions), path)
     where = os.path.join(path, ROOT)
-    with saving(path):
+    with explain_write_errors(path):
         for name in ("", *os.listdir(path)):
-            if name in ("", "lock") or METRIC.fullmatch(name):
-                remove_asides(os.path.join(path, name), path)
+            if name in ("", "lock") or METRIC_FOLDER.fullmatch(name):
+                remove_temporaries(os.path.join(path, name), path)
         if Store.exists(path):
-            with reading(where, AGAIN):
-                before = read_text(where, LONGEST, path)
+            with explain_read_errors(where, REMAKE_HINT):
+                before = read_text(where, MAX_METADATA_BYTES, path)
             if before == data:
                 return
-        flush_names(os.path.dirname(path))
-        nothing = array_of((0,), (1,), "uint8", 0, ("nothing",))
-        write_whole(os.path.join(path, "lock", ROOT), encoded(nothing, path), path)
-        if about.metric is not None:
-            plain = described(about.metric)
+        sync_folder(os.path.dirname(path))
+        nothing = metadata_of_array((0,), (1,), "uint8", 0, ("nothing",))
+        write_atomically(os.path.join(path, "lock", ROOT), encode_metadata(nothing, path), path)
+        if metadata.metric is not None:
+            plain = describe_array(metadata.metric)
             folder = metric_folder(plain)
             make_folder(os.path.join(path, folder))
-            write_whole(os.path.join(path, folder, ROOT), encoded(metric_array(plain), path), path)
-            write_whole(chunk(path, folder, 0, 0), little(about.metric), path)
-        flush_names(path)
-        write_whole(where, data, path)
+            write_atomically(os.path.join(path, folder, ROOT), encode_metadata(metadata_of_metric(plain), path), path)
+            write_atomically(chunk_path(path, folder, 0, 0), to_little_endian(metadata.metric), path)
+        sync_folder(path)
+        write_atomically(where, data, path)
 
 
-def read_about(path: str) -> tuple[About, str, dict[str, str]]:
+def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
     """What a sketch is about, when it was begun and by what; StoreError unless its file is as it was written."""
     where = os.path.join(path, ROOT)
-    root = parsed(where, path)
+    root = parse_metadata(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -355,37 +359,42 @@ def read_about(path: str) -> tuple[About, str, dict[str, str]]:
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
             f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was made by "
-            f"{spelled(attributes.get('versions'))}: upgrade to that, or {AGAIN}"
+            f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
         metric = None if attributes["metric"] is None else read_metric(path, attributes["metric"])
-        come = attributes["directions_to_come"]
-        come = None if come is None else tuple(come[name] for name in COME)
-        lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LISTS}
-        about = About(tuple(attributes["parts"]), come, **lists, metric=metric, origin=attributes.get("origin"))
-        created, made_by = attributes["created"], attributes["versions"]
-        check_origin(created, made_by)
-        if canonical(root) != canonical(group(about, created, made_by)):
+        pending = attributes["directions_to_come"]
+        pending = None if pending is None else tuple(pending[name] for name in PENDING_FIELDS)
+        lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LABEL_FIELDS}
+        metadata = SketchMetadata(
+            tuple(attributes["parts"]), pending, **lists, metric=metric, origin=attributes.get("origin")
+        )
+        created, package_versions = attributes["created"], attributes["versions"]
+        check_provenance(created, package_versions)
+        if canonical(root) != canonical(group_metadata(metadata, created, package_versions)):
             raise InputError("it does not match its sha256, or has parts that no sketch has")
-        require(about.parts != () and set(about.parts) <= set(PARTS), f"it has the parts {list(about.parts)}")
-        check_values(about)
+        require(metadata.parts != () and set(metadata.parts) <= set(PARTS), f"it has the parts {list(metadata.parts)}")
+        check_values(metadata)
     except StoreError:
         raise
-    except WRONG as reason:
-        raise changed(where, reason) from None
-    return about, created, made_by
+    except METADATA_ERRORS as reason:
+        raise damaged_metadata_error(where, reason) from None
+    return metadata, created, package_versions
 
 
-def check_values(about: About) -> None:
+def check_values(metadata: SketchMetadata) -> None:
     """Refuse what no sketch is about."""
-    for name in LISTS:
-        found = getattr(about, name)
-        require(found is None or plain_list(found) is not None, f"its {name} are no list of strings and numbers")
-    require(about.origin is None or isinstance(about.origin, str), "its origin is no text")
-    require((about.come is None) == ("random" in about.parts), "it has directions both made and to come, or neither")
-    if about.come is not None:
-        find_law(about.come[0], 1, about.come[1])
-        check_order(about.come[2])
+    for name in LABEL_FIELDS:
+        found = getattr(metadata, name)
+        require(found is None or json_values(found) is not None, f"its {name} are no list of strings and numbers")
+    require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is no text")
+    require(
+        (metadata.pending is None) == ("random" in metadata.parts),
+        "it has directions both made and to come, or neither",
+    )
+    if metadata.pending is not None:
+        find_law(metadata.pending[0], 1, metadata.pending[1])
+        check_order(metadata.pending[2])
 
 
 def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
@@ -394,14 +403,14 @@ def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
     if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
         raise InputError(f"its metric has shape {shape} and dtype {plain['dtype']}")
     folder = metric_folder(plain)
-    if canonical(parsed(os.path.join(path, folder, ROOT), path)) != canonical(metric_array(plain)):
+    if canonical(parse_metadata(os.path.join(path, folder, ROOT), path)) != canonical(metadata_of_metric(plain)):
         raise InputError(f"{folder}/{ROOT} contradicts it")
-    where = chunk(path, folder, 0, 0)
-    with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered("float64"), path)
-        if described(array) != plain:
+    where = chunk_path(path, folder, 0, 0)
+    with explain_read_errors(where, REMAKE_HINT):
+        array = read_array(where, tuple(shape), disk_dtype("float64"), path)
+        if describe_array(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
-    return native(array)
+    return to_native(array)
 
 
 def is_unfinished(path: str) -> bool:
@@ -409,23 +418,23 @@ def is_unfinished(path: str) -> bool:
 
     OSError: the system cannot tell. StoreError: there is a symbolic link where `resume` makes a folder or a file.
     """
-    for entry in entries(path):
+    for entry in walk_paths(path):
         top, *below = entry.split(os.sep)
-        folder = top == "lock" or METRIC.fullmatch(top)
-        known = (ROOT, "c.0.0", ".lock", ".lock" + ELSEWHERE)
+        folder = top == "lock" or METRIC_FOLDER.fullmatch(top)
+        known = (ROOT, "c.0.0", ".lock", ".lock" + FILELOCK_SUFFIX)
         if below:
-            fine = folder and len(below) == 1 and (below[0] in known or ASIDES.fullmatch(below[0]))
+            fine = folder and len(below) == 1 and (below[0] in known or TMP_NAME.fullmatch(below[0]))
         else:
-            fine = folder or ASIDES.fullmatch(top)
+            fine = folder or TMP_NAME.fullmatch(top)
         if not fine:
             return False
         refuse_links(path, os.path.join(path, entry))
     return True
 
 
-def missing(path: str) -> str:
+def explain_missing(path: str) -> str:
     """What to say where `open` finds nothing."""
-    with reaching(path):
+    with explain_access_errors(path):
         if not exists(path):
             return f"there is no {path}; check the path, or make the sketch there"
         unfinished = is_folder(path) and is_unfinished(path)

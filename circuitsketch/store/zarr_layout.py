@@ -27,63 +27,67 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (
-    ASIDES,
+    TMP_NAME,
     BadFile,
-    entries,
+    explain_read_errors,
     read_array,
     read_text,
-    reading,
     refuse_links,
+    walk_paths,
 )
 from circuitsketch.store.header import (
     FORMAT,
     VERSION,
     Header,
     canonical,
-    described,
-    from_plain,
+    describe_array,
+    format_versions,
+    from_json,
     require,
-    spelled,
 )
-from circuitsketch.store.lock import ELSEWHERE
+from circuitsketch.store.lock import FILELOCK_SUFFIX
 
 ROOT = "zarr.json"
 LOCK = "lanes/.lock"  # in an array's folder, where Zarr readers do not look for members
-LONGEST = 64 << 20  # bytes of metadata; a state of 100,000 leaves has 15 MB
-NESTED = 1 << 20  # lists and objects in them, which take twenty times their bytes in memory; that state has 200,000
-DIGITS = 100  # of a number in them
-AGAIN = "make the sketch again at another path"
+MAX_METADATA_BYTES = 64 << 20  # bytes of metadata; a state of 100,000 leaves has 15 MB
+MAX_CONTAINERS = (
+    1 << 20
+)  # lists and objects in them, which take twenty times their bytes in memory; that state has 200,000
+MAX_DIGITS = 100  # of a number in them
+REMAKE_HINT = "make the sketch again at another path"
 # What it takes to make something of metadata that somebody forged.
-WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+METADATA_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def group(header: Header, created: str, made_by: dict[str, str]) -> dict[str, Any]:
+def group_metadata(header: Header, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
     """The metadata of the group: the header, when and by what it was made, and a sha256 of all this."""
-    attributes = header.plain() | {"created": created, "versions": made_by}
+    attributes = header.to_json() | {"created": created, "versions": package_versions}
     attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def arrays(header: Header) -> dict[str, dict[str, Any]]:
+def array_metadata(header: Header) -> dict[str, dict[str, Any]]:
     """The metadata of every array of a store."""
     block = header.block_shape
     names = ("block", "element", "component", "lane")
     found = {
-        "lanes": array_of((header.blocks, *block), (1, *block), header.dtype, "NaN", names),
-        "lanes_sha256": array_of((header.blocks, 32), (1, 32), "uint8", 0, ("block", "byte")),
-        "constants": array_of((header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)),
-        "constants_sha256": array_of((32,), (32,), "uint8", 0, ("byte",)),
+        "lanes": metadata_of_array((header.blocks, *block), (1, *block), header.dtype, "NaN", names),
+        "lanes_sha256": metadata_of_array((header.blocks, 32), (1, 32), "uint8", 0, ("block", "byte")),
+        "constants": metadata_of_array(
+            (header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)
+        ),
+        "constants_sha256": metadata_of_array((32,), (32,), "uint8", 0, ("byte",)),
     }
     if header.at is not None:
-        found["at"] = array_of(header.at.shape, header.at.shape, "float64", "NaN", ("example",))
+        found["at"] = metadata_of_array(header.at.shape, header.at.shape, "float64", "NaN", ("example",))
     if header.given is not None:
         shape, dtype = header.given.shape, header.given.dtype.name
         fill: Any = ["NaN", "NaN"] if dtype == "complex128" else "NaN"
-        found["given"] = array_of(shape, shape, dtype, fill, ("direction", "example")[: len(shape)])
+        found["given"] = metadata_of_array(shape, shape, dtype, fill, ("direction", "example")[: len(shape)])
     return found
 
 
-def array_of(
+def metadata_of_array(
     shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: str, fill: Any, names: tuple[str, ...]
 ) -> dict[str, Any]:
     """The metadata of an array of plain little-endian chunks."""
@@ -104,34 +108,36 @@ def array_of(
     }
 
 
-def chunk(path: str, name: str, *index: int) -> str:
+def chunk_path(path: str, name: str, *index: int) -> str:
     """The file of a chunk."""
     return os.path.join(path, name, ".".join(["c", *map(str, index)]))
 
 
-def encoded(meta: dict[str, Any], path: str) -> bytes:
+def encode_metadata(meta: dict[str, Any], path: str) -> bytes:
     """Metadata as they are written."""
     data = json.dumps(meta, indent=2, allow_nan=False).encode()
-    if len(data) > LONGEST:
+    if len(data) > MAX_METADATA_BYTES:
         raise StoreError(
             f"the header for {path} takes {len(data)} bytes, more than is ever read; a state of fewer leaves?"
         )
     return data
 
 
-def parsed(path: str, store: str) -> Any:
+def parse_metadata(path: str, store: str) -> Any:
     """Metadata of a store as they are read: JSON in UTF-8 whose keys differ, nothing more."""
-    with reading(path, AGAIN):
-        data = read_text(path, LONGEST, store)
-        if data.count(b"[") + data.count(b"{") > NESTED:
+    with explain_read_errors(path, REMAKE_HINT):
+        data = read_text(path, MAX_METADATA_BYTES, store)
+        if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
             raise BadFile(f"{path} holds more lists than any sketch's: it was changed after it was written")
         try:
-            return json.loads(data.decode(), object_pairs_hook=different, parse_int=short_int, parse_constant=not_json)
+            return json.loads(
+                data.decode(), object_pairs_hook=unique_keys, parse_int=parse_short_int, parse_constant=refuse_constant
+            )
         except (ValueError, RecursionError) as reason:
             raise BadFile(f"{path} is not JSON ({reason}): it was cut off or changed") from None
 
 
-def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of some pairs; of two with one key readers would take this or that."""
     keys = dict(pairs)
     if len(keys) < len(pairs):
@@ -139,14 +145,14 @@ def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def short_int(text: str) -> int:
+def parse_short_int(text: str) -> int:
     """An integer that does not take long to read."""
-    if len(text) > DIGITS:
+    if len(text) > MAX_DIGITS:
         raise ValueError(f"a number has {len(text)} digits")
     return int(text)
 
 
-def not_json(text: str) -> Any:
+def refuse_constant(text: str) -> Any:
     """Refuse what Python writes beyond JSON."""
     raise ValueError(f"{text} is not a number")
 
@@ -154,7 +160,7 @@ def not_json(text: str) -> Any:
 def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     """The header, when it was made, and by which versions; StoreError unless all metadata say what it implies."""
     where = os.path.join(path, ROOT)
-    root = parsed(where, path)
+    root = parse_metadata(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -165,66 +171,66 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
         made = attributes.get("versions")
         raise StoreError(
             f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was made by "
-            f"{spelled(made)}: upgrade to that, or make the sketch again at another path"
+            f"{format_versions(made)}: upgrade to that, or make the sketch again at another path"
         )
     try:
         if version != VERSION:
             raise InputError(f"it has format version {version!r}")
-        vectors = [vector(path, name, attributes[name]) for name in ("at", "given")]
-        header = from_plain(attributes, *vectors)
-        created, made_by = attributes["created"], attributes["versions"]
-        check_origin(created, made_by)
-        if canonical(root) != canonical(group(header, created, made_by)):
+        vectors = [read_vector(path, name, attributes[name]) for name in ("at", "given")]
+        header = from_json(attributes, *vectors)
+        created, package_versions = attributes["created"], attributes["versions"]
+        check_provenance(created, package_versions)
+        if canonical(root) != canonical(group_metadata(header, created, package_versions)):
             raise InputError("it does not match its sha256, or has parts that no sketch has")
-        for name, meta in arrays(header).items():
+        for name, meta in array_metadata(header).items():
             where = os.path.join(path, name, ROOT)
-            found = parsed(where, path)
+            found = parse_metadata(where, path)
             if name.startswith("lanes") and found["shape"][0] > header.blocks:
                 meta["shape"][0] = found["shape"][0]  # an extension that was interrupted
             if canonical(found) != canonical(meta):
                 raise InputError("it contradicts the header")
     except StoreError:
         raise
-    except WRONG as reason:
-        raise changed(where, reason) from None
-    return header, created, made_by
+    except METADATA_ERRORS as reason:
+        raise damaged_metadata_error(where, reason) from None
+    return header, created, package_versions
 
 
-def check_origin(created: Any, made_by: Any) -> None:
+def check_provenance(created: Any, package_versions: Any) -> None:
     """Refuse what is not a date and versions."""
     require(isinstance(created, str), "its date is not text")
-    texts = [*made_by, *made_by.values()] if isinstance(made_by, dict) else [None]
+    texts = [*package_versions, *package_versions.values()] if isinstance(package_versions, dict) else [None]
     require(all(isinstance(text, str) for text in texts), "its versions are not text")
 
 
-def changed(where: str, reason: Exception) -> StoreError:
+def damaged_metadata_error(where: str, reason: Exception) -> StoreError:
     """What is said of metadata that are not as they were written."""
     said = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
-    return StoreError(f"{where} was changed after it was written ({said}); restore it from a copy, or {AGAIN}")
+    return StoreError(f"{where} was changed after it was written ({said}); restore it from a copy, or {REMAKE_HINT}")
 
 
-def vector(path: str, name: str, plain: Any) -> np.ndarray | None:
+def read_vector(path: str, name: str, plain: Any) -> np.ndarray | None:
     """An array over the examples that the header tells the shape, dtype and digest of."""
     if plain is None:
         return None
     shape, dtype = plain["shape"], plain["dtype"]
     if dtype not in ("float64", "complex128") or not all(type(extent) is int and extent > 0 for extent in shape):
         raise InputError(f"{name} has shape {shape} and dtype {dtype}")
-    where = chunk(path, name, *[0] * len(shape))
-    with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered(dtype), path)
-        if described(array) != plain:
+    where = chunk_path(path, name, *[0] * len(shape))
+    with explain_read_errors(where, REMAKE_HINT):
+        array = read_array(where, tuple(shape), disk_dtype(dtype), path)
+        if describe_array(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
-    return native(array)
+    return to_native(array)
 
 
 NAMES = ("lanes", "lanes_sha256", "constants", "constants_sha256", "at", "given")
 
 
-def begun() -> set[str]:
+def created_paths() -> set[str]:
     """What `create` makes before there is a store, relative to its folder, but for what it writes aside."""
     files = [ROOT, *(f"{name}/{ROOT}" for name in NAMES), "at/c.0", "given/c.0", "given/c.0.0"]
-    return {*NAMES, *files, LOCK, LOCK + ELSEWHERE}
+    return {*NAMES, *files, LOCK, LOCK + FILELOCK_SUFFIX}
 
 
 def is_unfinished(path: str) -> bool:
@@ -232,27 +238,27 @@ def is_unfinished(path: str) -> bool:
 
     OSError: the system cannot tell. StoreError: there is a symbolic link where `create` makes a folder or a file.
     """
-    mine = begun()
-    for entry in entries(path):
+    mine = created_paths()
+    for entry in walk_paths(path):
         folder, _, name = entry.replace(os.sep, "/").rpartition("/")
         if (f"{folder}/{name}" if folder else name) not in mine and not (
-            folder in ("", *NAMES) and ASIDES.fullmatch(name)
+            folder in ("", *NAMES) and TMP_NAME.fullmatch(name)
         ):
             return False
         refuse_links(path, os.path.join(path, entry))
     return True
 
 
-def ordered(dtype: str) -> np.dtype[Any]:
+def disk_dtype(dtype: str) -> np.dtype[Any]:
     """A dtype as it lies on disk: little-endian."""
     return np.dtype(dtype).newbyteorder("<")
 
 
-def little(array: np.ndarray) -> np.ndarray:
+def to_little_endian(array: np.ndarray) -> np.ndarray:
     """An array as it lies on disk."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
-def native(array: np.ndarray) -> np.ndarray:
+def to_native(array: np.ndarray) -> np.ndarray:
     """An array as NumPy likes it; on little-endian machines the same."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
