@@ -28,10 +28,10 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.similarity import effects_metric, given_metric
 from circuitsketch.limits import within_memory
-from circuitsketch.propagate.coefficients import Pushed, refuse_measurement
+from circuitsketch.propagate.coefficients import PropagatedRun, refuse_measurement
 from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec, push_parts, stored_part, without_directions
-from circuitsketch.propagate.progress import Progress, shown
-from circuitsketch.propagate.sizes import check_room
+from circuitsketch.propagate.progress import Progress, show_progress
+from circuitsketch.propagate.sizes import check_capacity
 from circuitsketch.store.atomic_files import absolute_path
 from circuitsketch.store.sketch_store import SketchMetadata, SketchStore, json_values
 from circuitsketch.training.training import Training
@@ -44,10 +44,10 @@ PUBLIC = (
 
 
 @dataclass(eq=False)
-class Sketch(Pushed):
+class Sketch(PropagatedRun):
     """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`.
 
-    The attributes of `Pushed` are those of the random (or given) directions.
+    The attributes of `PropagatedRun` are those of the random (or given) directions.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Sketch(Pushed):
     origin : what its run says of how it is made (`Training.origin`), or None.
     """
 
-    singles: Pushed | None = None
+    singles: PropagatedRun | None = None
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
@@ -125,7 +125,7 @@ class Sketch(Pushed):
         return self.varying if self.run is None else list(self.run.varying(values=True))
 
     def moved(self) -> list[np.ndarray | None]:
-        """As `Pushed.moved`, from the single examples where there are no other directions."""
+        """As `PropagatedRun.moved`, from the single examples where there are no other directions."""
         return super().moved() if self.count or self.singles is None else self.singles.moved()
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
@@ -298,15 +298,15 @@ def made(
     wanted: SketchSpec,
     *,
     metric: np.ndarray | None = None,
-    before: tuple[Pushed, Pushed | None] | None = None,
+    before: tuple[PropagatedRun, PropagatedRun | None] | None = None,
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
     kept = None if path is None else about(wanted, metric)
-    with shown(progress) as tell:
-        check_room(wanted, path)  # before anything is at the path
+    with show_progress(progress) as tell:
+        check_capacity(wanted, path)  # before anything is at the path
         whole = None if path is None or kept is None else SketchStore.resume(path, kept)
         with whole or nullcontext():
             directions, singles = push_parts(
@@ -345,9 +345,9 @@ def about(wanted: SketchSpec, metric: np.ndarray | None) -> SketchMetadata:
     return SketchMetadata(tuple(parts), come, groups, labels, items, metric, run.origin)
 
 
-def vars_of(pushed: Pushed) -> dict[str, Any]:
+def vars_of(pushed: PropagatedRun) -> dict[str, Any]:
     """A part's fields by name."""
-    return {field.name: getattr(pushed, field.name) for field in fields(Pushed)}
+    return {field.name: getattr(pushed, field.name) for field in fields(PropagatedRun)}
 
 
 @within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")
@@ -417,7 +417,7 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     kept = whole.metadata
     if run is not None and kept.groups is not None and run.groups != kept.groups:
         run = run.grouped(kept.groups)
-    parts = {name: stored_part(store, run, threads) for name, store in whole.opened.items()}
+    parts = {name: stored_part(store, run, threads) for name, store in whole.stores.items()}
     directions, singles = parts.get(RANDOM), parts.get(SINGLES)
     if directions is None:
         assert kept.pending is not None and singles is not None

@@ -1,7 +1,7 @@
-"""The lane blocks of a sketch on disk, read: each checked against its digest, one at a time, whoever writes meanwhile.
+"""Reads the lane blocks of a part on disk, each checked against its digest, also while another process writes.
 
-In: the folder of a store and its header. Out: blocks, constant terms, which of them are there. Opening and writing are
-left to `sketch.store`.
+In: the folder of a store and its header. Out: blocks, constant terms, and which of them exist. Opening and writing are
+left to `part_store`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from circuitsketch.store.zarr_layout import REMAKE_HINT, chunk_path, disk_dtype,
 
 
 class StoreReader:
-    """What is in a store.
+    """Read access to a store.
 
     Attributes
     ----------
-    path : absolute. header : see `Header`. created : when, in UTC. versions : of the packages that made it. lock : held
-    by whoever writes, else None.
+    path : absolute. header : see `Header`. created : date and time in UTC. versions : of the packages that created it.
+    lock : the writer's, None for reading.
     """
 
     def __init__(self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None) -> None:
@@ -44,11 +44,11 @@ class StoreReader:
         self.written: np.ndarray | None = None  # the constant terms, once they are known to be on the disk
 
     def read(self, block: int) -> np.ndarray:
-        """A lane block, (elements, components, width), checked against its digest.
+        """Read a lane block, (elements, components, width), checked against its digest.
 
         Raises
         ------
-        StoreError : it is not there (yet), or damaged. InputError : there is no such block.
+        StoreError : the block is not done, or damaged. InputError : the number is out of range.
         """
         self.check_block(block)
         record = self.read_digest(block)
@@ -63,12 +63,12 @@ class StoreReader:
                     raise BadFile(f"{self.block_path(block)} is damaged: it does not match its digest")
         raise StoreError(
             f"{self.path} has no block {block} (directions from {block * self.header.width}): {len(self.done)} of "
-            f"{self.header.blocks} blocks are done; make the sketch again at the same path, which pushes only the rest"
+            f"{self.header.blocks} blocks are done; call cs.sketch again with the same path to compute the rest"
         )
 
     def __getitem__(self, block: int) -> np.ndarray:
         if not 0 <= block < self.header.blocks:
-            raise IndexError(f"block {block} of {self.header.blocks}")
+            raise IndexError(f"block {block} is out of range for {self.header.blocks} blocks")
         return self.read(block)
 
     def __len__(self) -> int:
@@ -76,12 +76,12 @@ class StoreReader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all blocks, when they are done."""
+        """The size in bytes of all blocks once they are done."""
         return self.header.blocks * self.header.block_bytes
 
     @property
     def done(self) -> frozenset[int]:
-        """The finished blocks; without the lock, those that are on the disk at this moment."""
+        """The finished blocks; without the lock, those that are on the disk now."""
         if self.lock is None:
             self.finished = self.scan_finished()
         with self.mutex:
@@ -89,30 +89,30 @@ class StoreReader:
 
     @property
     def missing(self) -> Iterator[int]:
-        """The blocks that are left to push, from the first."""
+        """The blocks that are not done, in order."""
         done = self.done
         return (block for block in range(self.header.blocks) if block not in done)
 
     @property
     def complete(self) -> bool:
-        """Whether all blocks and the constant terms are there."""
+        """Whether all blocks and the constant terms are done."""
         return len(self.done) == self.header.blocks and self.stored_constants() is not None
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """The final state's constant terms, by leaf, as in `header.leaves`. StoreError: they are not there yet."""
+        """The final state's constant terms, by leaf, as in `header.leaves`. StoreError: they are not written yet."""
         if self.written is None:
             self.written = self.stored_constants()
         if self.written is None:
-            raise StoreError(f"{self.path} has no constant terms yet; make the sketch again at the same path")
+            raise StoreError(f"{self.path} has no constant terms yet; call cs.sketch again with the same path")
         ends = np.cumsum([cells(leaf.shape) for leaf in self.header.leaves])[:-1]
         parts = zip(np.split(self.written, ends), self.header.leaves, strict=True)
         return [part.reshape(leaf.shape).copy() for part, leaf in parts]
 
     def stored_constants(self) -> np.ndarray | None:
-        """The constant terms in one row, or None as long as they are not written."""
+        """Read the constant terms as one vector; None while they are not written."""
         where, record_at = chunk_path(self.path, "constants", 0), chunk_path(self.path, "constants_sha256", 0)
-        remedy = f"delete {record_at} and make the sketch again at the same path: no block is lost"
+        remedy = f"delete {record_at} and call cs.sketch again with the same path: no block is lost"
         with explain_read_errors(where, remedy):
             if not exists(record_at):
                 return None
@@ -123,7 +123,7 @@ class StoreReader:
         return to_native(flat)
 
     def check(self) -> None:
-        """Read everything that is there once; StoreError where it does not match its digest."""
+        """Read everything once; StoreError where data do not match their digest."""
         self.stored_constants()
         for block in sorted(self.done):
             self.read(block)
@@ -131,20 +131,20 @@ class StoreReader:
     # ------------------------------------------------------------------------------------------ inside
 
     def check_block(self, block: int) -> None:
-        """Refuse what is no block's number."""
+        """Refuse a block number that is out of range."""
         if not isinstance(block, int | np.integer) or not 0 <= block < self.header.blocks:
-            raise InputError(f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}")
+            raise InputError(f"block {block} is out of range: {self.path} has blocks 0 to {self.header.blocks - 1}")
 
     def block_path(self, block: int) -> str:
-        """The file of a block."""
+        """Return the path of a block."""
         return chunk_path(self.path, "lanes", block, 0, 0, 0)
 
     def digest_path(self, block: int) -> str:
-        """The file of a block's digest."""
+        """Return the path of a block's digest."""
         return chunk_path(self.path, "lanes_sha256", block, 0)
 
     def read_digest(self, block: int) -> bytes | None:
-        """A block's digest; None as long as it is not done."""
+        """Read a block's digest; None while the block is not done."""
         where = self.digest_path(block)
         with explain_read_errors(where, self.repair_hint(block)):
             try:
@@ -153,20 +153,20 @@ class StoreReader:
                 return None
 
     def repair_hint(self, block: int) -> str:
-        """What to do about a damaged block."""
-        record = self.digest_path(block)
-        return f"delete {record} and make the sketch again at the same path: only block {block} is pushed"
+        """Return how to repair a damaged block."""
+        path = self.digest_path(block)
+        return f"delete {path} and call cs.sketch again with the same path: only block {block} is recomputed"
 
     def digest(self, block: int | None, data: np.ndarray) -> bytes:
-        """sha256 of a block (None: the constants) and of where it belongs: another block's or sketch's is refused."""
+        """Return the sha256 of a block (None: the constants), its number and its sketch, so that no other passes."""
         place = b"constants" if block is None else b"block %d" % block
         hasher = hashlib.sha256(self.key + b"%d:" % len(place) + place)
         hasher.update(data.data.cast("B"))
         return hasher.digest()
 
     def scan_finished(self) -> set[int]:
-        """The blocks whose digests are there; StoreError if one of these is not of the size that it must have."""
-        found = set()
+        """Return the blocks whose digests exist; StoreError if one of these blocks has the wrong size."""
+        finished = set()
         folder = os.path.join(self.path, "lanes_sha256")
         with explain_read_errors(folder, REMAKE_HINT):
             refuse_links(self.path, folder)
@@ -177,5 +177,5 @@ class StoreReader:
             if block < self.header.blocks and self.read_digest(block) is not None:
                 with explain_read_errors(self.block_path(block), self.repair_hint(block)):
                     check_size(self.block_path(block), self.header.block_bytes, self.path)
-                found.add(block)
-        return found
+                finished.add(block)
+        return finished

@@ -1,13 +1,13 @@
-"""A whole sketch on disk: each part (random directions, single examples) in a store of its own, below one path.
+"""A sketch on disk: its parts (random directions, single examples), each in a store of its own, below one path.
 
-In: what a sketch is about (`About`), a path. Out: `Whole`, which gives its parts' stores, to one writer at a time, and
-refuses what does not belong together. What is in a part is left to `sketch.store`.
+In: the sketch's metadata (`SketchMetadata`), a path. Out: `SketchStore`, which opens the stores of the parts, for one
+writer at a time, and refuses parts of different runs. The contents of a part are left to `part_store`.
 
     names.sketch/
-        zarr.json           a Zarr group; its attributes are `About`, and their own sha256
-        random/, singles/   the parts, see `sketch.layout`
+        zarr.json           a Zarr group; its attributes are `SketchMetadata`, and their own sha256
+        random/, singles/   the parts, see `zarr_layout`
         metric-HASH/c.0.0   (examples, columns), where the user gave a metric
-        lock/.lock          held by the process that writes; beside an array of nothing, where Zarr readers do not look
+        lock/.lock          held by the process that writes; in an empty array's folder, where Zarr readers do not look
 """
 
 from __future__ import annotations
@@ -65,23 +65,23 @@ from circuitsketch.store.zarr_layout import (
     to_native,
 )
 
-VERSION = 1  # of this layout; parts have one of their own
+VERSION = 1  # of this layout; parts have their own
 PARTS = {"random": "random directions", "singles": "single examples"}
 SKETCH_LOCK = os.path.join("lock", os.path.basename(LOCK))
-MAX_LABEL_BYTES = 16 << 20  # bytes of labels or items; more are left to the run
+MAX_LABEL_BYTES = 16 << 20  # larger labels or items are not stored; they come from the run
 JSON_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, eq=False)
 class SketchMetadata:
-    """What a whole sketch is about, beyond its parts.
+    """The metadata of a sketch that are not in its parts.
 
     Attributes
     ----------
-    parts : names of the parts that belong to it, made or to be made. come : law, seed and order of random directions to
-    come; None where they are a part. groups : the label of each example, if weights are constant on groups.
-    labels, items : of the coordinates, or None: not there, or nothing that JSON holds. metric : (n, columns), or None.
-    origin : how the run is made, in its maker's words, or None: a note, by which nothing is told apart.
+    parts : the names of its parts, finished or not. pending : law, seed and order of random directions that may be
+    added later; None where they are a part. groups : the label of each example, if there is one weight per group.
+    labels, items : of examples (or groups); None if unknown or not representable in JSON. metric : (n, columns), None.
+    origin : a note of how the run is made, or None; it is never compared.
     """
 
     parts: tuple[str, ...]
@@ -93,48 +93,47 @@ class SketchMetadata:
     origin: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON, the metric as its shape, dtype and digest."""
-        lists = {name: None if (found := getattr(self, name)) is None else list(found) for name in LABEL_FIELDS}
+        """Return the metadata as JSON values, the metric as its shape, dtype and digest."""
+        lists = {name: None if (values := getattr(self, name)) is None else list(values) for name in LABEL_FIELDS}
+        pending = None if self.pending is None else dict(zip(PENDING_FIELDS, self.pending, strict=True))
         return {
             "format": FORMAT,
             "whole": VERSION,
             "parts": sorted(self.parts),
-            "directions_to_come": None
-            if self.pending is None
-            else dict(zip(PENDING_FIELDS, self.pending, strict=True)),
+            "directions_to_come": pending,
             **lists,
             "metric": None if self.metric is None else describe_array(self.metric),
             **({} if self.origin is None else {"origin": self.origin}),
         }
 
 
-METRIC_FOLDER = re.compile("metric-[0-9a-f]{16}")  # the folder of a metric
+METRIC_FOLDER = re.compile("metric-[0-9a-f]{16}")
 PENDING_FIELDS = ("law", "seed", "order")
 LABEL_FIELDS = ("groups", "labels", "items")
 
 
 def json_values(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Strings, numbers, None as they come back from JSON, NumPy's as Python's; None if there is anything else."""
+    """Convert strings, numbers and None to what JSON reads back; return None if there is anything else."""
     if values is None:
         return None
-    found = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-    if not all(type(value) in JSON_SCALARS and (value == value) and is_finite(value) for value in found):
+    scalars = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    if not all(type(value) in JSON_SCALARS and (value == value) and is_finite(value) for value in scalars):
         return None
-    return found if len(canonical(list(found))) <= MAX_LABEL_BYTES else None
+    return scalars if len(canonical(list(scalars))) <= MAX_LABEL_BYTES else None
 
 
 def is_finite(value: Any) -> bool:
-    """JSON has no infinities."""
+    """Return whether a value is not an infinity, which JSON does not have."""
     return not isinstance(value, float) or abs(value) < float("inf")
 
 
 class SketchStore:
-    """A whole sketch on disk; `open` and `resume` make one, `close` or the end of a `with` gives the lock back.
+    """A sketch on disk; `open` and `resume` return one, `close` or the end of a `with` releases its locks.
 
     Attributes
     ----------
-    path : absolute. about : see `About`. created, versions : when, in UTC, and by what it was begun. opened : stores of
-    parts by name.
+    path : absolute. metadata : see `SketchMetadata`. created : date and time in UTC. versions : of the packages that
+    created it. stores : the open stores of its parts, by name.
     """
 
     def __init__(
@@ -145,15 +144,16 @@ class SketchStore:
         self.created = created
         self.versions = package_versions
         self.lock = lock
-        self.opened: dict[str, Store] = {}
+        self.stores: dict[str, Store] = {}
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> SketchStore:
-        """A sketch for reading, all of whose parts are finished and belong together.
+        """Open a finished sketch for reading.
 
         Raises
         ------
-        StoreError : there is none; it is not finished, of a newer format, or damaged.
+        StoreError : there is no sketch; it is not finished, of a newer format, or damaged; its parts are of different
+        runs.
         """
         path = absolute_path(path)
         if not Store.exists(path):
@@ -164,30 +164,32 @@ class SketchStore:
             if not Store.exists(sketch.part_path(name)):
                 left.append(f"none of its {PARTS[name]}")
                 continue
-            store = sketch.opened[name] = Store.open(sketch.part_path(name))
+            store = sketch.stores[name] = Store.open(sketch.part_path(name))
             if not store.complete:
                 left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
             raise StoreError(
-                f"{path} has {', '.join(left)}: make it again with the same run and path, and it goes on from there"
+                f"{path} is not finished: it has {', '.join(left)}; call cs.sketch again with the same run and path to "
+                "finish it"
             )
-        check_same_run(path, list(sketch.opened.values()))
+        check_same_run(path, list(sketch.stores.values()))
         check_counts(sketch)
         return sketch
 
     @staticmethod
     def resume(path: str | os.PathLike[str], metadata: SketchMetadata) -> SketchStore:
-        """The sketch at a path, open for writing: new, or gone on with, and then about these parts too.
+        """Open the sketch at a path for writing, or create it; the metadata's parts are added to its own.
 
         Nothing but the lock is written before the first `part`.
 
         Raises
         ------
-        StoreError : there is something else; it has another metric or other groups; another process writes it.
+        StoreError : the path holds anything else, or a sketch with another metric or other groups; another process
+        writes it.
         """
         path = absolute_path(path)
         if Store.exists(path):
-            read_metadata(path)  # before anything is written to what may be no sketch
+            read_metadata(path)  # before anything is written to what may not be a sketch
         else:
             check_new_path(path, is_unfinished)
         with explain_write_errors(path):
@@ -209,34 +211,34 @@ class SketchStore:
         return SketchStore(path, metadata, created, package_versions, lock)
 
     def part_path(self, name: str) -> str:
-        """The folder of a part. StoreError: it is a symbolic link."""
+        """Return the folder of a part. StoreError: it is a symbolic link."""
         where = os.path.join(self.path, name)
         with explain_access_errors(where):
             refuse_links(self.path, where)
         return where
 
     def width(self, name: str) -> int | None:
-        """Directions a block of a part that was begun, else None."""
+        """Return the directions per block of a part on disk; None if there is none."""
         return Store.open(self.part_path(name)).header.width if Store.exists(self.part_path(name)) else None
 
     def part(self, name: str, header: Header) -> Store:
-        """A part's store, open for writing: created, or gone on with; every other part must be of the same run."""
+        """Open a part's store for writing, or create it; every other part must be of the same run."""
         if Store.exists(self.part_path(name)):
-            Store.open(self.part_path(name), header=header)  # what differs is said best by the part itself
+            Store.open(self.part_path(name), header=header)  # the part's own error is the most precise
         for other in PARTS:
             if other != name and Store.exists(self.part_path(other)):
                 check_same_run(self.path, [Store.open(self.part_path(other))], header)
         if Store.exists(self.part_path(name)):
-            self.opened[name] = Store.resume(self.part_path(name), header)  # or refused, before anything is written
+            self.stores[name] = Store.resume(self.part_path(name), header)  # may refuse, before anything is written
             write_metadata(self.path, self.metadata, self.created, self.versions)
         else:
             write_metadata(self.path, self.metadata, self.created, self.versions)
-            self.opened[name] = Store.resume(self.part_path(name), header)
-        return self.opened[name]
+            self.stores[name] = Store.resume(self.part_path(name), header)
+        return self.stores[name]
 
     def close(self) -> None:
-        """Give all locks back."""
-        for store in self.opened.values():
+        """Release all locks."""
+        for store in self.stores.values():
             store.close()
         if self.lock is not None:
             self.lock.release()
@@ -252,26 +254,28 @@ class SketchStore:
 
 
 def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) -> None:
-    """Refuse other groups or another metric than a sketch was begun with."""
+    """Refuse groups or a metric that differ from those a sketch was created with."""
     mine, others = before.to_json(), metadata.to_json()
     words = {"groups": "other groups of examples", "metric": "another metric"}
-    found = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
-    if found:
+    differences = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
+    if differences:
         raise StoreError(
-            f"{path} holds another sketch: {' and '.join(found)}; give those that it was made with, or another path"
+            f"{path} holds another sketch: {' and '.join(differences)}; give those that it was made with, or another "
+            "path"
         )
 
 
 def check_same_run(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
-    """Refuse parts that are not of one run, or end in other numbers."""
-    wanted = header or stores[0].header
+    """Refuse parts of different runs, or parts whose runs end in different values."""
+    expected = header or stores[0].header
     for store in stores:
-        found = store.header
-        if dict(found.fingerprint) != dict(wanted.fingerprint) or found.leaves != wanted.leaves:
-            if device_of(found.fingerprint) != device_of(wanted.fingerprint):
+        actual = store.header
+        if dict(actual.fingerprint) != dict(expected.fingerprint) or actual.leaves != expected.leaves:
+            device = device_of(actual.fingerprint)
+            if device != device_of(expected.fingerprint):
                 raise StoreError(
-                    f"{store.path} was pushed on device={device_of(found.fingerprint)!r}, and the rest of {path} is of "
-                    "the other, which differs by rounding; give that device, or another path"
+                    f"{store.path} was computed on device={device!r}, and the rest of {path} on another device, which "
+                    f"rounds differently; give device={device!r}, or another path"
                 )
             raise StoreError(
                 f"{store.path} is of another run than the rest of {path}; give the run that it was made with, or "
@@ -281,47 +285,48 @@ def check_same_run(path: str, stores: Sequence[Store], header: Header | None = N
     for store, end in zip(stores, ends, strict=True):
         if end is not None and ends[0] is not None and end.tobytes() != ends[0].tobytes():
             raise StoreError(
-                f"{store.path} ends in other numbers than {stores[0].path}: made on another processor or by another "
-                f"version; {REMAKE_HINT}"
+                f"{store.path} and {stores[0].path} end in different values: they were made on different processors or "
+                f"by different versions; {REMAKE_HINT}"
             )
 
 
 def check_counts(sketch: SketchStore) -> None:
-    """Refuse labels, items, groups or a metric of another number of examples than the parts have."""
-    for store in sketch.opened.values():
+    """Refuse labels, items, groups or a metric whose number of examples is not that of the parts."""
+    for store in sketch.stores.values():
         n, metadata = store.header.n, sketch.metadata
         groups = None if metadata.groups is None else len(set(metadata.groups))
         counts = {"labels": metadata.labels, "items": metadata.items, "metric": metadata.metric}
-        found = {name: len(values) for name, values in counts.items() if values is not None}
-        for name, count in (found | ({} if groups is None else {"groups": groups})).items():
+        lengths = {name: len(values) for name, values in counts.items() if values is not None}
+        for name, count in (lengths | ({} if groups is None else {"groups": groups})).items():
             if count != n:
                 raise StoreError(
-                    f"{sketch.path} has {count} {name}, and {store.path} is of {n}; restore it from a copy, or {REMAKE_HINT}"
+                    f"{sketch.path} has {count} {name}, but {store.path} has {n}; restore it from a copy, or "
+                    f"{REMAKE_HINT}"
                 )
 
 
-# ------------------------------------------------------------------------------------------ its own file
+# ------------------------------------------------------------------------------------------ metadata on disk
 
 
 def group_metadata(metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
-    """The metadata of the group, with a sha256 of it all."""
+    """Return the metadata of the group, with a sha256 over all of it."""
     attributes = metadata.to_json() | {"created": created, "versions": package_versions}
     attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
 def metric_folder(plain: dict[str, Any]) -> str:
-    """Named by what it holds: whatever is interrupted, a name never comes to hold something else."""
+    """Name a metric's folder by its content, so that after any interruption a folder never holds another metric."""
     return f"metric-{plain['sha256'][:16]}"
 
 
 def metadata_of_metric(plain: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of the metric's array."""
+    """Return the metadata of the metric's array."""
     return metadata_of_array(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
 
 
 def write_metadata(path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> None:
-    """Write the group's metadata, last what makes it a sketch; leave it alone where it is the same."""
+    """Write the group's metadata unless they are unchanged; the file that makes it a sketch is written last."""
     data = encode_metadata(group_metadata(metadata, created, package_versions), path)
     where = os.path.join(path, ROOT)
     with explain_write_errors(path):
@@ -347,7 +352,7 @@ def write_metadata(path: str, metadata: SketchMetadata, created: str, package_ve
 
 
 def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
-    """What a sketch is about, when it was begun and by what; StoreError unless its file is as it was written."""
+    """Read the metadata, when they were created, and by which versions; StoreError unless they are as written."""
     where = os.path.join(path, ROOT)
     root = parse_metadata(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
@@ -358,7 +363,7 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
     version = attributes["whole"]
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was made by "
+            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
             f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
@@ -372,7 +377,7 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
         created, package_versions = attributes["created"], attributes["versions"]
         check_provenance(created, package_versions)
         if canonical(root) != canonical(group_metadata(metadata, created, package_versions)):
-            raise InputError("it does not match its sha256, or has parts that no sketch has")
+            raise InputError("it does not match its sha256, or has unknown fields")
         require(metadata.parts != () and set(metadata.parts) <= set(PARTS), f"it has the parts {list(metadata.parts)}")
         check_values(metadata)
     except StoreError:
@@ -383,14 +388,14 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
 
 
 def check_values(metadata: SketchMetadata) -> None:
-    """Refuse what no sketch is about."""
+    """Refuse metadata with invalid fields."""
     for name in LABEL_FIELDS:
-        found = getattr(metadata, name)
-        require(found is None or json_values(found) is not None, f"its {name} are no list of strings and numbers")
-    require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is no text")
+        values = getattr(metadata, name)
+        require(values is None or json_values(values) is not None, f"its {name} are not strings and numbers")
+    require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is not text")
     require(
         (metadata.pending is None) == ("random" in metadata.parts),
-        "it has directions both made and to come, or neither",
+        "it has random directions both stored and pending, or neither",
     )
     if metadata.pending is not None:
         find_law(metadata.pending[0], 1, metadata.pending[1])
@@ -398,7 +403,7 @@ def check_values(metadata: SketchMetadata) -> None:
 
 
 def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
-    """The metric that the attributes tell the shape and digest of."""
+    """Read the metric, whose shape, dtype and digest the attributes give."""
     shape = plain["shape"]
     if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
         raise InputError(f"its metric has shape {shape} and dtype {plain['dtype']}")
@@ -414,29 +419,29 @@ def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
 
 
 def is_unfinished(path: str) -> bool:
-    """Whether a folder is empty, or is what `resume` leaves when it is interrupted before there is a sketch.
+    """Return whether a folder is empty, or what `resume` leaves when it is interrupted before there is a sketch.
 
-    OSError: the system cannot tell. StoreError: there is a symbolic link where `resume` makes a folder or a file.
+    OSError: it cannot be read. StoreError: a symbolic link is where `resume` makes a folder or a file.
     """
     for entry in walk_paths(path):
         top, *below = entry.split(os.sep)
         folder = top == "lock" or METRIC_FOLDER.fullmatch(top)
         known = (ROOT, "c.0.0", ".lock", ".lock" + FILELOCK_SUFFIX)
         if below:
-            fine = folder and len(below) == 1 and (below[0] in known or TMP_NAME.fullmatch(below[0]))
+            expected = folder and len(below) == 1 and (below[0] in known or TMP_NAME.fullmatch(below[0]))
         else:
-            fine = folder or TMP_NAME.fullmatch(top)
-        if not fine:
+            expected = folder or TMP_NAME.fullmatch(top)
+        if not expected:
             return False
         refuse_links(path, os.path.join(path, entry))
     return True
 
 
 def explain_missing(path: str) -> str:
-    """What to say where `open` finds nothing."""
+    """Return the message for a path at which `open` finds no sketch."""
     with explain_access_errors(path):
         if not exists(path):
-            return f"there is no {path}; check the path, or make the sketch there"
+            return f"{path} does not exist; check the path, or make the sketch there"
         unfinished = is_folder(path) and is_unfinished(path)
     if unfinished:
         return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
