@@ -25,7 +25,7 @@ from circuitsketch.cli.options import (
     Store,
     Threads,
 )
-from circuitsketch.cli.output import Answer, keeping, progress_bars, working
+from circuitsketch.cli.output import Answer, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from circuitsketch.attribution.sketch import Sketch
     from circuitsketch.training.training import Training
 
-LISTED = 12  # of the deleted examples
+MAX_LISTED = 12  # of the deleted examples
 
 
 def info(store: Store, json_to: Json = None) -> None:
@@ -43,7 +43,7 @@ def info(store: Store, json_to: Json = None) -> None:
     answer = Answer(json_to)
     from circuitsketch.report.facts import facts_of
 
-    sketch = opened(store)
+    sketch = open_stored(store)
     answer.give(facts_of(sketch), sketch.info())
 
 
@@ -102,18 +102,20 @@ def predict(
     import numpy as np
 
     from circuitsketch.attribution.structure import number_of
-    from circuitsketch.cli.words import subsets_in
+    from circuitsketch.cli.words import read_subsets
     from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
-    sketch, query, function = measured(store, measure, target, device)
-    ids = chosen(sketch, without or [], group or [], containing or [])
-    subsets = {} if file is None else subsets_in(file, sketch.n, unit_of(sketch))
+    sketch, query, function = measure_stored(store, measure, target, device)
+    ids = select_examples(sketch, without or [], group or [], containing or [])
+    subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
-        answer.give(*predict_many(sketch, query, function, every, how, level, run, device, asked(store, measure)))
+        answer.give(
+            *predict_many(sketch, query, function, every, how, level, run, device, request_facts(store, measure))
+        )
         return
     for more in subsets.values():
         ids = sorted({*ids, *more})
@@ -123,17 +125,19 @@ def predict(
     found = query.reweight(h, order=order, estimator=None if estimator is None else estimator.value)
     truth = None
     if run is not None:
-        with working("training again"):
+        with show_status("training again"):
             retrained = run.retrain(h, device=device.value)
             truth = number_of(function(run.params(retrained)))
-    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
+    plain = (
+        request_facts(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
+    )
     if truth is not None:
         outside = missed(found, truth, level)
-        plain |= {"retrained": shaped(query, truth), "retrained_outside": shaped(query, outside)}
+        plain |= {"retrained": to_plain(query, truth), "retrained_outside": to_plain(query, outside)}
         plain["warnings"] = plain["warnings"] + [words_of_missed(found, truth, level)] * bool(outside.any())
     what = f"{unit_of(sketch)}s"
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
-    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
+    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {format_examples(sketch, ids)}"
     answer.give(plain, *of_prediction(found, title, truth, level))
 
 
@@ -160,7 +164,7 @@ def predict_many(
     found = query.reweight(h, order=how["order"], estimator=how["estimator"])
     truth = None
     if run is not None:
-        with working(f"training {len(h)} times again"):
+        with show_status(f"training {len(h)} times again"):
             truth = retrained(run, h, function, (), None, device.value)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
@@ -168,7 +172,7 @@ def predict_many(
         plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
         if truth is not None:
             outside = missed(one, truth[i], level)
-            plain |= {"retrained": shaped(query, truth[i]), "retrained_outside": shaped(query, outside)}
+            plain |= {"retrained": to_plain(query, truth[i]), "retrained_outside": to_plain(query, outside)}
         rows.append(plain)
     counts: list[int] = [len(ids) for ids in subsets.values()]
     shown = of_predictions(found, list(subsets), counts, level, truth)
@@ -192,10 +196,10 @@ def influence(
     from circuitsketch.report.facts import facts_of_influence
     from circuitsketch.report.tables import of_influence
 
-    sketch, query, _ = measured(store, measure, target, device)
+    sketch, query, _ = measure_stored(store, measure, target, device)
     found = query.influence(top, estimator=None if estimator is None else estimator.value)
     labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
-    plain = asked(store, measure) | facts_of_influence(found, sketch.items, labels)
+    plain = request_facts(store, measure) | facts_of_influence(found, sketch.items, labels)
     answer.give(plain, *of_influence(found, top, sketch.items, labels))
 
 
@@ -207,9 +211,9 @@ def stability(
     from circuitsketch.report.facts import facts_of_stability
     from circuitsketch.report.tables import of_stability
 
-    _, query, _ = measured(store, measure, target, device)
+    _, query, _ = measure_stored(store, measure, target, device)
     found = query.stability()
-    answer.give(asked(store, measure) | facts_of_stability(found), *of_stability(found))
+    answer.give(request_facts(store, measure) | facts_of_stability(found), *of_stability(found))
 
 
 def evaluate(
@@ -259,7 +263,7 @@ def evaluate(
     from circuitsketch.report.tables import of_predictions
     from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
 
-    sketch, query, function = measured(store, measure, target, device)
+    sketch, query, function = measure_stored(store, measure, target, device)
     names: list[str] = []
     if by_label:
         names, masks = label_subsets(sketch.labels)
@@ -271,12 +275,12 @@ def evaluate(
     run = run_for(sketch, target, "evaluate")
     done, count = [0], len(masks)
 
-    def how_to_go_on() -> str:
+    def resume_hint() -> str:
         if keep is None:
             return "nothing was kept; with --keep FOLDER what is retrained is kept"
         return f"{done[0]} of {count} retrainings are kept in {keep}; the same command goes on from there"
 
-    with keeping(how_to_go_on), progress_bars() as watch:
+    with report_kept(resume_hint), progress_bars() as watch:
 
         def counted(stage: str, now: int, total: int) -> None:
             done[0] = now
@@ -297,7 +301,7 @@ def evaluate(
     found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
-        plain = asked(store, measure) | {"size": size, "seed": seed} | chosen_by | found.to_dict()
+        plain = request_facts(store, measure) | {"size": size, "seed": seed} | chosen_by | found.to_dict()
         answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(found))
         return
     sizes = [int(mask.sum()) for mask in masks]
@@ -305,7 +309,7 @@ def evaluate(
         {"label": name, "deleted": gone, "predicted": value.tolist(), "retrained": true.tolist()}
         for name, gone, value, true in zip(names, sizes, np.asarray(found.prediction.value), truth, strict=True)
     ]
-    plain = asked(store, measure) | {"seed": seed} | chosen_by | found.to_dict() | {"labels": rows}
+    plain = request_facts(store, measure) | {"seed": seed} | chosen_by | found.to_dict() | {"labels": rows}
     each = of_predictions(found.prediction, names, sizes, 0.95, truth)
     answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(found))
 
@@ -330,33 +334,35 @@ EXAMPLES = {
 # ------------------------------------------------------------------------------------------ what they share
 
 
-def opened(store: Path, run: Training | None = None) -> Sketch:
+def open_stored(store: Path, run: Training | None = None) -> Sketch:
     """The sketch at a path; a mistyped path names the sketches beside it."""
     import circuitsketch as cs
-    from circuitsketch.cli.words import close_to
+    from circuitsketch.cli.words import suggest_name
 
     if not store.exists():
         beside = store.parent if store.parent.is_dir() else Path()
         near = [str(path) for path in sorted(beside.glob("*.sketch"))]
-        hint = close_to(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
+        hint = suggest_name(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
         raise InputError(
             f"there is no {store}{hint or '; make it with circuitsketch sketch TARGET --out ' + str(store)}"
         )
     return cs.open_sketch(store, run)
 
 
-def asked(store: Path, measure: str) -> dict[str, Any]:
+def request_facts(store: Path, measure: str) -> dict[str, Any]:
     """The beginning of every answer's JSON: what was asked."""
     return {"store": str(store), "measure": measure}
 
 
-def measured(store: Path, measure: str, target: str | None, device: Device) -> tuple[Sketch, Query, Callable[..., Any]]:
+def measure_stored(
+    store: Path, measure: str, target: str | None, device: Device
+) -> tuple[Sketch, Query, Callable[..., Any]]:
     """A sketch, a measurement of it, and the function that was measured."""
-    with working("measuring"):
-        from circuitsketch.cli.words import measurement_of, run_of
+    with show_status("measuring"):
+        from circuitsketch.cli.words import load_measurement, load_run
 
-        sketch = opened(store, None if target is None else run_of(target))
-        function = measurement_of(measure, sketch.origin)
+        sketch = open_stored(store, None if target is None else load_run(target))
+        function = load_measurement(measure, sketch.origin)
         return sketch, sketch.measure(function, device=device.value), function
 
 
@@ -365,7 +371,7 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
 
     A sketch's own word is taken for zoo models only: another target would run code that whoever wrote the sketch chose.
     """
-    from circuitsketch.cli.words import ZOO, run_of
+    from circuitsketch.cli.words import ZOO, load_run
 
     if sketch.run is not None:
         return sketch.run
@@ -373,8 +379,8 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
     if sketch.origin is None or sketch.origin.split(":")[0] not in ZOO:
         said = f"; it says that it was made of {sketch.origin}" if sketch.origin else ""
         raise InputError(f"{what} trains again, which needs the run: give --target module:function{said}")
-    with working(f"tracing {sketch.origin}"):
-        run = opened(Path(sketch.path), run_of(sketch.origin)).run
+    with show_status(f"tracing {sketch.origin}"):
+        run = open_stored(Path(sketch.path), load_run(sketch.origin)).run
     assert run is not None
     return run
 
@@ -384,26 +390,26 @@ def unit_of(sketch: Sketch) -> str:
     return "example" if sketch.groups is None else "group"
 
 
-def shaped(query: Query, truth: Any) -> Any:
+def to_plain(query: Query, truth: Any) -> Any:
     """A retrained value as JSON can hold it; of a pytree as one."""
     return truth.tolist() if query.structure is None else query.structure.plain(truth)
 
 
-def chosen(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
+def select_examples(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
     """The ids of all examples that are named in any way, once each, in order."""
     from circuitsketch.cli import words
 
     found: set[int] = set()
     for text in without:
-        found |= set(words.ids_of(text, sketch.n, unit=unit_of(sketch)))
+        found |= set(words.parse_ids(text, sketch.n, unit=unit_of(sketch)))
     for label in group:
-        found |= set(words.in_group(label, sketch.labels, unit_of(sketch)))
+        found |= set(words.ids_with_label(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        found |= set(words.containing(text, sketch.items, unit_of(sketch)))
+        found |= set(words.ids_containing(text, sketch.items, unit_of(sketch)))
     return sorted(found)
 
 
-def listed(sketch: Sketch, ids: list[int]) -> str:
+def format_examples(sketch: Sketch, ids: list[int]) -> str:
     """The first of some examples, by what they are where that is known."""
-    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:LISTED]]
-    return ", ".join(names) + (", ..." if len(ids) > LISTED else "")
+    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:MAX_LISTED]]
+    return ", ".join(names) + (", ..." if len(ids) > MAX_LISTED else "")

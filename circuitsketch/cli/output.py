@@ -57,28 +57,28 @@ class Answer:
                     console.print(part, highlight=False, markup=False, soft_wrap=listing)
 
 
-def tell(text: str) -> None:
+def print_status(text: str) -> None:
     """A line on stderr about what is being done."""
     Console(stderr=True, emoji=False).print(printable(text, keep="\n"), highlight=False, markup=False)
 
 
-def complain(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
     """One line on stderr; returns the exit code that goes with it."""
     print(f"circuitsketch: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
 @contextmanager
-def keeping(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+def report_kept(resume_hint: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C within says what was kept."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(how_to_go_on()) from None
+        raise Interrupted(resume_hint()) from None
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def show_status(what: str) -> Iterator[None]:
     """A line on a terminal for as long as something lasts that has no parts to count."""
     errors = Console(stderr=True)
     if not errors.is_terminal:
@@ -98,7 +98,7 @@ def working(what: str) -> Iterator[None]:
         status.stop()
 
 
-def rate(speed: float | None, thing: str) -> str:
+def format_rate(speed: float | None, thing: str) -> str:
     """Parts a second, or seconds a part where they are slow."""
     if not speed:
         return ""
@@ -111,7 +111,7 @@ def progress_bars() -> Iterator[Watch]:
 
     Nothing is shown before the first stage begins, nor left of one whose total was never known.
     """
-    progress = Progress(*columns(20, rate), console=Console(stderr=True))
+    progress = Progress(*columns(20, format_rate), console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
 
     def watch(stage: str, done: float, total: int) -> None:
