@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 def demo(
     directions: Annotated[
         int,
-        typer.Option(metavar="N", help="Number of random directions, in addition to the per-example series; more reduce errors."),
+        typer.Option(
+            metavar="N", help="Number of random directions, in addition to the per-example series; more reduce errors."
+        ),
     ] = 128,
     order: Annotated[int, typer.Option(metavar="N", help="The highest Taylor coefficient.")] = 3,
     steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one per step.")] = 1000,
@@ -71,7 +73,9 @@ def sketch(
     ] = None,
     law: Annotated[
         Law,
-        typer.Option(metavar="NAME", help="Distribution of the directions: orthonormal, sphere (the theorem's), or gaussian."),
+        typer.Option(
+            metavar="NAME", help="Distribution of the directions: orthonormal, sphere (the theorem's), or gaussian."
+        ),
     ] = Law.orthonormal,
     singles: Annotated[
         bool, typer.Option("--singles", help="Also compute per-example series, which have no sampling error.")
@@ -150,7 +154,9 @@ def plan(
     target: TargetOrNone = None,
     epsilon: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Plan for an error of at most X alpha, with --delta; otherwise a given sketch is priced."),
+        typer.Option(
+            metavar="X", help="Plan for an error of at most X alpha, with --delta; otherwise a given sketch is priced."
+        ),
     ] = None,
     delta: Annotated[
         float | None, typer.Option(metavar="P", help="Probability of a larger error.", show_default=False)
@@ -170,12 +176,16 @@ def plan(
         typer.Option(metavar="N", help="Number of examples deleted at once; default: 1.", show_default=False),
     ] = None,
     directions: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Directions of the sketch to price; default: 512.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=0, help="Directions of the sketch to price; default: 512.", show_default=False),
     ] = None,
     order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False),
     ] = None,
-    law: Annotated[Law | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)] = None,
+    law: Annotated[
+        Law | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
+    ] = None,
     singles: Annotated[bool, typer.Option("--singles", help="Include per-example series.")] = False,
     singles_order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
@@ -252,8 +262,7 @@ def trace(
     answer = Answer(json_to)
     with show_status("tracing"):
         from circuitsketch.cli.words import load_circuit_or_run
-        from circuitsketch.report.drawing import dot_of, plain_circuit, svg_of
-        from circuitsketch.report.drawing import written
+        from circuitsketch.report.drawing import dot_of, plain_circuit, svg_of, written
         from circuitsketch.report.tables import of_circuits
         from circuitsketch.training.training import Training
 
@@ -318,7 +327,9 @@ def figures(
     ] = None,
     truths: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of retrained values, written by evaluate --keep.", show_default=False),
+        typer.Option(
+            metavar="FOLDER", help="Folder of retrained values, written by evaluate --keep.", show_default=False
+        ),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Draw at the paper's scale (minutes) instead of a small one (seconds).")

@@ -95,7 +95,9 @@ Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]
 Dtype = Annotated[
     Precision,
-    typer.Option(metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."),
+    typer.Option(
+        metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."
+    ),
 ]
 Level = Annotated[
     float,
