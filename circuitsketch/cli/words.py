@@ -166,7 +166,7 @@ def load_run(target: str) -> Training:
 
     run = call_target(target)
     if not isinstance(run, Training):
-        raise InputError(f"{target} gives a {type(run).__name__}; it must return a cs.Training")
+        raise InputError(f"{target} returns a {type(run).__name__}; it must return a cs.Training")
     run.origin = target
     return run
 
@@ -178,7 +178,8 @@ def load_circuit_or_run(target: str) -> Training | Circuit:
 
     target_object = call_target(target)
     if not isinstance(target_object, Training | Circuit):
-        raise InputError(f"{target} gives a {type(target_object).__name__}; it must return a cs.Training or a cs.Circuit")
+        kind = type(target_object).__name__
+        raise InputError(f"{target} returns a {kind}; it must return a cs.Training or a cs.Circuit")
     return target_object
 
 
@@ -399,13 +400,13 @@ def read_subsets(path: Path, n: int, unit: str = "example") -> dict[str, list[in
         raise InputError(f"--file: cannot read {path}: {cause}") from None
     if path.suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
         return parse_json_subsets(text, path, n, unit)
-    ids = {}
+    subsets = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if kept := line.split("#")[0].strip():
-            ids[f"line {number}"] = parse_ids(kept, n, f"{path}:{number}", unit)
-    if not ids:
+            subsets[f"line {number}"] = parse_ids(kept, n, f"{path}:{number}", unit)
+    if not subsets:
         raise InputError(f"--file: {path} lists no ids; write one subset per line, such as 1,5,7-9")
-    return ids
+    return subsets
 
 
 def parse_json_subsets(text: str, path: Path, n: int, unit: str) -> dict[str, list[int]]:
