@@ -81,14 +81,14 @@ def truths_of(
     truth = np.zeros((0, *shape))
     if folder is not None:
         about = {"measure": what, "circuit": circuit_digest(run, measure), "run": dict(fingerprint_of(run))}
-        truth = begun(folder, subsets, shape, about)[:count]
+        truth = read_saved(folder, subsets, shape, about)[:count]
     together = lane_width(False) * thread_count(threads, count)
     watch("retrain", len(truth), count)
     while len(truth) < count:
         part = subsets[len(truth) : len(truth) + together].astype(np.float64)
         truth = np.concatenate([truth, retrained(run, part, measure, (), threads, device)])
         if folder is not None:
-            keep(folder, subsets[: len(truth)], truth)
+            save_truths(folder, subsets[: len(truth)], truth)
         watch("retrain", len(truth), count)
     return truth
 
@@ -99,7 +99,7 @@ def circuit_digest(run: Training, measure: Callable[..., Any]) -> str:
     return digest(describe_circuit(simplify(circuit)))
 
 
-def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
+def read_saved(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
     """The truths that a folder has already, (some, *shape); made where there is none."""
     try:
         if not (folder / ABOUT).exists():
@@ -136,7 +136,7 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
     return truth
 
 
-def keep(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
+def save_truths(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
     """Write what is done; masks first, so that truths never have fewer."""
     try:
         for name, array in (("masks", ~masks), ("margins", truth.reshape(len(truth), -1))):

@@ -25,7 +25,7 @@ def check_run_indices(run: Training) -> None:
     BoundsError : an index leaves its axis. InputError : one depends on the examples' weights.
     """
     parts = deciding_parts(run)
-    if not any(part.looks for part in parts):
+    if not any(part.checks for part in parts):
         return
     refuse_weights(run, parts)
     state = dict(enumerate(run.state_leaves))
@@ -54,7 +54,7 @@ def refuse_weights(run: Training, parts: list[Gathers]) -> None:
         inputs, nodes = part.circuit.inputs, part.circuit.nodes
         reached = {inputs[i] for i in moving} | {inputs[-1]}
         reached.update(wire for wire, node in enumerate(nodes) if any(i in reached for i in node.operands))
-        for node, index, _ in part.looks:
+        for node, index, _ in part.checks:
             if index in reached:
                 raise InputError(
                     f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "
