@@ -220,7 +220,7 @@ def test_an_empty_folder_may_become_a_sketch_and_a_missing_one_is_no_sketch(tmp_
     with pytest.raises(StoreError, match="holds no sketch: it is empty"):
         Store.open(tmp_path / "a.sketch")
     Store.create(tmp_path / "a.sketch", HEADER).close()
-    with pytest.raises(StoreError, match="holds a sketch .* already; resume it"):
+    with pytest.raises(StoreError, match="already holds a sketch .*; resume it"):
         Store.create(tmp_path / "a.sketch", HEADER)
 
 
