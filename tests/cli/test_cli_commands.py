@@ -278,7 +278,7 @@ def test_profile_adds_up_to_its_rows(found, call):
         (("predict", "zoo.sketch", "--measure", "accuraci", "--without", "1"), 1, "did you mean 'accuracy'?"),
         (("predict", "zoo.sketch", "--measure", "xyz", "--without", "1"), 1, "it has accuracy, held_out_loss"),
         (("predict", "own.sketch", "--measure", "own.py:words", "--without", "1"), 1, "returns 'abc'"),
-        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--strength", "0"), 2, "must be finite"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--strength", "0"), 2, "be finite"),
         (("predict", "own.sketch", "--measure", "own.py:value", "--containing", ""), 2, "the text is empty"),
         (("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "400"), 1, "from 1 to 399"),
         (("info", "own.sketh"), 1, "did you mean 'own.sketch'"),
