@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.circuit import INPUT, Circuit, Node, compute, value_of
+from circuitsketch.circuit import Circuit, Node, compute, evaluate
 from circuitsketch.errors import BoundsError
 
 
@@ -41,20 +41,19 @@ class Gathers:
 
         when : describes where in a run a refused index is, given the index array and the position in it.
         """
-        results: dict[int, np.ndarray] = {self.circuit.inputs[i]: values[i] for i in self.inputs}
-        for wire in self.wires:
-            node = self.circuit.nodes[wire]
-            if node.gate is INPUT:
-                continue
-            operands = [results[i] for i in node.operands]
+
+        def apply(node: Node, *operands: np.ndarray) -> np.ndarray:
             try:
-                results[wire] = value_of(node) if node.is_source else compute(node, *operands)
+                return compute(node, *operands)
             except BoundsError as error:
                 if when is None:
                     raise
-                message = f"{error.reason}{when(operands[0], error.entry)}"
-                raise BoundsError(message, error.entry, node.place) from None
-        for node, wire, size in self.checks:
+                reason = f"{error.reason}{when(operands[0], error.entry)}"
+                raise BoundsError(reason, error.entry, node.place) from None
+
+        given = {self.circuit.inputs[i]: values[i] for i in self.inputs}
+        results = evaluate(self.circuit.nodes, given, apply, self.wires)
+        for node, wire, extent in self.looks:
             index = results[wire]
             # In a circuit that was not traced from indexing, `in_bounds` has not checked the index.
             if not node.gate.guards and not np.all(inside := (index >= 0) & (index < size)):
@@ -66,13 +65,11 @@ class Gathers:
 
 
 def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
-    """Return the part of a circuit that computes its indices, and some of its outputs (wires)."""
-    reached = set(circuit.inputs)  # wires that are known at run time only
-    checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
+    """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
+    reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
+    looks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
     for wire, node in enumerate(circuit.nodes):
-        if any(i in reached for i in node.operands):
-            reached.add(wire)
         if node.gate.guards and node.operands[0] in reached:
             checks[wire, -1] = (node, node.operands[0], -1)
             needed.add(wire)
@@ -82,9 +79,7 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
             size = node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
             checks.setdefault((index, size), (node, index, size))
             needed.add(index)
-    for wire in range(len(circuit.nodes) - 1, -1, -1):
-        if wire in needed:
-            needed.update(circuit.nodes[wire].operands)
+    needed = circuit.needed_for(needed)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
     return Gathers(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
 

@@ -102,11 +102,10 @@ def sketch(
     if directions == 0 and not singles:
         raise typer.BadParameter("--directions 0 requires --singles")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
-    if device is Device.cuda:
-        from circuitsketch.backends.cuda.device import find
+    from circuitsketch.backends.registry import backend
 
-        find()  # fail early if there is none
-    run = trace_run(target)
+    backend(device.value).check()  # whether there is one, before what takes long
+    run = traced(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
     print_status(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")

@@ -6,28 +6,23 @@ places, so the result does not depend on the number of threads or on the order i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable
-from circuitsketch.backends.scheduler import in_turns, thread_count
-from circuitsketch.compiler import check_order
+from circuitsketch.arguments import check_order
+from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.scheduler import in_turns
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-
-CACHES, MEMORY = 12, 64 << 20
-LEVEL_2, GUESS = Path("/sys/devices/system/cpu/cpu0/cache/index2/size"), 512 << 10
-PAUSE = 1.0  # seconds between two calls of `progress`, except for finished blocks
 
 
 def push_blocks(
@@ -101,25 +96,22 @@ def push_blocks(
         check_series(run, executable, w)
     elif remaining and check:
         run.trained(w)
-    if executable.on_device:
-        together = executable.together(len(remaining), run.n)
-    else:
-        together = blocks_together(executable, len(remaining), threads)
+    together = executable.side_by_side(len(left), run.n, threads)
 
-    def report_progress(now: float) -> None:
-        reported[0], reported_at[0] = max(reported[0], now), time.monotonic()
+    def tell(now: float, seconds: float) -> None:
+        due = executable.progress(now, told[0], seconds)
+        if due is None:
+            return
+        told[0], when[0] = max(told[0], due), time.monotonic()
         if progress is not None:
             progress(reported[0], blocks)
 
-    def propagate_blocks(block_group: list[int]) -> Iterator[None]:
-        def report_steps(step: int, steps: int) -> None:
-            with mutex:
-                in_progress[block_group[0]] = len(block_group) * step / steps
-                now = len(done) + sum(in_progress.values())
-                if executable.on_device and int(now) > reported[0]:  # integers only: many blocks are in progress
-                    report_progress(int(now))
-                elif not executable.on_device and time.monotonic() > reported_at[0] + PAUSE:
-                    report_progress(now)
+    def some_blocks(ours: list[int]) -> Iterator[None]:
+        def report(step: int, steps: int) -> None:
+            with counting:
+                under_way[ours[0]] = len(ours) * step / steps
+                now = len(done) + sum(under_way.values())
+                tell(now, time.monotonic() - when[0])
 
         arena = executable.arena(len(block_group))
         arena.set_state(run.state_leaves)
@@ -140,40 +132,14 @@ def push_blocks(
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
-                if len(done) > reported[0] or not executable.on_device:
-                    report_progress(len(done))
-        if block_group[0] == remaining[0]:
+                tell(len(done), math.inf)  # a finished block does not wait
+        if ours[0] == left[0]:
             constants.extend(arena.state())
 
-    in_turns(propagate_blocks, remaining, together, 1 if executable.on_device else threads)
+    in_turns(some_blocks, left, together, executable.threads(threads))
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store
-
-
-def blocks_together(executable: Executable, blocks: int, threads: int | None) -> int:
-    """Return how many lane blocks a thread runs together: they share the constant phase and take turns at every step,
-    so that their data should stay in a cache.
-
-    A heuristic: as many (at most 8) as fit into CACHES second-level caches, at most MEMORY bytes per thread, and no
-    thread without work. Measured on microgpt with 1, 2, 4 blocks, in ms per direction per step: with a cache of 512 kB,
-    at order 3 (3.6 MB per block) .16, .17, .21, at order 1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76,
-    .96 and, with three blocks, .99; with a cache of 2 MB, at order 3 (7.9 MB) .104, .100, .101, at order 1 (2.6 MB)
-    .030, .028, .027 and, with eight blocks, .026.
-    """
-    row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
-    share = blocks // thread_count(threads, blocks)
-    cached = min(max(CACHES * second_level_cache() // max(row, 1), 1), 8)
-    return max(min(cached, MEMORY // max(row, 1), share), 1)
-
-
-@cache
-def second_level_cache() -> int:
-    """Return the bytes of a core's second-level cache as reported by Linux, else a guess."""
-    try:
-        return int(LEVEL_2.read_text().strip().removesuffix("K")) << 10
-    except (OSError, ValueError):
-        return GUESS
 
 
 def by_first_step(run: Training) -> np.ndarray:
