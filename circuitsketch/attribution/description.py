@@ -10,7 +10,7 @@ import numpy as np
 
 from circuitsketch.display import some
 from circuitsketch.errors import printable
-from circuitsketch.propagate.coefficients import Pushed
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.store.fingerprint import fingerprint_of
 from circuitsketch.store.header import format_versions
 from circuitsketch.store.part_store import Store
@@ -18,10 +18,10 @@ from circuitsketch.training.training import Training
 
 
 @dataclass(eq=False)
-class Sketched(Pushed):
+class Sketched(PropagatedRun):
     """The data of a sketch, whose attributes `Sketch` tells: what was pushed, and what is known of the run."""
 
-    singles: Pushed | None = None
+    singles: PropagatedRun | None = None
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None

@@ -24,8 +24,8 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.convergence import ratio_of_decay, scaled_norms, truncation_of
 from circuitsketch.limits import disk_free, human, memory_available, require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import by_first_step, packed
-from circuitsketch.propagate.parts import RANDOM, Wanted
+from circuitsketch.propagate.blocks import by_first_step, pack_directions
+from circuitsketch.propagate.parts import RANDOM, SketchSpec
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
 

@@ -53,7 +53,7 @@ class Gathers:
 
         given = {self.circuit.inputs[i]: values[i] for i in self.inputs}
         results = evaluate(self.circuit.nodes, given, apply, self.wires)
-        for node, wire, extent in self.looks:
+        for node, wire, size in self.checks:
             index = results[wire]
             # In a circuit that was not traced from indexing, `in_bounds` has not checked the index.
             if not node.gate.guards and not np.all(inside := (index >= 0) & (index < size)):
@@ -67,7 +67,7 @@ class Gathers:
 def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
     """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
     reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
-    looks: dict[tuple[int, int], tuple[Node, int, int]] = {}
+    checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
     for wire, node in enumerate(circuit.nodes):
         if node.gate.guards and node.operands[0] in reached:

@@ -105,7 +105,7 @@ def sketch(
     from circuitsketch.backends.registry import backend
 
     backend(device.value).check()  # whether there is one, before what takes long
-    run = traced(target)
+    run = trace_run(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
     print_status(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")

@@ -96,22 +96,22 @@ def push_blocks(
         check_series(run, executable, w)
     elif remaining and check:
         run.trained(w)
-    together = executable.side_by_side(len(left), run.n, threads)
+    together = executable.side_by_side(len(remaining), run.n, threads)
 
-    def tell(now: float, seconds: float) -> None:
-        due = executable.progress(now, told[0], seconds)
+    def report_progress(now: float, seconds: float) -> None:
+        due = executable.progress(now, reported[0], seconds)
         if due is None:
             return
-        told[0], when[0] = max(told[0], due), time.monotonic()
+        reported[0], reported_at[0] = max(reported[0], due), time.monotonic()
         if progress is not None:
             progress(reported[0], blocks)
 
-    def some_blocks(ours: list[int]) -> Iterator[None]:
-        def report(step: int, steps: int) -> None:
-            with counting:
-                under_way[ours[0]] = len(ours) * step / steps
-                now = len(done) + sum(under_way.values())
-                tell(now, time.monotonic() - when[0])
+    def propagate_blocks(block_group: list[int]) -> Iterator[None]:
+        def report_steps(step: int, steps: int) -> None:
+            with mutex:
+                in_progress[block_group[0]] = len(block_group) * step / steps
+                now = len(done) + sum(in_progress.values())
+                report_progress(now, time.monotonic() - reported_at[0])
 
         arena = executable.arena(len(block_group))
         arena.set_state(run.state_leaves)
@@ -132,11 +132,11 @@ def push_blocks(
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
-                tell(len(done), math.inf)  # a finished block does not wait
-        if ours[0] == left[0]:
+                report_progress(len(done), math.inf)  # a finished block does not wait
+        if block_group[0] == remaining[0]:
             constants.extend(arena.state())
 
-    in_turns(some_blocks, left, together, executable.threads(threads))
+    in_turns(propagate_blocks, remaining, together, executable.threads(threads))
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store

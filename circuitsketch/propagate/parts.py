@@ -81,8 +81,8 @@ def push_parts(
 
     def choose_width(name: str, mode: Mode, count: int, existing: PropagatedRun | None) -> int:
         width = None
-        if backend(wanted.device).widths_vary:  # goes on with the width of what there is
-            width = made.target.width if made is not None and made.count else None
+        if backend(spec.device).widths_vary:  # goes on with the width of what there is
+            width = existing.target.width if existing is not None and existing.count else None
             width = stored_width(name) if stored_width is not None else width
         return target_for(mode, spec.dtype, width, spec.device, count).width
 

@@ -19,7 +19,7 @@ from circuitsketch.directions import Law, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.parts import RANDOM, SINGLES, Wanted
+from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.training import Training
 
@@ -83,7 +83,7 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     if spec.singles_order is not None:
         parts.append((SINGLES, None, run.n, Mode(spec.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, wanted.dtype, 1 if backend(wanted.device).widths_vary else None, "cpu")
+        target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 

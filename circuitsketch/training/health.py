@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
 from circuitsketch.checks.dependence import spread
-from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves
+from circuitsketch.checks.domains import PROBE_ORDERS, domain_error, is_kink, kink_text, moves
 from circuitsketch.circuit import Node
 from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training

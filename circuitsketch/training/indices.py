@@ -71,7 +71,7 @@ def refuse_weights(run: Run, parts: list[Gathers]) -> None:
     for part in parts:
         inputs = part.circuit.inputs
         reached = part.circuit.reached_from([*(inputs[i] for i in moving), inputs[-1]])
-        for node, index, _ in part.looks:
+        for node, index, _ in part.checks:
             if index in reached:
                 raise InputError(
                     f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "

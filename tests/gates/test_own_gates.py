@@ -28,7 +28,7 @@ from circuitsketch.gates.gate import BUILT_IN, elementwise
 from circuitsketch.gates.meaning import meaning
 from circuitsketch.lower.instructions import ChainGate, ChainKernel, ChainOperand, Instruction, Mode
 from circuitsketch.lower.packing import ChainArguments
-from circuitsketch.store.fingerprint import described, digest
+from circuitsketch.store.fingerprint import describe_circuit, digest
 
 
 @pytest.fixture(autouse=True)
