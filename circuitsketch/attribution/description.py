@@ -10,18 +10,18 @@ import numpy as np
 
 from circuitsketch.display import some
 from circuitsketch.errors import printable
-from circuitsketch.propagate.coefficients import Pushed
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.store.fingerprint import fingerprint_of
-from circuitsketch.store.header import spelled
+from circuitsketch.store.header import format_versions
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.training import Training
 
 
 @dataclass(eq=False)
-class Sketched(Pushed):
+class Sketched(PropagatedRun):
     """The data of a sketch, whose attributes `Sketch` tells: what was pushed, and what is known of the run."""
 
-    singles: Pushed | None = None
+    singles: PropagatedRun | None = None
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
@@ -72,7 +72,7 @@ def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
     for store in stores_of(sketch)[:1]:
         yield "path", str(sketch.path)
         yield "begun", store.created
-        yield "by", spelled(store.versions)
+        yield "by", format_versions(store.versions)
 
 
 def trained(sketch: Sketched) -> tuple[int, int, Mapping[str, str]]:

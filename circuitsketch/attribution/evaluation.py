@@ -37,7 +37,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.display import table
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory
-from circuitsketch.store.atomic_files import write_whole
+from circuitsketch.store.atomic_files import write_atomically
 from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -299,7 +299,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Write a `.npy` file, whole or not at all; a link in its place is replaced, not followed. OSError."""
     data = io.BytesIO()
     np.save(data, array)
-    write_whole(os.path.abspath(path), data.getvalue(), os.path.dirname(os.path.abspath(path)))
+    write_atomically(os.path.abspath(path), data.getvalue(), os.path.dirname(os.path.abspath(path)))
 
 
 def read_numbers(path: Path) -> np.ndarray:

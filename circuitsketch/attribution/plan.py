@@ -24,8 +24,8 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.convergence import ratio_of_decay, scaled_norms, truncation_of
 from circuitsketch.limits import disk_free, human, memory_available, require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import by_first_step, packed
-from circuitsketch.propagate.parts import RANDOM, Wanted
+from circuitsketch.propagate.blocks import by_first_step, pack_directions
+from circuitsketch.propagate.parts import RANDOM, SketchSpec
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
 
@@ -425,7 +425,7 @@ def spread(s: int) -> float:
 # ------------------------------------------------------------------------------------------ what it costs
 
 
-def priced(promised: Plan, wanted: Wanted, given: float | None) -> Plan:
+def priced(promised: Plan, wanted: SketchSpec, given: float | None) -> Plan:
     """A plan with its costs."""
     if given is not None:
         given = check_positive("seconds_per_gate", given)
@@ -485,7 +485,9 @@ def measured_rate(run: Training, part: PartSize) -> float:
     require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
     arena = executable.arena(together)
     law = Sphere(run.n)
-    rows = np.stack([packed(law.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)])
+    rows = np.stack(
+        [pack_directions(law.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)]
+    )
     at = np.zeros(run.n)
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, at, rows)  # warm

@@ -28,12 +28,12 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.similarity import effects_metric, given_metric
 from circuitsketch.limits import within_memory
-from circuitsketch.propagate.coefficients import Pushed, refuse_measurement
-from circuitsketch.propagate.parts import RANDOM, SINGLES, Wanted, push_parts, stored_part, without_directions
-from circuitsketch.propagate.progress import Progress, shown
-from circuitsketch.propagate.sizes import check_room
-from circuitsketch.store.atomic_files import absolute
-from circuitsketch.store.sketch_store import About, Whole, plain_list
+from circuitsketch.propagate.coefficients import PropagatedRun, refuse_measurement
+from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec, push_parts, stored_part, without_directions
+from circuitsketch.propagate.progress import Progress, show_progress
+from circuitsketch.propagate.sizes import check_capacity
+from circuitsketch.store.atomic_files import absolute_path
+from circuitsketch.store.sketch_store import SketchMetadata, SketchStore, json_values
 from circuitsketch.training.training import Training
 
 # What tab completion shows.
@@ -47,7 +47,7 @@ PUBLIC = (
 class Sketch(Sketched):
     """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`.
 
-    The attributes of `Pushed` are those of the random (or given) directions.
+    The attributes of `PropagatedRun` are those of the random (or given) directions.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Sketch(Sketched):
         return self.varying if self.run is None else list(self.run.varying(values=True))
 
     def moved(self) -> list[np.ndarray | None]:
-        """As `Pushed.moved`, from the single examples where there are no other directions."""
+        """As `PropagatedRun.moved`, from the single examples where there are no other directions."""
         return super().moved() if self.count or self.singles is None else self.singles.moved()
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
@@ -151,7 +151,7 @@ class Sketch(Sketched):
             raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
         dtype = np.complex64 if self.target.single else np.complex128
         alone = None if self.singles is None else self.singles.order
-        wanted = Wanted(self.run, self.law, count, self.order, alone, dtype, self.threads, self.device)
+        wanted = SketchSpec(self.run, self.law, count, self.order, alone, dtype, self.threads, self.device)
         before = None if self.path else (self, self.singles)
         return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
 
@@ -235,7 +235,7 @@ def sketch(
     """
     if not isinstance(run, Training):
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
-    path = None if path is None else absolute(path)
+    path = None if path is None else absolute_path(path)
     thread_count(threads, 1)
     wanted = wanted_of(run, directions, order, seed, law, singles, singles_order, groups, dtype, threads, device)
     factor = None if metric is None else given_metric(metric, wanted.run.n)
@@ -254,14 +254,14 @@ def wanted_of(
     dtype: Any,
     threads: int | None,
     device: str,
-) -> Wanted:
+) -> SketchSpec:
     """What `sketch` is asked for, checked."""
     if groups is not None:
         run = run.grouped(groups)
     alone = order_of_singles(order, singles, singles_order)
     count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and alone is not None else 1)
     number = coefficient_type(dtype)
-    return Wanted(
+    return SketchSpec(
         run, find_law(law, run.n, seed), count, check_order(order), alone, number, threads, check_device(device)
     )
 
@@ -281,19 +281,19 @@ def order_of_singles(order: int, singles: str | None, singles_order: int | None)
 
 
 def made(
-    wanted: Wanted,
+    wanted: SketchSpec,
     *,
     metric: np.ndarray | None = None,
-    before: tuple[Pushed, Pushed | None] | None = None,
+    before: tuple[PropagatedRun, PropagatedRun | None] | None = None,
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
     kept = None if path is None else about(wanted, metric)
-    with shown(progress) as tell:
-        check_room(wanted, path)  # before anything is at the path
-        whole = None if path is None or kept is None else Whole.resume(path, kept)
+    with show_progress(progress) as tell:
+        check_capacity(wanted, path)  # before anything is at the path
+        whole = None if path is None or kept is None else SketchStore.resume(path, kept)
         with whole or nullcontext():
             directions, singles = push_parts(
                 wanted,
@@ -315,25 +315,25 @@ def made(
     )
 
 
-def about(wanted: Wanted, metric: np.ndarray | None) -> About:
+def about(wanted: SketchSpec, metric: np.ndarray | None) -> SketchMetadata:
     """What is kept on disk of a sketch beside its parts."""
     run, law = wanted.run, wanted.law
     groups = None
     if run.groups is not None:
-        groups = plain_list(run.groups)
+        groups = json_values(run.groups)
         if groups is None:
             raise InputError(
                 "groups of a sketch on disk are labelled by strings or finite numbers; give such, or no path"
             )
     parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.singles_order is not None)
     come = None if wanted.count else (law.name, int(law.seed or 0), wanted.order)
-    labels, items = (None, None) if groups else (plain_list(run.labels), plain_list(run.items))
-    return About(tuple(parts), come, groups, labels, items, metric, run.origin)
+    labels, items = (None, None) if groups else (json_values(run.labels), json_values(run.items))
+    return SketchMetadata(tuple(parts), come, groups, labels, items, metric, run.origin)
 
 
-def vars_of(pushed: Pushed) -> dict[str, Any]:
+def vars_of(pushed: PropagatedRun) -> dict[str, Any]:
     """A part's fields by name."""
-    return {field.name: getattr(pushed, field.name) for field in fields(Pushed)}
+    return {field.name: getattr(pushed, field.name) for field in fields(PropagatedRun)}
 
 
 @within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")
@@ -371,7 +371,7 @@ def push(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
         )
     number = coefficient_type(dtype)
-    wanted = Wanted(run, Given(given), len(given), check_order(order), None, number, threads, check_device(device))
+    wanted = SketchSpec(run, Given(given), len(given), check_order(order), None, number, threads, check_device(device))
     return made(wanted, progress=progress)
 
 
@@ -399,15 +399,15 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     if run is not None:
         check_instance(run, "run", Training, "the cs.Training that was sketched, or None")
     thread_count(threads, 1)
-    whole = Whole.open(path)
-    kept = whole.about
+    whole = SketchStore.open(path)
+    kept = whole.metadata
     if run is not None and kept.groups is not None and run.groups != kept.groups:
         run = run.grouped(kept.groups)
-    parts = {name: stored_part(store, run, threads) for name, store in whole.opened.items()}
+    parts = {name: stored_part(store, run, threads) for name, store in whole.stores.items()}
     directions, singles = parts.get(RANDOM), parts.get(SINGLES)
     if directions is None:
-        assert kept.come is not None and singles is not None
-        law, seed, order = kept.come
+        assert kept.pending is not None and singles is not None
+        law, seed, order = kept.pending
         directions = without_directions(find_law(law, singles.n, seed), order, singles)
     labels, items = kept.labels, kept.items
     if kept.groups is not None:

@@ -1,10 +1,9 @@
-"""What a measurement depends on: which entries of a circuit's output the varying inputs reach, and in which way.
+"""Which elements of a circuit's output depend on the varying inputs, and how; refuses locally constant measurements.
 
-In: a circuit and which inputs (or entries of them) vary. Out: truth values. An input reaches a wire "by its series"
-where a path of gates leads there none of which is flat, else at most "by its value", as it does through a comparison;
-and where a comparison, or another gate with a kink, lies on the way, the value was decided by it. A measurement that
-the weights reach by value, but by no series, is locally constant: its prediction would be "no change", with certainty,
-and wrong. Such measurements are refused here, in words.
+In: a circuit and the inputs (or elements of them) that vary. Out: booleans. An input reaches a wire "by its series" if
+a path of gates without a flat one leads there; otherwise at most "by its value", as through a comparison. If a
+comparison, or another gate with a kink, is on the path, that gate decided the value. A measurement that depends on the
+weights by value but not by a series is locally constant: its series would predict "no change" with certainty, wrongly.
 """
 
 from __future__ import annotations
@@ -28,29 +27,29 @@ def reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int
 
 
 def deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
-    """The gates with a kink on the way to the outputs at whose operands inputs at these positions arrive by value."""
+    """Return the gates with a kink between inputs at these positions and the outputs."""
     wires = reached(circuit, varying, by_value=True)
     needed = [circuit.nodes[wire] for wire in sorted(circuit.needed_for(circuit.outputs))]
     return [node for node in needed if is_kink(node) and not wires.isdisjoint(node.operands)]
 
 
 def named(nodes: Sequence[Node], most: int = 3) -> str:
-    """Gates and their lines in words, one for each line."""
+    """Describe gates and their lines, one per line."""
     texts = list(dict.fromkeys(where(node) for node in nodes))
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def in_one(circuit: Circuit, outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays, one for each output: the array itself of a single one, of a pytree the vector of its leaves."""
+    """Join one array per output: a single output's array as it is, a pytree's as the vector of its leaves."""
     return outputs[0] if circuit.out_tree.kind is None else np.concatenate([np.ravel(leaf) for leaf in outputs])
 
 
 def entries(
     circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[np.ndarray | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which entries of the value depend on entries of the inputs by value, and which of these by way of a decision.
+    """Return masks of the elements that depend on the inputs by value, and of those that a gate with a kink decided.
 
-    values : of every input, which give the indices of gathers. varying : of every input bool of its shape, or None.
+    values : of every input, for the indices of gathers. varying : for every input a boolean mask of its shape, or None.
     """
     masks: list[tuple[np.ndarray, np.ndarray]] = []
     constants: list[np.ndarray] = []
@@ -63,8 +62,8 @@ def entries(
             touched = np.zeros(node.shape, dtype=bool) if given is None else np.asarray(given, dtype=bool)
             masks.append((touched.reshape(node.shape), np.zeros(node.shape, dtype=bool)))
             return
-        known = [constants[i] for i in node.operands]
-        touched, decided = (spread(node, [masks[i][k] for i in node.operands], known) for k in (0, 1))
+        nonconstant = [constants[i] for i in node.operands]
+        touched, decided = (spread(node, [masks[i][k] for i in node.operands], nonconstant) for k in (0, 1))
         masks.append((touched, decided | touched if is_kink(node) else decided))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
@@ -73,7 +72,7 @@ def entries(
 
 
 def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
-    """Which entries of a gate's result depend on marked entries of its operands."""
+    """Return a mask of the elements of a gate's result that depend on marked elements of its operands."""
     gate, params = node.gate, node.params
     if not any(mask.any() for mask in masks):
         return np.zeros(node.shape, dtype=bool)
@@ -91,20 +90,21 @@ def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> 
 
 # ------------------------------------------------------------------------------------------ constant measurements
 
-WAY_OUT = (
+SMOOTH_HINT = (
     "predict the logits or margins and count them afterwards, or measure something smooth, such as a sigmoid of the "
     "margin"
 )
-RESOLUTION = {False: 1e-13, True: 1e-8}  # of coefficients over the value, by single precision: below it is rounding
-TRIED = (0.1, 0.3, 1.0, 3.0) * 4  # sizes of the changes of the parameters, over theirs, by which a constant is told
+# By single precision: the relative size of a coefficient below which it is rounding.
+RESOLUTION = {False: 1e-13, True: 1e-8}
+PROBE_SIZES = (0.1, 0.3, 1.0, 3.0) * 4  # relative sizes of the parameter changes that test for a constant
 
 
 @dataclass(frozen=True, eq=False)
 class Constancy:
-    """What the coefficients of a measurement of shape S say of entries that do not change.
+    """The elements of a measurement of shape S that do not change, according to its coefficients.
 
-    flat : bool S, entries that are locally constant although the weights may change them. notes : sentences about these
-    and other entries without a change.
+    flat : bool S, elements that are locally constant although the weights may change them. notes : sentences about
+    these and other elements without a change.
     """
 
     flat: np.ndarray
@@ -112,13 +112,13 @@ class Constancy:
 
 
 def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
-    """Refuse a measurement that is locally constant by its construction.
+    """Refuse a measurement that is locally constant by construction.
 
-    varying, by_value : positions of the inputs that carry a series, and of those that vary at least by value.
+    varying, by_value : positions of the inputs that have a series, and of those that vary at least by value.
 
     Raises
     ------
-    TraceError : the weights reach outputs by value, and none of them by a series.
+    TraceError : the outputs depend on the weights by value, but not by a series.
     """
     outputs = set(circuit.outputs)
     if not outputs & reached(circuit, by_value, by_value=True) or outputs & reached(circuit, varying, by_value=False):
@@ -126,8 +126,8 @@ def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int
     nodes = deciding(circuit, by_value)
     if nodes:
         raise TraceError(
-            f"the measurement is locally constant: what was trained reaches its value only through comparisons, here "
-            f"{named(nodes)}, so that every derivative is zero and a series cannot predict it; {WAY_OUT}"
+            f"the measurement is locally constant: it depends on the trained state only through comparisons, here "
+            f"{named(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
         )
     raise TraceError(
         "the measurement is locally constant: it reads parts of the state that depend on the examples' weights only "
@@ -143,42 +143,42 @@ def constancy_of(
     series: Sequence[np.ndarray],
     resolution: float,
 ) -> Constancy | None:
-    """Look at measured coefficients for entries that no direction changes; None where there are none.
+    """Find the elements of a measurement that no direction changes; None if there are none.
 
-    values : of the circuit's inputs. moved : gives of every input which entries the weights change, or None; called
-        only where it is needed. series : arrays of coefficients (directions, order + 1, *S). resolution : the size of a
-        coefficient, over the value, up to which it is rounding.
+    values : of the circuit's inputs. moved : returns for each input a mask of the elements that the weights change, or
+        None; called only if needed. series : arrays of coefficients (directions, order + 1, *S). resolution : the
+        relative size up to which a coefficient is rounding.
 
     Raises
     ------
-    InputError : all entries that the weights may change are locally constant.
+    InputError : all elements that the weights may change are locally constant.
     """
-    known = [part for part in series if part.size and part.shape[1] > 1]
-    if not known:
+    nonconstant = [part for part in series if part.size and part.shape[1] > 1]
+    if not nonconstant:
         return None
-    constant = np.abs(known[0][0, 0])
-    peak = np.max([np.abs(part[:, 1:]).max(axis=(0, 1)) for part in known], axis=0)
-    still = peak <= resolution * constant
-    if not still.any():
+    constant = np.abs(nonconstant[0][0, 0])
+    peak = np.max([np.abs(part[:, 1:]).max(axis=(0, 1)) for part in nonconstant], axis=0)
+    unchanged = peak <= resolution * constant
+    if not unchanged.any():
         return None
     marked = moved()
     touched, decided = entries(circuit, values, marked)
-    flat = still & touched
+    flat = unchanged & touched
     if (flat & ~decided).any():  # saturated, or the same for all parameters
         flat &= decided | changes_far_away(circuit, values, marked)
     nodes = deciding_of(circuit) if (flat & decided).any() else []
     reason = f"although it depends on them through {named(nodes)}" if nodes else "although others would change it"
-    if flat.any() and not (touched & ~still).any():
+    if flat.any() and not (touched & ~unchanged).any():
         raise InputError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
-            f"zero, {reason}, so that a series cannot predict how it changes; {WAY_OUT}"
+            f"zero, {reason}, so that a series cannot predict how it changes; {SMOOTH_HINT}"
         )
     if flat.any():
         note = (
             f"the measurement is locally constant{at_entries(flat)} at the trained parameters: no coefficient of the "
-            f"series differs from zero there, {reason}, so the change is unknown; {WAY_OUT}"
+            f"series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
         )
-    elif (touched & ~still).any():
+    elif (touched & ~unchanged).any():
         return None
     else:
         note = (
@@ -189,7 +189,7 @@ def constancy_of(
 
 
 def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Which entries of the output change when what the weights move is changed by much, at random."""
+    """Return which elements of the output change under large random changes of the elements that the weights change."""
     rng = np.random.default_rng(0)
 
     def measured(at: Sequence[np.ndarray]) -> np.ndarray:
@@ -197,24 +197,24 @@ def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequ
 
     here = measured(values)
     changed = np.zeros(here.shape, dtype=bool)
-    for size in TRIED:
-        tried = []
+    for size in PROBE_SIZES:
+        perturbed = []
         for value, entries_moved in zip(values, moved, strict=True):
             scale = size * max(float(np.sqrt(np.mean(np.square(value)))) if np.size(value) else 0.0, 1e-3)
             step = scale * rng.normal(size=np.shape(value))
-            tried.append(value if entries_moved is None else value + np.where(entries_moved, step, 0.0))
-        apart = np.abs(measured(tried) - here)
-        changed |= np.isfinite(apart) & (apart > 1e-9 * np.abs(here))
+            perturbed.append(value if entries_moved is None else value + np.where(entries_moved, step, 0.0))
+        difference = np.abs(measured(perturbed) - here)
+        changed |= np.isfinite(difference) & (difference > 1e-9 * np.abs(here))
     return changed
 
 
 def deciding_of(circuit: Circuit) -> list[Node]:
-    """The gates with a kink that any input reaches."""
+    """Return the gates with a kink that depend on any input."""
     return deciding(circuit, range(len(circuit.inputs)))
 
 
 def at_entries(marked: np.ndarray, most: int = 5) -> str:
-    """Which entries of an array are marked, in words; nothing for a single number or all of them."""
+    """Describe which elements of an array are marked; empty if all are."""
     if marked.all():
         return ""
     places = [str([int(i) for i in index]) for index in np.argwhere(marked)]

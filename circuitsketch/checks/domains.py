@@ -1,7 +1,7 @@
 """Where a gate has no Taylor series, or no finite value: the words for it, and a look at one circuit at one point.
 
 In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names
-the gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
+the gate and the user's line. Training runs, whose constants compiled code computes, are checked in `training.health`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
 from circuitsketch.gates import DOMAINS
 
-ORDERS = 3  # of the series by which it is told whether an operand moves
+PROBE_ORDERS = 3  # of the series that show whether an operand changes
 
-ADAM = (
+ADAM_REMEDY = (
     "a parameter's gradients have all been zero so far (of a feature that is always zero, of a unit that is off), "
     "and a square root has no series at zero; give the optimiser eps_root=1e-8 and eps=0, which puts the constant "
     "under the root"
@@ -27,26 +27,26 @@ ADAM = (
 
 
 def where(node: Node) -> str:
-    """A gate and the user's line."""
+    """Describe a gate and the user's line."""
     through = f" of {node.place.through}" if node.place.through else ""
     return f"gate {node.gate.name}{through} ({node.place.file}:{node.place.line})"
 
 
 def is_kink(node: Node) -> bool:
-    """Whether leaving the gate's domain means a kink, on both sides of which there are series."""
+    """Return whether the boundary of the gate's domain is a kink, with a series on either side."""
     return node.gate.is_kink
 
 
 def domain_error(node: Node, when: str = "") -> DomainError:
-    """The error for a constant term at which a gate has no series."""
+    """Return the error for a primal value at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    trouble = ADAM if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
+    trouble = ADAM_REMEDY if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
     return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
 
 
 def kink_text(node: Node, when: str = "") -> str:
-    """The warning for a constant term within rounding of a kink."""
+    """Return the warning for a primal value within rounding error of a kink."""
     return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
@@ -68,14 +68,14 @@ def check_point(
     varying: Sequence[int],
     moved: Callable[[], Sequence[np.ndarray | None]] | None = None,
 ) -> None:
-    """Look at every gate with a domain that varying inputs reach.
+    """Check the domain of every gate that depends on varying inputs.
 
-    moved : gives of every input which entries move at all, or None; by default all that varying inputs reach is taken
-        to move. Called only where a gate is on a kink.
+    moved : returns for each input a mask of the elements that change, or None; by default everything that depends on
+        varying inputs is assumed to change. Called only if a gate is on a kink.
 
     Raises
     ------
-    DomainError : naming the first gate without a series. KinkWarning is given for kinks.
+    DomainError : names the first gate without a series. A KinkWarning is issued for kinks.
     """
     reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
     sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
@@ -102,10 +102,10 @@ def check_point(
 def sides_of(
     circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]
 ) -> dict[int, np.ndarray]:
-    """Of every gate with a kink which entries leave it when entries of the inputs move, each in a way of its own."""
+    """Return for each gate with a kink a mask of the elements that leave it when the inputs change at random."""
     rng = np.random.default_rng(0)
     series = [
-        None if mask is None else np.where(mask, rng.normal(size=(1, ORDERS, *mask.shape)), 0.0) for mask in moved
+        None if mask is None else np.where(mask, rng.normal(size=(1, PROBE_ORDERS, *mask.shape)), 0.0) for mask in moved
     ]
     wires: list[reference.Series] = []
     sides: dict[int, np.ndarray] = {}
@@ -115,14 +115,14 @@ def sides_of(
         if is_kink(node):
             sides[wire] = moves(node, [wires[i] for i in node.operands])
 
-    reference.run(circuit, values, series, ORDERS, watch)
+    reference.run(circuit, values, series, PROBE_ORDERS, watch)
     return sides
 
 
 def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
-    """Where a gate's operand carries a series; of two, where their series differ: there it leaves its kink."""
+    """Return where a gate leaves its kink: where its operand has a series, or its two operands' series differ."""
     marked = np.zeros(node.shape, dtype=bool)
-    for k in range(1, ORDERS + 1):
+    for k in range(1, PROBE_ORDERS + 1):
         apart = operands[0][k] - operands[1][k] if len(operands) == 2 else operands[0][k]
         if isinstance(apart, np.ndarray):
             marked |= np.any(apart != 0, axis=0)

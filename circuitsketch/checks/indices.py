@@ -1,7 +1,7 @@
-"""Run-time indices, looked at before machine code follows them: a kernel does not ask whether an address exists.
+"""Check run-time indices before compiled code uses them, since kernels do not check bounds.
 
-In: a circuit, and the values of the inputs that decide where it gathers and scatters. Out: nothing, or a BoundsError
-that names the user's line. That no index depends on the weights is looked at in `training.indices`.
+In: a circuit, and the values of the inputs on which its gathers and scatters depend. Out: nothing, or a BoundsError
+that names the user's line. That no index depends on the weights is checked in `training.indices`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from circuitsketch.errors import BoundsError
 
 @dataclass(frozen=True, eq=False)
 class Gathers:
-    """The part of a circuit that decides where it gathers and scatters.
+    """The part of a circuit that computes its indices.
 
     Attributes
     ----------
-    looks : (node, wire of its index, extent of the axis) of every gate that holds an index known at run time to its
-        axis, and of every gather and scatter at one.
-    wires : what must be computed for the looks, and for further outputs asked for, in order.
+    checks : (node, wire of its index, size of the axis) of every bounds check of a run-time index, and of every gather
+        and scatter at one.
+    wires : the wires to compute for the checks and for further requested outputs, in order.
     inputs : the positions of the inputs among them.
     """
 
     circuit: Circuit
-    looks: tuple[tuple[Node, int, int], ...]
+    checks: tuple[tuple[Node, int, int], ...]
     wires: tuple[int, ...]
     inputs: tuple[int, ...]
 
@@ -37,9 +37,9 @@ class Gathers:
         values: Mapping[int, np.ndarray],
         when: Callable[[np.ndarray, tuple[int, ...]], str] | None = None,
     ) -> dict[int, np.ndarray]:
-        """Compute the wires from the inputs' values, by position, and look at the indices; returns the wires.
+        """Compute the wires from the inputs' values, given by position, and check the indices; returns the wires.
 
-        when : of an index array and the place in it of an entry that is refused, words for where in a run that is.
+        when : describes where in a run a refused index is, given the index array and the position in it.
         """
 
         def apply(node: Node, *operands: np.ndarray) -> np.ndarray:
@@ -53,41 +53,43 @@ class Gathers:
 
         given = {self.circuit.inputs[i]: values[i] for i in self.inputs}
         results = evaluate(self.circuit.nodes, given, apply, self.wires)
-        for node, wire, extent in self.looks:
+        for node, wire, size in self.checks:
             index = results[wire]
-            # What `in_bounds` has not passed, in a circuit that was not traced from indexing.
-            if not node.gate.guards and not np.all(inside := (index >= 0) & (index < extent)):
-                worst = index[~inside].flat[0]
-                raise BoundsError(f"index {worst:.0f} is out of bounds for an axis with size {extent}", (), node.place)
+            # In a circuit that was not traced from indexing, `in_bounds` has not checked the index.
+            if not node.gate.guards and not np.all(inside := (index >= 0) & (index < size)):
+                bad_index = index[~inside].flat[0]
+                raise BoundsError(
+                    f"index {bad_index:.0f} is out of bounds for an axis with size {size}", (), node.place
+                )
         return results
 
 
 def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
     """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
     reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
-    looks: dict[tuple[int, int], tuple[Node, int, int]] = {}
+    checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
     for wire, node in enumerate(circuit.nodes):
         if node.gate.guards and node.operands[0] in reached:
-            looks[wire, -1] = (node, node.operands[0], -1)
+            checks[wire, -1] = (node, node.operands[0], -1)
             needed.add(wire)
         elif node.gate.index is not None and (index := node.operands[node.gate.index]) in reached:
             assert node.gate.index_extent is not None
-            extent = node.gate.index_extent(circuit.nodes[node.operands[0]].shape, **node.params)
-            looks.setdefault((index, extent), (node, index, extent))
+            size = node.gate.index_extent(circuit.nodes[node.operands[0]].shape, **node.params)
+            checks.setdefault((index, size), (node, index, size))
             needed.add(index)
     needed = circuit.needed_for(needed)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
-    return Gathers(circuit, tuple(looks.values()), tuple(sorted(needed)), inputs)
+    return Gathers(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
 
 
 def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
-    """Look at the indices of a circuit at one point.
+    """Check the indices of a circuit at one point.
 
     Raises
     ------
-    BoundsError : naming the line at which an index leaves its axis.
+    BoundsError : an index is out of bounds; names the user's line.
     """
-    looked = gathers(circuit)
-    if looked.looks:
-        looked.check(dict(enumerate(values)))
+    indexing = gathers(circuit)
+    if indexing.checks:
+        indexing.check(dict(enumerate(values)))

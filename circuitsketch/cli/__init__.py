@@ -1,9 +1,9 @@
-"""The command line: words in, the package's numbers out, as a table or as JSON.
+"""The command line: results as tables or JSON.
 
-Results go to stdout, progress and complaints to stderr. Exit codes: 0 done; 1 an error, said in one line; 2 a command
-that cannot be meant, said in one line; 130 Ctrl-C. `making` has the commands that begin with a run, `asking` those that
-begin with a sketch on disk, `words` turns what is typed into runs, measurements and subsets, `output` alone prints.
-What takes long to import is imported by the command that needs it.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
+Errors are one line. `making` has the commands that start from a run, `asking` those that start from a sketch on disk;
+`words` parses runs, measurements and subsets; only `output` prints. Slow imports are left to the commands that need
+them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Annotated, Any
 import typer
 
 from circuitsketch.cli import asking, making
-from circuitsketch.cli.output import Interrupted, complain
-from circuitsketch.cli.words import Mistyped
+from circuitsketch.cli.output import Interrupted, print_error
+from circuitsketch.cli.words import UsageError
 from circuitsketch.errors import CircuitSketchError
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as shells have it
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as in shells
 
 ABOUT = "What would a trained model say if some of its training data had never been there?"
 FIRST_STEPS = """\
-Begin with a run of the zoo (microgpt, logistic, mlp, cnn), or with your own:
+Start with a run of the model zoo (microgpt, logistic, mlp, cnn), or with your own:
 
   circuitsketch sketch logistic --out tumours.sketch
 
@@ -32,7 +32,7 @@ Begin with a run of the zoo (microgpt, logistic, mlp, cnn), or with your own:
 
   circuitsketch influence tumours.sketch --measure held_out_loss --top 10
 
-COMMAND --help has an example of each."""
+Run COMMAND --help for examples of each command."""
 
 app = typer.Typer(
     name="circuitsketch",
@@ -45,9 +45,9 @@ app = typer.Typer(
 )
 
 
-def print_version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
+def print_version(requested: bool) -> None:
+    """Print the version and exit."""
+    if requested:
         from circuitsketch import __version__
 
         typer.echo(f"circuitsketch {__version__}")
@@ -59,7 +59,7 @@ def root(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave."),
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """What would a trained model say if some of its training data had never been there?"""
@@ -69,15 +69,15 @@ def root(
 
 EXAMPLES: dict[Any, str] = {**making.EXAMPLES, **asking.EXAMPLES}
 PANELS: dict[str, tuple[Any, ...]] = {
-    "Begin": (making.demo, making.sketch, making.plan),
-    "Ask a sketch": (asking.predict, asking.influence, asking.stability, asking.evaluate, asking.info),
-    "Look closer": (making.trace, making.profile, making.figures),
+    "Start": (making.demo, making.sketch, making.plan),
+    "Query a sketch": (asking.predict, asking.influence, asking.stability, asking.evaluate, asking.info),
+    "Inspect": (making.trace, making.profile, making.figures),
 }
 COMMANDS = [(function, panel) for panel, functions in PANELS.items() for function in functions]
 
 
 def paragraphs(text: str) -> str:
-    """A docstring with a line for each paragraph, for a terminal to break where it is full."""
+    """Join the lines of each paragraph of a docstring, so that the terminal can wrap them."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
@@ -86,7 +86,7 @@ for function, panel in COMMANDS:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line on `arguments`, the process's own by default; leaves by SystemExit with the code."""
+    """Run the command line on `arguments` (default: the process's own); raises SystemExit with the exit code."""
     warnings.showwarning = show_warning
     try:
         code = app(
@@ -95,29 +95,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             standalone_mode=False,
         )
     except Interrupted as reason:
-        code = complain(f"interrupted: {reason}", INTERRUPTED)
-    except Mistyped as reason:
-        code = complain(str(reason), MISTAKE)
+        code = print_error(f"interrupted: {reason}", INTERRUPTED)
+    except UsageError as reason:
+        code = print_error(str(reason), USAGE_ERROR)
     except CircuitSketchError as reason:
-        code = complain(str(reason), FAILED)
+        code = print_error(str(reason), FAILED)
     except (KeyboardInterrupt, typer.Abort):
-        code = complain("interrupted: nothing was kept", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        code = print_error("interrupted: nothing was kept", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has exited, as `head` does
         sys.stderr.close()
         code = FAILED
     except Exception as reason:
         # A wrong option: typer's and click's usage errors share this method, and no base class across versions.
         if not hasattr(reason, "format_message"):
             raise
-        code = complain(f"{said_by(reason)}. {where_to_look(reason)}", MISTAKE)
+        code = print_error(f"{usage_message(reason)}. {help_hint(reason)}", USAGE_ERROR)
     else:
         if code == INTERRUPTED:
-            complain("interrupted: nothing was kept", INTERRUPTED)
+            print_error("interrupted: nothing was kept", INTERRUPTED)
     sys.exit(code or 0)
 
 
-def said_by(reason: Any) -> str:
-    """What a usage error says, without the words of the library that checks values."""
+def usage_message(reason: Any) -> str:
+    """Return a usage error's message, without phrases of the library that validates values."""
     text = reason.format_message().replace("Value error, ", "").removeprefix("Invalid value: ")
     return (
         text.rstrip(" .")
@@ -126,15 +126,15 @@ def said_by(reason: Any) -> str:
     )
 
 
-def where_to_look(reason: Any) -> str:
-    """Which help tells how the command is meant."""
+def help_hint(reason: Any) -> str:
+    """Return which help to read after a usage error."""
     context = getattr(reason, "ctx", None)
     return f"Try: {context.command_path if context else 'circuitsketch'} --help"
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """A warning in one line on stderr, without the line of the package that gave it."""
-    complain(f"warning: {message}", 0)
+    """Print a warning as one line on stderr, without the source line that issued it."""
+    print_error(f"warning: {message}", 0)
 
 
 __all__ = ["app", "main"]

@@ -1,7 +1,6 @@
-"""Commands that begin with a sketch on disk: info, predict, influence, stability, evaluate.
+"""Commands that start from a sketch on disk: info, predict, influence, stability, evaluate.
 
-Measuring needs the sketch alone; what retrains needs the run, from --target or, of a zoo model, from what the sketch
-says of its origin.
+Measuring needs only the sketch. Retraining needs the run: from --target or, for a zoo model, from the sketch's origin.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from circuitsketch.cli.options import (
     Store,
     Threads,
 )
-from circuitsketch.cli.output import Answer, keeping, progress_bars, working
+from circuitsketch.cli.output import Answer, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,15 +34,15 @@ if TYPE_CHECKING:
     from circuitsketch.attribution.sketch import Sketch
     from circuitsketch.training.training import Training
 
-LISTED = 12  # of the deleted examples
+MAX_LISTED = 12  # of the deleted examples
 
 
 def info(store: Store, json_to: Json = None) -> None:
-    """Tell what a sketch is: its directions, its run, its examples, what it takes on disk."""
+    """Describe a sketch: its directions, its run, its examples, its size on disk."""
     answer = Answer(json_to)
     from circuitsketch.report.facts import facts_of
 
-    sketch = opened(store)
+    sketch = open_stored(store)
     answer.give(facts_of(sketch), sketch.info())
 
 
@@ -52,89 +51,97 @@ def predict(
     measure: Measure,
     without: Annotated[
         list[str] | None,
-        typer.Option(metavar="IDS", help="Examples that go, such as 1,5,7-9.", show_default=False),
+        typer.Option(metavar="IDS", help="Delete these examples, such as 1,5,7-9.", show_default=False),
     ] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL", help="All examples of this label go.", show_default=False),
+        typer.Option(metavar="LABEL", help="Delete all examples with this label.", show_default=False),
     ] = None,
     containing: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="All examples with this text in them go.", show_default=False),
+        typer.Option(metavar="TEXT", help="Delete all examples that contain this text.", show_default=False),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Many subsets: a text file with the ids of one in a line, or JSON, a list of them or a dict by name.",
+            help="Subsets to delete: a text file, one subset of ids per line, or JSON, a list or a dict by name.",
             show_default=False,
         ),
     ] = None,
     strength: Annotated[
-        float, typer.Option(metavar="X", help="How much of their loss goes: 1 deletes, 0.5 halves, -1 doubles.")
+        float, typer.Option(metavar="X", help="Fraction of their loss to remove: 1 deletes, 0.5 halves, -1 doubles.")
     ] = 1.0,
     order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Leave out the orders above this one.", show_default=False)
+        int | None, typer.Option(metavar="N", min=1, help="Truncate the series at this order.", show_default=False)
     ] = None,
     estimator: EstimatorName = None,
     level: Level = 0.95,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Train again without them, to check; needs the run.")
+        bool, typer.Option("--retrain", help="Also retrain without them, to check; needs the run.")
     ] = False,
     device: DeviceName = Device.cpu,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """Predict a measurement had some training examples never been there.
+    """Predict a measurement without some training examples.
 
-    --without, --group, --containing and --file may be given together, and the first three several times:
-    all that they name goes. A file with several subsets asks about each of them, in a row of its own.
+    --without, --group, --containing and --file can be combined, and the first three can be repeated: the union is
+    deleted. For a file with several subsets, each subset is predicted, in its own row.
     """
     answer = Answer(json_to)
     if without is None and group is None and containing is None and file is None:
         raise typer.BadParameter(
-            "say which examples go: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
+            "give the examples to delete: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
         )
     if not math.isfinite(strength) or strength == 0:
-        raise typer.BadParameter(f"--strength {strength:g} takes nothing away; 1 deletes, 0.5 halves, -1 doubles")
+        raise typer.BadParameter(
+            f"--strength must be finite and not 0, not {strength:g}; 1 deletes, 0.5 halves, -1 doubles"
+        )
     if not 0 < level < 1:
-        raise typer.BadParameter(f"--level {level:g} lies between 0 and 1, as 0.95 does")
+        raise typer.BadParameter(f"--level must be between 0 and 1, not {level:g}")
     import numpy as np
 
     from circuitsketch.attribution.structure import number_of
-    from circuitsketch.cli.words import subsets_in
+    from circuitsketch.cli.words import read_subsets
     from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
-    sketch, query, function = measured(store, measure, target, device)
-    ids = chosen(sketch, without or [], group or [], containing or [])
-    subsets = {} if file is None else subsets_in(file, sketch.n, unit_of(sketch))
+    sketch, query, function = measure_stored(store, measure, target, device)
+    ids = select_examples(sketch, without or [], group or [], containing or [])
+    subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
-        answer.give(*predict_many(sketch, query, function, every, how, level, run, device, asked(store, measure)))
+        answer.give(
+            *predict_many(sketch, query, function, every, how, level, run, device, request_facts(store, measure))
+        )
         return
     for more in subsets.values():
         ids = sorted({*ids, *more})
     run = run_for(sketch, target, "--retrain") if retrain else None
     h = np.zeros(sketch.n)
     h[ids] = strength
-    found = query.reweight(h, order=order, estimator=None if estimator is None else estimator.value)
+    prediction = query.reweight(h, order=order, estimator=None if estimator is None else estimator.value)
     truth = None
     if run is not None:
-        with working("training again"):
+        with show_status("retraining"):
             retrained = run.retrain(h, device=device.value)
             truth = number_of(function(run.params(retrained)))
-    plain = asked(store, measure) | {"deleted": len(ids), "ids": ids, "strength": strength} | found.to_dict(level)
+    plain = (
+        request_facts(store, measure)
+        | {"deleted": len(ids), "ids": ids, "strength": strength}
+        | prediction.to_dict(level)
+    )
     if truth is not None:
-        outside = missed(found, truth, level)
-        plain |= {"retrained": shaped(query, truth), "retrained_outside": shaped(query, outside)}
-        plain["warnings"] = plain["warnings"] + [words_of_missed(found, truth, level)] * bool(outside.any())
+        outside = missed(prediction, truth, level)
+        plain |= {"retrained": to_plain(query, truth), "retrained_outside": to_plain(query, outside)}
+        plain["warnings"] = plain["warnings"] + [words_of_missed(prediction, truth, level)] * bool(outside.any())
     what = f"{unit_of(sketch)}s"
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
-    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {listed(sketch, ids)}"
-    answer.give(plain, *of_prediction(found, title, truth, level))
+    title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {format_examples(sketch, ids)}"
+    answer.give(plain, *of_prediction(prediction, title, truth, level))
 
 
 def predict_many(
@@ -148,7 +155,7 @@ def predict_many(
     device: Device,
     about: dict[str, Any],
 ) -> tuple[Any, ...]:
-    """What `predict` gives of several subsets by name: plain values with a list of them, and a table."""
+    """Predict several named subsets; returns JSON values with a list of them, a title and a table."""
     import numpy as np
 
     from circuitsketch.attribution.ground_truth import retrained
@@ -157,10 +164,10 @@ def predict_many(
     h = np.zeros((len(subsets), sketch.n))
     for row, ids in zip(h, subsets.values(), strict=True):
         row[ids] = how["strength"]
-    found = query.reweight(h, order=how["order"], estimator=how["estimator"])
+    prediction = query.reweight(h, order=how["order"], estimator=how["estimator"])
     truth = None
     if run is not None:
-        with working(f"training {len(h)} times again"):
+        with show_status(f"retraining {len(h)} times"):
             truth = retrained(run, h, function, (), None, device.value)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
@@ -168,10 +175,10 @@ def predict_many(
         plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
         if truth is not None:
             outside = missed(one, truth[i], level)
-            plain |= {"retrained": shaped(query, truth[i]), "retrained_outside": shaped(query, outside)}
+            plain |= {"retrained": to_plain(query, truth[i]), "retrained_outside": to_plain(query, outside)}
         rows.append(plain)
     counts: list[int] = [len(ids) for ids in subsets.values()]
-    shown = of_predictions(found, list(subsets), counts, level, truth)
+    shown = of_predictions(prediction, list(subsets), counts, level, truth)
     title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"
     return about | {"strength": how["strength"], "level": level, "subsets": rows}, title, *shown
 
@@ -180,36 +187,36 @@ def influence(
     store: Store,
     measure: Measure,
     top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many examples to list, the largest change first.")
+        int, typer.Option(metavar="N", min=1, help="Number of examples to list, the largest change first.")
     ] = 20,
     estimator: EstimatorName = None,
     device: DeviceName = Device.cpu,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """List the examples that matter most: what a measurement gains when each goes, alone."""
+    """List the most influential examples: the change of a measurement without each of them."""
     answer = Answer(json_to)
     from circuitsketch.report.facts import facts_of_influence
     from circuitsketch.report.tables import of_influence
 
-    sketch, query, _ = measured(store, measure, target, device)
-    found = query.influence(top, estimator=None if estimator is None else estimator.value)
+    sketch, query, _ = measure_stored(store, measure, target, device)
+    influences = query.influence(top, estimator=None if estimator is None else estimator.value)
     labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
-    plain = asked(store, measure) | facts_of_influence(found, sketch.items, labels)
-    answer.give(plain, *of_influence(found, top, sketch.items, labels))
+    plain = request_facts(store, measure) | facts_of_influence(influences, sketch.items, labels)
+    answer.give(plain, *of_influence(influences, top, sketch.items, labels))
 
 
 def stability(
     store: Store, measure: Measure, device: DeviceName = Device.cpu, target: RunOf = None, json_to: Json = None
 ) -> None:
-    """Measure how fast the orders of the series fall: up to how many deletions its predictions can be trusted."""
+    """Measure how fast the series converges, and up to how many deletions its predictions can be trusted."""
     answer = Answer(json_to)
     from circuitsketch.report.facts import facts_of_stability
     from circuitsketch.report.tables import of_stability
 
-    _, query, _ = measured(store, measure, target, device)
-    found = query.stability()
-    answer.give(asked(store, measure) | facts_of_stability(found), *of_stability(found))
+    _, query, _ = measure_stored(store, measure, target, device)
+    series = query.stability()
+    answer.give(request_facts(store, measure) | facts_of_stability(series), *of_stability(series))
 
 
 def evaluate(
@@ -220,25 +227,25 @@ def evaluate(
         typer.Option(
             metavar="N",
             min=2,
-            help="Random subsets to predict and to retrain without; by default 20.",
+            help="Number of random subsets to delete; default: 20.",
             show_default=False,
         ),
     ] = None,
     size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Examples in a subset; by default 2 % of them, at least 1.", show_default=False
+            metavar="N", min=1, help="Examples per subset; default: 2 % of all, at least 1.", show_default=False
         ),
     ] = None,
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="All examples of each label in turn, instead of random subsets.")
+        bool, typer.Option("--by-label", help="Delete all examples of each label in turn, instead of random subsets.")
     ] = False,
     seed: Seed = 0,
     keep: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Keep the retrained truths there as they are done; interrupted, the same command goes on.",
+            help="Folder to save the retrained values in; an interrupted command resumes from it.",
             show_default=False,
         ),
     ] = None,
@@ -248,35 +255,35 @@ def evaluate(
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """Hold predictions for random deletions, or for each label, against really training again: rank correlation, error,
+    """Compare predictions with retraining, for random deletions or for each label: rank correlation (LDS), RMSE,
     coverage."""
     answer = Answer(json_to)
     if by_label and (subsets is not None or size is not None):
-        raise typer.BadParameter("--by-label makes the subsets; leave out --subsets and --size")
+        raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
     import numpy as np
 
     import circuitsketch as cs
     from circuitsketch.report.tables import of_predictions
     from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
 
-    sketch, query, function = measured(store, measure, target, device)
+    sketch, query, function = measure_stored(store, measure, target, device)
     names: list[str] = []
     if by_label:
         names, masks = label_subsets(sketch.labels)
     else:
         size = size or max(1, round(0.02 * sketch.n))
         if size >= sketch.n:
-            raise InputError(f"--size {size}: there are {sketch.n} to draw from, so take 1 to {sketch.n - 1}")
+            raise InputError(f"--size must be from 1 to {sketch.n - 1}, not {size}")
         masks = random_subsets(sketch.n, subsets or 20, size, seed)
     run = run_for(sketch, target, "evaluate")
     done, count = [0], len(masks)
 
-    def how_to_go_on() -> str:
+    def resume_hint() -> str:
         if keep is None:
-            return "nothing was kept; with --keep FOLDER what is retrained is kept"
-        return f"{done[0]} of {count} retrainings are kept in {keep}; the same command goes on from there"
+            return "nothing was saved; --keep FOLDER saves retrained values"
+        return f"{done[0]} of {count} retrainings are saved in {keep}; run the same command to resume"
 
-    with keeping(how_to_go_on), progress_bars() as watch:
+    with report_kept(resume_hint), progress_bars() as watch:
 
         def counted(stage: str, now: int, total: int) -> None:
             done[0] = now
@@ -294,20 +301,20 @@ def evaluate(
             watch=counted,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
-    found = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
+    evaluation = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
-        plain = asked(store, measure) | {"size": size, "seed": seed} | chosen_by | found.to_dict()
-        answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(found))
+        plain = request_facts(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()
+        answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(evaluation))
         return
     sizes = [int(mask.sum()) for mask in masks]
     rows = [
         {"label": name, "deleted": gone, "predicted": value.tolist(), "retrained": true.tolist()}
-        for name, gone, value, true in zip(names, sizes, np.asarray(found.prediction.value), truth, strict=True)
+        for name, gone, value, true in zip(names, sizes, np.asarray(evaluation.prediction.value), truth, strict=True)
     ]
-    plain = asked(store, measure) | {"seed": seed} | chosen_by | found.to_dict() | {"labels": rows}
-    each = of_predictions(found.prediction, names, sizes, 0.95, truth)
-    answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(found))
+    plain = request_facts(store, measure) | {"seed": seed} | chosen_by | evaluation.to_dict() | {"labels": rows}
+    each = of_predictions(evaluation.prediction, names, sizes, 0.95, truth)
+    answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(evaluation))
 
 
 EXAMPLES = {
@@ -327,83 +334,85 @@ EXAMPLES = {
 }
 
 
-# ------------------------------------------------------------------------------------------ what they share
+# ------------------------------------------------------------------------------------------ shared
 
 
-def opened(store: Path, run: Training | None = None) -> Sketch:
-    """The sketch at a path; a mistyped path names the sketches beside it."""
+def open_stored(store: Path, run: Training | None = None) -> Sketch:
+    """Open the sketch at a path; the error for a mistyped path suggests the sketches next to it."""
     import circuitsketch as cs
-    from circuitsketch.cli.words import close_to
+    from circuitsketch.cli.words import suggest_name
 
     if not store.exists():
         beside = store.parent if store.parent.is_dir() else Path()
         near = [str(path) for path in sorted(beside.glob("*.sketch"))]
-        hint = close_to(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
+        hint = suggest_name(str(store), near) or (f"; there is {', '.join(near[:5])}" if near else "")
         raise InputError(
-            f"there is no {store}{hint or '; make it with circuitsketch sketch TARGET --out ' + str(store)}"
+            f"{store} does not exist{hint or '; create it with circuitsketch sketch TARGET --out ' + str(store)}"
         )
     return cs.open_sketch(store, run)
 
 
-def asked(store: Path, measure: str) -> dict[str, Any]:
-    """The beginning of every answer's JSON: what was asked."""
+def request_facts(store: Path, measure: str) -> dict[str, Any]:
+    """Return the first fields of every answer's JSON: the sketch and the measurement."""
     return {"store": str(store), "measure": measure}
 
 
-def measured(store: Path, measure: str, target: str | None, device: Device) -> tuple[Sketch, Query, Callable[..., Any]]:
-    """A sketch, a measurement of it, and the function that was measured."""
-    with working("measuring"):
-        from circuitsketch.cli.words import measurement_of, run_of
+def measure_stored(
+    store: Path, measure: str, target: str | None, device: Device
+) -> tuple[Sketch, Query, Callable[..., Any]]:
+    """Open a sketch and measure it; returns the sketch, the query, and the measured function."""
+    with show_status("measuring"):
+        from circuitsketch.cli.words import load_measurement, load_run
 
-        sketch = opened(store, None if target is None else run_of(target))
-        function = measurement_of(measure, sketch.origin)
+        sketch = open_stored(store, None if target is None else load_run(target))
+        function = load_measurement(measure, sketch.origin)
         return sketch, sketch.measure(function, device=device.value), function
 
 
 def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
-    """The run of a sketch, checked to be its own.
+    """Load the run of a sketch, and check that it is the run that was sketched.
 
-    A sketch's own word is taken for zoo models only: another target would run code that whoever wrote the sketch chose.
+    A sketch's origin is trusted for zoo models only: any other target would run code chosen by the sketch's author.
     """
-    from circuitsketch.cli.words import ZOO, run_of
+    from circuitsketch.cli.words import ZOO, load_run
 
     if sketch.run is not None:
         return sketch.run
     assert sketch.path is not None
     if sketch.origin is None or sketch.origin.split(":")[0] not in ZOO:
-        said = f"; it says that it was made of {sketch.origin}" if sketch.origin else ""
-        raise InputError(f"{what} trains again, which needs the run: give --target module:function{said}")
-    with working(f"tracing {sketch.origin}"):
-        run = opened(Path(sketch.path), run_of(sketch.origin)).run
+        origin = f" (according to the sketch, {sketch.origin})" if sketch.origin else ""
+        raise InputError(f"{what} retrains, which needs the run: give --target module:function{origin}")
+    with show_status(f"tracing {sketch.origin}"):
+        run = open_stored(Path(sketch.path), load_run(sketch.origin)).run
     assert run is not None
     return run
 
 
 def unit_of(sketch: Sketch) -> str:
-    """What goes: an example, or a group of them."""
+    """Return what is deleted: an example, or a group of examples."""
     return "example" if sketch.groups is None else "group"
 
 
-def shaped(query: Query, truth: Any) -> Any:
-    """A retrained value as JSON can hold it; of a pytree as one."""
+def to_plain(query: Query, truth: Any) -> Any:
+    """Convert a retrained value to JSON values, with the structure of a pytree."""
     return truth.tolist() if query.structure is None else query.structure.plain(truth)
 
 
-def chosen(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
-    """The ids of all examples that are named in any way, once each, in order."""
+def select_examples(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
+    """Return the sorted ids of all examples selected by any option."""
     from circuitsketch.cli import words
 
-    found: set[int] = set()
+    ids: set[int] = set()
     for text in without:
-        found |= set(words.ids_of(text, sketch.n, unit=unit_of(sketch)))
+        ids |= set(words.parse_ids(text, sketch.n, unit=unit_of(sketch)))
     for label in group:
-        found |= set(words.in_group(label, sketch.labels, unit_of(sketch)))
+        ids |= set(words.ids_with_label(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        found |= set(words.containing(text, sketch.items, unit_of(sketch)))
-    return sorted(found)
+        ids |= set(words.ids_containing(text, sketch.items, unit_of(sketch)))
+    return sorted(ids)
 
 
-def listed(sketch: Sketch, ids: list[int]) -> str:
-    """The first of some examples, by what they are where that is known."""
-    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:LISTED]]
-    return ", ".join(names) + (", ..." if len(ids) > LISTED else "")
+def format_examples(sketch: Sketch, ids: list[int]) -> str:
+    """Format the first of some examples, by their items if these are known, else by id."""
+    names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:MAX_LISTED]]
+    return ", ".join(names) + (", ..." if len(ids) > MAX_LISTED else "")

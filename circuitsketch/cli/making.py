@@ -1,4 +1,4 @@
-"""Commands that begin with a run: demo, sketch, plan, trace, profile, figures."""
+"""Commands that start from a run: demo, sketch, plan, trace, profile, figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from circuitsketch.cli.options import (
     TargetOrNone,
     Threads,
 )
-from circuitsketch.cli.output import Answer, keeping, progress_bars, tell, working
+from circuitsketch.cli.output import Answer, print_status, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,16 +33,18 @@ if TYPE_CHECKING:
 def demo(
     directions: Annotated[
         int,
-        typer.Option(metavar="N", help="Random directions, beside every name alone: more, and errors shrink."),
+        typer.Option(
+            metavar="N", help="Number of random directions, in addition to the per-example series; more reduce errors."
+        ),
     ] = 128,
     order: Annotated[int, typer.Option(metavar="N", help="The highest Taylor coefficient.")] = 3,
-    steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one a step.")] = 1000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the initial parameters and of the directions.")] = 0,
+    steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one per step.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the initial parameters and the directions.")] = 0,
     json_to: Json = None,
 ) -> None:
-    """Sketch the training of a small GPT on real names, predict what deletions would do, retrain to check."""
+    """Sketch the training of a small GPT on names, predict the effect of deletions, and retrain to check."""
     answer = Answer(json_to)
-    with working("tracing the training"):
+    with show_status("tracing the training"):
         from circuitsketch.report import Settings, prepare, study
         from circuitsketch.report.tables import of_demo
 
@@ -51,7 +53,7 @@ def demo(
             experiment = prepare(settings)
         except InputError as reason:
             raise typer.BadParameter(str(reason)) from None
-    tell(f"A microgpt trained on {steps:,} names: size(A) = {experiment.run.size:,} scalar gates.")
+    print_status(f"A microgpt trained on {steps:,} names: size(A) = {experiment.run.size:,} scalar gates.")
     with progress_bars() as watch:
         found = study(experiment, watch)
     answer.give(found.as_dict(), *of_demo(found))
@@ -61,62 +63,63 @@ def sketch(
     target: Target,
     directions: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Random directions: more, and errors shrink. 0 only with --singles."),
+        typer.Option(metavar="N", min=0, help="Number of random directions; more reduce errors. 0 requires --singles."),
     ] = 512,
     order: Annotated[int, typer.Option(metavar="N", min=1, help="The highest Taylor coefficient.")] = 3,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="The folder to keep it in; by default TARGET.sketch, here."),
+        typer.Option(metavar="STORE", help="Folder to write; default: TARGET.sketch in the working folder."),
     ] = None,
     law: Annotated[
         Law,
-        typer.Option(metavar="NAME", help="Of the directions: orthonormal, sphere (the theorem's), or gaussian."),
+        typer.Option(
+            metavar="NAME", help="Distribution of the directions: orthonormal, sphere (the theorem's), or gaussian."
+        ),
     ] = Law.orthonormal,
     singles: Annotated[
-        bool, typer.Option("--singles", help="Every example alone, too: its own series, without noise.")
+        bool, typer.Option("--singles", help="Also compute per-example series, which have no sampling error.")
     ] = False,
     singles_order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The order of these; by default --order.")
+        int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
     ] = None,
     by_label: Annotated[
         bool,
-        typer.Option("--by-label", help="One weight a label of the examples: questions are about labels."),
+        typer.Option("--by-label", help="One weight per label: queries delete labels instead of examples."),
     ] = False,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
     json_to: Json = None,
 ) -> None:
-    """Push random directions through a training run, and keep them: a sketch, of which anything can be asked.
+    """Compute the sketch of a training run and write it to a folder; resumes if interrupted.
 
-    Interrupted at any moment, the same command goes on where it stopped. More --directions add to
-    what is there.
+    Run the same command again to resume. A larger --directions extends an existing sketch.
     """
     answer = Answer(json_to)
     if singles_order is not None and not singles:
         raise typer.BadParameter("--singles-order is the order of --singles; give that too")
     if directions == 0 and not singles:
-        raise typer.BadParameter("--directions 0 leaves nothing to sketch but --singles; give that, or directions")
+        raise typer.BadParameter("--directions 0 requires --singles")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     from circuitsketch.backends.registry import backend
 
     backend(device.value).check()  # whether there is one, before what takes long
-    run = traced(target)
+    run = trace_run(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
-    tell(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
+    print_status(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
     import circuitsketch as cs
     from circuitsketch.report.facts import facts_of
 
-    def how_to_go_on() -> str:
-        done = blocks_in(where)
+    def resume_hint() -> str:
+        done = count_blocks(where)
         if not done:
-            return f"no block was done yet, so nothing is kept in {where}"
-        return f"{done} block{'s' * (done > 1)} of directions kept in {where}; the same command goes on from there"
+            return f"no block was finished, so {where} holds nothing yet"
+        return f"{done} block{'s' * (done > 1)} of directions saved in {where}; run the same command to resume"
 
     begin = time.perf_counter()
-    with keeping(how_to_go_on):
+    with report_kept(resume_hint):
         with progress_bars() as watch:
             watch("sketch", 0, 0)
 
@@ -150,69 +153,75 @@ def plan(
     target: TargetOrNone = None,
     epsilon: Annotated[
         float | None,
-        typer.Option(metavar="X", help="An error of at most X alpha, with --delta; else a sketch is priced."),
+        typer.Option(
+            metavar="X", help="Plan for an error of at most X alpha, with --delta; otherwise a given sketch is priced."
+        ),
     ] = None,
     delta: Annotated[
-        float | None, typer.Option(metavar="P", help="The probability that it is larger.", show_default=False)
+        float | None, typer.Option(metavar="P", help="Probability of a larger error.", show_default=False)
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(metavar="X", help="The stability function at 4 |h|.", show_default=False)
+        float | None, typer.Option(metavar="X", help="Value of the stability function at 4 |h|.", show_default=False)
     ] = None,
     pilot: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="Measure alpha: a small sketch of the same run, with --measure."),
+        typer.Option(metavar="STORE", help="Small sketch of the same run from which to measure alpha, with --measure."),
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="What the pilot measures.", show_default=False)
+        str | None, typer.Option(metavar="FUNCTION", help="Measurement for the pilot.", show_default=False)
     ] = None,
     deleted: Annotated[
         float | None,
-        typer.Option(metavar="N", help="How many examples may go at once; by default 1.", show_default=False),
+        typer.Option(metavar="N", help="Number of examples deleted at once; default: 1.", show_default=False),
     ] = None,
     directions: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Of the sketch to price; by default 512.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=0, help="Directions of the sketch to price; default: 512.", show_default=False),
     ] = None,
     order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Of the sketch to price; by default 3.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False),
     ] = None,
-    law: Annotated[Law | None, typer.Option(metavar="NAME", help="Of the sketch to price.", show_default=False)] = None,
-    singles: Annotated[bool, typer.Option("--singles", help="Every example alone, too.")] = False,
+    law: Annotated[
+        Law | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
+    ] = None,
+    singles: Annotated[bool, typer.Option("--singles", help="Include per-example series.")] = False,
     singles_order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The order of these; by default --order.")
+        int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
     ] = None,
-    by_label: Annotated[bool, typer.Option("--by-label", help="One weight a label of the examples.")] = False,
+    by_label: Annotated[bool, typer.Option("--by-label", help="One weight per label.")] = False,
     rate: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Seconds of a core per gate and direction; by default measured."),
+        typer.Option(metavar="S", help="Core seconds per gate per direction; default: measured."),
     ] = None,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     json_to: Json = None,
 ) -> None:
-    """Say what a sketch would cost, or how large one must be for an error that is promised: seconds and bytes.
+    """Estimate the seconds and bytes that a sketch takes, or the size of a sketch for a guaranteed error.
 
-    With --epsilon and --delta, the directions that the theorem asks for; without, those of --directions and --order.
-    Nothing is kept; time is measured by pushing a few directions for a moment.
+    With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise prices --directions
+    and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
     """
     answer = Answer(json_to)
     if singles_order is not None and not singles:
         raise typer.BadParameter("--singles-order is the order of --singles; give that too")
     if (pilot is None) != (measure is None):
-        raise typer.BadParameter("a pilot tells alpha of a measurement: give both --pilot STORE and --measure FUNCTION")
+        raise typer.BadParameter("--pilot and --measure go together: give both --pilot STORE and --measure FUNCTION")
     if target is None and epsilon is None:
-        raise typer.BadParameter("say of which run: TARGET; or how small an error: --epsilon X --delta P")
-    run = None if target is None else traced(target)
+        raise typer.BadParameter("give a run (TARGET), or an error (--epsilon X --delta P)")
+    run = None if target is None else trace_run(target)
     if by_label and (run is None or run.labels is None):
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
     import circuitsketch as cs
 
     query = None
     if pilot is not None and measure is not None:
-        from circuitsketch.cli.asking import measured
+        from circuitsketch.cli.asking import measure_stored
 
-        with working("measuring the pilot"):
-            query = measured(pilot, measure, target, Device.cpu)[1]
-    with working("planning"):
+        with show_status("measuring the pilot"):
+            query = measure_stored(pilot, measure, target, Device.cpu)[1]
+    with show_status("planning"):
         found = cs.plan(
             epsilon,
             delta,
@@ -237,26 +246,26 @@ def trace(
     target: Target,
     step: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="The step to show; by default one of the circuit that most share."),
+        typer.Option(metavar="N", min=0, help="Step to show; default: one with the most frequent circuit."),
     ] = None,
     dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph for Graphviz.")] = None,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the graph; needs Graphviz's program dot.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the graph as SVG; requires Graphviz (dot).")
     ] = None,
     json_to: Json = None,
 ) -> None:
-    """Print the circuit of a training step, gate by gate, with its size and depth and the lines it comes from.
+    """Print the circuit of a training step gate by gate, with its size, depth and source lines.
 
     TARGET may also be a function that returns a cs.Circuit.
     """
     answer = Answer(json_to)
-    with working("tracing"):
-        from circuitsketch.cli.words import circuit_or_run
+    with show_status("tracing"):
+        from circuitsketch.cli.words import load_circuit_or_run
         from circuitsketch.report.drawing import dot_of, plain_circuit, svg_of, written
         from circuitsketch.report.tables import of_circuits
         from circuitsketch.training.training import Training
 
-        found = circuit_or_run(target)
+        found = load_circuit_or_run(target)
     plain: dict[str, object] = {"target": target}
     shown: list[RenderableType] = []
     if isinstance(found, Training):
@@ -279,26 +288,26 @@ def trace(
         plain["size"] = circuit.size
     if dot is not None:
         written(dot, dot_of(circuit))
-        tell(f"the graph is in {dot}")
+        print_status(f"wrote the graph to {dot}")
     if svg is not None:
-        with working("drawing the graph"):
+        with show_status("drawing the graph"):
             picture = svg_of(dot_of(circuit))
         written(svg, picture)
-        tell(f"the picture is in {svg}")
+        print_status(f"wrote the picture to {svg}")
     answer.give(plain | {"circuit": plain_circuit(circuit)}, *shown, str(circuit))
 
 
 def profile(
     target: Target,
-    order: Annotated[int, typer.Option(metavar="N", min=0, help="Of the series; 0 is plain training.")] = 3,
-    by: Annotated[Sum, typer.Option(metavar="NAME", help="Add up by gate, by line, or by both.")] = Sum.both,
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows to show, the costliest first.")] = 20,
+    order: Annotated[int, typer.Option(metavar="N", min=0, help="Order of the series; 0 is plain training.")] = 3,
+    by: Annotated[Sum, typer.Option(metavar="NAME", help="Group costs by gate, line, or both.")] = Sum.both,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of rows, the most expensive first.")] = 20,
     dtype: Dtype = Precision.complex128,
     json_to: Json = None,
 ) -> None:
-    """Measure where the time of a run goes: seconds of one core a block of directions, by gate and source line."""
+    """Profile a run: core seconds per block of directions, by gate and source line."""
     answer = Answer(json_to)
-    run = traced(target)
+    run = trace_run(target)
     from circuitsketch.report.profile import profile_of
     from circuitsketch.report.tables import of_profile
 
@@ -310,52 +319,54 @@ def profile(
 def figures(
     store: Annotated[
         Path | None,
-        typer.Argument(metavar="STORE", help="Your own sketch; by default figures of microgpt.", show_default=False),
+        typer.Argument(metavar="STORE", help="Your own sketch; default: figures of microgpt.", show_default=False),
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="What to measure of STORE.", show_default=False)
+        str | None, typer.Option(metavar="FUNCTION", help="Measurement of STORE.", show_default=False)
     ] = None,
     truths: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Of STORE: what evaluate --keep has retrained.", show_default=False),
+        typer.Option(
+            metavar="FOLDER", help="Folder of retrained values, written by evaluate --keep.", show_default=False
+        ),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="At the paper's scale, in minutes; else small ones, in seconds.")
+        bool, typer.Option("--paper", help="Draw at the paper's scale (minutes) instead of a small one (seconds).")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to put them in.")] = Path("figures"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write.")] = Path("figures"),
     target: RunOf = None,
     threads: Threads = None,
     json_to: Json = None,
 ) -> None:
-    """Draw the paper's figures and those of the package, or those of your own sketch, each with its data beside it.
+    """Draw the figures of the paper and the package, or of your own sketch, and write the data of each.
 
-    Of STORE: how its orders fall, which examples matter most, and, with --truths, how its predictions compare with
-    retraining. Needs matplotlib.
+    For STORE, draws the decay of its orders, the most influential examples, and, with --truths, a comparison of
+    predictions with retraining. Requires matplotlib.
     """
     answer = Answer(json_to)
     if store is None:
         from circuitsketch.report.figures import draw
 
         if measure is not None or truths is not None or target is not None:
-            raise typer.BadParameter("--measure, --truths and --target are of a sketch; give STORE too")
-        with keeping(lambda: f"the figures that were done are kept in {out}"), progress_bars() as watch:
+            raise typer.BadParameter("--measure, --truths and --target require STORE")
+        with report_kept(lambda: f"the finished figures are in {out}"), progress_bars() as watch:
             paths = draw(out, paper=paper, threads=threads, watch=watch)
     else:
         if paper:
             raise typer.BadParameter("--paper draws the paper's figures, not those of a sketch; leave out STORE")
         if measure is None:
-            raise typer.BadParameter("say what to measure of the sketch: --measure FUNCTION")
-        from circuitsketch.cli.asking import measured
+            raise typer.BadParameter("STORE requires --measure FUNCTION")
+        from circuitsketch.cli.asking import measure_stored
         from circuitsketch.report.figures import draw_sketch
 
-        _, query, _ = measured(store, measure, target, Device.cpu)
-        with working("drawing"):
+        _, query, _ = measure_stored(store, measure, target, Device.cpu)
+        with show_status("drawing"):
             paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
     answer.give({"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
 
 
-def blocks_in(path: Path) -> int:
-    """How many blocks of a sketch are on the disk, whatever its progress has told."""
+def count_blocks(path: Path) -> int:
+    """Return how many blocks of a sketch are on the disk."""
     from circuitsketch.store.part_store import Store
     from circuitsketch.store.sketch_store import PARTS
 
@@ -363,12 +374,12 @@ def blocks_in(path: Path) -> int:
     return sum(len(Store.open(store).done) for store in stores if Store.exists(store))
 
 
-def traced(target: str) -> Training:
-    """The run of a TARGET."""
-    with working(f"tracing {target}"):
-        from circuitsketch.cli.words import run_of
+def trace_run(target: str) -> Training:
+    """Load the run of a TARGET."""
+    with show_status(f"tracing {target}"):
+        from circuitsketch.cli.words import load_run
 
-        return run_of(target)
+        return load_run(target)
 
 
 EXAMPLES = {

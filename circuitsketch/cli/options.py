@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, each with its one help text."""
+"""Arguments and options shared by several commands, with their help texts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 TARGET_HELP = (
-    "A model of the zoo (microgpt, logistic, mlp, cnn), or module:function or file.py:function that returns a "
-    "cs.Training; arguments after another colon, as in microgpt:200,width=8."
+    "A zoo model (microgpt, logistic, mlp, cnn), or module:function or file.py:function that returns a cs.Training; "
+    "arguments follow a second colon, or the zoo model's: microgpt:200,width=8."
 )
 
 
 class Law(StrEnum):
-    """Where random directions come from."""
+    """The distribution of random directions."""
 
     orthonormal = "orthonormal"
     sphere = "sphere"
@@ -23,21 +23,21 @@ class Law(StrEnum):
 
 
 class Device(StrEnum):
-    """What computes."""
+    """The device that computes."""
 
     cpu = "cpu"
     cuda = "cuda"
 
 
 class Precision(StrEnum):
-    """Of the coefficients."""
+    """The data type of the coefficients."""
 
     complex128 = "complex128"
     complex64 = "complex64"
 
 
 class Sum(StrEnum):
-    """What costs are added up over."""
+    """How costs are grouped."""
 
     gate = "gate"
     line = "line"
@@ -45,7 +45,7 @@ class Sum(StrEnum):
 
 
 class Estimator(StrEnum):
-    """Which estimator answers."""
+    """The estimator of a prediction."""
 
     interactions = "interactions"
     singles = "singles"
@@ -57,18 +57,18 @@ Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_
 TargetOrNone = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
     Path,
-    typer.Argument(metavar="STORE", help="A folder that circuitsketch sketch has written.", show_default=False),
+    typer.Argument(metavar="STORE", help="A folder written by circuitsketch sketch.", show_default=False),
 ]
 Json = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - is stdout, and nothing else."),
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - writes only JSON, to stdout."),
 ]
 Measure = Annotated[
     str,
     typer.Option(
         metavar="FUNCTION",
-        help="What to measure: module:function or file.py:function of the trained parameters, with arguments after "
-        "another colon; of a zoo model a short name, such as held_out_loss, or loss:max for microgpt.",
+        help="The measurement: module:function or file.py:function of the trained parameters, arguments after a second "
+        "colon; for zoo models a short name, such as held_out_loss, or loss:max for microgpt.",
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ RunOf = Annotated[
     typer.Option(
         "--target",
         metavar="TARGET",
-        help="The run that was sketched, where it is needed; sketches of zoo models know theirs.",
+        help="The run that was sketched, if the command needs it; not needed for zoo models.",
         show_default=False,
     ),
 ]
@@ -85,18 +85,21 @@ EstimatorName = Annotated[
     Estimator | None,
     typer.Option(
         metavar="NAME",
-        help="interactions (by default, where the sketch has --singles), singles, first-order, or theorem (else).",
+        help="interactions, singles, first-order, or theorem; default: interactions if the sketch has --singles, "
+        "otherwise theorem.",
         show_default=False,
     ),
 ]
-DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="cpu, or cuda for an NVIDIA GPU.")]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many; by default one a core.")]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of what is drawn at random.")]
+DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="cpu, or cuda (an NVIDIA GPU).")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of threads; default: one per core.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]
 Dtype = Annotated[
     Precision,
-    typer.Option(metavar="NAME", help="Of the coefficients: complex128, or complex64, which takes half the memory."),
+    typer.Option(
+        metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."
+    ),
 ]
 Level = Annotated[
     float,
-    typer.Option(metavar="P", help="Of the interval: the share of truths that it should hold, between 0 and 1."),
+    typer.Option(metavar="P", help="Confidence level of the intervals, between 0 and 1."),
 ]

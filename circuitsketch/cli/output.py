@@ -1,7 +1,6 @@
-"""What the commands print: results on stdout, as tables or JSON; progress and complaints on stderr.
+"""Output of the commands: results on stdout, as tables or JSON; progress and errors on stderr.
 
-Colours, and the width of a line, are rich's to decide: none off a terminal or with NO_COLOR, 80 columns where nobody
-says otherwise.
+Rich decides on colours (none without a terminal or with NO_COLOR) and on the line width (default: 80 columns).
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Ctrl-C, with what was kept and how to go on."""
+    """Ctrl-C, with a message of what was saved and how to resume."""
 
 
 class Answer:
-    """Where a command's result goes: `--json -` is JSON and nothing else on stdout, `--json FILE` is both.
+    """The destination of a command's result: `--json -` writes only JSON to stdout, `--json FILE` both text and JSON.
 
-    Made before the work, so that a file that cannot be written is known then.
+    Create it before the work, so that a file that cannot be written is reported first.
     """
 
     def __init__(self, json_to: str | None) -> None:
@@ -44,7 +43,7 @@ class Answer:
             check_writable(Path(json_to))
 
     def give(self, plain: dict[str, Any], *shown: RenderableType) -> None:
-        """Write the result: `plain` as JSON where it is wanted, what is shown to people unless stdout is JSON's."""
+        """Write the result: `plain` as JSON if requested, `shown` as text unless stdout is for JSON."""
         if self.json_to is not None:
             write_json(plain, self.json_to)
         if self.json_to != "-":
@@ -52,54 +51,54 @@ class Answer:
             with writing("stdout"):
                 for part in shown:
                     part = printable(part, keep="\n") if isinstance(part, str) else part
-                    # A listing keeps its lines; a sentence is broken between words.
+                    # Listings keep their lines; sentences are wrapped.
                     listing = isinstance(part, str) and "\n" in part
                     console.print(part, highlight=False, markup=False, soft_wrap=listing)
 
 
-def tell(text: str) -> None:
-    """A line on stderr about what is being done."""
+def print_status(text: str) -> None:
+    """Print a status line on stderr."""
     Console(stderr=True, emoji=False).print(printable(text, keep="\n"), highlight=False, markup=False)
 
 
-def complain(message: str, code: int) -> int:
-    """One line on stderr; returns the exit code that goes with it."""
+def print_error(message: str, code: int) -> int:
+    """Print an error as one line on stderr; returns the exit code."""
     print(f"circuitsketch: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
 @contextmanager
-def keeping(how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C within says what was kept."""
+def report_kept(resume_hint: Callable[[], str]) -> Iterator[None]:
+    """Turn Ctrl-C into `Interrupted`, with the message that `resume_hint` returns."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(how_to_go_on()) from None
+        raise Interrupted(resume_hint()) from None
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """A line on a terminal for as long as something lasts that has no parts to count."""
+def show_status(what: str) -> Iterator[None]:
+    """Show a status line on a terminal during work whose progress cannot be measured."""
     errors = Console(stderr=True)
     if not errors.is_terminal:
         yield
         return
     status = errors.status(Text(printable(what)))
-    with suppress(RuntimeError):  # there is no thread to be had to draw it
+    with suppress(RuntimeError):  # the thread that draws it cannot be started
         status.start()
 
-    def watch(done: int, total: int) -> None:
+    def report_compiling(done: int, total: int) -> None:
         status.update(Text(f"{compiling(total)}: {done:,} done" if done < total else printable(what)))
 
     try:
-        with watching(watch):
+        with watching(report_compiling):
             yield
     finally:
         status.stop()
 
 
-def rate(speed: float | None, thing: str) -> str:
-    """Parts a second, or seconds a part where they are slow."""
+def format_rate(speed: float | None, thing: str) -> str:
+    """Format a speed as parts per second, or as seconds per part if it is slow."""
     if not speed:
         return ""
     return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:,.1f} s each"
@@ -107,38 +106,38 @@ def rate(speed: float | None, thing: str) -> str:
 
 @contextmanager
 def progress_bars() -> Iterator[Watch]:
-    """A bar for each stage of the work, with its rate and the time left; a total of 0 is one not known yet.
+    """Show a progress bar per stage, with its rate and remaining time; a total of 0 is not known yet.
 
-    Nothing is shown before the first stage begins, nor left of one whose total was never known.
+    Nothing is shown before the first stage begins, and a bar whose total was never known is removed.
     """
-    progress = Progress(*columns(20, rate), console=Console(stderr=True))
+    progress = Progress(*columns(20, format_rate), console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
 
-    def watch(stage: str, done: float, total: int) -> None:
+    def report_progress(stage: str, done: float, total: int) -> None:
         if stage not in bars:
             bars[stage] = progress.add_task(stage, total=None)
             progress.start()
         bar = bars[stage]
         if total and next(task for task in progress.tasks if task.id == bar).total is None:
-            progress.reset(bar, total=total, completed=max(ceil(done) - 1, 0))  # what is older has no rate
+            progress.reset(bar, total=total, completed=max(ceil(done) - 1, 0))  # exclude earlier parts from the rate
         progress.update(bar, completed=done)
 
     try:
         with watching(compile_bar(progress)):
-            yield watch
+            yield report_progress
     finally:
         for task in progress.tasks:
             if task.total is None:
                 progress.remove_task(task.id)
         if progress.tasks:
             progress.stop()
-        else:  # without the line that ends what was shown
+        else:  # without a final newline
             progress.live.transient = True
             progress.live.stop()
 
 
 def check_writable(path: Path) -> None:
-    """A usage error where a file cannot be written; leaves no file behind."""
+    """Raise a usage error if a file cannot be written; leaves no file behind."""
     existed = path.exists()
     try:
         with path.open("a"):
@@ -146,13 +145,11 @@ def check_writable(path: Path) -> None:
         if not existed:
             path.unlink()
     except OSError as reason:
-        raise typer.BadParameter(
-            f"cannot write {path}: {reason.strerror}; give --json a file that can be written, or -"
-        ) from None
+        raise typer.BadParameter(f"cannot write {path}: {reason.strerror}; give --json a writable file, or -") from None
 
 
 def write_json(plain: dict[str, Any], target: str) -> None:
-    """A result to a file, or to stdout for "-"; InputError where the file cannot be written."""
+    """Write a result as JSON to a file, or to stdout for "-". InputError: the file cannot be written."""
     text = re.sub(r"[^\x20-\x7e\n]", escape, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
     if target == "-":
         with writing("stdout"):
@@ -164,13 +161,13 @@ def write_json(plain: dict[str, Any], target: str) -> None:
 
 
 def escape(match: re.Match[str]) -> str:
-    """A character in a JSON string, escaped where a terminal would not show it."""
+    """Escape a character of a JSON string unless a terminal shows it."""
     return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
 
 
 @contextmanager
 def writing(where: str) -> Iterator[None]:
-    """InputError where something cannot be written; a reader that has gone is left to `main`."""
+    """Turn write errors into InputError, except for a closed pipe, which is left to `main`."""
     try:
         yield
     except BrokenPipeError:

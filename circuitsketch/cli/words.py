@@ -1,12 +1,12 @@
-"""What people type, and what it means: runs, measurements, subsets of examples.
+"""Parse command-line arguments: runs, measurements, subsets of examples.
 
     TARGET    logistic    microgpt:200,width=8    my_run:make    my_run.py:make:epochs=3      -> a Training
     MEASURE   held_out_loss    loss:max    my_run:accuracy    my_run.py:margin:3              -> a function
-    IDS       1,5,7-9                                                                         -> whole numbers
+    IDS       1,5,7-9                                                                         -> integers
 
-Before a colon a model of the zoo, a module, or a Python file; after it a function's name, where it needs one; last its
-arguments, as Python literals, or as text where they are none. A short MEASURE is a function of the zoo's model that the
-sketch was made of. Code is imported from what is typed; a sketch on disk is believed about models of the zoo only.
+The part before the first colon is a zoo model, a module, or a Python file; then come the function's name, if it is
+needed, and its arguments: Python literals, or else text. A short MEASURE is a function of the zoo model that was
+sketched. Code is imported only from what is typed; a sketch's own origin is trusted for zoo models only.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from circuitsketch.training.training import Training
 
 
-class Mistyped(InputError):
-    """Words that cannot be meant, whatever there is."""
+class UsageError(InputError):
+    """A usage error: an argument that is malformed."""
 
 
 ZOO = ("microgpt", "logistic", "mlp", "cnn")
-SHOWN = 12  # of the names that an error lists
+MAX_LISTED = 12  # names that an error message lists
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function somewhere and its arguments, as they were typed.
+    """A function and its arguments, as they were typed.
 
-    >>> words_of("microgpt:200,width=8", "training")
+    >>> parse_call("microgpt:200,width=8", "training")
     Call(module='microgpt', function='training', args=(200,), options={'width': 8})
-    >>> words_of("my_run.py:margin:3", None).function
+    >>> parse_call("my_run.py:margin:3", None).function
     'margin'
     """
 
@@ -62,42 +62,42 @@ class Call:
     options: dict[str, Any]
 
 
-def words_of(text: str, of_zoo: str | None) -> Call:
-    """Split what was typed. of_zoo: the function that is meant by the name of a zoo model alone."""
+def parse_call(text: str, of_zoo: str | None) -> Call:
+    """Parse a TARGET or MEASURE. of_zoo: the function that the name of a zoo model alone stands for."""
     module, *rest = text.split(":", 2 if of_zoo is None or text.split(":")[0] not in ZOO else 1)
     if of_zoo is not None and module in ZOO:
         function, given = of_zoo, rest
     elif not rest or not rest[0]:
         known = f"a model of the zoo ({', '.join(ZOO)}), or " if of_zoo else ""
-        raise Mistyped(
-            f"{text!r} is not {known}module:function, such as my_run:make or my_run.py:make{meant_by(module)}"
+        raise UsageError(
+            f"{text!r} is not {known}module:function, such as my_run:make or my_run.py:make{suggest_target(module)}"
         )
     else:
         function, *given = rest
-    args, options = arguments_of(given[0]) if given else ((), {})
+    args, options = parse_arguments(given[0]) if given else ((), {})
     return Call(module, function, args, options)
 
 
-def meant_by(module: str) -> str:
-    """The end of an error about a target that names no function: what was perhaps meant.
+def suggest_target(module: str) -> str:
+    """Return a suggestion to append to the error for a target without a function.
 
-    >>> meant_by("logistc"), meant_by("my_run.make"), meant_by("my_run.py")
+    >>> suggest_target("logistc"), suggest_target("my_run.make"), suggest_target("my_run.py")
     ("; did you mean 'logistic'?", "; did you mean 'my_run:make'?", '; say which function, as in my_run.py:make')
     """
     path = Path(module)
     if path.suffix == ".py":
-        found = functions_in(path)
-        return f"; say which function, as in {module}:{found[0] if found else 'make'}" + (
-            f" (it has {', '.join(found[:SHOWN])})" if len(found) > 1 else ""
+        functions = functions_in(path)
+        return f"; say which function, as in {module}:{functions[0] if functions else 'make'}" + (
+            f" (it has {', '.join(functions[:MAX_LISTED])})" if len(functions) > 1 else ""
         )
     package, dot, function = module.rpartition(".")
     if dot and package and "/" not in module and function.isidentifier():
         return f"; did you mean '{package}:{function}'?"
-    return close_to(module, ZOO)
+    return suggest_name(module, ZOO)
 
 
 def functions_in(path: Path) -> list[str]:
-    """The names of the functions of a Python file, which is read and not run; none where it cannot be read."""
+    """Return the names of the functions of a Python file, without running it; none if it cannot be read."""
     try:
         lines = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
@@ -105,10 +105,10 @@ def functions_in(path: Path) -> list[str]:
     return [line.name for line in lines if isinstance(line, ast.FunctionDef) and not line.name.startswith("_")]
 
 
-def arguments_of(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and named arguments.
+def parse_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Parse positional and named arguments.
 
-    >>> arguments_of("max, 3, channels=(2,4), rate=1e-2")
+    >>> parse_arguments("max, 3, channels=(2,4), rate=1e-2")
     (('max', 3), {'channels': (2, 4), 'rate': 0.01})
     """
     args: list[Any] = []
@@ -118,14 +118,14 @@ def arguments_of(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if name:
             options[name[1]] = literal(part[name.end() :])
         elif options:
-            raise Mistyped(f"{part.strip()!r} comes after a named argument in {text!r}; put it before those")
+            raise UsageError(f"positional argument {part.strip()!r} follows a named argument in {text!r}")
         else:
             args.append(literal(part))
     return tuple(args), options
 
 
 def split_outside_brackets(text: str) -> list[str]:
-    """At commas, but for those between brackets. Mistyped where brackets do not match."""
+    """Split a text at commas outside brackets. UsageError: the brackets do not match."""
     depth, parts = 0, [""]
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
@@ -136,90 +136,91 @@ def split_outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += letter
     if depth:
-        raise Mistyped(f"the brackets in {text!r} do not match; a shell wants quotes around what has brackets")
+        raise UsageError(f"the brackets in {text!r} do not match; quote arguments with brackets in a shell")
     return parts
 
 
 def literal(text: str) -> Any:
-    """A Python literal, or the text itself."""
+    """Return the value of a Python literal, or the text itself."""
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text.strip()
 
 
-def close_to(name: str, known: Sequence[str]) -> str:
-    """The end of an error about a name: what was perhaps meant."""
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def suggest_name(name: str, known: Sequence[str]) -> str:
+    """Return a suggestion to append to the error for an unknown name."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 # ------------------------------------------------------------------------------------------ runs, measurements
 
 
-def run_of(target: str) -> Training:
-    """The training run that a TARGET names, which remembers the target as its origin.
+def load_run(target: str) -> Training:
+    """Load the training run that a TARGET names; the target is stored as its origin.
 
-    InputError: nothing of that name, another thing than a Training, the function's own failure with its file and line.
+    InputError: the name does not exist, is not a Training, or its function fails (the message has the file and line).
     """
     from circuitsketch.training.training import Training
 
-    found = made_of(target)
-    if not isinstance(found, Training):
-        raise InputError(f"{target} gives a {type(found).__name__}; it must return a cs.Training")
-    found.origin = target
-    return found
+    run = call_target(target)
+    if not isinstance(run, Training):
+        raise InputError(f"{target} returns a {type(run).__name__}; it must return a cs.Training")
+    run.origin = target
+    return run
 
 
-def circuit_or_run(target: str) -> Training | Circuit:
-    """What `trace` takes: a run, or a circuit of one's own."""
+def load_circuit_or_run(target: str) -> Training | Circuit:
+    """Load the run or the circuit that a TARGET names."""
     from circuitsketch.circuit import Circuit
     from circuitsketch.training.training import Training
 
-    found = made_of(target)
-    if not isinstance(found, Training | Circuit):
-        raise InputError(f"{target} gives a {type(found).__name__}; it must return a cs.Training or a cs.Circuit")
-    return found
+    target_object = call_target(target)
+    if not isinstance(target_object, Training | Circuit):
+        kind = type(target_object).__name__
+        raise InputError(f"{target} returns a {kind}; it must return a cs.Training or a cs.Circuit")
+    return target_object
 
 
-def made_of(target: str) -> Any:
-    """What the function named by a TARGET returns."""
-    call = words_of(target, "training")
-    module = module_of(call.module, target)
-    found = named(module, call.function, target)
-    if not callable(found):
+def call_target(target: str) -> Any:
+    """Call the function that a TARGET names, and return its result."""
+    call = parse_call(target, "training")
+    module = import_named(call.module, target)
+    target_object = get_attribute(module, call.function, target)
+    if not callable(target_object):
         if call.args or call.options:
-            raise InputError(f"{target}: {call.function} is no function, so it takes no arguments")
-        return found
-    with blaming(target, found):
-        return found(*call.args, **call.options)
+            raise InputError(f"{target}: {call.function} is not a function, so it takes no arguments")
+        return target_object
+    with report_user_error(target, target_object):
+        return target_object(*call.args, **call.options)
 
 
-def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
-    """The function of the trained parameters that a MEASURE names.
+def load_measurement(text: str, origin: str | None) -> Callable[..., Any]:
+    """Load the function of the trained parameters that a MEASURE names.
 
-    origin: the TARGET that the sketch was made of, where it is known; a zoo model gives short names meaning.
+    origin: the sketch's TARGET, if it is known; short names refer to its zoo model.
     """
     model = (origin or "").split(":")[0]
     first = text.split(":")[0]
     if model in ZOO and first not in ZOO:
         module = importlib.import_module(f"circuitsketch.zoo.{model}")
-        elsewhere = Path(first).suffix == ".py" or not first.isidentifier() or findable(first)
+        elsewhere = Path(first).suffix == ".py" or not first.isidentifier() or module_exists(first)
         if hasattr(module, first) or not elsewhere:
             text = f"{model}:{text}"
-    call = words_of(text, None) if ":" in text else None
+    call = parse_call(text, None) if ":" in text else None
     if call is None:
-        raise Mistyped(
-            f"{text!r} is not module:function, such as my_run:accuracy or logistic:held_out_loss; short names are for "
-            "sketches of zoo models, and this sketch does not say that it is one (give --target, if it is)"
+        raise UsageError(
+            f"{text!r} is not module:function, such as my_run:accuracy or logistic:held_out_loss; short names work for "
+            "sketches of zoo models only (if this is one, give --target)"
         )
-    found = named(module_of(call.module, text), call.function, text, takes="params")
-    if not callable(found):
-        raise InputError(f"{text} is a {type(found).__name__}, not a function of the trained parameters")
+    function = get_attribute(import_named(call.module, text), call.function, text, takes="params")
+    if not callable(function):
+        raise InputError(f"{text} is a {type(function).__name__}, not a function of the trained parameters")
 
     def measure(params: Any) -> Any:
-        with blaming(text, found):
-            value = found(params, *call.args, **call.options)
+        with report_user_error(text, function):
+            value = function(params, *call.args, **call.options)
         if value is None or isinstance(value, str):
             raise InputError(f"{text} returns {value!r}; a measurement is a number, or an array of them")
         return value
@@ -227,9 +228,9 @@ def measurement_of(text: str, origin: str | None) -> Callable[..., Any]:
     return measure
 
 
-def findable(name: str) -> bool:
-    """Whether there is a module of this name, here or installed; it may yet fail to be imported."""
-    here()
+def module_exists(name: str) -> bool:
+    """Return whether a module of this name is in the working folder or installed; importing it may still fail."""
+    add_working_folder()
     if not all(part.isidentifier() for part in name.split(".")):
         return False
     try:
@@ -240,8 +241,8 @@ def findable(name: str) -> bool:
         return True
 
 
-def here() -> None:
-    """Let modules of the working folder be imported, as `python -m` does."""
+def add_working_folder() -> None:
+    """Add the working folder to the import path, as `python -m` does."""
     try:
         folder = str(Path.cwd())
     except OSError:  # the current folder was deleted: there are no modules in it
@@ -250,22 +251,22 @@ def here() -> None:
         sys.path.insert(0, folder)
 
 
-def module_of(name: str, text: str) -> ModuleType:
-    """A module by the name of a zoo model, of a module, or of a file."""
+def import_named(name: str, text: str) -> ModuleType:
+    """Import a zoo model, a module, or a file by its name."""
     if name in ZOO:
         return importlib.import_module(f"circuitsketch.zoo.{name}")
-    here()
+    add_working_folder()
     if name.endswith(".py"):
-        return module_in(Path(name), text)
-    if not findable(name):
-        hint = close_to(name, ZOO) or (f"; give the file itself, {name}.py" if "/" in name else "")
+        return import_file(Path(name), text)
+    if not module_exists(name):
+        hint = suggest_name(name, ZOO) or (f"; give the file itself, {name}.py" if "/" in name else "")
         raise InputError(f"{text}: there is no module {name} here or installed{hint}")
-    with blaming(text, None):
+    with report_user_error(text, None):
         return importlib.import_module(name)
 
 
-def module_in(path: Path, text: str) -> ModuleType:
-    """A module in a file, imported once."""
+def import_file(path: Path, text: str) -> ModuleType:
+    """Import a file as a module, once."""
     if not path.is_file():
         raise InputError(f"{text}: there is no file {path}; check the path")
     name = re.sub(r"\W", "_", path.stem)
@@ -276,7 +277,7 @@ def module_in(path: Path, text: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with blaming(text, None):
+        with report_user_error(text, None):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -284,23 +285,23 @@ def module_in(path: Path, text: str) -> ModuleType:
     return module
 
 
-def named(module: ModuleType, name: str, text: str, takes: str = "") -> Any:
-    """An attribute of a module; where there is none, those that are named first have a first parameter `takes`."""
+def get_attribute(module: ModuleType, name: str, text: str, takes: str = "") -> Any:
+    """Return an attribute of a module; the error lists its functions, those with a first parameter `takes` first."""
     if not hasattr(module, name):
         functions = {key: f for key, f in inspect.getmembers(module, inspect.isfunction) if not key.startswith("_")}
         own = [key for key, function in functions.items() if function.__module__ == module.__name__]
-        own = [key for key in own if parameters(functions[key])[:1] == [takes]] or own
-        shown = f"; it has {', '.join(own[:SHOWN])}" if own else ""
+        own = [key for key in own if parameter_names(functions[key])[:1] == [takes]] or own
+        shown = f"; it has {', '.join(own[:MAX_LISTED])}" if own else ""
         file = Path(module.__file__ or "?").name
-        raise InputError(f"{text}: {file} has no {name}{close_to(name, own) or shown}")
+        raise InputError(f"{text}: {file} has no {name}{suggest_name(name, own) or shown}")
     return getattr(module, name)
 
 
 @contextmanager
-def blaming(text: str, function: Any) -> Iterator[None]:
-    """What a user's code raises becomes one line with their file and line; our own errors go through.
+def report_user_error(text: str, function: Any) -> Iterator[None]:
+    """Turn an exception of the user's code into an InputError with its file and line; our own errors pass unchanged.
 
-    Where it was given arguments that it does not take, the line says which it does.
+    For wrong arguments, the message lists the function's parameters.
     """
     try:
         yield
@@ -312,11 +313,11 @@ def blaming(text: str, function: Any) -> Iterator[None]:
         raise InputError(f"{text} needs the module {reason.name}, which is not installed") from None
     except Exception as reason:
         frames = traceback.extract_tb(reason.__traceback__)[1:]
-        refused = len(frames) == 1 or (of_the_zoo(function) and "argument" in str(reason))  # no line of it was run
+        refused = len(frames) == 1 or (is_from_zoo(function) and "argument" in str(reason))  # no line of it was run
         if isinstance(reason, TypeError) and refused and function is not None:
-            takes = ", ".join(parameters(function)) or "nothing"
+            takes = ", ".join(parameter_names(function)) or "nothing"
             raise InputError(f"{text}: {reason}; it takes {takes}") from None
-        theirs = [frame for frame in frames if not ours(frame.filename)] or frames
+        theirs = [frame for frame in frames if not is_internal(frame.filename)] or frames
         if isinstance(reason, SyntaxError):
             where = f" at {Path(reason.filename or '?').name}:{reason.lineno}"
         else:
@@ -324,25 +325,25 @@ def blaming(text: str, function: Any) -> Iterator[None]:
         raise InputError(f"{text} failed{where}: {type(reason).__name__}: {reason}") from reason
 
 
-def parameters(function: Any) -> list[str]:
-    """The names of what a function takes; those that a zoo model passes on are `supervised.training`'s."""
+def parameter_names(function: Any) -> list[str]:
+    """Return the names of a function's parameters, including those that a zoo model passes to `supervised.training`."""
     known = inspect.signature(function).parameters
-    found = [name for name, one in known.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-    if len(found) < len(known) and of_the_zoo(function):
+    names = [name for name, one in known.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if len(names) < len(known) and is_from_zoo(function):
         from circuitsketch.zoo import supervised
 
         passed_on = inspect.signature(supervised.training).parameters.values()
-        found += [one.name for one in passed_on if one.kind == one.KEYWORD_ONLY and one.name not in found]
-    return found
+        names += [one.name for one in passed_on if one.kind == one.KEYWORD_ONLY and one.name not in names]
+    return names
 
 
-def of_the_zoo(function: Any) -> bool:
-    """Whether a function is one of a zoo model's, which may pass on what it is given."""
+def is_from_zoo(function: Any) -> bool:
+    """Return whether a function is of a zoo model, which may pass on its arguments."""
     return str(getattr(function, "__module__", "")).startswith("circuitsketch.zoo.")
 
 
-def ours(file: str) -> bool:
-    """Whether a frame belongs to Python's imports, an installed package or this one, not to the user's program."""
+def is_internal(file: str) -> bool:
+    """Return whether a frame is of Python's imports, an installed package or this one, not of the user's program."""
     package = Path(__file__).parents[1]
     zoo = package / "zoo"
     inside = package in Path(file).parents and zoo not in Path(file).parents
@@ -352,61 +353,64 @@ def ours(file: str) -> bool:
 # ------------------------------------------------------------------------------------------ subsets of examples
 
 
-def ids_of(text: str, n: int, where: str = "--without", unit: str = "example") -> list[int]:
-    """Ids and ranges of ids, separated by commas or spaces.
+def parse_ids(text: str, n: int, where: str = "--without", unit: str = "example") -> list[int]:
+    """Parse ids and ranges of ids, separated by commas or spaces.
 
-    >>> ids_of("1,5,7-9", 10)
+    >>> parse_ids("1,5,7-9", 10)
     [1, 5, 7, 8, 9]
     """
-    found: list[int] = []
+    ids: list[int] = []
     for word in re.split(r"[,\s]+", text.strip()):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
         if match is None:
-            raise Mistyped(
-                f"{where}: {word!r} is no id; write ids and ranges such as 1,5,7-9, or use --containing TEXT "
+            raise UsageError(
+                f"{where}: {word!r} is not an id; give ids and ranges such as 1,5,7-9, or use --containing TEXT "
                 "or --group LABEL"
             )
-        first, last = (number(digits, n) for digits in (match[1], match[2] or match[1]))
+        first, last = (parse_id(digits, n) for digits in (match[1], match[2] or match[1]))
         if last < first:
-            raise Mistyped(f"{where}: the range {word} runs backwards; write {last}-{first}")
+            raise UsageError(f"{where}: the range {word} runs backwards; write {last}-{first}")
         if last >= n:
-            raise InputError(f"{where}: there is no {unit} {short(match[2] or match[1])}; ids go from 0 to {n - 1}")
-        found += range(first, last + 1)
-    return found
+            raise InputError(f"{where}: there is no {unit} {shorten(match[2] or match[1])}; ids go from 0 to {n - 1}")
+        ids += range(first, last + 1)
+    return ids
 
 
-def short(text: str) -> str:
-    """The beginning of what somebody typed."""
+def shorten(text: str) -> str:
+    """Shorten a text for an error message."""
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def number(digits: str, n: int) -> int:
-    """An id of any length; all that are too large are n."""
+def parse_id(digits: str, n: int) -> int:
+    """Parse an id of any length; ids that are too large become n."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= len(str(n)) else n
 
 
-def subsets_in(path: Path, n: int, unit: str = "example") -> dict[str, list[int]]:
-    """The subsets that a file lists, by name: a text file one in a line, where what follows a # is a remark; a JSON
-    file a list of subsets, a dict of them by name, or one subset, each a list of ids or a text such as "1,5,7-9"."""
+def read_subsets(path: Path, n: int, unit: str = "example") -> dict[str, list[int]]:
+    """Read the subsets in a file, by name.
+
+    A text file has one subset per line, with comments after #. A JSON file has a list of subsets, a dict of them by
+    name, or one subset; a subset is a list of ids or a text such as "1,5,7-9".
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
-        said = reason.strerror if isinstance(reason, OSError) else "it is no text"
-        raise InputError(f"--file: cannot read {path}: {said}") from None
+        cause = reason.strerror if isinstance(reason, OSError) else "it is not a UTF-8 text file"
+        raise InputError(f"--file: cannot read {path}: {cause}") from None
     if path.suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
-        return subsets_of_json(text, path, n, unit)
-    found = {}
+        return parse_json_subsets(text, path, n, unit)
+    subsets = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if kept := line.split("#")[0].strip():
-            found[f"line {number}"] = ids_of(kept, n, f"{path}:{number}", unit)
-    if not found:
-        raise InputError(f"--file: {path} lists no ids; write some, such as 1,5,7-9, those of one subset in a line")
-    return found
+            subsets[f"line {number}"] = parse_ids(kept, n, f"{path}:{number}", unit)
+    if not subsets:
+        raise InputError(f"--file: {path} lists no ids; write one subset per line, such as 1,5,7-9")
+    return subsets
 
 
-def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[int]]:
-    """The subsets of a JSON file."""
+def parse_json_subsets(text: str, path: Path, n: int, unit: str) -> dict[str, list[int]]:
+    """Parse the subsets of a JSON file."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as reason:
@@ -414,13 +418,13 @@ def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[
 
     def subset(value: Any, where: str) -> list[int]:
         if isinstance(value, str):
-            return ids_of(value, n, f"{path}: {where}", unit)
+            return parse_ids(value, n, f"{path}: {where}", unit)
         if not isinstance(value, list) or not value or not all(type(x) in (int, str) for x in value):
             raise InputError(
                 f"--file: {path}: {where} is {json.dumps(value)[:40]}; a subset is a list of ids, such as [1, 5], or a "
                 'text, such as "1,5,7-9"'
             )
-        return [i for x in value for i in ids_of(str(x), n, f"{path}: {where}", unit)]
+        return [i for x in value for i in parse_ids(str(x), n, f"{path}: {where}", unit)]
 
     if isinstance(given, dict) and given:
         return {str(name): subset(value, repr(name)) for name, value in given.items()}
@@ -429,35 +433,31 @@ def subsets_of_json(text: str, path: Path, n: int, unit: str) -> dict[str, list[
     return {"all": subset(given, "it")}
 
 
-def containing(text: str, items: Sequence[Any] | None, unit: str = "example") -> list[int]:
-    """The examples whose item has a text in it."""
+def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example") -> list[int]:
+    """Return the ids of the examples whose item contains a text."""
     if not text:
-        raise Mistyped(f"--containing: every {unit} contains nothing; give some text")
+        raise UsageError("--containing: the text is empty")
     if items is None:
-        raise InputError(
-            "--containing: the sketch does not know what its examples are; give the run items=, or use --without IDS"
-        )
-    found = [i for i, item in enumerate(items) if text in str(item)]
-    if not found:
-        raise InputError(f"--containing: no {unit} contains {text!r}; they are such as {some(items)}")
-    return found
+        raise InputError("--containing: the sketch has no items; give the run items=, or use --without IDS")
+    ids = [i for i, item in enumerate(items) if text in str(item)]
+    if not ids:
+        raise InputError(f"--containing: no {unit} contains {text!r}; examples: {first_values(items)}")
+    return ids
 
 
-def in_group(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
-    """The examples that bear a label."""
+def ids_with_label(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
+    """Return the ids of the examples with a label."""
     if labels is None:
-        raise InputError(
-            "--group: the sketch knows no labels of its examples; give the run labels=, or use --without IDS"
-        )
-    found = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
-    if not found:
+        raise InputError("--group: the sketch has no labels; give the run labels=, or use --without IDS")
+    ids = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
+    if not ids:
         known = [text_of(x) for x in in_order(labels)]
         raise InputError(
-            f"--group: no {unit} has the label {label!r}; labels are {some(known)}{close_to(label, known)}"
+            f"--group: no {unit} has the label {label!r}; labels are {first_values(known)}{suggest_name(label, known)}"
         )
-    return found
+    return ids
 
 
-def some(values: Sequence[Any]) -> str:
-    """The first few."""
+def first_values(values: Sequence[Any]) -> str:
+    """Format the first few values."""
     return ", ".join(text_of(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")

@@ -13,7 +13,7 @@ import numpy as np
 from circuitsketch.arrays import real_array
 from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
-from circuitsketch.propagate.coefficients import Pushed
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.tree import flatten
 
 AT_ONCE = 64 << 20  # bytes of effects held while Sigma is summed up: a heuristic
@@ -65,7 +65,7 @@ def given_metric(metric: Any, n: int) -> np.ndarray:
     return root((found + found.T) / 2)
 
 
-def effects_metric(singles: Pushed) -> np.ndarray:
+def effects_metric(singles: PropagatedRun) -> np.ndarray:
     """The metric of the trained parameters' own first-order effects: row i of J is what example i does to them.
 
     Learned, and needs no measurement. With more parameters than examples, J is the root of Sigma, which is summed up
@@ -96,7 +96,7 @@ def effects_metric(singles: Pushed) -> np.ndarray:
         def take(first: int, part: np.ndarray, effects: np.ndarray = effects, begin: int = begin) -> None:
             effects[singles.rows(first, len(part))] = part[:, 1, begin : begin + effects.shape[1]]
 
-        singles.each_block(circuit, 1, take)
+        singles.measure_blocks(circuit, 1, take)
         if sigma is None:
             return effects
         sigma += effects @ effects.T

@@ -1,7 +1,7 @@
-"""What a push leaves behind: the trained state as a polynomial along every direction.
+"""The trained state as a polynomial along every direction, and measurements of it.
 
-In: a run, a law of directions, the lane blocks that came out. Out: `Pushed`: coefficients by leaf of the state, and the
-coefficients of any function of the trained parameters, which need be chosen only now.
+In: a run, the directions, their lane blocks. Out: `PropagatedRun`: coefficients by leaf of the state, and of any
+function of the trained parameters, which is chosen only now.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import described, digest
+from circuitsketch.store.fingerprint import describe_circuit, digest
 from circuitsketch.store.part_store import Store
 from circuitsketch.tree import Tree, unflatten
 
 
 @dataclass(eq=False)
-class Pushed:
-    """Directions pushed through a run.
+class PropagatedRun:
+    """A run, propagated along directions.
 
     Attributes
     ----------
-    law : where the directions come from; the first `count` of them were pushed. target : whose layout lane blocks have.
-    tree : the state's structure. params : from a state to the trained parameters.
-    constants : the final state's values, by leaf. state_lane : where in a lane block a leaf begins, -1 if it does not
-    vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : which
-    has pushed them, "cpu" or "cuda".
+    law : the distribution of the directions, of which there are `count`. target : defines the layout of lane blocks.
+    tree : the state's structure. params : maps a state to the trained parameters.
+    constants : the final state's values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does
+    not vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : that
+    computed them, "cpu" or "cuda".
     """
 
     law: Law
@@ -74,99 +74,106 @@ class Pushed:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored coefficients."""
+        """The size of the stored coefficients in bytes."""
         return self.lanes.nbytes + sum(leaf.nbytes for leaf in self.constants)
 
     @property
     def state(self) -> Any:
         """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
-        coefficient 0 first. Unpacked from the lane blocks each time it is asked for. InputError: no memory for it."""
+        coefficient 0 first. Unpacked from the lane blocks on each access. InputError: there is no memory for it."""
         numbers = sum(leaf.size for leaf in self.constants)
         require_memory(
             16 * self.count * (self.order + 1) * numbers,
             f"the state of {numbers:,} numbers along {self.count:,} directions",
-            ["measure(function), which takes a block at a time"],
+            ["measure(function), which processes one block at a time"],
         )
         leaves = [np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants]
-        for found, leaf in zip(leaves, self.constants, strict=True):
-            found[:, 0] = leaf
+        for coefficients, leaf in zip(leaves, self.constants, strict=True):
+            coefficients[:, 0] = leaf
         width = self.target.width
         for block in range(-(-self.count // width) if self.order else 0):
             lanes = self.lanes[block]
-            for found, leaf, at in zip(leaves, self.constants, self.state_lane, strict=True):
+            for coefficients, leaf, at in zip(leaves, self.constants, self.state_lane, strict=True):
                 if at >= 0:
                     view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
-                    part = found[block * width : (block + 1) * width, 1:]
+                    part = coefficients[block * width : (block + 1) * width, 1:]
                     part[...] = coefficients_of(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
     @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
     def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Any:
-        """Taylor coefficients of `function(params, *args)` along every direction, a lane block at a time.
+        """Compute the Taylor coefficients of `function(params, *args)` along every direction, one lane block at a time.
 
         Parameters
         ----------
-        function : in NumPy, of the trained parameters; returns a number, an array, or a pytree of them.
-        args : passed on as they are; they are not traced.
-        device : "cpu", or "cuda"; either measures what either has pushed.
+        function : a NumPy function of the trained parameters; returns a number, an array, or a pytree of them.
+        args : passed to the function unchanged; they are not traced.
+        device : "cpu" or "cuda"; it need not be the device that computed the directions.
 
         Returns
         -------
         (directions, order + 1, *shape of the function's value), coefficient 0 first; real along real directions, else
-        complex. Of a pytree such an array for each leaf.
+        complex. For a pytree, one such array per leaf.
 
         Raises
         ------
         InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
-        DeviceError : there is no GPU, or its memory does not hold a single block.
+        DeviceError : there is no GPU, or a single block does not fit into its memory.
         """
         circuit = self.measurement(function, args)
         refuse_measurement(self.measured_bytes(circuit), circuit, self.count)
-        found, at, leaves = self.measured(circuit, device), 0, []
+        coefficients, at, leaves = self.measured(circuit, device), 0, []
         if circuit.out_tree.kind is None:
-            return found
+            return coefficients
         for wire in circuit.outputs:
             shape = circuit.nodes[wire].shape
-            leaves.append(found[:, :, at : at + cells(shape)].reshape(*found.shape[:2], *shape))
+            part = coefficients[:, :, at : at + cells(shape)]
+            leaves.append(part.reshape(*coefficients.shape[:2], *shape))
             at += cells(shape)
         return unflatten(circuit.out_tree, leaves)
 
     def measured_bytes(self, circuit: Circuit) -> int:
-        """Bytes of memory that `measured` takes: the coefficients, and a note of each whether it is finite."""
+        """Return the bytes that `measured` takes: the coefficients, and a boolean per coefficient."""
         return self.count * (self.order + 1) * values_of(circuit) * (17 if self.target.mode.complex else 9)
 
     def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
-        """Taylor coefficients of a measurement's circuit (see `measurement`), by direction; of a basis, by example. The
-        leaves of a pytree lie one after the other, (directions, order + 1, numbers)."""
+        """Compute the Taylor coefficients of a measurement's circuit (see `measurement`).
+
+        They are ordered by direction; of a basis, by example. The leaves of a pytree are concatenated, (directions,
+        order + 1, numbers).
+        """
         number = np.complex128 if self.target.mode.complex else np.float64
         shape = value_shape(circuit)
-        found = np.zeros((self.count, self.order + 1, *shape), dtype=number)
+        coefficients = np.zeros((self.count, self.order + 1, *shape), dtype=number)
 
         def take(begin: int, part: np.ndarray) -> None:
-            found[self.rows(begin, len(part))] = part
+            coefficients[self.rows(begin, len(part))] = part
 
-        self.each_block(circuit, self.order, take, device)
-        bad = np.argwhere(~np.isfinite(found))
+        self.measure_blocks(circuit, self.order, take, device)
+        bad = np.argwhere(~np.isfinite(coefficients))
         if len(bad):
             raise DivergenceError(
-                f"the measurement has no finite coefficient {bad[0][1]} along direction {bad[0][0]}; measure something "
-                "smooth at the trained parameters, at a lower order, or in complex128"
+                f"coefficient {bad[0][1]} of the measurement is not finite along direction {bad[0][0]}; measure "
+                "something smooth at the trained parameters, at a lower order, or in complex128"
             )
-        return found
+        return coefficients
 
     @property
     def varying(self) -> list[int]:
-        """The positions of the state's leaves that carry a series."""
+        """The positions of the state's leaves that have a series."""
         return [i for i, at in enumerate(self.state_lane) if at >= 0]
 
     @property
     def varying_by_value(self) -> list[int]:
-        """The positions of the state's leaves that the weights change, through comparisons too, as far as is known."""
+        """The positions of the state's leaves that the weights are known to change, also through comparisons."""
         return self.varying
 
     def moved(self) -> list[np.ndarray | None]:
-        """Of every leaf of the state which entries some direction moves, or None; of a leaf without a series all, if
-        the weights change it by value. A block of random directions moves all that any direction moves."""
+        """Return for each leaf of the state a mask of the elements that some direction changes, or None if none.
+
+        In a leaf without a series these are all elements, if the weights change it by value. One block of random
+        directions changes every element that any direction changes.
+        """
         given = isinstance(self.law, Given | Basis)
         blocks = range(-(-self.count // self.target.width) if given else min(self.count, 1))
         masks: list[np.ndarray | None] = [
@@ -183,27 +190,27 @@ class Pushed:
         return masks
 
     def constancy(self, circuit: Circuit, *series: np.ndarray) -> Constancy | None:
-        """What measured coefficients say of entries of a measurement that do not change: see `dependence`."""
+        """Return which elements of a measurement are locally constant, by its coefficients: see `dependence`."""
         rounding = RESOLUTION[self.target.single]
-        if isinstance(self.law, Given):  # of directions of any length
+        if isinstance(self.law, Given):  # which may have any length
             lengths = np.linalg.norm(self.directions, axis=1)
             rounding *= min(1.0, *lengths[lengths > 0], 1.0) ** self.order
         return constancy_of(circuit, self.constants, self.moved, series, rounding)
 
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
-        """Where the results of directions begin, ..., begin + count - 1 belong: a basis comes back by example."""
+        """Return the rows of the results of directions begin, ..., begin + count - 1; a basis is ordered by example."""
         if isinstance(self.law, Basis):
             assert self.law.examples is not None
             return self.law.examples[begin : begin + count]
         return slice(begin, begin + count)
 
-    def each_block(
+    def measure_blocks(
         self, circuit: Circuit, order: int, take: Callable[[int, np.ndarray], None], device: str = "cpu"
     ) -> None:
-        """Measure lane block by lane block (on a GPU, as many together as it holds), each held no longer than it takes.
+        """Measure lane block by lane block (on a GPU, as many at once as fit into its memory) and discard each.
 
-        order : the highest coefficient wanted. take : called with the first direction of a block and its coefficients
-            (directions, order + 1, *shape), which it must copy; several threads may call at once.
+        order : the highest coefficient to compute. take : called with the first direction of a block and its
+            coefficients (directions, order + 1, *shape), which it must copy; several threads may call at once.
         """
         if not self.count:
             return
@@ -214,12 +221,12 @@ class Pushed:
             check_point(circuit, self.constants, varying, self.moved)
         dtype = np.complex64 if self.target.single else np.complex128
         target = target_for(mode, dtype, self.target.width, device)
-        machine = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
-        layouts, shape = machine.tapes[0].outputs, value_shape(circuit)
+        executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
+        layouts, shape = executable.tapes[0].outputs, value_shape(circuit)
         number = np.complex128 if mode.complex else np.float64
 
         def blocks(begins: range) -> None:
-            arena = machine.arena(len(begins))
+            arena = executable.arena(len(begins))
             arena.set_state(self.constants)
             for block, begin in enumerate(begins if order else ()):
                 arena.put_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
@@ -232,15 +239,17 @@ class Pushed:
                     put_leaves(part, arena, layouts, block)
                 take(begin, part)
 
-        in_blocks(blocks, self.count, machine, self.threads)
+        in_blocks(blocks, self.count, executable, self.threads)
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
-        """The circuit of a measurement, from the whole state to one array, or to a pytree of them."""
+        """Trace a measurement: a circuit from the state to one array, or to a pytree of arrays."""
         if not callable(function):
-            raise InputError(f"a measurement is a function of the trained parameters, not {type(function).__name__}")
+            raise InputError(
+                f"a measurement must be a function of the trained parameters, not {type(function).__name__}"
+            )
         state = unflatten(self.tree, self.constants)
 
-        def once() -> Circuit:
+        def trace_once() -> Circuit:
             try:
                 circuit = traced(lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow")
             except (LookupError, AttributeError, TypeError) as reason:
@@ -249,28 +258,28 @@ class Pushed:
                 leaves = ", ".join(self.tree.names("state"))
                 raise InputError(
                     f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
-                    f"parameters, out of {leaves}, and then with the {len(args)} arguments that were given after it"
+                    f"parameters, out of {leaves}, followed by the {len(args)} arguments that were given after it"
                 ) from reason
             if not circuit.outputs:
                 raise InputError(
-                    "a measurement returns a number, an array, or a pytree of them, and this one returns 0 leaves; "
-                    "return what it measures"
+                    "a measurement must return a number, an array, or a pytree of them, and this one returns 0 leaves; "
+                    "return the measured value"
                 )
             return simplify(circuit)
 
-        first, second = once(), once()
+        first, second = trace_once(), trace_once()
         if self.order:
             refuse_flat(first, self.varying, self.varying_by_value)
-        if digest(described(first)) != digest(described(second)):
+        if digest(describe_circuit(first)) != digest(describe_circuit(second)):
             raise InputError(
-                "the measurement is another function each time it is called: it draws random numbers, or reads what "
-                "changes; a measurement depends on the trained parameters alone, so draw before measuring"
+                "the measurement is a different function each time it is called: it draws random numbers, or reads "
+                "mutable state; a measurement may depend on the trained parameters only, so draw before measuring"
             )
         return first
 
 
 def value_shape(circuit: Circuit) -> tuple[int, ...]:
-    """The shape of a measurement's value; of a pytree that of the vector of its leaves."""
+    """Return the shape of a measurement's value; of a pytree, that of the vector of its leaves."""
     return circuit.nodes[circuit.outputs[0]].shape if circuit.out_tree.kind is None else (values_of(circuit),)
 
 
@@ -285,12 +294,12 @@ def put_leaves(part: np.ndarray, arena: Arena, layouts: Sequence[Layout], block:
 
 
 def values_of(circuit: Circuit) -> int:
-    """How many numbers a measurement has."""
+    """Return how many numbers a measurement has."""
     return sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
 
 
 def refuse_measurement(nbytes: int, circuit: Circuit, directions: int) -> None:
-    """InputError where memory does not hold the coefficients of a measurement along so many directions."""
+    """Raise InputError if the coefficients of a measurement along `directions` directions do not fit into memory."""
     require_memory(
         nbytes,
         f"a measurement of {values_of(circuit):,} values along {directions:,} directions",

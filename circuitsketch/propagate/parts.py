@@ -1,7 +1,7 @@
-"""The parts of a sketch, pushed one after the other: random (or given) directions, and every example alone.
+"""Compute the parts of a sketch, one after the other: random (or given) directions, then the per-example series.
 
-In: what is wanted of a run, and what there is of it already, in memory or on disk. Out: a `Pushed` for each part. The
-single examples are the n real basis directions, so they take the real mode, in an order of their own.
+In: a `SketchSpec`, and the part of it that exists already, in memory or on disk. Out: a `PropagatedRun` for each part.
+The per-example series are those along the n real basis directions; they use the real mode and have their own order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from circuitsketch.directions import Basis, Given, Law, find_law
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, push_blocks
-from circuitsketch.propagate.coefficients import Pushed
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
-from circuitsketch.store.part_store import Store, refuse_other
+from circuitsketch.store.part_store import Store, check_same_sketch
 from circuitsketch.training.training import Training, trained_params
 from circuitsketch.tree import tree_of
 
@@ -31,11 +31,11 @@ StoreFor = Callable[[str, Header], Store]
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """What a sketch shall have: `count` directions of a law to `order`, and singles to `singles_order` if not None.
+class SketchSpec:
+    """The specification of a sketch: `count` directions to `order`, per-example series to `singles_order` if not None.
 
-    dtype : complex128 or complex64, of all parts. threads : None is one a core. device : of all parts,
-    "cpu" or "cuda".
+    dtype : complex128 or complex64, of all parts. threads : None is one per core. device : "cpu" or "cuda", of all
+    parts.
     """
 
     run: Training
@@ -49,59 +49,61 @@ class Wanted:
 
     @property
     def mode(self) -> Mode:
-        """Of the directions; given real ones are pushed as such."""
+        """The mode of the directions: complex, unless they are given real ones."""
         real = isinstance(self.law, Given) and not np.iscomplexobj(self.law.vectors)
         return Mode(self.order, not real)
 
 
 def push_parts(
-    wanted: Wanted,
+    spec: SketchSpec,
     *,
-    before: tuple[Pushed, Pushed | None] | None = None,
+    before: tuple[PropagatedRun, PropagatedRun | None] | None = None,
     progress: Progress | None = None,
     store_for: StoreFor | None = None,
     stored_width: Callable[[str], int | None] | None = None,
-) -> tuple[Pushed, Pushed | None]:
-    """Push what is wanted and not there yet.
+) -> tuple[PropagatedRun, PropagatedRun | None]:
+    """Compute the parts of a sketch that do not exist yet.
 
     Parameters
     ----------
     before : the parts of a smaller sketch of the same run, law and orders, in memory.
     progress : called with (blocks done, blocks) of all parts together.
-    store_for : gives the store, open for writing, of a part by its name and header. stored_width : directions a block
-        of a part that is on disk already, by its name.
+    store_for : opens the store of a part for writing, by the part's name and header. stored_width : returns the
+        directions per block of a part on disk, by its name; None if there is none.
 
     Returns
     -------
-    The directions (perhaps none), and the single examples if they are wanted.
+    The directions (perhaps none), and the per-example series, None without them.
     """
-    run = wanted.run
-    first, second = before if before is not None else (None, None)
-    alone = None if wanted.singles_order is None else Mode(wanted.singles_order, False)
+    run = spec.run
+    directions_before, singles_before = before if before is not None else (None, None)
+    singles_mode = None if spec.singles_order is None else Mode(spec.singles_order, False)
 
-    def width_of(name: str, mode: Mode, count: int, made: Pushed | None) -> int:
+    def choose_width(name: str, mode: Mode, count: int, existing: PropagatedRun | None) -> int:
         width = None
-        if backend(wanted.device).widths_vary:  # goes on with the width of what there is
-            width = made.target.width if made is not None and made.count else None
+        if backend(spec.device).widths_vary:  # goes on with the width of what there is
+            width = existing.target.width if existing is not None and existing.count else None
             width = stored_width(name) if stored_width is not None else width
-        return target_for(mode, wanted.dtype, width, wanted.device, count).width
+        return target_for(mode, spec.dtype, width, spec.device, count).width
 
-    widths = {RANDOM: width_of(RANDOM, wanted.mode, wanted.count, first)} if wanted.count else {}
-    if alone is not None:
-        widths[SINGLES] = width_of(SINGLES, alone, run.n, second)
-    ahead = -(-wanted.count // widths[RANDOM]) if wanted.count else 0
-    blocks_of_all = ahead + (-(-run.n // widths[SINGLES]) if alone is not None else 0)
-    told: list[float] = []
+    widths = {RANDOM: choose_width(RANDOM, spec.mode, spec.count, directions_before)} if spec.count else {}
+    if singles_mode is not None:
+        widths[SINGLES] = choose_width(SINGLES, singles_mode, run.n, singles_before)
+    first_blocks = -(-spec.count // widths[RANDOM]) if spec.count else 0
+    blocks_of_all = first_blocks + (-(-run.n // widths[SINGLES]) if singles_mode is not None else 0)
+    reported: list[float] = []
 
-    def part(name: str, law: Law, count: int, mode: Mode, offset: int, made: Pushed | None) -> Pushed:
-        def tell(done: float, blocks: int) -> None:
-            told.append(done)
+    def push_part(
+        name: str, law: Law, count: int, mode: Mode, offset: int, existing: PropagatedRun | None
+    ) -> PropagatedRun:
+        def report_progress(done: float, blocks: int) -> None:
+            reported.append(done)
             if progress is not None:
                 progress(offset + done, blocks_of_all)
 
-        def stored(executable: Executable) -> Store:
+        def open_store(executable: Executable) -> Store:
             assert store_for is not None
-            return store_for(name, header_of(run, law, count, executable, wanted.device))
+            return store_for(name, header_of(run, law, count, executable, spec.device))
 
         executable, constants, lanes = push_blocks(
             run,
@@ -109,37 +111,37 @@ def push_parts(
             count,
             mode.order,
             is_complex=mode.complex,
-            dtype=wanted.dtype,
-            threads=wanted.threads,
+            dtype=spec.dtype,
+            threads=spec.threads,
             width=widths[name],
-            device=wanted.device,
-            progress=tell,
-            store_for=None if store_for is None else stored,
-            made=full_blocks(made) if made is not None and made.count and store_for is None else None,
-            check=not told,
+            device=spec.device,
+            progress=report_progress,
+            store_for=None if store_for is None else open_store,
+            existing=full_blocks(existing) if existing is not None and existing.count and store_for is None else None,
+            check=not reported,
         )
-        constants = constants or made.constants if made is not None else constants
+        constants = constants or existing.constants if existing is not None else constants
         target, tree, lane = executable.target, run.state_tree, executable.state_lane
-        return Pushed(law, count, target, tree, run.params, constants, lane, lanes, wanted.threads, wanted.device)
+        return PropagatedRun(law, count, target, tree, run.params, constants, lane, lanes, spec.threads, spec.device)
 
-    directions = part(RANDOM, wanted.law, wanted.count, wanted.mode, 0, first) if wanted.count else None
+    directions = push_part(RANDOM, spec.law, spec.count, spec.mode, 0, directions_before) if spec.count else None
     singles = None
-    if alone is not None:
-        basis = Basis(run.n, by_first_step(run)) if second is None else second.law
-        singles = part(SINGLES, basis, run.n, alone, ahead, second)
-    return directions or without_directions(wanted.law, wanted.order, singles), singles
+    if singles_mode is not None:
+        basis = Basis(run.n, by_first_step(run)) if singles_before is None else singles_before.law
+        singles = push_part(SINGLES, basis, run.n, singles_mode, first_blocks, singles_before)
+    return directions or without_directions(spec.law, spec.order, singles), singles
 
 
-def without_directions(law: Law, order: int, singles: Pushed | None) -> Pushed:
-    """No random directions: their law and order, so that there may be some later."""
+def without_directions(law: Law, order: int, singles: PropagatedRun | None) -> PropagatedRun:
+    """Return a part without directions, which keeps their law and order so that some can be added later."""
     assert singles is not None
     target = replace(singles.target, mode=Mode(order))
     lanes = np.zeros((0, 0, target.mode.components, target.width))
     return replace(singles, law=law, count=0, target=target, lanes=lanes)
 
 
-def stored_part(store: Store, run: Training | None, threads: int | None) -> Pushed:
-    """A part that is on disk, whose blocks are read when they are asked for; StoreError if it is not the run's own."""
+def stored_part(store: Store, run: Training | None, threads: int | None) -> PropagatedRun:
+    """Return a part on disk, whose blocks are read when they are used; StoreError if it is not of the run."""
     header = store.header
     device = device_of(header.fingerprint)
     mode = Mode(header.order, header.is_complex)
@@ -159,19 +161,21 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Push
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        refuse_other(store, header_of(run, law, header.directions, executable, device))
-    return Pushed(law, header.directions, target, tree, params, store.constants, state_lane, store, threads, device)
+        check_same_sketch(store, header_of(run, law, header.directions, executable, device))
+    return PropagatedRun(
+        law, header.directions, target, tree, params, store.constants, state_lane, store, threads, device
+    )
 
 
-def full_blocks(made: Pushed) -> np.ndarray:
-    """The lane blocks without a lane to spare, which more directions leave as they are; of a whole basis all."""
-    assert isinstance(made.lanes, np.ndarray)
-    whole = isinstance(made.law, Basis)
-    return made.lanes if whole else made.lanes[: made.count // made.target.width]
+def full_blocks(existing: PropagatedRun) -> np.ndarray:
+    """Return the full lane blocks, which more directions do not change; of a basis, which has no more, all blocks."""
+    assert isinstance(existing.lanes, np.ndarray)
+    is_basis = isinstance(existing.law, Basis)
+    return existing.lanes if is_basis else existing.lanes[: existing.count // existing.target.width]
 
 
 def header_of(run: Training, law: Law, count: int, executable: Executable, device: str) -> Header:
-    """What the store of a push says about itself. device : which pushes its blocks."""
+    """Build the header of a part's store. device : that computes its blocks."""
     target = executable.target
     leaves = tuple(
         Leaf(name, leaf.shape, at >= 0)

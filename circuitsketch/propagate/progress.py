@@ -1,6 +1,6 @@
-"""How far a push has come: a callback of the user's, or a bar on the terminal with its rate and the time that is left.
+"""Progress of a computation: a user's callback, or a progress bar on the terminal with rate and remaining time.
 
-In: True, a callback, or nothing. Out: a callback, or nothing, for as long as the work lasts.
+In: True, a callback, or None. Out: a callback or None, valid while the computation runs.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from circuitsketch.errors import InputError
 Progress = Callable[[float, int], None]
 
 
-def rate(speed: float | None, thing: str) -> str:
-    """So many things a second, or so many seconds a thing.
+def format_rate(speed: float | None, thing: str) -> str:
+    """Format a speed as things per second, or seconds per thing if it is slow.
 
-    >>> rate(12.0, "block"), rate(1.5, "block"), rate(0.01, "block"), rate(None, "block")
-    ('12 blocks/s', '1.50 blocks/s', '100 s a block', '')
+    >>> [format_rate(speed, "block") for speed in (12.0, 1.5, 0.01, None)]
+    ['12 blocks/s', '1.50 blocks/s', '100 s/block', '']
     """
     if not speed:
         return ""
-    return f"{speed:,.{0 if speed > 10 else 2}f} {thing}s/s" if speed >= 0.5 else f"{1 / speed:,.0f} s a {thing}"
+    return f"{speed:,.{0 if speed > 10 else 2}f} {thing}s/s" if speed >= 0.5 else f"{1 / speed:,.0f} s/{thing}"
 
 
-def columns(bar_width: int | None = 40, rate_of: Callable[[float | None, str], str] = rate) -> list[Any]:
-    """The columns of a bar: what is done, how much of it, how fast, for how long, and the time left where it is known.
+def columns(bar_width: int | None = 40, rate_of: Callable[[float | None, str], str] = format_rate) -> list[Any]:
+    """Return the columns of a bar: description, count, rate, elapsed time, and remaining time where it is known.
 
-    rate_of : the words for a speed and for what is counted, the field `thing` of a task (default: blocks).
+    rate_of : formats a speed and the name of what is counted, the field `thing` of a task (default: blocks).
     """
     from rich.progress import (
         BarColumn,
@@ -45,15 +45,15 @@ def columns(bar_width: int | None = 40, rate_of: Callable[[float | None, str], s
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """The speed over the last half minute, or over all of it when it is done."""
+        """The speed over the last half minute, or over the whole task when it is finished."""
 
         def render(self, task: Task) -> Text:
             return Text(rate_of(task.finished_speed or task.speed, task.fields.get("thing", "block")))
 
     class Left(ProgressColumn):
-        """The time left, and nothing while it is not known."""
+        """The remaining time; empty while it is unknown."""
 
-        max_refresh = 0.5  # seconds: an estimate that changes all the time cannot be read
+        max_refresh = 0.5  # seconds, so that it can be read
 
         def render(self, task: Task) -> Text:
             seconds = task.time_remaining
@@ -74,30 +74,32 @@ def columns(bar_width: int | None = 40, rate_of: Callable[[float | None, str], s
 
 
 def compile_bar(bars: Any) -> Callable[[int, int], None] | None:
-    """A watch of compiling that draws a bar among others, under a line that says where kernels are kept; none where
-    the bars are not on a terminal."""
+    """Return a callback that draws compilation as a bar, below a line that says where kernels are cached.
+
+    None if the bars are not on a terminal.
+    """
     if not bars.console.is_terminal:
         return None
-    begun: list[Any] = []
+    tasks: list[Any] = []
 
-    def watch(done: int, total: int) -> None:
+    def draw(done: int, total: int) -> None:
         bars.start()
-        if not begun:
+        if not tasks:
             bars.console.print(compiling(total), highlight=False, markup=False, soft_wrap=True)
-            begun.append(bars.add_task("compile", total=total, completed=done - 1, thing="kernel"))
-        bars.update(begun[-1], completed=done)
+            tasks.append(bars.add_task("compile", total=total, completed=done - 1, thing="kernel"))
+        bars.update(tasks[-1], completed=done)
         if done == total:
-            begun.clear()
+            tasks.clear()
 
-    return watch
+    return draw
 
 
 @contextmanager
-def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Progress | None]:
-    """The callback that a user's `progress` stands for; True draws a bar on stderr (or on `stream`).
+def show_progress(progress: Progress | bool | None, stream: Any = None) -> Iterator[Progress | None]:
+    """Yield the callback that a user's `progress` stands for; True draws a bar on stderr (or on `stream`).
 
-    >>> with shown(None) as tell:
-    ...     tell is None
+    >>> with show_progress(None) as report_progress:
+    ...     report_progress is None
     True
     """
     if progress is None or progress is False:
@@ -105,12 +107,12 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         return
     if progress is not True:
         if not callable(progress):
-            raise InputError(f"progress is True, or a function of (blocks done, blocks), not {quoted(progress)}")
+            raise InputError(f"progress must be True or a function of (blocks done, blocks), not {quoted(progress)}")
 
-        def call_back(done: float, blocks: int) -> None:
+        def forward(done: float, blocks: int) -> None:
             call(progress, "progress", done, blocks)
 
-        yield call_back
+        yield forward
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -120,16 +122,18 @@ def shown(progress: Progress | bool | None, stream: Any = None) -> Iterator[Prog
         bars = Bars(*columns(), console=console)
         try:
             stack.enter_context(bars)
-        except RuntimeError:  # no thread is to be had that draws it
+        except RuntimeError:  # the thread that draws it cannot be started
             bars.live.stop()
             yield None
             return
         stack.enter_context(watching(compile_bar(bars)))
         bar = bars.add_task("sketch", total=None)
 
-        def tell(done: float, blocks: int) -> None:
+        def report_progress(done: float, blocks: int) -> None:
             if next(task for task in bars.tasks if task.id == bar).total is None:
-                bars.reset(bar, total=blocks, completed=ceil(done) - 1)  # blocks of an earlier attempt have no rate
+                bars.reset(
+                    bar, total=blocks, completed=ceil(done) - 1
+                )  # exclude the blocks of an earlier attempt from the rate
             bars.update(bar, completed=done)
 
-        yield tell
+        yield report_progress

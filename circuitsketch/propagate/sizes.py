@@ -1,7 +1,7 @@
-"""What a sketch takes: bytes of its coefficients, of the disk it is kept on, of the memory it is made in.
+"""The size of a sketch in bytes: its coefficients, its files, and the memory that computing it takes.
 
-In: what is wanted of a run. Out: `Size`, known before anything is pushed, and a refusal where memory or disk do not
-hold it. What it costs in time is left to `attribution.plan`.
+In: a `SketchSpec`. Out: `PartSize` for each part, before anything is computed, and an error if memory or disk are too
+small. The time that a sketch takes is left to `attribution.plan`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from circuitsketch.directions import Law, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.parts import RANDOM, SINGLES, Wanted
+from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.training import Training
 
-CLUSTER = 4096  # bytes that a file takes at least, and its size is a multiple of, on most disks
-BASICS = 64 << 10  # bytes of the files of a part beside its blocks, roughly
+CLUSTER = 4096  # bytes: on most disks the space that a file takes is a multiple of this
+BASICS = 64 << 10  # bytes of a part's files other than its blocks, roughly
 
 
 @dataclass(frozen=True)
 class PartSize:
     """One part of a sketch: `count` directions of a mode, in lane blocks of the target's width.
 
-    cells : numbers of the trained state that vary, each a series along every direction.
+    cells : elements of the trained state that vary; each has a series along every direction.
     """
 
     name: str
@@ -42,27 +42,27 @@ class PartSize:
 
     @property
     def blocks(self) -> int:
-        """How many lane blocks."""
+        """The number of lane blocks."""
         return -(-self.count // self.target.width)
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of a lane block."""
+        """The size of a lane block in bytes."""
         item = 4 if self.target.single else 8
         return self.target.width * self.cells * self.target.mode.components * item
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the coefficients: of `Sketch.lanes`."""
+        """The size of the coefficients (`Sketch.lanes`) in bytes."""
         return self.blocks * self.block_bytes
 
     def disk(self, done: int = 0) -> int:
-        """Bytes on disk of the blocks that are not done, each a file with a small one beside it."""
-        left = max(self.blocks - done, 0)
-        return left * (-(-self.block_bytes // CLUSTER) + 1) * CLUSTER + BASICS if left else 0
+        """Return the bytes on disk of the blocks that are not done, each a file and the small file of its digest."""
+        disk_bytes = max(self.blocks - done, 0)
+        return disk_bytes * (-(-self.block_bytes // CLUSTER) + 1) * CLUSTER + BASICS if disk_bytes else 0
 
     def directions(self, n: int) -> int:
-        """Bytes of the directions that are kept while they are pushed: an orthonormal one needs those before it."""
+        """Return the bytes of directions held in memory: each orthonormal direction needs all those before it."""
         return 16 * n * min(self.count, n) if isinstance(self.law, Orthonormal) else 0
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
@@ -73,75 +73,75 @@ class PartSize:
         return workers * (executable.arena_bytes(together) + rows)
 
 
-def parts_of(wanted: Wanted) -> Iterator[PartSize]:
-    """The parts of a sketch that is wanted; on a GPU, whose blocks are of any width, as if they were of one."""
-    run = wanted.run
+def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
+    """Yield the parts of a specified sketch; on a GPU, whose blocks may have any width, with blocks of width 1."""
+    run = spec.run
     cells = sum(run.state_leaves[i].size for i in run.varying())
     parts: list[tuple[str, Law | None, int, Mode]] = []
-    if wanted.count:
-        parts.append((RANDOM, wanted.law, wanted.count, wanted.mode))
-    if wanted.singles_order is not None:
-        parts.append((SINGLES, None, run.n, Mode(wanted.singles_order, False)))
+    if spec.count:
+        parts.append((RANDOM, spec.law, spec.count, spec.mode))
+    if spec.singles_order is not None:
+        parts.append((SINGLES, None, run.n, Mode(spec.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, wanted.dtype, 1 if backend(wanted.device).widths_vary else None, "cpu")
+        target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 
 def executable_of(run: Training, part: PartSize) -> Executable:
-    """The run linked for a part, as `push` will ask for it."""
+    """Return the run's executable for a part, the one that `push_blocks` will use."""
     return run.executable(part.target.mode, np.complex64 if part.target.single else np.complex128)
 
 
-def check_room(wanted: Wanted, path: str | os.PathLike[str] | None) -> None:
-    """Refuse a sketch for which there is no memory, or no room on the disk, before anything of it is made.
+def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> None:
+    """Refuse a sketch that does not fit into memory or on the disk, before anything of it is computed.
 
     Raises
     ------
-    InputError : memory does not hold it, or not what the threads push in. StoreError : the disk does not.
+    InputError : there is not enough memory for it, or for computing it. StoreError : there is not enough disk space.
     """
-    parts = list(parts_of(wanted))
-    kept = sum(part.nbytes for part in parts)
-    directions = sum(part.directions(wanted.run.n) for part in parts)
-    what = described(wanted)
+    parts = list(parts_of(spec))
+    coefficient_bytes = sum(part.nbytes for part in parts)
+    directions = sum(part.directions(spec.run.n) for part in parts)
+    what = describe_spec(spec)
     if path is None:
-        ways = ["path=... to keep it on disk"] if kept > directions else []
-        require_memory(kept + directions, what, [*ways, *ways_out(wanted)])
+        remedies = ["path=... to keep it on disk"] if coefficient_bytes > directions else []
+        require_memory(coefficient_bytes + directions, what, [*remedies, *size_remedies(spec)])
     else:
-        left = sum(part.disk(blocks_done(path, part)) for part in parts)
-        require_disk(left, path, what, ["another disk", *ways_out(wanted)])
-        require_memory(directions, f"the directions of {what}", ["law='sphere'", *ways_out(wanted)])
-    if wanted.device == "cpu" and any(part.cells for part in parts):
-        working = max(part.working(executable_of(wanted.run, part), wanted.run.n, wanted.threads) for part in parts)
-        more = directions + (kept if path is None else 0)
-        fewer = ["threads=1"] if wanted.threads != 1 else []
-        require_memory(working + more, f"pushing {what}", [*fewer, *ways_out(wanted)])
+        disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
+        require_disk(disk_bytes, path, what, ["another disk", *size_remedies(spec)])
+        require_memory(directions, f"the directions of {what}", ["law='sphere'", *size_remedies(spec)])
+    if spec.device == "cpu" and any(part.cells for part in parts):
+        working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
+        more = directions + (coefficient_bytes if path is None else 0)
+        fewer = ["threads=1"] if spec.threads != 1 else []
+        require_memory(working + more, f"pushing {what}", [*fewer, *size_remedies(spec)])
 
 
-def described(wanted: Wanted) -> str:
-    """A sketch that is wanted, in words."""
-    what = "groups" if wanted.run.groups is not None else "examples"
-    parts = [f"{wanted.count:,} directions to order {wanted.order}"] if wanted.count else []
-    if wanted.singles_order is not None:
-        parts.append(f"{wanted.run.n:,} single {what} to order {wanted.singles_order}")
+def describe_spec(spec: SketchSpec) -> str:
+    """Describe a specified sketch."""
+    what = "groups" if spec.run.groups is not None else "examples"
+    parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
+    if spec.singles_order is not None:
+        parts.append(f"{spec.run.n:,} single {what} to order {spec.singles_order}")
     return f"a sketch of {' and '.join(parts)}"
 
 
-def ways_out(wanted: Wanted) -> Iterator[str]:
-    """What makes a sketch smaller."""
-    if np.dtype(wanted.dtype).name in ("complex128", "float64"):
+def size_remedies(spec: SketchSpec) -> Iterator[str]:
+    """Yield remedies that make a sketch smaller."""
+    if np.dtype(spec.dtype).name in ("complex128", "float64"):
         yield "dtype='complex64' for half of it"
-    if wanted.run.groups is None:
+    if spec.run.groups is None:
         yield "groups=... with one weight per label"
-    if wanted.singles_order is not None and wanted.count:
+    if spec.singles_order is not None and spec.count:
         yield "no singles"
-    if wanted.count > 1:
+    if spec.count > 1:
         yield "fewer directions"
-    if max(wanted.order if wanted.count else 0, wanted.singles_order or 0) > 1:
+    if max(spec.order if spec.count else 0, spec.singles_order or 0) > 1:
         yield "a lower order"
 
 
-def blocks_done(path: str | os.PathLike[str], part: PartSize) -> int:
-    """How many blocks of a part lie at a path already; what is wrong with them is left to whoever resumes them."""
+def count_finished_blocks(path: str | os.PathLike[str], part: PartSize) -> int:
+    """Return how many blocks of a part are at a path already; errors in them are left to whoever resumes the store."""
     folder = os.path.join(os.path.abspath(path), part.name)
     try:
         return len(Store.open(folder).done) if Store.exists(folder) else 0

@@ -14,7 +14,7 @@ import numpy as np
 import circuitsketch as cs
 from circuitsketch.attribution.prediction import cut
 from circuitsketch.report.demo import LEVEL
-from circuitsketch.report.removal import Told, retrained_losses, untold
+from circuitsketch.report.removal import Progress, no_progress, retrained_losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def agreement_of(
     name: str,
     subsets: list[tuple[str, list[int]]],
     threads: int | None = None,
-    checking: Told = untold,
+    report_retraining: Progress = no_progress,
 ) -> Agreement:
     """Predict the loss on a name without each subset, and train again to compare."""
     h = np.zeros((len(subsets), run.n))
@@ -160,7 +160,7 @@ def agreement_of(
         np.asarray(found.value),
         np.asarray(low),
         np.asarray(high),
-        retrained_losses(run, h, name, threads, checking),
+        retrained_losses(run, h, name, threads, report_retraining),
         np.array(outside),
     )
 

@@ -210,7 +210,7 @@ def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
             singles="exact",
             threads=threads,
             path=kept / "singles.sketch",
-            progress=told(watch, "sketch"),
+            progress=stage_progress(watch, "sketch"),
         ).measure(microgpt.loss, question.name)
     )
     decay = Once(
@@ -221,20 +221,20 @@ def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
             scale.seed,
             threads=threads,
             path=kept / "stability.sketch",
-            progress=told(watch, "stability"),
+            progress=stage_progress(watch, "stability"),
         ).measure(microgpt.loss, question.name)
     )
 
     def agreement() -> Any:
         subsets = subsets_of(scale.docs, scale.subsets, scale.seed)
-        return agreement_of(run, query(), question.name, subsets, threads, told(watch, "agreement"))
+        return agreement_of(run, query(), question.name, subsets, threads, stage_progress(watch, "agreement"))
 
     return [
-        ("strength", lambda: answer_along(run, query(), question, threads, told(watch, "strength"))),
+        ("strength", lambda: answer_along(run, query(), question, threads, stage_progress(watch, "strength"))),
         ("influence", lambda: influences_of(query(), scale.docs, words)),
         ("stability", lambda: trust_of(decay(), words, (1, 4, 16, 64))),
         ("agreement", agreement),
-        ("cost", lambda: cost_of(scale.shapes, 16, scale.order, scale.seed, told(watch, "cost"))),
+        ("cost", lambda: cost_of(scale.shapes, 16, scale.order, scale.seed, stage_progress(watch, "cost"))),
     ]
 
 
@@ -244,17 +244,19 @@ def paper_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
     measured = np.random.default_rng(scale.seed).choice(scale.docs, scale.few).tolist()
 
     def sketch(name: str, directions: int, order: int) -> cs.Sketch:
-        progress, path = told(watch, name), kept / f"{name}.sketch"
+        progress, path = stage_progress(watch, name), kept / f"{name}.sketch"
         return cs.sketch(
             run, directions, order, scale.seed, law="sphere", threads=threads, progress=progress, path=path
         )
 
     def predictions() -> Any:
         query = sketch("figure3", scale.directions, scale.order).measure(microgpt.loss, question.name)
-        return predict_along(run, query, question, range(1, scale.order + 1), threads, told(watch, CHECKS))
+        return predict_along(run, query, question, range(1, scale.order + 1), threads, stage_progress(watch, CHECKS))
 
     def series() -> Any:
-        return series_along(run, question, scale.cut, threads, told(watch, "figure2"), told(watch, CHECKS))
+        return series_along(
+            run, question, scale.cut, threads, stage_progress(watch, "figure2"), stage_progress(watch, CHECKS)
+        )
 
     return [
         ("figure2", series),
@@ -277,7 +279,7 @@ class Once:
         return self.found
 
 
-def told(watch: Watch, stage: str) -> Callable[[float, int], None]:
+def stage_progress(watch: Watch, stage: str) -> Callable[[float, int], None]:
     """A progress function that says of which stage it is."""
     return lambda done, total: watch(stage, done, total)
 

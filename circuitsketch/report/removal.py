@@ -1,7 +1,7 @@
-"""One deletion at every strength: a question in, curves of predictions over 0 (as trained) to 1 (gone) out.
+"""Curves of predictions for one deletion, over its strength from 0 (as trained) to 1 (deleted).
 
-`series_along` pushes the deletion itself, so its curves are exact to their order; `predict_along` asks a sketch, whose
-curves carry bands. Both stand beside retrained points. Drawing is left to `pictures`.
+`series_along` propagates the deletion itself, so its curves are exact to their order; `predict_along` uses a sketch,
+and its curves have error bands. Both come with retrained points. Drawing is left to `pictures`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from circuitsketch.zoo import microgpt
 STRENGTHS = 101  # points of a curve
 CHECKED = 11  # retrainings beside it, as in the paper
 
-Told = Callable[[float, int], None]  # parts done, parts in all
+Progress = Callable[[float, int], None]  # parts done, parts in all
 
 
-def untold(done: float, total: int) -> None:
-    """Nobody watches."""
+def no_progress(done: float, total: int) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +61,17 @@ def series_along(
     question: Question,
     order: int,
     threads: int | None = None,
-    pushing: Told = untold,
-    checking: Told = untold,
+    report_sketch: Progress = no_progress,
+    report_retraining: Progress = no_progress,
 ) -> Removal:
     """The Taylor series along the deletion, cut off after each order from 1: the paper's Figure 2."""
     h = direction_of(run, question)
-    pushed = cs.push(run, [h], order=order, threads=threads, progress=pushing)
+    pushed = cs.push(run, [h], order=order, threads=threads, progress=report_sketch)
     series = pushed.measure(microgpt.loss, question.name).coefficients[0].real
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
     sums = np.cumsum(series[:, None] * strengths ** np.arange(order + 1)[:, None], axis=0)
     curves = tuple(Curve(f"order {k}", sums[k]) for k in range(1, order + 1))
-    return removal_of(run, question, strengths, curves, "", threads, checking)
+    return removal_of(run, question, strengths, curves, "", threads, report_retraining)
 
 
 def predict_along(
@@ -80,7 +80,7 @@ def predict_along(
     question: Question,
     orders: Sequence[int],
     threads: int | None = None,
-    checking: Told = untold,
+    report_retraining: Progress = no_progress,
 ) -> Removal:
     """A sketch's plain mean over directions, cut off after some orders, with standard errors: the paper's Figure 3."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
@@ -90,11 +90,15 @@ def predict_along(
         found = query.predict(wanted, order=order, groups=1)
         value, error = np.asarray(found.value), np.asarray(found.stderr)
         curves.append(Curve(f"order {order}", value, value - error, value + error))
-    return removal_of(run, question, strengths, tuple(curves), "one standard error", threads, checking)
+    return removal_of(run, question, strengths, tuple(curves), "one standard error", threads, report_retraining)
 
 
 def answer_along(
-    run: cs.Training, query: cs.Query, question: Question, threads: int | None = None, checking: Told = untold
+    run: cs.Training,
+    query: cs.Query,
+    question: Question,
+    threads: int | None = None,
+    report_retraining: Progress = no_progress,
 ) -> Removal:
     """The prediction that `Query.predict` gives by default, with its interval."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
@@ -102,7 +106,7 @@ def answer_along(
     low, high = found.interval(LEVEL)
     value = np.asarray(found.value)
     curve = Curve(f"predicted, order {found.order}", value, np.asarray(low), np.asarray(high))
-    return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads, checking)
+    return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads, report_retraining)
 
 
 def removal_of(
@@ -112,12 +116,12 @@ def removal_of(
     curves: tuple[Curve, ...],
     band: str,
     threads: int | None,
-    checking: Told,
+    report_retraining: Progress,
 ) -> Removal:
     """Curves with the words for their axes, and with retrained points."""
     checked = np.linspace(0.0, 1.0, CHECKED)
     weights = np.outer(checked, direction_of(run, question))
-    retrained = retrained_losses(run, weights, question.name, threads, checking)
+    retrained = retrained_losses(run, weights, question.name, threads, report_retraining)
     return Removal(
         f"loss on {question.name!r}",
         "nats a token",
@@ -138,7 +142,7 @@ def direction_of(run: cs.Training, question: Question) -> np.ndarray:
 
 
 def retrained_losses(
-    run: cs.Training, downweights: np.ndarray, name: str, threads: int | None, checking: Told
+    run: cs.Training, downweights: np.ndarray, name: str, threads: int | None, report_retraining: Progress
 ) -> np.ndarray:
     """The loss on a name after training with each row of downweights (K, n): (K,). The truth of every picture."""
     return truths_of(
@@ -148,5 +152,5 @@ def retrained_losses(
         shape=(),
         what=f"loss:{name}",
         threads=threads,
-        watch=lambda stage, done, total: checking(done, total),
+        watch=lambda stage, done, total: report_retraining(done, total),
     )

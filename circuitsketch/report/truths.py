@@ -21,7 +21,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import trace
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import described, digest, fingerprint_of
+from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprint_of
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
 
@@ -81,14 +81,14 @@ def truths_of(
     truth = np.zeros((0, *shape))
     if folder is not None:
         about = {"measure": what, "circuit": circuit_digest(run, measure), "run": dict(fingerprint_of(run))}
-        truth = begun(folder, subsets, shape, about)[:count]
+        truth = read_saved(folder, subsets, shape, about)[:count]
     together = lane_width(False) * thread_count(threads, count)
     watch("retrain", len(truth), count)
     while len(truth) < count:
         part = subsets[len(truth) : len(truth) + together].astype(np.float64)
         truth = np.concatenate([truth, retrained(run, part, measure, (), threads, device)])
         if folder is not None:
-            keep(folder, subsets[: len(truth)], truth)
+            save_truths(folder, subsets[: len(truth)], truth)
         watch("retrain", len(truth), count)
     return truth
 
@@ -96,10 +96,10 @@ def truths_of(
 def circuit_digest(run: Training, measure: Callable[..., Any]) -> str:
     """What a measurement computes, as a digest: its name stays the same when its file is edited."""
     circuit = trace(lambda state: measure(run.params(state)), unflatten(run.state_tree, run.state_leaves))
-    return digest(described(simplify(circuit)))
+    return digest(describe_circuit(simplify(circuit)))
 
 
-def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
+def read_saved(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[str, Any]) -> np.ndarray:
     """The truths that a folder has already, (some, *shape); made where there is none."""
     try:
         if not (folder / ABOUT).exists():
@@ -136,7 +136,7 @@ def begun(folder: Path, masks: np.ndarray, shape: tuple[int, ...], about: dict[s
     return truth
 
 
-def keep(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
+def save_truths(folder: Path, masks: np.ndarray, truth: np.ndarray) -> None:
     """Write what is done; masks first, so that truths never have fewer."""
     try:
         for name, array in (("masks", ~masks), ("margins", truth.reshape(len(truth), -1))):

@@ -1,8 +1,8 @@
-"""Files that are whole or absent: written aside, flushed, renamed; read against the size they must have.
+"""Atomic file writes (write to a temporary name, flush, rename), and reads that check a file's size first.
 
-In: bytes and paths in the folder of a store. Out: bytes and paths, or a StoreError that says where and what to do. No
-path leads out of the store: a symbolic link below its folder is refused, and so is whatever is not a plain file. What
-the bytes mean is left to `sketch.store`, who may write to `sketch.lock`.
+In: bytes and paths in the folder of a store. Out: bytes and paths, or a StoreError with the path and the remedy. No
+path leads out of the store: symbolic links below its folder, and anything that is not a plain file, are refused. The
+meaning of the bytes is left to `part_store`, and who may write to `lock`.
 """
 
 from __future__ import annotations
@@ -22,53 +22,52 @@ import numpy as np
 from circuitsketch.arguments import check_path, shortened
 from circuitsketch.errors import StoreError
 
-ASIDE = ".tmp"
-# The names of files that are being written: of this process alone, since they end in 64 random bits. Without these
-# bits, as an early version named them.
-ASIDES = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(ASIDE))
-# A link is not followed, nobody waits for the other end of a pipe, a terminal stays whose it is, bytes stay bytes.
-SAFELY = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
-ABSENT = (errno.ENOENT, errno.ENOTDIR)
+TMP_SUFFIX = ".tmp"
+# Temporary names, unique to a process because of their 64 random bits. An early version wrote names without these bits.
+TMP_NAME = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(TMP_SUFFIX))
+# Do not follow links, block on pipes, acquire a controlling terminal, translate line ends, or leak to child processes.
+SAFE_FLAGS = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)
 
 
 # ------------------------------------------------------------------------------------------ paths
 
 
-def absolute(path: Any) -> str:
-    """A path of the user's, from the root. InputError: it is not a path; StoreError: the current folder is gone."""
+def absolute_path(path: Any) -> str:
+    """Make a user's path absolute. InputError: it is not a path; StoreError: the current folder was deleted."""
     given = check_path(path)
     try:
         return os.path.abspath(given)
     except OSError as reason:
         raise StoreError(
-            f"{given} is relative to the current folder, which cannot be found ({lower(reason)}); give a path from the "
-            "root, or go to a folder that exists"
+            f"{given} is relative to the current folder, which cannot be found ({reason_text(reason)}); give an "
+            "absolute path, or change to a folder that exists"
         ) from None
 
 
 def exists(path: str) -> bool:
-    """Whether there is anything at a path, a dangling link included. OSError: the system cannot tell."""
+    """Return whether anything is at a path, a dangling link included. OSError: the path cannot be inspected."""
     try:
         os.lstat(path)
     except OSError as reason:
-        if reason.errno in ABSENT:
+        if reason.errno in ABSENT_ERRNOS:
             return False
         raise
     return True
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder at a path, or a link to one. OSError: the system cannot tell."""
+    """Return whether a path is a folder, or a link to one. OSError: the path cannot be inspected."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as reason:
-        if reason.errno in ABSENT:
+        if reason.errno in ABSENT_ERRNOS:
             return False
         raise
 
 
-def entries(folder: str) -> Iterator[str]:
-    """Every path below a folder, relative to it, folders before what they hold; links are not followed."""
+def walk_paths(folder: str) -> Iterator[str]:
+    """Yield every path below a folder, relative to it, each folder before its contents; links are not followed."""
 
     def refuse(reason: OSError) -> None:
         raise reason
@@ -79,9 +78,9 @@ def entries(folder: str) -> Iterator[str]:
 
 
 def refuse_links(store: str, path: str) -> None:
-    """Refuse a path in a store if a symbolic link is on the way from the store's folder, or at its end.
+    """Refuse a path in a store if any part of it below the store's folder is a symbolic link.
 
-    The store's folder itself may be reached through links, which its user chose. OSError: the system cannot tell.
+    The store's folder itself may be reached through links, which its user chose. OSError: the path cannot be inspected.
     """
     where = store
     for name in os.path.relpath(path, store).split(os.sep):
@@ -89,27 +88,27 @@ def refuse_links(store: str, path: str) -> None:
         try:
             mode = os.lstat(where).st_mode
         except OSError as reason:
-            if reason.errno in ABSENT:
+            if reason.errno in ABSENT_ERRNOS:
                 return
             raise
         if stat.S_ISLNK(mode):
             raise StoreError(
                 f"{where} is a symbolic link, which may lead out of the sketch, so it is not followed; replace it by "
-                "what it points to, or make the sketch again at another path"
+                "its target, or make the sketch again at another path"
             )
 
 
 # ------------------------------------------------------------------------------------------ writing
 
 
-def write_whole(path: str, data: Any, store: str) -> None:
-    """Write a file of a store so that at any instant, and after any crash, it is absent (or the old one) or whole.
+def write_atomically(path: str, data: Any, store: str) -> None:
+    """Write a file of a store atomically: after a crash at any instant it is absent (or the old one) or complete.
 
-    When this returns the file and its name are on the disk: what is written next cannot be there without it.
+    When this returns, the file and its name are on the disk, before anything that is written later.
     """
     refuse_links(store, os.path.dirname(path))
-    aside = f"{path}.{secrets.token_hex(8)}{ASIDE}"
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o666)
+    aside = f"{path}.{secrets.token_hex(8)}{TMP_SUFFIX}"
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, 0o666)
     try:
         try:
             rest = memoryview(data).cast("B")
@@ -123,11 +122,11 @@ def write_whole(path: str, data: Any, store: str) -> None:
         with suppress(OSError):
             os.unlink(aside)
         raise
-    flush_names(os.path.dirname(path))
+    sync_folder(os.path.dirname(path))
 
 
 def make_folder(path: str) -> None:
-    """Make a folder where there is none. OSError: it cannot be made, or there is something else."""
+    """Make a folder unless it exists. OSError: it cannot be made, or the path is something else."""
     try:
         os.mkdir(path)
     except FileExistsError:
@@ -135,22 +134,22 @@ def make_folder(path: str) -> None:
             raise
 
 
-def remove_asides(folder: str, store: str) -> None:
-    """Remove what interrupted writers left aside in a folder; for whoever holds the lock under which it is written.
+def remove_temporaries(folder: str, store: str) -> None:
+    """Remove the temporary files of interrupted writers from a folder; the caller holds the lock for writing it.
 
-    What cannot be removed stays: nobody writes to such a name again.
+    Files that cannot be removed stay: their names are never used again.
     """
     refuse_links(store, folder)
     for name in os.listdir(folder):
-        if ASIDES.fullmatch(name):
+        if TMP_NAME.fullmatch(name):
             with suppress(OSError):
                 os.unlink(os.path.join(folder, name))
 
 
-def flush_names(folder: str) -> None:
-    """Bring a folder's names to the disk, where the file system knows how."""
+def sync_folder(folder: str) -> None:
+    """Flush a folder's names to the disk, where the file system supports it."""
     if not hasattr(os, "O_DIRECTORY"):
-        return  # Windows, which opens no folders
+        return  # Windows cannot open folders
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(file)
@@ -165,121 +164,127 @@ def flush_names(folder: str) -> None:
 
 
 @contextmanager
-def opened(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
-    """A plain file of a store for reading, and its size; FileNotFoundError if it is absent, BadFile if it is not a
-    plain file."""
+def open_plain_file(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
+    """Open a plain file of a store for reading; yields the file and its size in bytes.
+
+    FileNotFoundError: it is absent; BadFile: it is not a plain file.
+    """
     refuse_links(store, path)
     check_plain(path, os.lstat(path).st_mode)  # before it is opened: a device may act on that
-    with FileIO(path, opener=lambda path, flags: os.open(path, flags | SAFELY)) as file:
+    with FileIO(path, opener=lambda path, flags: os.open(path, flags | SAFE_FLAGS)) as file:
         status = os.fstat(file.fileno())
         check_plain(path, status.st_mode)
         yield file, status.st_size
 
 
 def check_plain(path: str, mode: int) -> None:
-    """BadFile for a folder, a pipe, a socket, a device."""
+    """Raise BadFile for a folder, a pipe, a socket, a device."""
     if not stat.S_ISREG(mode):
         raise BadFile(f"{path} is not a plain file")
 
 
 def read_text(path: str, limit: int, store: str) -> bytes:
-    """A file of at most `limit` bytes."""
-    with opened(path, store) as (file, size):
+    """Read a file of at most `limit` bytes."""
+    with open_plain_file(path, store) as (file, size):
         if size > limit:
-            raise BadFile(f"{path} has {size} bytes, more than any sketch's")
+            raise BadFile(f"{path} has {size} bytes; a sketch's metadata have at most {limit}")
         return file.readall()[:limit]
 
 
 def read_array(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], store: str) -> np.ndarray:
-    """An array from a file that must have just its bytes; memory is asked for only after that is known."""
-    wanted = dtype.itemsize
-    for extent in shape:
-        wanted *= extent
-    with opened(path, store) as (file, size):
-        if size != wanted:
-            raise wrong_size(path, size, wanted)
+    """Read an array from a file of exactly its size, which is checked before memory is allocated."""
+    expected = dtype.itemsize
+    for length in shape:
+        expected *= length
+    with open_plain_file(path, store) as (file, size):
+        if size != expected:
+            raise size_error(path, size, expected)
         array = np.empty(shape, dtype)
         rest = array.data.cast("B")
         while len(rest):
             count = file.readinto(rest)
             if not count:
-                raise wrong_size(path, wanted - len(rest), wanted)
+                raise size_error(path, expected - len(rest), expected)
             rest = rest[count:]
         return array
 
 
-def check_size(path: str, wanted: int, store: str) -> None:
-    """BadFile if a file is not plain, or does not have the size that it must have."""
+def check_size(path: str, expected: int, store: str) -> None:
+    """Raise BadFile if a file is not plain, or does not have the expected size."""
     refuse_links(store, path)
     status = os.lstat(path)
     check_plain(path, status.st_mode)
-    if status.st_size != wanted:
-        raise wrong_size(path, status.st_size, wanted)
+    if status.st_size != expected:
+        raise size_error(path, status.st_size, expected)
 
 
-def wrong_size(path: str, size: int, wanted: int) -> BadFile:
-    """The error for a file that was cut off, or lengthened."""
-    return BadFile(f"{path} has {size} bytes and should have {wanted}: it was cut off or changed after it was written")
+def size_error(path: str, size: int, expected: int) -> BadFile:
+    """Return the error for a file that was truncated or lengthened."""
+    return BadFile(f"{path} has {size} bytes, expected {expected}: it was truncated or changed after it was written")
 
 
 class BadFile(Exception):
-    """A file that is not as it was written; the message names it. `reading` adds what to do."""
+    """A file that is not as it was written; the message names it. `explain_read_errors` adds the remedy."""
 
 
-# ------------------------------------------------------------------------------------------ what went wrong
+# ------------------------------------------------------------------------------------------ errors
 
 
 @contextmanager
-def reading(path: str, remedy: str) -> Iterator[None]:
-    """Turn what went wrong while reading a file into a StoreError with a remedy."""
+def explain_read_errors(path: str, remedy: str) -> Iterator[None]:
+    """Turn errors of reading a file into a StoreError with a remedy."""
     try:
         yield
     except (BadFile, OSError, MemoryError) as reason:
         if isinstance(reason, BadFile):
             text = str(reason)
         elif isinstance(reason, MemoryError):
-            raise StoreError(f"{path} takes more memory than is free; use fewer threads, or free some") from reason
+            raise StoreError(f"not enough memory to read {path}; use fewer threads, or free some memory") from reason
         elif isinstance(reason, FileNotFoundError):
-            text = f"{name_of(reason, path)} is gone"
+            text = f"{name_of(reason, path)} is missing"
         else:
-            text = f"{name_of(reason, path)} cannot be read: {lower(reason)}"
+            text = f"{name_of(reason, path)} cannot be read: {reason_text(reason)}"
         raise StoreError(f"{text}; restore it from a copy, or {remedy}") from reason
 
 
 @contextmanager
-def saving(path: str) -> Iterator[None]:
-    """Turn what the system says while writing into what a user can do about it."""
+def explain_write_errors(path: str) -> Iterator[None]:
+    """Turn the system's errors of writing into a StoreError with a remedy."""
     try:
         yield
     except OSError as reason:
         full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        way = "make room" if full else "see to it that the folder can be written"
+        way = "free some space" if full else "make sure that the folder is writable"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{shortened(path)} cannot be written: {lower(reason)}; choose a shorter path") from reason
+            raise StoreError(
+                f"{shortened(path)} cannot be written: {reason_text(reason)}; choose a shorter path"
+            ) from reason
         raise StoreError(
-            f"{path} cannot be written: {lower(reason)}; {way} and call again with the same path: finished blocks are "
-            "kept"
+            f"{path} cannot be written: {reason_text(reason)}; {way} and call again with the same path: finished "
+            "blocks are kept"
         ) from reason
 
 
 @contextmanager
-def reaching(path: str) -> Iterator[None]:
-    """Turn what the system says when it cannot tell what is at a path into a StoreError."""
+def explain_access_errors(path: str) -> Iterator[None]:
+    """Turn the system's errors of inspecting a path into a StoreError with a remedy."""
     try:
         yield
     except OSError as reason:
-        way = "see to it that the folder is there and can be read, and call again"
+        way = "make sure that the folder exists and is readable, and call again"
         if reason.errno == errno.ENAMETOOLONG:
-            raise StoreError(f"{shortened(path)} cannot be reached: {lower(reason)}; choose a shorter path") from reason
-        raise StoreError(f"{name_of(reason, path)} cannot be reached: {lower(reason)}; {way}") from reason
+            raise StoreError(
+                f"{shortened(path)} cannot be reached: {reason_text(reason)}; choose a shorter path"
+            ) from reason
+        raise StoreError(f"{name_of(reason, path)} cannot be reached: {reason_text(reason)}; {way}") from reason
 
 
 def name_of(reason: OSError, path: str) -> str:
-    """The path that the system names, else the one that was asked for."""
+    """Return the path that the system names, else the one that was requested."""
     return reason.filename if isinstance(reason.filename, str) and os.path.isabs(reason.filename) else path
 
 
-def lower(reason: OSError) -> str:
-    """What the system says, as a part of a sentence."""
-    said = reason.strerror or str(reason)
-    return said[:1].lower() + said[1:]
+def reason_text(reason: OSError) -> str:
+    """Return the system's message, in lower case, as a part of a sentence."""
+    message = reason.strerror or str(reason)
+    return message[:1].lower() + message[1:]

@@ -1,9 +1,9 @@
-"""Fingerprints: two runs have the same one exactly if they would train alike, bit for bit.
+"""Fingerprints of training runs: equal exactly if the runs would train alike, bit for bit.
 
 In: a run's step circuits, its schedule, its first state. Out: sha256 digests of a canonical byte form, in three parts,
-so that whoever compares can say what differs. A learning rate is a constant of a circuit or part of the data. Source
-places are left out: moving a line changes nothing. Hash seeds have no part in it, nor have names, but for gates: a gate
-of the package is known by its name, one of the user's own by its name and its meaning (`gates.meaning`).
+so that an error can say which differs. A learning rate is a constant of a circuit or part of the data. Source lines are
+left out: moving a line changes nothing. So are names, except those of gates: a built-in gate is identified by its name,
+a user's own by its name and its meaning (`gates.meaning`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from circuitsketch.training.training import Training
 def fingerprint(
     circuits: Sequence[Circuit], schedule: Schedule, state: Sequence[np.ndarray], n: int, steps: int
 ) -> dict[str, str]:
-    """The fingerprint of a training run.
+    """Compute the fingerprint of a training run.
 
     Parameters
     ----------
-    circuits : one a kind of step. schedule : which of them each step is, what it reads, whose weights.
+    circuits : one per kind of step. schedule : the circuit of each step, the data it reads, the examples it weights.
     state : the first state's leaves. n, steps : how many examples and steps.
 
     Returns
@@ -45,35 +45,38 @@ def fingerprint(
     """
     read = (schedule.program, schedule.data, schedule.data_start, schedule.ids, schedule.ids_start)
     return {
-        "circuits": digest([described(circuit) for circuit in circuits]),
+        "circuits": digest([describe_circuit(circuit) for circuit in circuits]),
         "data": digest([*read, n, steps]),
         "state": digest(list(state)),
     }
 
 
 def fingerprint_of(run: Training, device: str = "cpu") -> dict[str, str]:
-    """The fingerprint of a run as it is pushed by a device: a GPU's blocks, equal to a CPU's up to rounding, do not mix
-    with them, so they have one part more."""
-    found = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
-    return found if device == "cpu" else found | {"device": digest(device)}
+    """Compute the fingerprint of a run on a device.
+
+    A GPU's blocks equal a CPU's only up to rounding and must not be mixed with them, so their fingerprint has one more
+    part.
+    """
+    digests = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
+    return digests if device == "cpu" else digests | {"device": digest(device)}
 
 
 def device_of(prints: Mapping[str, str]) -> str:
-    """Which device has pushed what has this fingerprint."""
+    """Return the device that a fingerprint was made for."""
     return "cuda" if "device" in prints else "cpu"
 
 
-def described(circuit: Circuit) -> list[Any]:
-    """What a circuit computes, as plain data."""
-    nodes = [(called(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
+def describe_circuit(circuit: Circuit) -> list[Any]:
+    """Return what a circuit computes, as lists and tuples."""
+    nodes = [(gate_identity(node), node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
     return [nodes, circuit.inputs, circuit.outputs]
 
 
-def called(node: Node) -> str | list[str]:
-    """What a node's gate goes by: the name of one of the package's, with one of the user's own what it means as well.
+def gate_identity(node: Node) -> str | list[str]:
+    """Return what identifies a node's gate: its name and, of a user's own gate, its meaning.
 
-    A built-in gate's name cannot be given to another. Its digest would make a stored sketch foreign as soon as its rule
-    is written another way.
+    A built-in gate's name cannot be reused. If its rule were digested too, rewriting the rule would invalidate stored
+    sketches.
     """
     gate = node.gate
     if is_built_in(gate):
@@ -82,16 +85,16 @@ def called(node: Node) -> str | list[str]:
 
 
 def digest(value: Any) -> str:
-    """sha256 of a value's canonical bytes."""
+    """Return the sha256 of a value's canonical bytes."""
     hasher = hashlib.sha256()
     feed(hasher, value)
     return hasher.hexdigest()
 
 
 def feed(hasher: Any, value: Any) -> None:
-    """Hash a value: every kind opens with a letter of its own and a length, so that no two values share their bytes.
+    """Hash a value. Every type starts with its own letter and a length, so that no two values have the same bytes.
 
-    Floats go in by their bits: -0.0 is not 0.0, and a NaN equals itself.
+    Floats are hashed by their bits: -0.0 is not 0.0, and a NaN equals itself.
     """
     if value is None:
         hasher.update(b"N")
@@ -123,4 +126,4 @@ def feed(hasher: Any, value: Any) -> None:
             feed(hasher, key)
             feed(hasher, value[key])
     else:  # never its repr, which may hold an address
-        raise TypeError(f"{type(value).__name__} has no canonical bytes; say in `feed` what they are")
+        raise TypeError(f"{type(value).__name__} has no canonical bytes; define them in `feed`")

@@ -1,12 +1,12 @@
-"""A sketch on disk, written lane block by lane block; killed at any moment it can be gone on with.
+"""One part of a sketch on disk, written lane block by lane block; it can be resumed after being killed at any point.
 
 In: a `Header`, finished lane blocks in any order, the final state's constant terms. Out: the same, one block at a time,
-each checked against its digest, never more than was asked for in memory. Which blocks to push is left to the caller.
+each checked against its digest; only the requested blocks are in memory. Which blocks to compute is left to the caller.
 
-The folder is a Zarr v3 group (see `sketch.layout`), which any Zarr reader opens. It is written by hand, not through the
-zarr package, because a block must be on the disk before its digest is, and because sizes are to be checked before
-memory is asked for. Apart from `created`, `versions` (and the sha256 over them) in the attributes, and the lock, two
-stores of one sketch are equal byte by byte, in whatever order and over however many attempts they were written.
+The folder is a Zarr v3 group (see `zarr_layout`), which any Zarr reader opens. It is written directly, not through the
+zarr package, because a block must be on the disk before its digest is, and because sizes are checked before memory is
+allocated. Apart from `created`, `versions` (and the sha256 over them) in the attributes, and the lock, two stores of
+one sketch are equal byte for byte, regardless of the order and the number of attempts in which they were written.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError, printable
 from circuitsketch.store.atomic_files import (
-    absolute,
+    absolute_path,
     exists,
-    flush_names,
+    explain_access_errors,
+    explain_read_errors,
+    explain_write_errors,
     is_folder,
     make_folder,
-    reaching,
     read_text,
-    reading,
     refuse_links,
-    remove_asides,
-    saving,
-    write_whole,
+    remove_temporaries,
+    sync_folder,
+    write_atomically,
 )
-from circuitsketch.store.header import Header, spelled, versions
-from circuitsketch.store.lock import ELSEWHERE, hold
-from circuitsketch.store.reader import Blocks
+from circuitsketch.store.header import Header, format_versions, versions
+from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
+from circuitsketch.store.reader import StoreReader
 from circuitsketch.store.zarr_layout import (
-    AGAIN,
     LOCK,
-    LONGEST,
+    MAX_METADATA_BYTES,
     NAMES,
+    REMAKE_HINT,
     ROOT,
-    arrays,
-    begun,
-    chunk,
-    encoded,
-    group,
+    array_metadata,
+    chunk_path,
+    created_paths,
+    encode_metadata,
+    group_metadata,
     is_unfinished,
-    little,
     read_header,
+    to_little_endian,
 )
 
 
-class Store(Blocks):
-    """A sketch on disk, open for reading or (`writable`) for writing.
+class Store(StoreReader):
+    """A part of a sketch on disk, open for reading or (`writable`) for writing.
 
-    `create`, `open` and `resume` make one. Threads may write and read different blocks at once. The lock for writing is
-    given back by `close`, at the end of a `with`, or when the process ends; reading goes on working after it.
+    `create`, `open` and `resume` return one. Threads may write and read different blocks at the same time. The lock for
+    writing is released by `close`, at the end of a `with`, or when the process ends; reading still works after that.
 
     >>> import tempfile, numpy as np
     >>> from circuitsketch.store.header import Header, Leaf
@@ -74,88 +74,87 @@ class Store(Blocks):
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is a sketch, or something else that `open` would look into, at a path. StoreError: the system
-        cannot tell."""
-        where = absolute(path)
-        with reaching(where):
+        """Return whether a path holds a sketch, or another Zarr group. StoreError: the path cannot be inspected."""
+        where = absolute_path(path)
+        with explain_access_errors(where):
             return exists(os.path.join(where, ROOT))
 
     @staticmethod
     def create(path: str | os.PathLike[str], header: Header) -> Store:
-        """A new store without blocks, open for writing.
+        """Create a store without blocks, open for writing.
 
         Parameters
         ----------
-        path : a folder that does not exist or is empty, in a folder that does.
+        path : a folder that is empty or does not exist, in a folder that exists.
 
         Raises
         ------
-        StoreError : there is something at this path; it cannot be written; another process writes it.
+        StoreError : the path exists and is not empty, cannot be written, or is being written by another process.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if Store.exists(path):
             raise StoreError(
-                f"{path} holds a sketch (or another Zarr group) already; resume it, or choose another path"
+                f"{path} already holds a sketch (or another Zarr group); resume it, or choose another path"
             )
-        check_place(path, is_unfinished)
-        metas = arrays(header)
-        created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
-        root = encoded(group(header, created, made_by), path)
-        with saving(path):
+        check_new_path(path, is_unfinished)
+        metas = array_metadata(header)
+        created, package_versions = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+        root = encode_metadata(group_metadata(header, created, package_versions), path)
+        with explain_write_errors(path):
             for folder in (path, os.path.join(path, "lanes")):
                 make_folder(folder)
-            lock = hold(path, LOCK)
+            lock = acquire(path, LOCK)
         try:
             if Store.exists(path):
                 raise StoreError(f"{path} was created by another process just now; resume it, or choose another path")
-            with saving(path):
-                clear(path)
-                flush_names(os.path.dirname(path))
+            with explain_write_errors(path):
+                remove_unfinished(path)
+                sync_folder(os.path.dirname(path))
                 for name, meta in metas.items():
                     make_folder(os.path.join(path, name))
-                    write_whole(os.path.join(path, name, ROOT), encoded(meta, path), path)
+                    write_atomically(os.path.join(path, name, ROOT), encode_metadata(meta, path), path)
                 for name, array in (("at", header.at), ("given", header.given)):
                     if array is not None:
-                        write_whole(chunk(path, name, *[0] * array.ndim), little(array), path)
-                flush_names(path)
-                write_whole(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
+                        write_atomically(chunk_path(path, name, *[0] * array.ndim), to_little_endian(array), path)
+                sync_folder(path)
+                write_atomically(os.path.join(path, ROOT), root, path)  # last: from here on there is a store
         except BaseException:
             lock.release()
             raise
-        return Store(path, header, created, made_by, lock)
+        return Store(path, header, created, package_versions, lock)
 
     @staticmethod
     def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> Store:
-        """An existing store.
+        """Open an existing store. The sizes of blocks are checked now, their digests when they are read.
 
         Parameters
         ----------
-        mode : "r" to read, also beside a process that writes; "a" to add blocks.
-        header : of the run that it must be of, if that is known; its number of directions does not count.
+        mode : "r" to read, also while another process writes; "a" to add blocks.
+        header : if given, the store must match it, except in the number of directions.
 
         Raises
         ------
-        StoreError : there is no store; it is of another run, of a newer format, damaged; with "a", another process
-        writes it. Digests of blocks are checked when they are read, their sizes now.
+        StoreError : there is no store; it is of another run, of a newer format, or damaged; with "a", another process
+        writes it.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if mode not in ("r", "a"):
-            raise InputError(f"a store is opened for reading, 'r', or for adding blocks, 'a', not {mode!r}")
+            raise InputError(f"mode must be 'r' (read) or 'a' (add blocks), not {mode!r}")
         if not Store.exists(path):
-            raise StoreError(missing_store(path))
+            raise StoreError(explain_missing(path))
         store = Store(path, *read_header(path), None)
         if header is not None:
-            refuse_other(store, header)
+            check_same_sketch(store, header)
         if mode == "r":
-            store.finished = store.scan()
+            store.finished = store.scan_finished()
             return store
-        with saving(path):
-            lock = hold(path, LOCK)
+        with explain_write_errors(path):
+            lock = acquire(path, LOCK)
         try:
             store = Store(path, *read_header(path), lock)  # again: another writer may have extended it
-            with saving(path):
-                tidy(store)
-            store.finished = store.scan()
+            with explain_write_errors(path):
+                clean_up(store)
+            store.finished = store.scan_finished()
         except BaseException:
             lock.release()
             raise
@@ -163,8 +162,11 @@ class Store(Blocks):
 
     @staticmethod
     def resume(path: str | os.PathLike[str], header: Header) -> Store:
-        """The store at a path, open for writing: created, or opened if it is of this run, and extended if more
-        directions are wanted than it was made for. It may be for more than wanted: the first of them are the same."""
+        """Open the store at a path for writing; create it where there is none.
+
+        A store of this run is extended if the header has more directions. A store may have more directions than the
+        header; the first ones are the same.
+        """
         if not Store.exists(path):
             return Store.create(path, header)
         store = Store.open(path, "a", header)
@@ -179,99 +181,99 @@ class Store(Blocks):
     # ------------------------------------------------------------------------------------------ writing
 
     def write(self, block: int, array: np.ndarray) -> None:
-        """Keep a finished lane block, (elements, components, width) of the header's dtype.
+        """Write a finished lane block, (elements, components, width) of the header's dtype.
 
-        When this returns, it is on the disk. Interrupted at any instant, the block is there whole or not at all.
+        When this returns, the block is on the disk. After an interruption at any instant it is complete or absent.
 
         Raises
         ------
-        StoreError : the disk is full, or cannot be written; the store is as it was. InputError : a block that was
-        written before, or of another shape or dtype.
+        StoreError : the disk is full, or cannot be written; the store is unchanged. InputError : the block is already
+        written, or has another shape or dtype.
         """
         self.check_block(block)
         if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
             raise InputError(
-                f"block {block} has shape {array.shape} and dtype {array.dtype}; {self.path} holds blocks of "
-                f"{self.header.block_shape}, {self.header.dtype}"
+                f"block {block} has shape {array.shape} and dtype {array.dtype}; blocks of {self.path} have shape "
+                f"{self.header.block_shape} and dtype {self.header.dtype}"
             )
-        with self.guard:
+        with self.mutex:
             self.check_writable()
             if block in self.finished or block in self.writing:
-                raise InputError(f"block {block} of {self.path} is written already; push only `store.missing`")
+                raise InputError(f"block {block} of {self.path} is already written; write only `store.missing`")
             self.writing.add(block)
         try:
-            data = little(array)
-            with saving(self.path):
-                write_whole(self.chunk_of(block), data, self.path)
-                write_whole(self.record_of(block), self.digest(block, data), self.path)
-            with self.guard:
+            data = to_little_endian(array)
+            with explain_write_errors(self.path):
+                write_atomically(self.block_path(block), data, self.path)
+                write_atomically(self.digest_path(block), self.digest(block, data), self.path)
+            with self.mutex:
                 self.finished.add(block)
         finally:
-            with self.guard:
+            with self.mutex:
                 self.writing.discard(block)
 
     def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
-        """Keep the final state's constant terms, leaf by leaf; if they are there already, they must be the same bits.
-
+        """Write the final state's constant terms, leaf by leaf; written ones must be equal bit for bit.
         Raises
         ------
-        StoreError : as for `write`; or the run does not give the same values again (another processor, another version
-        of a package), so that new blocks would not belong to the old ones.
+        StoreError : as for `write`; or the run does not reproduce its values (another processor, another version of a
+        package), so that new blocks would not match the old ones.
         """
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:
-            raise InputError(f"constant terms of shapes {[np.shape(leaf) for leaf in leaves]}; the state has {shapes}")
-        flat = little(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
-        with self.guard:
+            raise InputError(f"constant terms have shapes {[np.shape(leaf) for leaf in leaves]}, expected {shapes}")
+        flat = to_little_endian(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
+        with self.mutex:
             self.check_writable()
             before = self.written if self.written is not None else self.stored_constants()
             if before is None:
-                with saving(self.path):
-                    write_whole(chunk(self.path, "constants", 0), flat, self.path)
-                    write_whole(chunk(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
+                with explain_write_errors(self.path):
+                    write_atomically(chunk_path(self.path, "constants", 0), flat, self.path)
+                    write_atomically(chunk_path(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
             elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
                 raise StoreError(
-                    f"the run ends in other numbers than when {self.path} was begun (by {spelled(self.versions)}), "
-                    "though circuits, data and first state are the same: another processor, or version of a package; "
-                    "go on there, or make the sketch again at another path"
+                    f"the run ends in other values than when {self.path} was created (by "
+                    f"{format_versions(self.versions)}), although circuits, data and initial state are the same: the "
+                    "processor or the version of a package differs; continue with those, or make the sketch again at "
+                    "another path"
                 )
             self.written = flat
 
     def extend(self, directions: int) -> None:
-        """Make room for more directions; a last block with lanes to spare is taken back, to be pushed again, full."""
-        with self.guard:
+        """Raise the number of directions; a last block that is not full is invalidated, to be computed again."""
+        with self.mutex:
             self.check_writable()
             if self.writing:
                 raise InputError(
-                    f"blocks {sorted(self.writing)} of {self.path} are being written; extend it after that"
+                    f"blocks {sorted(self.writing)} of {self.path} are being written; extend the store after that"
                 )
             old = self.header
             if old.given is not None:
                 raise InputError(
-                    f"{self.path} has {old.directions} given directions; push more of them to another path"
+                    f"{self.path} has {old.directions} given directions, which cannot be extended; use another path"
                 )
             new = old.with_directions(directions)
             if new.directions < old.directions:
-                raise InputError(f"{self.path} is for {old.directions} directions; it can have more, not {directions}")
-            root = encoded(group(new, self.created, self.versions), self.path)
-            with saving(self.path):
-                # In this order: whatever is interrupted, no block counts as done that the larger number makes wrong.
-                fit_arrays(self.path, new)
+                raise InputError(f"{self.path} has {old.directions} directions and cannot be reduced to {directions}")
+            root = encode_metadata(group_metadata(new, self.created, self.versions), self.path)
+            with explain_write_errors(self.path):
+                # In this order, an interruption never leaves a block as done that the larger number makes wrong.
+                resize_arrays(self.path, new)
                 if old.directions % old.width and new.directions > old.directions:
-                    self.take_back(old.blocks - 1)
-                write_whole(os.path.join(self.path, ROOT), root, self.path)
+                    self.invalidate(old.blocks - 1)
+                write_atomically(os.path.join(self.path, ROOT), root, self.path)
             self.header = new
 
-    def take_back(self, block: int) -> None:
-        """Let a block count as not done."""
+    def invalidate(self, block: int) -> None:
+        """Mark a block as not done."""
         self.finished.discard(block)
         with suppress(FileNotFoundError):
-            os.unlink(self.record_of(block))
-            flush_names(os.path.dirname(self.record_of(block)))
+            os.unlink(self.digest_path(block))
+            sync_folder(os.path.dirname(self.digest_path(block)))
 
     def close(self) -> None:
-        """Give the lock for writing back."""
-        with self.guard:
+        """Release the lock for writing."""
+        with self.mutex:
             if self.lock is not None:
                 self.lock.release()
                 self.lock = None
@@ -282,9 +284,9 @@ class Store(Blocks):
         return self.lock is not None
 
     def check_writable(self) -> None:
-        """Refuse to write without the lock."""
+        """Raise InputError unless the store is open for writing."""
         if self.lock is None:
-            raise InputError(f"{self.path} is open for reading, or closed; open it with mode 'a' to add to it")
+            raise InputError(f"{self.path} is not open for writing; open it with mode 'a' to add blocks")
 
     def __enter__(self) -> Store:
         return self
@@ -302,65 +304,70 @@ class Store(Blocks):
         )
 
 
-def refuse_other(store: Store, header: Header) -> None:
-    """Refuse a store of another run, and say what differs."""
+def check_same_sketch(store: Store, header: Header) -> None:
+    """Refuse a store of another sketch; the message says what differs."""
     differences = store.header.differences(header)
     if differences:
         now = versions()
         if now != store.versions:
-            differences.append(f"made by {spelled(store.versions)}, not {spelled(now)}")
+            differences.append(f"written by {format_versions(store.versions)}, not {format_versions(now)}")
         raise StoreError(
-            f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the numbers that it was "
+            f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the arguments that it was "
             "made with, or another path"
         )
 
 
-def tidy(store: Store) -> None:
-    """Undo what an interrupted writer left: files written aside, arrays larger than the header says."""
-    remove_asides(store.path, store.path)
-    for name in arrays(store.header):
-        remove_asides(os.path.join(store.path, name), store.path)
-    fit_arrays(store.path, store.header)
+def clean_up(store: Store) -> None:
+    """Clean up after an interrupted writer: temporary files, arrays larger than the header says."""
+    remove_temporaries(store.path, store.path)
+    for name in array_metadata(store.header):
+        remove_temporaries(os.path.join(store.path, name), store.path)
+    resize_arrays(store.path, store.header)
 
 
-def fit_arrays(path: str, header: Header) -> None:
-    """Give the arrays over blocks as many as the header has."""
-    metas = arrays(header)
+def resize_arrays(path: str, header: Header) -> None:
+    """Set the size of the arrays over blocks to the header's number of blocks."""
+    metas = array_metadata(header)
     for name in ("lanes", "lanes_sha256"):
         where = os.path.join(path, name, ROOT)
-        data = encoded(metas[name], path)
-        with reading(where, AGAIN):
-            before = read_text(where, LONGEST, path)
+        data = encode_metadata(metas[name], path)
+        with explain_read_errors(where, REMAKE_HINT):
+            before = read_text(where, MAX_METADATA_BYTES, path)
         if before != data:
-            write_whole(where, data, path)
+            write_atomically(where, data, path)
 
 
-def clear(path: str) -> None:
-    """Remove what an interrupted `create` left, but for the lock."""
+def remove_unfinished(path: str) -> None:
+    """Remove what an interrupted `create` left, except the lock."""
     for name in ("", *NAMES):
         if exists(os.path.join(path, name)):
-            remove_asides(os.path.join(path, name), path)
-    for entry in sorted(begun() - {LOCK, LOCK + ELSEWHERE, "lanes"}, reverse=True):  # files before their folders
+            remove_temporaries(os.path.join(path, name), path)
+    for entry in sorted(
+        created_paths() - {LOCK, LOCK + FILELOCK_SUFFIX, "lanes"}, reverse=True
+    ):  # files before their folders
         where = os.path.join(path, entry)
         if exists(where):
             refuse_links(path, where)
             (os.rmdir if is_folder(where) else os.unlink)(where)
 
 
-def check_place(path: str, unfinished: Callable[[str], bool]) -> None:
-    """Refuse a path where no sketch can be begun. unfinished : whether a folder is empty, or what a beginning left."""
-    with reaching(path):
+def check_new_path(path: str, unfinished: Callable[[str], bool]) -> None:
+    """Refuse a path where no sketch can be created.
+
+    unfinished : returns whether a folder is empty, or what an interrupted creation left.
+    """
+    with explain_access_errors(path):
         if not is_folder(os.path.dirname(path)):
-            raise StoreError(f"{os.path.dirname(path)} is not a folder; make it first, or choose another path")
+            raise StoreError(f"{os.path.dirname(path)} is not a folder; create it first, or choose another path")
         if exists(path) and not (is_folder(path) and unfinished(path)):
             raise StoreError(f"{path} exists and is not a sketch; choose another path")
 
 
-def missing_store(path: str) -> str:
-    """What to say where `open` finds nothing."""
-    with reaching(path):
+def explain_missing(path: str) -> str:
+    """Return the message for a path at which `open` finds no sketch."""
+    with explain_access_errors(path):
         if not exists(path):
-            return f"there is no {path}; check the path, or make the sketch there"
+            return f"{path} does not exist; check the path, or make the sketch there"
         unfinished = is_folder(path) and is_unfinished(path)
     if unfinished:
         return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"

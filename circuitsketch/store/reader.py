@@ -1,7 +1,7 @@
-"""The lane blocks of a sketch on disk, read: each checked against its digest, one at a time, whoever writes meanwhile.
+"""Reads the lane blocks of a part on disk, each checked against its digest, also while another process writes.
 
-In: the folder of a store and its header. Out: blocks, constant terms, which of them are there. Opening and writing are
-left to `sketch.store`.
+In: the folder of a store and its header. Out: blocks, constant terms, and which of them exist. Opening and writing are
+left to `part_store`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.gates import cells
-from circuitsketch.store.atomic_files import BadFile, check_size, exists, read_array, reading, refuse_links
+from circuitsketch.store.atomic_files import BadFile, check_size, exists, explain_read_errors, read_array, refuse_links
 from circuitsketch.store.header import Header
 from circuitsketch.store.lock import Lock
-from circuitsketch.store.zarr_layout import AGAIN, chunk, native, ordered
+from circuitsketch.store.zarr_layout import REMAKE_HINT, chunk_path, disk_dtype, to_native
 
 
-class Blocks:
-    """What is in a store.
+class StoreReader:
+    """Read access to a store.
 
     Attributes
     ----------
-    path : absolute. header : see `Header`. created : when, in UTC. versions : of the packages that made it. lock : held
-    by whoever writes, else None.
+    path : absolute. header : see `Header`. created : date and time in UTC. versions : of the packages that created it.
+    lock : the writer's, None for reading.
     """
 
     def __init__(self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None) -> None:
@@ -38,37 +38,37 @@ class Blocks:
         self.versions = versions
         self.lock = lock
         self.key = header.identity()
-        self.guard = threading.Lock()
+        self.mutex = threading.Lock()
         self.writing: set[int] = set()
         self.finished: set[int] = set()
         self.written: np.ndarray | None = None  # the constant terms, once they are known to be on the disk
 
     def read(self, block: int) -> np.ndarray:
-        """A lane block, (elements, components, width), checked against its digest.
+        """Read a lane block, (elements, components, width), checked against its digest.
 
         Raises
         ------
-        StoreError : it is not there (yet), or damaged. InputError : there is no such block.
+        StoreError : the block is not done, or damaged. InputError : the number is out of range.
         """
         self.check_block(block)
-        record = self.record(block)
+        record = self.read_digest(block)
         while record is not None:
-            with reading(self.chunk_of(block), self.only(block)):
-                shape, dtype = self.header.block_shape, ordered(self.header.dtype)
-                array = read_array(self.chunk_of(block), shape, dtype, self.path)
+            with explain_read_errors(self.block_path(block), self.repair_hint(block)):
+                shape, dtype = self.header.block_shape, disk_dtype(self.header.dtype)
+                array = read_array(self.block_path(block), shape, dtype, self.path)
                 if self.digest(block, array) == record:
-                    return native(array)
-                before, record = record, self.record(block)
+                    return to_native(array)
+                before, record = record, self.read_digest(block)
                 if record == before:  # else a writer has just extended the store, and filled this block
-                    raise BadFile(f"{self.chunk_of(block)} is damaged: it does not match its digest")
+                    raise BadFile(f"{self.block_path(block)} is damaged: it does not match its digest")
         raise StoreError(
             f"{self.path} has no block {block} (directions from {block * self.header.width}): {len(self.done)} of "
-            f"{self.header.blocks} blocks are done; make the sketch again at the same path, which pushes only the rest"
+            f"{self.header.blocks} blocks are done; call cs.sketch again with the same path to compute the rest"
         )
 
     def __getitem__(self, block: int) -> np.ndarray:
         if not 0 <= block < self.header.blocks:
-            raise IndexError(f"block {block} of {self.header.blocks}")
+            raise IndexError(f"block {block} is out of range for {self.header.blocks} blocks")
         return self.read(block)
 
     def __len__(self) -> int:
@@ -76,54 +76,54 @@ class Blocks:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all blocks, when they are done."""
+        """The size in bytes of all blocks once they are done."""
         return self.header.blocks * self.header.block_bytes
 
     @property
     def done(self) -> frozenset[int]:
-        """The finished blocks; without the lock, those that are on the disk at this moment."""
+        """The finished blocks; without the lock, those that are on the disk now."""
         if self.lock is None:
-            self.finished = self.scan()
-        with self.guard:
+            self.finished = self.scan_finished()
+        with self.mutex:
             return frozenset(self.finished)
 
     @property
     def missing(self) -> Iterator[int]:
-        """The blocks that are left to push, from the first."""
+        """The blocks that are not done, in order."""
         done = self.done
         return (block for block in range(self.header.blocks) if block not in done)
 
     @property
     def complete(self) -> bool:
-        """Whether all blocks and the constant terms are there."""
+        """Whether all blocks and the constant terms are done."""
         return len(self.done) == self.header.blocks and self.stored_constants() is not None
 
     @property
     def constants(self) -> list[np.ndarray]:
-        """The final state's constant terms, by leaf, as in `header.leaves`. StoreError: they are not there yet."""
+        """The final state's constant terms, by leaf, as in `header.leaves`. StoreError: they are not written yet."""
         if self.written is None:
             self.written = self.stored_constants()
         if self.written is None:
-            raise StoreError(f"{self.path} has no constant terms yet; make the sketch again at the same path")
+            raise StoreError(f"{self.path} has no constant terms yet; call cs.sketch again with the same path")
         ends = np.cumsum([cells(leaf.shape) for leaf in self.header.leaves])[:-1]
         parts = zip(np.split(self.written, ends), self.header.leaves, strict=True)
         return [part.reshape(leaf.shape).copy() for part, leaf in parts]
 
     def stored_constants(self) -> np.ndarray | None:
-        """The constant terms in one row, or None as long as they are not written."""
-        where, record_at = chunk(self.path, "constants", 0), chunk(self.path, "constants_sha256", 0)
-        remedy = f"delete {record_at} and make the sketch again at the same path: no block is lost"
-        with reading(where, remedy):
+        """Read the constant terms as one vector; None while they are not written."""
+        where, record_at = chunk_path(self.path, "constants", 0), chunk_path(self.path, "constants_sha256", 0)
+        remedy = f"delete {record_at} and call cs.sketch again with the same path: no block is lost"
+        with explain_read_errors(where, remedy):
             if not exists(record_at):
                 return None
             record = read_array(record_at, (32,), np.dtype("u1"), self.path)
-            flat = read_array(where, (self.header.constant_cells,), ordered("float64"), self.path)
+            flat = read_array(where, (self.header.constant_cells,), disk_dtype("float64"), self.path)
             if self.digest(None, flat) != record.tobytes():
                 raise BadFile(f"{where} is damaged: it does not match its digest")
-        return native(flat)
+        return to_native(flat)
 
     def check(self) -> None:
-        """Read everything that is there once; StoreError where it does not match its digest."""
+        """Read everything once; StoreError where data do not match their digest."""
         self.stored_constants()
         for block in sorted(self.done):
             self.read(block)
@@ -131,51 +131,51 @@ class Blocks:
     # ------------------------------------------------------------------------------------------ inside
 
     def check_block(self, block: int) -> None:
-        """Refuse what is no block's number."""
+        """Refuse a block number that is out of range."""
         if not isinstance(block, int | np.integer) or not 0 <= block < self.header.blocks:
-            raise InputError(f"block {block} was asked for, and {self.path} has blocks 0 to {self.header.blocks - 1}")
+            raise InputError(f"block {block} is out of range: {self.path} has blocks 0 to {self.header.blocks - 1}")
 
-    def chunk_of(self, block: int) -> str:
-        """The file of a block."""
-        return chunk(self.path, "lanes", block, 0, 0, 0)
+    def block_path(self, block: int) -> str:
+        """Return the path of a block."""
+        return chunk_path(self.path, "lanes", block, 0, 0, 0)
 
-    def record_of(self, block: int) -> str:
-        """The file of a block's digest."""
-        return chunk(self.path, "lanes_sha256", block, 0)
+    def digest_path(self, block: int) -> str:
+        """Return the path of a block's digest."""
+        return chunk_path(self.path, "lanes_sha256", block, 0)
 
-    def record(self, block: int) -> bytes | None:
-        """A block's digest; None as long as it is not done."""
-        where = self.record_of(block)
-        with reading(where, self.only(block)):
+    def read_digest(self, block: int) -> bytes | None:
+        """Read a block's digest; None while the block is not done."""
+        where = self.digest_path(block)
+        with explain_read_errors(where, self.repair_hint(block)):
             try:
                 return read_array(where, (32,), np.dtype("u1"), self.path).tobytes()
             except FileNotFoundError:
                 return None
 
-    def only(self, block: int) -> str:
-        """What to do about a damaged block."""
-        record = self.record_of(block)
-        return f"delete {record} and make the sketch again at the same path: only block {block} is pushed"
+    def repair_hint(self, block: int) -> str:
+        """Return how to repair a damaged block."""
+        path = self.digest_path(block)
+        return f"delete {path} and call cs.sketch again with the same path: only block {block} is recomputed"
 
     def digest(self, block: int | None, data: np.ndarray) -> bytes:
-        """sha256 of a block (None: the constants) and of where it belongs: another block's or sketch's is refused."""
+        """Return the sha256 of a block (None: the constants), its number and its sketch, so that no other passes."""
         place = b"constants" if block is None else b"block %d" % block
         hasher = hashlib.sha256(self.key + b"%d:" % len(place) + place)
         hasher.update(data.data.cast("B"))
         return hasher.digest()
 
-    def scan(self) -> set[int]:
-        """The blocks whose digests are there; StoreError if one of these is not of the size that it must have."""
-        found = set()
+    def scan_finished(self) -> set[int]:
+        """Return the blocks whose digests exist; StoreError if one of these blocks has the wrong size."""
+        finished = set()
         folder = os.path.join(self.path, "lanes_sha256")
-        with reading(folder, AGAIN):
+        with explain_read_errors(folder, REMAKE_HINT):
             refuse_links(self.path, folder)
             names = os.listdir(folder)
         for name in names:
             match = re.fullmatch(r"c\.(0|[1-9][0-9]*)\.0", name)
             block = int(match[1]) if match else self.header.blocks
-            if block < self.header.blocks and self.record(block) is not None:
-                with reading(self.chunk_of(block), self.only(block)):
-                    check_size(self.chunk_of(block), self.header.block_bytes, self.path)
-                found.add(block)
-        return found
+            if block < self.header.blocks and self.read_digest(block) is not None:
+                with explain_read_errors(self.block_path(block), self.repair_hint(block)):
+                    check_size(self.block_path(block), self.header.block_bytes, self.path)
+                finished.add(block)
+        return finished

@@ -1,13 +1,13 @@
-"""A whole sketch on disk: each part (random directions, single examples) in a store of its own, below one path.
+"""A sketch on disk: its parts (random directions, single examples), each in a store of its own, below one path.
 
-In: what a sketch is about (`About`), a path. Out: `Whole`, which gives its parts' stores, to one writer at a time, and
-refuses what does not belong together. What is in a part is left to `sketch.store`.
+In: the sketch's metadata (`SketchMetadata`), a path. Out: `SketchStore`, which opens the stores of the parts, for one
+writer at a time, and refuses parts of different runs. The contents of a part are left to `part_store`.
 
     names.sketch/
-        zarr.json           a Zarr group; its attributes are `About`, and their own sha256
-        random/, singles/   the parts, see `sketch.layout`
+        zarr.json           a Zarr group; its attributes are `SketchMetadata`, and their own sha256
+        random/, singles/   the parts, see `zarr_layout`
         metric-HASH/c.0.0   (examples, columns), where the user gave a metric
-        lock/.lock          held by the process that writes; beside an array of nothing, where Zarr readers do not look
+        lock/.lock          held by the process that writes; in an empty array's folder, where Zarr readers do not look
 """
 
 from __future__ import annotations
@@ -27,218 +27,224 @@ from circuitsketch.arguments import check_order
 from circuitsketch.directions import find_law
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (
-    ASIDES,
+    TMP_NAME,
     BadFile,
-    absolute,
-    entries,
+    absolute_path,
     exists,
-    flush_names,
+    explain_access_errors,
+    explain_read_errors,
+    explain_write_errors,
     is_folder,
     make_folder,
-    reaching,
     read_array,
     read_text,
-    reading,
     refuse_links,
-    remove_asides,
-    saving,
-    write_whole,
+    remove_temporaries,
+    sync_folder,
+    walk_paths,
+    write_atomically,
 )
 from circuitsketch.store.fingerprint import device_of
-from circuitsketch.store.header import FORMAT, Header, canonical, described, require, spelled, versions
-from circuitsketch.store.lock import ELSEWHERE, Lock, hold
-from circuitsketch.store.part_store import Store, check_place
+from circuitsketch.store.header import FORMAT, Header, canonical, describe_array, format_versions, require, versions
+from circuitsketch.store.lock import FILELOCK_SUFFIX, Lock, acquire
+from circuitsketch.store.part_store import Store, check_new_path
 from circuitsketch.store.zarr_layout import (
-    AGAIN,
     LOCK,
-    LONGEST,
+    MAX_METADATA_BYTES,
+    METADATA_ERRORS,
+    REMAKE_HINT,
     ROOT,
-    WRONG,
-    array_of,
-    changed,
-    check_origin,
-    chunk,
-    encoded,
-    little,
-    native,
-    ordered,
-    parsed,
+    check_provenance,
+    chunk_path,
+    damaged_metadata_error,
+    disk_dtype,
+    encode_metadata,
+    metadata_of_array,
+    parse_metadata,
+    to_little_endian,
+    to_native,
 )
 
-VERSION = 1  # of this layout; parts have one of their own
+VERSION = 1  # of this layout; parts have their own
 PARTS = {"random": "random directions", "singles": "single examples"}
-WHOLE_LOCK = os.path.join("lock", os.path.basename(LOCK))
-MOST = 16 << 20  # bytes of labels or items; more are left to the run
-PLAIN = (str, int, float, bool, type(None))
+SKETCH_LOCK = os.path.join("lock", os.path.basename(LOCK))
+MAX_LABEL_BYTES = 16 << 20  # larger labels or items are not stored; they come from the run
+JSON_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, eq=False)
-class About:
-    """What a whole sketch is about, beyond its parts.
+class SketchMetadata:
+    """The metadata of a sketch that are not in its parts.
 
     Attributes
     ----------
-    parts : names of the parts that belong to it, made or to be made. come : law, seed and order of random directions to
-    come; None where they are a part. groups : the label of each example, if weights are constant on groups.
-    labels, items : of the coordinates, or None: not there, or nothing that JSON holds. metric : (n, columns), or None.
-    origin : how the run is made, in its maker's words, or None: a note, by which nothing is told apart.
+    parts : the names of its parts, finished or not. pending : law, seed and order of random directions that may be
+    added later; None where they are a part. groups : the label of each example, if there is one weight per group.
+    labels, items : of examples (or groups); None if unknown or not representable in JSON. metric : (n, columns), None.
+    origin : a note of how the run is made, or None; it is never compared.
     """
 
     parts: tuple[str, ...]
-    come: tuple[str, int, int] | None = None
+    pending: tuple[str, int, int] | None = None
     groups: tuple[Any, ...] | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
     metric: np.ndarray | None = None
     origin: str | None = None
 
-    def plain(self) -> dict[str, Any]:
-        """Everything as JSON, the metric as its shape, dtype and digest."""
-        lists = {name: None if (found := getattr(self, name)) is None else list(found) for name in LISTS}
+    def to_json(self) -> dict[str, Any]:
+        """Return the metadata as JSON values, the metric as its shape, dtype and digest."""
+        lists = {name: None if (values := getattr(self, name)) is None else list(values) for name in LABEL_FIELDS}
+        pending = None if self.pending is None else dict(zip(PENDING_FIELDS, self.pending, strict=True))
         return {
             "format": FORMAT,
             "whole": VERSION,
             "parts": sorted(self.parts),
-            "directions_to_come": None if self.come is None else dict(zip(COME, self.come, strict=True)),
+            "directions_to_come": pending,
             **lists,
-            "metric": None if self.metric is None else described(self.metric),
+            "metric": None if self.metric is None else describe_array(self.metric),
             **({} if self.origin is None else {"origin": self.origin}),
         }
 
 
-METRIC = re.compile("metric-[0-9a-f]{16}")  # the folder of a metric
-COME = ("law", "seed", "order")
-LISTS = ("groups", "labels", "items")
+METRIC_FOLDER = re.compile("metric-[0-9a-f]{16}")
+PENDING_FIELDS = ("law", "seed", "order")
+LABEL_FIELDS = ("groups", "labels", "items")
 
 
-def plain_list(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Strings, numbers, None as they come back from JSON, NumPy's as Python's; None if there is anything else."""
+def json_values(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """Convert strings, numbers and None to what JSON reads back; return None if there is anything else."""
     if values is None:
         return None
-    found = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-    if not all(type(value) in PLAIN and (value == value) and abs_finite(value) for value in found):
+    scalars = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    if not all(type(value) in JSON_SCALARS and (value == value) and is_finite(value) for value in scalars):
         return None
-    return found if len(canonical(list(found))) <= MOST else None
+    return scalars if len(canonical(list(scalars))) <= MAX_LABEL_BYTES else None
 
 
-def abs_finite(value: Any) -> bool:
-    """JSON has no infinities."""
+def is_finite(value: Any) -> bool:
+    """Return whether a value is not an infinity, which JSON does not have."""
     return not isinstance(value, float) or abs(value) < float("inf")
 
 
-class Whole:
-    """A whole sketch on disk; `open` and `resume` make one, `close` or the end of a `with` gives the lock back.
+class SketchStore:
+    """A sketch on disk; `open` and `resume` return one, `close` or the end of a `with` releases its locks.
 
     Attributes
     ----------
-    path : absolute. about : see `About`. created, versions : when, in UTC, and by what it was begun. opened : stores of
-    parts by name.
+    path : absolute. metadata : see `SketchMetadata`. created : date and time in UTC. versions : of the packages that
+    created it. stores : the open stores of its parts, by name.
     """
 
-    def __init__(self, path: str, about: About, created: str, made_by: dict[str, str], lock: Lock | None) -> None:
+    def __init__(
+        self, path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str], lock: Lock | None
+    ) -> None:
         self.path = path
-        self.about = about
+        self.metadata = metadata
         self.created = created
-        self.versions = made_by
+        self.versions = package_versions
         self.lock = lock
-        self.opened: dict[str, Store] = {}
+        self.stores: dict[str, Store] = {}
 
     @staticmethod
-    def open(path: str | os.PathLike[str]) -> Whole:
-        """A sketch for reading, all of whose parts are finished and belong together.
+    def open(path: str | os.PathLike[str]) -> SketchStore:
+        """Open a finished sketch for reading.
 
         Raises
         ------
-        StoreError : there is none; it is not finished, of a newer format, or damaged.
+        StoreError : there is no sketch; it is not finished, of a newer format, or damaged; its parts are of different
+        runs.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if not Store.exists(path):
-            raise StoreError(missing(path))
-        whole = Whole(path, *read_about(path), None)
+            raise StoreError(explain_missing(path))
+        sketch = SketchStore(path, *read_metadata(path), None)
         left = []
-        for name in whole.about.parts:
-            if not Store.exists(whole.of(name)):
+        for name in sketch.metadata.parts:
+            if not Store.exists(sketch.part_path(name)):
                 left.append(f"none of its {PARTS[name]}")
                 continue
-            store = whole.opened[name] = Store.open(whole.of(name))
+            store = sketch.stores[name] = Store.open(sketch.part_path(name))
             if not store.complete:
                 left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
             raise StoreError(
-                f"{path} has {', '.join(left)}: make it again with the same run and path, and it goes on from there"
+                f"{path} is not finished: it has {', '.join(left)}; call cs.sketch again with the same run and path to "
+                "finish it"
             )
-        refuse_strangers(path, list(whole.opened.values()))
-        refuse_other_n(whole)
-        return whole
+        check_same_run(path, list(sketch.stores.values()))
+        check_counts(sketch)
+        return sketch
 
     @staticmethod
-    def resume(path: str | os.PathLike[str], about: About) -> Whole:
-        """The sketch at a path, open for writing: new, or gone on with, and then about these parts too.
+    def resume(path: str | os.PathLike[str], metadata: SketchMetadata) -> SketchStore:
+        """Open the sketch at a path for writing, or create it; the metadata's parts are added to its own.
 
         Nothing but the lock is written before the first `part`.
 
         Raises
         ------
-        StoreError : there is something else; it has another metric or other groups; another process writes it.
+        StoreError : the path holds anything else, or a sketch with another metric or other groups; another process
+        writes it.
         """
-        path = absolute(path)
+        path = absolute_path(path)
         if Store.exists(path):
-            read_about(path)  # before anything is written to what may be no sketch
+            read_metadata(path)  # before anything is written to what may not be a sketch
         else:
-            check_place(path, is_unfinished)
-        with saving(path):
+            check_new_path(path, is_unfinished)
+        with explain_write_errors(path):
             for folder in (path, os.path.join(path, "lock")):
                 make_folder(folder)
-            lock = hold(path, WHOLE_LOCK)
+            lock = acquire(path, SKETCH_LOCK)
         try:
             if Store.exists(path):
-                before, created, made_by = read_about(path)
-                refuse_other(path, before, about)
-                parts = tuple(sorted({*before.parts, *about.parts}))
-                come = None if "random" in parts else about.come
-                about = replace(about, parts=parts, come=come, origin=about.origin or before.origin)
+                before, created, package_versions = read_metadata(path)
+                check_metadata(path, before, metadata)
+                parts = tuple(sorted({*before.parts, *metadata.parts}))
+                pending = None if "random" in parts else metadata.pending
+                metadata = replace(metadata, parts=parts, pending=pending, origin=metadata.origin or before.origin)
             else:
-                created, made_by = datetime.now(UTC).isoformat(timespec="seconds"), versions()
+                created, package_versions = datetime.now(UTC).isoformat(timespec="seconds"), versions()
         except BaseException:
             lock.release()
             raise
-        return Whole(path, about, created, made_by, lock)
+        return SketchStore(path, metadata, created, package_versions, lock)
 
-    def of(self, name: str) -> str:
-        """The folder of a part. StoreError: it is a symbolic link."""
+    def part_path(self, name: str) -> str:
+        """Return the folder of a part. StoreError: it is a symbolic link."""
         where = os.path.join(self.path, name)
-        with reaching(where):
+        with explain_access_errors(where):
             refuse_links(self.path, where)
         return where
 
     def width(self, name: str) -> int | None:
-        """Directions a block of a part that was begun, else None."""
-        return Store.open(self.of(name)).header.width if Store.exists(self.of(name)) else None
+        """Return the directions per block of a part on disk; None if there is none."""
+        return Store.open(self.part_path(name)).header.width if Store.exists(self.part_path(name)) else None
 
     def part(self, name: str, header: Header) -> Store:
-        """A part's store, open for writing: created, or gone on with; every other part must be of the same run."""
-        if Store.exists(self.of(name)):
-            Store.open(self.of(name), header=header)  # what differs is said best by the part itself
+        """Open a part's store for writing, or create it; every other part must be of the same run."""
+        if Store.exists(self.part_path(name)):
+            Store.open(self.part_path(name), header=header)  # the part's own error is the most precise
         for other in PARTS:
-            if other != name and Store.exists(self.of(other)):
-                refuse_strangers(self.path, [Store.open(self.of(other))], header)
-        if Store.exists(self.of(name)):
-            self.opened[name] = Store.resume(self.of(name), header)  # or refused, before anything is written
-            write_about(self.path, self.about, self.created, self.versions)
+            if other != name and Store.exists(self.part_path(other)):
+                check_same_run(self.path, [Store.open(self.part_path(other))], header)
+        if Store.exists(self.part_path(name)):
+            self.stores[name] = Store.resume(self.part_path(name), header)  # may refuse, before anything is written
+            write_metadata(self.path, self.metadata, self.created, self.versions)
         else:
-            write_about(self.path, self.about, self.created, self.versions)
-            self.opened[name] = Store.resume(self.of(name), header)
-        return self.opened[name]
+            write_metadata(self.path, self.metadata, self.created, self.versions)
+            self.stores[name] = Store.resume(self.part_path(name), header)
+        return self.stores[name]
 
     def close(self) -> None:
-        """Give all locks back."""
-        for store in self.opened.values():
+        """Release all locks."""
+        for store in self.stores.values():
             store.close()
         if self.lock is not None:
             self.lock.release()
             self.lock = None
 
-    def __enter__(self) -> Whole:
+    def __enter__(self) -> SketchStore:
         return self
 
     def __exit__(
@@ -247,27 +253,29 @@ class Whole:
         self.close()
 
 
-def refuse_other(path: str, before: About, about: About) -> None:
-    """Refuse other groups or another metric than a sketch was begun with."""
-    mine, others = before.plain(), about.plain()
+def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) -> None:
+    """Refuse groups or a metric that differ from those a sketch was created with."""
+    mine, others = before.to_json(), metadata.to_json()
     words = {"groups": "other groups of examples", "metric": "another metric"}
-    found = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
-    if found:
+    differences = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
+    if differences:
         raise StoreError(
-            f"{path} holds another sketch: {' and '.join(found)}; give those that it was made with, or another path"
+            f"{path} holds another sketch: {' and '.join(differences)}; give those that it was made with, or another "
+            "path"
         )
 
 
-def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
-    """Refuse parts that are not of one run, or end in other numbers."""
-    wanted = header or stores[0].header
+def check_same_run(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
+    """Refuse parts of different runs, or parts whose runs end in different values."""
+    expected = header or stores[0].header
     for store in stores:
-        found = store.header
-        if dict(found.fingerprint) != dict(wanted.fingerprint) or found.leaves != wanted.leaves:
-            if device_of(found.fingerprint) != device_of(wanted.fingerprint):
+        actual = store.header
+        if dict(actual.fingerprint) != dict(expected.fingerprint) or actual.leaves != expected.leaves:
+            device = device_of(actual.fingerprint)
+            if device != device_of(expected.fingerprint):
                 raise StoreError(
-                    f"{store.path} was pushed on device={device_of(found.fingerprint)!r}, and the rest of {path} is of "
-                    "the other, which differs by rounding; give that device, or another path"
+                    f"{store.path} was computed on device={device!r}, and the rest of {path} on another device, which "
+                    f"rounds differently; give device={device!r}, or another path"
                 )
             raise StoreError(
                 f"{store.path} is of another run than the rest of {path}; give the run that it was made with, or "
@@ -277,75 +285,76 @@ def refuse_strangers(path: str, stores: Sequence[Store], header: Header | None =
     for store, end in zip(stores, ends, strict=True):
         if end is not None and ends[0] is not None and end.tobytes() != ends[0].tobytes():
             raise StoreError(
-                f"{store.path} ends in other numbers than {stores[0].path}: made on another processor or by another "
-                f"version; {AGAIN}"
+                f"{store.path} and {stores[0].path} end in different values: they were made on different processors or "
+                f"by different versions; {REMAKE_HINT}"
             )
 
 
-def refuse_other_n(whole: Whole) -> None:
-    """Refuse labels, items, groups or a metric of another number of examples than the parts have."""
-    for store in whole.opened.values():
-        n, about = store.header.n, whole.about
-        groups = None if about.groups is None else len(set(about.groups))
-        counts = {"labels": about.labels, "items": about.items, "metric": about.metric}
-        found = {name: len(values) for name, values in counts.items() if values is not None}
-        for name, count in (found | ({} if groups is None else {"groups": groups})).items():
+def check_counts(sketch: SketchStore) -> None:
+    """Refuse labels, items, groups or a metric whose number of examples is not that of the parts."""
+    for store in sketch.stores.values():
+        n, metadata = store.header.n, sketch.metadata
+        groups = None if metadata.groups is None else len(set(metadata.groups))
+        counts = {"labels": metadata.labels, "items": metadata.items, "metric": metadata.metric}
+        lengths = {name: len(values) for name, values in counts.items() if values is not None}
+        for name, count in (lengths | ({} if groups is None else {"groups": groups})).items():
             if count != n:
                 raise StoreError(
-                    f"{whole.path} has {count} {name}, and {store.path} is of {n}; restore it from a copy, or {AGAIN}"
+                    f"{sketch.path} has {count} {name}, but {store.path} has {n}; restore it from a copy, or "
+                    f"{REMAKE_HINT}"
                 )
 
 
-# ------------------------------------------------------------------------------------------ its own file
+# ------------------------------------------------------------------------------------------ metadata on disk
 
 
-def group(about: About, created: str, made_by: dict[str, str]) -> dict[str, Any]:
-    """The metadata of the group, with a sha256 of it all."""
-    attributes = about.plain() | {"created": created, "versions": made_by}
+def group_metadata(metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
+    """Return the metadata of the group, with a sha256 over all of it."""
+    attributes = metadata.to_json() | {"created": created, "versions": package_versions}
     attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
 def metric_folder(plain: dict[str, Any]) -> str:
-    """Named by what it holds: whatever is interrupted, a name never comes to hold something else."""
+    """Name a metric's folder by its content, so that after any interruption a folder never holds another metric."""
     return f"metric-{plain['sha256'][:16]}"
 
 
-def metric_array(plain: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of the metric's array."""
-    return array_of(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
+def metadata_of_metric(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the metric's array."""
+    return metadata_of_array(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
 
 
-def write_about(path: str, about: About, created: str, made_by: dict[str, str]) -> None:
-    """Write the group's metadata, last what makes it a sketch; leave it alone where it is the same."""
-    data = encoded(group(about, created, made_by), path)
+def write_metadata(path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> None:
+    """Write the group's metadata unless they are unchanged; the file that makes it a sketch is written last."""
+    data = encode_metadata(group_metadata(metadata, created, package_versions), path)
     where = os.path.join(path, ROOT)
-    with saving(path):
+    with explain_write_errors(path):
         for name in ("", *os.listdir(path)):
-            if name in ("", "lock") or METRIC.fullmatch(name):
-                remove_asides(os.path.join(path, name), path)
+            if name in ("", "lock") or METRIC_FOLDER.fullmatch(name):
+                remove_temporaries(os.path.join(path, name), path)
         if Store.exists(path):
-            with reading(where, AGAIN):
-                before = read_text(where, LONGEST, path)
+            with explain_read_errors(where, REMAKE_HINT):
+                before = read_text(where, MAX_METADATA_BYTES, path)
             if before == data:
                 return
-        flush_names(os.path.dirname(path))
-        nothing = array_of((0,), (1,), "uint8", 0, ("nothing",))
-        write_whole(os.path.join(path, "lock", ROOT), encoded(nothing, path), path)
-        if about.metric is not None:
-            plain = described(about.metric)
+        sync_folder(os.path.dirname(path))
+        nothing = metadata_of_array((0,), (1,), "uint8", 0, ("nothing",))
+        write_atomically(os.path.join(path, "lock", ROOT), encode_metadata(nothing, path), path)
+        if metadata.metric is not None:
+            plain = describe_array(metadata.metric)
             folder = metric_folder(plain)
             make_folder(os.path.join(path, folder))
-            write_whole(os.path.join(path, folder, ROOT), encoded(metric_array(plain), path), path)
-            write_whole(chunk(path, folder, 0, 0), little(about.metric), path)
-        flush_names(path)
-        write_whole(where, data, path)
+            write_atomically(os.path.join(path, folder, ROOT), encode_metadata(metadata_of_metric(plain), path), path)
+            write_atomically(chunk_path(path, folder, 0, 0), to_little_endian(metadata.metric), path)
+        sync_folder(path)
+        write_atomically(where, data, path)
 
 
-def read_about(path: str) -> tuple[About, str, dict[str, str]]:
-    """What a sketch is about, when it was begun and by what; StoreError unless its file is as it was written."""
+def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
+    """Read the metadata, when they were created, and by which versions; StoreError unless they are as written."""
     where = os.path.join(path, ROOT)
-    root = parsed(where, path)
+    root = parse_metadata(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -354,80 +363,85 @@ def read_about(path: str) -> tuple[About, str, dict[str, str]]:
     version = attributes["whole"]
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was made by "
-            f"{spelled(attributes.get('versions'))}: upgrade to that, or {AGAIN}"
+            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
+            f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
         metric = None if attributes["metric"] is None else read_metric(path, attributes["metric"])
-        come = attributes["directions_to_come"]
-        come = None if come is None else tuple(come[name] for name in COME)
-        lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LISTS}
-        about = About(tuple(attributes["parts"]), come, **lists, metric=metric, origin=attributes.get("origin"))
-        created, made_by = attributes["created"], attributes["versions"]
-        check_origin(created, made_by)
-        if canonical(root) != canonical(group(about, created, made_by)):
-            raise InputError("it does not match its sha256, or has parts that no sketch has")
-        require(about.parts != () and set(about.parts) <= set(PARTS), f"it has the parts {list(about.parts)}")
-        check_values(about)
+        pending = attributes["directions_to_come"]
+        pending = None if pending is None else tuple(pending[name] for name in PENDING_FIELDS)
+        lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LABEL_FIELDS}
+        metadata = SketchMetadata(
+            tuple(attributes["parts"]), pending, **lists, metric=metric, origin=attributes.get("origin")
+        )
+        created, package_versions = attributes["created"], attributes["versions"]
+        check_provenance(created, package_versions)
+        if canonical(root) != canonical(group_metadata(metadata, created, package_versions)):
+            raise InputError("it does not match its sha256, or has unknown fields")
+        require(metadata.parts != () and set(metadata.parts) <= set(PARTS), f"it has the parts {list(metadata.parts)}")
+        check_values(metadata)
     except StoreError:
         raise
-    except WRONG as reason:
-        raise changed(where, reason) from None
-    return about, created, made_by
+    except METADATA_ERRORS as reason:
+        raise damaged_metadata_error(where, reason) from None
+    return metadata, created, package_versions
 
 
-def check_values(about: About) -> None:
-    """Refuse what no sketch is about."""
-    for name in LISTS:
-        found = getattr(about, name)
-        require(found is None or plain_list(found) is not None, f"its {name} are no list of strings and numbers")
-    require(about.origin is None or isinstance(about.origin, str), "its origin is no text")
-    require((about.come is None) == ("random" in about.parts), "it has directions both made and to come, or neither")
-    if about.come is not None:
-        find_law(about.come[0], 1, about.come[1])
-        check_order(about.come[2])
+def check_values(metadata: SketchMetadata) -> None:
+    """Refuse metadata with invalid fields."""
+    for name in LABEL_FIELDS:
+        values = getattr(metadata, name)
+        require(values is None or json_values(values) is not None, f"its {name} are not strings and numbers")
+    require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is not text")
+    require(
+        (metadata.pending is None) == ("random" in metadata.parts),
+        "it has random directions both stored and pending, or neither",
+    )
+    if metadata.pending is not None:
+        find_law(metadata.pending[0], 1, metadata.pending[1])
+        check_order(metadata.pending[2])
 
 
 def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
-    """The metric that the attributes tell the shape and digest of."""
+    """Read the metric, whose shape, dtype and digest the attributes give."""
     shape = plain["shape"]
     if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
         raise InputError(f"its metric has shape {shape} and dtype {plain['dtype']}")
     folder = metric_folder(plain)
-    if canonical(parsed(os.path.join(path, folder, ROOT), path)) != canonical(metric_array(plain)):
+    if canonical(parse_metadata(os.path.join(path, folder, ROOT), path)) != canonical(metadata_of_metric(plain)):
         raise InputError(f"{folder}/{ROOT} contradicts it")
-    where = chunk(path, folder, 0, 0)
-    with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered("float64"), path)
-        if described(array) != plain:
+    where = chunk_path(path, folder, 0, 0)
+    with explain_read_errors(where, REMAKE_HINT):
+        array = read_array(where, tuple(shape), disk_dtype("float64"), path)
+        if describe_array(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
-    return native(array)
+    return to_native(array)
 
 
 def is_unfinished(path: str) -> bool:
-    """Whether a folder is empty, or is what `resume` leaves when it is interrupted before there is a sketch.
+    """Return whether a folder is empty, or what `resume` leaves when it is interrupted before there is a sketch.
 
-    OSError: the system cannot tell. StoreError: there is a symbolic link where `resume` makes a folder or a file.
+    OSError: it cannot be read. StoreError: a symbolic link is where `resume` makes a folder or a file.
     """
-    for entry in entries(path):
+    for entry in walk_paths(path):
         top, *below = entry.split(os.sep)
-        folder = top == "lock" or METRIC.fullmatch(top)
-        known = (ROOT, "c.0.0", ".lock", ".lock" + ELSEWHERE)
+        folder = top == "lock" or METRIC_FOLDER.fullmatch(top)
+        known = (ROOT, "c.0.0", ".lock", ".lock" + FILELOCK_SUFFIX)
         if below:
-            fine = folder and len(below) == 1 and (below[0] in known or ASIDES.fullmatch(below[0]))
+            expected = folder and len(below) == 1 and (below[0] in known or TMP_NAME.fullmatch(below[0]))
         else:
-            fine = folder or ASIDES.fullmatch(top)
-        if not fine:
+            expected = folder or TMP_NAME.fullmatch(top)
+        if not expected:
             return False
         refuse_links(path, os.path.join(path, entry))
     return True
 
 
-def missing(path: str) -> str:
-    """What to say where `open` finds nothing."""
-    with reaching(path):
+def explain_missing(path: str) -> str:
+    """Return the message for a path at which `open` finds no sketch."""
+    with explain_access_errors(path):
         if not exists(path):
-            return f"there is no {path}; check the path, or make the sketch there"
+            return f"{path} does not exist; check the path, or make the sketch there"
         unfinished = is_folder(path) and is_unfinished(path)
     if unfinished:
         return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"

@@ -1,16 +1,16 @@
-"""How a sketch lies on disk: a Zarr v3 group, its files' names, its metadata, and how these are checked.
+"""The layout of a part on disk: a Zarr v3 group, its file names, its metadata, and the checks of these.
 
-In: a `Header`. Out: the metadata that a Zarr reader needs, and from a folder the header again, refused unless every
-file of metadata says just what the header implies. When files are written is left to `sketch.store`.
+In: a `Header`. Out: the metadata that a Zarr reader needs; from a folder the header again, refused unless every
+metadata file agrees with it. When files are written is left to `part_store`.
 
     names.sketch/
         zarr.json               the group; its attributes are the header, and their own sha256
-        lanes/c.B.0.0.0         (blocks, elements, components, width), a chunk a block; NaN where it is not done
-        lanes_sha256/c.B.0      (blocks, 32), a digest a block: block B is done when this is there
-        constants/c.0           (numbers of the state,), float64, leaf after leaf
+        lanes/c.B.0.0.0         (blocks, elements, components, width), one chunk per block; NaN where it is not done
+        lanes_sha256/c.B.0      (blocks, 32), one digest per block; block B is done when this file exists
+        constants/c.0           (elements of the state,), float64, leaf after leaf
         constants_sha256/c.0    (32,)
         at/c.0, given/c...      where the header has them
-        lanes/.lock             held by the process that writes; its number while it does
+        lanes/.lock             held by the process that writes; holds its process id meanwhile
 
 Chunks are plain little-endian numbers: Taylor coefficients do not compress (Zstandard took 4 % off microgpt's, at a
 quarter of the speed of the digest).
@@ -27,66 +27,68 @@ import numpy as np
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (
-    ASIDES,
+    TMP_NAME,
     BadFile,
-    entries,
+    explain_read_errors,
     read_array,
     read_text,
-    reading,
     refuse_links,
+    walk_paths,
 )
 from circuitsketch.store.header import (
     FORMAT,
     VERSION,
     Header,
     canonical,
-    described,
-    from_plain,
+    describe_array,
+    format_versions,
+    from_json,
     require,
-    spelled,
 )
-from circuitsketch.store.lock import ELSEWHERE
+from circuitsketch.store.lock import FILELOCK_SUFFIX
 
 ROOT = "zarr.json"
 LOCK = "lanes/.lock"  # in an array's folder, where Zarr readers do not look for members
-LONGEST = 64 << 20  # bytes of metadata; a state of 100,000 leaves has 15 MB
-NESTED = 1 << 20  # lists and objects in them, which take twenty times their bytes in memory; that state has 200,000
-DIGITS = 100  # of a number in them
-AGAIN = "make the sketch again at another path"
-# What it takes to make something of metadata that somebody forged.
-WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+MAX_METADATA_BYTES = 64 << 20  # a state of 100,000 leaves has 15 MB
+MAX_CONTAINERS = 1 << 20  # lists and objects, which take 20 times their bytes in memory; that state has 200,000
+MAX_DIGITS = 100  # of a number in metadata
+REMAKE_HINT = "make the sketch again at another path"
+# What parsing forged metadata may raise.
+METADATA_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def group(header: Header, created: str, made_by: dict[str, str]) -> dict[str, Any]:
-    """The metadata of the group: the header, when and by what it was made, and a sha256 of all this."""
-    attributes = header.plain() | {"created": created, "versions": made_by}
+def group_metadata(header: Header, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
+    """Return the group's metadata: the header, when and by which versions it was made, and a sha256 over all of it."""
+    attributes = header.to_json() | {"created": created, "versions": package_versions}
     attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def arrays(header: Header) -> dict[str, dict[str, Any]]:
-    """The metadata of every array of a store."""
+def array_metadata(header: Header) -> dict[str, dict[str, Any]]:
+    """Return the metadata of every array of a store, by name."""
     block = header.block_shape
     names = ("block", "element", "component", "lane")
-    found = {
-        "lanes": array_of((header.blocks, *block), (1, *block), header.dtype, "NaN", names),
-        "lanes_sha256": array_of((header.blocks, 32), (1, 32), "uint8", 0, ("block", "byte")),
-        "constants": array_of((header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)),
-        "constants_sha256": array_of((32,), (32,), "uint8", 0, ("byte",)),
+    metadata = {
+        "lanes": metadata_of_array((header.blocks, *block), (1, *block), header.dtype, "NaN", names),
+        "lanes_sha256": metadata_of_array((header.blocks, 32), (1, 32), "uint8", 0, ("block", "byte")),
+        "constants": metadata_of_array(
+            (header.constant_cells,), (header.constant_cells,), "float64", "NaN", ("number",)
+        ),
+        "constants_sha256": metadata_of_array((32,), (32,), "uint8", 0, ("byte",)),
     }
     if header.at is not None:
-        found["at"] = array_of(header.at.shape, header.at.shape, "float64", "NaN", ("example",))
+        metadata["at"] = metadata_of_array(header.at.shape, header.at.shape, "float64", "NaN", ("example",))
     if header.given is not None:
         shape, dtype = header.given.shape, header.given.dtype.name
         fill: Any = ["NaN", "NaN"] if dtype == "complex128" else "NaN"
-        found["given"] = array_of(shape, shape, dtype, fill, ("direction", "example")[: len(shape)])
-    return found
+        metadata["given"] = metadata_of_array(shape, shape, dtype, fill, ("direction", "example")[: len(shape)])
+    return metadata
 
 
-def array_of(
+def metadata_of_array(
     shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: str, fill: Any, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The metadata of an array of plain little-endian chunks."""
+    """Return the metadata of an array of plain little-endian chunks."""
     codec: dict[str, Any] = {"name": "bytes"}
     if dtype != "uint8":
         codec["configuration"] = {"endian": "little"}
@@ -104,57 +106,59 @@ def array_of(
     }
 
 
-def chunk(path: str, name: str, *index: int) -> str:
-    """The file of a chunk."""
+def chunk_path(path: str, name: str, *index: int) -> str:
+    """Return the path of a chunk."""
     return os.path.join(path, name, ".".join(["c", *map(str, index)]))
 
 
-def encoded(meta: dict[str, Any], path: str) -> bytes:
-    """Metadata as they are written."""
+def encode_metadata(meta: dict[str, Any], path: str) -> bytes:
+    """Encode metadata as they are written."""
     data = json.dumps(meta, indent=2, allow_nan=False).encode()
-    if len(data) > LONGEST:
+    if len(data) > MAX_METADATA_BYTES:
         raise StoreError(
-            f"the header for {path} takes {len(data)} bytes, more than is ever read; a state of fewer leaves?"
+            f"the header of {path} has {len(data)} bytes (limit {MAX_METADATA_BYTES}); use a state of fewer leaves"
         )
     return data
 
 
-def parsed(path: str, store: str) -> Any:
-    """Metadata of a store as they are read: JSON in UTF-8 whose keys differ, nothing more."""
-    with reading(path, AGAIN):
-        data = read_text(path, LONGEST, store)
-        if data.count(b"[") + data.count(b"{") > NESTED:
-            raise BadFile(f"{path} holds more lists than any sketch's: it was changed after it was written")
+def parse_metadata(path: str, store: str) -> Any:
+    """Parse a metadata file of a store: strict JSON in UTF-8, without duplicate keys."""
+    with explain_read_errors(path, REMAKE_HINT):
+        data = read_text(path, MAX_METADATA_BYTES, store)
+        if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+            raise BadFile(f"{path} has more lists and objects than a sketch's: it was changed after it was written")
         try:
-            return json.loads(data.decode(), object_pairs_hook=different, parse_int=short_int, parse_constant=not_json)
+            return json.loads(
+                data.decode(), object_pairs_hook=unique_keys, parse_int=parse_short_int, parse_constant=refuse_constant
+            )
         except (ValueError, RecursionError) as reason:
-            raise BadFile(f"{path} is not JSON ({reason}): it was cut off or changed") from None
+            raise BadFile(f"{path} is not valid JSON ({reason}): it was truncated or changed") from None
 
 
-def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs; of two with one key readers would take this or that."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of key-value pairs; refuse duplicate keys, of which readers take either."""
     keys = dict(pairs)
     if len(keys) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("duplicate key")
     return keys
 
 
-def short_int(text: str) -> int:
-    """An integer that does not take long to read."""
-    if len(text) > DIGITS:
+def parse_short_int(text: str) -> int:
+    """Parse an integer, unless it has so many digits that parsing takes long."""
+    if len(text) > MAX_DIGITS:
         raise ValueError(f"a number has {len(text)} digits")
     return int(text)
 
 
-def not_json(text: str) -> Any:
-    """Refuse what Python writes beyond JSON."""
+def refuse_constant(text: str) -> Any:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
     raise ValueError(f"{text} is not a number")
 
 
 def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
-    """The header, when it was made, and by which versions; StoreError unless all metadata say what it implies."""
+    """Read the header, when it was made, and by which versions; StoreError unless all metadata agree with it."""
     where = os.path.join(path, ROOT)
-    root = parsed(where, path)
+    root = parse_metadata(where, path)
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
@@ -162,97 +166,97 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
         raise StoreError(f"{path} is a sketch of several parts; cs.open_sketch opens it")
     version = attributes.get("version")
     if isinstance(version, int) and version > VERSION:
-        made = attributes.get("versions")
+        package_versions = attributes.get("versions")
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was made by "
-            f"{spelled(made)}: upgrade to that, or make the sketch again at another path"
+            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
+            f"{format_versions(package_versions)}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
         if version != VERSION:
             raise InputError(f"it has format version {version!r}")
-        vectors = [vector(path, name, attributes[name]) for name in ("at", "given")]
-        header = from_plain(attributes, *vectors)
-        created, made_by = attributes["created"], attributes["versions"]
-        check_origin(created, made_by)
-        if canonical(root) != canonical(group(header, created, made_by)):
-            raise InputError("it does not match its sha256, or has parts that no sketch has")
-        for name, meta in arrays(header).items():
+        vectors = [read_vector(path, name, attributes[name]) for name in ("at", "given")]
+        header = from_json(attributes, *vectors)
+        created, package_versions = attributes["created"], attributes["versions"]
+        check_provenance(created, package_versions)
+        if canonical(root) != canonical(group_metadata(header, created, package_versions)):
+            raise InputError("it does not match its sha256, or has unknown fields")
+        for name, meta in array_metadata(header).items():
             where = os.path.join(path, name, ROOT)
-            found = parsed(where, path)
-            if name.startswith("lanes") and found["shape"][0] > header.blocks:
-                meta["shape"][0] = found["shape"][0]  # an extension that was interrupted
-            if canonical(found) != canonical(meta):
+            stored = parse_metadata(where, path)
+            if name.startswith("lanes") and stored["shape"][0] > header.blocks:
+                meta["shape"][0] = stored["shape"][0]  # an extension that was interrupted
+            if canonical(stored) != canonical(meta):
                 raise InputError("it contradicts the header")
     except StoreError:
         raise
-    except WRONG as reason:
-        raise changed(where, reason) from None
-    return header, created, made_by
+    except METADATA_ERRORS as reason:
+        raise damaged_metadata_error(where, reason) from None
+    return header, created, package_versions
 
 
-def check_origin(created: Any, made_by: Any) -> None:
-    """Refuse what is not a date and versions."""
+def check_provenance(created: Any, package_versions: Any) -> None:
+    """Refuse a date or versions that are not text."""
     require(isinstance(created, str), "its date is not text")
-    texts = [*made_by, *made_by.values()] if isinstance(made_by, dict) else [None]
+    texts = [*package_versions, *package_versions.values()] if isinstance(package_versions, dict) else [None]
     require(all(isinstance(text, str) for text in texts), "its versions are not text")
 
 
-def changed(where: str, reason: Exception) -> StoreError:
-    """What is said of metadata that are not as they were written."""
-    said = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
-    return StoreError(f"{where} was changed after it was written ({said}); restore it from a copy, or {AGAIN}")
+def damaged_metadata_error(where: str, reason: Exception) -> StoreError:
+    """Return the error for metadata that are not as they were written."""
+    cause = reason if isinstance(reason, InputError) else f"{type(reason).__name__}: {reason}"
+    return StoreError(f"{where} was changed after it was written ({cause}); restore it from a copy, or {REMAKE_HINT}")
 
 
-def vector(path: str, name: str, plain: Any) -> np.ndarray | None:
-    """An array over the examples that the header tells the shape, dtype and digest of."""
+def read_vector(path: str, name: str, plain: Any) -> np.ndarray | None:
+    """Read an array over the examples, whose shape, dtype and digest the header gives."""
     if plain is None:
         return None
     shape, dtype = plain["shape"], plain["dtype"]
     if dtype not in ("float64", "complex128") or not all(type(extent) is int and extent > 0 for extent in shape):
         raise InputError(f"{name} has shape {shape} and dtype {dtype}")
-    where = chunk(path, name, *[0] * len(shape))
-    with reading(where, AGAIN):
-        array = read_array(where, tuple(shape), ordered(dtype), path)
-        if described(array) != plain:
+    where = chunk_path(path, name, *[0] * len(shape))
+    with explain_read_errors(where, REMAKE_HINT):
+        array = read_array(where, tuple(shape), disk_dtype(dtype), path)
+        if describe_array(array) != plain:
             raise BadFile(f"{where} is damaged: it does not match its digest")
-    return native(array)
+    return to_native(array)
 
 
 NAMES = ("lanes", "lanes_sha256", "constants", "constants_sha256", "at", "given")
 
 
-def begun() -> set[str]:
-    """What `create` makes before there is a store, relative to its folder, but for what it writes aside."""
+def created_paths() -> set[str]:
+    """Return the paths that `create` makes before there is a store, relative to its folder, without temporary files."""
     files = [ROOT, *(f"{name}/{ROOT}" for name in NAMES), "at/c.0", "given/c.0", "given/c.0.0"]
-    return {*NAMES, *files, LOCK, LOCK + ELSEWHERE}
+    return {*NAMES, *files, LOCK, LOCK + FILELOCK_SUFFIX}
 
 
 def is_unfinished(path: str) -> bool:
-    """Whether a folder is empty, or is what `create` leaves when it is interrupted, without links.
+    """Return whether a folder is empty, or what an interrupted `create` leaves, without links.
 
-    OSError: the system cannot tell. StoreError: there is a symbolic link where `create` makes a folder or a file.
+    OSError: it cannot be read. StoreError: a symbolic link is where `create` makes a folder or a file.
     """
-    mine = begun()
-    for entry in entries(path):
+    known = created_paths()
+    for entry in walk_paths(path):
         folder, _, name = entry.replace(os.sep, "/").rpartition("/")
-        if (f"{folder}/{name}" if folder else name) not in mine and not (
-            folder in ("", *NAMES) and ASIDES.fullmatch(name)
+        if (f"{folder}/{name}" if folder else name) not in known and not (
+            folder in ("", *NAMES) and TMP_NAME.fullmatch(name)
         ):
             return False
         refuse_links(path, os.path.join(path, entry))
     return True
 
 
-def ordered(dtype: str) -> np.dtype[Any]:
-    """A dtype as it lies on disk: little-endian."""
+def disk_dtype(dtype: str) -> np.dtype[Any]:
+    """Return a dtype as on disk: little-endian."""
     return np.dtype(dtype).newbyteorder("<")
 
 
-def little(array: np.ndarray) -> np.ndarray:
-    """An array as it lies on disk."""
+def to_little_endian(array: np.ndarray) -> np.ndarray:
+    """Return an array as on disk: contiguous, little-endian."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
-def native(array: np.ndarray) -> np.ndarray:
-    """An array as NumPy likes it; on little-endian machines the same."""
+def to_native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the machine's byte order; on little-endian machines the same array."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
 from circuitsketch.checks.dependence import spread
-from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves
+from circuitsketch.checks.domains import PROBE_ORDERS, domain_error, is_kink, kink_text, moves
 from circuitsketch.circuit import Node
 from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training
@@ -50,7 +50,7 @@ class Moving:
         """One step."""
         run, t = self.run, self.step
         circuit, ids = run.circuits[run.schedule.program[t]], run.examples[t]
-        keep = np.zeros((1, ORDERS, len(ids)))
+        keep = np.zeros((1, PROBE_ORDERS, len(ids)))
         keep[0, 0] = -self.direction[ids]
         data = run.data_of(t)
         wires: list[reference.Series] = []
@@ -71,7 +71,7 @@ class Moving:
                 self.marks[wire] = np.logical_or.reduce(operands)
 
         values = [*self.values, *data, 1.0 - self.w[ids]]
-        out = reference.run(circuit, values, [*self.series, *[None] * len(data), keep], ORDERS, watch)
+        out = reference.run(circuit, values, [*self.series, *[None] * len(data), keep], PROBE_ORDERS, watch)
         self.values = [part[0, 0].real for part in out]
         self.series = [part[:, 1:] if np.any(part[:, 1:]) else None for part in out]
         self.touched = [touched[wire] for wire in circuit.outputs]

@@ -43,7 +43,7 @@ def check_run_indices(run: Run) -> None:
     BoundsError : an index leaves its axis. InputError : one depends on the examples' weights.
     """
     parts = deciding_parts(run)
-    if not any(part.looks for part in parts):
+    if not any(part.checks for part in parts):
         return
     refuse_weights(run, parts)
     state = dict(enumerate(run.state_leaves))
@@ -71,7 +71,7 @@ def refuse_weights(run: Run, parts: list[Gathers]) -> None:
     for part in parts:
         inputs = part.circuit.inputs
         reached = part.circuit.reached_from([*(inputs[i] for i in moving), inputs[-1]])
-        for node, index, _ in part.looks:
+        for node, index, _ in part.checks:
             if index in reached:
                 raise InputError(
                     f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "

@@ -259,7 +259,7 @@ def test_profile_adds_up_to_its_rows(found, call):
         (("sketch", "own.py:make:8", "--out", "own.sketch", "--order", "2"), 1, "another"),
         (("predict", "own.sketch", "--without", "1"), 2, "--measure"),
         (("predict", "own.sketch", "--measure", "own.py:value"), 2, "--without IDS"),
-        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "x"), 2, "'x' is no id"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "x"), 2, "'x' is not an id"),
         (("predict", "own.sketch", "--measure", "own.py:value", "--without", "4"), 1, "0 to 3"),
         (("predict", "own.sketch", "--measure", "own.py:value", "--group", "c"), 1, "labels are a, b"),
         (("predict", "own.sketch", "--measure", "own.py:value", "--containing", "q"), 1, "ann"),
@@ -268,7 +268,7 @@ def test_profile_adds_up_to_its_rows(found, call):
         (
             ("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--retrain"),
             1,
-            "made of own.py:make",
+            "according to the sketch, own.py:make",
         ),
         (
             ("predict", "zoo.sketch", "--measure", "held_loss", "--without", "1"),
@@ -278,9 +278,9 @@ def test_profile_adds_up_to_its_rows(found, call):
         (("predict", "zoo.sketch", "--measure", "accuraci", "--without", "1"), 1, "did you mean 'accuracy'?"),
         (("predict", "zoo.sketch", "--measure", "xyz", "--without", "1"), 1, "it has accuracy, held_out_loss"),
         (("predict", "own.sketch", "--measure", "own.py:words", "--without", "1"), 1, "returns 'abc'"),
-        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--strength", "0"), 2, "takes no"),
-        (("predict", "own.sketch", "--measure", "own.py:value", "--containing", ""), 2, "give some text"),
-        (("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "400"), 1, "take 1 to 399"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--without", "1", "--strength", "0"), 2, "be finite"),
+        (("predict", "own.sketch", "--measure", "own.py:value", "--containing", ""), 2, "the text is empty"),
+        (("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "400"), 1, "from 1 to 399"),
         (("info", "own.sketh"), 1, "did you mean 'own.sketch'"),
         (("info", "own.py"), 1, "not a sketch"),
         (("influence", "own.sketch", "--measure", "own.py:value", "--json", "/nowhere/x"), 2, "cannot write"),
@@ -325,7 +325,7 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
     assert running.returncode == 130 and out == "" and "Traceback" not in err, (running.returncode, out, err)
-    assert "of directions kept in slow.sketch; the same command goes on from there" in " ".join(err.split())
+    assert "of directions saved in slow.sketch; run the same command to resume" in " ".join(err.split())
     with pytest.raises(cs.errors.StoreError, match="of its random directions"):
         cs.open_sketch(home / "slow.sketch")
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
@@ -340,7 +340,7 @@ def test_a_sketch_interrupted_when_it_was_done_is_not_said_to_be_lost(call, home
 
     monkeypatch.setattr("circuitsketch.cli.making.Answer.give", interrupted)
     code, out, err = call("sketch", "own.py:make", "--directions", "3", "--order", "2", "--out", "done.sketch")
-    assert (code, out) == (130, "") and "of directions kept in done.sketch" in " ".join(err.split()), err
+    assert (code, out) == (130, "") and "of directions saved in done.sketch" in " ".join(err.split()), err
     assert cs.open_sketch(home / "done.sketch").count == 3
 
 
@@ -424,7 +424,7 @@ def test_a_picture_of_a_circuit_has_its_nodes_and_edges(call, home, monkeypatch)
         (home / "bin" / "dot").chmod(0o755)
         monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
     code, out, err = call("trace", "logistic:epochs=1", "--svg", "step.svg")
-    assert code == 0 and err == "the picture is in step.svg\n" and out.startswith("1 steps on")
+    assert code == 0 and err == "wrote the picture to step.svg\n" and out.startswith("1 steps on")
     picture = (home / "step.svg").read_text()
     assert picture.count('class="edge"') == circuit.graph.number_of_edges()
     assert 'class="node"' in picture and "<svg" in picture

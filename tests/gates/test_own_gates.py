@@ -28,7 +28,7 @@ from circuitsketch.gates.gate import BUILT_IN, elementwise
 from circuitsketch.gates.meaning import meaning
 from circuitsketch.lower.instructions import ChainGate, ChainKernel, ChainOperand, Instruction, Mode
 from circuitsketch.lower.packing import ChainArguments
-from circuitsketch.store.fingerprint import described, digest
+from circuitsketch.store.fingerprint import describe_circuit, digest
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +171,7 @@ def test_gates_of_the_package_go_by_their_names_in_fingerprints():
     """So stores from before gates had digests are still known; and a rule may be rewritten."""
     circuit = cs.trace(lambda x: np.exp(x).sum() * 2.0, np.zeros(3))
     nodes = [(node.gate.name, node.operands, node.params, node.shape, node.label) for node in circuit.nodes]
-    assert digest(described(circuit)) == digest([nodes, circuit.inputs, circuit.outputs])
+    assert digest(describe_circuit(circuit)) == digest([nodes, circuit.inputs, circuit.outputs])
 
 
 # --------------------------------------------------------------------------------------------- twice in one process

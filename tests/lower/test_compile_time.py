@@ -25,7 +25,7 @@ from circuitsketch.lower.chains import DISTINCT_GATES, FEW, LENGTHS
 from circuitsketch.lower.instructions import ChainKernel, Mode
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
-from circuitsketch.propagate.progress import shown
+from circuitsketch.propagate.progress import show_progress
 
 ORDERS = [0, 3]
 
@@ -351,14 +351,14 @@ def terminal(monkeypatch):
 
 
 def test_a_bar_that_knows_no_total_shows_no_time_left(terminal):
-    with shown(True, terminal):
+    with show_progress(True, terminal):
         pass
     text = terminal.getvalue()
     assert "0/?" in text and "left" not in text
 
 
 def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(terminal):
-    with shown(True, terminal) as tell:
+    with show_progress(True, terminal) as tell:
         watch = watching.WATCH.get()
         for done in range(1, 41):
             watch(done, 40)
@@ -367,7 +367,7 @@ def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(term
     text = terminal.getvalue()
     assert "compiling 40 kernels (kept in " in text and "40/40" in text and "4/4" in text and "left" in text
     assert watching.WATCH.get() is None
-    with shown(True, io.StringIO()):
+    with show_progress(True, io.StringIO()):
         assert watching.WATCH.get() is None
-    with shown(None):
+    with show_progress(None):
         assert watching.WATCH.get() is None

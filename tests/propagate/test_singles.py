@@ -16,7 +16,7 @@ from circuitsketch.directions import Basis
 from circuitsketch.estimators import similarity as metrics
 from circuitsketch.propagate import blocks as pushing
 from circuitsketch.propagate.blocks import by_first_step
-from circuitsketch.propagate.progress import shown
+from circuitsketch.propagate.progress import show_progress
 
 RNG = np.random.default_rng(3)
 N = 11
@@ -272,7 +272,7 @@ def test_info_tells_all_of_it():
 
 def test_a_bar_shows_rate_and_remaining_time():
     stream = io.StringIO()
-    with shown(True, stream) as tell:
+    with show_progress(True, stream) as tell:
         for done in range(40, 101):
             tell(done, 100)
     text = stream.getvalue()
@@ -331,8 +331,8 @@ UNMEASURABLE = {
     "a missing parameter": (lambda p: p["nope"], "KeyError: 'nope'; .* state.params.w"),
     "a missing attribute": (lambda p: p.w, "AttributeError"),
     "too many arguments": (lambda p, q: p, "missing 1 required positional argument"),
-    "random numbers": (lambda p: p["b"] * DICE.normal(), "another function each time"),
-    "a counter": (lambda p, seen=[]: seen.append(0) or p["b"] * len(seen), "another function each time"),
+    "random numbers": (lambda p: p["b"] * DICE.normal(), "a different function each time"),
+    "a counter": (lambda p, seen=[]: seen.append(0) or p["b"] * len(seen), "a different function each time"),
     "another shape": (lambda p: p["w"] @ np.ones(3), "extent"),
     "nothing": (lambda p: None, "0 leaves"),
     "no function": (3, "not int"),

@@ -254,7 +254,7 @@ ANOTHER = [
     ({"groups": LABELS, "metric": None}, "other groups of examples and another metric"),
     ({"run": make(rate=0.5)}, "other circuits"),
     ({"run": make(x=X[::-1])}, "other data"),
-    ({"run": make(start=0.2)}, "another first state"),
+    ({"run": make(start=0.2)}, "another initial state"),
 ]
 
 
@@ -296,7 +296,7 @@ def test_parts_that_end_in_other_numbers_are_refused(tmp_path, whole):
         for name in ("constants", "constants_sha256"):
             os.unlink(tmp_path / f"a/singles/{name}/c.0")
         store.write_constants([leaf + 1e-15 for leaf in store_constants(whole)])
-    with pytest.raises(StoreError, match="ends in other numbers"):
+    with pytest.raises(StoreError, match="end in different values"):
         cs.open_sketch(tmp_path / "a")
 
 
@@ -355,9 +355,9 @@ def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make_it, open_
 
 
 def test_an_unfinished_sketch_is_refused_and_says_what_is_left(tmp_path):
-    with pytest.raises(StoreError, match="there is no .*a.sketch; check the path, or make the sketch there"):
+    with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or make the sketch there"):
         cs.open_sketch(tmp_path / "a.sketch")
-    with pytest.raises(StoreError, match="is not a folder; make it first"):
+    with pytest.raises(StoreError, match="is not a folder; create it first"):
         produce(tmp_path / "no" / "a.sketch")
 
     def stop(done, blocks):
@@ -392,7 +392,7 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first(tmp_path):
     assert os.read(told, 100) == b"holding"
     options = {"singles": None, "singles_order": None}
     for act in (lambda: produce(path), lambda: produce(path, 0), lambda: produce(path, SMALL, **options)):
-        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait for it, or open"):
+        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
             act()
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
@@ -461,7 +461,7 @@ def test_a_disk_full_at_any_call_leaves_a_sketch_that_goes_on(tmp_path, whole):
                 produce(path, threads=1)
             break  # the disk was never full
         except StoreError as reason:
-            assert "no space left on device; make room and call again" in str(reason), reason
+            assert "no space left on device; free some space and call again" in str(reason), reason
         assert not list(path.rglob("*.tmp"))
         with watched(lambda name, call, *a: call(*a)):
             produce(path, threads=1)

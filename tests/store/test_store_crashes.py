@@ -151,7 +151,7 @@ def test_a_disk_full_at_any_call_leaves_a_store_that_goes_on(tmp_path, extended)
             if next(count) <= k:
                 break  # the disk was never full
         except StoreError as reason:
-            assert "no space left on device; make room and call again" in str(reason), reason
+            assert "no space left on device; free some space and call again" in str(reason), reason
         assert not list(path.rglob("*.tmp"))
         if Store.exists(path):
             check_what_is_there(path)
@@ -173,7 +173,7 @@ def test_a_store_whose_disk_was_full_takes_the_block_once_there_is_room(tmp_path
                     raise OSError(errno.ENOSPC, "No space left on device")
                 return call(*arguments)
 
-            with watched(full), pytest.raises(StoreError, match="make room"):
+            with watched(full), pytest.raises(StoreError, match="free some space"):
                 store.write(block, block_of(HEADER, block))
             assert store.done == before == Store.open(tmp_path / "a").done
             store.write(block, block_of(HEADER, block))
@@ -196,6 +196,6 @@ def limited(path: Path) -> None:
     store = Store.create(path, HEADER)
     store.write(0, block_of(HEADER, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-    with pytest.raises(StoreError, match="file too large; make room"):
+    with pytest.raises(StoreError, match="file too large; free some space"):
         store.write(1, block_of(HEADER, 1))
     assert store.done == {0} == Store.open(path).done

@@ -282,7 +282,7 @@ def test_metadata_that_only_some_readers_would_take_are_refused(tmp_path, origin
 def test_labels_for_another_number_of_examples_are_refused(tmp_path, original, name):
     shutil.copytree(original, tmp_path / "a")
     forge(tmp_path / "a", "", lambda root: root[name].append("more"))
-    with pytest.raises(StoreError, match=f"has 5 {name}, and .* is of 4"):
+    with pytest.raises(StoreError, match=f"has 5 {name}, but .* has 4"):
         cs.open_sketch(tmp_path / "a")
 
 
