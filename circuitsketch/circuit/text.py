@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node
+from circuitsketch.circuit.graph import Graph
+from circuitsketch.circuit.node import CONSTANT, INPUT, Node
 from circuitsketch.display import some, table
 
 LISTED = 200  # nodes of a circuit that a notebook has in full
@@ -41,7 +42,7 @@ def brief(value: Any) -> str:
     return str(value)
 
 
-def html(circuit: Circuit) -> str:
+def html(circuit: Graph) -> str:
     """What comes in and goes out, how often which gate is there, and the listing of a circuit that is not long."""
 
     def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
@@ -58,7 +59,7 @@ def html(circuit: Circuit) -> str:
     return table(f"circuit of {len(circuit.nodes):,} nodes", rows, more=text(circuit) if short else "")
 
 
-def text(circuit: Circuit) -> str:
+def text(circuit: Graph) -> str:
     """The circuit's listing: header, a line a gate, the outputs.
 
     >>> import numpy as np, circuitsketch as cs

@@ -1,4 +1,4 @@
-"""The health of a run: where it leaves the finite numbers, and where a gate has no Taylor series.
+"""The health of a run: where a gate of it has no Taylor series.
 
 All directions share their constant terms, so whether the series exist is decided once, on the run without lanes: every
 gate with a domain is looked at in every step, before directions are pushed. Where a gate is outside of its domain, or
@@ -9,44 +9,19 @@ so is what the gate makes of them. `Moving` knows which those are; it is asked o
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
 from circuitsketch.checks.dependence import spread
-from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
+from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves
 from circuitsketch.circuit import Node
-from circuitsketch.errors import DivergenceError, KinkWarning
-from circuitsketch.lower.instructions import Mode
-
-if TYPE_CHECKING:
-    from circuitsketch.training.training import Training
+from circuitsketch.errors import KinkWarning
+from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
 FOLLOWED = 1000  # steps that `Moving` follows a run for, in NumPy; what it has not seen counts as moved
-
-
-def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceError:
-    """The error for a run whose state is not finite after a step: which gate of the step yielded it first."""
-    arena = run.executable(Mode(0)).arena()
-    arena.set_state(run.state_leaves)
-    arena.run(run.schedule, 0, step, w)
-    circuit = run.circuits[run.schedule.program[step]]
-    values = [*arena.state(), *run.data_of(step), 1.0 - w[run.examples[step]]]
-    found: list[str] = []
-
-    def watch(wire: int, node: Node, series: reference.Series) -> None:
-        if not found and not np.all(np.isfinite(series[0])) and not node.is_source:
-            found.append(where(node))
-
-    reference.run(circuit, values, [None] * len(values), 0, watch)
-    gate = found[0] if found else "the state itself"
-    return DivergenceError(
-        f"the run leaves the finite numbers in step {step} of {run.steps}, first at {gate}; lower the learning rate, "
-        "or keep that gate's operand in range"
-    )
 
 
 class Moving:
@@ -144,6 +119,6 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
             if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
-                raise explain_divergence(run, t, w)
+                raise run.explain_divergence(t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
         warnings.warn(kink_text(node, f" in {count} step(s), first in step {first}"), KinkWarning, stacklevel=2)
