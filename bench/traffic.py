@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Schedule
+from circuitsketch.backends.linking import ProgramRow
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel
 
 
@@ -45,8 +46,10 @@ def lane_bytes(executable: Executable, schedule: Schedule) -> int:
     """Bytes of lanes that a run touches, along one direction."""
     e = executable
     each = []
-    for row in e.programs:
-        phase = [*e.instructions[row[2] : row[3]], *e.instructions[row[4] : row[5]]]
+    for numbers in e.programs.tolist():
+        row = ProgramRow(*numbers)
+        lanes = e.instructions[row.lane_first : row.lane_last]
+        phase = [*lanes, *e.instructions[row.carried_constant_last : row.carried_lane_last]]
         each.append(sum(elements(instruction) for instruction in phase))
     counts = np.bincount(schedule.program, minlength=len(each))
     size = 4 if e.target.single else 8

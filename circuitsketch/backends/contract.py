@@ -95,7 +95,8 @@ class InstructionTime(NamedTuple):
 
 
 class Executable(Protocol):
-    """Code and addresses for a family of circuits over one state. `linking.Linked` says what the attributes hold."""
+    """Code and addresses for a family of circuits over one state. `linking.Linked` says what the attributes hold;
+    a row of `programs` is a `linking.ProgramRow`: where a program lies among `instructions`."""
 
     @property
     def target(self) -> Target: ...  # noqa: D102
@@ -105,6 +106,8 @@ class Executable(Protocol):
     def placements(self) -> Sequence[Placement]: ...  # noqa: D102
     @property
     def instructions(self) -> Sequence[Instruction]: ...  # noqa: D102
+    @property
+    def programs(self) -> np.ndarray: ...  # noqa: D102
     @property
     def state_lane(self) -> list[int]: ...  # noqa: D102
     @property

@@ -62,6 +62,11 @@ class CudaExecutable(Linked):
         return self.host.instructions
 
     @property
+    def programs(self) -> np.ndarray:
+        """The host's: where each program's instructions lie among those."""
+        return self.host.programs
+
+    @property
     def real(self) -> np.dtype[Any]:
         """What lanes are made of."""
         return np.dtype(np.float32 if self.target.single else np.float64)
