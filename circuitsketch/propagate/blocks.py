@@ -99,7 +99,7 @@ def push_blocks(
     if left and order and check:
         check_series(run, executable, w)
     elif left and check:
-        run.trained(w)
+        run.train_with(w)
     if executable.on_device:
         together = executable.together(len(left), run.n)
     else:

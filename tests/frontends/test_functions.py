@@ -93,7 +93,7 @@ def test_the_gradient_of_cross_entropy_is_probability_less_label():
     ("logits", "labels", "kind", "message"),
     [
         (X, LABELS[0], ShapeError, r"labels of shape \(2, 4\), not \(4,\)"),
-        (X, LABELS + 1, InputError, r"whole numbers in 0\.\.4, .* int64 from \d to 5"),
+        (X, LABELS + 1, InputError, r"integers in 0\.\.4, .* int64 from \d to 5"),
         (X, LABELS - 5, InputError, r"int64 from -5 to -1"),
         (X, LABELS * 1.0, InputError, r"these are float64; use labels.astype\(int\)"),
         (1.0, 0, ShapeError, "not one number"),

@@ -496,9 +496,9 @@ def test_pytrees_of_one_structure_are_transformed_leaf_by_leaf():
     added = transform(lambda x, y: x + y, {"a": 1, "b": (2, [3])}, {"b": (20, [30]), "a": 10})
     assert added == {"a": 11, "b": (22, [33])}
     assert transform(abs, OrderedDict(a=-1)) == {"a": 1}
-    with pytest.raises(InputError, match=r"b is a tuple of \[0\] in one, a list of \[0\] in the other"):
+    with pytest.raises(InputError, match=r"b is a tuple of \[0\] in one and a list of \[0\] in the other"):
         transform(lambda x, y: x, {"b": (1,)}, {"b": [1]})
-    with pytest.raises(InputError, match="a is a leaf in one"):
+    with pytest.raises(InputError, match="a is a leaf in only one"):
         transform(lambda x, y: x, {"a": 1}, {"a": {"c": 1}})
 
 
@@ -880,12 +880,12 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (bits, TraceError, "bits of whole numbers", "compare them first"),
     (empty_mean, ShapeError, "the mean of 0 entries", ""),
     (length_of_number, TraceError, "shape () for its length", ""),
-    (bad_labels, BoundsError, "whole numbers in 0..2", "from 3 to 3"),
-    (label_shapes, ShapeError, "one label for each row", "not (2,)"),
+    (bad_labels, BoundsError, "integers in 0..2", "from 3 to 3"),
+    (label_shapes, ShapeError, "one label per row", "not (2,)"),
     (gradient_of_vector, TraceError, "the function returns shape (3,)", "sum or mean"),
-    (gradient_of_tree, TraceError, "the function returns a dict", "return one number"),
-    (gradient_in_integers, TraceError, "a gradient in whole numbers", "give floats"),
-    (tangent_shapes, ShapeError, "they have (2,) and (3,)", ""),
+    (gradient_of_tree, TraceError, "the function returns a dict", "return a scalar"),
+    (gradient_in_integers, TraceError, "a gradient with respect to integers", "pass floats"),
+    (tangent_shapes, ShapeError, "got (2,) and (3,)", ""),
 ]
 
 
