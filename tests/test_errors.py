@@ -115,13 +115,13 @@ MAKING = {
     "no list of examples": (lambda: make(examples=3), cs.InputError, "examples must be a list"),
     "fewer examples than batches": (lambda: make(examples=[[0]]), cs.InputError, "2 batches and 1 lists"),
     "no steps": (lambda: make(batches=[], examples=[]), cs.InputError, "at least one step"),
-    "steps without examples": (lambda: make(examples=[[], []]), cs.InputError, "give each step the ids"),
+    "steps without examples": (lambda: make(examples=[[], []]), cs.InputError, "pass the ids of each step"),
     "an id of n": (
         lambda: make(n=1),
         cs.InputError,
         "n = 1, but step 1 reads example 1; ids must be below n",
     ),
-    "a negative id": (lambda: make(examples=[[0], [-1]]), cs.InputError, r"examples\[1\] has the id -1"),
+    "a negative id": (lambda: make(examples=[[0], [-1]]), cs.InputError, r"examples\[1\] contains the id -1"),
     "a fractional id": (lambda: make(examples=[[0], [0.5]]), cs.InputError, r"examples\[1\].*integer ids"),
     "a mask as ids": (lambda: make(examples=[[0], [True]]), cs.InputError, r"examples\[1\].*integer ids"),
     "a number as ids": (lambda: make(examples=[0, 1]), cs.InputError, r"examples\[0\].*integer ids"),
@@ -196,7 +196,7 @@ SUBSETS = {
     "an id twice": ([1, 1], "given 2 times"),
     "an id of n": ([0, 2], "id 2 at position 1.*0 to 1"),
     "a negative id": ([-1], "id -1"),
-    "a mask of another length": ([True, False, True], "3 entries for n = 2"),
+    "a mask of another length": ([True, False, True], "3 elements for n = 2"),
     "weights of another length": ([0.5], "1 floats for n = 2"),
     "a weight that is no number": ([0.5, np.nan], "example 1 is nan"),
     "an infinite weight": ([np.inf, 0.0], "example 0 is inf"),
@@ -428,7 +428,7 @@ def test_a_diverging_run_names_the_step_and_the_gate():
 def test_many_retrainings_name_the_run_that_diverges():
     run = make(lambda s, x, keep: s + np.exp(1e3 * (1.0 - keep.sum())))
     assert np.all(np.isfinite(run.retrain([[0.0, 0.1]])))
-    with raises(cs.DivergenceError, "step 1 of 2, first at gate exp"):
+    with raises(cs.DivergenceError, "step 1 of 2: first non-finite value in gate exp"):
         run.retrain([[0.0, 0.1], [0.0, 1.0]])
 
 

@@ -190,7 +190,7 @@ def test_memory_that_runs_out_within_is_said_in_our_words(run, monkeypatch):
         lambda: query.influence(),
         lambda: query.without([0]),
     ):
-        with pytest.raises(cs.InputError, match=r"more memory than there is \(Unable to allocate 180. GiB"):
+        with pytest.raises(cs.InputError, match=r"ran out of memory \(Unable to allocate 180. GiB"):
             act()
 
 

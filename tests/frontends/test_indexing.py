@@ -319,7 +319,7 @@ def test_one_hot_and_boolean_labels_are_told_what_to_do():
     logits = np.zeros((2, 3))
     with pytest.raises(ShapeError, match=r"one-hot.*cs\.log_softmax"):
         cs.cross_entropy(logits, np.eye(3)[:2])
-    with pytest.raises(InputError, match="these are bool"):
+    with pytest.raises(InputError, match="got bool"):
         cs.trace(lambda x, y: cs.cross_entropy(x, y), logits, np.array([True, False]))
 
 
