@@ -1,4 +1,4 @@
-"""Circuits: the program as data, its text, its legality check, and its expansion to scalar gates."""
+"""Circuits: programs as data, with their text, legality check, and expansion to scalar gates."""
 
 from circuitsketch.circuit.check import check
 from circuitsketch.circuit.circuit import (

@@ -1,7 +1,7 @@
-"""A circuit: the program as data, a DAG of array gates that is also a networkx graph.
+"""Circuits: programs as data, DAGs of array gates that are also networkx graphs.
 
 In: nodes in topological order. Out: a frozen record that can be printed, measured, checked, drawn and expanded to
-scalar gates. A node is a bundle of scalar gates of one kind; its wire is the array that it yields.
+scalar gates. A node stands for many scalar gates of one kind; its wire is the array that it computes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Label = Literal["float", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of the user's program, and the function of this package that it calls there, where that has parts."""
+    """A line of the user's program, and the composite function of this package that it calls there, if any."""
 
     file: str
     line: int
@@ -41,7 +41,7 @@ NOWHERE = Place("?", 0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One gate applied: which, to what wires, with what parameters, and where the user asked for it."""
+    """An application of a gate: its operand wires, parameters, and the line of the user's program."""
 
     gate: Gate
     operands: tuple[int, ...]
@@ -52,12 +52,12 @@ class Node:
 
     @property
     def is_source(self) -> bool:
-        """An input or a constant."""
+        """Whether the node is an input or a constant."""
         return self.gate.kind == "source"
 
 
 def source(name: str) -> Gate:
-    """A node that no gate computes."""
+    """Register a gate of nodes without operands."""
     return register(
         Gate(
             name=name,
@@ -81,11 +81,20 @@ class Circuit:
 
     Attributes
     ----------
-    nodes : tuple of Node, in topological order; node i's wire is called i.
-    inputs, outputs : wires, in the order of the leaves of the traced function's arguments and result.
-    input_names : a path for each input leaf, such as `params.w1`.
-    in_tree, out_tree : how the leaves make up the arguments and the result (see `circuitsketch.tree`).
-    output_names : a path for each output leaf, such as `out.loss`.
+    nodes : tuple of Node
+        In topological order; node i's wire is i.
+    inputs : tuple of int
+        The input wires, in the order of the leaves of the traced function's arguments.
+    outputs : tuple of int
+        The output wires, in the order of the leaves of its result.
+    input_names : tuple of str
+        A path for each input leaf, such as `params.w1`.
+    in_tree : Tree
+        The structure of the arguments (see `circuitsketch.tree`).
+    out_tree : Tree
+        The structure of the result.
+    output_names : tuple of str
+        A path for each output leaf, such as `out.loss`.
     """
 
     nodes: tuple[Node, ...]
@@ -98,8 +107,11 @@ class Circuit:
 
     @cached_property
     def graph(self) -> nx.MultiDiGraph:
-        """The circuit as a frozen networkx graph: a node a wire (attributes gate, shape, label, place, size, params),
-        an edge an operand, keyed by its position, since `x * x` has two."""
+        """The circuit as a frozen networkx graph.
+
+        It has one node per wire (attributes gate, shape, label, place, size, params) and one edge per operand, keyed by
+        its position, since `x * x` has two.
+        """
         import networkx as nx  # a slow import, and needed only here
 
         graph = nx.MultiDiGraph()
@@ -118,7 +130,7 @@ class Circuit:
         return nx.freeze(graph)
 
     def size_of(self, wire: int) -> int:
-        """The scalar arithmetic gates in one node; whole numbers (indices, labels) are bookkeeping and count none."""
+        """Return the number of scalar arithmetic gates in one node; operations on integers and booleans count 0."""
         node = self.nodes[wire]
         if node.label != "float":
             return 0
@@ -126,13 +138,16 @@ class Circuit:
 
     @cached_property
     def size(self) -> int:
-        """size(A): the exact number of scalar gates: every `+ - * /` and analytic unary gate on a traced scalar is one;
-        inputs, constants, copies, gathers, selections are none."""
+        """size(A): the exact number of scalar gates.
+
+        Every `+ - * /` and analytic unary gate on a traced scalar counts 1; inputs, constants, copies, gathers and
+        selections count 0.
+        """
         return sum(self.size_of(wire) for wire in range(len(self.nodes)))
 
     @cached_property
     def depth(self) -> int:
-        """The longest chain of arithmetic array gates from an input to an output (a sum or contraction counts one)."""
+        """The length of the longest chain of arithmetic array gates to an output (a sum or contraction counts 1)."""
         depth = [0] * len(self.nodes)
         for wire, node in enumerate(self.nodes):
             below = max((depth[i] for i in node.operands), default=0)
@@ -141,15 +156,15 @@ class Circuit:
 
     @cached_property
     def users(self) -> tuple[tuple[int, ...], ...]:
-        """For every wire, the nodes that read it, once for every operand position."""
+        """For every wire, the nodes that read it, once per operand position."""
         users: list[list[int]] = [[] for _ in self.nodes]
         for wire, node in enumerate(self.nodes):
             for operand in node.operands:
                 users[operand].append(wire)
-        return tuple(tuple(found) for found in users)
+        return tuple(tuple(readers) for readers in users)
 
     def expand(self, *indices: Any) -> Circuit:
-        """The same program in scalar gates (see `circuitsketch.circuit.expansion`); for small circuits."""
+        """Return the same program in scalar gates (see `circuitsketch.circuit.expansion`); for small circuits."""
         from circuitsketch.circuit.expansion import expand
 
         return expand(self, *indices)
@@ -169,12 +184,12 @@ class Circuit:
 
 
 def value_of(node: Node) -> np.ndarray:
-    """The array that a constant node holds."""
+    """Return the array of a constant node."""
     return node.params["value"]
 
 
 def compute(node: Node, *operands: Any) -> np.ndarray:
-    """The value of a gate's node; an index that leaves its axis is refused in the name of the user's line."""
+    """Compute the value of a node; a BoundsError for an index names the user's line."""
     try:
         return np.asarray(node.gate.value(*operands, **node.params))
     except BoundsError as error:
