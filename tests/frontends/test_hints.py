@@ -25,7 +25,7 @@ REFUSED = [
     (lambda x: np.mod(x, 0.25), "np.remainder", "slope 1"),
     (lambda x: x % 0.25, "np.remainder", "slope 1"),
     (np.floor, "np.floor", "locally constant"),
-    (np.sort, "np.sort", "order of entries"),
+    (np.sort, "np.sort", "order of elements"),
     (special.erfc, "scipy.special.erfc", "cs.erf"),
     (special.log_expit, "scipy.special.log_expit", "cs.softplus"),
     (special.softmax, "softmax", "cs.softmax"),

@@ -448,7 +448,7 @@ def test_assigning_the_shape_of_a_wire_is_refused():
     def flattened(x):
         x.shape = (12,)
 
-    with pytest.raises(TraceError, match=r"test_signatures\.py:\d+ assigns the shape of a wire.*reshape"):
+    with pytest.raises(TraceError, match=r"test_signatures\.py:\d+ assigns to .shape of a wire.*reshape"):
         cs.trace(flattened, X)
 
 
@@ -464,7 +464,7 @@ def test_a_refused_option_names_the_place_and_the_way_out():
         (lambda x: np.exp(x, casting="no"), "leave it out"),
         (lambda x: (x > 0) - (x > 1), "astype"),
         (lambda x: (x > 0).astype(int).astype(np.uint8), "use dtype=int"),
-        (lambda x: np.sum(x, axis="rows"), "count axes from 0"),
+        (lambda x: np.sum(x, axis="rows"), "is not an integer"),
     ]:
         with pytest.raises(CircuitSketchError, match=r"test_signatures\.py:\d+") as error:
             cs.trace(function, X)

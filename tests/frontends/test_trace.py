@@ -826,7 +826,7 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (by_math, TraceError, "value as a float", "np.exp, not math.exp"),
     (as_text, TraceError, "value as text ('.3f')", "keep computing"),
     (rounded, TraceError, "value rounded", "keep computing"),
-    (as_item, TraceError, "its item", "keep computing"),
+    (as_item, TraceError, "the item", "keep computing"),
     (as_list, TraceError, "values as a list", "keep computing"),
     (as_array, TraceError, "converts a wire to a NumPy array", "np.stack"),
     (array_of_wires, TraceError, "converts a wire to a NumPy array", "np.stack"),
@@ -845,10 +845,10 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (data_added_in_place, TraceError, "writes np.add in place", "x = x + y"),
     (data_indexed, TraceError, "", "cs.take(data, wire, axis=0)"),
     (data_indexed_and_more, TraceError, "", "cs.take(data, wire, axis=0)"),
-    (list_indexed, TraceError, "indexes plain data by a wire", "cs.take(array, wire, axis=0)"),
-    (counted, TraceError, "counts by one", "count by the shapes"),
+    (list_indexed, TraceError, "uses a wire as an index", "cs.take(array, wire, axis=0)"),
+    (counted, TraceError, "as a count", "counts from the shapes"),
     (sliced, TraceError, "slices by a wire", "np.take"),
-    (unknown, TraceError, "np.sort", "the order of entries"),
+    (unknown, TraceError, "np.sort", "the order of elements"),
     (near, TraceError, "np.nanmax", "np.where(present, x, 0.0)"),
     (unknown_ufunc, TraceError, "np.arctan", "build it from"),
     (unknown_special, TraceError, "scipy.special.gammaln", "build it from"),
@@ -856,16 +856,16 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (not_analytic, TraceError, "np.floor", "plain data, or use np.where"),
     (argmax, TraceError, "np.argmax", "plain data, or use np.where"),
     (method, TraceError, "uses attribute 'cumsum' of a wire", "np.tri(n) @ x"),
-    (masked, TraceError, "by a mask", "np.where(mask, x, other)"),
+    (masked, TraceError, "by a run-time mask", "np.where(mask, x, other)"),
     (masked_too_long, BoundsError, "size of axis is 3 but size of corresponding boolean axis is 4", ""),
-    (positions, TraceError, "asks np.where for positions", "np.where(test, a, b)"),
+    (positions, TraceError, "calls np.where with one argument", "np.where(test, a, b)"),
     (shapes, ShapeError, "add: operands could not be broadcast together with shapes (3,) and (4,)", ""),
-    (matrices, ShapeError, "extent 3 and 4", ""),
+    (matrices, ShapeError, "lengths 3 and 4", ""),
     (einsums, ShapeError, "names 2 axes of an operand of shape (3,)", ""),
     (einsum_axes, ShapeError, "each index of the result", "in an operand"),
     (reshaped, ShapeError, "shape (3,) cannot be reshaped to (2, -1)", ""),
     (joined, ShapeError, "cannot be concatenated", ""),
-    (stacked, ShapeError, "np.stack needs arrays of one shape", ""),
+    (stacked, ShapeError, "np.stack: arrays must have the same shape", ""),
     (axes, ShapeError, "axis 1 is out of bounds for array of dimension 1 (shape (3,))", ""),
     (out_of_range, BoundsError, "index 3 is out of bounds for axis 0 with size 3", ""),
     (gathered_out_of_range, BoundsError, "index 3 is out of bounds for axis 0 with size 3", ""),
@@ -878,8 +878,8 @@ REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
     (other_form, TraceError, "np.dot with out=", "assign the result to a name"),
     (spectral, TraceError, "have gates, not ord=2 over 2 axes", "np.abs, np.sum and np.max"),
     (bits, TraceError, "bitwise operations on integers", "compare them first"),
-    (empty_mean, ShapeError, "the mean of 0 entries", ""),
-    (length_of_number, TraceError, "shape () for its length", ""),
+    (empty_mean, ShapeError, "the mean of 0 elements", ""),
+    (length_of_number, TraceError, "takes the length of a wire of shape ()", ""),
     (bad_labels, BoundsError, "integers in 0..2", "from 3 to 3"),
     (label_shapes, ShapeError, "one label per row", "not (2,)"),
     (gradient_of_vector, TraceError, "the function returns shape (3,)", "sum or mean"),
@@ -912,7 +912,7 @@ def test_a_wire_of_another_trace_is_refused():
 
 
 def test_an_argument_that_is_no_number_is_refused():
-    with pytest.raises(TraceError, match=r"leaf of type str .* close over what is not numbers"):
+    with pytest.raises(TraceError, match=r"leaf of type str .* close over other objects"):
         cs.trace(lambda x: x, {"name": "run"})
     with pytest.raises(TraceError, match="complex128"):
         cs.trace(lambda x: x, V * 1j)

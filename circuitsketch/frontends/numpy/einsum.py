@@ -111,15 +111,15 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
 
 def check_lengths(terms: list[tuple[str, Any]], spec: str, place: Any) -> list[tuple[str, Any]]:
     """Return the terms if each index has one length, or length 1, in all operands; else raise ShapeError."""
-    extents: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     for named, x in terms:
-        for letter, extent in zip(named, np.shape(x), strict=True):
-            if extents.setdefault(letter, extent) == 1:
-                extents[letter] = extent
-            if extent not in (1, extents[letter]):
+        for letter, length in zip(named, np.shape(x), strict=True):
+            if lengths.setdefault(letter, length) == 1:
+                lengths[letter] = length
+            if length not in (1, lengths[letter]):
                 shapes = ", ".join(str(np.shape(operand)) for _, operand in terms)
                 raise ShapeError(
-                    f"{place}: einsum {spec!r}: index {letter} has length {extents[letter]} and {extent} in "
+                    f"{place}: einsum {spec!r}: index {letter} has length {lengths[letter]} and {length} in "
                     f"operands of shapes {shapes}"
                 )
     return terms
@@ -200,9 +200,9 @@ def sum_unshared(named: str, value: Any, keep: set[str]) -> tuple[str, Any]:
 
 def drop_broadcast_axes(one: str, a: Any, two: str, b: Any) -> tuple[str, Any, str, Any]:
     """Drop axes of length 1 that are longer in the other operand: einsum broadcasts them."""
-    extents = dict(zip(one, np.shape(a), strict=True)), dict(zip(two, np.shape(b), strict=True))
-    broadcast_a = [x for x in one if extents[0][x] == 1 and extents[1].get(x, 1) != 1]
-    broadcast_b = [x for x in two if extents[1][x] == 1 and extents[0].get(x, 1) != 1]
+    lengths = dict(zip(one, np.shape(a), strict=True)), dict(zip(two, np.shape(b), strict=True))
+    broadcast_a = [x for x in one if lengths[0][x] == 1 and lengths[1].get(x, 1) != 1]
+    broadcast_b = [x for x in two if lengths[1][x] == 1 and lengths[0].get(x, 1) != 1]
     for letter in broadcast_a:
         a, one = np.squeeze(a, axis=one.index(letter)), one.replace(letter, "")
     for letter in broadcast_b:
