@@ -17,6 +17,7 @@ from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
 LARGEST = 2**48  # upper bound on counts: nothing larger fits into memory
+HIGHEST = 10_000  # largest order; a product of series takes its square in multiply-adds
 
 
 def quoted(value: Any) -> str:
@@ -81,6 +82,13 @@ def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST
             bound = f" of at most {high}"
         raise InputError(f"{name} must be an integer{bound}, not {quoted(value)}")
     return int(value)
+
+
+def check_order(order: Any) -> int:
+    """Return an order, an integer from 0 to HIGHEST, or raise InputError."""
+    if not is_int(order, 0, HIGHEST):
+        raise InputError(f"order is {quoted(order)}; it must be an integer >= 0, and at most {HIGHEST}")
+    return int(order)
 
 
 def is_real(value: Any) -> bool:

@@ -282,7 +282,7 @@ def test_an_order_is_a_whole_number_from_zero_on(order):
         lambda: cs.compile(circuit, order),
         lambda: cs.local_sketch(np.sum, np.ones(2), 2, order),
     ):
-        with raises(cs.InputError, f"order is {order!r}; it must be a whole number >= 0"):
+        with raises(cs.InputError, f"order is {order!r}; it must be an integer >= 0"):
             act()
 
 
