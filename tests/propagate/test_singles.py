@@ -295,7 +295,7 @@ BAD = {
     "a kind of singles": (lambda: cs.sketch(make(), 2, singles="all"), "choose 'exact'"),
     "an order of no singles": (lambda: cs.sketch(make(), 2, singles_order=2), "there are no singles"),
     "singles of order 0": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0), "singles_order=1 or more"),
-    "half an order of singles": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0.5), "whole number"),
+    "half an order of singles": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0.5), "an integer >= 0"),
     "no directions at all": (lambda: cs.sketch(make(), 0), "at least 1, not 0"),
     "directions below none": (lambda: cs.sketch(make(), -1, singles="exact"), "at least 1, not -1"),
     "directions that are False": (lambda: cs.sketch(make(), False, singles="exact"), "not False"),
