@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable, check_int, check_tuple
-from circuitsketch.circuit import Circuit, compute, value_of
+from circuitsketch.circuit import Circuit, compute, reached_from
+from circuitsketch.circuit import evaluate as evaluate_nodes
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy import Builder, Wire
 from circuitsketch.frontends.numpy.tracing import traced
@@ -31,11 +32,8 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
     build = outputs[0].builder
     first = min(wire.index for wire in sources)
     last = max(wire.index for wire in outputs)
-    depends = {wire.index for wire in sources}
-    for index in range(first, last + 1):
-        if any(operand in depends for operand in build.nodes[index].operands):
-            depends.add(index)
-    pending: dict[int, Any] = {}  # by wire, the sum of the cotangents from its users so far
+    depends = reached_from(build.nodes, [wire.index for wire in sources], stop=last + 1)
+    found: dict[int, Any] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in depends:
             cotangent = build.lift(cotangent)
@@ -46,7 +44,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
             continue
         node = build.nodes[index]
         operands = [Wire(build, i) for i in node.operands]
-        if not any(i in depends for i in node.operands):
+        if depends.isdisjoint(node.operands):
             continue
         outer, build.place = build.place, node.place  # errors in a derivative name the line of its gate
         try:
@@ -247,18 +245,10 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
 
 def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:
-    """Evaluate a circuit at arrays with the gates' NumPy values, node by node; return its outputs."""
-    values: dict[int, np.ndarray] = {
-        wire: np.asarray(leaf, dtype=np.float64) for wire, leaf in zip(circuit.inputs, inputs, strict=True)
-    }
+    """The outputs of a circuit at arrays, by the gates' NumPy values; the plainest evaluator there is."""
+    given = {wire: np.asarray(leaf, dtype=np.float64) for wire, leaf in zip(circuit.inputs, inputs, strict=True)}
     with np.errstate(all="ignore"):
-        for wire, node in enumerate(circuit.nodes):
-            if wire in values:
-                continue
-            if node.is_source:
-                values[wire] = value_of(node)
-                continue
-            values[wire] = compute(node, *(values[i] for i in node.operands))
+        values = evaluate_nodes(circuit.nodes, given, compute)
     return [values[i] for i in circuit.outputs]
 
 

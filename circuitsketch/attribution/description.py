@@ -1,33 +1,54 @@
-"""What a sketch is, in words: its parts, the run that was sketched, where it lies."""
+"""What a sketch holds, and that in words: its parts, the run that was sketched, where it lies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from circuitsketch.display import some
 from circuitsketch.errors import printable
+from circuitsketch.propagate.coefficients import Pushed
 from circuitsketch.store.fingerprint import fingerprint_of
 from circuitsketch.store.header import spelled
 from circuitsketch.store.part_store import Store
-
-if TYPE_CHECKING:
-    from circuitsketch.attribution.sketch import Sketch
+from circuitsketch.training.training import Training
 
 
-def describe(sketch: Sketch) -> str:
+@dataclass(eq=False)
+class Sketched(Pushed):
+    """The data of a sketch, whose attributes `Sketch` tells: what was pushed, and what is known of the run."""
+
+    singles: Pushed | None = None
+    run: Training | None = None
+    labels: tuple[Any, ...] | None = None
+    items: tuple[Any, ...] | None = None
+    groups: tuple[Any, ...] | None = None
+    chosen_metric: np.ndarray | None = None
+    path: str | None = None
+    origin: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the coefficients of all parts."""
+        return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
+
+
+def describe(sketch: Sketched) -> str:
     """A sketch in some lines of text."""
     return "\n".join([heading(sketch), *(f"  {name:<10} {printable(text)}" for name, text in facts(sketch))])
 
 
-def heading(sketch: Sketch) -> str:
+def heading(sketch: Sketched) -> str:
     """Its directions and their order."""
     seed = "" if sketch.law.seed is None else f", seed {sketch.law.seed}"
     kind = "complex" if sketch.target.mode.complex else "real"
     return f"sketch of {sketch.count:,} {kind} directions ({sketch.law.name}{seed}) to order {sketch.order}"
 
 
-def facts(sketch: Sketch) -> Iterator[tuple[str, str]]:
+def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
     """Everything else that is known of a sketch, by name."""
     what = "examples" if sketch.groups is None else "groups"
     if sketch.singles is not None:
@@ -54,7 +75,7 @@ def facts(sketch: Sketch) -> Iterator[tuple[str, str]]:
         yield "by", spelled(store.versions)
 
 
-def trained(sketch: Sketch) -> tuple[int, int, Mapping[str, str]]:
+def trained(sketch: Sketched) -> tuple[int, int, Mapping[str, str]]:
     """The run's steps, size(A) and fingerprint, from the run or from the disk."""
     if sketch.run is not None:
         return sketch.run.steps, sketch.run.size, fingerprint_of(sketch.run, sketch.device)
@@ -62,7 +83,7 @@ def trained(sketch: Sketch) -> tuple[int, int, Mapping[str, str]]:
     return header.steps, header.size, header.fingerprint
 
 
-def stores_of(sketch: Sketch) -> list[Store]:
+def stores_of(sketch: Sketched) -> list[Store]:
     """The stores of the parts that are on disk."""
     parts = (sketch, sketch.singles)
     return [part.lanes for part in parts if part is not None and isinstance(part.lanes, Store)]

@@ -17,7 +17,7 @@ import numpy as np
 
 from circuitsketch.arguments import check_instance, check_int, check_order, is_int, quoted
 from circuitsketch.arrays import coefficient_type, plain_array
-from circuitsketch.attribution.description import describe, facts, heading
+from circuitsketch.attribution.description import Sketched, describe, facts, heading
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.backends.registry import check_device
@@ -44,7 +44,7 @@ PUBLIC = (
 
 
 @dataclass(eq=False)
-class Sketch(Pushed):
+class Sketch(Sketched):
     """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`.
 
     The attributes of `Pushed` are those of the random (or given) directions.
@@ -57,15 +57,6 @@ class Sketch(Pushed):
     chosen_metric : the factor of a metric that the user gave, or None. path : where it lies on disk, or None.
     origin : what its run says of how it is made (`Training.origin`), or None.
     """
-
-    singles: Pushed | None = None
-    run: Training | None = None
-    labels: tuple[Any, ...] | None = None
-    items: tuple[Any, ...] | None = None
-    groups: tuple[Any, ...] | None = None
-    chosen_metric: np.ndarray | None = None
-    path: str | None = None
-    origin: str | None = None
 
     @cached_property
     def metric(self) -> np.ndarray | None:
@@ -167,11 +158,6 @@ class Sketch(Pushed):
     def info(self) -> str:
         """What this sketch is, in a few lines: its parts, the run that was sketched, where it lies."""
         return describe(self)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the coefficients of all parts."""
-        return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
 
     def _repr_html_(self) -> str:
         return table(heading(self), facts(self))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit import Circuit, Node, compute, value_of
+from circuitsketch.circuit import Circuit, Node, compute, evaluate, value_of
 from circuitsketch.gates.gate import NumpyMath
 
 
@@ -67,23 +67,12 @@ def run(
     list of arrays (directions, order + 1, *shape), complex; directions = 1 where no input varies.
     """
     directions = max((len(s) for s in series if s is not None), default=1)
-    wires: list[Series] = []
-    position = {wire: i for i, wire in enumerate(circuit.inputs)}
+    inputs = {
+        wire: input_series(circuit.nodes[wire], value, coefficients, order)
+        for wire, value, coefficients in zip(circuit.inputs, values, series, strict=True)
+    }
     with np.errstate(all="ignore"):
-        for wire, node in enumerate(circuit.nodes):
-            if wire in position:
-                found = Series(np.asarray(values[position[wire]], dtype=np.float64).reshape(node.shape), order)
-                given = series[position[wire]]
-                if given is not None:
-                    for k in range(1, order + 1):
-                        found[k] = np.asarray(given[:, k - 1], dtype=np.complex128)
-            elif node.is_source:
-                found = Series(value_of(node), order)
-            else:
-                found = apply(node, [wires[i] for i in node.operands], order)
-            wires.append(found)
-            if watch is not None:
-                watch(wire, node, found)
+        wires = evaluate(circuit.nodes, inputs, lambda node, *operands: apply(node, operands, order), watch=watch)
     results = []
     for wire in circuit.outputs:
         shape = circuit.nodes[wire].shape
@@ -94,8 +83,19 @@ def run(
     return results
 
 
-def apply(node: Node, operands: list[Series], order: int) -> Series:
+def input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
+    """An input's series: its value, and coefficients 1..order where it varies."""
+    series = Series(np.asarray(value, dtype=np.float64).reshape(node.shape), order)
+    if coefficients is not None:
+        for k in range(1, order + 1):
+            series[k] = np.asarray(coefficients[:, k - 1], dtype=np.complex128)
+    return series
+
+
+def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
     """One gate on series."""
+    if node.is_source:
+        return Series(value_of(node), order)
     gate, params = node.gate, node.params
     if gate.kind == "elementwise":
         assert gate.constants is not None
@@ -120,7 +120,7 @@ def apply(node: Node, operands: list[Series], order: int) -> Series:
     return out
 
 
-def settle(out: Series, operands: list[Series]) -> None:
+def settle(out: Series, operands: Sequence[Series]) -> None:
     """Let entries that do not move have the series 0 on the edge of a gate's domain, where its rule divides 0 by 0."""
     rows = [c for u in operands for c in u.coefficients[1:] if present(c)]
     still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in rows)))
@@ -134,7 +134,7 @@ def varies(u: Series) -> bool:
     return any(isinstance(c, np.ndarray) for c in u.coefficients[1:])
 
 
-def linear(node: Node, operands: list[Series], k: int) -> Any:
+def linear(node: Node, operands: Sequence[Series], k: int) -> Any:
     """Coefficient k of a gate that is linear in each operand: by direction, from the gate's own value."""
     gate, params = node.gate, node.params
     if gate.kind == "contraction":

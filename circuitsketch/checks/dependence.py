@@ -22,25 +22,16 @@ from circuitsketch.errors import InputError, TraceError
 
 def reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
     """The wires that inputs at these positions reach, by their series or also by value."""
-    wires = {circuit.inputs[i] for i in varying}
-    for wire, node in enumerate(circuit.nodes):
-        if any(i in wires for i in node.operands) and (by_value or not node.gate.flat):
-            wires.add(wire)
-    return wires
+    return circuit.reached_from(
+        [circuit.inputs[i] for i in varying], through=lambda node: by_value or not node.gate.flat
+    )
 
 
 def deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
     """The gates with a kink on the way to the outputs at whose operands inputs at these positions arrive by value."""
     wires = reached(circuit, varying, by_value=True)
-    above = set(circuit.outputs)
-    for wire in reversed(range(len(circuit.nodes))):
-        if wire in above:
-            above.update(circuit.nodes[wire].operands)
-    return [
-        circuit.nodes[wire]
-        for wire in sorted(above)
-        if is_kink(circuit.nodes[wire]) and any(i in wires for i in circuit.nodes[wire].operands)
-    ]
+    needed = [circuit.nodes[wire] for wire in sorted(circuit.needed_for(circuit.outputs))]
+    return [node for node in needed if is_kink(node) and not wires.isdisjoint(node.operands)]
 
 
 def named(nodes: Sequence[Node], most: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""Where a gate has no Taylor series: the words for it, and a look at one circuit at one point.
+"""Where a gate has no Taylor series, or no finite value: the words for it, and a look at one circuit at one point.
 
 In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names
 the gate and the user's line. A training run, whose constants a machine computes, is looked at in `training.health`.
@@ -58,6 +58,18 @@ def kink_text(node: Node, when: str = "") -> str:
     return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
+def first_not_finite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
+    """The first gate whose value is not finite at values of the inputs; None where all are."""
+    nodes: list[Node] = []
+
+    def watch(wire: int, node: Node, series: reference.Series) -> None:
+        if not nodes and not node.is_source and not np.all(np.isfinite(series[0])):
+            nodes.append(node)
+
+    reference.run(circuit, values, [None] * len(values), 0, watch)
+    return nodes[0] if nodes else None
+
+
 def check_point(
     circuit: Circuit,
     values: Sequence[np.ndarray],
@@ -73,18 +85,14 @@ def check_point(
     ------
     DomainError : naming the first gate without a series. KinkWarning is given for kinks.
     """
-    reached = {circuit.inputs[i] for i in varying}
+    reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
     sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
         constants.append(series[0])
-        if not any(i in reached for i in node.operands):
-            return
-        if not node.gate.flat:
-            reached.add(wire)
         domain = node.gate.domain
-        if domain is None:
+        if domain is None or reached.isdisjoint(node.operands):
             return
         varies = [i in reached for i in node.operands]
         outside = node.gate.lacks_series([constants[i] for i in node.operands], varies)

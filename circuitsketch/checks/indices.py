@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.circuit import INPUT, Circuit, Node, compute, value_of
+from circuitsketch.circuit import Circuit, Node, compute, evaluate
 from circuitsketch.errors import BoundsError
 
 
@@ -41,19 +41,18 @@ class Gathers:
 
         when : of an index array and the place in it of an entry that is refused, words for where in a run that is.
         """
-        results: dict[int, np.ndarray] = {self.circuit.inputs[i]: values[i] for i in self.inputs}
-        for wire in self.wires:
-            node = self.circuit.nodes[wire]
-            if node.gate is INPUT:
-                continue
-            operands = [results[i] for i in node.operands]
+
+        def apply(node: Node, *operands: np.ndarray) -> np.ndarray:
             try:
-                results[wire] = value_of(node) if node.is_source else compute(node, *operands)
+                return compute(node, *operands)
             except BoundsError as error:
                 if when is None:
                     raise
-                told = f"{error.reason}{when(operands[0], error.entry)}"
-                raise BoundsError(told, error.entry, node.place) from None
+                reason = f"{error.reason}{when(operands[0], error.entry)}"
+                raise BoundsError(reason, error.entry, node.place) from None
+
+        given = {self.circuit.inputs[i]: values[i] for i in self.inputs}
+        results = evaluate(self.circuit.nodes, given, apply, self.wires)
         for node, wire, extent in self.looks:
             index = results[wire]
             # What `in_bounds` has not passed, in a circuit that was not traced from indexing.
@@ -65,12 +64,10 @@ class Gathers:
 
 def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
     """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
-    reached = set(circuit.inputs)  # wires that are known at run time only
+    reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
     looks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
     for wire, node in enumerate(circuit.nodes):
-        if any(i in reached for i in node.operands):
-            reached.add(wire)
         if node.gate.guards and node.operands[0] in reached:
             looks[wire, -1] = (node, node.operands[0], -1)
             needed.add(wire)
@@ -80,9 +77,7 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
             extent = node.params["length"] if node.gate.name == "scatter_add" else circuit.nodes[array].shape[axis]
             looks.setdefault((index, extent), (node, index, extent))
             needed.add(index)
-    for wire in range(len(circuit.nodes) - 1, -1, -1):
-        if wire in needed:
-            needed.update(circuit.nodes[wire].operands)
+    needed = circuit.needed_for(needed)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
     return Gathers(circuit, tuple(looks.values()), tuple(sorted(needed)), inputs)
 

@@ -1,18 +1,9 @@
-"""Circuits: programs as data, with their text, legality check, and expansion to scalar gates."""
+"""Circuits: the program as data and as a graph, its text, legality check, and expansion to scalar gates."""
 
 from circuitsketch.circuit.check import check
-from circuitsketch.circuit.circuit import (
-    CONSTANT,
-    INPUT,
-    NOWHERE,
-    Circuit,
-    Label,
-    Node,
-    Place,
-    compute,
-    value_of,
-)
-from circuitsketch.circuit.expansion import expand
+from circuitsketch.circuit.circuit import Circuit
+from circuitsketch.circuit.graph import evaluate, needed_for, reached_from
+from circuitsketch.circuit.node import CONSTANT, INPUT, NOWHERE, Label, Node, Place, compute, value_of
 
 __all__ = [
     "CONSTANT",
@@ -24,6 +15,8 @@ __all__ = [
     "Place",
     "check",
     "compute",
-    "expand",
+    "evaluate",
+    "needed_for",
+    "reached_from",
     "value_of",
 ]

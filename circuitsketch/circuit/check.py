@@ -5,7 +5,8 @@ In: a circuit. Out: the same circuit, or a CircuitError naming the node that bre
 
 from __future__ import annotations
 
-from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit
+from circuitsketch.circuit.circuit import Circuit
+from circuitsketch.circuit.node import CONSTANT, INPUT
 from circuitsketch.errors import CircuitError, ShapeError
 from circuitsketch.gates.gate import REGISTERED
 

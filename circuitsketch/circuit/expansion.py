@@ -6,11 +6,13 @@ Movement needs no rule: a gate that moves numbers also moves node numbers. Tests
 from __future__ import annotations
 
 import string
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node, Place, compute, value_of
+from circuitsketch.circuit.graph import Graph, evaluate
+from circuitsketch.circuit.node import CONSTANT, INPUT, Node, Place, compute
 from circuitsketch.errors import InputError
 from circuitsketch.gates import GATES, Gate, cells
 from circuitsketch.gates.contraction import split
@@ -52,8 +54,16 @@ class ScalarBuilder:
         return found
 
 
-def expand(circuit: Circuit, *indices: Any) -> Circuit:
-    """Return the scalar circuit of an array circuit.
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """An array wire: the scalar wires of its entries, and their values where these are known before run time."""
+
+    wires: np.ndarray
+    value: np.ndarray | None = None
+
+
+def expand(circuit: Graph, *indices: Any) -> Graph:
+    """The scalar circuit.
 
     Parameters
     ----------
@@ -76,41 +86,34 @@ def expand(circuit: Circuit, *indices: Any) -> Circuit:
     integers = [wire for wire in circuit.inputs if circuit.nodes[wire].label == "int"]
     if len(integers) != len(indices):
         raise InputError(
-            f"this circuit has {len(integers)} integer inputs, but expand got {len(indices)} values; "
-            "indices determine the wiring: pass expand(*values of the integer inputs)"
+            f"this circuit has {len(integers)} integer inputs, and expand got values for {len(indices)}; "
+            "where it gathers is part of its wiring: expand(*values of the integer inputs)"
         )
     given = dict(zip(integers, indices, strict=True))
     build = ScalarBuilder()
-    wires: list[np.ndarray] = []  # for every array node, the scalar wires of its entries
-    known: list[np.ndarray | None] = []  # the values of index arrays
-    for wire, node in enumerate(circuit.nodes):
-        place = node.place
-        operands = [wires[i] for i in node.operands]
-        values = [known[i] for i in node.operands]
-        known.append(None)
-        if node.gate is CONSTANT:
-            known[-1] = value_of(node)
-            wires.append(build.constants_of(value_of(node)))
-            continue
-        if node.gate is INPUT:
-            if wire in given:
-                values_now = np.asarray(given[wire], dtype=np.float64).reshape(node.shape)
-                known[-1] = values_now
-                wires.append(build.constants_of(values_now))
-                continue
-            entries = [build.add(INPUT, (), {"shape": ()}, node.label, place) for _ in range(cells(node.shape))]
-            wires.append(np.array(entries, dtype=np.int64).reshape(node.shape))
-            continue
-        if node.label != "float" and all(v is not None for v in values):
-            values_now = np.asarray(compute(node, *values), dtype=np.float64)
-            known[-1] = values_now
-            wires.append(build.constants_of(values_now))
-            continue
-        wires.append(scalars(build, node, operands, values))
-    inputs = [int(entry) for i in circuit.inputs if i not in given for entry in wires[i].ravel()]
-    outputs = tuple(int(entry) for i in circuit.outputs for entry in wires[i].ravel())
-    names = tuple(f"x{i}" for i in range(len(inputs)))
-    return Circuit(tuple(build.nodes), tuple(inputs), outputs, input_names=names)
+
+    def known(value: Any, node: Node) -> Entries:
+        array = np.asarray(value, dtype=np.float64).reshape(node.shape)
+        return Entries(build.constants_of(array), array)
+
+    def apply(node: Node, *operands: Entries) -> Entries:
+        values = [operand.value for operand in operands]
+        if node.gate is CONSTANT or (node.label != "float" and all(value is not None for value in values)):
+            return known(compute(node, *values), node)
+        return Entries(scalars(build, node, [operand.wires for operand in operands], values))
+
+    entries: dict[int, Entries] = {}
+    for wire in sorted(circuit.inputs):
+        node = circuit.nodes[wire]
+        if wire in given:
+            entries[wire] = known(given[wire], node)
+        else:
+            numbers = [build.add(INPUT, (), {"shape": ()}, node.label, node.place) for _ in range(cells(node.shape))]
+            entries[wire] = Entries(np.array(numbers, dtype=np.int64).reshape(node.shape))
+    entries = evaluate(circuit.nodes, entries, apply)
+    inputs = tuple(int(entry) for i in circuit.inputs if i not in given for entry in entries[i].wires.ravel())
+    outputs = tuple(int(entry) for i in circuit.outputs for entry in entries[i].wires.ravel())
+    return Graph(tuple(build.nodes), inputs, outputs, input_names=tuple(f"x{i}" for i in range(len(inputs))))
 
 
 def scalars(

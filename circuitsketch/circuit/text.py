@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.circuit.circuit import CONSTANT, INPUT, Circuit, Node
+from circuitsketch.circuit.graph import Graph
+from circuitsketch.circuit.node import CONSTANT, INPUT, Node
 from circuitsketch.display import some, table
 
 LISTED = 200  # most nodes of a circuit that a notebook lists
@@ -41,8 +42,8 @@ def brief(value: Any) -> str:
     return str(value)
 
 
-def html(circuit: Circuit) -> str:
-    """Return an HTML summary of inputs, outputs and gate counts, with the listing of a short circuit."""
+def html(circuit: Graph) -> str:
+    """What comes in and goes out, how often which gate is there, and the listing of a circuit that is not long."""
 
     def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
         return some(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
@@ -58,8 +59,8 @@ def html(circuit: Circuit) -> str:
     return table(f"circuit of {len(circuit.nodes):,} nodes", rows, more=text(circuit) if short else "")
 
 
-def text(circuit: Circuit) -> str:
-    """Return the circuit's listing: a header, one line per gate, and the outputs.
+def text(circuit: Graph) -> str:
+    """The circuit's listing: header, a line a gate, the outputs.
 
     >>> import numpy as np, circuitsketch as cs
     >>> print(cs.trace(lambda x: x * x + 1.0, np.ones(3)))  # doctest: +ELLIPSIS

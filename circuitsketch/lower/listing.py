@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from circuitsketch.lower.fusion import Group
-from circuitsketch.lower.tape import Tape
+from circuitsketch.lower.instructions import Mode
 
 
-def listing(tape: Tape) -> str:
-    """Both phases of a tape, a line a chain, contraction or movement."""
-    mode = tape.mode
+def listing(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
+    """Both phases of a tape, one line per chain, contraction or movement."""
     if mode.values:
         held = "values"
     else:
         held = f"coefficients 1..{mode.order}, {'complex' if mode.complex else 'real'}" if mode.order else "nothing"
-    lines = [f"tape: lanes hold {held}; {len(tape.constant_groups)} + {len(tape.lane_groups)} groups"]
-    for title, groups in (("constant phase", tape.constant_groups), ("lane phase", tape.lane_groups)):
+    lines = [f"tape: lanes hold {held}; {len(constant_groups)} + {len(lane_groups)} groups"]
+    for title, groups in (("constant phase", constant_groups), ("lane phase", lane_groups)):
         if groups:
             lines.append(f"  {title}")
             lines += [f"    {line(group)}" for group in groups]

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from circuitsketch.circuit import CONSTANT, INPUT, Circuit, Node, value_of
+from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates import GATES, Gate, Shape, cells
 from circuitsketch.gates.contraction import split
@@ -99,17 +99,12 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
     lanes_hold_values : lanes hold values (many retrainings) rather than Taylor coefficients: then a comparison differs
         from lane to lane too.
     """
-    found = Program(circuit)
-    varying_wires = {circuit.inputs[i] for i in varying_inputs}
+    inputs = [circuit.inputs[i] for i in varying_inputs]
+    varying = circuit.reached_from(inputs, through=lambda node: lanes_hold_values or not node.gate.flat)
+    result = Program(circuit, varying=varying)
     for wire, node in enumerate(circuit.nodes):
-        if node.gate is INPUT:
-            varies = wire in varying_wires
-        else:
-            varies = any(i in found.varying for i in node.operands) and (lanes_hold_values or not node.gate.flat)
-        if varies:
-            found.varying.add(wire)
-        found.layouts.append(place(found, wire, node, varies, lanes_hold_values))
-    return found
+        result.layouts.append(place(result, wire, node, wire in varying, lanes_hold_values))
+    return result
 
 
 def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bool) -> Layout:

@@ -14,6 +14,7 @@ from circuitsketch.lower.chains import chains
 from circuitsketch.lower.fusion import Group, reads
 from circuitsketch.lower.instructions import Mode, Phase
 from circuitsketch.lower.layout import Layout
+from circuitsketch.lower.listing import listing
 from circuitsketch.lower.operations import Move, Operation, Program, program
 
 
@@ -44,9 +45,7 @@ class Tape:
         return self.constant_groups if phase == "constant" else self.lane_groups
 
     def __str__(self) -> str:
-        from circuitsketch.lower.listing import listing
-
-        return listing(self)
+        return listing(self.mode, self.constant_groups, self.lane_groups)
 
 
 def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None) -> Tape:

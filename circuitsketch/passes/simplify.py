@@ -396,9 +396,7 @@ def prune(circuit: Circuit) -> Circuit:
     """Remove the nodes that no output needs, except inputs and guards."""
     needed = set(circuit.outputs) | set(circuit.inputs)
     needed.update(wire for wire, node in enumerate(circuit.nodes) if node.gate.guards)
-    for wire in range(len(circuit.nodes) - 1, -1, -1):
-        if wire in needed:
-            needed.update(circuit.nodes[wire].operands)
+    needed = circuit.needed_for(needed)
     new: dict[int, int] = {}
     nodes: list[Node] = []
     for wire, node in enumerate(circuit.nodes):

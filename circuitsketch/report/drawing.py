@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.circuit.circuit import CONSTANT, INPUT
+from circuitsketch.circuit.node import CONSTANT, INPUT
 from circuitsketch.circuit.text import brief, name_of, type_of
 from circuitsketch.errors import InputError
 

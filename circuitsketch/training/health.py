@@ -1,4 +1,4 @@
-"""Check a run before its series are propagated: where it diverges, and where a gate has no Taylor series.
+"""The health of a run: where a gate of it has no Taylor series.
 
 All directions share their primals, so the existence of the series is decided once, on the run without lanes: every gate
 with a domain is checked at every step. Where a gate is outside its domain or on its kink, only elements that depend on
@@ -9,44 +9,19 @@ determines which elements these are; it is evaluated only when a gate fails the 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
 from circuitsketch.checks.dependence import spread
-from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
+from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves
 from circuitsketch.circuit import Node
-from circuitsketch.errors import DivergenceError, KinkWarning
-from circuitsketch.lower.instructions import Mode
-
-if TYPE_CHECKING:
-    from circuitsketch.training.training import Training
+from circuitsketch.errors import KinkWarning
+from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
 FOLLOWED = 1000  # steps that `Moving` simulates in NumPy; after that, every element counts as moving
-
-
-def explain_divergence(run: Training, step: int, w: np.ndarray) -> DivergenceError:
-    """Return the error for a run whose state is not finite after a step, naming the first gate with such a value."""
-    arena = run.executable(Mode(0)).arena()
-    arena.set_state(run.state_leaves)
-    arena.run(run.schedule, 0, step, w)
-    circuit = run.circuits[run.schedule.program[step]]
-    values = [*arena.state(), *run.data_of(step), 1.0 - w[run.examples[step]]]
-    gates: list[str] = []  # at most one, the first
-
-    def watch(wire: int, node: Node, series: reference.Series) -> None:
-        if not gates and not np.all(np.isfinite(series[0])) and not node.is_source:
-            gates.append(where(node))
-
-    reference.run(circuit, values, [None] * len(values), 0, watch)
-    gate = gates[0] if gates else "the state itself"
-    return DivergenceError(
-        f"training diverged at step {step} of {run.steps}: first non-finite value in {gate}; lower the learning rate, "
-        "or bound that gate's operand"
-    )
 
 
 class Moving:
@@ -147,6 +122,6 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
             if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
-                raise explain_divergence(run, t, w)
+                raise run.explain_divergence(t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
         warnings.warn(kink_text(node, f" in {count} step(s), first at step {first}"), KinkWarning, stacklevel=2)

@@ -6,19 +6,37 @@ In: a run's circuits, initial state and data. Out: nothing, or an error with the
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
+from circuitsketch.backends.contract import Schedule
 from circuitsketch.checks.indices import Gathers, gathers
+from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError
 
-if TYPE_CHECKING:
-    from circuitsketch.training.training import Training
+
+class Run(Protocol):
+    """What is asked here of a `Training`."""
+
+    circuits: list[Circuit]
+    schedule: Schedule
+    state_leaves: list[np.ndarray]
+    examples: list[np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+
+    def data_of(self, t: int) -> list[np.ndarray]:
+        """What step t reads."""
+
+    def varying(self, values: bool = False) -> tuple[int, ...]:
+        """The positions of the state leaves that depend on the weights."""
 
 
-def check_run_indices(run: Training) -> None:
-    """Evaluate the indices of every step, and the part of the state that they depend on, through the run.
+def check_run_indices(run: Run) -> None:
+    """Follow the indices of every step, and the part of the state that they read, through the run.
 
     Raises
     ------
@@ -39,8 +57,8 @@ def check_run_indices(run: Training) -> None:
         state = {i: results.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
 
 
-def describe_position(run: Training, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
-    """Return the position of a rejected index as text: the step, the position in its array, the example if known.
+def step_words(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
+    """Where in a run an index is that was refused: the step, the place in its array, the example if that is known.
 
     An array with one row per example of the step is assumed to hold the examples' rows in their order.
     """
@@ -50,13 +68,12 @@ def describe_position(run: Training, t: int, index: np.ndarray, entry: tuple[int
     return f" (at step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
-def check_independence(run: Training, parts: list[Gathers]) -> None:
-    """Raise InputError if an index depends on the weights, since it cannot be evaluated in advance."""
+def refuse_weights(run: Run, parts: list[Gathers]) -> None:
+    """An index that other weights would change cannot be followed in advance."""
     moving = run.varying(values=True)
     for part in parts:
-        inputs, nodes = part.circuit.inputs, part.circuit.nodes
-        reached = {inputs[i] for i in moving} | {inputs[-1]}
-        reached.update(wire for wire, node in enumerate(nodes) if any(i in reached for i in node.operands))
+        inputs = part.circuit.inputs
+        reached = part.circuit.reached_from([*(inputs[i] for i in moving), inputs[-1]])
         for node, index, _ in part.looks:
             if index in reached:
                 raise InputError(
@@ -65,8 +82,8 @@ def check_independence(run: Training, parts: list[Gathers]) -> None:
                 )
 
 
-def index_circuits(run: Training) -> list[Gathers]:
-    """Return the part of each circuit that determines indices, at its own or, through the state, at a later step."""
+def deciding_parts(run: Run) -> list[Gathers]:
+    """What decides where each circuit gathers, in this step or, through the state, in a later one."""
     count = len(run.state_leaves)
     followed: set[int] = set()  # positions of the state
     while True:

@@ -23,6 +23,7 @@ from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import in_blocks
 from circuitsketch.backends.registry import build, check_device, target_for
 from circuitsketch.backends.scheduler import thread_count
+from circuitsketch.checks.domains import first_not_finite, where
 from circuitsketch.circuit import Circuit
 from circuitsketch.display import completed, some, table
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
@@ -212,15 +213,13 @@ class Training:
         return leaves
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
-        """Return the positions of the state leaves that depend on the weights (`values`: also through comparisons)."""
+        """The positions of the state leaves that depend on the weights (`values`: through comparisons too)."""
         varying: set[int] = set()
         while True:
             before = len(varying)
             for circuit in self.circuits:
-                reached = {circuit.inputs[i] for i in varying} | {circuit.inputs[-1]}
-                for wire, node in enumerate(circuit.nodes):
-                    if any(i in reached for i in node.operands) and (values or not node.gate.flat):
-                        reached.add(wire)
+                weighted = [*(circuit.inputs[i] for i in varying), circuit.inputs[-1]]
+                reached = circuit.reached_from(weighted, through=lambda node: values or not node.gate.flat)
                 varying |= {i for i, wire in enumerate(circuit.outputs) if wire in reached}
             if len(varying) == before:
                 return tuple(sorted(varying))
@@ -258,10 +257,21 @@ class Training:
         arena.set_state(self.state_leaves)
         bad = arena.run(self.schedule, 0, self.steps, w, watch=True)
         if bad >= 0:
-            from circuitsketch.training.health import explain_divergence
-
-            raise explain_divergence(self, bad, w)
+            raise self.explain_divergence(bad, w)
         return unflatten(self.state_tree, arena.state())
+
+    def explain_divergence(self, step: int, w: np.ndarray) -> DivergenceError:
+        """The error for a state that is not finite after a step: which gate of the step yielded it first."""
+        arena = self.executable(Mode(0)).arena()
+        arena.set_state(self.state_leaves)
+        arena.run(self.schedule, 0, step, w)
+        values = [*arena.state(), *self.data_of(step), 1.0 - w[self.examples[step]]]
+        node = first_not_finite(self.circuits[self.schedule.program[step]], values)
+        gate = "the state itself" if node is None else where(node)
+        return DivergenceError(
+            f"the run leaves the finite numbers in step {step} of {self.steps}, first at {gate}; lower the learning "
+            "rate, or keep that gate's operand in range"
+        )
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")
     def retrain(self, without: Any, threads: int | None = None, *, device: str = "cpu") -> Any:

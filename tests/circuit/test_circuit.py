@@ -10,11 +10,24 @@ import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import many, programs
 
 import circuitsketch as cs
 from circuitsketch.autodiff import evaluate
-from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Circuit, Node, Place, check
+from circuitsketch.circuit import (
+    CONSTANT,
+    INPUT,
+    NOWHERE,
+    Circuit,
+    Node,
+    Place,
+    check,
+    compute,
+    needed_for,
+    reached_from,
+)
+from circuitsketch.circuit import evaluate as evaluate_nodes
 from circuitsketch.errors import CircuitError, InputError
 from circuitsketch.gates import GATES, Gate
 from circuitsketch.tree import flatten
@@ -57,6 +70,56 @@ def test_a_square_written_as_a_product_has_two_edges():
         "params": {},
     }
     assert circuit.graph.nodes[1]["place"].startswith(HERE)
+
+
+# Reach, need, longest paths, evaluation: held against networkx's own algorithms and NumPy.
+
+
+def some_wires(data, circuit):
+    return data.draw(st.sets(st.integers(0, len(circuit.nodes) - 1), max_size=3))
+
+
+@many
+@given(program=programs(), data=st.data())
+def test_what_wires_reach_is_what_networkx_finds_without_the_gates_that_stop_a_path(program, data):
+    circuit = cs.trace(program, *program.inputs)
+    wires = some_wires(data, circuit)
+    blocked = {circuit.nodes[i].gate for i in some_wires(data, circuit)}
+    open_ones = [i for i, node in enumerate(circuit.nodes) if node.gate not in blocked or i in wires]
+    graph = circuit.graph.subgraph(open_ones)
+    expected = wires.union(*(nx.descendants(graph, i) for i in wires))
+    assert circuit.reached_from(wires, through=lambda node: node.gate not in blocked) == expected
+    assert circuit.reached_from(wires) == wires.union(*(nx.descendants(circuit.graph, i) for i in wires))
+    assert circuit.needed_for(wires) == wires.union(*(nx.ancestors(circuit.graph, i) for i in wires))
+
+
+def test_reach_looks_at_no_node_from_where_it_stops():
+    circuit = cs.trace(lambda x: np.exp(np.exp(np.exp(x))), V)
+    assert reached_from(circuit.nodes, [0], stop=3) == {0, 1, 2}
+    assert reached_from(circuit.nodes, []) == needed_for(circuit.nodes, []) == set()
+
+
+@many
+@given(program=programs())
+def test_the_depth_is_the_longest_weighted_path_that_networkx_finds(program):
+    circuit = cs.trace(program, *program.inputs)
+    graph = nx.DiGraph((("start", wire, {"weight": int(size > 0)}) for wire, size in circuit.graph.nodes(data="size")))
+    for one, other in circuit.graph.edges():
+        graph.add_edge(one, other, weight=int(circuit.graph.nodes[other]["size"] > 0))
+    needed = {"start"} | set(circuit.outputs).union(*(nx.ancestors(circuit.graph, i) for i in circuit.outputs))
+    assert circuit.depth == nx.dag_longest_path_length(graph.subgraph(needed))
+
+
+def test_an_evaluation_takes_what_is_given_and_computes_only_the_wires_asked_for():
+    circuit = cs.trace(lambda x: (np.exp(x) + 1.0, np.sin(x)), V)
+    gates = [node.gate.name for node in circuit.nodes]
+    exp, total, sin = gates.index("exp"), gates.index("add"), gates.index("sin")
+    seen = []
+    wires = sorted(circuit.needed_for([total]))
+    values = evaluate_nodes(circuit.nodes, {0: V, exp: 10 * V}, compute, wires, lambda *args: seen.append(args))
+    np.testing.assert_array_equal(values[total], 10 * V + 1.0)
+    assert sin not in values and [wire for wire, _, _ in seen] == wires
+    assert all(node is circuit.nodes[wire] and value is values[wire] for wire, node, value in seen)
 
 
 # Size and depth.

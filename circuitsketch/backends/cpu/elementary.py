@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import ir
 
-if TYPE_CHECKING:
-    from circuitsketch.backends.cpu.values import Emitter, Real
+from circuitsketch.backends.cpu.emitter import Emitter, Real
 
 LN2_HIGH = 0.693147180369123816490  # ln 2 to 33 bits, so that n * LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10

@@ -11,8 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from circuitsketch.backends.cpu.emitter import Emitter, Real
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import Emitter, MachineMath, Real
+from circuitsketch.backends.cpu.values import MachineMath
 from circuitsketch.backends.numbers import ZERO, Complex, Zero
 from circuitsketch.backends.series import Coefficients, straight
 from circuitsketch.lower.instructions import ChainKernel, Instruction, Kernel
@@ -55,24 +56,6 @@ def walked(instruction: Instruction) -> Kernel:
     kernel, arguments = instruction.kernel, instruction.arguments
     assert isinstance(kernel, ChainKernel) and isinstance(arguments, ChainArguments)
     return replace(kernel, axes=sum(extent != 1 for extent in arguments.extents))
-
-
-def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
-    """The chain's kernel."""
-    access = Access(frame, kernel)
-    if kernel.phase == "constant":
-        constant_chain(frame, kernel, access)
-    elif frame.target.mode.values:
-        with frame.nest(access.extents) as indices:
-            value_lanes(frame, kernel, access, indices)
-    elif frame.target.straight:
-        with frame.nest(access.extents) as indices:
-            series_lanes(frame, kernel, access, indices)
-    else:
-        from circuitsketch.backends.cpu.long_series import long_chain
-
-        long_chain(frame, kernel, access)
-    frame.finish()
 
 
 def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:

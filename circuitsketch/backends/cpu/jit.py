@@ -24,8 +24,8 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from circuitsketch.backends.cache import key_of, read, sources_hash, write
 from circuitsketch.backends.contract import Target
+from circuitsketch.backends.cpu.chain import emit_chain
 from circuitsketch.backends.cpu.contraction import emit_contract
-from circuitsketch.backends.cpu.elementwise import emit_chain
 from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.llvm import machine, object_code
 from circuitsketch.backends.cpu.moves import emit_fill, emit_move

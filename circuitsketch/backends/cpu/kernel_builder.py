@@ -13,7 +13,8 @@ from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE, Target
 from circuitsketch.backends.cpu import lane_width, vector_registers
-from circuitsketch.backends.cpu.values import INT, Emitter, MachineMath, Real
+from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
+from circuitsketch.backends.cpu.values import MachineMath
 
 
 def registers_of(target: Target) -> int:

@@ -18,10 +18,10 @@ from functools import partial
 from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE
+from circuitsketch.backends.cpu.emitter import Real
 from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.micro_kernels import LaneRing, Strip, Tables, fused
 from circuitsketch.backends.cpu.tiling import Tile
-from circuitsketch.backends.cpu.values import Real
 
 HELD = 2  # entries of the left operand that a tile keeps in registers; with 4, fewer loads and more spills
 

@@ -15,9 +15,9 @@ from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE
 from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
+from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
 from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
-from circuitsketch.backends.cpu.values import INT, Emitter, Real
 from circuitsketch.backends.numbers import Complex
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from circuitsketch.backends.cpu.emitter import INT, Real
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import INT, MachineMath, Real
+from circuitsketch.backends.cpu.values import MachineMath
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 

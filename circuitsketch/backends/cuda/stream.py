@@ -6,24 +6,60 @@ through one of two buffers. A launch is kept short, by the time that the last on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from circuitsketch.backends.contract import Report, Schedule
-
-if TYPE_CHECKING:
-    from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
+from circuitsketch.backends.cuda.codegen import Program
+from circuitsketch.backends.cuda.target import CudaTarget
 
 LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
 GROWTH = 8  # times as many steps as the launch before, at most
 STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
 
 
+class DeviceProgram(Protocol):
+    """What is asked here of a `CudaExecutable`."""
+
+    target: CudaTarget
+    program: Program
+    plain: list[tuple[int, np.ndarray]]
+    keep_slot: np.ndarray
+    device_tape: np.ndarray
+    device_args: np.ndarray
+    device_programs: np.ndarray
+    step_constants: int
+
+    @property
+    def real(self) -> np.dtype[Any]:
+        """What lanes are made of."""
+
+    @property
+    def constants_a_step(self) -> int:
+        """Bytes of the constant terms that a step needs."""
+
+
+class DeviceMemory(Protocol):
+    """What is asked here of a `DeviceArena`."""
+
+    executable: Any  # a DeviceProgram
+    @property
+    def blocks(self) -> int:
+        """The number of lane blocks."""
+
+    @property
+    def device_lanes(self) -> Any:
+        """The lanes' memory on the device."""
+
+    def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
+        """Play the constant phase of some steps; their constant terms are put into rows."""
+
+
 class Stage:
     """Constant terms of a launch: a buffer here, one there behind the plain data, and events that say who is done."""
 
-    def __init__(self, executable: CudaExecutable, steps: int) -> None:
+    def __init__(self, executable: DeviceProgram, steps: int) -> None:
         from numba import cuda
 
         plain = np.concatenate([np.zeros(0), *(value.ravel() for _, value in executable.plain)]).astype(executable.real)
@@ -51,7 +87,7 @@ class Stage:
 
 
 def play(
-    arena: DeviceArena,
+    arena: DeviceMemory,
     schedule: Schedule,
     first: int,
     last: int,
@@ -63,7 +99,7 @@ def play(
     """Play steps first..last for all lane blocks of an arena."""
     from numba import cuda
 
-    e = arena.executable
+    e: DeviceProgram = arena.executable
     blocks = arena.blocks
     tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
     room = max(STAGE_BYTES // e.constants_a_step, 1)
@@ -103,7 +139,7 @@ def play(
 
 
 def tables_of(
-    e: CudaExecutable, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
+    e: DeviceProgram, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
 ) -> list[np.ndarray]:
     """The tables that `program.play` reads, none of them empty."""
     if directions is None or not directions.size:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuitsketch.estimators.interactions.posterior import Interactions, OneOrder
+from circuitsketch.estimators.interactions.one_order import OneOrder
+from circuitsketch.estimators.interactions.posterior import Interactions
 from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors, power, shapes
 
 TAUS = np.logspace(-3, 3, 19)  # of the isotropic part, beside a kernel whose mean diagonal is 1

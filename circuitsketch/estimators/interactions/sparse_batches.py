@@ -13,16 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.backends.cache import sources_hash
 from circuitsketch.backends.numba_cache import keep
+from circuitsketch.estimators.interactions.one_order import OneOrder
 from circuitsketch.estimators.interactions.priors import Prior, power
-
-if TYPE_CHECKING:
-    from circuitsketch.estimators.interactions.posterior import OneOrder
 
 TILE = 64  # columns of a tile: 256 kB in single precision for a thousand examples
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import TraceError
-from circuitsketch.frontends.numpy import einsum, joining, products, rearranging, reductions
+from circuitsketch.frontends.numpy import dtypes, einsum, joining, products, rearranging, reductions
 from circuitsketch.frontends.numpy.dtypes import (
     LABELS,
     RANK,
@@ -30,7 +30,7 @@ from circuitsketch.frontends.numpy.indexing import gather, get_item, take_along_
 from circuitsketch.frontends.numpy.options import NO_VALUE, absent, call_rule, check_options, signature_of
 from circuitsketch.frontends.numpy.powers import float_power, power
 from circuitsketch.frontends.numpy.selecting import WRITERS, append, compress, delete, extract, insert
-from circuitsketch.frontends.numpy.wire import WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
+from circuitsketch.frontends.numpy.wire import RULES, WRITE_REMEDY, Wire, refused_update, stores_entries, user_place
 from circuitsketch.gates import GATES
 
 __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cast", "get_item"]
@@ -503,5 +503,14 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
         raise TraceError(f"{user_place()} calls {numpy_name(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
-    refuse_lost_meaning(numpy_name(function), (*args, *kwargs.values()))
-    return call_rule(numpy_name(function), FUNCTIONS[function], args, kwargs)
+    refuse_lost_meaning(called(function), (*args, *kwargs.values()))
+    return call_rule(called(function), FUNCTIONS[function], args, kwargs)
+
+
+def change_dtype(x: Wire, dtype: Any, **options: Any) -> Wire:
+    """The method `astype` of a wire."""
+    result: Wire = call_rule("astype", dtypes.astype, (x, dtype), options)
+    return result
+
+
+RULES.ufunc, RULES.function, RULES.item, RULES.astype = call_ufunc, call_function, get_item, change_dtype

@@ -6,13 +6,14 @@ In: a function written in NumPy and example arguments, of which only shapes and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable
 from circuitsketch.arrays import lost_meaning, plain_array
-from circuitsketch.circuit import Circuit, Label, Place
+from circuitsketch.circuit import Circuit, Label, Node, Place, evaluate
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy.draws import DrawnAt, Draws, OnDraw
 from circuitsketch.frontends.numpy.wire import ACTIVE, Builder, Wire, user_place
@@ -139,12 +140,10 @@ def place_of_draw(function: Callable[..., Any], leaves: list[Any], in_tree: Tree
 
 
 def replay(build: Builder, circuit: Circuit, inputs: list[Wire]) -> list[Wire]:
-    """Append a circuit's nodes to a builder with its inputs replaced by wires; return the output wires."""
-    wires: dict[int, Wire] = dict(zip(circuit.inputs, inputs, strict=True))
-    for index, node in enumerate(circuit.nodes):
-        if index not in wires:
-            operands = tuple(wires[i].index for i in node.operands)
-            wires[index] = build.append(
-                type(node)(node.gate, operands, node.params, node.shape, node.label, node.place)
-            )
+    """Append a circuit's nodes to a builder, its inputs replaced by wires; returns the output wires."""
+
+    def append(node: Node, *operands: Wire) -> Wire:
+        return build.append(replace(node, operands=tuple(wire.index for wire in operands)))
+
+    wires = evaluate(circuit.nodes, dict(zip(circuit.inputs, inputs, strict=True)), append)
     return [wires[i] for i in circuit.outputs]

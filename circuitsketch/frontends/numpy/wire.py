@@ -1,7 +1,7 @@
 """Wires, the values of a traced function: a wire behaves like an array and records every gate applied to it.
 
-In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. `dispatch` maps
-NumPy functions to gates; operations that wires do not support raise errors here, with a remedy.
+In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
+function becomes which gates is told in `dispatch`; what a wire cannot do is refused here, with the way out.
 """
 
 from __future__ import annotations
@@ -129,6 +129,18 @@ def asked_by_library() -> str | None:
             return f"calls {frame.f_code.co_name} on a wire, for which there is no gate: {hint}"
         frame = frame.f_back
     return None
+
+
+class Rules:
+    """What becomes of NumPy's calls on wires. The rules are made of wires, so `dispatch` puts them here."""
+
+    ufunc: Callable[..., Any]  # (ufunc, method, inputs, options)
+    function: Callable[..., Any]  # (function, args, options)
+    item: Callable[..., Any]  # (wire, index)
+    astype: Callable[..., Any]  # (wire, dtype, **options)
+
+
+RULES = Rules()
 
 
 class Builder:
@@ -283,23 +295,16 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         """Apply a gate: called by the gate itself when one of its operands is a wire."""
         return self.builder.apply(gate, operands, params)
 
-    # NumPy's protocols; the tables are in `dispatch`.
+    # NumPy's protocols, and what arrays do by syntax: `dispatch` has the tables.
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from circuitsketch.frontends.numpy.dispatch import call_ufunc
-
-        return call_ufunc(ufunc, method, inputs, kwargs)
+        return RULES.ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        from circuitsketch.frontends.numpy.dispatch import call_function
-
-        return call_function(function, args, kwargs)
+        return RULES.function(function, args, kwargs)
 
     def change_dtype(self, dtype: Any, **options: Any) -> Wire:
-        """Convert the wire to another label, for `astype`."""
-        from circuitsketch.frontends.numpy.dtypes import astype
-        from circuitsketch.frontends.numpy.options import call_rule
-
-        return call_rule("astype", astype, (self, dtype), options)
+        """The wire under another label, as `astype` asks for it."""
+        return RULES.astype(self, dtype, **options)
 
     def __copy__(self) -> Wire:
         return self
@@ -309,10 +314,8 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     def __getitem__(self, index: Any) -> Wire:
         if (reason := lost_meaning(index)) is not None:
-            raise TraceError(f"{user_place()} indexes a wire with {reason}")
-        from circuitsketch.frontends.numpy.dispatch import get_item
-
-        return get_item(self, index)
+            raise TraceError(f"{user_place()} indexes a wire by {reason}")
+        return RULES.item(self, index)
 
     def __len__(self) -> int:
         if not self.shape:
