@@ -33,7 +33,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
     first = min(wire.index for wire in sources)
     last = max(wire.index for wire in outputs)
     depends = reached_from(build.nodes, [wire.index for wire in sources], stop=last + 1)
-    found: dict[int, Any] = {}
+    pending: dict[int, Any] = {}  # by wire, the sum of the cotangents from its users so far
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in depends:
             cotangent = build.lift(cotangent)
@@ -245,7 +245,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
 
 def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:
-    """The outputs of a circuit at arrays, by the gates' NumPy values; the plainest evaluator there is."""
+    """Evaluate a circuit at arrays with the gates' NumPy values, node by node; return its outputs."""
     given = {wire: np.asarray(leaf, dtype=np.float64) for wire, leaf in zip(circuit.inputs, inputs, strict=True)}
     with np.errstate(all="ignore"):
         values = evaluate_nodes(circuit.nodes, given, compute)

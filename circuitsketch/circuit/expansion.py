@@ -86,8 +86,8 @@ def expand(circuit: Graph, *indices: Any) -> Graph:
     integers = [wire for wire in circuit.inputs if circuit.nodes[wire].label == "int"]
     if len(integers) != len(indices):
         raise InputError(
-            f"this circuit has {len(integers)} integer inputs, and expand got values for {len(indices)}; "
-            "where it gathers is part of its wiring: expand(*values of the integer inputs)"
+            f"this circuit has {len(integers)} integer inputs, but expand got {len(indices)} values; "
+            "indices determine the wiring: pass expand(*values of the integer inputs)"
         )
     given = dict(zip(integers, indices, strict=True))
     build = ScalarBuilder()

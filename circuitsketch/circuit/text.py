@@ -43,7 +43,7 @@ def brief(value: Any) -> str:
 
 
 def html(circuit: Graph) -> str:
-    """What comes in and goes out, how often which gate is there, and the listing of a circuit that is not long."""
+    """Return an HTML summary of inputs, outputs and gate counts, with the listing of a short circuit."""
 
     def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
         return some(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
@@ -60,7 +60,7 @@ def html(circuit: Graph) -> str:
 
 
 def text(circuit: Graph) -> str:
-    """The circuit's listing: header, a line a gate, the outputs.
+    """Return the circuit's listing: a header, one line per gate, and the outputs.
 
     >>> import numpy as np, circuitsketch as cs
     >>> print(cs.trace(lambda x: x * x + 1.0, np.ones(3)))  # doctest: +ELLIPSIS

@@ -57,7 +57,7 @@ def check_run_indices(run: Run) -> None:
         state = {i: results.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
 
 
-def step_words(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
+def describe_position(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
     """Where in a run an index is that was refused: the step, the place in its array, the example if that is known.
 
     An array with one row per example of the step is assumed to hold the examples' rows in their order.
@@ -68,8 +68,8 @@ def step_words(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> s
     return f" (at step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
-def refuse_weights(run: Run, parts: list[Gathers]) -> None:
-    """An index that other weights would change cannot be followed in advance."""
+def check_independence(run: Run, parts: list[Gathers]) -> None:
+    """Raise InputError if an index depends on the weights, since it cannot be evaluated in advance."""
     moving = run.varying(values=True)
     for part in parts:
         inputs = part.circuit.inputs
@@ -82,8 +82,8 @@ def refuse_weights(run: Run, parts: list[Gathers]) -> None:
                 )
 
 
-def deciding_parts(run: Run) -> list[Gathers]:
-    """What decides where each circuit gathers, in this step or, through the state, in a later one."""
+def index_circuits(run: Run) -> list[Gathers]:
+    """Return the part of each circuit that determines indices, at its own or, through the state, at a later step."""
     count = len(run.state_leaves)
     followed: set[int] = set()  # positions of the state
     while True:

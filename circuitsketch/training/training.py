@@ -270,7 +270,7 @@ class Training:
         gate = "the state itself" if node is None else where(node)
         return DivergenceError(
             f"the run leaves the finite numbers in step {step} of {self.steps}, first at {gate}; lower the learning "
-            "rate, or keep that gate's operand in range"
+            "rate, or bound that gate's operand"
         )
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")

@@ -503,8 +503,8 @@ def call_function(function: Any, args: Any, kwargs: Any) -> Any:
         raise TraceError(f"{user_place()} calls {numpy_name(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
-    refuse_lost_meaning(called(function), (*args, *kwargs.values()))
-    return call_rule(called(function), FUNCTIONS[function], args, kwargs)
+    refuse_lost_meaning(numpy_name(function), (*args, *kwargs.values()))
+    return call_rule(numpy_name(function), FUNCTIONS[function], args, kwargs)
 
 
 def change_dtype(x: Wire, dtype: Any, **options: Any) -> Wire:
