@@ -269,8 +269,8 @@ class Training:
         node = first_not_finite(self.circuits[self.schedule.program[step]], values)
         gate = "the state itself" if node is None else where(node)
         return DivergenceError(
-            f"the run leaves the finite numbers in step {step} of {self.steps}, first at {gate}; lower the learning "
-            "rate, or bound that gate's operand"
+            f"training diverged at step {step} of {self.steps}: first non-finite value in {gate}; lower the "
+            "learning rate, or bound that gate's operand"
         )
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")
