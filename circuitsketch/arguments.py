@@ -1,7 +1,7 @@
-"""Arguments, checked at the border: what a user gave comes in, the same in the type that is meant goes out.
+"""Validate arguments at the public API and convert them to the expected type.
 
-Every check takes a value and the name that its user knows it by, and raises an InputError that says what the argument
-must be and what it is. Nothing here trusts a value: its `repr`, its length, its `__array__` may raise.
+Every check takes a value and the name of its argument, and raises an InputError that says what the argument must be
+and what it is. No value is trusted: its `repr`, its length and its `__array__` may raise.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
-LARGEST = 2**48  # more of anything than there is memory for
-HIGHEST = 10_000  # order: a product of series takes as many multiply-adds as its square
+LARGEST = 2**48  # upper bound on counts: nothing larger fits into memory
+HIGHEST = 10_000  # largest order; a product of series takes its square in multiply-adds
 
 
 def quoted(value: Any) -> str:
-    """A value as a message quotes it: in one line, and short.
+    """Return the repr of a value for a message, on one line and at most SHOWN characters long.
 
     >>> quoted("a" * 100)[-8:], quoted(10**5000)
     ('aaaaa...', 'an integer of 16610 bits')
@@ -38,12 +38,12 @@ def quoted(value: Any) -> str:
 
 
 def shortened(path: str) -> str:
-    """A path as a message names it: whole, unless it is so long that nobody reads it."""
+    """Return a path for a message, cut after 400 characters."""
     return path if len(path) <= 400 else path[:397] + "..."
 
 
 def text_of(value: Any) -> str:
-    """A label or an item as it is printed: in one line, without control characters.
+    """Return a label or an item as text on one line, without control characters.
 
     >>> text_of("a\\tb"), text_of(3)
     ('a b', '3')
@@ -55,12 +55,12 @@ def text_of(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """The type of a value, by its name."""
+    """Return the name of a value's type."""
     return type(value).__name__
 
 
 def is_int(value: Any, low: int | None = None, high: int = LARGEST) -> bool:
-    """Whether a value is an integer, NumPy's own too, from `low` to `high`; a bool is not, nor is a duration.
+    """Return whether a value is a Python or NumPy integer from `low` to `high`; booleans and timedeltas are not.
 
     >>> is_int(np.int64(3), 0), is_int(True), is_int(3.0), is_int(-1, 0)
     (True, False, False, False)
@@ -71,7 +71,7 @@ def is_int(value: Any, low: int | None = None, high: int = LARGEST) -> bool:
 
 
 def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST) -> int:
-    """An integer, NumPy's own too, from `low` to `high`; not a bool.
+    """Return a Python or NumPy integer from `low` to `high` as an int, or raise InputError.
 
     >>> check_int(np.int64(3), "order", low=0)
     3
@@ -85,14 +85,14 @@ def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST
 
 
 def check_order(order: Any) -> int:
-    """An order is a whole number >= 0."""
+    """Return an order, an integer from 0 to HIGHEST, or raise InputError."""
     if not is_int(order, 0, HIGHEST):
-        raise InputError(f"order is {quoted(order)}; it must be a whole number >= 0, and at most {HIGHEST}")
+        raise InputError(f"order is {quoted(order)}; it must be an integer >= 0, and at most {HIGHEST}")
     return int(order)
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value is a real number, of Python's or NumPy's; a bool is not."""
+    """Return whether a value is a Python or NumPy real number; booleans are not."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return value.dtype.kind in "iuf"
     kinds = int | float | np.integer | np.floating
@@ -100,7 +100,7 @@ def is_real(value: Any) -> bool:
 
 
 def check_real(value: Any, name: str, low: float = -math.inf, high: float = math.inf, *, ends: bool = True) -> float:
-    """A finite real number from `low` to `high`; without these two where `ends` is False.
+    """Return a finite real number from `low` to `high` (both excluded unless `ends`) as a float, or raise InputError.
 
     >>> check_real(1, "epsilon", low=0, ends=False)
     1.0
@@ -124,14 +124,14 @@ def check_real(value: Any, name: str, low: float = -math.inf, high: float = math
 
 
 def check_bool(value: Any, name: str) -> bool:
-    """True or False."""
+    """Return a Python or NumPy boolean as a bool, or raise InputError."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name} must be True or False, not {quoted(value)}")
     return bool(value)
 
 
 def check_choice(value: Any, name: str, choices: Sequence[str], or_none: bool = False) -> Any:
-    """One of some words, or None where that is one of them."""
+    """Return a string that is one of the choices (or None if `or_none`), or raise InputError."""
     if value is None and or_none:
         return None
     if not isinstance(value, str) or value not in choices:
@@ -142,30 +142,30 @@ def check_choice(value: Any, name: str, choices: Sequence[str], or_none: bool = 
 
 
 def check_callable(value: Any, name: str) -> Callable[..., Any]:
-    """A function."""
+    """Return a value that is callable, or raise InputError."""
     if not callable(value):
         raise InputError(f"{name} must be a function, not {kind_of(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def check_instance(value: Any, name: str, kind: Any, words: str) -> Any:
-    """A value of a type; `words` name the type to a user."""
+    """Return a value that is an instance of `kind`, or raise InputError, which describes the type by `words`."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {words}, not {kind_of(value)}")
     return value
 
 
 def check_tuple(value: Any, name: str) -> tuple[Any, ...]:
-    """A tuple, or a list as one."""
+    """Return a tuple or list as a tuple, or raise InputError."""
     if not isinstance(value, tuple | list):
         raise InputError(f"{name} must be a tuple, as in (x, y), not {kind_of(value)}")
     return tuple(value)
 
 
 def call(function: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
-    """What a user's function returns; where the call itself is refused, an InputError that says how it is called.
+    """Call a user's function; if its signature does not fit, raise an InputError that shows the arguments passed.
 
-    What the function raises inside goes through: it is its author's.
+    Exceptions raised inside the function propagate unchanged.
     """
     try:
         return function(*arguments, **options)
@@ -174,45 +174,45 @@ def call(function: Callable[..., Any], name: str, *arguments: Any, **options: An
         if inside or isinstance(reason, CircuitSketchError) or isinstance(reason.__cause__, CircuitSketchError):
             raise
         kinds = ", ".join(map(kind_of, arguments))
-        raise InputError(f"{name} is called with {len(arguments)} arguments ({kinds}), and refuses: {reason}") from None
+        raise InputError(f"{name} cannot be called with {len(arguments)} arguments ({kinds}): {reason}") from None
 
 
 def check_hashable(value: Any, name: str) -> Any:
-    """What can be looked up in a table: it has a hash, and equals itself."""
+    """Return a value that is hashable and equal to itself, or raise InputError."""
     try:
-        fine = hash(value) is not None and bool(value == value)
+        usable = hash(value) is not None and bool(value == value)
     except Exception:
-        fine = False
-    if not fine:
+        usable = False
+    if not usable:
         raise InputError(
-            f"{name} is {quoted(value)}, which cannot tell groups apart; labels are strings, numbers, or anything "
-            "hashable that equals itself"
+            f"{name} is {quoted(value)}, which is not usable as a label; labels must be hashable and equal to "
+            "themselves, such as strings or integers"
         )
     return value
 
 
 def check_path(value: Any, name: str = "path") -> str:
-    """A path that a file can have, as text; what has `__fspath__` and bytes are paths, too."""
+    """Return a valid path (a str, bytes or os.PathLike) as a str, or raise InputError."""
     try:
         path = os.fspath(value)
         path = os.fsdecode(path) if isinstance(path, bytes) else path
     except Exception:
         raise InputError(f"{name} must be a path, not {quoted(value)}") from None
     if not path.strip():
-        raise InputError(f"{name} is {path!r}, and there is no file of that name; give the path of a folder")
+        raise InputError(f"{name} is {path!r}, an empty path; give the path of a folder")
     if "\0" in path:
-        raise InputError(f"{name} is {quoted(path)}, and no file has a NUL character in its name; leave it out")
+        raise InputError(f"{name} is {quoted(path)}, which contains a NUL character; remove it")
     try:
         os.fsencode(path)
     except UnicodeError:
         raise InputError(
-            f"{name} is {quoted(path)}, which has characters that no file's name has here; use others"
+            f"{name} is {quoted(path)}, which contains characters that this file system cannot encode"
         ) from None
     return str(path)
 
 
 def as_list(value: Any, name: str, entries: str) -> list[Any]:
-    """What can be gone through, as a list; `entries` says of what."""
+    """Return an ordered iterable as a list, or raise InputError; `entries` describes the elements."""
     if isinstance(value, str | bytes | dict | set | frozenset) or not isinstance(value, Iterable):
         raise InputError(f"{name} must be a list with {entries}, not {kind_of(value)}")
     try:

@@ -1,7 +1,7 @@
-"""Which array-likes are plain numbers, and which mean something that an array of numbers does not hold.
+"""Convert array-likes to plain arrays; refuse those whose meaning would be lost.
 
-In: what a user gives as an array. Out: an ndarray of the same numbers, or an InputError. NumPy's own `asarray` drops
-the mask of a masked array and the products of a matrix without a word; here they are refused, with the way out.
+In: an array-like from the user. Out: an ndarray of the same numbers, or an InputError. `np.asarray` silently drops the
+mask of a masked array and the product rule of a matrix; here these raise, with a remedy.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from circuitsketch.arguments import quoted
 from circuitsketch.errors import CircuitSketchError, InputError
 
-DEEPEST = 64  # axes of an array; a list that is nested deeper may hold itself
-LARGEST_INTEGER = 2**53  # up to here every integer is a float64
+DEEPEST = 64  # most axes of an array; a list nested deeper may contain itself
+LARGEST_INTEGER = 2**53  # float64 represents every integer up to this one exactly
 
 
 def lost_meaning(value: Any, depth: int = 0) -> str | None:
-    """What `np.asarray(value)` would lose, and what to give instead; None for plain numbers.
+    """Return what `np.asarray(value)` would lose and what to pass instead, or None for plain numbers.
 
     >>> lost_meaning(np.ones(3)) is None
     True
@@ -32,11 +32,11 @@ def lost_meaning(value: Any, depth: int = 0) -> str | None:
         return None
     if isinstance(value, np.ma.MaskedArray):
         return (
-            "a masked array, whose mask would be lost; give x.filled(0.0), and ~np.ma.getmaskarray(x) as weights "
-            "beside it, or leave the masked entries out with x.compressed()"
+            "a masked array, whose mask would be lost; pass x.filled(0.0) with ~np.ma.getmaskarray(x) as weights, "
+            "or drop the masked elements with x.compressed()"
         )
     if isinstance(value, np.matrix):
-        return "a np.matrix, of which * is the matrix product; give np.asarray(x), and write @ for products"
+        return "a np.matrix, for which * is the matrix product; pass np.asarray(x), and use @ for products"
     if not isinstance(value, np.ndarray):
         return f"a sparse array ({kind.__name__}); give x.toarray()"
     if kind is np.memmap:
@@ -48,13 +48,16 @@ def lost_meaning(value: Any, depth: int = 0) -> str | None:
 
 
 def plain_array(value: Any, name: str) -> np.ndarray:
-    """`np.asarray(value)`.
+    """Return `np.asarray(value)`, or raise InputError.
 
     Raises
     ------
-    InputError : for a ragged list, and for an array whose meaning would be lost: masked, a matrix, sparse, any other
-        subclass of ndarray than np.memmap.
+    InputError
+        For a ragged list, and for an array whose meaning would be lost: masked, sparse, a matrix, or any subclass of
+        ndarray other than np.memmap.
 
+    Examples
+    --------
     >>> plain_array([1, 2], "x")
     array([1, 2])
     """
@@ -62,15 +65,15 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is {reason}")
     try:
         return np.asarray(value)
-    except CircuitSketchError:  # a wire says itself what it is not
+    except CircuitSketchError:  # a wire raises a more specific error
         raise
     except Exception as reason:
         text = " ".join(str(reason).split())
-        raise InputError(f"{name} is not an array, but {quoted(value)}: {text}") from None
+        raise InputError(f"{name} is not an array: {quoted(value)} ({text})") from None
 
 
 def first_inexact(array: np.ndarray) -> int | None:
-    """An integer of the array that float64 does not hold exactly, or None.
+    """Return the first integer of the array that float64 cannot represent exactly, or None.
 
     >>> first_inexact(np.array([1, 2**53, 2**53 + 1]))
     9007199254740993
@@ -83,21 +86,21 @@ def first_inexact(array: np.ndarray) -> int | None:
 
 
 def unheld(array: np.ndarray) -> str | None:
-    """Why float64 does not hold an array's numbers, and the way out; None where it does."""
+    """Return why float64 cannot represent an array's numbers and what to do, or None if it can."""
     if (large := first_inexact(array)) is not None:
         return (
-            "holds integers beyond 2**53 that float64, in which circuits compute, does not hold exactly, such as "
-            f"{large}; renumber them, or give .astype(float) where rounding does not matter"
+            "contains integers beyond 2**53 that float64, the dtype of circuits, cannot represent exactly, such as "
+            f"{large}; renumber them, or use .astype(float) if rounding does not matter"
         )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         with np.errstate(over="ignore"):
             if np.any(np.isinf(array.astype(np.float64)) & np.isfinite(array)):
-                return f"holds {array.dtype} numbers beyond the largest float64; scale them"
+                return f"contains {array.dtype} numbers beyond the largest float64; scale them"
     return None
 
 
 def real_array(value: Any, name: str) -> np.ndarray:
-    """An array of real numbers, booleans among them, as float64, a copy."""
+    """Return a float64 copy of an array of real numbers or booleans, or raise InputError."""
     array = plain_array(value, name)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
@@ -107,10 +110,10 @@ def real_array(value: Any, name: str) -> np.ndarray:
 
 
 def finite_array(value: Any, name: str) -> np.ndarray:
-    """An array of finite real numbers as float64, a copy."""
+    """Return a float64 copy of an array of finite real numbers, or raise InputError."""
     array = real_array(value, name)
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds a NaN or an infinity; give finite numbers")
+        raise InputError(f"{name} contains NaN or infinity; pass finite numbers")
     return array
 
 

@@ -1,4 +1,4 @@
-"""Reverse mode: a gradient is a circuit, made by calling each gate's vjp on wires.
+"""Reverse-mode differentiation: a gradient is a circuit, built by calling each gate's vjp on wires.
 
 In: a function, or outputs and inputs of a circuit under construction. Out: wires that compute the cotangents, in the
 same builder, so that a gradient can be traced, measured, and differentiated again. `grad`, `value_and_grad` and `jvp`
@@ -23,9 +23,9 @@ from circuitsketch.tree import flatten, leaves_like, unflatten
 
 
 def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Sequence[Wire]) -> list[Wire]:
-    """The cotangents of `sources` for given cotangents of `outputs`: one reverse sweep over the builder's nodes.
+    """Return the cotangents of `sources` given those of `outputs`, by one reverse sweep over the builder's nodes.
 
-    Only nodes that depend on a source are visited; everything else is constant here.
+    Only nodes that depend on a source are visited; all others are treated as constants.
     """
     if not sources or not outputs:
         return [build.lift(np.zeros(wire.shape)) for wire in sources for build in (wire.builder,)]
@@ -33,43 +33,43 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
     first = min(wire.index for wire in sources)
     last = max(wire.index for wire in outputs)
     depends = reached_from(build.nodes, [wire.index for wire in sources], stop=last + 1)
-    found: dict[int, Any] = {}
+    pending: dict[int, Any] = {}  # by wire, the sum of the cotangents from its users so far
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in depends:
             cotangent = build.lift(cotangent)
-            found[output.index] = found[output.index] + cotangent if output.index in found else cotangent
+            pending[output.index] = pending[output.index] + cotangent if output.index in pending else cotangent
     wanted = {wire.index for wire in sources}
     for index in range(last, first - 1, -1):
-        if index not in found or index in wanted:
+        if index not in pending or index in wanted:
             continue
         node = build.nodes[index]
         operands = [Wire(build, i) for i in node.operands]
         if depends.isdisjoint(node.operands):
             continue
-        outer, build.place = build.place, node.place  # what goes wrong in a derivative goes wrong at its gate
+        outer, build.place = build.place, node.place  # errors in a derivative name the line of its gate
         try:
-            shares = node.gate.vjp(found.pop(index), Wire(build, index), *operands, **node.params)
+            shares = node.gate.vjp(pending.pop(index), Wire(build, index), *operands, **node.params)
             for operand, share in zip(node.operands, shares, strict=True):
                 if share is not None and operand in depends and build.nodes[operand].label == "float":
-                    found[operand] = found[operand] + share if operand in found else share
+                    pending[operand] = pending[operand] + share if operand in pending else share
         finally:
             build.place = outer
-    return [found[wire.index] if wire.index in found else build.lift(np.zeros(wire.shape)) for wire in sources]
+    return [pending[wire.index] if wire.index in pending else build.lift(np.zeros(wire.shape)) for wire in sources]
 
 
 def builder_of(leaves: Sequence[Any]) -> Builder | None:
-    """The builder of the wires among some leaves."""
+    """Return the builder of the first wire among the leaves, or None."""
     return next((leaf.builder for leaf in leaves if isinstance(leaf, Wire)), None)
 
 
-def recorded(compute: Callable[[Builder, Any], Any], value: Any, *beside: Any) -> Any:
-    """What `compute(builder, value)` records of a pytree of arrays.
+def record_or_evaluate(compute: Callable[[Builder, Any], Any], value: Any, *others: Any) -> Any:
+    """Return `compute(builder, value)` for a pytree of arrays.
 
-    With wires in it, or in the pytrees beside it, it is recorded in their trace. With plain data it is traced, and the
-    result is evaluated; unless it turns out to use wires of a trace under way, as a function that closes over some
-    does: then it is recorded there.
+    If `value` or one of the other pytrees contains wires, the computation is recorded in their trace. Plain data is
+    traced separately and the circuit evaluated, unless the function closes over wires of an active trace: then the
+    computation is recorded there.
     """
-    if (build := builder_of(flatten((value, beside))[0])) is not None:
+    if (build := builder_of(flatten((value, others))[0])) is not None:
         return compute(build, value)
     try:
         circuit = traced(lambda wires: compute(ACTIVE.get()[-1], wires), (value,), "allow")
@@ -82,35 +82,50 @@ def recorded(compute: Callable[[Builder, Any], Any], value: Any, *beside: Any) -
 
 
 def differentiable(build: Builder, leaf: Any, name: str, what: str) -> Wire:
-    """A copy of a leaf to differentiate by: the derivative is in it alone, not in what it was made from."""
+    """Copy a leaf, so that the derivative is taken with respect to the copy and not to what the leaf depends on."""
     wire = build.lift(leaf)
     if wire.label != "float":
         raise TraceError(
-            f"{user_place()}: {what} in whole numbers or truth values ({name}) does not exist; give "
-            "floats, such as 3.0 or x.astype(float), and leave indices out of the argument"
+            f"{user_place()}: {what} with respect to integers or booleans ({name}) does not exist; pass "
+            "floats, such as 3.0 or x.astype(float), and indices as separate arguments"
         )
     return build.append_copy(wire)
 
 
 def number(build: Builder, value: Any) -> Wire:
-    """The one real number that is to be differentiated."""
+    """Return the scalar output of a function to differentiate as a wire, or raise TraceError."""
     leaves, tree = flatten(value)
     if tree.kind is not None or np.shape(value) != ():
-        found = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
+        description = f"a {tree.kind.__name__}" if tree.kind is not None else f"shape {np.shape(value)}"
         raise TraceError(
-            f"{user_place()}: a gradient is of one number, and the function returns {found}; return one "
-            "number, such as a sum or mean"
+            f"{user_place()}: a gradient requires a scalar output, but the function returns {description}; "
+            "return a scalar, such as a sum or mean"
         )
     return build.lift(leaves[0])
 
 
 def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., tuple[Any, Any]]:
-    """A function that returns a scalar function's value and its gradient in one argument (a pytree of floats).
+    """Return a function that computes a scalar function's value and its gradient with respect to one argument.
+
+    Parameters
+    ----------
+    function : callable
+        A function that returns a scalar, written in NumPy.
+    argument : int
+        The position of the argument to differentiate with respect to, a pytree of floats.
+
+    Returns
+    -------
+    callable
+        A function of the same arguments that returns (value, gradient); the gradient has the argument's structure.
 
     Raises
     ------
-    TraceError : when the function's value is not one real number, or the argument has whole numbers.
+    TraceError
+        If the function's value is not a scalar, or the argument has integer or boolean leaves.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> value, slope = value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
     >>> value, slope
@@ -120,9 +135,11 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
     check_callable(function, "function")
     argument = check_int(argument, "argument")
 
-    def differentiated(*args: Any, **options: Any) -> tuple[Any, Any]:
+    def differentiate(*args: Any, **options: Any) -> tuple[Any, Any]:
         if not -len(args) <= argument < len(args):
-            raise TraceError(f"{user_place()}: a gradient in argument {argument} of a call with {len(args)} arguments")
+            raise TraceError(
+                f"{user_place()}: gradient with respect to argument {argument} of a call with {len(args)} arguments"
+            )
         position = argument % len(args)
         before, after = args[:position], args[position + 1 :]
 
@@ -134,14 +151,33 @@ def value_and_grad(function: Callable[..., Any], argument: int = 0) -> Callable[
             value = number(build, call(function, "the function", *arguments, **options))
             return value, unflatten(tree, pull_back([value], [1.0], copies))
 
-        return recorded(compute, args[position], before, after, options)  # type: ignore[no-any-return]
+        return record_or_evaluate(compute, args[position], before, after, options)  # type: ignore[no-any-return]
 
-    return differentiated
+    return differentiate
 
 
 def grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
-    """A function that returns the gradient of a scalar function in one argument (a pytree of floats).
+    """Return a function that computes the gradient of a scalar function with respect to one argument.
 
+    Parameters
+    ----------
+    function : callable
+        A function that returns a scalar, written in NumPy.
+    argument : int
+        The position of the argument to differentiate with respect to, a pytree of floats.
+
+    Returns
+    -------
+    callable
+        A function of the same arguments that returns the gradient, a pytree of the argument's structure.
+
+    Raises
+    ------
+    TraceError
+        If the function's value is not a scalar, or the argument has integer or boolean leaves.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> grad(lambda x: np.exp(x).sum())(np.zeros(2))
     array([1., 1.])
@@ -151,26 +187,45 @@ def grad(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
 
 
 def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The value of a function and its derivative along tangents, as a circuit.
+    """Return the value of a function and its derivative along tangents (forward mode), as a circuit.
 
     The vjp is linear in its cotangent, so its own vjp is the jvp: no gate needs a second derivative rule.
 
     Parameters
     ----------
-    primals, tangents : the function's arguments and where they move, pytrees of one structure and of equal shapes.
+    function : callable
+        A function of pytrees of arrays, written in NumPy.
+    primals : tuple
+        The function's arguments.
+    tangents : tuple
+        The direction of the derivative, with the structure and the shapes of `primals`.
 
+    Returns
+    -------
+    tuple
+        The function's value and its derivative, two pytrees of the same structure.
+
+    Raises
+    ------
+    ShapeError
+        If a tangent has another shape than its primal.
+    TraceError
+        If a primal has integer or boolean leaves.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> jvp(lambda x: x**3, (np.array(2.0),), (np.array(1.0),))
     (array(8.), array(12.))
     """
 
-    def compute(build: Builder, given: tuple[Any, Any]) -> tuple[Any, Any]:
-        leaves, tree = flatten(given[0])
-        moves = leaves_like(tree, given[1])
+    def compute(build: Builder, arguments: tuple[Any, Any]) -> tuple[Any, Any]:
+        leaves, tree = flatten(arguments[0])
+        moves = leaves_like(tree, arguments[1])
         for leaf, move, name in zip(leaves, moves, tree.names("primals"), strict=True):
             if np.shape(leaf) != np.shape(move):
                 raise ShapeError(
-                    f"{user_place()}: jvp needs tangents of the primals' shapes; at {name} they have "
+                    f"{user_place()}: jvp requires tangents of the same shapes as the primals; at {name} got "
                     f"{np.shape(move)} and {np.shape(leaf)}"
                 )
         copies = [
@@ -185,11 +240,12 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
         return unflatten(out_tree, outputs), unflatten(out_tree, pushed)
 
     check_callable(function, "function")
-    return recorded(compute, (check_tuple(primals, "primals"), check_tuple(tangents, "tangents")))  # type: ignore[no-any-return]
+    arguments = check_tuple(primals, "primals"), check_tuple(tangents, "tangents")
+    return record_or_evaluate(compute, arguments)  # type: ignore[no-any-return]
 
 
 def evaluate(circuit: Circuit, inputs: Sequence[Any]) -> list[np.ndarray]:
-    """The outputs of a circuit at arrays, by the gates' NumPy values; the plainest evaluator there is."""
+    """Evaluate a circuit at arrays with the gates' NumPy values, node by node; return its outputs."""
     given = {wire: np.asarray(leaf, dtype=np.float64) for wire, leaf in zip(circuit.inputs, inputs, strict=True)}
     with np.errstate(all="ignore"):
         values = evaluate_nodes(circuit.nodes, given, compute)

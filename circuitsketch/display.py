@@ -1,7 +1,7 @@
-"""What a notebook and an editor show of a record: its caption and rows of text come in, a small table in HTML goes out.
+"""Render a record as a small HTML table for notebooks: a caption and rows of text in, HTML out.
 
-Every text is escaped and has no control characters. Which rows a record has is its own affair; in a terminal it is a
-line from `__repr__`, and the same rows from `print`.
+All text is escaped and free of control characters. Each record chooses its rows; in a terminal `__repr__` gives one
+line, and `print` the same rows as the table.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from circuitsketch.arguments import text_of
 from circuitsketch.errors import printable
 
-SHOWN = 6  # of many values
+SHOWN = 6  # values that `some` lists
 NEWLINE = "\n"
 
 
 def table(
     caption: str, rows: Iterable[Sequence[str]], head: Sequence[str] = (), notes: Iterable[str] = (), more: str = ""
 ) -> str:
-    """A table: rows of a label and its cells, headings over the cells, notes below, and a listing that unfolds.
+    """Return an HTML table of labelled rows, with optional column headings, notes below, and a collapsible listing.
 
     >>> table("two", [["a < b", "1"]], notes=["no more"])
     '<table><caption>two</caption><tbody><tr><th>a &lt; b</th><td>1</td></tr></tbody></table><p>no more</p>'
@@ -40,30 +40,30 @@ def table(
 
 
 def listing(text: str) -> str:
-    """Text whose lines and columns are kept."""
+    """Return text as a preformatted HTML block."""
     return f"<pre>{html.escape(printable(text, keep=NEWLINE))}</pre>"
 
 
 def escaped(text: str) -> str:
-    """Text in HTML."""
+    """Return text escaped for HTML."""
     return html.escape(printable(text))
 
 
 def completed(of: object, names: Sequence[str]) -> list[str]:
-    """What tab completion shows of a record: the names that are for its users, without those that rooms share."""
+    """Return the names that tab completion offers for a record: its public names and the dunder methods."""
     return [*names, *(name for name in object.__dir__(of) if name.startswith("__"))]
 
 
 def some(values: Iterable[Any]) -> str:
-    """The first few of many, each once.
+    """Return the first distinct values as comma-separated text, with "..." for the rest.
 
     >>> some("aabc"), some(range(9))
     ('a, b, c', '0, 1, 2, 3, 4, 5, ...')
     """
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for value in values:
         text = text_of(value)
-        found[text if len(text) <= 24 else text[:21] + "..."] = None
-        if len(found) > SHOWN:
-            return ", ".join([*list(found)[:SHOWN], "..."])
-    return ", ".join(found)
+        texts[text if len(text) <= 24 else text[:21] + "..."] = None
+        if len(texts) > SHOWN:
+            return ", ".join([*list(texts)[:SHOWN], "..."])
+    return ", ".join(texts)

@@ -1,12 +1,12 @@
-"""The errors and warnings of the package. Each message says what happened, where, and what to do next."""
+"""The package's errors and warnings. Each message says what happened, where, and what to do next."""
 
 from __future__ import annotations
 
 
 class CircuitSketchError(Exception):
-    """The base of every error that the package raises on purpose.
+    """The base class of every error that the package raises deliberately.
 
-    Its message may quote what somebody else wrote (labels, names, paths), so it is shown without control characters.
+    Messages may quote text from elsewhere (labels, names, paths), so they are printed with control characters escaped.
     """
 
     def __str__(self) -> str:
@@ -14,10 +14,17 @@ class CircuitSketchError(Exception):
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Text that a terminal shows as it is: control characters, and what turns the direction of writing, as escapes.
+    r"""Return text with every non-printable character (control, bidirectional override) replaced by its escape.
 
-    keep : characters that stay in any case, such as newlines in a text of several lines.
+    Parameters
+    ----------
+    text : str
+        The text to print.
+    keep : str
+        Characters to leave unescaped, such as newlines in a text of several lines.
 
+    Examples
+    --------
     >>> printable("caf\xe9 \x1b[31mred")
     'café \\x1b[31mred'
     """
@@ -29,30 +36,30 @@ def printable(text: str, keep: str = "") -> str:
 
 
 class InputError(CircuitSketchError, ValueError):
-    """An argument cannot be used: a wrong shape, an id out of range, an empty deletion set."""
+    """An argument is invalid: a wrong shape, an id out of range, an empty deletion set."""
 
 
 class TraceError(CircuitSketchError):
-    """A function asks of a wire what a circuit cannot give: a branch, an in-place write, an unknown function.
+    """A traced function does something a circuit cannot express: a branch, an in-place write, an unknown function.
 
-    Not a TypeError: NumPy would catch it, try another way, and raise something that says less.
+    This is not a TypeError, because NumPy would catch one and raise a less informative error instead.
     """
 
 
 class ShapeError(CircuitSketchError, ValueError):
-    """Operands of a gate whose shapes or dtypes do not go together."""
+    """The shapes or dtypes of a gate's operands are incompatible."""
 
 
 class CircuitError(CircuitSketchError):
-    """A circuit that breaks the rules of circuits: a bug of a pass, found by the legality check."""
+    """The legality check failed: a pass produced an invalid circuit, which is a bug."""
 
 
 class DomainError(CircuitSketchError, ArithmeticError):
-    """A gate has no Taylor series at its constant term: sqrt or log at zero, a division by zero."""
+    """A gate has no Taylor series at its primal value: sqrt or log at zero, a division by zero."""
 
 
 class DivergenceError(CircuitSketchError, ArithmeticError):
-    """Values left the finite numbers: a diverging run, or coefficients too large for the dtype."""
+    """Values became non-finite: training diverged, or coefficients overflowed the dtype."""
 
 
 class GateError(CircuitSketchError, AssertionError):
@@ -60,27 +67,30 @@ class GateError(CircuitSketchError, AssertionError):
 
 
 class DeviceError(CircuitSketchError, RuntimeError):
-    """A device that was asked for cannot be used, or cannot hold what it was given."""
+    """The requested device is unavailable, or lacks the memory."""
 
 
 class KinkWarning(UserWarning):
-    """A gate that is only locally analytic was evaluated within rounding of its kink."""
+    """A gate that is only piecewise analytic was evaluated within rounding error of its kink."""
 
 
 class FrozenDrawWarning(UserWarning):
-    """A function that is traced draws random numbers, which its circuit keeps: every call gets the same ones."""
+    """A traced function draws random numbers; the circuit stores them, so every call reuses the same ones."""
 
 
 class StoreError(InputError):
-    """A stored sketch cannot be used: another run's, damaged, being written by another process, or the disk is full."""
+    """A stored sketch is unusable: from another run, damaged, locked by another process, or the disk is full."""
 
 
 class BoundsError(InputError, ShapeError, IndexError):
-    """An index that an array of its shape does not have, or a label without a class; NumPy raises an IndexError.
+    """An index is out of bounds, or a label has no class; also an IndexError, as NumPy raises.
 
     Attributes
     ----------
-    reason : the message without a place. entry : of the first index that is out of bounds, where in its array it is.
+    reason : str
+        The message without a source line.
+    entry : tuple of int
+        The position, in the array of indices, of the first index that is out of bounds.
     """
 
     def __init__(self, reason: str, entry: tuple[int, ...] = (), place: object = "") -> None:
@@ -88,5 +98,5 @@ class BoundsError(InputError, ShapeError, IndexError):
         self.reason, self.entry = reason, entry
 
     def at(self, place: object) -> BoundsError:
-        """The same error, of a line of the user's program."""
+        """Return the same error with a line of the user's program in front."""
         return BoundsError(self.reason, self.entry, place)

@@ -1,6 +1,6 @@
-"""The functions that model code needs and NumPy lacks: softmax, cross-entropy and the usual activations.
+"""Functions that model code needs and NumPy lacks: softmax, cross-entropy and common activations.
 
-Each runs on wires and on plain arrays alike.
+Each accepts wires and plain arrays.
 """
 
 from __future__ import annotations
@@ -28,52 +28,108 @@ rsqrt = GATES["rsqrt"]
 stop_gradient = GATES["stop_gradient"]
 
 
-def centred(x: Any, axis: int) -> Any:
-    """x less its largest entry along an axis, which may be taken as a constant where no value depends on it."""
+def subtract_max(x: Any, axis: int) -> Any:
+    """Subtract the maximum along an axis, held constant in derivatives (the caller's result does not depend on it)."""
     x = x if isinstance(x, Wire) else real_array(x, "the operand")
     axis = check_int(axis, "axis")
     if 0 in np.shape(x):
-        raise ShapeError(f"{user_place()}: an array of shape {np.shape(x)} has no largest entry; give at least one")
+        raise ShapeError(f"{user_place()}: softmax of an empty array of shape {np.shape(x)}; pass a non-empty one")
     return x - max_constant(x, axes=(normal_axis(axis, np.ndim(x), np.shape(x)),))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) over its sum along an axis; the largest constant term is subtracted first, which changes no value.
+    """Compute exp(x) divided by its sum along an axis; the largest primal is subtracted first to avoid overflow.
 
-    Raises ShapeError where there is no such axis.
+    Parameters
+    ----------
+    x : array_like or Wire
+        Real numbers.
+    axis : int
+        The axis along which the result sums to 1.
 
+    Returns
+    -------
+    array or Wire
+        The shape of x.
+
+    Raises
+    ------
+    ShapeError
+        If the axis is out of bounds or x is empty.
+
+    Examples
+    --------
     >>> softmax(np.array([0.0, 0.0]))
     array([0.5, 0.5])
     """
-    e = np.exp(centred(x, axis))
+    e = np.exp(subtract_max(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log(softmax(x)), computed without overflow. Raises ShapeError where there is no such axis.
+    """Compute log(softmax(x)) without overflow.
 
+    Parameters
+    ----------
+    x : array_like or Wire
+        Real numbers.
+    axis : int
+        The axis along which softmax sums to 1.
+
+    Returns
+    -------
+    array or Wire
+        The shape of x.
+
+    Raises
+    ------
+    ShapeError
+        If the axis is out of bounds or x is empty.
+
+    Examples
+    --------
     >>> log_softmax(np.array([0.0, 0.0])).round(4)
     array([-0.6931, -0.6931])
     """
-    below = centred(x, axis)
-    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
+    shifted = subtract_max(x, axis)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """np.take, also from plain data at run-time indices, where NumPy asks the data alone.
+    """Take elements as np.take does, also from plain data at run-time indices, which np.take itself does not support.
 
-    Raises BoundsError for indices out of bounds (of run-time ones, when the function is called or the run is made), and
-    TraceError for indices that are not integers.
+    Parameters
+    ----------
+    x : array_like or Wire
+        The array to take from.
+    indices : array_like or Wire
+        Integers; run-time ones are checked when the circuit is called or the training run is created.
+    axis : int or None
+        The axis to index; None flattens x first.
 
+    Returns
+    -------
+    array or Wire
+        The shape of x with the indexed axis replaced by the shape of `indices`.
+
+    Raises
+    ------
+    BoundsError
+        If an index is out of bounds.
+    TraceError
+        If the indices are not integers.
+
+    Examples
+    --------
     >>> take(np.array([2.0, 3.0, 5.0]), np.array([2, 0]))
     array([5., 2.])
     """
     if isinstance(x, Wire) or isinstance(indices, Wire):
         return gather(x, indices, axis)
     axis = None if axis is None else check_int(axis, "axis")
-    plain, at = plain_array(x, "x"), take_index(plain_array(indices, "indices"), "take")
+    plain, index = plain_array(x, "x"), take_index(plain_array(indices, "indices"), "take")
     try:
-        return np.take(plain, at, axis=axis)
+        return np.take(plain, index, axis=axis)
     except IndexError as reason:
         raise BoundsError(str(reason), place=user_place()) from None
     except (TypeError, ValueError, OverflowError) as reason:
@@ -81,49 +137,56 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
-    """-log softmax(logits)[label], one value an example.
+    """Compute -log softmax(logits)[label], one value per example.
 
     Parameters
     ----------
-    logits : (..., classes)
-    labels : (...) whole numbers in 0..classes-1, plain or run-time. Negative ones do not count from the end.
+    logits : (..., classes) array_like or Wire
+        Unnormalised log-probabilities.
+    labels : (...) array_like or Wire of int
+        Integers in 0..classes-1, plain or run-time; negative labels do not count from the end.
 
     Returns
     -------
-    array of shape (...), in nats.
+    (...) array or Wire
+        In nats.
 
     Raises
     ------
-    ShapeError : where there is not one label for each row of logits.
-    InputError : for labels that are not whole numbers in 0..classes-1; of run-time ones, when the function is called
-        or the run is made.
+    ShapeError
+        If there is not one label per row of logits.
+    InputError
+        If a label is not an integer in 0..classes-1; run-time labels are checked when the circuit is called or the
+        training run is created.
 
+    Examples
+    --------
     >>> cross_entropy(np.zeros((2, 4)), np.array([0, 3])).round(4)
     array([1.3863, 1.3863])
     """
     logits = logits if isinstance(logits, Wire) else real_array(logits, "logits")
     shape = tuple(np.shape(logits))
     if not shape:
-        raise ShapeError(f"{user_place()}: cross_entropy wants logits of shape (..., classes), not one number")
+        raise ShapeError(f"{user_place()}: cross_entropy requires logits of shape (..., classes), not a scalar")
     labels = labels if isinstance(labels, Wire) else plain_array(labels, "labels")
     if labels.shape != shape[:-1]:
         one_hot = "; for one-hot labels write -(labels * cs.log_softmax(logits)).sum(-1)"
         raise ShapeError(
-            f"{user_place()}: cross_entropy wants one label for each row of logits: labels of shape "
+            f"{user_place()}: cross_entropy requires one label per row of logits: labels of shape "
             f"{shape[:-1]}, not {labels.shape}" + (one_hot if labels.shape == shape else "")
         )
-    wanted = (
-        f"{user_place()}: cross_entropy wants labels that are whole numbers in 0..{shape[-1] - 1}, the "
-        f"classes of logits of shape {shape}; these are {labels.dtype}"
+    requirement = (
+        f"{user_place()}: cross_entropy requires labels that are integers in 0..{shape[-1] - 1}, the "
+        f"classes of logits of shape {shape}; got {labels.dtype}"
     )
     if labels.dtype.kind not in "iu":
         before = " before tracing" if isinstance(labels, Wire) else ""
-        raise InputError(f"{wanted}; use labels.astype(int){before}")
-    below = centred(logits, -1)
+        raise InputError(f"{requirement}; use labels.astype(int){before}")
+    shifted = subtract_max(logits, -1)
     if isinstance(labels, np.ndarray):
         if np.any((labels < 0) | (labels >= shape[-1])):
-            raise BoundsError(f"{wanted} from {labels.min()} to {labels.max()}")
-        picked = np.take_along_axis(below, labels.astype(np.int64)[..., None], axis=-1)[..., 0]
+            raise BoundsError(f"{requirement} from {labels.min()} to {labels.max()}")
+        label_logits = np.take_along_axis(shifted, labels.astype(np.int64)[..., None], axis=-1)[..., 0]
     else:
-        picked = pick_label(below, labels)
-    return np.log(np.sum(np.exp(below), axis=-1)) - picked
+        label_logits = pick_label(shifted, labels)
+    return np.log(np.sum(np.exp(shifted), axis=-1)) - label_logits

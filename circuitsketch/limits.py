@@ -1,8 +1,8 @@
-"""How much memory and disk there is, and the refusal of what would not fit.
+"""Check available memory and disk space before large allocations.
 
-In: how many bytes something large is about to take, what it is, and ways out. Out: nothing, or an error with both
-numbers. `memory_available` and `disk_free` are the only places that ask the machine; where it does not say, nothing is
-refused beforehand, and `within_memory` turns the MemoryError that may come into the same words.
+In: the bytes that an allocation needs, its description, and remedies. Out: nothing, or an error with both numbers. Only
+`memory_available` and `disk_free` query the operating system; where it reports nothing, no allocation is refused in
+advance, and `within_memory` converts a later MemoryError to the same kind of message.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from circuitsketch.errors import InputError, StoreError
 
-SMALL = 16 << 20  # bytes that are not worth the question, which takes 0.1 ms
-UNLIMITED = 1 << 60  # what version 1 of control groups calls no limit is above this
+SMALL = 16 << 20  # bytes; below this the check is skipped, since it takes 0.1 ms
+UNLIMITED = 1 << 60  # cgroups v1 reports "no limit" as a number above this
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 P = ParamSpec("P")
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def human(nbytes: float) -> str:
-    """A number of bytes in the unit that suits it.
+    """Return a number of bytes as text in a readable unit.
 
     >>> human(512), human(2_500_000), human(193_273_528_320)
     ('512 bytes', '2.5 MB', '193 GB')
@@ -42,18 +42,21 @@ def human(nbytes: float) -> str:
     return f"{value:,.0f} {unit}" if value >= 99.5 else f"{value:.1f} {unit}"
 
 
-# ------------------------------------------------------------------------------------------ what there is
+# ------------------------------------------------------------------------------------------ available resources
 
 
 def memory_available() -> int | None:
-    """Bytes that this process may still take: the least of what the machine has left (swap included), of what its
-    control groups have, and of what its own limits leave; None where nothing of these is known."""
+    """Return the bytes this process can still allocate, or None if unknown.
+
+    This is the smallest of the machine's available memory (swap included), the remainder of its control groups, and
+    the remainder of its own limits.
+    """
     known = [size for size in (machine_memory(), group_memory(), own_memory()) if size is not None]
     return max(min(known), 0) if known else None
 
 
 def machine_memory() -> int | None:
-    """What the kernel says could be given without harm to others; else all the memory that there is."""
+    """Return the kernel's estimate of available memory, else the total physical memory, in bytes."""
     try:
         fields = dict(line.split(":", 1) for line in (PROC / "meminfo").read_text().splitlines() if ":" in line)
         return sum(int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))
@@ -66,7 +69,7 @@ def machine_memory() -> int | None:
 
 
 def group_memory() -> int | None:
-    """What the control groups of this process leave, of both versions; a group's limit holds for those in it."""
+    """Return the bytes that the limits of this process's control groups (v1 or v2, ancestors included) leave."""
     try:
         lines = (PROC / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -94,7 +97,7 @@ def group_memory() -> int | None:
 
 
 def file_cache(folder: Path, name: str) -> int:
-    """Bytes of files that a group keeps in memory and gives back when asked."""
+    """Return the bytes of a control group's reclaimable file cache."""
     try:
         fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return int(fields[name])
@@ -103,7 +106,7 @@ def file_cache(folder: Path, name: str) -> int:
 
 
 def own_memory() -> int | None:
-    """What this process's own limits (ulimit -v, ulimit -d) leave."""
+    """Return the bytes that this process's own limits (ulimit -v, ulimit -d) leave."""
     try:
         import resource
     except ImportError:
@@ -122,7 +125,7 @@ def own_memory() -> int | None:
 
 
 def disk_free(path: str | os.PathLike[str]) -> int | None:
-    """Bytes free to this user on the disk that a path is on, or will be; None where that is not known."""
+    """Return the bytes free to this user on the disk of an existing or future path, or None if unknown."""
     try:
         folder = os.path.abspath(path)
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
@@ -136,29 +139,29 @@ def disk_free(path: str | os.PathLike[str]) -> int | None:
 
 
 def require_memory(nbytes: float, what: str, ways: Iterable[str]) -> None:
-    """InputError unless so many more bytes of memory are there for `what`; ways : what would take less."""
+    """Raise InputError unless `nbytes` of memory are available for `what`; `ways` lists cheaper alternatives."""
     if nbytes < SMALL:
         return
     available = memory_available()
     if available is not None and nbytes > available:
         there = f"{human(available)} are available"
-        raise InputError(f"{what} would take {human(nbytes)} of memory, and {there}{or_(ways)}")
+        raise InputError(f"{what} would take {human(nbytes)} of memory, but only {there}{or_(ways)}")
 
 
 def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: Iterable[str]) -> None:
-    """StoreError unless so many more bytes are free on the disk of a path."""
+    """Raise StoreError unless `nbytes` are free on the disk of a path."""
     if nbytes < SMALL:
         return
     free = disk_free(path)
     if free is not None and nbytes > free:
         raise StoreError(
-            f"{what} would take {human(nbytes)} on the disk of {os.fspath(path)}, and {human(free)} are free there"
+            f"{what} would take {human(nbytes)} on the disk of {os.fspath(path)}, but only {human(free)} are free"
             f"{or_(ways, 'make room, or use')}"
         )
 
 
 def or_(ways: Iterable[str], verb: str = "use") -> str:
-    """The end of a refusal: what would help.
+    """Return the end of a message: a list of remedies.
 
     >>> or_(["path=...", "fewer directions"]), or_([])
     ('; use path=..., or fewer directions', '')
@@ -170,7 +173,7 @@ def or_(ways: Iterable[str], verb: str = "use") -> str:
 
 
 def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function raise InputError where memory runs out in it: the last net, below the refusals beforehand.
+    """Decorate a function to raise InputError when it runs out of memory despite the checks in advance.
 
     >>> @within_memory("the table", "fewer rows")
     ... def fill(rows):
@@ -178,7 +181,7 @@ def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[
     >>> fill(3)                                                                     # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    circuitsketch.errors.InputError: the table takes more memory than there is (Unable to allocate 180. GiB ...
+    circuitsketch.errors.InputError: the table ran out of memory (Unable to allocate 180. GiB ...
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -190,7 +193,7 @@ def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[
                 said = f" ({reason})" if str(reason) else ""
                 available = memory_available()
                 there = "" if available is None else f"; {human(available)} are available"
-                raise InputError(f"{what} takes more memory than there is{said}{there}{or_(ways)}") from None
+                raise InputError(f"{what} ran out of memory{said}{there}{or_(ways)}") from None
 
         return guarded
 

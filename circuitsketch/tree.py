@@ -1,6 +1,6 @@
-"""Pytrees: dicts, lists, tuples, named tuples and dataclasses of arrays, flattened to leaves and put together again.
+"""Pytrees: nested dicts, lists, tuples, named tuples and dataclasses of arrays, flattened to leaves and rebuilt.
 
-Dict leaves come in the order of insertion, so that a flat parameter vector reads like the program that made it.
+The leaves of a dict come in insertion order, so that a flat parameter vector follows the program that created it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class Tree:
         return 1 if self.kind is None else sum(child.size for child in self.children)
 
     def names(self, prefix: str = "") -> list[str]:
-        """A dotted path for each leaf."""
+        """Return a dotted path for each leaf."""
         if self.kind is None:
             return [prefix or "value"]
-        found: list[str] = []
+        names: list[str] = []
         for key, child in zip(self.keys, self.children, strict=True):
-            found += child.names(joined(prefix, key))
-        return found
+            names += child.names(joined(prefix, key))
+        return names
 
 
 LEAF = Tree(None)
-DEEPEST = 100  # levels of a pytree
+DEEPEST = 100  # most levels of a pytree
 
 
 def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
-    """The container type, keys and children of a pytree's root; None for a leaf."""
+    """Return the container type, keys and children of a pytree's root, or None for a leaf."""
     if value is None:
         return type(None), (), ()
     if isinstance(value, dict):
@@ -59,13 +59,13 @@ def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
 
 
 def flatten(value: Any, depth: int = 0) -> tuple[list[Any], Tree]:
-    """The leaves of a pytree and its structure. InputError: it is nested deeper than DEEPEST, perhaps in itself."""
-    found = parts(value)
-    if found is None:
+    """Return the leaves of a pytree and its structure; raise InputError if it is nested deeper than DEEPEST."""
+    root = parts(value)
+    if root is None:
         return [value], LEAF
     if depth > DEEPEST:
-        raise InputError(f"a pytree is nested more than {DEEPEST} levels deep; does a list hold itself?")
-    kind, keys, children = found
+        raise InputError(f"a pytree is nested more than {DEEPEST} levels deep; does a list contain itself?")
+    kind, keys, children = root
     leaves: list[Any] = []
     trees = []
     for child in children:
@@ -76,7 +76,7 @@ def flatten(value: Any, depth: int = 0) -> tuple[list[Any], Tree]:
 
 
 def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
-    """The pytree of this structure with these leaves."""
+    """Return the pytree with this structure and these leaves."""
     rest = iter(leaves)
 
     def build(tree: Tree) -> Any:
@@ -92,28 +92,28 @@ def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
         return tree.kind(**dict(zip(tree.keys, children, strict=True)))
 
     if len(leaves) != tree.size:
-        raise InputError(f"a tree of {tree.size} leaves cannot be made of {len(leaves)}")
+        raise InputError(f"a pytree of {tree.size} leaves cannot be built from {len(leaves)}")
     return build(tree)
 
 
 def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
-    """The leaves of a pytree in the order of a structure that it must have; dicts may order their keys otherwise.
+    """Return the leaves of a pytree in the order of a given structure; the key order of dicts may differ.
 
     >>> leaves_like(flatten({"a": 0, "b": 0})[1], {"b": 2, "a": 1})
     [1, 2]
     """
     if tree.kind is None:
         if parts(value) is not None:
-            raise InputError(f"pytrees of different structure: {path or 'the root'} is a leaf in one, not in the other")
+            raise InputError(f"pytrees have different structures: {path or 'the root'} is a leaf in only one of them")
         return [value]
-    found = parts(value)
-    if found is None or found[0] is not tree.kind or set(found[1]) != set(tree.keys):
-        got = "a leaf" if found is None else f"a {found[0].__name__} of {list(found[1])}"
+    root = parts(value)
+    if root is None or root[0] is not tree.kind or set(root[1]) != set(tree.keys):
+        got = "a leaf" if root is None else f"a {root[0].__name__} of {list(root[1])}"
         raise InputError(
-            f"pytrees of different structure: {path or 'the root'} is a {tree.kind.__name__} of "
-            f"{list(tree.keys)} in one, {got} in the other"
+            f"pytrees have different structures: {path or 'the root'} is a {tree.kind.__name__} of "
+            f"{list(tree.keys)} in one and {got} in the other"
         )
-    children = dict(zip(found[1], found[2], strict=True))
+    children = dict(zip(root[1], root[2], strict=True))
     leaves = []
     for key, child in zip(tree.keys, tree.children, strict=True):
         leaves += leaves_like(child, children[key], f"{path}.{key}" if path else str(key))
@@ -121,7 +121,7 @@ def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
 
 
 def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
-    """Apply a function to the leaves of pytrees of one structure.
+    """Apply a function to corresponding leaves of pytrees with the same structure.
 
     >>> transform(lambda x, y: x + y, {"a": 1, "b": (2, 3)}, {"a": 10, "b": (20, 30)})
     {'a': 11, 'b': (22, 33)}
@@ -132,7 +132,7 @@ def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
 
 
 def joined(prefix: str, key: Any) -> str:
-    """The path of a child: `prefix.key`, or `prefix['a.b']` for a key that has dots or brackets of its own."""
+    """Return the path of a child: `prefix.key`, or `prefix['a.b']` if the key itself contains dots or brackets."""
     name = str(key)
     if prefix and set(name) & set(".[]'"):
         return f"{prefix}[{name!r}]"
@@ -140,7 +140,7 @@ def joined(prefix: str, key: Any) -> str:
 
 
 def tree_of(names: Sequence[str]) -> Tree:
-    """A structure of dicts and lists with leaves of these paths, the first part of which is the root's name.
+    """Return the structure of dicts and lists whose leaves have these paths; each path starts with the root's name.
 
     >>> unflatten(tree_of(["state.w", "state['b.c'].0", "state['b.c'].1"]), [1, 2, 3])
     {'w': 1, 'b.c': [2, 3]}

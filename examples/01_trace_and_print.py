@@ -21,10 +21,10 @@ def main():
     # Every array gate is a bundle of scalar gates; size counts the scalar ones.
     print(f"\n{len(circuit.nodes)} array gates, size {circuit.size}, depth {circuit.depth}")
 
-    # The circuit is a networkx graph: here, all that the first weights have a say in.
+    # The circuit is a networkx graph: here, all gates that depend on the first weights.
     w1 = circuit.inputs[circuit.input_names.index("args.0.w1")]
-    below = nx.descendants(circuit.graph, w1)
-    print("w1 reaches:", ", ".join(sorted({circuit.graph.nodes[wire]["gate"] for wire in below})))
+    dependent = nx.descendants(circuit.graph, w1)
+    print("w1 reaches:", ", ".join(sorted({circuit.graph.nodes[wire]["gate"] for wire in dependent})))
     return circuit
 
 

@@ -20,9 +20,9 @@ def main():
     # Outside a trace, `grad` and `jvp` compute; a Hessian-vector product is the jvp of a gradient.
     slope, curvature = cs.jvp(cs.grad(energy), (x,), (direction,))
     step = 1e-4
-    along = [energy(x + s * direction) for s in (-step, 0.0, step)]
-    print(f"slope     {slope @ direction:+.6f}, by differences {(along[2] - along[0]) / (2 * step):+.6f}")
-    second = (along[2] - 2 * along[1] + along[0]) / step**2
+    values = [energy(x + s * direction) for s in (-step, 0.0, step)]
+    print(f"slope     {slope @ direction:+.6f}, by differences {(values[2] - values[0]) / (2 * step):+.6f}")
+    second = (values[2] - 2 * values[1] + values[0]) / step**2
     print(f"curvature {curvature @ direction:+.6f}, by differences {second:+.6f}")
     return slope @ direction, curvature @ direction
 

@@ -1,4 +1,4 @@
-"""Trained parameters are a power series in the weights of the examples: along one direction, against differences."""
+"""Trained parameters are a power series in the example weights: compare it with finite differences on one direction."""
 
 from math import factorial
 
@@ -17,16 +17,16 @@ STENCILS = {
 
 
 def main(order=8):
-    """Push the direction that deletes ten tumours through a training: its coefficients, and what they sum to."""
+    """Propagate the direction that deletes ten tumours through a run; print its coefficients and partial sums."""
     data = logistic.data(200)
     run = logistic.training(data.x, data.y, epochs=50)
     direction = np.zeros(run.n)
-    direction[np.flatnonzero(data.y == 1)[:10]] = 1.0  # w = z * direction: at z = 1, ten malignant ones are gone
+    direction[np.flatnonzero(data.y == 1)[:10]] = 1.0  # w = z * direction: z = 1 deletes ten malignant ones
 
     def measure(params):
         return logistic.margin(params, data.test_x, data.test_y).mean()
 
-    # One real direction: the training is run once, on polynomials in z.
+    # One real direction: the run is executed once, on polynomials in z.
     series = cs.push(run, [direction], order=order).measure(measure).coefficients[0].real
 
     # The slow way: retrain at five points near z = 0, all at once.

@@ -1,4 +1,4 @@
-"""A gate of your own is one record: its value, the recurrence of its Taylor coefficients, and its derivative."""
+"""Define a custom gate: its value, the recurrence of its Taylor coefficients, and its derivative."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def snake_step(k, ops, u, v, s, c):
     v[k] = u[k] - 0.5 * c[k]
 
 
-# x + sin(x)^2, an activation for what repeats (Ziyin, Hartwig and Ueda, arXiv 2006.08195).
+# x + sin(x)^2, an activation for periodic data (Ziyin, Hartwig and Ueda, arXiv 2006.08195).
 snake = elementwise(
     "snake",
     1,  # operand
@@ -30,23 +30,23 @@ snake = elementwise(
 
 
 def composed(x):
-    """The same, of gates that are there already: what ours is checked against."""
+    """Compute the same from existing gates, as a reference."""
     return x + np.square(np.sin(x))
 
 
 def coefficients(function, order):
-    """Of function(1 + z - 2 z^2), by compiled kernels: (order + 1,)."""
+    """Return the Taylor coefficients of function(1 + z - 2 z^2), (order + 1,), by compiled kernels."""
     compiled = cs.compile(cs.trace(function, 0.0), order)
     return compiled.series((1.0,), (np.array([[1.0, -2.0]]),))[0].real
 
 
 def loss(params, x, y):
-    """Squared errors of a network with one hidden layer of our gates, one value an example."""
+    """Compute the squared errors of a network with one hidden layer of the gate, one value per example."""
     return np.square(snake(x[:, None] * params["w"] + params["b"]) @ params["v"] - y)
 
 
 def step(state, batch, keep):
-    """Our gate differentiates like any other."""
+    """Take one step of training; the gate differentiates like any other."""
     grads = cs.grad(lambda p: (keep * loss(p, *batch)).mean())(state["params"])
     return cs.optim.momentum(state, grads, learning_rate=0.01)
 
@@ -60,7 +60,7 @@ def main(order=5, directions=64, steps=300):
         print(f"  z^{k} {ours[k]:+.12f} {theirs[k]:+.12f}")
     print(f"scalar gates: {cs.trace(snake, 0.0).size} instead of {cs.trace(composed, 0.0).size}")
 
-    # Nights and days, with one reading gone wrong.
+    # A periodic signal with one wrong reading.
     rng = np.random.default_rng(0)
     x = np.linspace(-4, 4, 40)
     y = np.sin(2 * x) + 0.1 * rng.normal(size=40)

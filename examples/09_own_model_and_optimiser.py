@@ -1,4 +1,4 @@
-"""A model and an optimiser of your own: sketch their training once, then ask what any deletion would do."""
+"""Use a custom model and optimiser: sketch their training once, then predict any deletion."""
 
 import numpy as np
 
@@ -8,22 +8,22 @@ EXAMPLES, BATCH, EPOCHS = 120, 12, 4
 
 
 def loss(params, x, y):
-    """The cross-entropy of a small network, one value an example."""
+    """Compute the cross-entropy of a small network, one value per example."""
     hidden = np.tanh(x @ params["w1"] + params["b1"])
     return cs.cross_entropy(hidden @ params["w2"] + params["b2"], y)
 
 
 def step(state, batch, keep):
-    """One step. `keep` is 1 - w of the batch's examples: that is all it takes to be sketched."""
+    """Take one step; multiplying the losses by `keep`, 1 - w of the batch's examples, makes it differentiable in w."""
     params, velocity = state["params"], state["velocity"]
     grads = cs.grad(lambda p: (keep * loss(p, *batch)).mean())(params)
-    # Gradient descent with momentum and weight decay, spelt out; cs.optim has this and Adam ready.
+    # Gradient descent with momentum and weight decay, written out; cs.optim provides this and Adam.
     velocity = {name: 0.9 * velocity[name] + grads[name] + 1e-3 * params[name] for name in params}
     return {"params": {name: params[name] - 0.05 * velocity[name] for name in params}, "velocity": velocity}
 
 
 def rings(rng, count):
-    """Points on two noisy rings, and which ring each is on."""
+    """Draw points on two noisy rings, labelled by ring."""
     y = rng.integers(0, 2, count)
     angle = rng.uniform(0, 2 * np.pi, count)
     radius = 1.0 + y + 0.2 * rng.normal(size=count)
@@ -31,7 +31,7 @@ def rings(rng, count):
 
 
 def main(directions=512):
-    """Predict the loss at a point of the outer ring without the examples near it, and train again to check."""
+    """Predict the loss at a point of the outer ring without nearby examples, and retrain to check."""
     rng = np.random.default_rng(0)
     x, y = rings(rng, EXAMPLES)
     point = np.array([[2.0, 0.0]]), np.array([1])
@@ -48,7 +48,7 @@ def main(directions=512):
 
     run = cs.Training(step, state, batches, examples, n=EXAMPLES)
     sketch = cs.sketch(run, directions=directions, order=3, seed=0)
-    # Only now: what to measure, and whom to leave out.
+    # The measurement and the deletion are chosen only now.
     query = sketch.measure(lambda p: loss(p, *point)[0])
     near = np.flatnonzero((y == 1) & (x[:, 0] > 1.8))
     prediction = query.without(near)

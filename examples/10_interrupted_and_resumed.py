@@ -1,4 +1,4 @@
-"""A long sketch is written to disk block by block: stop it when you like, and the same call goes on from there."""
+"""A long sketch is written to disk block by block: interrupt it at any time, and the same call resumes it."""
 
 import tempfile
 from pathlib import Path
@@ -10,34 +10,34 @@ from circuitsketch.zoo import mlp
 
 
 def main(directions=256, count=200):
-    """Stop a sketch half-way, go on with it, and find the same bits as in one that was never stopped."""
+    """Interrupt a sketch half-way, resume it, and compare it bit for bit with an uninterrupted one."""
     data = mlp.data(count)
     run = mlp.training(data.x, data.y, epochs=12)
 
-    def stop_half_way(done, blocks):
+    def interrupt_half_way(done, blocks):
         if done >= blocks // 2:
-            raise KeyboardInterrupt  # what Ctrl-C does; a killed process or a power cut would do as well
+            raise KeyboardInterrupt  # what Ctrl-C raises; a killed process or a power failure is handled, too
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.sketch"
         try:
-            cs.sketch(run, directions, path=path, progress=stop_half_way)
+            cs.sketch(run, directions, path=path, progress=interrupt_half_way)
         except KeyboardInterrupt:
-            print("stopped half-way")
+            print("interrupted half-way")
         try:
             cs.open_sketch(path)
         except cs.CircuitSketchError as reason:
-            print("not yet to be opened:", str(reason).replace(folder, "..."))
+            print("incomplete:", str(reason).replace(folder, "..."))
 
         pushed = []
         sketch = cs.sketch(run, directions, path=path, progress=lambda done, blocks: pushed.append((done, blocks)))
-        print("the same call again went on from there to {:.0f} of {} blocks".format(*pushed[-1]))
+        print("the same call resumed and completed {:.0f} of {} blocks".format(*pushed[-1]))
 
-        whole = cs.sketch(run, directions)
-        same = all(np.array_equal(sketch.state["params"][name], p) for name, p in whole.state["params"].items())
-        print("the same bits as in one go:", same)
+        uninterrupted = cs.sketch(run, directions)
+        same = all(np.array_equal(sketch.state["params"][name], p) for name, p in uninterrupted.state["params"].items())
+        print("bit for bit equal to an uninterrupted sketch:", same)
 
-        # Another day, another process: neither the run nor its data are needed to ask.
+        # In another process: queries need neither the run nor its data.
         query = cs.open_sketch(path).measure(mlp.held_out_margin)
         prediction = query.without(range(5))
     truth = mlp.held_out_margin(run.params(run.retrain(without=range(5))))

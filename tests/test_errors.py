@@ -115,19 +115,19 @@ MAKING = {
     "no list of examples": (lambda: make(examples=3), cs.InputError, "examples must be a list"),
     "fewer examples than batches": (lambda: make(examples=[[0]]), cs.InputError, "2 batches and 1 lists"),
     "no steps": (lambda: make(batches=[], examples=[]), cs.InputError, "at least one step"),
-    "steps without examples": (lambda: make(examples=[[], []]), cs.InputError, "give each step the ids"),
+    "steps without examples": (lambda: make(examples=[[], []]), cs.InputError, "pass the ids of each step"),
     "an id of n": (
         lambda: make(n=1),
         cs.InputError,
-        "n = 1, and step 1 reads example 1; ids must be below n",
+        "n = 1, but step 1 reads example 1; ids must be below n",
     ),
-    "a negative id": (lambda: make(examples=[[0], [-1]]), cs.InputError, r"examples\[1\] has the id -1"),
+    "a negative id": (lambda: make(examples=[[0], [-1]]), cs.InputError, r"examples\[1\] contains the id -1"),
     "a fractional id": (lambda: make(examples=[[0], [0.5]]), cs.InputError, r"examples\[1\].*integer ids"),
     "a mask as ids": (lambda: make(examples=[[0], [True]]), cs.InputError, r"examples\[1\].*integer ids"),
     "a number as ids": (lambda: make(examples=[0, 1]), cs.InputError, r"examples\[0\].*integer ids"),
     "ragged ids": (lambda: make(examples=[[0], [[0], [0, 1]]]), cs.InputError, r"examples\[1\].*integer ids"),
-    "a truth value as n": (lambda: make(n=True), cs.InputError, "whole number, not True"),
-    "a fraction as n": (lambda: make(n=2.5), cs.InputError, "whole number, not 2.5"),
+    "a truth value as n": (lambda: make(n=True), cs.InputError, "an integer, not True"),
+    "a fraction as n": (lambda: make(n=2.5), cs.InputError, "an integer, not 2.5"),
     "a step that returns nothing": (
         lambda: make(lambda s, x, k: None),
         cs.InputError,
@@ -153,12 +153,12 @@ MAKING = {
     "an index beyond the end": (
         lambda: make(lambda s, i, k: s + np.take(k * np.ones(3), i, axis=0), batches=[2, 3]),
         cs.InputError,
-        rf"{HERE}.*index 3 is out of bounds for axis 0 with size 3 \(in step 1 of 2, example 1\)",
+        rf"{HERE}.*index 3 is out of bounds for axis 0 with size 3 \(at step 1 of 2, example 1\)",
     ),
     "an index before the front": (
         lambda: make(lambda s, i, k: s + np.take(k * np.ones(3), i, axis=0), batches=[2, -4]),
         cs.InputError,
-        "index -4 is out of bounds for axis 0 with size 3 .in step 1",
+        "index -4 is out of bounds for axis 0 with size 3 .at step 1",
     ),
     "a label that is no class": (
         lambda: make(lambda s, y, k: s + k * cs.cross_entropy(s[None], y)[0], np.zeros(3), [np.array([5])], [[0]]),
@@ -168,7 +168,7 @@ MAKING = {
     "a counter that leaves its table": (
         lambda: make(lambda s, x, k: (s[0] + np.take(s[0] + np.ones(1), s[1]) * k.sum(), s[1] + 1), (0.0, 0)),
         cs.InputError,
-        "index 1 is out of bounds for axis 0 with size 1 .in step 1 of 2",
+        "index 1 is out of bounds for axis 0 with size 1 .at step 1 of 2",
     ),
     "an index that weights change": (
         lambda: make(lambda s, x, k: s + np.take(np.ones(3) * x, (k[0] > 0.5).astype(int))),
@@ -196,14 +196,14 @@ SUBSETS = {
     "an id twice": ([1, 1], "given 2 times"),
     "an id of n": ([0, 2], "id 2 at position 1.*0 to 1"),
     "a negative id": ([-1], "id -1"),
-    "a mask of another length": ([True, False, True], "3 entries for n = 2"),
+    "a mask of another length": ([True, False, True], "3 elements for n = 2"),
     "weights of another length": ([0.5], "1 floats for n = 2"),
     "a weight that is no number": ([0.5, np.nan], "example 1 is nan"),
     "an infinite weight": ([np.inf, 0.0], "example 0 is inf"),
     "masks and ids mixed": ([True, 1], "mixes"),
     "a number": (1, "wrap a single id in a list"),
     "None": (None, "cannot be None"),
-    "text": ("01", "group '01' was named, and nothing is known of groups"),
+    "text": ("01", "group '01' is unknown, because the run has no labels"),
     "a dict": ({0: 1.0}, "cannot be"),
     "complex weights": (np.array([1j, 0]), "complex"),
     "three axes": (np.zeros((1, 1, 2)), "shape"),
@@ -282,7 +282,7 @@ def test_an_order_is_a_whole_number_from_zero_on(order):
         lambda: cs.compile(circuit, order),
         lambda: cs.local_sketch(np.sum, np.ones(2), 2, order),
     ):
-        with raises(cs.InputError, f"order is {order!r}; it must be a whole number >= 0"):
+        with raises(cs.InputError, f"order is {order!r}; it must be an integer >= 0"):
             act()
 
 
@@ -411,7 +411,7 @@ def grow(state, x, keep):
 
 def test_a_diverging_run_names_the_step_and_the_gate():
     run = make(grow, 1.0, [10.0] * 5, [[0], [1], [1], [1], [1]])
-    words = f"in step 2 of 5, first at gate exp .*{HERE}.*; lower the learning rate"
+    words = f"training diverged at step 2 of 5: first non-finite value in gate exp .*{HERE}.*; lower the learning rate"
     for act in (
         run.train,
         lambda: run.retrain([0.0, 0.5]),
@@ -428,7 +428,7 @@ def test_a_diverging_run_names_the_step_and_the_gate():
 def test_many_retrainings_name_the_run_that_diverges():
     run = make(lambda s, x, keep: s + np.exp(1e3 * (1.0 - keep.sum())))
     assert np.all(np.isfinite(run.retrain([[0.0, 0.1]])))
-    with raises(cs.DivergenceError, "step 1 of 2, first at gate exp"):
+    with raises(cs.DivergenceError, "step 1 of 2: first non-finite value in gate exp"):
         run.retrain([[0.0, 0.1], [0.0, 1.0]])
 
 
@@ -446,7 +446,7 @@ def test_many_retrainings_name_the_run_that_diverges():
 )
 def test_a_gate_without_a_series_is_named_with_its_step(function, gate, words):
     run = make(lambda s, x, keep: s + np.clip(function(keep.sum() * x), -5.0, 5.0), batches=[1.0, 0.0])
-    with raises(cs.DomainError, f"gate {gate} .*{HERE}.* in step 1 of 2: .*{words}.*; keep"):
+    with raises(cs.DomainError, f"gate {gate} .*{HERE}.* at step 1 of 2: .*{words}.*; keep"):
         cs.push(run, np.eye(2), 2)
     assert cs.push(run, np.eye(2), 0).order == 0  # without series there is nothing to miss
 
@@ -474,7 +474,7 @@ def test_a_kink_within_rounding_is_told(function, gate, away):
         batches=[0.3, 0.4 if away else 0.3, 0.9],
         examples=[[0]] * 3,
     )
-    with pytest.warns(cs.KinkWarning, match=f"gate {gate} .*{HERE}.*in {1 if away else 2} step.*first in step 0"):
+    with pytest.warns(cs.KinkWarning, match=f"gate {gate} .*{HERE}.*in {1 if away else 2} step.*first at step 0"):
         cs.push(run, [[1.0]], 2)
     far = make(lambda s, x, keep: s + function(keep.sum() * x + at), batches=[0.3], examples=[[0]])
     with warnings.catch_warnings():

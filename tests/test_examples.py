@@ -113,4 +113,4 @@ def test_a_stopped_sketch_goes_on_where_it_was(capsys):
     assert done == blocks > 0 and pushed[0][0] > blocks // 2  # what was done is not done again
     assert same
     assert abs(prediction.value - truth) < 4 * prediction.stderr
-    assert "not yet to be opened" in capsys.readouterr().out
+    assert "incomplete:" in capsys.readouterr().out

@@ -128,5 +128,5 @@ def test_a_group_is_called_a_group():
         text = f"{thing} {thing!r} {thing._repr_html_()}"
         assert "example" not in text.replace("3 of 5 examples", ""), text
     assert "3 groups" in repr(grouped) and "influence of 3 groups" in str(query.influence())
-    with pytest.raises(cs.InputError, match="with n = 3 groups ids run from 0 to 2"):
+    with pytest.raises(cs.InputError, match="with n = 3 groups, ids are 0 to 2"):
         query.without([3])

@@ -52,7 +52,7 @@ from circuitsketch.estimators.interactions.posterior import Interactions
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
-from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, one_an_example
+from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, entry_per_example
 
 # Arrays that are held together while interactions are fitted, as tracemalloc counts: (n, n), (2m, 2m), complex (n, m).
 SQUARES, KERNELS, TABLES = 9, 10, 8
@@ -121,7 +121,7 @@ class Query:
         found = {
             "coefficients": coefficients,
             "labels": check_labels(self.labels, self.n),
-            "items": one_an_example(self.items, self.n, "items"),
+            "items": entry_per_example(self.items, self.n, "items"),
         }
         if self.singles is not None:
             found["singles"] = validation.singles(self.singles, self.n, coefficients.shape[2:])

@@ -1,4 +1,4 @@
-"""The legality check: what every circuit must satisfy, run after every pass in tests.
+"""Check the invariants of a circuit; tests do so after every pass.
 
 In: a circuit. Out: the same circuit, or a CircuitError naming the node that breaks a rule.
 """
@@ -12,23 +12,23 @@ from circuitsketch.gates.gate import REGISTERED
 
 
 def check(circuit: Circuit) -> Circuit:
-    """Return the circuit if it is legal.
+    """Return the circuit if it is legal, else raise CircuitError.
 
-    Operands come before their users; gates stand in the table, get as many operands as they take and the parameters
-    they name; the shape rule gives the node's shape; indices are whole numbers; constants hold arrays of their shape;
-    inputs are input nodes, each listed once; outputs exist.
+    Operands precede their users; gates are registered and have the right number of operands and the right parameters;
+    the shape rule gives the node's shape; indices are integers; constants hold arrays of their shape; inputs are input
+    nodes, each listed once; outputs exist.
     """
     for wire, node in enumerate(circuit.nodes):
         where = f"node {wire} ({node.gate.name}, {node.place})"
         if node.gate not in REGISTERED:
-            raise CircuitError(f"{where} applies a gate that is not in the table")
+            raise CircuitError(f"{where} applies a gate that is not registered")
         if any(not 0 <= operand < wire for operand in node.operands):
             raise CircuitError(f"{where} reads {node.operands}: an operand must come before its user")
         if node.gate.arity is not None and len(node.operands) != node.gate.arity:
             raise CircuitError(f"{where} has {len(node.operands)} operands, the gate takes {node.gate.arity}")
-        wanted = {CONSTANT: ("value",), INPUT: ("shape",)}.get(node.gate, node.gate.static)
-        if set(node.params) != set(wanted):
-            raise CircuitError(f"{where} has parameters {sorted(node.params)}, the gate takes {sorted(wanted)}")
+        expected = {CONSTANT: ("value",), INPUT: ("shape",)}.get(node.gate, node.gate.static)
+        if set(node.params) != set(expected):
+            raise CircuitError(f"{where} has parameters {sorted(node.params)}, the gate takes {sorted(expected)}")
         if node.gate is CONSTANT:
             if tuple(node.params["value"].shape) != node.shape:
                 raise CircuitError(f"{where} says shape {node.shape} and holds {node.params['value'].shape}")
@@ -45,9 +45,9 @@ def check(circuit: Circuit) -> Circuit:
             raise CircuitError(f"{where}: {reason}") from reason
         if shape != node.shape:
             raise CircuitError(f"{where} says shape {node.shape}, the gate's rule gives {shape}")
-    found = tuple(wire for wire, node in enumerate(circuit.nodes) if node.gate is INPUT)
-    if sorted(circuit.inputs) != list(found):
-        raise CircuitError(f"input nodes are {found}, the circuit lists {circuit.inputs}")
+    inputs = tuple(wire for wire, node in enumerate(circuit.nodes) if node.gate is INPUT)
+    if sorted(circuit.inputs) != list(inputs):
+        raise CircuitError(f"input nodes are {inputs}, the circuit lists {circuit.inputs}")
     if any(not 0 <= wire < len(circuit.nodes) for wire in circuit.outputs):
         raise CircuitError(f"outputs {circuit.outputs} are not all nodes of {len(circuit.nodes)}")
     return circuit

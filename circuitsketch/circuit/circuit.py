@@ -20,11 +20,20 @@ class Circuit(Graph):
 
     Attributes
     ----------
-    nodes : tuple of Node, in topological order; node i's wire is called i.
-    inputs, outputs : wires, in the order of the leaves of the traced function's arguments and result.
-    input_names : a path for each input leaf, such as `params.w1`.
-    in_tree, out_tree : how the leaves make up the arguments and the result (see `circuitsketch.tree`).
-    output_names : a path for each output leaf, such as `out.loss`.
+    nodes : tuple of Node
+        In topological order; node i's wire is i.
+    inputs : tuple of int
+        The input wires, in the order of the leaves of the traced function's arguments.
+    outputs : tuple of int
+        The output wires, in the order of the leaves of its result.
+    input_names : tuple of str
+        A path for each input leaf, such as `params.w1`.
+    in_tree : Tree
+        The structure of the arguments (see `circuitsketch.tree`).
+    out_tree : Tree
+        The structure of the result.
+    output_names : tuple of str
+        A path for each output leaf, such as `out.loss`.
     """
 
     def expand(self, *indices: Any) -> Circuit:

@@ -1,4 +1,4 @@
-"""The scalar circuit of a small array circuit: every entry of every array a node of its own.
+"""Expand a small array circuit to scalar gates: every element of every array becomes a node.
 
 A gate that moves numbers moves node numbers as well; what else a gate makes of scalars stands on its record. This is
 what `size` is held against.
@@ -34,7 +34,7 @@ class ScalarBuilder:
         return len(self.nodes) - 1
 
     def constant(self, value: float) -> int:
-        """The node of a constant."""
+        """Return the node of a constant."""
         array = np.asarray(value, dtype=np.float64)
         key = array.tobytes()  # -0.0 is not 0.0, and a NaN is itself
         if key not in self.constants:
@@ -43,7 +43,7 @@ class ScalarBuilder:
         return self.constants[key]
 
     def constants_of(self, array: np.ndarray) -> np.ndarray:
-        """The nodes of an array's entries."""
+        """Return the nodes of an array's elements."""
         entries = [self.constant(float(x)) for x in array.ravel()]
         return np.array(entries, dtype=np.int64).reshape(array.shape)
 
@@ -61,18 +61,27 @@ def expand(circuit: Graph, *indices: Any) -> Graph:
 
     Parameters
     ----------
-    indices : the values of the circuit's integer inputs, in their order: where a gather reads is part of a scalar
-        circuit's wiring, and these inputs are constants of it.
+    circuit : Circuit
+        A small circuit.
+    *indices : array_like of int
+        The values of the circuit's integer inputs, in order. Indices determine the wiring of a scalar circuit, so these
+        inputs become constants.
+
+    Returns
+    -------
+    Circuit
+        A circuit of scalar gates.
 
     Raises
     ------
-    InputError : when integer inputs are missing, or when there are too many.
+    InputError
+        If the number of values differs from the number of integer inputs.
     """
     integers = [wire for wire in circuit.inputs if circuit.nodes[wire].label == "int"]
     if len(integers) != len(indices):
         raise InputError(
-            f"this circuit has {len(integers)} integer inputs, and expand got values for {len(indices)}; "
-            "where it gathers is part of its wiring: expand(*values of the integer inputs)"
+            f"this circuit has {len(integers)} integer inputs, but expand got {len(indices)} values; "
+            "indices determine the wiring: pass expand(*values of the integer inputs)"
         )
     given = dict(zip(integers, indices, strict=True))
     build = ScalarBuilder()
@@ -104,7 +113,7 @@ def expand(circuit: Graph, *indices: Any) -> Graph:
 def scalars(
     build: ScalarBuilder, node: Node, operands: list[np.ndarray], values: list[np.ndarray | None]
 ) -> np.ndarray:
-    """The scalar wires of one array gate."""
+    """Add the scalar gates of one array gate and return their wires."""
     gate, place = node.gate, node.place
     if gate.kind == "elementwise":
         flat = [x.ravel() for x in operands]

@@ -1,4 +1,4 @@
-"""A circuit as text, in the manner of a jaxpr: one gate a line, with the user's file and line at the end."""
+"""Print a circuit like a jaxpr: one gate per line, with the user's file and line at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from circuitsketch.circuit.graph import Graph
 from circuitsketch.circuit.node import CONSTANT, INPUT, Node
 from circuitsketch.display import some, table
 
-LISTED = 200  # nodes of a circuit that a notebook has in full
+LISTED = 200  # most nodes of a circuit that a notebook lists
 
 
 def name_of(wire: int) -> str:
-    """a..z, then ba, bb, ...: short names in the order of the wires."""
+    """Return the short name of a wire: a..z, then ba, bb, ..."""
     letters = ""
     number = wire
     while True:
@@ -26,13 +26,13 @@ def name_of(wire: int) -> str:
 
 
 def type_of(node: Node) -> str:
-    """`f64[3,4]`, as jaxprs write it."""
+    """Return a node's type as jaxprs write it, such as `f64[3,4]`."""
     kind = {"float": "f64", "int": "i64", "bool": "bool"}[node.label]
-    return f"{kind}[{','.join(str(extent) for extent in node.shape)}]"
+    return f"{kind}[{','.join(str(size) for size in node.shape)}]"
 
 
 def brief(value: Any) -> str:
-    """A parameter in a few characters."""
+    """Return a short text of a parameter."""
     if isinstance(value, np.ndarray):
         if value.size == 1:
             return f"{value.item():g}"
@@ -43,7 +43,7 @@ def brief(value: Any) -> str:
 
 
 def html(circuit: Graph) -> str:
-    """What comes in and goes out, how often which gate is there, and the listing of a circuit that is not long."""
+    """Return an HTML summary of inputs, outputs and gate counts, with the listing of a short circuit."""
 
     def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
         return some(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
@@ -60,7 +60,7 @@ def html(circuit: Graph) -> str:
 
 
 def text(circuit: Graph) -> str:
-    """The circuit's listing: header, a line a gate, the outputs.
+    """Return the circuit's listing: a header, one line per gate, and the outputs.
 
     >>> import numpy as np, circuitsketch as cs
     >>> print(cs.trace(lambda x: x * x + 1.0, np.ones(3)))  # doctest: +ELLIPSIS

@@ -1,1 +1,1 @@
-"""Front ends: ways to write a function that becomes a circuit."""
+"""Front ends: libraries in which a function can be written and traced into a circuit."""

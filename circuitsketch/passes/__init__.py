@@ -1,4 +1,4 @@
-"""Passes: circuits in, circuits out. Identities, sharing and pruning."""
+"""Passes, which rewrite a circuit into an equivalent one: identities, sharing and pruning."""
 
 from circuitsketch.passes.simplify import prune, simplify
 

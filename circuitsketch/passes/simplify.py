@@ -1,13 +1,13 @@
-"""Identities, folding, sharing, pruning: a smaller circuit of the same values and series.
+"""Simplify a circuit by identities, constant folding, sharing and pruning; values and series stay the same.
 
-In: a Circuit. Out: a Circuit. A forward walk applies the identities (one line each), computes what is constant and
-shares equal nodes; a backward look drops what no output needs, but for gates that guard; both again until nothing
-changes. No identity makes a circuit larger: those that save only where a value has no other reader ask for that.
+In: a Circuit. Out: a Circuit. A forward pass applies the identities (one line each), folds constants and shares equal
+nodes; a backward pass removes nodes that no output needs, except guards; both repeat until nothing changes. No identity
+makes a circuit larger: those that help only if a value has no other reader check for that.
 
-Tempting but wrong: `x / x -> 1` and `x - x -> 0` (a NaN would vanish), `x / c -> x * (1/c)` for any constant (another
-rounding; exact for powers of two), reassociating sums (another rounding), `0 * x -> 0` and `0 / x -> 0` (0 times
+Tempting but wrong: `x / x -> 1` and `x - x -> 0` (these hide a NaN), `x / c -> x * (1/c)` for any constant (rounds
+differently; exact for powers of two), reassociating sums (rounds differently), `0 * x -> 0` and `0 / x -> 0` (0 times
 infinity, and 0 / 0, are NaN).
-The sign of a zero is not kept: `x + 0 -> x` and `0 - x -> -x` are for every x but a zero.
+The sign of a zero is not preserved: `x + 0 -> x` and `0 - x -> -x` hold for every nonzero x.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would co
 
 
 class Rewriter:
-    """The circuit being rebuilt: nodes, where equal ones are found, and how many readers the original gives a wire."""
+    """The circuit under reconstruction: its nodes, a table of equal nodes, and each wire's number of readers."""
 
     def __init__(self, counted: bool) -> None:
         self.counted = counted
@@ -49,7 +49,7 @@ class Rewriter:
         self.numbers: dict[int, float | None] = {}
 
     def add(self, node: Node) -> int:
-        """The wire of a node, an equal one if there is one."""
+        """Return the wire of an equal node if there is one, else append the node."""
         key = identity_of(node)
         if key is not None and key in self.seen:
             return self.seen[key]
@@ -60,7 +60,7 @@ class Rewriter:
         return wire
 
     def constant(self, value: Any, like: Node) -> int:
-        """A constant with the label and place of the node that it replaces."""
+        """Add a constant with the label and place of the node that it replaces."""
         array = np.array(value, dtype=np.float64)
         array.setflags(write=False)
         return self.add(Node(CONSTANT, (), {"value": array}, array.shape, like.label, like.place))
@@ -68,7 +68,7 @@ class Rewriter:
     def apply(self, gate: Gate, operands: tuple[int, ...], like: Node, **params: Any) -> int:
         """Another gate in the place of a node, itself simplified."""
         shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
-        return simplified(self, Node(gate, operands, params, shape, like.label, like.place))
+        return simplify_node(self, Node(gate, operands, params, shape, like.label, like.place))
 
     def spread(self, scalar: int, like: Node) -> int:
         """One number in the shape of a node."""
@@ -79,21 +79,21 @@ class Rewriter:
         return self.nodes[wire].gate
 
     def operand(self, wire: int, position: int = 0) -> int:
-        """An operand of the gate that yields a wire."""
+        """Return an operand of the gate that computes a wire."""
         return self.nodes[wire].operands[position]
 
-    def relabelled(self, wire: int, like: Node) -> int:
-        """A wire in the place of a node: the same numbers under the node's label."""
+    def relabel(self, wire: int, like: Node) -> int:
+        """Return a wire with the same numbers under the label of the node that it replaces."""
         if self.nodes[wire].label == like.label:
             return wire
         return self.add(Node(copy, (wire,), {}, like.shape, like.label, like.place))
 
     def is_lone(self, wire: int) -> bool:
-        """Whether a wire is known to have one reader, so that it goes when the reader stops reading it."""
+        """Return whether a wire is known to have a single reader, so that it can be pruned with it."""
         return self.counted and self.readers[wire] == 1
 
     def is_all(self, wire: int, number: float) -> bool:
-        """Whether a wire is the constant `number` in every entry (through broadcasts and reshapes)."""
+        """Return whether every element of a wire is the constant `number` (through broadcasts and reshapes)."""
         return self.number_of(wire) == number
 
     def number_of(self, wire: int) -> float | None:
@@ -107,16 +107,16 @@ class Rewriter:
 
 
 def identity_of(node: Node) -> Any:
-    """What makes two nodes the same; inputs never are."""
+    """Return a key that is equal for equivalent nodes, or None for an input."""
     if node.gate is INPUT:
         return None
     if node.gate is CONSTANT:
         value = value_of(node)
-        # A large array is itself: its id is its own, since a node that keeps the array alive is found under it.
+        # A large array is compared by id, which stays unique because the node of this key keeps the array alive.
         return ("constant", node.label, value.shape, value.tobytes() if value.size <= 1 << 16 else id(value))
     operands = tuple(sorted(node.operands)) if node.gate.commutative else node.operands
     params = tuple(sorted(node.params.items()))
-    # The gate and not its name, which a user may give to another gate; the text, because -0.0 equals 0.0, and 1 True.
+    # The gate, not its name, which another gate may share; the repr, because -0.0 == 0.0 and 1 == True.
     return (node.gate, operands, params, repr(params), node.label)
 
 
@@ -127,22 +127,22 @@ RULES: dict[Gate, list[Rule]] = {}
 def rule(*gates: Gate) -> Callable[[Rule], Rule]:
     """Register an identity for gates; it returns the wire to use instead, or None."""
 
-    def put(function: Rule) -> Rule:
+    def add_rule(function: Rule) -> Rule:
         for gate in gates:
             RULES.setdefault(gate, []).append(function)
         return function
 
-    return put
+    return add_rule
 
 
 def zero(r: Rewriter, node: Node) -> int:
-    """The constant zero of a node's shape, one number broadcast."""
+    """Return the constant zero broadcast to a node's shape."""
     return r.spread(r.constant(0.0, node), node)
 
 
 @rule(copy)
 def without_copy(r: Rewriter, node: Node) -> int | None:
-    """copy(x) -> x, unless it changes whole numbers to real ones; copy(copy(x)) -> copy(x)."""
+    """copy(x) -> x, unless it converts integers to floats; copy(copy(x)) -> copy(x)."""
     x = node.operands[0]
     if r.nodes[x].label == node.label:
         return x
@@ -151,8 +151,8 @@ def without_copy(r: Rewriter, node: Node) -> int | None:
 
 @rule(attained)
 def extremum(r: Rewriter, node: Node) -> int | None:
-    """attained(value, x) -> value: what x is beside it for is in the gradient by now."""
-    return r.relabelled(node.operands[0], node)
+    """attained(value, x) -> value: x matters only to the gradient, which has been built."""
+    return r.relabel(node.operands[0], node)
 
 
 @rule(add)
@@ -160,9 +160,9 @@ def add_zero(r: Rewriter, node: Node) -> int | None:
     """x + 0 -> x;  x + (-y) -> x - y."""
     x, y = node.operands
     if r.is_all(y, 0.0):
-        return r.relabelled(x, node)
+        return r.relabel(x, node)
     if r.is_all(x, 0.0):
-        return r.relabelled(y, node)
+        return r.relabel(y, node)
     if r.gate(y) is negate:
         return r.apply(subtract, (x, r.operand(y)), node)
     if r.gate(x) is negate:
@@ -175,7 +175,7 @@ def subtract_zero(r: Rewriter, node: Node) -> int | None:
     """x - 0 -> x;  0 - x -> -x;  x - (-y) -> x + y."""
     x, y = node.operands
     if r.is_all(y, 0.0):
-        return r.relabelled(x, node)
+        return r.relabel(x, node)
     if r.is_all(x, 0.0):
         return r.apply(negate, (y,), node)
     if r.gate(y) is negate:
@@ -187,7 +187,7 @@ def subtract_zero(r: Rewriter, node: Node) -> int | None:
 def negate_twice(r: Rewriter, node: Node) -> int | None:
     """-(-x) -> x."""
     x = node.operands[0]
-    return r.relabelled(r.operand(x), node) if r.gate(x) is negate else None
+    return r.relabel(r.operand(x), node) if r.gate(x) is negate else None
 
 
 @rule(multiply)
@@ -196,7 +196,7 @@ def multiply_by(r: Rewriter, node: Node) -> int | None:
     x, y = node.operands
     for one, other in ((x, y), (y, x)):
         if r.is_all(one, 1.0):
-            return r.relabelled(other, node)
+            return r.relabel(other, node)
         if r.is_all(one, -1.0):
             return r.apply(negate, (other,), node)
     if x == y and node.label == "float":
@@ -221,7 +221,7 @@ def divide_by(r: Rewriter, node: Node) -> int | None:
     """x / 1 -> x;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
     x, y = node.operands
     if r.is_all(y, 1.0):
-        return r.relabelled(x, node)
+        return r.relabel(x, node)
     if r.is_all(x, 1.0):
         if r.gate(y) is sqrt:
             return r.apply(rsqrt, (r.operand(y),), node)
@@ -233,7 +233,7 @@ def divide_by(r: Rewriter, node: Node) -> int | None:
 
 
 def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
-    """1/c for a wire that is one constant c, a power of two whose reciprocal is a normal number; else None."""
+    """Return 1/c for a wire of one constant c, a power of two with a normal reciprocal; else None."""
     number = r.number_of(wire)
     if number is None:
         return None
@@ -291,10 +291,10 @@ def zero_stays(r: Rewriter, node: Node) -> int | None:
 
 @rule(sum_over)
 def sum_of(r: Rewriter, node: Node) -> int | None:
-    """Sum over no axis, or over axes of extent 1 -> reshape(x)."""
+    """Sum over no axis, or over axes of length 1 -> reshape(x)."""
     x = node.operands[0]
     if all(r.nodes[x].shape[axis] == 1 for axis in node.params["axes"]):
-        return r.relabelled(r.apply(reshape, (x,), r.nodes[x], shape=node.shape), node)
+        return r.relabel(r.apply(reshape, (x,), r.nodes[x], shape=node.shape), node)
     return None
 
 
@@ -313,20 +313,20 @@ def where_known(r: Rewriter, node: Node) -> int | None:
     """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
     test, x, y = node.operands
     if r.is_all(test, 1.0):
-        return r.relabelled(x, node)
+        return r.relabel(x, node)
     if r.is_all(test, 0.0):
-        return r.relabelled(y, node)
-    return r.relabelled(x, node) if x == y else None
+        return r.relabel(y, node)
+    return r.relabel(x, node) if x == y else None
 
 
-def simplified(r: Rewriter, node: Node) -> int:
+def simplify_node(r: Rewriter, node: Node) -> int:
     """The wire for a node: by an identity, folded, or added."""
     for identity in RULES.get(node.gate, ()):
         found = identity(r, node)
         if found is not None:
             return found
     constant = [r.nodes[i] for i in node.operands]
-    # A broadcast stays a gate: it moves nothing, while a folded one would be an array.
+    # A broadcast is not folded: it costs nothing, while the folded array would take memory.
     if (
         constant
         and node.gate is not broadcast
@@ -348,7 +348,7 @@ def is_spread(r: Rewriter, node: Node) -> bool:
 
 
 def folded_value(r: Rewriter, wire: int) -> np.ndarray:
-    """The array that a constant wire, or a broadcast of one, stands for."""
+    """Return the array of a constant wire, possibly broadcast or reshaped."""
     node = r.nodes[wire]
     if node.gate is CONSTANT:
         return value_of(node)
@@ -356,7 +356,7 @@ def folded_value(r: Rewriter, wire: int) -> np.ndarray:
 
 
 def simplify(circuit: Circuit) -> Circuit:
-    """An equivalent circuit after identities, folding, sharing and pruning, of at most the size.
+    """Return an equivalent circuit of at most the same size, after identities, folding, sharing and pruning.
 
     >>> import numpy as np, circuitsketch as cs
     >>> print(simplify(cs.trace(lambda x: (x + 0.0) * 1.0 - (-x) * x, np.ones(2))))  # doctest: +ELLIPSIS
@@ -366,32 +366,32 @@ def simplify(circuit: Circuit) -> Circuit:
       c:f64[2] = add a b ...
       return c
     """
-    # Equal wires must be one before their readers can be counted.
-    found = simplified_once(prune(circuit), counted=False)
+    # Equal wires must be shared before their readers can be counted.
+    circuit = simplify_once(prune(circuit), counted=False)
     while True:
-        before, found = found, simplified_once(found, counted=True)
-        if [identity_of(node) for node in before.nodes] == [identity_of(node) for node in found.nodes]:
-            return found
+        before, circuit = circuit, simplify_once(circuit, counted=True)
+        if [identity_of(node) for node in before.nodes] == [identity_of(node) for node in circuit.nodes]:
+            return circuit
 
 
-def simplified_once(circuit: Circuit, counted: bool) -> Circuit:
-    """One walk forward and one look back; `counted`: readers may be counted, since no two wires are equal."""
+def simplify_once(circuit: Circuit, counted: bool) -> Circuit:
+    """Apply one forward pass and prune; `counted`: readers may be counted, since no two wires are equal."""
     r = Rewriter(counted)
     new: list[int] = []
     inputs = [0] * len(circuit.inputs)
     position = {wire: i for i, wire in enumerate(circuit.inputs)}
     returned = Counter(circuit.outputs)
     for wire, node in enumerate(circuit.nodes):
-        moved = Node(node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place)
-        new.append(r.add(moved) if node.is_source else simplified(r, moved))
+        rewired = Node(node.gate, tuple(new[i] for i in node.operands), node.params, node.shape, node.label, node.place)
+        new.append(r.add(rewired) if node.is_source else simplify_node(r, rewired))
         r.readers[new[-1]] += len(circuit.users[wire]) + returned[wire]
         if wire in position:
             inputs[position[wire]] = new[-1]
-    return prune(rebuilt(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))
+    return prune(rebuild(circuit, r.nodes, inputs, [new[i] for i in circuit.outputs]))
 
 
-def rebuilt(circuit: Circuit, nodes: list[Node], inputs: list[int], outputs: list[int]) -> Circuit:
-    """The circuit with other nodes, its signature kept."""
+def rebuild(circuit: Circuit, nodes: list[Node], inputs: list[int], outputs: list[int]) -> Circuit:
+    """Return the circuit with other nodes and the same signature."""
     return Circuit(
         tuple(nodes),
         tuple(inputs),
@@ -404,7 +404,7 @@ def rebuilt(circuit: Circuit, nodes: list[Node], inputs: list[int], outputs: lis
 
 
 def prune(circuit: Circuit) -> Circuit:
-    """Only what an output needs; inputs and what guards stay, used or not."""
+    """Remove the nodes that no output needs, except inputs and guards."""
     needed = set(circuit.outputs) | set(circuit.inputs)
     needed.update(wire for wire, node in enumerate(circuit.nodes) if node.gate.guards)
     needed = circuit.needed_for(needed)
@@ -423,4 +423,4 @@ def prune(circuit: Circuit) -> Circuit:
                     node.place,
                 )
             )
-    return rebuilt(circuit, nodes, [new[i] for i in circuit.inputs], [new[i] for i in circuit.outputs])
+    return rebuild(circuit, nodes, [new[i] for i in circuit.inputs], [new[i] for i in circuit.outputs])

@@ -95,7 +95,7 @@ def push_blocks(
     if remaining and order and check:
         check_series(run, executable, w)
     elif remaining and check:
-        run.trained(w)
+        run.train_with(w)
     together = executable.side_by_side(len(remaining), run.n, threads)
 
     def report_progress(now: float, seconds: float) -> None:

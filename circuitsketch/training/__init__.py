@@ -1,1 +1,1 @@
-"""A step circuit applied T times over batches: plain training, batched retraining, directions pushed through."""
+"""Training runs: a step circuit applied T times over batches, for training, retraining and propagating series."""

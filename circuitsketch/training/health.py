@@ -1,9 +1,9 @@
 """The health of a run: where a gate of it has no Taylor series.
 
-All directions share their constant terms, so whether the series exist is decided once, on the run without lanes: every
-gate with a domain is looked at in every step, before directions are pushed. Where a gate is outside of its domain, or
-on its kink, only entries count that some weight has moved by then: the others are the same in every counterfactual, and
-so is what the gate makes of them. `Moving` knows which those are; it is asked only where it matters.
+All directions share their primals, so the existence of the series is decided once, on the run without lanes: every gate
+with a domain is checked at every step. Where a gate is outside its domain or on its kink, only elements that depend on
+the weights at that step count: the others are the same in every counterfactual, and so is the gate's result. `Moving`
+determines which elements these are; it is evaluated only when a gate fails the check.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
-FOLLOWED = 1000  # steps that `Moving` follows a run for, in NumPy; what it has not seen counts as moved
+FOLLOWED = 1000  # steps that `Moving` simulates in NumPy; after that, every element counts as moving
 
 
 class Moving:
-    """Which entries of a run's wires the weights move: the run along one random direction, step by step, in NumPy.
+    """Determine which elements of a run's wires depend on the weights, by one random direction, step by step in NumPy.
 
-    For a kink that is asked of the numbers: where both sides agree in every coefficient, the kink changes nothing. An
-    operand without a series is an error where any path of gates leads to it from a weight, whatever the numbers are.
+    A kink is decided by the coefficients: if both sides agree in all of them, the kink has no effect. A missing
+    series is decided by reachability: any path of gates from a weight counts, whatever the coefficients are.
     """
 
     def __init__(self, run: Training, w: np.ndarray) -> None:
@@ -38,24 +38,24 @@ class Moving:
         self.series: list[np.ndarray | None] = [None] * len(self.values)
         self.touched = [np.zeros(leaf.shape, dtype=bool) for leaf in self.values]
         self.step = 0
-        self.marks: dict[int, np.ndarray] = {}  # by wire, of the last step: where operands of gates with a domain move
+        self.marks: dict[int, np.ndarray] = {}  # by wire, at the last step: moving operands of gates with a domain
 
     def at(self, step: int, wire: int) -> np.ndarray | bool:
-        """Which entries of a gate's operands, of its result's shape, are moved in a step, not before the last asked."""
+        """Return which elements of a gate's operands move at a step, in its result's shape; steps must not decrease."""
         while self.step <= min(step, FOLLOWED):
-            self.play()
+            self.advance()
         return self.marks[wire] if self.step == step + 1 else True
 
-    def play(self) -> None:
-        """One step."""
+    def advance(self) -> None:
+        """Simulate one step."""
         run, t = self.run, self.step
         circuit, ids = run.circuits[run.schedule.program[t]], run.examples[t]
         keep = np.zeros((1, PROBE_ORDERS, len(ids)))
         keep[0, 0] = -self.direction[ids]
         data = run.data_of(t)
         wires: list[reference.Series] = []
-        given = iter([*self.touched, *(np.zeros(part.shape, dtype=bool) for part in data), np.ones(len(ids), bool)])
-        touched = dict(zip(circuit.inputs, given, strict=True))
+        initial = iter([*self.touched, *(np.zeros(part.shape, dtype=bool) for part in data), np.ones(len(ids), bool)])
+        touched = dict(zip(circuit.inputs, initial, strict=True))
         self.marks = {}
 
         def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -79,46 +79,49 @@ class Moving:
 
 
 def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
-    """Play the constant phase of a run, looking at every gate with a domain in every step.
+    """Execute the primal phase of a run and check every gate with a domain at every step.
 
     Raises
     ------
-    DivergenceError : a value is not finite. DomainError : a gate has no series at its constant term, where the weights
-        move it.
+    DivergenceError
+        If a value is not finite.
+    DomainError
+        If a gate has no series at its primal value, in an element that depends on the weights.
 
     Warns
     -----
-    KinkWarning : a gate that is only locally analytic is within rounding of its kink.
+    KinkWarning
+        If a gate that is only piecewise analytic is within rounding error of its kink.
     """
     arena = executable.arena()
     arena.set_state(run.state_leaves)
-    looks = []
+    probes = []  # by tape, the gates with a domain and views of their operands
     for number, tape in enumerate(executable.tapes):
-        found = []
+        tape_probes = []
         for operation in tape.program.operations:
             gate = operation.node.gate
             if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
                 views = [arena.constant_view(number, layout) for layout in operation.operands]
                 varies = [i in tape.program.varying for i in operation.node.operands]
-                found.append((operation.wire, operation.node, varies, views))
-        looks.append(found)
+                tape_probes.append((operation.wire, operation.node, varies, views))
+        probes.append(tape_probes)
     kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
     moving = Moving(run, w)
     with np.errstate(all="ignore"):
         for t in range(run.steps):
             arena.run(run.schedule, t, t + 1, w, phases=Phases.CONSTANT)
-            for wire, node, varies, views in looks[run.schedule.program[t]]:
+            for wire, node, varies, views in probes[run.schedule.program[t]]:
                 outside = node.gate.lacks_series(views, varies)
                 if not np.any(outside):
                     continue
-                by_rule = not executable.target.straight and not is_kink(node)  # orders that divide by what is 0 there
+                by_rule = not executable.target.straight and not is_kink(node)  # divides by 0 there
                 if not by_rule and not np.any(outside & moving.at(t, wire)):
                     continue
                 if not is_kink(node):
-                    raise domain_error(node, f" in step {t} of {run.steps}")
+                    raise domain_error(node, f" at step {t} of {run.steps}")
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
             if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
                 raise run.explain_divergence(t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
-        warnings.warn(kink_text(node, f" in {count} step(s), first in step {first}"), KinkWarning, stacklevel=2)
+        warnings.warn(kink_text(node, f" in {count} step(s), first at step {first}"), KinkWarning, stacklevel=2)

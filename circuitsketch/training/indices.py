@@ -1,6 +1,6 @@
-"""Where a run gathers, decided before it starts: indices come from the data and from counters, never from the weights.
+"""Check a run's indices before it starts: they must depend on data and counters only, and be in bounds.
 
-In: a run's circuits, first state, data. Out: nothing, or an error with the step, the example and the user's line.
+In: a run's circuits, initial state and data. Out: nothing, or an error with the step, the example and the user's line.
 """
 
 from __future__ import annotations
@@ -40,33 +40,36 @@ def check_run_indices(run: Run) -> None:
 
     Raises
     ------
-    BoundsError : an index leaves its axis. InputError : one depends on the examples' weights.
+    BoundsError
+        If an index is out of bounds.
+    InputError
+        If an index depends on the examples' weights.
     """
-    parts = deciding_parts(run)
+    parts = index_circuits(run)
     if not any(part.checks for part in parts):
         return
-    refuse_weights(run, parts)
+    check_independence(run, parts)
     state = dict(enumerate(run.state_leaves))
     for t in range(run.steps):
         part = parts[run.schedule.program[t]]
         values = state | {len(state) + i: value for i, value in enumerate(run.data_of(t))}
-        results = part.check(values, partial(step_words, run, t))
+        results = part.check(values, partial(describe_position, run, t))
         state = {i: results.get(wire, state[i]) for i, wire in enumerate(part.circuit.outputs)}
 
 
-def step_words(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
+def describe_position(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...]) -> str:
     """Where in a run an index is that was refused: the step, the place in its array, the example if that is known.
 
-    An array of indices with a row for each of the step's examples has the examples' rows in their order.
+    An array with one row per example of the step is assumed to hold the examples' rows in their order.
     """
     ids = run.examples[t]
     row = 0 if len(ids) == 1 else entry[0] if entry and len(index) == len(ids) else None
     place = f", at {list(entry)} of the array" if entry else ""
-    return f" (in step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
+    return f" (at step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
-def refuse_weights(run: Run, parts: list[Gathers]) -> None:
-    """An index that other weights would change cannot be followed in advance."""
+def check_independence(run: Run, parts: list[Gathers]) -> None:
+    """Raise InputError if an index depends on the weights, since it cannot be evaluated in advance."""
     moving = run.varying(values=True)
     for part in parts:
         inputs = part.circuit.inputs
@@ -75,12 +78,12 @@ def refuse_weights(run: Run, parts: list[Gathers]) -> None:
             if index in reached:
                 raise InputError(
                     f"{node.place}: an index depends on the examples' weights; indices must come from the data, or "
-                    "from a part of the state that no weight changes"
+                    "from a part of the state that does not depend on the weights"
                 )
 
 
-def deciding_parts(run: Run) -> list[Gathers]:
-    """What decides where each circuit gathers, in this step or, through the state, in a later one."""
+def index_circuits(run: Run) -> list[Gathers]:
+    """Return the part of each circuit that determines indices, at its own or, through the state, at a later step."""
     count = len(run.state_leaves)
     followed: set[int] = set()  # positions of the state
     while True:

@@ -1,7 +1,7 @@
-"""What people call the examples that go: ids, masks, weights, group labels, or a question asked of each example.
+"""Parse deletion sets: ids, masks, weights, group labels, or predicates.
 
-In: any of these, and what is known of the examples. Out: downweights. Ids, masks and weights are left to `weights`;
-here what is known of the examples is checked, and labels and predicates become masks.
+In: any of these, and the examples' labels and items. Out: downweights. Module `weights` parses ids, masks and weights;
+this module converts labels and predicates, and checks the labels and items themselves.
 """
 
 from __future__ import annotations
@@ -17,54 +17,65 @@ from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import downweights, is_many, many_downweights
 
-NOTHING: Any = object()  # that no group was named: None may be a label
+NOTHING: Any = object()  # the default of `group`, because None may be a label
 
 
 def downweights_of(
     what: Any, n: int, labels: Sequence[Any] | None, items: Sequence[Any] | None, group: Any = NOTHING
 ) -> np.ndarray:
-    """Downweights (n,) of one subset, or (B, n) of many.
+    """Return the downweights (n,) of one subset, or (subsets, n) of several.
 
-    what : as `weights`; a list of such, a 2-D array; a label that is a string, or a list of strings; a
-        function of an example. group : a label of any kind.
+    Parameters
+    ----------
+    what : ids, mask, downweights, str, callable, or a list of these
+        Anything `weights.downweights` accepts; a list of such or a 2-D array; a label that is a string, or a list of
+        strings; a predicate on an example's item.
+    n : int
+        The number of examples.
+    labels, items : sequence or None
+        What is known of the examples.
+    group : hashable
+        A label of any type, instead of `what`.
 
+    Examples
+    --------
     >>> downweights_of("b", 3, ["a", "b", "b"], None), downweights_of(lambda x: x > 1, 3, None, [1, 2, 0])
     (array([0., 1., 1.]), array([0., 1., 0.]))
     """
     if group is not NOTHING:
         if what is not None:
-            raise InputError("name the examples or a group=, not both")
-        return of_groups([group], n, labels)
+            raise InputError("pass examples or group=, not both")
+        return select_groups([group], n, labels)
     if isinstance(what, str):
-        return of_groups([what], n, labels)
+        return select_groups([what], n, labels)
     if isinstance(what, list | tuple | set | frozenset) and what and all(isinstance(x, str) for x in what):
-        return of_groups(list(what), n, labels)
+        return select_groups(list(what), n, labels)
     if callable(what):
-        return of_question(what, n, items)
+        return select_matching(what, n, items)
     if is_many(what):
         return many_downweights(what, n)
     return downweights(what, n)
 
 
-def of_groups(wanted: list[Any], n: int, labels: Sequence[Any] | None) -> np.ndarray:
-    """1 for the examples of any of these groups."""
-    for name in wanted:
+def select_groups(names: list[Any], n: int, labels: Sequence[Any] | None) -> np.ndarray:
+    """Return 1 for the examples that belong to any of the named groups, else 0."""
+    for name in names:
         check_hashable(name, "group")
     if labels is None:
         raise InputError(
-            f"group {quoted(wanted[0])} was named, and nothing is known of groups: give the run labels=, one an example"
+            f"group {quoted(names[0])} is unknown, because the run has no labels; pass labels=, one per example"
         )
-    for name in wanted:
+    for name in names:
         if name not in set(labels):
             known = [quoted(label) for label in in_order(labels)]
             shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
             raise InputError(f"there is no group {quoted(name)}; the labels are {shown}")
-    chosen = set(wanted)
+    chosen = set(names)
     return np.array([label in chosen for label in labels], dtype=np.float64)
 
 
 def in_order(labels: Iterable[Any]) -> list[Any]:
-    """Each label once, numbers by size, text with the numbers in it by size.
+    """Return the distinct labels in natural order: numbers by size, text with embedded numbers by size.
 
     >>> in_order([100, 2, 10, 2]), in_order(["b10", "b9", "a"])
     ([2, 10, 100], ['a', 'b9', 'b10'])
@@ -79,37 +90,35 @@ def in_order(labels: Iterable[Any]) -> list[Any]:
     return sorted(dict.fromkeys(labels), key=key)
 
 
-def of_question(question: Callable[[Any], Any], n: int, items: Sequence[Any] | None) -> np.ndarray:
-    """1 for the examples of which `question(example)` is true."""
+def select_matching(predicate: Callable[[Any], Any], n: int, items: Sequence[Any] | None) -> np.ndarray:
+    """Return 1 for the examples whose item satisfies a predicate, else 0."""
     if items is None:
-        raise InputError(
-            "a function was given, and nothing is known of the examples: give the run items=, one an example"
-        )
-    answers = [call(question, "the function", item) for item in items]
+        raise InputError("a function selects by item, but the run has no items; pass items=, one per example")
+    answers = [call(predicate, "the function", item) for item in items]
     for item, answer in zip(items, answers, strict=True):
         if not isinstance(answer, bool | np.bool_):
             raise InputError(
-                f"the function says {quoted(answer)} of the example {quoted(item)}; let it return True or False"
+                f"the function returned {quoted(answer)} for the item {quoted(item)}; it must return True or False"
             )
     return downweights(np.array(answers, dtype=bool), n)
 
 
-def one_an_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
-    """Something for every example, as a tuple; None stays None."""
+def entry_per_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
+    """Return a sequence with one entry per example as a tuple; None stays None."""
     if values is None:
         return None
     if (reason := lost_meaning(values)) is not None:
         raise InputError(f"{name} is {reason}")
     plain = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
-    found = tuple(as_list(plain, name, "one entry an example"))
-    if len(found) != n:
-        raise InputError(f"{name} has {len(found)} entries and the run {n} examples; give one an example, by id")
-    return found
+    entries = tuple(as_list(plain, name, "one entry per example"))
+    if len(entries) != n:
+        raise InputError(f"{name} has {len(entries)} entries for n = {n} examples; pass one per example, by id")
+    return entries
 
 
 def check_labels(values: Any, n: int, name: str = "labels") -> tuple[Any, ...] | None:
-    """Labels of the examples, which the user gave as `name`: hashable, and equal to themselves."""
-    found = one_an_example(values, n, name)
-    for i, label in enumerate(found or ()):
+    """Return labels, one per example, as a tuple; raise InputError if one is not hashable and equal to itself."""
+    labels = entry_per_example(values, n, name)
+    for i, label in enumerate(labels or ()):
         check_hashable(label, f"{name}[{i}]")
-    return found
+    return labels

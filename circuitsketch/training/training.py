@@ -1,9 +1,9 @@
-"""Training: a step circuit applied T times, from the state and the data to the trained state.
+"""Training runs: a step circuit applied T times, from the initial state and the data to the trained state.
 
-In: a step written in NumPy, a first state, what each step reads, and which examples' weights it reads. Out: `Training`,
-which knows its size(A) and can be trained plainly, retrained with any weights (many at once, subsets as lanes), and
-linked for pushing directions through it. The counterfactual is the same everywhere: same order, same seeds, same
-denominators, and example i's loss times keep_i = 1 - w_i.
+In: a step written in NumPy, an initial state, the batch of each step, and the ids of its examples. Out: `Training`,
+which has a size(A) and can be trained, retrained with any weights (several subsets at once, as lanes), and linked for
+propagating directions. The counterfactual is the same everywhere: same order, same seeds, same denominators, and the
+loss of example i multiplied by keep_i = 1 - w_i.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.training.indices import check_run_indices
-from circuitsketch.training.subsets import check_labels, downweights_of, one_an_example
+from circuitsketch.training.subsets import check_labels, downweights_of, entry_per_example
 from circuitsketch.tree import flatten, leaves_like, unflatten
 
 # What tab completion shows.
@@ -44,26 +44,47 @@ class Training:
 
     Parameters
     ----------
-    step : `step(state, batch, keep) -> state`, in NumPy; `keep` has one entry an example of the step, 1 - w.
-    state : the first state, a pytree of arrays.
-    batches : for every step a pytree of arrays; floats are data, integers run-time indices. All the things that change
-        from step to step belong here, a learning rate too. Shapes may differ from step to step.
-    examples : for every step the ids of the examples whose weights it reads; an example may be read by many steps.
-    n : the number of examples (default: the largest id + 1).
-    params : `params(state)` gives what measurements see (default: state["params"], or the whole state without it).
-    labels : of the examples, one hashable each (a class, a source); items : what each example is. They carry no part
-        of the training, and let questions be asked by them.
+    step : callable
+        `step(state, batch, keep) -> state`, in NumPy; `keep` has one entry per example of the step, 1 - w.
+    state : pytree
+        The initial state, arrays.
+    batches : sequence of pytrees
+        One per step: floats are data, integers are run-time indices. Everything that changes from step to step belongs
+        here, including a learning rate. Shapes may differ between steps.
+    examples : sequence of sequences of int
+        One per step: the ids of the examples whose weights it reads. Several steps may read the same example.
+    n : int, optional
+        The number of examples; by default the largest id + 1.
+    params : callable, optional
+        `params(state)` returns the parameters passed to measurements; by default state["params"], or the entire state
+        if it has no "params".
+    labels : sequence of hashable, optional
+        One label per example (a class, a source), by which queries can select examples.
+    items : sequence, optional
+        The raw form of each example, by which queries can select examples.
 
     Attributes
     ----------
-    size : size(A), the exact number of scalar gates of the whole run. steps, n : numbers. circuits : one a shape.
-    groups : of a `grouped` run, the label of each example before grouping; else None.
-    origin : how to make this run, in words that a sketch of it keeps on disk; None until somebody sets it.
+    size : int
+        size(A), the exact number of scalar gates of the run.
+    steps : int
+        The number of steps.
+    n : int
+        The number of examples.
+    circuits : list of Circuit
+        One circuit per shape of batch.
+    groups : tuple or None
+        Of a `grouped` run, the label of each example before grouping.
+    origin : str or None
+        A description of how to recreate this run, stored with its sketches.
 
     Raises
     ------
-    InputError, ShapeError, TraceError : before anything runs.
+    InputError, ShapeError, TraceError
+        On invalid arguments, before the run starts.
 
+    Examples
+    --------
     >>> import numpy as np, circuitsketch as cs
     >>> def step(state, x, keep):
     ...     slope = cs.grad(lambda p: (keep * (p * x - 1.0) ** 2).sum())(state["params"])
@@ -90,24 +111,24 @@ class Training:
             check_callable(params, "params")
         check_step(step)
         self.state = state
-        self.batches = one_a_step(batches, "batches")
+        self.batches = entry_per_step(batches, "batches")
         self.examples = example_ids(examples, len(self.batches))
         self.n = example_count(self.examples, n)
         self.labels = check_labels(labels, self.n)
-        self.items = one_an_example(items, self.n, "items")
+        self.items = entry_per_example(items, self.n, "items")
         self.groups: tuple[Any, ...] | None = None
         self.origin: str | None = None
         self.chosen_params = params
         leaves, self.state_tree = flatten(state)
         self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]
         self.circuits: list[Circuit] = []
-        self.schedule = self.traced(step)
+        self.schedule = self.trace_steps(step)
         self.executables: dict[Any, Executable] = {}
         check_run_indices(self)
 
     @property
     def state_names(self) -> list[str]:
-        """A path for each leaf of the state."""
+        """The path of each leaf of the state."""
         return self.state_tree.names("state")
 
     @property
@@ -122,13 +143,13 @@ class Training:
         return sum(int(count) * circuit.size for count, circuit in zip(counts, self.circuits, strict=True))
 
     def params(self, state: Any) -> Any:
-        """The trained parameters in a state."""
+        """Return the parameters in a state."""
         if self.chosen_params is not None:
             return call(self.chosen_params, "params", state)
         return trained_params(state)
 
-    def traced(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
-        """One circuit for every kind of step (the shapes of what it reads), and the schedule."""
+    def trace_steps(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
+        """Trace one circuit per kind of step (structure, shapes and dtypes of its batch) and return the schedule."""
         kinds: dict[Any, int] = {}
         program, data, ids = [], [], []
         data_start, ids_start = [0], [0]
@@ -155,20 +176,20 @@ class Training:
         )
 
     def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
-        """The simplified circuit of a step, its result checked to be a state."""
+        """Return the simplified circuit of a step after checking that its result fits the state."""
 
-        def ordered(*args: Any) -> Any:
-            """The new state; its dicts may order their keys otherwise."""
+        def run_step(*args: Any) -> Any:
+            """Return the new state with its dict keys in the order of the initial state."""
             result = call(step, "step", *args)
             try:
                 return unflatten(self.state_tree, leaves_like(self.state_tree, result))
             except InputError:
                 return result
 
-        circuit = traced(ordered, (self.state, batch, np.ones(examples)), "refuse", step)
+        circuit = traced(run_step, (self.state, batch, np.ones(examples)), "refuse", step)
         if circuit.out_tree != self.state_tree:
             raise InputError(
-                f"step {t} returns leaves {list(circuit.output_names)}, and the state has {self.state_names}; return a "
+                f"step {t} returns leaves {list(circuit.output_names)}, but the state has {self.state_names}; return a "
                 "state of the same structure"
             )
         for wire, leaf, name in zip(circuit.outputs, self.state_leaves, self.state_names, strict=True):
@@ -179,17 +200,17 @@ class Training:
         return simplify(circuit)
 
     def data_of(self, t: int) -> list[np.ndarray]:
-        """What step t reads, the leaves of its batch."""
+        """Return the leaves of step t's batch."""
         circuit = self.circuits[self.schedule.program[t]]
-        at = int(self.schedule.data_start[t])
-        found = []
+        begin = int(self.schedule.data_start[t])
+        leaves = []
         for wire in circuit.inputs[len(self.state_leaves) : -1]:
             shape = circuit.nodes[wire].shape
             count = int(np.prod(shape, dtype=np.int64))
-            found.append(self.schedule.data[at : at + count].reshape(shape))
-            at += count
-        assert at == self.schedule.data_start[t + 1]
-        return found
+            leaves.append(self.schedule.data[begin : begin + count].reshape(shape))
+            begin += count
+        assert begin == self.schedule.data_start[t + 1]
+        return leaves
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
         """The positions of the state leaves that depend on the weights (`values`: through comparisons too)."""
@@ -211,7 +232,7 @@ class Training:
         device: str = "cpu",
         lanes: int = 1,
     ) -> Executable:
-        """The run linked for a mode and a device, there for about so many lanes; made once."""
+        """Return the run compiled for a mode, a device and a number of lanes (a hint); cached."""
         target = target_for(mode, dtype, width, device, lanes)
         if target not in self.executables:
             count = len(self.state_leaves)
@@ -221,16 +242,17 @@ class Training:
         return self.executables[target]
 
     def train(self) -> Any:
-        """Plain training: the final state.
+        """Train and return the final state.
 
         Raises
         ------
-        DivergenceError : naming the step and the gate after which a value was not finite.
+        DivergenceError
+            If a value is not finite; the message names the step and the gate.
         """
-        return self.trained(np.zeros(self.n))
+        return self.train_with(np.zeros(self.n))
 
-    def trained(self, w: np.ndarray) -> Any:
-        """The final state with downweights w (n,)."""
+    def train_with(self, w: np.ndarray) -> Any:
+        """Train with downweights w (n,) and return the final state."""
         arena = self.executable(Mode(0)).arena()
         arena.set_state(self.state_leaves)
         bad = arena.run(self.schedule, 0, self.steps, w, watch=True)
@@ -247,30 +269,39 @@ class Training:
         node = first_not_finite(self.circuits[self.schedule.program[step]], values)
         gate = "the state itself" if node is None else where(node)
         return DivergenceError(
-            f"the run leaves the finite numbers in step {step} of {self.steps}, first at {gate}; lower the learning "
-            "rate, or keep that gate's operand in range"
+            f"training diverged at step {step} of {self.steps}: first non-finite value in {gate}; lower the "
+            "learning rate, or bound that gate's operand"
         )
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")
     def retrain(self, without: Any, threads: int | None = None, *, device: str = "cpu") -> Any:
-        """Training again with other weights: the truth that predictions are checked against.
+        """Train again with other weights: the ground truth for predictions.
 
         Parameters
         ----------
-        without : ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); a group's label, if it
-            is a string; a function of an item; or many: a list of subsets, or a 2-D mask or array of downweights
-            (subsets, n). Many are trained together, subsets as lanes.
-        device : "cpu", or "cuda", which is for many subsets.
-
-        Raises
-        ------
-        DivergenceError : naming the step and the gate after which a value was not finite.
-        DeviceError : there is no GPU, or its memory does not hold a single block.
+        without : ids, mask, downweights, str, callable, or a list of these
+            Ids to delete, a mask, or downweights (n,) (1 deletes, 0.5 halves, -1 doubles); a group's label, if it is a
+            string; a predicate on an example's item. For several subsets, which are trained together as lanes, a list
+            of subsets or a 2-D array (subsets, n) of masks or downweights.
+        threads : int, optional
+            The number of threads for several subsets; by default all cores.
+        device : str
+            "cpu", or "cuda", which pays off for many subsets.
 
         Returns
         -------
-        the final state; for many subsets a state whose leaves are (subsets, *shape).
+        pytree
+            The final state; for several subsets a state whose leaves are (subsets, *shape).
 
+        Raises
+        ------
+        DivergenceError
+            If a value is not finite; the message names the step and the gate.
+        DeviceError
+            If there is no GPU, or its memory does not hold a single block.
+
+        Examples
+        --------
         >>> import numpy as np, circuitsketch as cs
         >>> step = lambda s, x, keep: s + keep.sum() * x
         >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -278,11 +309,11 @@ class Training:
         array([10.,  1.])
         """
         thread_count(threads, 1)
-        found = downweights_of(without, self.n, self.labels, self.items)
-        many = found.ndim == 2
-        if check_device(device) == "cpu" and not many:
-            return self.trained(found)
-        weights = np.atleast_2d(found)
+        downweights = downweights_of(without, self.n, self.labels, self.items)
+        several = downweights.ndim == 2
+        if check_device(device) == "cpu" and not several:
+            return self.train_with(downweights)
+        weights = np.atleast_2d(downweights)
         states = len(weights) * sum(leaf.size for leaf in self.state_leaves)
         require_memory(8 * states, f"the trained states of {len(weights):,} subsets", ["fewer subsets at a time"])
         executable = self.executable(Mode(0, complex=False, values=True), device=device, lanes=len(weights))
@@ -303,22 +334,31 @@ class Training:
         in_blocks(blocks, len(weights), executable, threads, self.n)
         for row, w in enumerate(weights):
             if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
-                self.trained(w)  # raises, with step and gate
-                raise DivergenceError(f"retraining subset {row} left the finite numbers")
-        return unflatten(self.state_tree, leaves if many else [leaf[0] for leaf in leaves])
+                self.train_with(w)  # raises, with step and gate
+                raise DivergenceError(f"retraining diverged for subset {row}")
+        return unflatten(self.state_tree, leaves if several else [leaf[0] for leaf in leaves])
 
     def grouped(self, labels: Sequence[Any]) -> Training:
-        """The same run with one weight a group of examples: its examples are the groups, in order of appearance.
+        """Return the same run with one weight per group: its examples are the groups, in order of appearance.
 
         Parameters
         ----------
-        labels : (n,) hashables, the group of each example.
+        labels : sequence of hashable
+            The group of each example.
 
         Returns
         -------
-        Training with n = the number of groups, and the groups' labels as its labels and items. Circuits and compiled
-        code are shared.
+        Training
+            With n the number of groups, and the groups' labels as its labels and items. Circuits and compiled code are
+            shared with this run.
 
+        Raises
+        ------
+        InputError
+            If there is not one hashable label per example.
+
+        Examples
+        --------
         >>> import numpy as np, circuitsketch as cs
         >>> run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(()), [1.0, 10.0, 100.0], [[0], [1], [2]])
         >>> pairs = run.grouped(["a", "b", "a"])
@@ -327,14 +367,14 @@ class Training:
         """
         checked = check_labels(labels, self.n, "groups")
         if checked is None:
-            raise InputError(f"groups are {self.n} labels, one an example, not None")
+            raise InputError(f"groups must be {self.n} labels, one per example, not None")
         numbers = {label: number for number, label in enumerate(dict.fromkeys(checked))}
         member = np.array([numbers[label] for label in checked], dtype=np.int64)
-        found = copy(self)
-        found.n, found.labels, found.items, found.groups = len(numbers), tuple(numbers), tuple(numbers), checked
-        found.examples = [member[ids] for ids in self.examples]
-        found.schedule = replace(self.schedule, ids=member[self.schedule.ids])
-        return found
+        run = copy(self)
+        run.n, run.labels, run.items, run.groups = len(numbers), tuple(numbers), tuple(numbers), checked
+        run.examples = [member[ids] for ids in self.examples]
+        run.schedule = replace(self.schedule, ids=member[self.schedule.ids])
+        return run
 
     def _repr_html_(self) -> str:
         numbers = sum(leaf.size for leaf in self.state_leaves)
@@ -343,7 +383,7 @@ class Training:
             f"training of {self.steps:,} steps on {self.n:,} {'examples' if self.groups is None else 'groups'}",
             [
                 ("size(A)", f"{self.size:,} scalar gates"),
-                ("circuits", f"{len(self.circuits):,}, one a shape of batch"),
+                ("circuits", f"{len(self.circuits):,}, one per shape of batch"),
                 ("state", f"{numbers:,} numbers in {len(self.state_leaves)} leaves: {some(self.state_names)}"),
                 *((name, some(values)) for name, values in about if values is not None),
             ],
@@ -357,22 +397,22 @@ class Training:
 
 
 def check_step(step: Any) -> None:
-    """InputError for a step that cannot be called as one is."""
+    """Raise InputError unless the step can be called with (state, batch, keep)."""
     try:
         signature(step).bind("state", "batch", "keep")
     except TypeError as reason:
-        raise InputError(f"a step is a function of (state, batch, keep): {reason}") from None
-    except ValueError:  # what is not written in Python may have no signature
+        raise InputError(f"step must accept (state, batch, keep): {reason}") from None
+    except ValueError:  # a function that is not written in Python may have no signature
         pass
 
 
 def trained_params(state: Any) -> Any:
-    """What measurements see of a state: its "params", or all of it where it has none."""
+    """Return the part of a state that is passed to measurements: its "params", or else all of it."""
     return state["params"] if isinstance(state, dict) and "params" in state else state
 
 
 def collect(arena: Arena, leaves: list[np.ndarray], begin: int, block: int) -> None:
-    """Copy a block's final values into rows begin.. of the leaves."""
+    """Copy a block's final values into the rows of the leaves from `begin` on."""
     constants = arena.state()
     for i, leaf in enumerate(leaves):
         rows = leaf[begin : begin + arena.executable.target.width]
@@ -384,28 +424,28 @@ def collect(arena: Arena, leaves: list[np.ndarray], begin: int, block: int) -> N
 
 
 def number_leaf(leaf: Any, name: str) -> np.ndarray:
-    """A leaf as float64, refused if it is not finite real numbers."""
+    """Return a leaf as float64, or raise InputError if it is not finite real numbers."""
     array = real_array(leaf, name)
     if not np.all(np.isfinite(array)):
-        raise InputError(f"{name} holds NaN or infinity; clean the data before training")
+        raise InputError(f"{name} contains NaN or infinity; clean the data before training")
     return array
 
 
-def one_a_step(values: Any, name: str) -> list[Any]:
-    """A list with an entry for every step."""
+def entry_per_step(values: Any, name: str) -> list[Any]:
+    """Return a sequence with one entry per step as a list."""
     if isinstance(values, np.ndarray):
         values = plain_array(values, name)
-    return as_list(values, name, "one entry a step")
+    return as_list(values, name, "one entry per step")
 
 
-def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
-    """The ids of every step as arrays."""
-    examples = one_a_step(given, "examples")
+def example_ids(values: Sequence[Any], steps: int) -> list[np.ndarray]:
+    """Return the example ids of every step as int64 arrays, or raise InputError."""
+    examples = entry_per_step(values, "examples")
     if len(examples) != steps:
-        raise InputError(f"{steps} batches and {len(examples)} lists of examples; give one list of ids a step")
+        raise InputError(f"got {steps} batches and {len(examples)} lists of examples; pass one list of ids per step")
     if steps == 0:
         raise InputError("a training run needs at least one step")
-    found = []
+    arrays = []
     for t, ids in enumerate(examples):
         try:
             array = plain_array(ids, f"examples[{t}]")
@@ -414,24 +454,25 @@ def example_ids(given: Sequence[Any], steps: int) -> list[np.ndarray]:
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            found_kind = f"shape {array.shape} dtype {array.dtype}"
-            raise InputError(f"examples[{t}] must be a list of integer ids, not {found_kind}")
+            raise InputError(
+                f"examples[{t}] must be a list of integer ids, not shape {array.shape} dtype {array.dtype}"
+            )
         if np.any(array < 0):
-            raise InputError(f"examples[{t}] has the id {array.min()}; ids are 0, 1, ...")
-        found.append(array.astype(np.int64))
-    return found
+            raise InputError(f"examples[{t}] contains the id {array.min()}; ids must be non-negative")
+        arrays.append(array.astype(np.int64))
+    return arrays
 
 
 def example_count(examples: list[np.ndarray], n: int | None) -> int:
-    """n, checked against the ids that occur."""
+    """Return n, by default the largest id + 1, or raise InputError if an id is out of range."""
     largest = max((int(ids.max()) for ids in examples if ids.size), default=-1)
     if largest < 0:
-        raise InputError("no step reads an example's weight; give each step the ids of its examples")
+        raise InputError("no step reads an example's weight; pass the ids of each step's examples")
     if n is None:
         return largest + 1
     if not is_int(n):
-        raise InputError(f"n is the number of examples, a whole number, not {quoted(n)}")
+        raise InputError(f"n is the number of examples, an integer, not {quoted(n)}")
     if n <= largest:
         step = next(t for t, ids in enumerate(examples) if ids.size and int(ids.max()) == largest)
-        raise InputError(f"n = {n}, and step {step} reads example {largest}; ids must be below n")
+        raise InputError(f"n = {n}, but step {step} reads example {largest}; ids must be below n")
     return int(n)

@@ -1,8 +1,7 @@
-"""Deletion sets and weights, in the forms in which people have them, become downweights.
+"""Parse ids, masks and weights into downweights.
 
-In: example ids, a mask, or downweights, for one subset or for many. Out: float64 downweights, 1 where an
-example is deleted, 0 where it stays as it was. What cannot be meant is refused here, so that training and
-prediction need not look again.
+In: example ids, a mask, or downweights, of one subset or of several. Out: float64 downweights, 1 for a deleted example,
+0 for an unchanged one. Invalid input is rejected here, so that training and prediction need no further checks.
 """
 
 from __future__ import annotations
@@ -17,67 +16,99 @@ from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
 
-FORMS = "give example ids (ints), a mask (one boolean an example) or downweights (one float an example)"
+FORMS = "pass example ids (ints), a mask (one boolean per example) or downweights (one float per example)"
 
 
 def downweights(without: Any, n: int) -> np.ndarray:
-    """The downweights, float64 of shape (n,), that `without` stands for.
+    """Parse one deletion set into downweights.
 
-    `without` is one of
-      - ids: ints from 0 to n - 1, each at most once, in any order (a list, tuple, set, range or array);
-      - a mask: n booleans, True where the example is deleted;
-      - downweights: n finite floats, where 1 deletes, 0.5 halves, -1 doubles and 0 changes nothing.
+    Parameters
+    ----------
+    without : ids, mask, or downweights
+        Ids are ints from 0 to n - 1, each at most once, in any order (a list, tuple, set, range or array). A mask is n
+        booleans, True for a deleted example. Downweights are n finite floats: 1 deletes, 0.5 halves, -1 doubles and 0
+        changes nothing.
+    n : int
+        The number of examples.
 
-    InputError: an empty set of ids, a mask without a True, a repeated id or one out of range, a NaN or
-    infinite weight, a wrong length, anything else.
+    Returns
+    -------
+    (n,) ndarray of float64
+        The downweights.
 
+    Raises
+    ------
+    InputError
+        For an empty set of ids, a mask without a True, a repeated id or one out of range, a NaN or infinite weight, a
+        wrong length, or anything else.
+
+    Examples
+    --------
     >>> downweights([2, 0], n=4)
     array([1., 0., 1., 0.])
     >>> downweights([0.5, 0.0, -1.0], n=3)
     array([ 0.5,  0. , -1. ])
     """
     n = _count(n)
-    given = _array(without)
-    if given.ndim != 1:
-        remedy = "wrap a single id in a list" if given.ndim == 0 else "many_downweights takes many subsets"
-        raise InputError(f"a deletion set is one list, not an array of shape {given.shape}: {FORMS}; {remedy}")
-    if given.size == 0:
+    array = _array(without)
+    if array.ndim != 1:
+        remedy = "wrap a single id in a list" if array.ndim == 0 else "many_downweights parses several subsets"
+        raise InputError(f"a deletion set must be one-dimensional, not of shape {array.shape}: {FORMS}; {remedy}")
+    if array.size == 0:
         raise InputError(f"the deletion set is empty, so there is nothing to predict: {FORMS}")
-    if given.dtype.kind == "b":
-        return _from_mask(given, n)
-    if given.dtype.kind in "iu":
-        return _from_ids(given, n)
-    if given.dtype.kind == "f":
-        return _from_weights(given, n)
-    raise InputError(f"a deletion set of {_described(without, given)} has no meaning: {FORMS}")
+    if array.dtype.kind == "b":
+        return _from_mask(array, n)
+    if array.dtype.kind in "iu":
+        return _from_ids(array, n)
+    if array.dtype.kind == "f":
+        return _from_weights(array, n)
+    raise InputError(f"a deletion set cannot consist of {_describe(without, array)}: {FORMS}")
 
 
 def many_downweights(subsets: Any, n: int) -> np.ndarray:
-    """The downweights of many subsets, float64 of shape (B, n), one row each.
+    """Parse several deletion sets into downweights, one row each.
 
-    `subsets` is a list whose entries are what `downweights` takes (forms may differ), or a 2-D array of masks
-    or floats of shape (B, n). InputError as there, with the position of the subset.
+    Parameters
+    ----------
+    subsets : list or (subsets, n) array
+        A list of anything `downweights` accepts (forms may differ), or a 2-D array of masks or floats.
+    n : int
+        The number of examples.
 
+    Returns
+    -------
+    (subsets, n) ndarray of float64
+        The downweights.
+
+    Raises
+    ------
+    InputError
+        As `downweights`, with the position of the subset.
+
+    Examples
+    --------
     >>> many_downweights([[0], [1, 2]], n=3)
     array([[1., 0., 0.],
            [0., 1., 1.]])
     """
     n = _count(n)
     if isinstance(subsets, str | bytes | dict) or not isinstance(subsets, Iterable):
-        raise InputError(f"many subsets are a list, or a 2-D array, not a {type(subsets).__name__}; for each, {FORMS}")
+        raise InputError(
+            f"subsets must be a list or a 2-D array, not a {type(subsets).__name__}; for each one, {FORMS}"
+        )
     if isinstance(subsets, np.ndarray) and (reason := lost_meaning(subsets)) is not None:
         raise InputError(f"the array of subsets is {reason}")
     if isinstance(subsets, np.ndarray) and subsets.ndim != 2:
         raise InputError(
-            f"an array of many subsets has shape (B, n), not {subsets.shape}; downweights takes a single one"
+            f"an array of subsets must have shape (subsets, n), not {subsets.shape}; downweights parses a single subset"
         )
     count = len(subsets) if isinstance(subsets, np.ndarray | list | tuple) else 0
     what = f"the downweights of {count:,} subsets of {n:,} examples"
     require_memory(16 * n * count, what, ["fewer subsets at a time"])
-    if isinstance(subsets, np.ndarray) and (found := _from_rows(subsets, n)) is not None:
-        return found
+    if isinstance(subsets, np.ndarray) and (weights := _from_rows(subsets, n)) is not None:
+        return weights
     rows = []
-    for position, subset in enumerate(as_list(subsets, "subsets", "one entry a subset")):
+    for position, subset in enumerate(as_list(subsets, "subsets", "one entry per subset")):
         try:
             rows.append(downweights(subset, n))
         except InputError as reason:
@@ -88,7 +119,7 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
 
 
 def _from_rows(subsets: np.ndarray, n: int) -> np.ndarray | None:
-    """An array of masks or floats with nothing wrong; None where one by one they shall say what is."""
+    """Convert a valid array of masks or floats; return None if a row is invalid, so that parsing it alone says why."""
     if not len(subsets) or subsets.shape[1] != n:
         return None
     if subsets.dtype.kind == "b" and subsets.any(axis=1).all():
@@ -100,7 +131,7 @@ def _from_rows(subsets: np.ndarray, n: int) -> np.ndarray | None:
 
 def _count(n: Any) -> int:
     if not is_int(n, 1):
-        raise InputError(f"n is the number of examples, an int of at least 1, not {quoted(n)}")
+        raise InputError(f"n is the number of examples, an integer of at least 1, not {quoted(n)}")
     return int(n)
 
 
@@ -119,33 +150,33 @@ def _array(without: Any) -> np.ndarray:
         return np.asarray(without)
     except Exception as reason:
         raise InputError(
-            f"the deletion set {quoted(without)} is not one list of values: {FORMS}; "
-            "many_downweights takes many subsets"
+            f"the deletion set {quoted(without)} is not one-dimensional: {FORMS}; "
+            "many_downweights parses several subsets"
         ) from reason
 
 
 def _from_mask(mask: np.ndarray, n: int) -> np.ndarray:
     if mask.size != n:
-        raise InputError(f"the mask has {mask.size} entries for n = {n} examples: give one boolean an example")
+        raise InputError(f"the mask has {mask.size} elements for n = {n} examples: pass one boolean per example")
     if not mask.any():
-        raise InputError("the mask is False everywhere, so it deletes nothing: set an example to True")
+        raise InputError("the mask is False everywhere, so it deletes nothing: set at least one element to True")
     return mask.astype(np.float64)
 
 
 def _from_ids(ids: np.ndarray, n: int) -> np.ndarray:
     outside = np.flatnonzero((ids < 0) | (ids >= n))
     if outside.size:
-        where = outside[0]
+        position = outside[0]
         raise InputError(
-            f"example id {ids[where]} at position {where} is out of range: "
-            f"with n = {n} examples ids run from 0 to {n - 1}"
+            f"example id {ids[position]} at position {position} is out of range: "
+            f"with n = {n} examples, ids are 0 to {n - 1}"
         )
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        hint = "; if these 0s and 1s are a mask, give booleans" if values[-1] <= 1 else ""
+        hint = "; if these 0s and 1s are a mask, pass booleans" if values[-1] <= 1 else ""
         raise InputError(
             f"example id {values[counts > 1][0]} is given {counts[counts > 1][0]} times: "
-            f"an example is deleted at most once, so give each id once{hint}"
+            f"an example can be deleted only once, so pass each id once{hint}"
         )
     weights = np.zeros(n)
     weights[ids] = 1.0
@@ -155,25 +186,25 @@ def _from_ids(ids: np.ndarray, n: int) -> np.ndarray:
 def _from_weights(weights: np.ndarray, n: int) -> np.ndarray:
     if weights.size != n:
         raise InputError(
-            f"{weights.size} floats for n = {n} examples: floats are downweights, one an example; give ids as ints"
+            f"{weights.size} floats for n = {n} examples: floats are downweights, one per example; pass ids as ints"
         )
     bad = np.flatnonzero(~np.isfinite(weights))
     if bad.size:
         raise InputError(
             f"the downweight of example {bad[0]} is {weights[bad[0]]}: "
-            "use finite numbers, 1 to delete and 0 to leave as it was"
+            "use finite numbers, 1 to delete and 0 to leave unchanged"
         )
     return weights.astype(np.float64)
 
 
-def _described(without: Any, given: np.ndarray) -> str:
-    if given.dtype.kind == "O" and len(given):
-        return f"values like {quoted(given[0])}"
-    return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(given.dtype.kind, f"dtype {given.dtype}")
+def _describe(without: Any, array: np.ndarray) -> str:
+    if array.dtype.kind == "O" and len(array):
+        return f"values such as {quoted(array[0])}"
+    return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(array.dtype.kind, f"dtype {array.dtype}")
 
 
 def is_many(without: Any) -> bool:
-    """Whether this is several subsets: a 2-D array, or a list of lists or arrays."""
+    """Return whether the input is several subsets: a 2-D array, or a list of lists or arrays."""
     if isinstance(without, np.ndarray):
         return without.ndim == 2
     return (

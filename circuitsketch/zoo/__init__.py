@@ -5,8 +5,8 @@
     mlp        a multi-layer perceptron, on handwritten digits
     cnn        a small convolutional network, on handwritten digits
 
-Each has `training(...)`, a `Training` with defaults for everything, and functions of the trained parameters to
-measure: `loss`, and for classifiers `logits`, `margin`, `held_out_loss`, `held_out_margin`. The last three share
-`supervised`, the training by mini-batches of any model with one loss an example, and `datasets`, whose data are
-shipped. They are examples as much as tools: `from circuitsketch.zoo import mlp`, or copy one and change it.
+Each has `training(...)`, which returns a `Training` and has defaults for all arguments, and functions of the trained
+parameters to measure: `loss`, and for classifiers `logits`, `margin`, `held_out_loss`, `held_out_margin`. The
+classifiers share `supervised`, mini-batch training of any model with one loss per example, and the included `datasets`.
+They also serve as examples: use `from circuitsketch.zoo import mlp`, or copy one and modify it.
 """

@@ -1,7 +1,7 @@
 """A small convolutional network on handwritten digits. In: images; out: a `Training`, and measurements.
 
-A convolution is a gather and a contraction: every window's pixels are gathered by a table of positions, and contracted
-with the kernel. Two of these, GELU after each, means over 2 x 2 cells, and a dense layer.
+A convolution is a gather and a contraction: the pixels of every window are gathered by a table of positions, and
+contracted with the kernel. The network has two convolutions with GELU, means over 2 x 2 cells, and a dense layer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ POOL = 2
 
 
 def data(count: int = 500, seed: int = 0) -> datasets.Split:
-    """The digits, `count` images to train on and the others of the 1,797 to measure on.
+    """Return the digits: `count` images to train on and the rest of the 1,797 to measure on.
 
-    x (count, 8, 8) with ink from 0 to 1, y (count,) labels 0..9, test_x, test_y. InputError for a count that leaves
-    none.
+    x (count, 8, 8) has ink from 0 to 1, y (count,) labels 0..9; test_x and test_y are the rest. Raises InputError
+    unless both parts are nonempty.
 
     >>> data().x.shape, data().test_x.shape
     ((500, 8, 8), (1297, 8, 8))
@@ -33,7 +33,7 @@ def data(count: int = 500, seed: int = 0) -> datasets.Split:
 
 
 def windows(rows: int, columns: int, size: int) -> np.ndarray:
-    """The flat positions that each size x size window of a picture covers: (windows, size * size), row by row.
+    """Return the flat positions covered by each size x size window of an image: (windows, size * size), row by row.
 
     >>> windows(2, 3, 2)
     array([[0, 1, 3, 4],
@@ -45,44 +45,45 @@ def windows(rows: int, columns: int, size: int) -> np.ndarray:
 
 
 def convolve(x: Any, kernel: Any) -> Any:
-    """The kernel at every place where it fits: (examples, rows, columns, in) -> (examples, rows', columns', out).
+    """Convolve images with a kernel without padding: (examples, rows, columns, in) -> (examples, rows', columns', out).
 
-    kernel : (size, size, in, out); rows' = rows - size + 1. As everywhere in machine learning, nothing is flipped.
+    `kernel` has shape (size, size, in, out), and rows' = rows - size + 1. As usual in machine learning, the kernel is
+    not flipped.
 
-    >>> picture = np.arange(9.0).reshape(1, 3, 3, 1)
-    >>> convolve(picture, np.ones((2, 2, 1, 1)))[0, :, :, 0]
+    >>> image = np.arange(9.0).reshape(1, 3, 3, 1)
+    >>> convolve(image, np.ones((2, 2, 1, 1)))[0, :, :, 0]
     array([[ 8., 12.],
            [20., 24.]])
     """
     examples, rows, columns, channels = np.shape(x)
     size, _, _, out = np.shape(kernel)
     flat = np.reshape(x, (examples, rows * columns, channels))
-    seen = cs.take(flat, windows(rows, columns, size), axis=1)  # (examples, windows, size * size, channels)
-    found = np.einsum("nwpc,pco->nwo", seen, np.reshape(kernel, (size * size, channels, out)))
-    return np.reshape(found, (examples, rows - size + 1, columns - size + 1, out))
+    pixels = cs.take(flat, windows(rows, columns, size), axis=1)  # (examples, windows, size * size, channels)
+    maps = np.einsum("nwpc,pco->nwo", pixels, np.reshape(kernel, (size * size, channels, out)))
+    return np.reshape(maps, (examples, rows - size + 1, columns - size + 1, out))
 
 
 def pool(x: Any, size: int = POOL) -> Any:
-    """Means over size x size cells: (examples, rows, columns, channels), rows and columns divided by size."""
+    """Average over size x size cells of (examples, rows, columns, channels), which divides rows and columns by size."""
     examples, rows, columns, channels = np.shape(x)
     cells = np.reshape(x, (examples, rows // size, size, columns // size, size, channels))
     return np.mean(cells, axis=(2, 4))
 
 
 def draw(rows: int, columns: int, channels: tuple[int, int], classes: int, seed: int) -> dict[str, np.ndarray]:
-    """First parameters for pictures of rows x columns: weights normal, biases 0.
+    """Draw initial parameters for images of rows x columns: weights normal, biases 0.
 
-    Variances are 2 / inputs before GELU, which halves what it gets (He et al., arXiv 1502.01852), else 1 / inputs.
-    InputError for pictures whose maps, 4 smaller after two convolutions, do not divide into cells of 2 x 2.
+    Variances are 2 / inputs before GELU, which halves its input (He et al., arXiv 1502.01852), else 1 / inputs. Raises
+    InputError for images whose maps, 4 smaller after two convolutions, do not divide into cells of 2 x 2.
     """
     shrunk = rows - 2 * (KERNEL - 1), columns - 2 * (KERNEL - 1)
-    if min(shrunk) < POOL or any(extent % POOL for extent in shrunk):
+    if min(shrunk) < POOL or any(size % POOL for size in shrunk):
         raise InputError(
-            f"cnn: pictures of {rows} x {columns} leave maps of {shrunk[0]} x {shrunk[1]} after two convolutions; "
-            f"give pictures with even sides of 6 or more"
+            f"cnn: images of {rows} x {columns} have maps of {shrunk[0]} x {shrunk[1]} after two convolutions; "
+            f"give images with even sides of 6 or more"
         )
     pair = isinstance(channels, tuple | list) and len(channels) == 2
-    if not pair or not all(datasets.is_whole(size) for size in (*channels, classes)):
+    if not pair or not all(datasets.is_integer(size) for size in (*channels, classes)):
         raise InputError(
             f"cnn: channels are {datasets.shown(channels)} and classes {datasets.shown(classes)}; "
             "each must be at least 1"
@@ -113,25 +114,46 @@ def training(
     seed: int = 0,
     **options: Any,
 ) -> cs.Training:
-    """The training of the network, by default on `data()`.
+    """Return the training of the network, by default on `data()`.
 
     Parameters
     ----------
-    x, y : pictures (examples, rows, columns), and labels 0..classes-1 (examples,).
-    channels : kernels in the first and in the second convolution.
-    seed : draws the first parameters and the order of the examples.
-    optimiser, learning_rate, options : `epochs`, `batch_size`, `weight_decay`, `schedule`, `clip`, `groups`: see
-        `supervised.training`.
+    x : (examples, rows, columns) array, optional
+        The images.
+    y : (examples,) array of int, optional
+        Labels 0..classes-1.
+    channels : tuple of int
+        The number of kernels in the first and in the second convolution.
+    classes : int
+        The number of outputs.
+    optimiser : str
+        See `supervised.training`.
+    learning_rate : float
+        The base learning rate.
+    seed : int
+        The seed of the initial parameters and the order of the examples.
+    **options
+        `epochs`, `batch_size`, `weight_decay`, `schedule`, `clip`, `groups`: see `supervised.training`.
 
-    Returns a Training whose params are those of `draw`. Raises InputError for sizes and options that cannot be.
+    Returns
+    -------
+    Training
+        With the parameters of `draw`.
 
+    Raises
+    ------
+    InputError
+        For invalid arguments.
+
+    Examples
+    --------
     >>> run = training(*data(200)[:2], epochs=1, channels=(2, 4))
     >>> run.n, run.steps
     (200, 7)
     """
-    x, y = supervised.given_or(data, x, y)
+    x, y = supervised.data_or_default(data, x, y)
     if np.ndim(x) != 3:
-        raise InputError(f"cnn: x has the shape {np.shape(x)}; give pictures, (examples, rows, columns)")
+        raise InputError(f"cnn: x has the shape {np.shape(x)}; give images, (examples, rows, columns)")
     supervised.check_labels(y, classes)
     rows, columns = np.shape(x)[1:]
     params = draw(rows, columns, channels, classes, seed)
@@ -141,7 +163,7 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any) -> Any:
-    """The scores of the classes, (examples, classes), of pictures (examples, rows, columns)."""
+    """Compute the class scores, (examples, classes), of images (examples, rows, columns)."""
     maps = x[:, :, :, None]
     maps = cs.gelu(convolve(maps, params["kernel0"]) + params["kernel0_bias"])
     maps = cs.gelu(convolve(maps, params["kernel1"]) + params["kernel1_bias"])
@@ -150,25 +172,25 @@ def logits(params: Mapping[str, Any], x: Any) -> Any:
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """-log p of the right class, (examples,), in nats."""
+    """Compute -log p of the correct class, (examples,), in nats."""
     return cs.cross_entropy(logits(params, x), y)
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """log(p / (1 - p)) of the right class, (examples,): see `supervised.margins`."""
+    """Compute log(p / (1 - p)) of the correct class, (examples,): see `supervised.margins`."""
     return supervised.margins(logits(params, x), y)
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """The share of labels that the model gets right. A step function: measure `logits`, and count afterwards."""
+    """Compute the fraction of correct labels; a step function, so measure `logits` and count afterwards."""
     return float(np.mean(np.argmax(logits(params, x), axis=-1) == y))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """The mean loss on what `data()` holds out: one number."""
+    """Compute the mean loss on the held-out part of `data()`, a scalar."""
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """The mean margin on what `data()` holds out: one number."""
+    """Compute the mean margin on the held-out part of `data()`, a scalar."""
     return margin(params, *data()[2:]).mean()

@@ -1,6 +1,6 @@
-"""The data sets that come with the zoo: nothing is downloaded. Out: plain arrays, split in two the same way every time.
+"""The data sets included with the zoo; nothing is downloaded. Out: plain arrays, split reproducibly in two.
 
-`data/PROVENANCE.txt` tells each set's source, authors, licence, derivation and checksums.
+`data/PROVENANCE.txt` gives each set's source, authors, licence, derivation and checksums.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from circuitsketch.errors import InputError
 
 
 class Split(NamedTuple):
-    """Examples to train on and others to measure on: x, y, test_x, test_y, the examples along axis 0.
+    """Training examples and held-out examples: x, y, test_x, test_y, with examples along axis 0.
 
     >>> x, y, test_x, test_y = split(np.arange(10.0), np.arange(10), 7)
     >>> len(x), len(test_y)
@@ -29,7 +29,7 @@ class Split(NamedTuple):
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,797 handwritten digits: images (1797, 8, 8) with ink from 0 to 1 in sixteenths, and what they show, 0..9.
+    """Return 1,797 handwritten digits: images (1797, 8, 8) with ink from 0 to 1 in sixteenths, and labels 0..9.
 
     The test part of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (1998), by 13 writers; CC BY 4.0.
 
@@ -42,10 +42,10 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
-    """569 breast tumours: 30 measures of their cell nuclei (569, 30), and 1 where the tumour was malignant, else 0.
+    """Return 569 breast tumours: 30 features of their cell nuclei (569, 30), and labels, 1 for malignant, else 0.
 
-    Wolberg, Street and Mangasarian's Breast Cancer Wisconsin (Diagnostic), 1995; CC BY 4.0. The measures are in their
-    own units, which differ by factors of up to 1e5: see `standardised`.
+    Wolberg, Street and Mangasarian's Breast Cancer Wisconsin (Diagnostic), 1995; CC BY 4.0. The features are in
+    their original units, which differ by factors of up to 1e5: see `standardised`.
 
     >>> features, malignant = breast_cancer()
     >>> features.shape, int(malignant.sum())
@@ -57,30 +57,30 @@ def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def load(name: str) -> dict[str, np.ndarray]:
-    """The arrays of a shipped file, read once."""
+    """Return the arrays of an included file; cached."""
     path = resources.files("circuitsketch.zoo") / "data" / f"{name}.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
-MOST = 10**7  # of anything: more is a slip
+MOST = 10**7  # upper bound on any size; larger values are assumed to be mistakes
 
 
-def is_whole(value: Any, low: int = 1, high: int = MOST) -> bool:
-    """Whether a value is a whole number from `low` to `high`."""
-    fine = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
-    return fine and low <= int(value) <= high
+def is_integer(value: Any, low: int = 1, high: int = MOST) -> bool:
+    """Return whether a value is an integer from `low` to `high`."""
+    integral = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+    return integral and low <= int(value) <= high
 
 
 def check_seed(seed: Any) -> int:
-    """A seed as NumPy's generators take it, or an InputError."""
-    if not is_whole(seed, 0, 2**64 - 1):
-        raise InputError(f"seed is {shown(seed)}; give a whole number from 0")
+    """Return a seed valid for NumPy's generators, or raise InputError."""
+    if not is_integer(seed, 0, 2**64 - 1):
+        raise InputError(f"seed is {shown(seed)}; give a non-negative integer")
     return int(seed)
 
 
 def shown(value: Any) -> str:
-    """A value in a message, in short."""
+    """Return a short text of a value for a message."""
     try:
         text = repr(value)
     except Exception:
@@ -89,18 +89,18 @@ def shown(value: Any) -> str:
 
 
 def split(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
-    """`count` examples in random order to train on, and the rest. InputError where one side would be empty."""
-    if not is_whole(count, 1, len(x) - 1):
-        raise InputError(f"of {len(x)} examples {shown(count)} cannot be trained on with some left to measure on")
+    """Split examples at random into `count` for training and the rest; raise InputError if either would be empty."""
+    if not is_integer(count, 1, len(x) - 1):
+        raise InputError(f"count is {shown(count)}; give 1 to {len(x) - 1}, with some left to measure on")
     order = np.random.default_rng(check_seed(seed)).permutation(len(x))
-    here, there = order[:count], order[count:]
-    return Split(x[here], y[here], x[there], y[there])
+    train, test = order[:count], order[count:]
+    return Split(x[train], y[train], x[test], y[test])
 
 
 def standardised(data: Split) -> Split:
-    """Features of mean 0 and deviation 1 over the examples to train on; those to measure on are moved along.
+    """Standardise features to mean 0 and deviation 1 over the training examples; transform the held-out ones alike.
 
-    The means and deviations belong to the data as given: a counterfactual without some examples does not redo them.
+    The means and deviations are fixed: a counterfactual without some examples does not recompute them.
     """
     mean, deviation = data.x.mean(axis=0), data.x.std(axis=0)
     return data._replace(x=(data.x - mean) / deviation, test_x=(data.test_x - mean) / deviation)

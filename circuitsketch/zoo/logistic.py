@@ -1,7 +1,7 @@
-"""Logistic regression: malignant tumours told from benign ones. In: examples; out: a `Training`, and measurements.
+"""Logistic regression of malignant and benign tumours. In: examples; out: a `Training`, and measurements.
 
-The smallest model of the zoo, and a convex one: with weight decay its training ends where Newton's method ends, and the
-influence of an example has a closed form (Koh and Liang, arXiv 1703.04730), which the tests compare with.
+The smallest model of the zoo, and a convex one: with weight decay its training converges to the solution of Newton's
+method, and the influence of an example has a closed form (Koh and Liang, arXiv 1703.04730), used in tests.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from circuitsketch.zoo import datasets, supervised
 
 
 def data(count: int = 400, seed: int = 0) -> datasets.Split:
-    """The breast cancer data, `count` tumours to train on and the others of the 569 to measure on, standardised.
+    """Return the standardised breast cancer data: `count` tumours to train on and the rest of the 569 to measure on.
 
-    x (count, 30), y (count,) with 1 for malignant, test_x, test_y. InputError for a count that leaves none.
+    x (count, 30), y (count,) is 1 for malignant; test_x and test_y are the rest. Raises InputError unless both parts
+    are nonempty.
 
     >>> data().x.shape, data().test_x.shape
     ((400, 30), (169, 30))
@@ -38,21 +39,36 @@ def training(
     weight_decay: float = 0.01,
     **options: Any,
 ) -> cs.Training:
-    """The training of a logistic regression from zero, by default on `data()`, all examples in every step.
+    """Return the training of a logistic regression from zero, by default on `data()` with full batches.
 
     Parameters
     ----------
-    x, y : features (examples, features), and labels 0 or 1 (examples,).
-    epochs, batch_size, learning_rate, optimiser, weight_decay, options : see `supervised.training`; `schedule`,
-        `clip`, `groups` and `seed` among the options.
+    x : (examples, features) array, optional
+        The features.
+    y : (examples,) array of int, optional
+        Labels 0 or 1.
+    epochs, batch_size, learning_rate, optimiser, weight_decay
+        See `supervised.training`.
+    **options
+        `schedule`, `clip`, `groups` and `seed`: see `supervised.training`.
 
-    Returns a Training whose params are {"w": (features,), "b": ()}. Raises InputError as `supervised.training`.
+    Returns
+    -------
+    Training
+        With parameters {"w": (features,), "b": ()}.
 
+    Raises
+    ------
+    InputError
+        For invalid arguments.
+
+    Examples
+    --------
     >>> run = training(epochs=50)
     >>> accuracy(run.params(run.train()), *data()[2:]) > 0.95
     True
     """
-    x, y = supervised.given_or(data, x, y)
+    x, y = supervised.data_or_default(data, x, y)
     supervised.check_labels(y, 2)
     x = supervised.array_of(x, "x")
     if x.ndim != 2:
@@ -73,30 +89,30 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any) -> Any:
-    """The log-odds of label 1, (examples,)."""
+    """Compute the log-odds of label 1, (examples,)."""
     return x @ params["w"] + params["b"]
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """log(p / (1 - p)) of the right label, (examples,): the log-odds, with their sign turned for label 0."""
+    """Compute log(p / (1 - p)) of the correct label, (examples,): the log-odds, negated for label 0."""
     return (2.0 * y - 1.0) * logits(params, x)
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """-log p of the right label, (examples,), in nats."""
+    """Compute -log p of the correct label, (examples,), in nats."""
     return cs.softplus(-margin(params, x, y))
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """The share of labels that the model gets right. A step function: measure `margin`, and count afterwards."""
+    """Compute the fraction of correct labels; a step function, so measure `margin` and count afterwards."""
     return float(np.mean(np.asarray(margin(params, x, y)) > 0))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """The mean loss on what `data()` holds out: one number."""
+    """Compute the mean loss on the held-out part of `data()`, a scalar."""
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """The mean margin on what `data()` holds out: one number."""
+    """Compute the mean margin on the held-out part of `data()`, a scalar."""
     return margin(params, *data()[2:]).mean()

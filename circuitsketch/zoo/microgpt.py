@@ -1,9 +1,9 @@
-"""microgpt: a GPT on the letters of names. In: names, one a step; out: a `Training`, and a loss to measure.
+"""microgpt: a GPT on the letters of names. In: names, one per step; out: a `Training`, and a loss to measure.
 
-The model is that of Andrej Karpathy's microgpt.py (2026), with exact GELU for ReLU and the epsilon of Adam
-inside the root, so that training is an analytic function of its example weights: token and position
-embeddings, root-mean-square norms without weights, causal attention, no biases. What a circuit is and how it
-is trained is left to the package: every function below is NumPy, and takes arrays as well as wires.
+The model is that of Andrej Karpathy's microgpt.py (2026), with exact GELU instead of ReLU and the
+epsilon of Adam inside the root, so that training is an analytic function of its example weights: token and position
+embeddings, root-mean-square norms without weights, causal attention, no biases. Every function below is plain NumPy
+and accepts arrays and wires.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.zoo.datasets import check_seed, is_whole, shown
+from circuitsketch.zoo.datasets import check_seed, is_integer, shown
 
 ALPHABET = string.ascii_lowercase
 HEADS = 4
 NORM_EPSILON = 1e-5
-# A score that no softmax sees: exp of it is exactly zero, in float32 too, and unlike -inf it is a number.
+# The score of masked positions: its exp is exactly zero, in float32 too, and unlike -inf it is finite.
 MASKED = -1e30
 INIT_STD = 0.08
 LEARNING_RATE = 0.01
@@ -36,8 +36,8 @@ LAYER_PARTS = ("attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2")
 class Config:
     """The sizes of a microgpt; the defaults are Karpathy's.
 
-    `vocabulary` counts the letters and the one token that begins and ends every word.
-    Raises InputError for a size below 1, or a width that the heads do not divide.
+    `vocabulary` counts the letters and the boundary token, which begins and ends every word.
+    Raises InputError for a size below 1, or a width that is not a multiple of `heads`.
 
     >>> Config().size
     4192
@@ -51,13 +51,13 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not is_whole(value):
+            if not is_integer(value):
                 raise InputError(f"microgpt: {name} is {shown(value)}; every size must be at least 1")
         check_heads(self.width, self.heads)
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """The shape (out, in) of every parameter matrix, in the order in which a flat vector holds them."""
+        """The shape (out, in) of every parameter matrix, in the order of a flat parameter vector."""
         width = self.width
         shapes = {
             "wte": (self.vocabulary, width),
@@ -78,7 +78,7 @@ class Config:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def parameters(self, vector: Any) -> dict[str, np.ndarray]:
-        """The named matrices of a flat vector of `size` numbers, row by row; InputError otherwise."""
+        """Split a flat vector of `size` numbers into named matrices, row by row; raise InputError for other shapes."""
         vector = np.asarray(vector, dtype=np.float64)
         if vector.shape != (self.size,):
             raise InputError(
@@ -93,16 +93,15 @@ class Config:
         return parameters
 
     def draw(self, seed: int) -> dict[str, np.ndarray]:
-        """Initial parameters: independent normals of mean 0 and standard deviation 0.08."""
+        """Draw initial parameters: independent normals of mean 0 and standard deviation 0.08."""
         return self.parameters(np.random.default_rng(check_seed(seed)).normal(0.0, INIT_STD, self.size))
 
 
 def names() -> list[str]:
-    """5,163 first names of the 1990 US Census, in lower case, the most common first.
+    """Return 5,163 first names of the 1990 US Census, in lower case, the most common first.
 
-    Ordered by the per cent of women plus the per cent of men who bear the name, equal sums alphabetically;
-    all are ASCII letters, 2 to 11 of them. Public domain; `data/PROVENANCE.txt` tells source, derivation and
-    checksums.
+    They are ordered by the percentage of women plus the percentage of men with the name, ties alphabetically; all
+    consist of 2 to 11 ASCII letters. Public domain; `data/PROVENANCE.txt` gives source, derivation and checksums.
 
     >>> names()[:3]
     ['james', 'john', 'robert']
@@ -112,7 +111,7 @@ def names() -> list[str]:
 
 @functools.cache
 def census_names() -> tuple[str, ...]:
-    """The first column of the shipped table, read once."""
+    """Return the first column of the included table; cached."""
     data = resources.files("circuitsketch.zoo") / "data"
     table = (data / "first_names_1990.txt").read_text(encoding="ascii")
     return tuple(line.split("\t")[0] for line in table.splitlines() if not line.startswith("#"))
@@ -130,36 +129,48 @@ def training(
     context: int = 16,
     steps: int | None = None,
 ) -> Any:
-    """The training of a microgpt on `docs`, one a step, as a `cs.Training` with a downweight for every doc.
+    """Return the training of a microgpt on `docs`, one per step, with one weight per doc.
 
-    Step t reads docs[t % len(docs)] and multiplies its loss, the mean cross-entropy of at most `context`
-    predicted tokens, by the doc's keep = 1 - w; then Adam moves the parameters, at the rate
-    0.01 (1 - t / steps), with betas 0.85 and 0.99 and the epsilon 1e-3 inside the root. The order is that of
-    `docs`: shuffle them first if you wish.
+    Step t reads docs[t % len(docs)] and multiplies its loss, the mean cross-entropy of at most `context` predicted
+    tokens, by the doc's keep = 1 - w; then Adam updates the parameters with the learning rate 0.01 (1 - t / steps),
+    betas 0.85 and 0.99, and the epsilon 1e-3 inside the root. The order is that of `docs`, which are not shuffled.
 
     Parameters
     ----------
-    docs : the words to train on, of letters of the alphabet; or how many, the first of `names()`. Of a word with
-        `context` letters or more only the first `context` letters are predicted.
-    seed : draws the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is
-        given.
-    init : the initial parameters themselves, a flat vector in the order of `Config.shapes`.
-    alphabet : the letters, token ids in their order; by default a to z for a number of names, else the letters of
-        `docs`, sorted. The next id begins and ends every word. `loss` must be given the same, unless it is a to z.
-    width, layers, heads, context : the model's sizes. With other than 4 heads, give `loss` the same number.
-    steps : the number of steps, len(docs) by default.
+    docs : sequence of str, or int
+        The words to train on, of letters of the alphabet; or a number of words, the first of `names()`. Only the first
+        `context` letters of a word are predicted.
+    seed : int, optional
+        The seed of the initial parameters, normal with standard deviation 0.08; 0 if neither it nor `init` is given.
+    init : (parameters,) array, optional
+        The initial parameters, in the order of `Config.shapes`.
+    alphabet : str, optional
+        The letters, in the order of their token ids; by default a to z for a number of names, else the sorted letters
+        of `docs`. The next id is the boundary token. Pass the same to `loss`, unless it is a to z.
+    width, layers, heads, context : int
+        The model's sizes. With other than 4 heads, pass the same number to `loss`.
+    steps : int, optional
+        The number of steps, by default len(docs).
 
-    Returns a Training whose state is that of Adam, {"params", "m", "v", "t"}, and whose n is len(docs); its items
-    are the words, its labels their first letters.
-    Raises InputError for words or sizes that do not fit, for both a seed and an init, and for an init of a
-    wrong length.
+    Returns
+    -------
+    Training
+        With the state of Adam, {"params", "m", "v", "t"}, and n = len(docs); its items are the words, its labels their
+        first letters.
 
+    Raises
+    ------
+    InputError
+        For invalid words or sizes, for both a seed and an init, and for an init of the wrong length.
+
+    Examples
+    --------
     >>> run = training(names()[:1000], seed=42)                     # doctest: +SKIP
     >>> query = cs.sketch(run).measure(loss, "max")                 # doctest: +SKIP
     """
     if isinstance(docs, int):
         most = len(census_names())
-        if not is_whole(docs, 1, most):
+        if not is_integer(docs, 1, most):
             raise InputError(f"microgpt: docs is {shown(docs)}; there are {most:,} names, so take 1 to {most}")
         docs, alphabet = census_names()[:docs], ALPHABET if alphabet is None else alphabet
     if isinstance(docs, str):
@@ -173,14 +184,14 @@ def training(
     if not docs:
         raise InputError("microgpt: docs is empty; give at least one word to train on, such as names()[:100]")
     steps = len(docs) if steps is None else steps
-    if not is_whole(steps):
-        raise InputError(f"microgpt: steps is {shown(steps)}; a training has at least one step")
+    if not is_integer(steps):
+        raise InputError(f"microgpt: steps is {shown(steps)}; give an integer, at least 1")
     if seed is not None and init is not None:
         raise InputError("microgpt: both seed and init are given; give the seed to draw from, or the parameters")
     if alphabet is None:
         alphabet = "".join(sorted(set().union(*(set(str(doc)) for doc in docs)))) or ALPHABET
 
-    # The words first: a doc that does not fit is the likelier mistake, and needs no model to be found.
+    # Check the words first: they are the likelier mistake, and need no model.
     encoded = [encode(doc, alphabet, context) for doc in docs]
     config = Config(len(alphabet) + 1, width, layers, heads, context)
     params = config.parameters(init) if init is not None else config.draw(0 if seed is None else seed)
@@ -198,11 +209,10 @@ def training(
 
 
 def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, heads: int = HEADS) -> Any:
-    """A measurement: the mean cross-entropy of a trained model on `name`, in nats a token.
+    """Compute the mean cross-entropy of a trained model on `name`, in nats per token.
 
-    `params` are the matrices of `Config.shapes` by name, as wires or as arrays; `alphabet` and `heads` must
-    be those of the training. Raises InputError where they are not, and for a name that is empty or has other
-    letters.
+    `params` are the matrices of `Config.shapes` by name, as wires or as arrays; `alphabet` and `heads` must be those of
+    the training. Raises InputError if they are not, and for a name that is empty or contains other letters.
 
     >>> sketch.measure(loss, "max")                                 # doctest: +SKIP
     """
@@ -218,9 +228,9 @@ def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, head
 
 
 def encode(word: str, alphabet: str, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens that the model reads of a word, and those that it should predict.
+    """Return the input tokens of a word and the tokens to predict.
 
-    Two int arrays of one length, at most `context`: the word stands between two boundary tokens.
+    These are two int arrays of equal length, at most `context`, of the word between two boundary tokens.
     """
     if len(set(alphabet)) != len(alphabet) or not alphabet:
         raise InputError(f"microgpt: alphabet {alphabet!r} is empty or has a letter twice; give each letter once")
@@ -242,15 +252,15 @@ def encode(word: str, alphabet: str, context: int) -> tuple[np.ndarray, np.ndarr
 
 
 def mean_loss(params: Mapping[str, Any], tokens: Any, targets: Any, heads: int) -> Any:
-    """The cross-entropy of the predicted tokens, averaged over positions: a scalar."""
+    """Compute the cross-entropy of the predicted tokens, averaged over positions: a scalar."""
     return np.mean(cs.cross_entropy(logits(params, tokens, heads), targets))
 
 
 def logits(params: Mapping[str, Any], tokens: Any, heads: int = HEADS) -> Any:
-    """The model: for every position of `tokens`, the scores of the next token, (length, vocabulary).
+    """Compute the scores of the next token at every position of `tokens`, (length, vocabulary).
 
-    `tokens` are ints, (length,), with a length of at most the rows of wpe. Linear layers are y = x W^T, their
-    matrices of shape (out, in).
+    `tokens` are ints of shape (length,), at most the number of rows of wpe. Linear layers are y = x W^T with matrices
+    of shape (out, in).
     """
     x = np.take(params["wte"], tokens, axis=0) + params["wpe"][: tokens.shape[0]]
     x = normalise(x)
@@ -264,14 +274,14 @@ def logits(params: Mapping[str, Any], tokens: Any, heads: int = HEADS) -> Any:
 
 
 def normalise(x: Any) -> Any:
-    """Every row divided by its root mean square; the epsilon keeps the root away from zero."""
+    """Divide every row by its root mean square; the epsilon keeps the root away from zero."""
     return x * cs.rsqrt(np.mean(np.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
 
 
 def attend(x: Any, part: Mapping[str, Any], heads: int) -> Any:
-    """Causal attention of the rows of x, (length, width), to themselves and the rows before them.
+    """Compute causal attention of the rows of x, (length, width), to themselves and the rows before them.
 
-    All heads and positions at once. The queries are scaled, not the scores: there are fewer of them.
+    All heads and positions are computed at once. The queries are scaled instead of the scores, which are more.
     """
     length, width = x.shape
     split = (length, heads, width // heads)
@@ -286,7 +296,7 @@ def attend(x: Any, part: Mapping[str, Any], heads: int) -> Any:
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Heads share the width equally."""
+    """Raise InputError unless the width is a multiple of the number of heads."""
     if heads < 1 or width % heads:
         raise InputError(
             f"microgpt: {heads} heads cannot share a width of {width} equally; choose a divisor of {width}"

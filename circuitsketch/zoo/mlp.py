@@ -1,9 +1,9 @@
 """A multi-layer perceptron on handwritten digits. In: examples and sizes; out: a `Training`, and measurements.
 
-Its activation is smooth by default (GELU), and so is a cross-entropy, so that training is an analytic function of its
-example weights. With "relu" it is so between kinks: a prediction follows the piece that the run is on and cannot see a
-unit switch; a run that meets a kink exactly, as blank pictures do while biases are zero, is warned of. A hidden layer's
-parameters carry the activation in their names, gelu0_w and gelu0_b, so that measurements need not be told.
+By default the activation (GELU) and the cross-entropy are smooth, so that training is an analytic function of the
+example weights. With "relu" it is only piecewise analytic: a prediction follows the piece that the run is on and does
+not account for units that switch; a run that hits a kink exactly, as blank images do while biases are zero, issues a
+warning. The names of a hidden layer's parameters, gelu0_w and gelu0_b, contain the activation for measurements.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def data(count: int = 1000, seed: int = 0) -> datasets.Split:
-    """The digits, `count` images to train on and the others of the 1,797 to measure on.
+    """Return the digits: `count` images to train on and the rest of the 1,797 to measure on.
 
-    x (count, 64) with ink from 0 to 1, y (count,) labels 0..9, test_x, test_y. InputError for a count that leaves none.
+    x (count, 64) has ink from 0 to 1, y (count,) labels 0..9; test_x and test_y are the rest. Raises InputError unless
+    both parts are nonempty.
 
     >>> data().x.shape, data().test_x.shape
     ((1000, 64), (797, 64))
@@ -49,9 +50,9 @@ def draw(inputs: int, hidden: list[int], classes: int, activation: str, seed: in
     names = [f"{activation}{layer}" for layer in range(len(hidden))] + ["out"]
     sizes = [inputs, *hidden, classes]
     params = {}
-    for name, above, below in zip(names, sizes[:-1], sizes[1:], strict=True):
-        params[f"{name}_w"] = rng.normal(0.0, 1.0 / math.sqrt(above), (above, below))
-        params[f"{name}_b"] = np.zeros(below)
+    for name, fan_in, fan_out in zip(names, sizes[:-1], sizes[1:], strict=True):
+        params[f"{name}_w"] = rng.normal(0.0, 1.0 / math.sqrt(fan_in), (fan_in, fan_out))
+        params[f"{name}_b"] = np.zeros(fan_out)
     return params
 
 
@@ -68,33 +69,56 @@ def training(
     seed: int = 0,
     **options: Any,
 ) -> cs.Training:
-    """The training of a perceptron, by default on `data()`.
+    """Return the training of a perceptron, by default on `data()`.
 
     Parameters
     ----------
-    x, y : features (examples, features), and labels 0..classes-1 (examples,).
-    width, layers : units of a hidden layer, and how many of these there are. classes : outputs.
-    activation : a key of ACTIVATIONS.
-    dropout : the share of hidden units that a step leaves out, by masks that are a fixed part of the run.
-    seed : draws the first parameters, the order of the examples and the masks.
-    learning_rate, options : `epochs`, `batch_size`, `optimiser`, `weight_decay`, `schedule`, `clip`, `groups`: see
-        `supervised.training`.
+    x : (examples, features) array, optional
+        The features.
+    y : (examples,) array of int, optional
+        Labels 0..classes-1.
+    width : int
+        The number of units per hidden layer.
+    layers : int
+        The number of hidden layers.
+    classes : int
+        The number of outputs.
+    activation : str
+        A key of ACTIVATIONS.
+    dropout : float
+        The fraction of hidden units dropped per step, by masks that are a fixed part of the run.
+    learning_rate : float
+        The base learning rate.
+    seed : int
+        The seed of the initial parameters, the order of the examples and the masks.
+    **options
+        `epochs`, `batch_size`, `optimiser`, `weight_decay`, `schedule`, `clip`, `groups`: see `supervised.training`.
 
-    Returns a Training whose params are those of `draw`. Raises InputError for options that cannot be.
+    Returns
+    -------
+    Training
+        With the parameters of `draw`.
 
+    Raises
+    ------
+    InputError
+        For invalid arguments.
+
+    Examples
+    --------
     >>> run = training(epochs=2)
     >>> accuracy(run.params(run.train()), *data()[2:]) > 0.75
     True
     """
-    x, y = supervised.given_or(data, x, y)
+    x, y = supervised.data_or_default(data, x, y)
     x = supervised.array_of(x, "x")
     if x.ndim != 2:
-        raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features an example")
+        raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features per example")
     for name, value in (("width", width), ("layers", layers), ("classes", classes)):
-        if not datasets.is_whole(value):
+        if not datasets.is_integer(value):
             raise InputError(f"mlp: {name} is {datasets.shown(value)}; every size must be at least 1")
     if not supervised.is_real(dropout) or not 0 <= dropout < 1:
-        raise InputError(f"mlp: dropout is a rate from 0 to below 1, not {datasets.shown(dropout)}")
+        raise InputError(f"mlp: dropout must be a rate in [0, 1), not {datasets.shown(dropout)}")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InputError(f"mlp: activation is {datasets.shown(activation)}; choose one of {', '.join(ACTIVATIONS)}")
     supervised.check_labels(y, classes)
@@ -116,7 +140,7 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any, mask: Any = None) -> Any:
-    """The scores of the classes, (examples, classes). mask : (layers, examples, width), to multiply hidden units by."""
+    """Compute the class scores, (examples, classes); `mask` (layers, examples, width) multiplies hidden units."""
     hidden = [name[:-2] for name in params if name.endswith("_w") and name != "out_w"]
     for layer, name in enumerate(hidden):
         activation = ACTIVATIONS[name.rstrip("0123456789")]
@@ -127,25 +151,25 @@ def logits(params: Mapping[str, Any], x: Any, mask: Any = None) -> Any:
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any, mask: Any = None) -> Any:
-    """-log p of the right class, (examples,), in nats. mask : as for `logits`."""
+    """Compute -log p of the correct class, (examples,), in nats; `mask` as for `logits`."""
     return cs.cross_entropy(logits(params, x, mask), y)
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """log(p / (1 - p)) of the right class, (examples,): see `supervised.margins`."""
+    """Compute log(p / (1 - p)) of the correct class, (examples,): see `supervised.margins`."""
     return supervised.margins(logits(params, x), y)
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """The share of labels that the model gets right. A step function: measure `logits`, and count afterwards."""
+    """Compute the fraction of correct labels; a step function, so measure `logits` and count afterwards."""
     return float(np.mean(np.argmax(logits(params, x), axis=-1) == y))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """The mean loss on what `data()` holds out: one number."""
+    """Compute the mean loss on the held-out part of `data()`, a scalar."""
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """The mean margin on what `data()` holds out: one number."""
+    """Compute the mean margin on the held-out part of `data()`, a scalar."""
     return margin(params, *data()[2:]).mean()

@@ -1,7 +1,7 @@
-"""Training by mini-batches: a model's loss, its first parameters and labelled examples in, a `Training` out.
+"""Mini-batch training. In: a model's loss, initial parameters and labelled examples; out: a `Training`.
 
-What logistic regression, the perceptron and the small convolutional network share, and what a model of one's own may
-use as well: batches in shuffled order, an optimiser by name, a schedule, clipping, dropout masks.
+Logistic regression, the perceptron and the convolutional network use it, and other models can: batches in shuffled
+order, an optimiser by name, a schedule, clipping, dropout masks.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.zoo.datasets import check_seed, is_whole, shown
+from circuitsketch.zoo.datasets import check_seed, is_integer, shown
 
-# Adam divides by the root of a mean square gradient. Inside the root an epsilon keeps that analytic where gradients
-# vanish, and its size decides how far: a parameter whose gradients are below sqrt(EPSILON) moves in proportion to them,
-# and the smaller it is, the smaller the deletions for which the series converges.
+# Adam divides by the root of a mean squared gradient. An epsilon inside the root keeps that analytic where gradients
+# vanish: a parameter whose gradients are below sqrt(EPSILON) changes in proportion to them. The smaller the epsilon,
+# the smaller the deletions for which the series converges.
 EPSILON = 1e-4
 OPTIMISERS = ("sgd", "momentum", "adam", "adamw")
 Schedule = Callable[[Any, int], Any]
@@ -41,35 +41,57 @@ def training(
     groups: Any = None,
     seed: int = 0,
 ) -> cs.Training:
-    """The training of any model that has one loss an example.
+    """Return the training of any model that has one loss per example.
 
     Step t reads a batch of examples, multiplies their losses by keep = 1 - w, and follows the gradient of the sum
-    divided by the size of the batch (w changes no denominator).
+    divided by the batch size (w changes no denominator).
 
     Parameters
     ----------
-    loss : `loss(params, x, y)` -> one value an example, in NumPy; with `masks`, `loss(params, x, y, mask)`.
-    params : the first parameters, a pytree of arrays.
-    x, y : examples along axis 0. Whole-numbered y are labels for run-time indexing, others are constants.
-    epochs : how often each example is read. batch_size : examples a step; the last batch of an epoch takes what is
-        left, and None takes all of them in every step, in their order.
-    learning_rate, optimiser : "sgd", "momentum" (0.9), "adam" or "adamw" (epsilon 1e-4 inside the root).
-    weight_decay : of all parameters; adam has none, adamw a decoupled one.
-    schedule : `schedule(t, steps)` -> a factor of the learning rate at step t, such as `cs.optim.cosine`.
-    clip : the limit of `cs.optim.clip_by_norm`, or None.
-    masks : `masks(t, examples of the batch)` -> an array that the loss is given at step t, such as a dropout mask.
-    groups : (examples,) whole numbers from 0: examples of one group (a class, a source) share a weight, and the run
-        has as many weights as there are groups. Without it every example has its own.
-    seed : shuffles the examples anew for each epoch.
+    loss : callable
+        `loss(params, x, y)` -> one value per example, in NumPy; with `masks`, `loss(params, x, y, mask)`.
+    params : pytree
+        The initial parameters, arrays.
+    x : (examples, ...) array
+        The inputs.
+    y : (examples, ...) array
+        The targets; integers are labels for run-time indexing.
+    epochs : int
+        The number of passes over the examples.
+    batch_size : int or None
+        The number of examples per step; the last batch of an epoch may be smaller. None uses all examples in every
+        step, in their order.
+    learning_rate : float
+        The base learning rate.
+    optimiser : str
+        "sgd", "momentum" (0.9), "adam" or "adamw" (epsilon 1e-4 inside the root).
+    weight_decay : float
+        The decay of all parameters; decoupled for adamw, not available for adam.
+    schedule : callable or None
+        `schedule(t, steps)` -> a factor of the learning rate at step t, such as `cs.optim.cosine`.
+    clip : float or None
+        The limit of `cs.optim.clip_by_norm`.
+    masks : callable or None
+        `masks(t, count)` -> an array passed to the loss at step t of a batch of `count` examples, such as a dropout
+        mask.
+    groups : (examples,) array of int or None
+        Non-negative group numbers: examples of one group (a class, a source) share a weight, and the run has one weight
+        per group. None gives each example its own weight.
+    seed : int
+        The seed of the shuffled order, which differs between epochs.
 
     Returns
     -------
-    Training of state {"params", ...} on n = len(x) examples, labelled by their whole-numbered y, or on n groups.
+    Training
+        With state {"params", ...}, on n = len(x) examples, labelled by y if y is integers, or on n groups.
 
     Raises
     ------
-    InputError : for options that cannot be, named one by one.
+    InputError
+        For invalid arguments.
 
+    Examples
+    --------
     >>> def loss(params, x, y):
     ...     return (x @ params - y) ** 2
     >>> x, y = np.array([[1.0], [2.0], [3.0]]), np.array([2.0, 4.0, 7.0])
@@ -81,11 +103,11 @@ def training(
     count = len(x) if x.ndim else 0
     if count == 0 or y.ndim == 0 or len(y) != count:
         raise InputError(f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one")
-    if not is_whole(epochs):
-        raise InputError(f"epochs is {shown(epochs)}; give a whole number, at least 1: how often each example is read")
-    if batch_size is not None and not is_whole(batch_size):
+    if not is_integer(epochs):
+        raise InputError(f"epochs is {shown(epochs)}; give an integer, at least 1")
+    if batch_size is not None and not is_integer(batch_size):
         raise InputError(
-            f"batch_size is {shown(batch_size)}; give a whole number, at least 1, or None for all examples in a step"
+            f"batch_size is {shown(batch_size)}; give an integer, at least 1, or None for all examples in each step"
         )
     if not is_real(learning_rate):
         raise InputError(f"learning_rate is {shown(learning_rate)}; give a number")
@@ -97,7 +119,7 @@ def training(
         check_function(masks, "masks", "t", "count")
     weights = np.arange(count) if groups is None else array_of(groups, "groups")
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
-        raise InputError(f"groups are one whole number from 0 for each of {count} examples, not {shown(groups)}")
+        raise InputError(f"groups must be one non-negative integer for each of {count} examples, not {shown(groups)}")
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -119,7 +141,7 @@ def training(
 
 
 def array_of(value: Any, name: str) -> np.ndarray:
-    """An array of numbers; InputError for anything else."""
+    """Return an array of numbers, or raise InputError."""
     try:
         array = np.asarray(value)
     except Exception as reason:
@@ -130,41 +152,41 @@ def array_of(value: Any, name: str) -> np.ndarray:
 
 
 def check_function(value: Any, name: str, *takes: str) -> None:
-    """InputError for what cannot be called with these arguments."""
+    """Raise InputError unless a value can be called with these arguments."""
     if not callable(value):
         raise InputError(f"{name} must be a function, not {type(value).__name__}")
     try:
         signature(value).bind(*takes)
     except TypeError as reason:
-        raise InputError(f"{name} is a function of ({', '.join(takes)}): {reason}") from None
-    except ValueError:  # what is not written in Python may have no signature
+        raise InputError(f"{name} must accept ({', '.join(takes)}): {reason}") from None
+    except ValueError:  # a function that is not written in Python may have no signature
         pass
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     kinds = int | float | np.integer | np.floating
-    fine = isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
-    return fine and bool(abs(value) < 1e300)
+    number = isinstance(value, kinds) and not isinstance(value, bool | np.timedelta64)
+    return number and bool(abs(value) < 1e300)
 
 
-def given_or(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
-    """The examples and labels that were given, or the zoo's where neither was. InputError for one without the other."""
+def data_or_default(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
+    """Return x and y, or the zoo's data if both are None; raise InputError if only one is."""
     if x is None and y is None:
         return data()[:2]
     if x is None or y is None:
-        raise InputError(f"{'x' if x is None else 'y'} is missing; give x and y together, or neither for the zoo's own")
+        raise InputError(f"{'x' if x is None else 'y'} is missing; give x and y together, or neither")
     return x, y
 
 
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:
-    """`update(state, grads, rate)` of an optimiser by name; InputError for an unknown one, or a decay it has not."""
+    """Return `update(state, grads, rate)` of an optimiser by name; raise InputError for unsupported options."""
     if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
         raise InputError(f"optimiser is {shown(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
     if not is_real(weight_decay):
         raise InputError(f"weight_decay is {shown(weight_decay)}; give a number")
     if weight_decay and optimiser == "adam":
-        raise InputError("adam has no weight decay that keeps its meaning; choose optimiser='adamw'")
+        raise InputError("adam does not support weight_decay; choose optimiser='adamw'")
     rule = getattr(cs.optim, optimiser)
     options: dict[str, Any] = {"eps": 0.0, "eps_root": EPSILON} if optimiser in ("adam", "adamw") else {}
     if optimiser != "adam":
@@ -173,7 +195,7 @@ def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any]
 
 
 def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> list[np.ndarray]:
-    """The ids that each step reads: every epoch a new order, cut into batches."""
+    """Return the example ids of each step: every epoch a new order, split into batches."""
     if batch_size is None:
         return [np.arange(count)] * epochs
     rng = np.random.default_rng(seed)
@@ -185,33 +207,49 @@ def batches_of(count: int, epochs: int, batch_size: int | None, seed: int) -> li
 
 
 def check_labels(y: Any, classes: int) -> None:
-    """InputError unless y are whole numbers in 0..classes-1, before a model is made for them."""
+    """Raise InputError unless y are integers in 0..classes-1."""
     y = array_of(y, "y")
     if y.dtype.kind not in "iu":
-        raise InputError(f"labels are whole numbers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)")
+        raise InputError(f"labels must be integers in 0..{classes - 1}, not of dtype {y.dtype}; use y.astype(int)")
     if y.size and (y.min() < 0 or y.max() >= classes):
         raise InputError(f"labels run from {y.min()} to {y.max()}; with {classes} classes give 0..{classes - 1}")
 
 
 def margins(logits: Any, labels: Any) -> Any:
-    """log(p / (1 - p)) of the right class, one value an example: above 0 where it is likelier than all others together.
+    """Compute log(p / (1 - p)) of the correct class, one value per example; positive where p > 1/2.
 
-    Unlike accuracy it is smooth, and unlike the loss it does not flatten where a model is sure. Written as the logit of
-    the right class less the log of the sum of the others' exponentials, so that p near 1 costs no digits.
+    Unlike accuracy it is smooth, and unlike the loss it does not flatten where a model is confident. It is the logit of
+    the correct class minus the log-sum-exp of the others, so that p near 1 loses no precision.
 
-    logits : (examples, classes), at least two classes. labels : (examples,) whole numbers in 0..classes-1; others are
-        refused by BoundsError.
+    Parameters
+    ----------
+    logits : (examples, classes) array_like or Wire
+        Scores of at least two classes.
+    labels : (examples,) array_like or Wire of int
+        The correct classes, integers in 0..classes-1.
 
+    Returns
+    -------
+    (examples,) array or Wire
+        The margins.
+
+    Raises
+    ------
+    BoundsError
+        If a label is out of range.
+
+    Examples
+    --------
     >>> margins(np.array([[0.0, 3.0]]), np.array([1]))
     array([3.])
     """
     classes = np.shape(logits)[-1]
-    cs.cross_entropy(np.zeros(np.shape(logits)), labels)  # refuses a label without a class; nothing reads it
-    # Row c names the classes other than c: gathered by label, they leave the right one out.
+    cs.cross_entropy(np.zeros(np.shape(logits)), labels)  # checks the labels; the value is unused
+    # Row c lists the classes other than c; gathered by label, it excludes the correct one.
     others = np.array([[other for other in range(classes) if other != label] for label in range(classes)])
     rest = cs.take(others, labels, axis=0)
     wrong = np.take_along_axis(logits, rest, axis=1)
-    # log-sum-exp of the wrong logits, by way of a cross-entropy: -log softmax = log-sum-exp less the logit itself.
+    # log-sum-exp of the other logits, by a cross-entropy: -log softmax = log-sum-exp minus the logit.
     first = np.zeros(np.shape(logits)[0], dtype=np.int64)
     total = cs.cross_entropy(wrong, first) + wrong[:, 0]
     right = np.take_along_axis(logits, np.reshape(labels, (-1, 1)), axis=1)[:, 0]

@@ -81,7 +81,9 @@ def compiled_series(count):
 def test_what_memory_does_not_hold_is_refused_in_our_words(what, run, sketch, room):
     act, way = LARGE[what]
     room(memory=1_000_000)
-    with pytest.raises(cs.InputError, match=r"would take [0-9.,]+ .B of memory, and 1.0 MB are available; ") as said:
+    with pytest.raises(
+        cs.InputError, match=r"would take [0-9.,]+ .B of memory, but only 1.0 MB are available; "
+    ) as said:
         act(run, sketch)
     assert way in str(said.value), said.value
     assert not isinstance(said.value, cs.errors.StoreError)
@@ -188,7 +190,7 @@ def test_memory_that_runs_out_within_is_said_in_our_words(run, monkeypatch):
         lambda: query.influence(),
         lambda: query.without([0]),
     ):
-        with pytest.raises(cs.InputError, match=r"more memory than there is \(Unable to allocate 180. GiB"):
+        with pytest.raises(cs.InputError, match=r"ran out of memory \(Unable to allocate 180. GiB"):
             act()
 
 

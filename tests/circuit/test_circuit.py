@@ -231,9 +231,9 @@ def test_expanding_needs_the_integers_that_the_circuit_gathers_by():
     scalar = check(circuit.expand([1], [1]))
     assert len(scalar.inputs) == 3 and scalar.size == 1
     assert evaluate(scalar, V) == [V[1] + V[2]]
-    with pytest.raises(InputError, match=r"has 2 integer inputs, and expand got values for 1; .*expand\(\*values"):
+    with pytest.raises(InputError, match=r"has 2 integer inputs, but expand got 1 values; .*expand\(\*values"):
         circuit.expand([1])
-    with pytest.raises(InputError, match="has 2 integer inputs, and expand got values for 3"):
+    with pytest.raises(InputError, match="has 2 integer inputs, but expand got 3 values"):
         circuit.expand([1], [1], [1])
 
 
@@ -264,7 +264,7 @@ def a_stranger():
 
 
 BROKEN = [
-    (lambda: with_node(wire_of("exp"), gate=a_stranger()), "a gate that is not in the table"),
+    (lambda: with_node(wire_of("exp"), gate=a_stranger()), "a gate that is not registered"),
     (lambda: with_node(wire_of("exp"), operands=(wire_of("exp"),)), "an operand must come before its user"),
     (lambda: with_node(wire_of("exp"), operands=(-1,)), "an operand must come before its user"),
     (lambda: with_node(wire_of("exp"), operands=(2, 2)), "has 2 operands, the gate takes 1"),

@@ -689,7 +689,7 @@ def test_records_are_frozen():
         (lambda q: q.without([]), "empty"),
         (lambda q: q.without([7]), "out of range"),
         (lambda q: q.without(np.zeros((2, 3), dtype=bool)), "subset 0"),
-        (lambda q: q.reweight([0, 1]), "one float an example"),
+        (lambda q: q.reweight([0, 1]), "one float per example"),
         (lambda q: q.reweight([True, False, False]), "use without"),
     ],
 )

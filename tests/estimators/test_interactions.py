@@ -306,7 +306,7 @@ def test_labels_groups_and_questions_name_examples():
         (lambda: numbered.without(lambda i: True), "items="),
         (lambda: query_of(tensors, 40, N).without("x"), "labels="),
         (lambda: query.without([1], group="x"), "not both"),
-        (lambda: query_of(tensors, 40, N, labels=["a"]), "labels has 1 entries and the run 12 examples"),
+        (lambda: query_of(tensors, 40, N, labels=["a"]), "labels has 1 entries for n = 12 examples"),
         (lambda: query_of(tensors, 40, N, np.ones((3, 2))), "a metric is given"),
         (lambda: Query(query.coefficients, query.law, singles=np.ones((3, 4))), "do not go with"),
     ):

@@ -136,7 +136,7 @@ def test_integers_that_float64_does_not_hold_are_refused(large):
     ):
         cs.trace(lambda i: i - large, ROWS[0])
     circuit = cs.compile(cs.trace(lambda i: i - 1, large))
-    with pytest.raises(InputError, match=r"args\.0 holds integers beyond 2\*\*53 .* such as -?\d+;"):
+    with pytest.raises(InputError, match=r"args\.0 contains integers beyond 2\*\*53 .* such as -?\d+;"):
         circuit(large)
     kept = np.int64(-(2**63))
     assert evaluate(cs.trace(lambda i: np.maximum(i, kept), ROWS), [ROWS])[0].tolist() == ROWS.tolist()

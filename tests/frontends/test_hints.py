@@ -25,7 +25,7 @@ REFUSED = [
     (lambda x: np.mod(x, 0.25), "np.remainder", "slope 1"),
     (lambda x: x % 0.25, "np.remainder", "slope 1"),
     (np.floor, "np.floor", "locally constant"),
-    (np.sort, "np.sort", "order of entries"),
+    (np.sort, "np.sort", "order of elements"),
     (special.ndtr, "scipy.special.ndtr", "scipy.special.erfc"),
     (special.log_expit, "scipy.special.log_expit", "cs.softplus"),
     (special.softmax, "softmax", "cs.special.softmax"),
@@ -41,7 +41,7 @@ def test_a_refusal_names_the_function_and_the_remedy(position):
     function, name, remedy = REFUSED[position]
     with pytest.raises(TraceError, match=rf"{HERE}:\d+ calls {re.escape(name)} .*{re.escape(remedy)}") as refusal:
         cs.trace(function, X)
-    assert "near it: np.absolute" not in str(refusal.value)
+    assert "similar: np.absolute" not in str(refusal.value)
 
 
 def test_a_method_that_no_wire_has_gets_the_same_remedy_as_the_function():
@@ -60,10 +60,10 @@ def test_a_hint_names_functions_that_have_gates(hint):
 
 def test_a_name_spelled_alike_is_offered_within_its_family_alone():
     known = ["np.absolute", "np.cos", "np.logaddexp", "np.linalg.norm", "scipy.special.erf"]
-    assert "near it: np.logaddexp)" in advice("np.logaddexpp", known)
-    assert "near it: np.linalg.norm)" in advice("np.linalg.normm", known)
+    assert "similar: np.logaddexp)" in advice("np.logaddexpp", known)
+    assert "similar: np.linalg.norm)" in advice("np.linalg.normm", known)
     for name in ("np.linalg.absolut", "np.cross", "scipy.special.erfi2", "np.erf"):
-        assert "near it" not in advice(name, known)
+        assert "similar" not in advice(name, known)
 
 
 # The remedies are what they say.

@@ -274,7 +274,7 @@ def test_a_run_refuses_an_index_out_of_bounds_before_it_trains(name):
     for bad, entry in (([0, 3, 1], 1), ([0, 1, -4], 2), ([5, 3, 1], 0)):
         batches = [np.array([0, 1, 2]), np.array([0, 0, 0]), np.array(bad)]
         examples = [np.arange(3), np.arange(3), np.arange(7, 10)]
-        words = rf"{HERE}: index {bad[entry]} is out of bounds for axis {axis} with size 3 \(in step 2 of 3"
+        words = rf"{HERE}: index {bad[entry]} is out of bounds for axis {axis} with size 3 \(at step 2 of 3"
         with pytest.raises(InputError, match=rf"{words}, at \[{entry}.* of the array, example {7 + entry}\)"):
             cs.Training(gather_by_steps(form), cs.optim.sgd_state(TABLE), batches, examples)
 
@@ -290,12 +290,12 @@ def test_a_run_time_label_without_a_class_is_refused(labels, dtype):
     x, y = np.random.default_rng(0).normal(size=(4, 3)), np.array(labels, dtype=dtype)
     entry = next(i for i, label in enumerate(labels) if label not in (0, 1))
     words = f"label {labels[entry]} is out of bounds for 2 classes; labels are 0..1"
-    with pytest.raises(BoundsError, match=rf"{HERE}: {words} \(in step 1 of 2.*example {entry}\)"):
+    with pytest.raises(BoundsError, match=rf"{HERE}: {words} \(at step 1 of 2.*example {entry}\)"):
         cs.Training(classifier, cs.optim.sgd_state(np.zeros((3, 2))), [(x, y % 2), (x, y)], [np.arange(4)] * 2)
     for compute in (by_reference, simplified, compiled):
         with pytest.raises(BoundsError, match=words):
             compute(lambda x, y: cs.cross_entropy(x, y), x[:, :2], y)
-    with pytest.raises(BoundsError, match=r"labels that are whole numbers in 0\.\.1"):
+    with pytest.raises(BoundsError, match=r"labels that are integers in 0\.\.1"):
         cs.cross_entropy(x[:, :2], y)
 
 
@@ -319,7 +319,7 @@ def test_one_hot_and_boolean_labels_are_told_what_to_do():
     logits = np.zeros((2, 3))
     with pytest.raises(ShapeError, match=r"one-hot.*cs\.log_softmax"):
         cs.cross_entropy(logits, np.eye(3)[:2])
-    with pytest.raises(InputError, match="these are bool"):
+    with pytest.raises(InputError, match="got bool"):
         cs.trace(lambda x, y: cs.cross_entropy(x, y), logits, np.array([True, False]))
 
 
@@ -341,7 +341,7 @@ def test_a_check_outlives_the_arithmetic_around_it():
         by_hand = step(step(TABLE, 0, np.ones(1)), 1, np.ones(1))
         np.testing.assert_allclose(run.train(), by_hand, rtol=1e-14)
         np.testing.assert_allclose(run.retrain(np.zeros((2, 1)))[0], by_hand, rtol=1e-14)
-        with pytest.raises(BoundsError, match="in step 1 of 2"):
+        with pytest.raises(BoundsError, match="at step 1 of 2"):
             cs.Training(step, TABLE, [0, 3], [[0], [0]])
     for compute in (simplified, compiled, by_reference):
         with pytest.raises(BoundsError, match="index 7 is out of bounds for axis 0 with size 3"):
@@ -376,7 +376,7 @@ def test_a_counter_gathers_what_its_step_says_from_either_end():
 
     run = cs.Training(step, (np.zeros(()), 0), [0.0] * 5, [[0]] * 5)
     assert run.train()[0] == sum(data[t] + 10.0 * data[-1 - t] for t in range(5))
-    with pytest.raises(BoundsError, match="index 5 is out of bounds for axis 0 with size 5 .in step 5 of 6, example 0"):
+    with pytest.raises(BoundsError, match="index 5 is out of bounds for axis 0 with size 5 .at step 5 of 6, example 0"):
         cs.Training(step, (np.zeros(()), 0), [0.0] * 6, [[0]] * 6)
 
 
@@ -412,15 +412,15 @@ def test_integers_that_float64_does_not_hold_are_refused():
     function = cs.compile(cs.trace(lambda x, i: x[i - 2**53], TABLE[0], 0))
     assert function(TABLE[0], 2**53) == TABLE[0, 0]
     for index in (2**53 + 1, -(2**53) - 1, np.uint64(2**64 - 1)):
-        with pytest.raises(InputError, match=r"args\.1 holds integers beyond 2\*\*53"):
+        with pytest.raises(InputError, match=r"args\.1 contains integers beyond 2\*\*53"):
             function(TABLE[0], index)
 
 
 def test_booleans_are_masks_for_brackets_and_refused_by_take():
     assert cs.compile(cs.trace(lambda x: x[[True, False, True]], TABLE))(TABLE).tolist() == TABLE[::2].tolist()
-    with pytest.raises(TraceError, match=r"reads as 0 and 1; write x\[mask\]"):
+    with pytest.raises(TraceError, match=r"would read as 0 and 1; write x\[mask\]"):
         cs.trace(lambda x: np.take(x, [True, False, True], axis=0), TABLE)
-    with pytest.raises(TraceError, match=r"by a mask known at run time"):
+    with pytest.raises(TraceError, match=r"by a run-time mask"):
         cs.trace(lambda x, m: x[m], TABLE, np.array([True, False, True]))
     with pytest.raises(TraceError, match=r"np\.compress with a run-time mask.*np\.where"):
         cs.trace(lambda x, m: np.compress(m, x, axis=0), TABLE, np.array([True, False, True]))

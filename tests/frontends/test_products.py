@@ -264,7 +264,7 @@ def test_options_that_change_nothing_are_accepted():
 
 
 def test_refusals_name_both_extents():
-    with pytest.raises(ShapeError, match=r"shapes \(2, 1\) and \(3, 2\) contracts axes of extent 1 and 3"):
+    with pytest.raises(ShapeError, match=r"shapes \(2, 1\) and \(3, 2\) contracts axes of lengths 1 and 3"):
         cs.trace(lambda a, b: a @ b, np.ones((2, 1)), np.ones((3, 2)))
     with pytest.raises(ShapeError, match=r"the stacks \(2,\) and \(3,\) do not broadcast"):
         cs.trace(lambda a, b: a @ b, np.ones((2, 1, 1)), np.ones((3, 1, 1)))

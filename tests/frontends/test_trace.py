@@ -501,9 +501,9 @@ def test_pytrees_of_one_structure_are_transformed_leaf_by_leaf():
     added = transform(lambda x, y: x + y, {"a": 1, "b": (2, [3])}, {"b": (20, [30]), "a": 10})
     assert added == {"a": 11, "b": (22, [33])}
     assert transform(abs, OrderedDict(a=-1)) == {"a": 1}
-    with pytest.raises(InputError, match=r"b is a tuple of \[0\] in one, a list of \[0\] in the other"):
+    with pytest.raises(InputError, match=r"b is a tuple of \[0\] in one and a list of \[0\] in the other"):
         transform(lambda x, y: x, {"b": (1,)}, {"b": [1]})
-    with pytest.raises(InputError, match="a is a leaf in one"):
+    with pytest.raises(InputError, match="a is a leaf in only one"):
         transform(lambda x, y: x, {"a": 1}, {"a": {"c": 1}})
 
 
@@ -824,73 +824,73 @@ def tangent_shapes(x):
 
 
 REFUSALS: list[tuple[Any, type[Exception], str, str]] = [
-    (branch, TraceError, "asks whether a wire is true", "np.where(test, a, b)"),
-    (branch_on_and, TraceError, "asks whether a wire is true", "np.where(test, a, b)"),
+    (branch, TraceError, "uses a wire as a condition", "np.where(test, a, b)"),
+    (branch_on_and, TraceError, "uses a wire as a condition", "np.where(test, a, b)"),
     (as_float, TraceError, "value as a float", "keep computing"),
     (as_int, TraceError, "value as an int", "keep computing"),
     (by_math, TraceError, "value as a float", "np.exp, not math.exp"),
     (as_text, TraceError, "value as text ('.3f')", "keep computing"),
     (rounded, TraceError, "value rounded", "keep computing"),
-    (as_item, TraceError, "its item", "keep computing"),
+    (as_item, TraceError, "the item", "keep computing"),
     (as_list, TraceError, "values as a list", "keep computing"),
-    (as_array, TraceError, "turns a wire into a NumPy array", "np.stack"),
-    (array_of_wires, TraceError, "turns a wire into a NumPy array", "np.stack"),
+    (as_array, TraceError, "converts a wire to a NumPy array", "np.stack"),
+    (array_of_wires, TraceError, "converts a wire to a NumPy array", "np.stack"),
     (written, TraceError, "writes into a wire", "np.where"),
     (added_in_place, TraceError, "updates a wire in place", "x = x + y"),
     (entries_added_in_place, TraceError, "updates x[i] in place", "np.where(mask, new, old)"),
     (data_entries_added_in_place, TraceError, "updates x[i] in place", "np.stack or np.concatenate"),
-    (number_written_into_data, TraceError, "writes into a plain array", "np.stack or np.concatenate"),
-    (written_into_data, TraceError, "writes into a plain array", "np.stack or np.concatenate"),
+    (number_written_into_data, TraceError, "writes a wire into a plain array", "np.stack or np.concatenate"),
+    (written_into_data, TraceError, "writes a wire into a plain array", "np.stack or np.concatenate"),
     (filled_data, TraceError, "value as a float", "np.stack"),
     (copied_into_data, TraceError, "np.copyto, which writes into an array", "np.stack"),
     (added_at, TraceError, "np.add.at, which writes", "(i == np.arange(n)[:, None]) @ x"),
-    (data_written_by_mask, TraceError, "writes into a plain array", "np.where(mask, new, old)"),
+    (data_written_by_mask, TraceError, "writes a wire into a plain array", "np.where(mask, new, old)"),
     (data_masked, TraceError, "a wire of booleans", "np.where(wire, data, other)"),
     (out, TraceError, "writes np.exp in place", "assign the result to a name"),
     (data_added_in_place, TraceError, "writes np.add in place", "x = x + y"),
     (data_indexed, TraceError, "", "cs.take(data, wire, axis=0)"),
     (data_indexed_and_more, TraceError, "", "cs.take(data, wire, axis=0)"),
-    (list_indexed, TraceError, "indexes plain data by a wire", "cs.take(array, wire, axis=0)"),
-    (counted, TraceError, "counts by one", "count by the shapes"),
+    (list_indexed, TraceError, "uses a wire as an index", "cs.take(array, wire, axis=0)"),
+    (counted, TraceError, "as a count", "counts from the shapes"),
     (sliced, TraceError, "slices by a wire", "np.take"),
-    (unknown, TraceError, "np.sort", "the order of entries"),
+    (unknown, TraceError, "np.sort", "the order of elements"),
     (near, TraceError, "np.nanmax", "np.where(present, x, 0.0)"),
     (unknown_ufunc, TraceError, "np.spacing", "build it from"),
     (unknown_special, TraceError, "scipy.special.j0", "build it from"),
     (inside_scipy, TraceError, "calls logsumexp", "cs.special.logsumexp"),
     (not_analytic, TraceError, "np.floor", "plain data, or use np.where"),
     (argmax, TraceError, "np.argmax", "plain data, or use np.where"),
-    (method, TraceError, "asks a wire for .argmax", "plain data, or use np.where"),
-    (masked, TraceError, "by a mask", "np.where(mask, x, other)"),
+    (method, TraceError, "uses attribute 'argmax' of a wire", "plain data, or use np.where"),
+    (masked, TraceError, "by a run-time mask", "np.where(mask, x, other)"),
     (masked_too_long, BoundsError, "size of axis is 3 but size of corresponding boolean axis is 4", ""),
-    (positions, TraceError, "asks np.where for positions", "np.where(test, a, b)"),
-    (shapes, ShapeError, "add cannot broadcast operands of shapes (3,) and (4,)", "reshape them"),
-    (matrices, ShapeError, "extent 3 and 4", ""),
+    (positions, TraceError, "calls np.where with one argument", "np.where(test, a, b)"),
+    (shapes, ShapeError, "add: operands could not be broadcast together with shapes (3,) and (4,)", ""),
+    (matrices, ShapeError, "lengths 3 and 4", ""),
     (einsums, ShapeError, "names 2 axes of an operand of shape (3,)", ""),
     (einsum_axes, ShapeError, "each index of the result", "in an operand"),
     (reshaped, ShapeError, "shape (3,) cannot be reshaped to (2, -1)", ""),
     (joined, ShapeError, "cannot be concatenated", ""),
-    (stacked, ShapeError, "np.stack needs arrays of one shape", ""),
-    (axes, ShapeError, "axis 1 does not exist in an array of shape (3,)", ""),
+    (stacked, ShapeError, "np.stack: arrays must have the same shape", ""),
+    (axes, ShapeError, "axis 1 is out of bounds for array of dimension 1 (shape (3,))", ""),
     (out_of_range, BoundsError, "index 3 is out of bounds for axis 0 with size 3", ""),
     (gathered_out_of_range, BoundsError, "index 3 is out of bounds for axis 0 with size 3", ""),
     (fractions, TraceError, "float64 numbers", "must be integers"),
     (casts, TraceError, "casts a float wire to int64", "cast plain data instead"),
     (words, TraceError, "str data", "convert it"),
     (complexes, TraceError, "complex128", "convert it"),
-    (options, TraceError, "np.max with where=", "give initial="),
+    (options, TraceError, "np.max with where=", "pass initial="),
     (masked_ufunc, TraceError, "np.add with ['where']", "np.where"),
     (other_form, TraceError, "np.dot with out=", "assign the result to a name"),
     (spectral, TraceError, "have gates, not ord=2 over 2 axes", "np.abs, np.sum and np.max"),
-    (bits, TraceError, "bits of whole numbers", "compare them first"),
-    (empty_mean, ShapeError, "the mean of 0 entries", ""),
-    (length_of_number, TraceError, "shape () for its length", ""),
-    (bad_labels, BoundsError, "whole numbers in 0..2", "from 3 to 3"),
-    (label_shapes, ShapeError, "one label for each row", "not (2,)"),
+    (bits, TraceError, "bitwise operations on integers", "compare them first"),
+    (empty_mean, ShapeError, "the mean of 0 elements", ""),
+    (length_of_number, TraceError, "takes the length of a wire of shape ()", ""),
+    (bad_labels, BoundsError, "integers in 0..2", "from 3 to 3"),
+    (label_shapes, ShapeError, "one label per row", "not (2,)"),
     (gradient_of_vector, TraceError, "the function returns shape (3,)", "sum or mean"),
-    (gradient_of_tree, TraceError, "the function returns a dict", "return one number"),
-    (gradient_in_integers, TraceError, "a gradient in whole numbers", "give floats"),
-    (tangent_shapes, ShapeError, "they have (2,) and (3,)", ""),
+    (gradient_of_tree, TraceError, "the function returns a dict", "return a scalar"),
+    (gradient_in_integers, TraceError, "a gradient with respect to integers", "pass floats"),
+    (tangent_shapes, ShapeError, "got (2,) and (3,)", ""),
 ]
 
 
@@ -917,7 +917,7 @@ def test_a_wire_of_another_trace_is_refused():
 
 
 def test_an_argument_that_is_no_number_is_refused():
-    with pytest.raises(TraceError, match=r"leaf of type str .* close over what is not numbers"):
+    with pytest.raises(TraceError, match=r"leaf of type str .* close over other objects"):
         cs.trace(lambda x: x, {"name": "run"})
     with pytest.raises(TraceError, match="complex128"):
         cs.trace(lambda x: x, V * 1j)

@@ -276,13 +276,13 @@ def test_repeated_and_shared_operands_add_their_cotangents_up():
 
 
 def test_derivatives_in_whole_numbers_are_refused_and_in_floats_are_not():
-    with pytest.raises(TraceError, match=r"a gradient in whole numbers .*\(args.0.a\).* give floats, such as 3.0"):
+    with pytest.raises(TraceError, match=r"a gradient with respect to integers .*\(args.0.a\).* pass floats, such as"):
         grad(lambda p: p["a"] ** 2)({"a": 3})
-    with pytest.raises(TraceError, match="a derivative in whole numbers"):
+    with pytest.raises(TraceError, match="a derivative with respect to integers"):
         jvp(lambda x: x**2, (3,), (1.0,))
     assert grad(lambda p: p["a"] ** 2)({"a": 3.0})["a"] == 6.0
     assert jvp(lambda x: x**2, (3.0,), (1,)) == (9.0, 6.0)
-    with pytest.raises(ShapeError, match=r"at primals.0 they have \(2,\) and \(3,\)"):
+    with pytest.raises(ShapeError, match=r"at primals.0 got \(2,\) and \(3,\)"):
         jvp(np.sum, (V,), (V[:2],))
     with pytest.raises(InputError, match="different structure"):
         jvp(np.sum, ({"a": V},), (V,))

@@ -169,11 +169,11 @@ def test_a_mask_is_fixed_by_seed_and_step_and_keeps_the_mean():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: optim.cosine(0, 0), "at least 1 step, not 0"),
-        (lambda: optim.warmup(0, 0), "at least 1 step, not 0"),
+        (lambda: optim.cosine(0, 0), "requires steps >= 1, not 0"),
+        (lambda: optim.warmup(0, 0), "requires steps >= 1, not 0"),
         (lambda: optim.clip_by_norm(np.ones(2), 0.0), "a positive limit, not 0.0"),
         (lambda: optim.clip_by_norm(np.ones(2), math.nan), "a positive limit, not nan"),
-        (lambda: optim.dropout_mask(2, 1.0, 0, 0), "from 0 to below 1, not 1.0"),
+        (lambda: optim.dropout_mask(2, 1.0, 0, 0), "requires a rate in \\[0, 1\\), not 1.0"),
         (lambda: optim.dropout_mask(2, -0.1, 0, 0), "not -0.1"),
     ],
 )

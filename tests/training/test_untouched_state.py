@@ -105,7 +105,7 @@ def test_the_edge_of_a_domain_is_no_matter_for_rows_that_were_not_read(dtype):
 
 def test_an_edge_that_a_weight_moves_is_still_an_error():
     first = {"table": np.zeros((5, 3)), "v": np.zeros((3, 2))}  # gradients of zero, which the weights multiply
-    with pytest.raises(cs.DomainError, match=r"gate sqrt .*test_untouched_state.py:\d+.* in step 0"):
+    with pytest.raises(cs.DomainError, match=r"gate sqrt .*test_untouched_state.py:\d+.* at step 0"):
         cs.push(training(smooth, first, (TOKENS, Y), by_root), np.eye(N)[:1], 2)
 
 
@@ -116,7 +116,7 @@ def test_a_kink_that_a_weight_moves_is_still_told():
     run = cs.Training(step, np.zeros(()), [0.0, 0.0, 1.0], [[0], [1], [0]])  # nothing is moved yet by x = 0
     cs.push(run, np.eye(2), 2)
     run = cs.Training(step, np.zeros(()), [1.0, 2.0], [[0], [1]])  # state 2 meets x = 2
-    with pytest.warns(cs.KinkWarning, match="gate absolute .* in 1 step.*first in step 1"):
+    with pytest.warns(cs.KinkWarning, match="gate absolute .* in 1 step.*first at step 1"):
         warnings.simplefilter("always")
         cs.push(run, np.eye(2), 2)
 

@@ -1,7 +1,7 @@
-"""Which NumPy function becomes which gates: two tables, one of ufuncs and one of array functions.
+"""Dispatch NumPy functions to gates, by two tables: one of ufuncs and one of array functions.
 
-In: a NumPy call with wires among its arguments. Out: wires. Every function that is not in a table is refused with the
-nearest thing that would work. Products, reductions, indexing and rearranging are told in files of their own.
+In: a NumPy call with wires among its arguments. Out: wires. A function in neither table raises a TraceError with the
+closest alternative. Products, reductions, indexing and rearranging have files of their own.
 """
 
 from __future__ import annotations
@@ -38,33 +38,35 @@ __all__ = ["FUNCTIONS", "SPECIAL", "UFUNCS", "call_function", "call_ufunc", "cas
 
 
 def logical_and(x: Any, y: Any) -> Any:
-    """Choices, which are no arithmetic."""
+    """Compute np.logical_and by selections, which do not count as arithmetic."""
     return np.where(truth(x), truth(y), False)
 
 
 def logical_or(x: Any, y: Any) -> Any:
-    """Choices, which are no arithmetic."""
+    """Compute np.logical_or by selections, which do not count as arithmetic."""
     return np.where(truth(x), True, truth(y))
 
 
 def logical_not(x: Any) -> Any:
-    """A choice, which is no arithmetic."""
+    """Compute np.logical_not by a selection, which does not count as arithmetic."""
     return np.where(truth(x), False, True)
 
 
-def on_truth(ufunc: Callable[..., Any]) -> Callable[..., Any]:
-    """A bitwise function: of truth values only, where it is the logical one."""
+def booleans_only(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a bitwise function restricted to booleans, where it equals the logical function."""
 
     def apply(*operands: Any) -> Any:
         if not all(is_truth(x) for x in operands):
-            raise TraceError(f"{user_place()} combines bits of whole numbers, which no gate does; compare them first")
+            raise TraceError(
+                f"{user_place()} uses bitwise operations on integers, for which there is no gate; compare them first"
+            )
         return ufunc(*operands)
 
     return apply
 
 
-def or_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
-    """A gate that on truth values alone is a logical function, as in NumPy."""
+def with_logical(gate: Any, logical: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a gate that on booleans is a logical function instead, as in NumPy."""
     return lambda x, y: logical(x, y) if is_truth(x) and is_truth(y) else gate(x, y)
 
 
@@ -83,10 +85,10 @@ UFUNCS: dict[Any, Callable[..., Any]] = {
     }.items()
 }
 UFUNCS |= {
-    np.add: or_logical(GATES["add"], logical_or),
-    np.multiply: or_logical(GATES["multiply"], logical_and),
-    np.maximum: or_logical(GATES["maximum"], logical_or),
-    np.minimum: or_logical(GATES["minimum"], logical_and),
+    np.add: with_logical(GATES["add"], logical_or),
+    np.multiply: with_logical(GATES["multiply"], logical_and),
+    np.maximum: with_logical(GATES["maximum"], logical_or),
+    np.minimum: with_logical(GATES["minimum"], logical_and),
     np.power: power,
     np.float_power: float_power,
     np.matmul: products.matmul,
@@ -100,15 +102,15 @@ UFUNCS |= {
     np.logical_or: logical_or,
     np.logical_not: logical_not,
     np.logical_xor: lambda x, y: np.not_equal(truth(x), truth(y)),
-    np.bitwise_xor: on_truth(np.not_equal),
+    np.bitwise_xor: booleans_only(np.not_equal),
     np.conjugate: lambda x: x,
     np.deg2rad: lambda x: x * (np.pi / 180.0),
     np.radians: lambda x: x * (np.pi / 180.0),
     np.rad2deg: lambda x: x * (180.0 / np.pi),
     np.degrees: lambda x: x * (180.0 / np.pi),
-    np.bitwise_and: on_truth(logical_and),
-    np.bitwise_or: on_truth(logical_or),
-    np.invert: on_truth(logical_not),
+    np.bitwise_and: booleans_only(logical_and),
+    np.bitwise_or: booleans_only(logical_or),
+    np.invert: booleans_only(logical_not),
     np.logaddexp: GATES["logaddexp"],
     np.logaddexp2: lambda x, y: GATES["logaddexp"](x * LN2, y * LN2) * (1.0 / LN2),
 }
@@ -121,25 +123,25 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "psi": functools.partial(GATES["polygamma"], order=0),
 }
 REDUCTIONS: dict[Any, Callable[..., Any]] = {
-    np.add: reductions.total,
-    np.multiply: reductions.product,
-    np.maximum: reductions.top,
-    np.minimum: reductions.bottom,
-    np.logaddexp: reductions.log_total,
+    np.add: reductions.sum_,
+    np.multiply: reductions.prod,
+    np.maximum: reductions.max_,
+    np.minimum: reductions.min_,
+    np.logaddexp: reductions.logaddexp_reduce,
     np.logical_or: reductions.any_true,
     np.logical_and: reductions.all_true,
 }
 
 
 def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A NumPy ufunc with a wire among its inputs."""
-    name = called(ufunc)
+    """Apply a NumPy ufunc that has a wire among its inputs."""
+    name = numpy_name(ufunc)
     refuse_lost_meaning(name, inputs)
     if any(value is not None for value in kwargs.get("out", ())):
         if stores_entries() == "update":
             raise refused_update()
         raise TraceError(
-            f"{user_place()} writes {name} in place (out=..., or += on an array). Wires never change: "
+            f"{user_place()} writes {name} in place (out=..., or += on an array). Wires are immutable: "
             "write x = x + y, or assign the result to a name"
         )
     options = {key: value for key, value in kwargs.items() if key != "out"}
@@ -174,19 +176,19 @@ def call_ufunc(ufunc: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[st
         key for key, value in options.items() if key not in allowed and not (key == "where" and value is True)
     ):
         raise TraceError(f"{user_place()} calls {name} with {unknown}, which wires do not take; use np.where")
-    return in_numpys_dtype(ufunc, name, inputs, options.get("dtype"), lambda *xs: call_rule(name, function, xs, own))
+    return apply_with_dtype(ufunc, name, inputs, options.get("dtype"), lambda *xs: call_rule(name, function, xs, own))
 
 
 # Associative functions, of which there are running totals.
 SCANS = (np.add, np.multiply, np.maximum, np.minimum, np.logaddexp)
 CORES = (getattr(np, "vecdot", None),)  # ufuncs of which a rule takes axis= and keepdims=
-DIVIDE_INTEGERS = (np.reciprocal,)  # ufuncs that on integers divide and cut
+DIVIDE_INTEGERS = (np.reciprocal,)  # ufuncs that truncate on integers
 
 
-def in_numpys_dtype(ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, function: Callable[..., Any]) -> Any:
-    """A ufunc's rule on operands of the dtype that was asked for, its result labelled as NumPy's is.
+def apply_with_dtype(ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, function: Callable[..., Any]) -> Any:
+    """Apply a ufunc's rule to operands of the requested dtype; label the result as NumPy does.
 
-    NumPy's own resolution of dtypes decides; what it refuses (the difference of booleans) is refused.
+    NumPy's own dtype resolution decides; combinations that it rejects (the difference of booleans) raise TraceError.
     """
     kinds = [type(x) if type(x) in (int, float) else dtype_of(x) for x in inputs]
     if any(isinstance(kind, np.dtype) and kind.kind not in LABELS for kind in kinds):
@@ -204,30 +206,30 @@ def in_numpys_dtype(ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any, 
         inputs = tuple(convert(x, LABELS[kind.kind], name) for x, kind in zip(inputs, wanted, strict=True))
     if ufunc in DIVIDE_INTEGERS and LABELS.get(result.kind) == "int":
         raise TraceError(
-            f"{user_place()} calls {name} on integers, which NumPy divides and cuts; write 1 / x, or convert "
+            f"{user_place()} calls {name} on integers, for which NumPy truncates the quotient; write 1 / x, or convert "
             "with astype(float) first"
         )
     value = function(*inputs)
-    promised = LABELS[result.kind]
-    if isinstance(value, Wire) and value.label != promised:
-        if promised == "int" and value.label == "float":
+    expected = LABELS[result.kind]
+    if isinstance(value, Wire) and value.label != expected:
+        if expected == "int" and value.label == "float":
             raise TraceError(
                 f"{user_place()} calls {name} on integers, where NumPy's result is an integer and a circuit's "
-                "is not; convert them with astype(float) first"
+                "is a float; convert them with astype(float) first"
             )
-        return truth(value) if RANK[promised] < RANK[value.label] else convert(value, promised, name)
+        return truth(value) if RANK[expected] < RANK[value.label] else convert(value, expected, name)
     return value
 
 
 def refuse_lost_meaning(name: str, operands: tuple[Any, ...]) -> None:
-    """TraceError for a masked array, a matrix and the like beside a wire."""
+    """Raise TraceError for a masked array, a matrix or the like combined with a wire."""
     for operand in operands:
         if (reason := lost_meaning(operand)) is not None:
             raise TraceError(f"{user_place()} calls {name} with a wire and {reason}")
 
 
-def called(function: Any) -> str:
-    """A function's name as a user writes it."""
+def numpy_name(function: Any) -> str:
+    """Return a function's name as users write it, such as np.exp."""
     if isinstance(function, np.ufunc):
         known = getattr(np, function.__name__, None) is function
         return f"np.{function.__name__}" if known else f"scipy.special.{function.__name__}"
@@ -235,17 +237,17 @@ def called(function: Any) -> str:
 
 
 def unknown_function(function: Any) -> TraceError:
-    """The refusal of a function without a gate."""
-    name = called(function)
-    known = sorted({called(f) for f in (*UFUNCS, *FUNCTIONS)} | {f"scipy.special.{f}" for f in SPECIAL})
+    """Return the error for a function without a gate."""
+    name = numpy_name(function)
+    known = sorted({numpy_name(f) for f in (*UFUNCS, *FUNCTIONS)} | {f"scipy.special.{f}" for f in SPECIAL})
     return TraceError(f"{user_place()} calls {name} on a wire, for which there is no gate: {advice(name, known)}")
 
 
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
-    """np.where of three operands."""
+    """np.where with three operands."""
     if x is None or y is None:
         raise TraceError(
-            f"{user_place()} asks np.where for positions, which depend on values; use np.where(test, a, b)"
+            f"{user_place()} calls np.where with one argument, whose result depends on values; use np.where(test, a, b)"
         )
     return GATES["where"](condition, x, y)
 
@@ -256,7 +258,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if len(conditions) != len(choices) or not conditions:
         raise TraceError(
             f"{user_place()} calls np.select with {len(conditions)} conditions and {len(choices)} choices; "
-            "give one or more, as many of both"
+            "pass the same number of both, at least one"
         )
     if not all(is_truth(condition) for condition in conditions):
         raise TraceError(f"{user_place()} calls np.select with a condition that is not boolean; compare first")
@@ -282,8 +284,8 @@ def clip(
         low, high = min, max
     elif a_min is NO_VALUE or a_max is NO_VALUE or not (min is NO_VALUE and max is NO_VALUE):
         raise TraceError(
-            f"{user_place()} calls np.clip with one of a_min and a_max, or with min= and max= besides them; give "
-            "both of a pair, None for no bound"
+            f"{user_place()} calls np.clip with only one of a_min and a_max, or with min= and max= as well; pass "
+            "both of one pair, None for no bound"
         )
     else:
         low, high = a_min, a_max
@@ -294,12 +296,12 @@ def clip(
 
 
 def fill(a: Any, value: Any, dtype: Any, shape: Any) -> Any:
-    """Plain data of a wire's shape and dtype, or of others."""
+    """Return plain data filled with one value, by default in a wire's shape and dtype."""
     return np.full(np.shape(a) if absent(shape) else shape, value, dtype=a.dtype if absent(dtype) else dtype)
 
 
-def filled(value: float) -> Callable[..., Any]:
-    """np.zeros_like and its kin."""
+def filled_like(value: float) -> Callable[..., Any]:
+    """Return the rule of np.zeros_like or np.ones_like."""
 
     def fill_like(
         a: Any,
@@ -325,7 +327,7 @@ def empty_like(
     *,
     device: Any = None,
 ) -> Any:
-    """np.empty_like, of zeros."""
+    """np.empty_like, filled with zeros."""
     return fill(prototype, 0, dtype, shape)
 
 
@@ -339,7 +341,7 @@ def full_like(
     *,
     device: Any = None,
 ) -> Any:
-    """np.full_like, of one value that may be a wire."""
+    """np.full_like, also for a value that is a wire."""
     if not isinstance(fill_value, Wire):
         return fill(a, fill_value, dtype, shape)
     wanted = dtype_of(a) if absent(dtype) else dtype
@@ -356,7 +358,7 @@ def take_along(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     return take_along_axis(arr, indices, axis)
 
 
-def copied(a: Any, order: Any = "K", subok: bool = False) -> Any:
+def copy_of(a: Any, order: Any = "K", subok: bool = False) -> Any:
     """np.copy: the wire itself."""
     return a
 
@@ -372,28 +374,28 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
 
 
 def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
-    """np.can_cast, of a wire's dtype."""
+    """np.can_cast with a wire's dtype."""
     one, two = plain_dtypes((from_, to))
     return bool(np.can_cast(one, two, casting))
 
 
 def plain_dtypes(values: tuple[Any, ...]) -> list[Any]:
-    """Wires as their dtypes, which NumPy's functions of dtypes take in their place."""
+    """Replace wires by their dtypes, for NumPy's functions of dtypes."""
     return [x.dtype if isinstance(x, Wire) else x for x in values]
 
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    np.sum: reductions.total,
+    np.sum: reductions.sum_,
     np.mean: reductions.mean,
-    np.var: reductions.variance,
-    np.std: reductions.deviation,
+    np.var: reductions.var,
+    np.std: reductions.std,
     np.average: reductions.average,
-    np.max: reductions.top,
-    np.min: reductions.bottom,
-    np.amax: reductions.top,
-    np.amin: reductions.bottom,
-    np.ptp: reductions.peak_to_peak,
-    np.prod: reductions.product,
+    np.max: reductions.max_,
+    np.min: reductions.min_,
+    np.amax: reductions.max_,
+    np.amin: reductions.min_,
+    np.ptp: reductions.ptp,
+    np.prod: reductions.prod,
     np.cumsum: reductions.running_sum,
     np.cumprod: reductions.running_product,
     np.any: reductions.any_true,
@@ -404,7 +406,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.matrix_norm: reductions.matrix_norm,
     np.trace: rearranging.trace_of,
     np.linalg.trace: rearranging.linalg_trace,
-    np.reshape: rearranging.to_shape,
+    np.reshape: rearranging.reshape,
     np.ravel: rearranging.ravel,
     np.transpose: rearranging.permute,
     np.matrix_transpose: rearranging.matrix_transpose,
@@ -420,7 +422,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.broadcast_to: rearranging.broadcast_to,
     np.broadcast_arrays: rearranging.broadcast_arrays,
     np.meshgrid: rearranging.meshgrid,
-    np.concatenate: joining.join,
+    np.concatenate: joining.concatenate_arrays,
     np.stack: joining.stack,
     np.hstack: joining.hstack,
     np.vstack: joining.vstack,
@@ -432,7 +434,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.hsplit: joining.split_along(1, 1, "np.hsplit"),
     np.vsplit: joining.split_along(0, 2, "np.vsplit"),
     np.dsplit: joining.split_along(2, 3, "np.dsplit"),
-    np.pad: joining.pad_with,
+    np.pad: joining.pad_array,
     np.flip: rearranging.flip,
     np.flipud: rearranging.flip_along(0, "np.flipud"),
     np.fliplr: rearranging.flip_along(1, "np.fliplr"),
@@ -446,7 +448,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.diagflat: rearranging.diagflat,
     np.diagonal: rearranging.diagonal,
     np.linalg.diagonal: rearranging.linalg_diagonal,
-    np.diff: joining.difference,
+    np.diff: joining.diff,
     np.take: take,
     np.take_along_axis: take_along,
     np.compress: compress,
@@ -470,11 +472,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.cross: products.cross,
     np.linalg.cross: products.linalg_cross,
     np.einsum: einsum.einsum,
-    np.zeros_like: filled(0),
+    np.zeros_like: filled_like(0),
     np.empty_like: empty_like,
-    np.ones_like: filled(1),
+    np.ones_like: filled_like(1),
     np.full_like: full_like,
-    np.copy: copied,
+    np.copy: copy_of,
     np.real: lambda val: val,
     np.imag: lambda val: np.zeros(val.shape, val.dtype),
     np.isrealobj: lambda x: True,
@@ -499,13 +501,13 @@ FUNCTIONS |= {
 
 
 def call_function(function: Any, args: Any, kwargs: Any) -> Any:
-    """A NumPy array function with a wire among its arguments."""
+    """Apply a NumPy array function that has a wire among its arguments."""
     if function in WRITERS:
-        raise TraceError(f"{user_place()} calls {called(function)}, which writes into an array. {WRITE_REMEDY}")
+        raise TraceError(f"{user_place()} calls {numpy_name(function)}, which writes into an array. {WRITE_REMEDY}")
     if function not in FUNCTIONS:
         raise unknown_function(function)
-    refuse_lost_meaning(called(function), (*args, *kwargs.values()))
-    return call_rule(called(function), FUNCTIONS[function], args, kwargs)
+    refuse_lost_meaning(numpy_name(function), (*args, *kwargs.values()))
+    return call_rule(numpy_name(function), FUNCTIONS[function], args, kwargs)
 
 
 def change_dtype(x: Wire, dtype: Any, **options: Any) -> Wire:

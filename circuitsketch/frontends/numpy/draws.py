@@ -1,9 +1,9 @@
-"""Random numbers drawn while a function is traced: the function is called once, so that its circuit keeps one draw.
+"""Detect random draws during tracing: the function is called once, so its circuit would repeat one draw forever.
 
 In: a function that is about to be traced. Out: nothing, or an error or warning at the line where a drawn number meets a
-wire. What a draw changes is the state of a generator: NumPy's own, Python's own, and those that the function reaches by
-its closure, defaults, globals, and the attributes of objects there. Generators that a function makes anew at each call
-leave no such trace; the names of what makes them are looked for in its code.
+wire. A draw changes the state of a generator: NumPy's global one, Python's, or one reachable from the function's
+closure, defaults, globals, or attributes of objects there. A generator that the function creates on each call changes
+no such state, so the function's code is searched for the names that create generators.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from circuitsketch.frontends.numpy.wire import LIBRARIES, PACKAGE, ZOO, Place, u
 
 OnDraw = Literal["allow", "warn", "refuse"]
 MAKERS = {"default_rng", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937", "dropout_mask"}
-CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages into whose objects nobody need look
+CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages whose objects are not searched
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-MOST = 2000  # objects that are looked at
+MOST = 2000  # objects searched at most
 REMEDY = (
-    "it is traced once, so that every call would get the same numbers. Draw before and pass the numbers in (for a "
-    "training run, in its batches; for dropout, cs.optim.dropout_mask makes a mask for a batch)"
+    "it is traced once, so every call would reuse the same numbers. Draw beforehand and pass the numbers in (for a "
+    "training run, in its batches; for dropout, cs.optim.dropout_mask draws a mask for a batch)"
 )
 
 
 class Draws:
-    """The states of the generators that a function can draw from, as they were before it was traced."""
+    """The states, before tracing, of the generators that a function can draw from."""
 
     def __init__(self, function: Callable[..., Any], on_draw: OnDraw) -> None:
         self.function = function
@@ -55,55 +55,55 @@ class Draws:
                 self.sources[f"the random.Random {name}"] = value.getstate
             elif isinstance(value, types.FunctionType):
                 loaded, attributes = names_in(value.__code__)
-                makers |= {(maker, defined(value)) for maker in MAKERS & (loaded | attributes)}
-        self.before = {name: frozen(state()) for name, state in self.sources.items()}
+                makers |= {(maker, definition_of(value)) for maker in MAKERS & (loaded | attributes)}
+        self.before = {name: snapshot(state()) for name, state in self.sources.items()}
         for maker, place in sorted(makers):
-            text = f"{place}: a function that is traced makes random numbers ({maker}): {REMEDY}"
+            text = f"{place}: a traced function creates random numbers ({maker}): {REMEDY}"
             warnings.warn(text, FrozenDrawWarning, stacklevel=5)
 
     def changed(self) -> str | None:
-        """What a number was drawn from since the last look."""
-        now = {name: frozen(state()) for name, state in self.sources.items()}
+        """Return the name of a generator whose state changed since the last check, or None."""
+        now = {name: snapshot(state()) for name, state in self.sources.items()}
         before, self.before = self.before, now
         return next((name for name in now if now[name] != before[name]), None)
 
     def stop(self, place: Place) -> None:
-        """End the call of a function where plain data meets a wire and a number has been drawn."""
+        """Abort the function when plain data meets a wire after a number has been drawn."""
         if self.changed() is not None:
             raise DrawnAt(place)
 
     def report(self, source: str, place: Place | None) -> None:
-        """The error or warning."""
-        text = f"{place or defined(self.function)} draws random numbers from {source} in a function that is traced: "
+        """Raise the error or issue the warning about a draw."""
+        text = f"{place or definition_of(self.function)} draws random numbers from {source} in a traced function: "
         if self.on_draw == "refuse":
             raise TraceError(text + REMEDY)
         warnings.warn(text + REMEDY, FrozenDrawWarning, stacklevel=4)
 
 
 class DrawnAt(BaseException):
-    """Ends the call of a function that is called again to see where it draws; no `except Exception` stops it."""
+    """Aborts a repeated call that locates a draw; a BaseException, so that no `except Exception` catches it."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(str(place))
         self.place = place
 
 
-def defined(function: Any) -> Place:
-    """Where a function is written; of what is not written in Python, the line that traces it."""
+def definition_of(function: Any) -> Place:
+    """Return where a function is defined; for one that is not written in Python, the line that traces it."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     return Place(code.co_filename, code.co_firstlineno) if code is not None else user_place()
 
 
-def frozen(state: Any) -> Any:
-    """A generator's state as something to compare."""
+def snapshot(state: Any) -> Any:
+    """Return a generator's state in a comparable form."""
     if isinstance(state, dict):
-        return tuple((key, frozen(value)) for key, value in state.items())
+        return tuple((key, snapshot(value)) for key, value in state.items())
     return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 @cache
 def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The globals, and the attributes, that a function's code asks for, those of functions within it too."""
+    """Return the names of the globals and of the attributes that code loads, nested functions included."""
     loaded: set[str] = set()
     attributes: set[str] = set()
     for instruction in dis.get_instructions(code):
@@ -120,20 +120,20 @@ def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def is_foreign(file: str) -> bool:
-    """Whether code is the package's own (a zoo model counts as a user's), Python's, or of an installed package."""
+    """Return whether a file belongs to this package (except its zoo), to Python, or to an installed package."""
     return file.startswith((PACKAGE + os.sep, *INSTALLED, *LIBRARIES)) and not file.startswith(ZOO)
 
 
 def is_foreign_function(value: Any) -> bool:
-    """Whether something is a function into which nobody need look."""
+    """Return whether a value is a function that need not be searched."""
     return isinstance(value, types.FunctionType) and is_foreign(value.__code__.co_filename)
 
 
 def reachable(function: Any) -> Iterator[tuple[str, Any]]:
-    """What a function's code can ask for, by the name under which it is found: itself, and what it closes over."""
+    """Yield the objects reachable from a function, itself included, with the names that lead to them."""
     queue: list[tuple[str, Any]] = [(getattr(function, "__name__", "step"), function)]
     seen: set[int] = set()
-    asked = {"__call__"}  # names in the code so far, by which methods are found
+    loaded_names = {"__call__"}  # attribute names in the code so far, which select methods
     while queue and len(seen) < MOST:
         name, value = queue.pop(0)
         if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float | type(None)):
@@ -141,13 +141,13 @@ def reachable(function: Any) -> Iterator[tuple[str, Any]]:
         seen.add(id(value))
         yield name, value
         if isinstance(value, types.FunctionType):
-            asked |= names_in(value.__code__)[1]
+            loaded_names |= names_in(value.__code__)[1]
         if value is function or not is_foreign_function(value):
-            queue += list(within(name, value, asked))
+            queue += list(within(name, value, loaded_names))
 
 
-def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
-    """What an object leads to."""
+def within(name: str, value: Any, loaded_names: set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the objects that an object refers to, with their names."""
     if isinstance(value, types.FunctionType):
         yield from of_function(value)
     elif isinstance(value, types.MethodType):
@@ -160,9 +160,9 @@ def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((name, part) for part in list(value)[:100])
     elif isinstance(value, type):
-        yield from methods(value, asked)
+        yield from methods(value, loaded_names)
     elif not isinstance(value, types.ModuleType) and type(value).__module__.split(".")[0] not in CLOSED:
-        yield from methods(type(value), asked)
+        yield from methods(type(value), loaded_names)
         try:
             attributes = object.__getattribute__(value, "__dict__")
         except AttributeError:
@@ -170,16 +170,16 @@ def within(name: str, value: Any, asked: set[str]) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{key}", part) for key, part in list(attributes.items()))
 
 
-def methods(kind: type, asked: set[str]) -> Iterator[tuple[str, Any]]:
-    """What code asks for of a class that is written in Python."""
+def methods(kind: type, loaded_names: set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of a class and its bases that code loads by name, and generators."""
     for base in kind.__mro__:
         for key, part in list(vars(base).items()):
-            if key in asked or isinstance(part, GENERATORS):
+            if key in loaded_names or isinstance(part, GENERATORS):
                 yield f"{base.__name__}.{key}", part
 
 
 def of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """A function's closure, defaults and globals; of a module among these, what the code asks of it."""
+    """Yield a function's closure, defaults and globals; of a module among these, the attributes that the code loads."""
     for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield key, cell.cell_contents

@@ -1,9 +1,9 @@
-"""The dtypes of wires: float64, int64 and bool, and what `astype` and `dtype=` may make of one another.
+"""The dtypes of wires, float64, int64 and bool, and conversions between them by `astype` and `dtype=`.
 
-In: a wire or plain data and a dtype that NumPy would take. Out: the same values under another label, or a refusal. One
-rule for all: floats are float64 and integers int64, whatever width is asked for, and nothing is rounded, truncated or
-wrapped around to fit a narrower one. So float32 is accepted and stays float64; a cast that truncates (float to int) or
-may wrap around (an integer to 8 or 16 bits, or to an unsigned one) is refused.
+In: a wire or plain data and a NumPy dtype. Out: the same values under another label, or a TraceError. Floats are always
+float64 and integers int64, whatever width is requested; nothing is rounded, truncated or wrapped to a narrower type. So
+float32 is accepted and stays float64; a cast that truncates (float to int) or may wrap around (to 8 or 16 bits, or to
+unsigned integers) raises an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RANK: dict[Label, int] = {"bool": 0, "int": 1, "float": 2}
 
 
 def dtype_of(x: Any) -> np.dtype[Any]:
-    """The dtype of a wire or of plain data."""
+    """Return the dtype of a wire or of plain data."""
     if isinstance(x, Wire):
         return x.dtype
     try:
@@ -39,22 +39,22 @@ def dtype_of(x: Any) -> np.dtype[Any]:
 
 
 def label_of(x: Any) -> Label:
-    """float, int or bool of a wire or of plain real numbers."""
+    """Return the label (float, int or bool) of a wire or of plain real numbers."""
     return x.label if isinstance(x, Wire) else LABELS.get(dtype_of(x).kind, "float")
 
 
 def is_truth(x: Any) -> bool:
-    """Whether an operand is truth values, for which NumPy's + and * mean or and and."""
+    """Return whether an operand is boolean; for booleans NumPy's + and * mean or and and."""
     return bool(dtype_of(x).kind == "b")
 
 
 def truth(x: Any) -> Any:
-    """Truth values of an operand: what is not zero is true."""
+    """Convert an operand to booleans: nonzero values are true."""
     return x if is_truth(x) else np.not_equal(x, 0)
 
 
 def parse_dtype(dtype: Any, name: str) -> np.dtype[Any]:
-    """The dtype of a `dtype=` argument; TraceError where it is none, or not one of real numbers."""
+    """Parse a `dtype=` argument; raise TraceError if it is invalid or not a dtype of real numbers."""
     try:
         parsed = np.dtype(dtype)
     except (TypeError, ValueError) as reason:
@@ -67,7 +67,7 @@ def parse_dtype(dtype: Any, name: str) -> np.dtype[Any]:
 
 
 def asked_label(dtype: Any, name: str) -> Label:
-    """The label that `dtype=` names for the result of arithmetic, which must not wrap around where NumPy's does."""
+    """Return the label that `dtype=` requests for an arithmetic result; raise TraceError if the dtype can overflow."""
     parsed = parse_dtype(dtype, name)
     if parsed.kind == "u" or (parsed.kind == "i" and parsed.itemsize < 4):
         raise TraceError(
@@ -78,7 +78,7 @@ def asked_label(dtype: Any, name: str) -> Label:
 
 
 def relabel(x: Wire, label: Label) -> Wire:
-    """The wire under a wider label: bool to int to float."""
+    """Convert a wire to a wider label: bool to int to float."""
     if x.label == label:
         return x
     assert RANK[x.label] < RANK[label]
@@ -87,7 +87,7 @@ def relabel(x: Wire, label: Label) -> Wire:
 
 
 def convert(x: Any, label: Label, name: str) -> Any:
-    """A wire or plain numbers under another label, if no value changes; a truncation is refused."""
+    """Convert a wire or plain numbers to another label; raise TraceError if that would truncate."""
     own = label_of(x)
     if RANK[own] > RANK[label]:
         raise TraceError(
@@ -100,7 +100,7 @@ def convert(x: Any, label: Label, name: str) -> Any:
 
 
 def cast(x: Wire, dtype: Any) -> Wire:
-    """`astype`: truth values to integers to floats, and what is not zero to true."""
+    """Cast a wire as `astype` does: booleans to integers to floats, and nonzero values to true."""
     parsed = parse_dtype(dtype, "astype")
     label = LABELS[parsed.kind]
     if label == x.label != "int":
@@ -119,7 +119,7 @@ def cast(x: Wire, dtype: Any) -> Wire:
 def astype(
     x: Wire, dtype: Any, *, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True
 ) -> Wire:
-    """The method `astype`."""
+    """Cast a wire, for the method `astype`, after checking `casting=`."""
     if not np.can_cast(x.dtype, parse_dtype(dtype, "astype"), casting):
         raise TraceError(
             f"{user_place()} casts a {x.label} wire to {np.dtype(dtype)}, which casting={casting!r} forbids; leave "

@@ -1,8 +1,8 @@
-"""np.einsum: subscripts of any kind as contractions of two arrays.
+"""np.einsum: any subscripts, as contractions of two arrays.
 
-In: NumPy's arguments with wires among them. Out: a wire. A contraction gate wants every index of an operand in the
-result or in the other operand; whatever else an einsum says (diagonals, lone sums, axes of extent 1, which einsum alone
-broadcasts) is done before. Products of booleans are sums of integers compared with zero: NumPy's `or` of `and`.
+In: NumPy's arguments with wires among them. Out: a wire. A contraction gate requires every index of an operand to occur
+in the result or in the other operand; other parts of an einsum (diagonals, sums over one operand, broadcast axes of
+length 1) are computed first. Products of booleans are sums of integers compared with zero: NumPy's `or` of `and`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def einsum(
     order: Any = "K",
     casting: Any = "safe",
 ) -> Any:
-    """np.einsum, of any number of operands, from the left as contractions of two."""
+    """np.einsum of any number of operands, contracted pairwise from the left."""
     if operands and isinstance(operands[0], str):
         spec, arrays = operands[0], list(operands[1:])
     else:
@@ -46,21 +46,21 @@ def einsum(
                 "cast to it; leave dtype= out"
             )
         terms = [(named, convert(x, label, "np.einsum")) for named, x in terms]
-    return contracted(terms, result)
+    return contract_terms(terms, result)
 
 
 def lettered(operands: Sequence[Any]) -> tuple[str, list[Any]]:
-    """The form einsum(a, [0, 1], b, [1, 2], [0, 2]) as a subscript string and its arrays."""
+    """Convert the form einsum(a, [0, 1], b, [1, 2], [0, 2]) to a subscript string and its arrays."""
     arrays, lists = list(operands[: len(operands) // 2 * 2 : 2]), list(operands[1::2])
     place = user_place()
 
     def subscripts(indices: Any) -> str:
         try:
             entries = [entry if entry is Ellipsis else int(np.array(entry, dtype=object).item()) for entry in indices]
-            whole = all(entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True))
+            integers = all(entry is Ellipsis or entry == given for entry, given in zip(entries, indices, strict=True))
         except (TypeError, ValueError):
-            whole = False
-        if not whole or any(entry is not Ellipsis and not 0 <= entry < len(LETTERS) for entry in entries):
+            integers = False
+        if not integers or any(entry is not Ellipsis and not 0 <= entry < len(LETTERS) for entry in entries):
             raise ShapeError(
                 f"{place}: einsum takes a subscript string such as 'ij,jk->ik', or after each array a list of "
                 f"its axes, integers from 0 to {len(LETTERS) - 1} and ..., not {indices!r}"
@@ -74,18 +74,16 @@ def lettered(operands: Sequence[Any]) -> tuple[str, list[Any]]:
 
 
 def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]], str]:
-    """The operands with one letter per axis, and the result's letters; raises ShapeError for what NumPy refuses."""
+    """Return the operands with one letter per axis, and the result's letters; raise ShapeError if NumPy would."""
     place = user_place()
     inputs, arrow, result = spec.replace(" ", "").partition("->")
     letters = inputs.split(",")
     if len(letters) != len(operands):
-        raise ShapeError(f"{place}: einsum {spec!r} names {len(letters)} operands and gets {len(operands)}")
+        raise ShapeError(f"{place}: einsum {spec!r} names {len(letters)} operands, but {len(operands)} were given")
     if not set(spec.replace("...", "")) <= set(LETTERS + ", ->") or any(
         named.count("...") > 1 for named in [*letters, result]
     ):
-        raise ShapeError(
-            f"{place}: einsum {spec!r} has axes that are not named by letters, or ... twice in one operand"
-        )
+        raise ShapeError(f"{place}: einsum {spec!r} has axes that are not letters, or ... twice in one operand")
     more = [np.ndim(x) - len(named) + 3 for named, x in zip(letters, operands, strict=True) if "..." in named]
     free = [letter for letter in string.ascii_letters if letter not in spec]
     if len(free) < max(more, default=0):
@@ -107,63 +105,65 @@ def named_axes(spec: str, operands: Sequence[Any]) -> tuple[list[tuple[str, Any]
     else:
         result = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))
     if len(set(result)) != len(result) or not set(result) <= set(joined):
-        raise ShapeError(f"{place}: einsum {spec!r}: each index of the result stands in it once, and in an operand")
-    return [diagonal(named, x, place) for named, x in agreeing(terms, spec, place)], result
+        raise ShapeError(f"{place}: einsum {spec!r}: each index of the result must occur in it once, and in an operand")
+    return [diagonal(named, x, place) for named, x in check_lengths(terms, spec, place)], result
 
 
-def agreeing(terms: list[tuple[str, Any]], spec: str, place: Any) -> list[tuple[str, Any]]:
-    """The terms, if every index has one extent, or 1, wherever it stands."""
-    extents: dict[str, int] = {}
+def check_lengths(terms: list[tuple[str, Any]], spec: str, place: Any) -> list[tuple[str, Any]]:
+    """Return the terms if each index has one length, or length 1, in all operands; else raise ShapeError."""
+    lengths: dict[str, int] = {}
     for named, x in terms:
-        for letter, extent in zip(named, np.shape(x), strict=True):
-            if extents.setdefault(letter, extent) == 1:
-                extents[letter] = extent
-            if extent not in (1, extents[letter]):
+        for letter, length in zip(named, np.shape(x), strict=True):
+            if lengths.setdefault(letter, length) == 1:
+                lengths[letter] = length
+            if length not in (1, lengths[letter]):
                 shapes = ", ".join(str(np.shape(operand)) for _, operand in terms)
                 raise ShapeError(
-                    f"{place}: einsum {spec!r}: index {letter} has extent {extents[letter]} and {extent} in "
+                    f"{place}: einsum {spec!r}: index {letter} has length {lengths[letter]} and {length} in "
                     f"operands of shapes {shapes}"
                 )
     return terms
 
 
-def contracted(terms: list[tuple[str, Any]], result: str) -> Any:
-    """The sum of products over every letter that is not in the result."""
+def contract_terms(terms: list[tuple[str, Any]], result: str) -> Any:
+    """Sum the products of the terms over every letter that is not in the result."""
     logical = all(is_truth(x) for _, x in terms)
     terms = [(named, as_numbers(x)) for named, x in terms]
     while len(terms) > 1:
         (one, a), (two, b) = terms[0], terms[1]
         others = set(result).union(*(set(named) for named, _ in terms[2:]))
-        one, a, two, b = without_thin_axes(one, a, two, b)
-        one, a = summed_alone(one, a, others | set(two))
-        two, b = summed_alone(two, b, others | set(one))
+        one, a, two, b = drop_broadcast_axes(one, a, two, b)
+        one, a = sum_unshared(one, a, others | set(two))
+        two, b = sum_unshared(two, b, others | set(one))
         kept = "".join(dict.fromkeys(letter for letter in one + two if letter in others))
         last = result if len(terms) == 2 else kept
         (one, a), (two, b) = untransposed(one, a), untransposed(two, b)
         spec = f"{one},{two}->{last}"
         wired = isinstance(a, Wire) or isinstance(b, Wire)
         terms[:2] = [(last, contract(a, b, spec=spec) if wired else np.einsum(spec, a, b))]
-    named, value = summed_alone(*terms[0], set(result))
+    named, value = sum_unshared(*terms[0], set(result))
     order = tuple(named.index(letter) for letter in result)
     value = value if order == tuple(range(len(order))) else np.transpose(value, order)
     return truth(value) if logical else value
 
 
 def as_numbers(x: Any) -> Any:
-    """Booleans as integers, and plain integers as int64, so that no product wraps around."""
+    """Convert booleans to integers, and plain integers to int64, so that no product wraps around."""
     if isinstance(x, Wire):
         return convert(x, "int", "np.einsum") if x.label == "bool" else x
     return convert(x, "float" if label_of(x) == "float" else "int", "np.einsum") if is_real(x) else x
 
 
 def is_real(x: Any) -> bool:
-    """Whether plain data are real numbers; the builder refuses others when they meet a wire."""
+    """Return whether plain data are real numbers; the builder rejects others when they meet a wire."""
     return np.asarray(x).dtype.kind in "fiub"
 
 
 def untransposed(named: str, x: Any) -> tuple[str, Any]:
-    """An operand before its transposition, its letters permuted instead: the gradient of `x @ w.T` in w then comes in
-    w's own order, and an optimiser reads it along with w."""
+    """Undo an operand's transposition and permute its letters instead.
+
+    The gradient of `x @ w.T` with respect to w then has w's own memory order, in which an optimiser reads both.
+    """
     while isinstance(x, Wire) and x.node.gate is transpose:
         before = [""] * len(named)
         for letter, axis in zip(named, x.node.params["axes"], strict=True):
@@ -173,7 +173,7 @@ def untransposed(named: str, x: Any) -> tuple[str, Any]:
 
 
 def diagonal(named: str, x: Any, place: Any) -> tuple[str, Any]:
-    """The operand's diagonal over every letter that it has twice: a slice of the two axes joined."""
+    """Take the operand's diagonal over every repeated letter: a strided slice of the two axes merged."""
     for letter in named:
         while named.count(letter) > 1:
             i = named.index(letter)
@@ -181,30 +181,30 @@ def diagonal(named: str, x: Any, place: Any) -> tuple[str, Any]:
             rest = [axis for axis in range(len(named)) if axis not in (i, j)]
             shape = np.shape(x)
             if shape[i] != shape[j]:
-                raise ShapeError(f"{place}: einsum takes a diagonal of axes of extents {shape[i]} and {shape[j]}")
+                raise ShapeError(f"{place}: einsum cannot take a diagonal of axes of lengths {shape[i]} and {shape[j]}")
             n = shape[i]
             joined = np.reshape(np.transpose(x, [*rest, i, j]), (*(shape[axis] for axis in rest), n * n))
-            at = (..., slice(None, None, n + 1))
-            x = joined[at]
+            every = (..., slice(None, None, n + 1))
+            x = joined[every]
             named = "".join(named[axis] for axis in rest) + letter
     return named, x
 
 
-def summed_alone(named: str, value: Any, keep: set[str]) -> tuple[str, Any]:
-    """Sum over the axes that nothing else reads."""
+def sum_unshared(named: str, value: Any, keep: set[str]) -> tuple[str, Any]:
+    """Sum over the axes whose letter is not in `keep`."""
     axes = tuple(i for i, letter in enumerate(named) if letter not in keep)
     if not axes:
         return named, value
     return "".join(letter for letter in named if letter in keep), np.sum(value, axis=axes)
 
 
-def without_thin_axes(one: str, a: Any, two: str, b: Any) -> tuple[str, Any, str, Any]:
-    """Drop axes of extent 1 that the other operand has longer: einsum broadcasts them."""
-    extents = dict(zip(one, np.shape(a), strict=True)), dict(zip(two, np.shape(b), strict=True))
-    thin_a = [x for x in one if extents[0][x] == 1 and extents[1].get(x, 1) != 1]
-    thin_b = [x for x in two if extents[1][x] == 1 and extents[0].get(x, 1) != 1]
-    for letter in thin_a:
+def drop_broadcast_axes(one: str, a: Any, two: str, b: Any) -> tuple[str, Any, str, Any]:
+    """Drop axes of length 1 that are longer in the other operand: einsum broadcasts them."""
+    lengths = dict(zip(one, np.shape(a), strict=True)), dict(zip(two, np.shape(b), strict=True))
+    broadcast_a = [x for x in one if lengths[0][x] == 1 and lengths[1].get(x, 1) != 1]
+    broadcast_b = [x for x in two if lengths[1][x] == 1 and lengths[0].get(x, 1) != 1]
+    for letter in broadcast_a:
         a, one = np.squeeze(a, axis=one.index(letter)), one.replace(letter, "")
-    for letter in thin_b:
+    for letter in broadcast_b:
         b, two = np.squeeze(b, axis=two.index(letter)), two.replace(letter, "")
     return one, a, two, b

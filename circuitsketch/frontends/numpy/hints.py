@@ -1,7 +1,7 @@
-"""What to write instead of a function that has no gate: the refusals' advice, by the function's name.
+"""Suggest alternatives to functions that have no gate, for error messages.
 
-In: the name of a function or method, and the functions that have gates. Out: a sentence. A name that is merely spelled
-alike is offered only where it is very near and of the same family.
+In: the name of a function or method, and the functions that have gates. Out: a sentence. A function of
+similar spelling is suggested only if it is very close and in the same module.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 
 JUMPS = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
 LINEAR = (
-    "linear algebra beyond products has no gate: do it on plain data before tracing, or write it out in + - * / and "
+    "linear algebra beyond products has no gate: use plain data before tracing, or write it out with + - * / and "
     "np.sqrt (an elimination, a Cholesky factor, some steps of conjugate gradients)"
 )
-ORDER = "the order of entries depends on their values; order plain data before tracing, or use np.max, np.min, np.where"
+ORDER = "the order of elements depends on their values; sort plain data before tracing, or use np.max, np.min, np.where"
 WHOLE = "its result is integers; compute it on plain data before tracing"
 ANGLE = (
-    "it has slope 1 and jumps where x passes a multiple of the divisor; take it of plain data before tracing, or, for "
+    "it has slope 1 and jumps where x crosses a multiple of the divisor; use plain data before tracing, or, for "
     "angles, use np.sin and np.cos"
 )
-MISSING = "a wire has no entries that are missing; put np.where(present, x, 0.0) with a mask from plain data"
+MISSING = "a wire has no missing elements; use np.where(present, x, 0.0) with a mask from plain data"
 HINTS: dict[str, str] = {
     **dict.fromkeys("floor ceil rint trunc round around fix sign heaviside floor_divide divmod".split(), JUMPS),
     **dict.fromkeys("isnan isfinite isinf isposinf isneginf signbit argmax argmin count_nonzero".split(), JUMPS),
@@ -35,8 +35,8 @@ HINTS: dict[str, str] = {
     ),
     **dict.fromkeys("nonzero flatnonzero argwhere digitize histogram bincount".split(), WHOLE),
     **dict.fromkeys("nansum nanmean nanmax nanmin nanstd nanvar nanprod nan_to_num nanmedian".split(), MISSING),
-    "fmax": "use np.maximum, which keeps a NaN",
-    "fmin": "use np.minimum, which keeps a NaN",
+    "fmax": "use np.maximum, which propagates NaN",
+    "fmin": "use np.minimum, which propagates NaN",
     "average": "write np.sum(weights * x) / np.sum(weights)",
     "ptp": "write np.max(x) - np.min(x)",
     "cbrt": "write x ** (1 / 3), for positive x",
@@ -50,7 +50,7 @@ HINTS: dict[str, str] = {
     "kron": "write np.einsum('ij,kl->ikjl', a, b).reshape(...)",
     "convolve": "np.stack shifted slices of x and contract them with np.einsum",
     "correlate": "np.stack shifted slices of x and contract them with np.einsum",
-    "interp": "find the neighbours on plain data, and interpolate with + and *",
+    "interp": "find the neighbouring points on plain data, and interpolate with + and *",
     "select": "nest np.where(test, a, b)",
     "piecewise": "nest np.where(test, a, b)",
     "choose": "nest np.where(test, a, b)",
@@ -58,7 +58,7 @@ HINTS: dict[str, str] = {
     "dstack": "use np.stack(parts, axis=-1)",
     "append": "use np.concatenate",
     "insert": "use np.concatenate of slices",
-    "delete": "use np.take with the indices that stay",
+    "delete": "use np.take with the remaining indices",
     "ndtr": "write 0.5 * scipy.special.erfc(-x / np.sqrt(2))",
     "polygamma": "use cs.special.polygamma(n, x)",
     "log_expit": "write -cs.softplus(-x)",
@@ -79,17 +79,17 @@ HINTS: dict[str, str] = {
 
 
 def advice(name: str, known: Iterable[str]) -> str:
-    """What to do without a function. known : the functions that have gates, as they are written: np.exp, cs.erf.
+    """Return what to use instead of a function; `known` are the names of functions with gates, such as np.exp.
 
     >>> advice("np.linalg.solve", ["np.absolute"]).split(":")[0]
     'linear algebra beyond products has no gate'
     >>> advice("np.logaddexp3", ["np.logaddexp", "np.log"])
-    'build it from + - * / np.exp np.log np.where and np.einsum (near it: np.logaddexp)'
+    'build it from + - * / np.exp np.log np.where and np.einsum (similar: np.logaddexp)'
     """
     family, _, last = name.rpartition(".")
     if last in HINTS:
         return HINTS[last]
     relatives = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == family]
     near = difflib.get_close_matches(last, relatives, n=2, cutoff=0.85)
-    listed = f" (near it: {', '.join(f'{family}.{k}' for k in near)})" if near else ""
+    listed = f" (similar: {', '.join(f'{family}.{k}' for k in near)})" if near else ""
     return f"build it from + - * / np.exp np.log np.where and np.einsum{listed}"

@@ -1,8 +1,7 @@
-"""The methods of a wire: those of an array, each its NumPy function.
+"""The methods of a wire: those of an ndarray, each delegating to the NumPy function.
 
-In: an array method's arguments, in the ndarray's order and by its names. Out: what the NumPy function of that name
-gives for a wire, which honours or refuses every option. What arrays have and wires do not is listed below, each with
-what to do instead.
+In: an array method's arguments, in ndarray's order and by its names. Out: the result of the NumPy function for a wire,
+which honours or rejects every option. Attributes that arrays have and wires lack are listed below with an alternative.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from circuitsketch.frontends.numpy.hints import HINTS
 
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
-NO_VALUE = np._NoValue  # type: ignore[attr-defined]  # NumPy's mark of an argument that was not given
+NO_VALUE = np._NoValue  # type: ignore[attr-defined]  # NumPy's default of an omitted argument
 
-CHOICE = "which entry comes where depends on values: sort or search plain data before tracing"
+CHOICE = "the order of elements depends on values: sort or search plain data before tracing"
 CONSTANT = "it is locally constant and has no Taylor series; compute it on plain data, or use np.where"
-IN_PLACE = "wires never change: build a new one with np.where, np.concatenate or np.pad"
-MEMORY = "a wire has no memory while a circuit is traced; keep computing with NumPy functions"
+IN_PLACE = "wires are immutable: build a new one with np.where, np.concatenate or np.pad"
+MEMORY = "a wire has no memory during tracing; keep computing with NumPy functions"
 REMEDIES = {
     **dict.fromkeys(("sort", "argsort", "partition", "argpartition", "searchsorted", "nonzero"), CHOICE),
     **dict.fromkeys(("argmax", "argmin", "round"), CONSTANT),
@@ -32,12 +31,12 @@ REMEDIES = {
 
 
 def remedy_for(name: str) -> str:
-    """What to do instead of asking a wire for an attribute that it does not have."""
+    """Return what to use instead of an attribute that wires lack."""
     return REMEDIES.get(name) or HINTS.get(name, "use a NumPy function on it instead")
 
 
 class ArrayMethods:
-    """The methods and properties of an ndarray that are NumPy functions of it; see those for what they compute."""
+    """The methods and properties of an ndarray that are NumPy functions of it."""
 
     __slots__ = ()
 
@@ -63,7 +62,7 @@ class ArrayMethods:
 
     # Shapes.
     def reshape(self, *shape: Any, order: Any = "C", copy: Any = None) -> Any:
-        """np.reshape, to a tuple or to extents one by one."""
+        """np.reshape, with a tuple or separate sizes."""
         return numpy.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
 
     def ravel(self, order: Any = "C") -> Any:
@@ -75,7 +74,7 @@ class ArrayMethods:
         return numpy.ravel(self, order)
 
     def transpose(self, *axes: Any) -> Any:
-        """np.transpose, by a tuple or by axes one by one."""
+        """np.transpose, with a tuple or separate axes."""
         if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list | np.ndarray)):
             return numpy.transpose(self, axes[0])
         return numpy.transpose(self, axes or None)
@@ -101,7 +100,7 @@ class ArrayMethods:
         return numpy.take(self, indices, axis, out, mode)
 
     def compress(self, condition: Any, axis: Any = None, out: Any = None) -> Any:
-        """np.compress, by a plain mask."""
+        """np.compress with a plain mask."""
         return numpy.compress(condition, self, axis, out)
 
     # Reductions.
@@ -238,26 +237,26 @@ class ArrayMethods:
         subok: Any = True,
         copy: Any = True,
     ) -> Any:
-        """Booleans may become integers, and these floats; floats stay float64, whatever their width."""
+        """Convert booleans to integers and integers to floats; floats stay float64, whatever width is requested."""
         return self.change_dtype(dtype, order=order, casting=casting, subok=subok, copy=copy)
 
     def copy(self, order: Any = "C") -> Any:
-        """The wire itself: wires never change."""
+        """The wire itself: wires are immutable."""
         return numpy.copy(self, order)
 
     def item(self, *args: Any) -> float:
-        """Refused: a wire has no value."""
+        """Raise TraceError: a wire has no value."""
         raise self.refuse_number("item")
 
     def tolist(self) -> list[Any]:
-        """Refused: a wire has no value."""
+        """Raise TraceError: a wire has no value."""
         raise self.refuse_number("values as a list")
 
-    # What the class that has these methods brings.
+    # Implemented by the class that inherits these methods.
     def change_dtype(self, dtype: Any, **options: Any) -> Any:
-        """The wire under another label."""
+        """Convert the wire to another label."""
         raise NotImplementedError
 
     def refuse_number(self, what: str) -> Exception:
-        """The error for float(wire) and its kin."""
+        """Return the error for float(wire) and similar conversions."""
         raise NotImplementedError

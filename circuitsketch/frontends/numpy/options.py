@@ -1,8 +1,8 @@
-"""Options of NumPy's functions that say how, not what: each is honoured, means nothing to a wire, or is refused.
+"""Check NumPy options that do not affect values: each is honoured, irrelevant to wires, or rejected.
 
-In: the name of a NumPy function and its arguments by name. Out: nothing, or a TraceError. Wires have no memory, so
-`order`, `subok` and `copy` change no value, except where `order` says in which order entries are read: the functions
-that read it honour "C" and "F". `where`, `initial`, `keepdims` and `dtype` are the functions' own.
+In: the name of a NumPy function and its arguments by name. Out: nothing, or a TraceError. Wires have no memory layout,
+so `order`, `subok` and `copy` change no value, except where `order` is the order in which elements are read: functions
+that use it support "C" and "F". `where`, `initial`, `keepdims` and `dtype` are handled by the functions themselves.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, ShapeError, TraceError
 from circuitsketch.frontends.numpy.wire import user_place
 
-NO_VALUE = np._NoValue  # type: ignore[attr-defined]  # NumPy's mark of an argument that was not given
+NO_VALUE = np._NoValue  # type: ignore[attr-defined]  # NumPy's default of an omitted argument
 
 
 def absent(value: Any) -> bool:
-    """Whether an option was left out."""
+    """Return whether an option was omitted."""
     return value is None or value is NO_VALUE
 
 
 def one_of(*accepted: Any) -> Callable[[Any], bool]:
-    """A test for one of a few plain values."""
+    """Return a predicate for membership in a few plain values."""
     return lambda value: (value is None or isinstance(value, str | bool | np.bool_)) and value in accepted
 
 
-# What an option may say without changing a value, and what to do about anything else.
+# By option: a predicate for settings that change no value, and the remedy for other settings.
 HARMLESS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "out": (
         lambda value: absent(value) or (isinstance(value, tuple) and all(v is None for v in value)),
-        "wires never change: assign the result to a name",
+        "wires are immutable: assign the result to a name",
     ),
     "order": (one_of(None, "C", "F", "A", "K"), "use order='C'"),
     "casting": (one_of("same_kind", "unsafe"), "leave it out"),
@@ -49,7 +49,7 @@ HARMLESS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse the options among the arguments that a circuit cannot honour."""
+    """Raise TraceError for options that a circuit cannot honour."""
     for key, value in options.items():
         harmless, remedy = HARMLESS.get(key, (None, ""))
         if harmless is not None and not harmless(value):
@@ -59,15 +59,15 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 @cache
 def signature_of(rule: Callable[..., Any]) -> inspect.Signature:
-    """A rule's signature, read once."""
+    """Return a rule's signature; cached."""
     return inspect.signature(rule)
 
 
 def call_rule(name: str, rule: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call what stands for a NumPy function, its options checked; whatever goes wrong is an error of the package.
+    """Check options and call the rule of a NumPy function; convert any exception to one of the package's.
 
-    A rule has its NumPy function's parameters, by order and name; those of HARMLESS are checked here alone. `axes`
-    is an option of ufuncs only: array functions have parameters of that name with a meaning.
+    A rule has its NumPy function's parameters, in order and by name; the options in HARMLESS are checked only here.
+    `axes` is such an option for ufuncs only: array functions have parameters of that name that matter.
     """
     try:
         bound = signature_of(rule).bind(*args, **kwargs)
@@ -90,10 +90,10 @@ def call_rule(name: str, rule: Callable[..., Any], args: Any, kwargs: Any) -> An
 
 
 def reads_in_fortran_order(order: Any, rank: int, name: str) -> bool:
-    """Whether entries are read with the first axis fastest. "A" and "K" go by an array's memory, which wires lack."""
+    """Return whether elements are read in Fortran order; raise TraceError for "A" and "K", which depend on memory."""
     if order in ("A", "K") and rank > 1:
         raise TraceError(
-            f"{user_place()} calls {name} with order={order!r}, which reads an array as its memory lies; "
+            f"{user_place()} calls {name} with order={order!r}, which depends on an array's memory layout; "
             "wires have none: use order='C' or 'F'"
         )
     return bool(order == "F" and rank > 1)

@@ -1,7 +1,7 @@
-"""Rearranging one array: reshape, transpose, broadcast, flip, diagonals and what is built of them. No arithmetic.
+"""Rearrange one array without arithmetic: reshape, transpose, broadcast, flip, diagonals and functions built on them.
 
-In: NumPy's arguments, by NumPy's names and in its order. Out: wires. Counts and extents are integers, as NumPy wants
-them: 1.5 is refused, not cut to 1.
+In: NumPy's arguments, by NumPy's names and in its order. Out: wires. Counts and sizes must be integers, as in NumPy:
+1.5 raises an error and is not truncated.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import numpy as np
 from circuitsketch.errors import ShapeError
 from circuitsketch.frontends.numpy.indexing import get_item, normal_axis, reshaped
 from circuitsketch.frontends.numpy.options import reads_in_fortran_order
-from circuitsketch.frontends.numpy.reductions import axes_of, total
+from circuitsketch.frontends.numpy.reductions import axes_of, sum_
 from circuitsketch.frontends.numpy.wire import Wire, user_place
 from circuitsketch.gates import GATES, cells
 from circuitsketch.gates.movement import broadcast, pad, transpose
 
 
 def is_count(x: Any) -> bool:
-    """Whether an argument is one number rather than a sequence of them."""
+    """Return whether an argument is a scalar rather than a sequence."""
     return isinstance(x, int | np.integer | Wire) or (isinstance(x, np.ndarray) and x.ndim == 0)
 
 
-def extents_of(shape: Any) -> tuple[int, ...]:
-    """A shape argument as a tuple of ints."""
+def shape_of(shape: Any) -> tuple[int, ...]:
+    """Return a shape argument as a tuple of ints."""
     return tuple(operator.index(n) for n in ((shape,) if is_count(shape) else shape))
 
 
 # Shapes and axes.
 
 
-def to_shape(a: Any, /, shape: Any, order: str = "C", *, copy: Any = None) -> Any:
-    """np.reshape, one extent of -1 allowed."""
-    wanted = list(extents_of(shape))
+def reshape(a: Any, /, shape: Any, order: str = "C", *, copy: Any = None) -> Any:
+    """np.reshape; one size may be -1."""
+    wanted = list(shape_of(shape))
     if wanted.count(-1) == 1:
         known = cells(tuple(n for n in wanted if n != -1))
         if known <= 0 or a.size % known:
@@ -65,7 +65,7 @@ def permute(a: Any, axes: Any = None) -> Any:
 def matrix_transpose(x: Any, /) -> Any:
     """np.matrix_transpose: the last two axes exchanged."""
     if x.ndim < 2:
-        raise ShapeError(f"{user_place()}: a matrix transpose needs two axes, not shape {x.shape}")
+        raise ShapeError(f"{user_place()}: a matrix transpose requires at least two axes, not shape {x.shape}")
     return swapaxes(x, -1, -2)
 
 
@@ -79,22 +79,22 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
 
 def moveaxis(a: Any, source: Any, destination: Any) -> Any:
     """np.moveaxis."""
-    come, go = (
+    sources, targets = (
         [normal_axis(i, a.ndim, a.shape) for i in ((axes,) if is_count(axes) else axes)]
         for axes in (source, destination)
     )
-    if len(come) != len(go) or len(set(come)) != len(come) or len(set(go)) != len(go):
+    if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
         raise ShapeError(
-            f"{user_place()}: moveaxis from {source} to {destination}; name each axis once, as many of both"
+            f"{user_place()}: moveaxis from {source} to {destination}; pass distinct axes, the same number of both"
         )
-    order = [axis for axis in range(a.ndim) if axis not in come]
-    for to, axis in sorted(zip(go, come, strict=True)):
+    order = [axis for axis in range(a.ndim) if axis not in sources]
+    for to, axis in sorted(zip(targets, sources, strict=True)):
         order.insert(to, axis)
     return permute(a, order)
 
 
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    """np.rollaxis: an axis moved to stand before `start`."""
+    """np.rollaxis."""
     axis = normal_axis(axis, a.ndim, a.shape)
     before = operator.index(start) + (a.ndim if start < 0 else 0)
     if not 0 <= before <= a.ndim:
@@ -108,7 +108,7 @@ def expand_dims(a: Any, axis: Any) -> Any:
     rank = a.ndim + len(new)
     positions = {normal_axis(i, rank, a.shape) for i in new}
     if len(positions) != len(new):
-        raise ShapeError(f"{user_place()}: axis {axis} names an axis twice; name each once")
+        raise ShapeError(f"{user_place()}: repeated axis in axis={axis}")
     rest = iter(a.shape)
     return reshaped(a, tuple(1 if i in positions else next(rest) for i in range(rank)))
 
@@ -117,12 +117,12 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     """np.squeeze."""
     axes = tuple(i for i, n in enumerate(a.shape) if n == 1) if axis is None else axes_of(a, axis)
     if any(a.shape[i] != 1 for i in axes):
-        raise ShapeError(f"{user_place()}: axes {axes} of shape {a.shape} are not all of extent 1")
+        raise ShapeError(f"{user_place()}: cannot squeeze axes {axes} of shape {a.shape}: not all have size one")
     return reshaped(a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
 
 
-def widened(x: Any, rank: int) -> Any:
-    """An array of at least so many axes: new ones lead, but NumPy puts the third one last."""
+def expand_to_rank(x: Any, rank: int) -> Any:
+    """Return an array with at least `rank` axes: new axes come first; NumPy puts the third one last."""
     shape = tuple(np.shape(x))
     if len(shape) >= rank:
         return x
@@ -132,10 +132,10 @@ def widened(x: Any, rank: int) -> Any:
 
 
 def at_least(rank: int) -> Any:
-    """np.atleast_1d, np.atleast_2d and np.atleast_3d, of one array or several."""
+    """Return the rule of np.atleast_1d, np.atleast_2d or np.atleast_3d."""
 
     def widen(*arys: Any) -> Any:
-        wide = tuple(widened(x, rank) for x in arys)
+        wide = tuple(expand_to_rank(x, rank) for x in arys)
         return wide[0] if len(wide) == 1 else wide
 
     return widen
@@ -143,7 +143,7 @@ def at_least(rank: int) -> Any:
 
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     """np.broadcast_to."""
-    wanted = extents_of(shape)
+    wanted = shape_of(shape)
     if any(n < 0 for n in wanted):
         raise ShapeError(f"{user_place()}: an array of shape {array.shape} cannot be broadcast to {wanted}")
     return array if wanted == array.shape else broadcast(array, shape=wanted)
@@ -168,7 +168,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     return grids if sparse else broadcast_arrays(*grids)
 
 
-# Entries in another order.
+# Elements in another order.
 
 
 def flip(m: Any, axis: Any = None) -> Any:
@@ -178,11 +178,11 @@ def flip(m: Any, axis: Any = None) -> Any:
 
 
 def flip_along(axis: int, name: str) -> Any:
-    """np.flipud and np.fliplr."""
+    """Return the rule of np.flipud or np.fliplr."""
 
     def flip_one(m: Any) -> Any:
         if m.ndim <= axis:
-            raise ShapeError(f"{user_place()}: {name} needs {axis + 1} axes or more, not shape {m.shape}")
+            raise ShapeError(f"{user_place()}: {name} requires at least {axis + 1} axes, not shape {m.shape}")
         return flip(m, axis)
 
     return flip_one
@@ -191,7 +191,7 @@ def flip_along(axis: int, name: str) -> Any:
 def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     """np.rot90."""
     if len(axes) != 2 or len(set(axes_of(m, tuple(axes)))) != 2:
-        raise ShapeError(f"{user_place()}: np.rot90 in the plane of axes {axes}; name two axes")
+        raise ShapeError(f"{user_place()}: np.rot90 in the plane of axes {axes}; pass two distinct axes")
     one, two = axes
     turns = operator.index(k) % 4
     if turns == 0:
@@ -205,20 +205,20 @@ def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
 
 
 def triangle(mask: Any) -> Any:
-    """np.tril and np.triu: zero where the mask of the last two axes is."""
+    """Return the rule of np.tril or np.triu: zero where the mask of the last two axes is."""
 
     def keep(m: Any, k: int = 0) -> Any:
         if not m.ndim:
-            raise ShapeError(f"{user_place()}: a triangle needs an array of one axis or more, not shape ()")
+            raise ShapeError(f"{user_place()}: a triangle requires at least one axis, not shape ()")
         return GATES["where"](mask(np.ones(m.shape[-2:], dtype=bool), k), m, m.dtype.type(0))
 
     return keep
 
 
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """np.diagonal: every (columns + 1)-th entry of the two axes, which become the last one."""
+    """np.diagonal: every (columns + 1)-th element of the two axes merged, as the last axis."""
     if a.ndim < 2:
-        raise ShapeError(f"{user_place()}: a diagonal needs two axes, not shape {a.shape}")
+        raise ShapeError(f"{user_place()}: a diagonal requires at least two axes, not shape {a.shape}")
     one, two = (normal_axis(axis, a.ndim, a.shape) for axis in (axis1, axis2))
     if one == two:
         raise ShapeError(f"{user_place()}: axis1 and axis2 of a diagonal cannot be the same axis {one}")
@@ -234,17 +234,17 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
-    """np.linalg.diagonal, of the last two axes."""
+    """np.linalg.diagonal."""
     return diagonal(x, offset, -2, -1)
 
 
 def trace_of(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
     """np.trace."""
-    return total(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+    return sum_(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
 def linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
-    """np.linalg.trace, of the last two axes."""
+    """np.linalg.trace."""
     return trace_of(x, offset, -2, -1, dtype)
 
 
@@ -253,7 +253,7 @@ def diag(v: Any, k: int = 0) -> Any:
     if v.ndim == 2:
         return diagonal(v, k)
     if v.ndim != 1:
-        raise ShapeError(f"{user_place()}: np.diag of shape {v.shape}; it takes one or two axes")
+        raise ShapeError(f"{user_place()}: np.diag of shape {v.shape}; the input must be 1- or 2-d")
     k = operator.index(k)
     n = v.shape[0] + abs(k)
     if not v.shape[0]:

@@ -1,7 +1,7 @@
 """Reductions: sums, means, products, extrema and norms over axes.
 
-In: NumPy's arguments, by NumPy's names and in its order. Out: a wire. `where=` puts the neutral element in the place of
-what is left out, `initial=` is one more entry, and `dtype=` is honoured before anything is added up.
+In: NumPy's arguments, by NumPy's names and in its order. Out: a wire. `where=` replaces excluded elements by the
+neutral element, `initial=` adds one element, and `dtype=` applies before the reduction.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ numpy: Any = np
 
 
 def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
-    """An axis argument as a sorted tuple of axes counted from the front."""
+    """Return an axis argument as a sorted tuple of non-negative axes."""
     if axis is None:
         return tuple(range(np.ndim(x)))
     chosen = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     axes = sorted(normal_axis(a, np.ndim(x), np.shape(x)) for a in chosen)
     if len(set(axes)) != len(axes):
-        raise ShapeError(f"{user_place()}: axis {axis} names an axis twice; name each once")
+        raise ShapeError(f"{user_place()}: duplicate value in axis={axis}")
     return tuple(axes)
 
 
 def keeps_axes(keepdims: Any) -> bool:
-    """A `keepdims=`: a boolean or an integer."""
+    """Return a `keepdims=` argument as a bool; raise TraceError if it is not a boolean or an integer."""
     if not isinstance(keepdims, bool | np.bool_ | int | np.integer) and keepdims is not NO_VALUE:
-        raise TraceError(f"{user_place()} reduces with keepdims={keepdims!r}; it is True or False")
+        raise TraceError(f"{user_place()} reduces with keepdims={keepdims!r}; it must be True or False")
     return keepdims is not NO_VALUE and bool(keepdims)
 
 
 def kept_shape(shape: Shape, axes: tuple[int, ...], keepdims: Any) -> Shape:
-    """The shape after a reduction; with keepdims, reduced axes stay at extent 1."""
+    """Return the shape after a reduction; with keepdims, reduced axes have length 1."""
     if keeps_axes(keepdims):
-        return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
-    return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
+        return tuple(1 if axis in axes else length for axis, length in enumerate(shape))
+    return tuple(length for axis, length in enumerate(shape) if axis not in axes)
 
 
 # The options `dtype`, `where` and `initial`.
 
 
 def is_masked(where: Any) -> bool:
-    """Whether `where=` leaves anything out: it is True by default."""
+    """Return whether `where=` may exclude elements: it is True by default."""
     return not (absent(where) or where is True or (isinstance(where, np.bool_) and bool(where)))
 
 
 def masked(a: Any, where: Any, neutral: Any, name: str) -> Any:
-    """The entries where `where` is true, and the neutral element elsewhere."""
+    """Replace the elements where `where` is false by the neutral element."""
     return np.where(mask_for(a, where, name), a, neutral) if is_masked(where) else a
 
 
 def mask_for(a: Any, where: Any, name: str) -> Any:
-    """A `where=` of a reduction in the array's shape; it must be truth values."""
+    """Broadcast a boolean `where=` to the array's shape, or raise an error."""
     if not is_truth(where):
         raise TraceError(
             f"{user_place()} calls {name} with a where= that is not boolean; compare first: where=mask != 0"
@@ -78,17 +78,15 @@ def mask_for(a: Any, where: Any, name: str) -> Any:
 
 
 def in_dtype(a: Any, dtype: Any, name: str) -> Any:
-    """The summands in the dtype that was asked for; booleans as integers where none was, as NumPy adds them."""
+    """Convert summands to the requested dtype; without one, booleans become integers, as in NumPy."""
     label = asked_label(dtype, name) if not absent(dtype) else "int" if is_truth(a) else label_of(a)
     if label == "bool":
-        raise TraceError(
-            f"{user_place()} calls {name} with dtype=bool, which asks whether anything is true; use np.any or np.all"
-        )
+        raise TraceError(f"{user_place()} calls {name} with dtype=bool; use np.any or np.all")
     return convert(a, label, name)
 
 
 def as_float(a: Any, dtype: Any, name: str) -> Any:
-    """The entries of an average, which has no other dtype than float."""
+    """Convert the elements of an average to floats; raise TraceError for another dtype."""
     if not absent(dtype) and asked_label(dtype, name) != "float":
         raise TraceError(
             f"{user_place()} calls {name} with dtype {np.dtype(dtype)}, which would truncate it; use float"
@@ -97,10 +95,10 @@ def as_float(a: Any, dtype: Any, name: str) -> Any:
 
 
 def starting_value(a: Any, initial: Any, name: str) -> Any:
-    """A checked `initial=`: one number that the array's dtype can hold."""
+    """Return a valid `initial=`: a scalar that the array's dtype can represent; else raise an error."""
     if np.ndim(initial):
         raise ShapeError(
-            f"{user_place()}: {name} with initial= of shape {np.shape(initial)}; give one number, and add "
+            f"{user_place()}: {name} with initial= of shape {np.shape(initial)}; pass a scalar, and add "
             "arrays afterwards"
         )
     if RANK[label_of(initial)] > RANK[label_of(a)]:
@@ -111,19 +109,19 @@ def starting_value(a: Any, initial: Any, name: str) -> Any:
     return initial
 
 
-def need_initial(initial: Any, where: Any, name: str) -> None:
-    """Refuse a mask without a value for "none of them"."""
+def require_initial(initial: Any, where: Any, name: str) -> None:
+    """Raise TraceError for a mask without `initial=`, the result when no element is selected."""
     if absent(initial) and is_masked(where):
         raise TraceError(
-            f"{user_place()} calls {name} with where= and without initial=, the value where nothing is chosen; "
-            "give initial="
+            f"{user_place()} calls {name} with where= but without initial=, the result of an empty selection; "
+            "pass initial="
         )
 
 
 # Sums, means and variances.
 
 
-def total(
+def sum_(
     a: Any,
     axis: Any = None,
     dtype: Any = None,
@@ -134,7 +132,7 @@ def total(
 ) -> Any:
     """np.sum."""
     if initial is None:
-        need_initial(initial, where, "np.sum")
+        require_initial(initial, where, "np.sum")
     axes = axes_of(a, axis)
     if not absent(dtype) or not axes:
         a = in_dtype(a, dtype, "np.sum")
@@ -148,27 +146,27 @@ def total(
 
 
 def count_over(x: Any, axis: Any, name: str, less: Any = 0) -> Any:
-    """How many entries are averaged, less the degrees of freedom; there must be one."""
+    """Return the number of averaged elements minus ddof; raise ShapeError unless it is positive."""
     count = cells(tuple(x.shape[a] for a in axes_of(x, axis))) - less
     if count <= 0:
-        raise ShapeError(f"{user_place()}: the {name} of {count} entries of an array of shape {x.shape} does not exist")
+        raise ShapeError(f"{user_place()}: the {name} of {count} elements of an array of shape {x.shape}")
     return count
 
 
-def averaged(a: Any, axis: Any, keepdims: Any, where: Any, name: str, less: Any = 0) -> Any:
-    """A sum over the number of its entries, less the degrees of freedom."""
+def mean_over(a: Any, axis: Any, keepdims: Any, where: Any, name: str, less: Any = 0) -> Any:
+    """Divide a sum by the number of its elements minus ddof."""
     if not is_masked(where):
-        return total(a, axis=axis, keepdims=keepdims) * (1.0 / count_over(a, axis, name, less))
+        return sum_(a, axis=axis, keepdims=keepdims) * (1.0 / count_over(a, axis, name, less))
     mask = mask_for(a, where, f"np.{name}")
     kept = keeps_axes(keepdims)
     count = np.sum(mask, axis=axes_of(a, axis), keepdims=kept)
     if not isinstance(count, Wire) and np.any(count - less <= 0):
         raise ShapeError(
-            f"{user_place()}: the {name} where nothing is chosen does not exist: where= leaves "
-            f"{np.min(count)} entries somewhere, less {less} degrees of freedom"
+            f"{user_place()}: the {name} of an empty selection does not exist: where= selects "
+            f"{np.min(count)} elements at some position, minus ddof={less}"
         )
     count = np.maximum(count - less, 0) if less else count
-    return total(a, axis=axis, keepdims=keepdims, where=where) / count
+    return sum_(a, axis=axis, keepdims=keepdims, where=where) / count
 
 
 def mean(
@@ -180,11 +178,11 @@ def mean(
     *,
     where: Any = NO_VALUE,
 ) -> Any:
-    """np.mean: the sum over the number of entries."""
-    return averaged(as_float(a, dtype, "np.mean"), axis, keepdims, where, "mean")
+    """np.mean."""
+    return mean_over(as_float(a, dtype, "np.mean"), axis, keepdims, where, "mean")
 
 
-def variance(
+def var(
     a: Any,
     axis: Any = None,
     dtype: Any = None,
@@ -205,7 +203,7 @@ def variance(
     if isinstance(ddof, Wire) or np.ndim(ddof) or label_of(ddof) not in ("int", "float"):
         raise TraceError(f"{user_place()} calls np.var with a ddof= that is not one number; give an integer")
     if absent(mean):
-        centre = averaged(a, axis, True, where, "mean")
+        centre = mean_over(a, axis, True, where, "mean")
     else:
         centre = mean
         if np.shape(centre) != (wanted := kept_shape(a.shape, axes_of(a, axis), True)):
@@ -213,10 +211,10 @@ def variance(
                 f"{user_place()}: np.var takes a mean= of shape {wanted}, as keepdims=True leaves it, not "
                 f"{np.shape(centre)}"
             )
-    return averaged(np.square(a - centre), axis, keepdims, where, "variance", less=ddof)
+    return mean_over(np.square(a - centre), axis, keepdims, where, "variance", less=ddof)
 
 
-def deviation(
+def std(
     a: Any,
     axis: Any = None,
     dtype: Any = None,
@@ -230,7 +228,7 @@ def deviation(
 ) -> Any:
     """np.std."""
     options = {"where": where, "mean": mean, "correction": correction}
-    return np.sqrt(variance(a, axis, dtype, out, ddof, keepdims, **options))
+    return np.sqrt(var(a, axis, dtype, out, ddof, keepdims, **options))
 
 
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO_VALUE) -> Any:
@@ -241,20 +239,20 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         scale: Any = float(count_over(a, axis, "average"))
     else:
         if np.shape(weights) != np.shape(a):
-            given = axes if axis is None or isinstance(axis, int | np.integer) else tuple(axis)
-            given = tuple(normal_axis(i, np.ndim(a), np.shape(a)) for i in given)
-            if axis is None or np.shape(weights) != tuple(np.shape(a)[i] for i in given):
+            named_axes = axes if axis is None or isinstance(axis, int | np.integer) else tuple(axis)
+            named_axes = tuple(normal_axis(i, np.ndim(a), np.shape(a)) for i in named_axes)
+            if axis is None or np.shape(weights) != tuple(np.shape(a)[i] for i in named_axes):
                 raise ShapeError(
                     f"{user_place()}: np.average of shape {np.shape(a)} over axis {axis} with weights of shape "
-                    f"{np.shape(weights)}; give the array's shape, or the axis and its extent"
+                    f"{np.shape(weights)}; pass weights of the array's shape, or of the axis' length with axis="
                 )
-            weights = np.transpose(weights, np.argsort(given))
+            weights = np.transpose(weights, np.argsort(named_axes))
             weights = np.reshape(weights, [n if i in axes else 1 for i, n in enumerate(np.shape(a))])
             weights = np.broadcast_to(weights, np.shape(a))
         kept = keeps_axes(keepdims)
         scale = np.sum(weights, axis=axes, keepdims=kept)
         if not isinstance(scale, Wire) and np.any(scale == 0):
-            raise ShapeError(f"{user_place()}: np.average with weights that sum to zero, so it does not exist")
+            raise ShapeError(f"{user_place()}: np.average: weights sum to zero, can't be normalized")
         a, weights = convert(a, "float", "np.average"), convert(weights, "float", "np.average")
         result = np.sum(a * weights, axis=axes, keepdims=kept) / scale
     if not returned:
@@ -265,7 +263,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 # Products and extrema, as trees of gates.
 
 
-def top(
+def max_(
     a: Any,
     axis: Any = None,
     out: Any = None,
@@ -273,11 +271,11 @@ def top(
     initial: Any = NO_VALUE,
     where: Any = NO_VALUE,
 ) -> Any:
-    """np.max, as a tree of `maximum` gates, so that it has the series of the entry it picks."""
+    """np.max, as a tree of `maximum` gates, so that it has the series of the selected element."""
     return extremum(np.maximum, "np.max", a, axis, keepdims, initial, where)
 
 
-def bottom(
+def min_(
     a: Any,
     axis: Any = None,
     out: Any = None,
@@ -290,21 +288,21 @@ def bottom(
 
 
 def extremum(pick: Any, name: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Any:
-    """A tree of maxima or minima, of the entries that are chosen and the initial value; ties share the gradient."""
-    need_initial(initial, where, name)
+    """Reduce by maxima or minima, with `where=` and `initial=`; tied elements share the gradient."""
+    require_initial(initial, where, name)
     if not absent(initial):
         initial = starting_value(a, initial, name)
         a = masked(a, where, initial, name)
-    picked = tree(pick, name, a, axis, keepdims, initial, shared=True)
+    picked = reduce_axes(pick, name, a, axis, keepdims, initial, shared=True)
     return picked if absent(initial) else pick(picked, initial)
 
 
-def peak_to_peak(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE) -> Any:
-    """np.ptp: the largest less the smallest."""
-    return np.subtract(top(a, axis, None, keepdims), bottom(a, axis, None, keepdims))
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE) -> Any:
+    """np.ptp: the maximum minus the minimum."""
+    return np.subtract(max_(a, axis, None, keepdims), min_(a, axis, None, keepdims))
 
 
-def product(
+def prod(
     a: Any,
     axis: Any = None,
     dtype: Any = None,
@@ -315,11 +313,11 @@ def product(
 ) -> Any:
     """np.prod, as a tree of products."""
     if initial is None:
-        need_initial(initial, where, "np.prod")
+        require_initial(initial, where, "np.prod")
     a = masked(in_dtype(a, dtype, "np.prod"), where, 1, "np.prod")
     if not absent(initial):
         initial = starting_value(a, initial, "np.prod")
-    multiplied = tree(np.multiply, "np.prod", a, axis, keepdims, NO_VALUE if initial is None else 1)
+    multiplied = reduce_axes(np.multiply, "np.prod", a, axis, keepdims, NO_VALUE if initial is None else 1)
     return multiplied if absent(initial) else multiplied * initial
 
 
@@ -390,7 +388,7 @@ cumulative_sum = cumulative("np.cumulative_sum", running_sum, 0)
 cumulative_product = cumulative("np.cumulative_prod", running_product, 1)
 
 
-def log_total(
+def logaddexp_reduce(
     a: Any,
     axis: Any = None,
     dtype: Any = None,
@@ -402,31 +400,36 @@ def log_total(
     """np.logaddexp.reduce, the logarithm of a sum of exponentials, as a tree of `logaddexp` gates."""
     name = "np.logaddexp.reduce"
     a = masked(convert(a, "float", name), where, -np.inf, name)
-    added = tree(np.logaddexp, name, a, axis, keepdims, -np.inf)
+    added = reduce_axes(np.logaddexp, name, a, axis, keepdims, -np.inf)
     return added if absent(initial) or initial is None else np.logaddexp(added, initial)
 
 
 def any_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
-    """np.any: a tree of choices."""
-    return tree(np.logical_or, "np.any", masked(truth(a), where, False, "np.any"), axis, keepdims, False)
+    """np.any, as a tree of selections."""
+    return reduce_axes(np.logical_or, "np.any", masked(truth(a), where, False, "np.any"), axis, keepdims, False)
 
 
 def all_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
-    """np.all: a tree of choices."""
-    return tree(np.logical_and, "np.all", masked(truth(a), where, True, "np.all"), axis, keepdims, True)
+    """np.all, as a tree of selections."""
+    return reduce_axes(np.logical_and, "np.all", masked(truth(a), where, True, "np.all"), axis, keepdims, True)
 
 
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     """np.count_nonzero."""
-    return total(truth(a), axis=axis, keepdims=keepdims)
+    return sum_(truth(a), axis=axis, keepdims=keepdims)
 
 
-def tree(
+def reduce_axes(
     combine: Callable[..., Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any, shared: bool = False
 ) -> Any:
-    """A function of two operands over axes; `empty` is the value of no entries, NO_VALUE where there is none.
+    """Reduce axes by a binary function.
 
-    shared : the entries that attain an extremum share its gradient equally, however the pairs were formed.
+    Parameters
+    ----------
+    empty : scalar
+        The result for an empty axis, or NO_VALUE if there is none.
+    shared : bool
+        Whether the elements that attain an extremum share its gradient equally, independently of the pairing.
     """
     axes = axes_of(x, axis)
     shape = kept_shape(x.shape, axes, keepdims)
@@ -434,28 +437,28 @@ def tree(
         value = empty if isinstance(empty, Wire) else x.dtype.type(empty)
         return np.broadcast_to(x.builder.lift(value), shape)
     rows = as_rows(name, x, axes)
-    result = halved(combine, rows)
+    result = reduce_pairs(combine, rows)
     if shared and rows.shape[-1] > 1:
         result = attained(result, rows, axis=rows.ndim - 1)
     return reshaped(result, shape)
 
 
 def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:
-    """The reduced axes brought together at the end, as one axis that is not empty."""
+    """Move the reduced axes to the end and merge them into one nonempty axis."""
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     lead = tuple(x.shape[a] for a in kept)
     count = cells(tuple(x.shape[a] for a in axes))
     if count == 0:
         raise ShapeError(
-            f"{user_place()}: {name} over an empty axis of shape {x.shape} does not exist: a reduction without "
-            "entries needs initial="
+            f"{user_place()}: {name} over an empty axis of shape {x.shape}: a reduction with no "
+            "elements requires initial="
         )
     order = kept + axes
     return reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
 
 
-def halved(combine: Callable[..., Any], rows: Any) -> Any:
-    """Halve the last axis until one entry is left."""
+def reduce_pairs(combine: Callable[..., Any], rows: Any) -> Any:
+    """Combine the halves of the last axis until one element is left."""
     *lead, count = rows.shape
     while count > 1:
         half = count // 2
@@ -470,14 +473,14 @@ def halved(combine: Callable[..., Any], rows: Any) -> Any:
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """np.linalg.norm: Euclidean, and those that are sums and maxima of absolute values."""
+    """np.linalg.norm: Euclidean, 1 and infinity norms."""
     place = user_place()
     x = convert(x, "float", "np.linalg.norm")
     axes = axes_of(x, axis)
     if axis is None and ord is None:
         return euclidean(x, axes, keepdims)
     if len(axes) not in (1, 2):
-        raise ShapeError(f"{place}: np.linalg.norm over {len(axes)} axes of shape {x.shape}; name one or two")
+        raise ShapeError(f"{place}: np.linalg.norm over {len(axes)} axes of shape {x.shape}; pass one or two")
     if len(axes) == 1:
         return vector_norm_over(x, axes, keepdims, 2 if ord is None else ord)
     if ord is None or (isinstance(ord, str) and ord in ("fro", "f")):
@@ -485,15 +488,15 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if isinstance(ord, int | float) and ord in (1, -1, np.inf, -np.inf):
         rows, columns = axes if axis is None else (normal_axis(a, x.ndim, x.shape) for a in axis)
         pick: Any = np.max if ord > 0 else np.min
-        along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
-        return pick(np.sum(np.abs(x), axis=along, keepdims=True), axis=over, keepdims=True).reshape(
+        summed, compared = (rows, columns) if abs(ord) == 1 else (columns, rows)
+        return pick(np.sum(np.abs(x), axis=summed, keepdims=True), axis=compared, keepdims=True).reshape(
             kept_shape(x.shape, axes, keepdims)
         )
-    raise without_gate(ord, 2)
+    raise unsupported_norm(ord, 2)
 
 
-def without_gate(ord: Any, rank: int) -> TraceError:
-    """The refusal of other norms."""
+def unsupported_norm(ord: Any, rank: int) -> TraceError:
+    """Return the error for other norms."""
     return TraceError(
         f"{user_place()}: only the norms 2 (or None), 1 and inf have gates, not ord={ord} over {rank} axes; write "
         "the norm with np.abs, np.sum and np.max"
@@ -501,12 +504,12 @@ def without_gate(ord: Any, rank: int) -> TraceError:
 
 
 def euclidean(x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
-    """The root of the sum of squares."""
-    return np.sqrt(total(np.square(x), axis=axes, keepdims=keepdims))
+    """Compute the square root of the sum of squares."""
+    return np.sqrt(sum_(np.square(x), axis=axes, keepdims=keepdims))
 
 
 def vector_norm_over(x: Any, axes: tuple[int, ...], keepdims: Any, ord: Any) -> Any:
-    """A norm of the entries along axes taken as one."""
+    """Compute the vector norm of the elements along the given axes."""
     if isinstance(ord, int | float) and not isinstance(ord, bool):
         if ord == 2:
             return euclidean(x, axes, keepdims)
@@ -514,7 +517,7 @@ def vector_norm_over(x: Any, axes: tuple[int, ...], keepdims: Any, ord: Any) -> 
             return np.sum(np.abs(x), axis=axes, keepdims=keepdims)
         if np.isinf(ord):
             return (np.max if ord > 0 else np.min)(np.abs(x), axis=axes, keepdims=keepdims)
-    raise without_gate(ord, len(axes))
+    raise unsupported_norm(ord, len(axes))
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:

@@ -1,6 +1,6 @@
-"""What NumPy builds of indexing: entries kept by a plain mask, left out and put in.
+"""Select, delete and insert elements at plain positions: compress, extract, delete, insert and append.
 
-The positions are plain data, so NumPy itself arranges them, and one gather follows.
+The positions are plain data, so NumPy itself computes the new order, and a single gather follows.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from circuitsketch.frontends.numpy.wire import Wire, user_place
 from circuitsketch.gates.movement import broadcast, concatenate, take
 
 
-def plain_mask(condition: Any, called: str) -> np.ndarray:
-    """A condition as a plain mask; TraceError for a run-time one."""
+def plain_mask(condition: Any, name: str) -> np.ndarray:
+    """Return a condition as a plain mask; raise TraceError for a run-time one."""
     if contains_wire(condition):
         raise TraceError(
-            f"{user_place()} calls {called} with a run-time mask, which selects a number of entries that no fixed "
-            "shape has; use np.where(mask, x, other), or a mask of plain data"
+            f"{user_place()} calls {name} with a run-time mask, so the result has no fixed "
+            "shape; use np.where(mask, x, other), or a mask of plain data"
         )
     return np.asarray(condition).astype(bool)
 
 
 def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
-    """np.compress by a plain mask."""
+    """np.compress with a plain mask."""
     mask = plain_mask(condition, "np.compress")
     if mask.ndim != 1:
-        raise ShapeError(f"{user_place()}: np.compress takes a mask of one axis, not of shape {mask.shape}")
+        raise ShapeError(f"{user_place()}: np.compress requires a 1-d mask, not shape {mask.shape}")
     return gather(a, np.flatnonzero(mask), axis, out)
 
 
 def extract(condition: Any, arr: Any) -> Any:
-    """np.extract by a plain mask."""
+    """np.extract with a plain mask."""
     return gather(arr, np.flatnonzero(plain_mask(condition, "np.extract")))
 
 
 def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
     """np.delete at plain positions, a slice or a plain mask."""
     build, positions = plain_positions(arr, obj, "np.delete"), obj
-    arr, axis = along_axis(build.lift(arr), axis)
-    order = arranged("np.delete", lambda: np.delete(np.arange(arr.shape[axis]), positions))
+    arr, axis = flatten_without_axis(build.lift(arr), axis)
+    order = compute_order("np.delete", lambda: np.delete(np.arange(arr.shape[axis]), positions))
     return take(arr, build.lift(order), axis=axis)
 
 
 def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     """np.insert at plain positions, a slice or a plain mask."""
     build = plain_positions((arr, values), obj, "np.insert")
-    arr, axis = along_axis(build.lift(arr), axis)
+    arr, axis = flatten_without_axis(build.lift(arr), axis)
     values = cast(build.lift(values), arr.dtype)  # NumPy's result has the array's dtype
     n = arr.shape[axis]
-    marked = arranged("np.insert", lambda: np.insert(np.arange(n), obj, -1))
-    count = len(marked) - n
-    if count == 1:  # at one position NumPy inserts as many as there are values
+    with_marks = compute_order("np.insert", lambda: np.insert(np.arange(n), obj, -1))
+    count = len(with_marks) - n
+    if count == 1:  # at a single position NumPy inserts all values
         values = reshaped(values, (1,) * (arr.ndim - values.ndim) + values.shape)
         if np.ndim(obj) == 0:
             values = np.moveaxis(values, 0, axis)
@@ -67,42 +67,42 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     except ShapeError:
         raise ShapeError(
             f"{user_place()}: np.insert of values of shape {values.shape} into an array of shape {arr.shape} along "
-            f"axis {axis}; give values of shape {shape}"
+            f"axis {axis}; pass values of shape {shape}"
         ) from None
-    order = arranged("np.insert", lambda: np.insert(np.arange(n), obj, n + np.arange(count)))
+    order = compute_order("np.insert", lambda: np.insert(np.arange(n), obj, n + np.arange(count)))
     return take(concatenate(arr, values, axis=axis), build.lift(order), axis=axis)
 
 
-def plain_positions(arrays: Any, positions: Any, called: str) -> Any:
-    """The builder of the wires among some arrays; TraceError where the positions are wires."""
+def plain_positions(arrays: Any, positions: Any, name: str) -> Any:
+    """Return the builder of the wires among some arrays; raise TraceError if the positions contain wires."""
     if contains_wire(positions):
         raise TraceError(
-            f"{user_place()} calls {called} at run-time positions: a circuit's shapes are fixed, and which entries "
-            "stay is known only at run time; use np.where"
+            f"{user_place()} calls {name} at run-time positions, so the result has no fixed order "
+            "of elements; use np.where"
         )
     return builder_of(*(arrays if isinstance(arrays, tuple) else (arrays,)))
 
 
-def along_axis(x: Wire, axis: Any) -> tuple[Any, int]:
-    """An array and the axis along which it changes: without one, the flat array."""
+def flatten_without_axis(x: Wire, axis: Any) -> tuple[Any, int]:
+    """Return an array and a valid axis; without an axis, the flat array and axis 0."""
     return (reshaped(x, (x.size,)), 0) if axis is None else (x, normal_axis(axis, x.ndim, x.shape))
 
 
-def arranged(called: str, arrange: Callable[[], np.ndarray]) -> np.ndarray:
-    """What NumPy makes of the positions of an axis; its errors are told as ours."""
+def compute_order(name: str, arrange: Callable[[], np.ndarray]) -> np.ndarray:
+    """Call a NumPy function on the positions of an axis; convert its errors to the package's."""
     try:
         return arrange()
     except IndexError as reason:
         raise BoundsError(str(reason), place=user_place()) from None
     except (TypeError, ValueError) as reason:
-        raise ShapeError(f"{user_place()}: {called}: {reason}") from None
+        raise ShapeError(f"{user_place()}: {name}: {reason}") from None
 
 
 def append(arr: Any, values: Any, axis: Any = None) -> Any:
-    """np.append: without an axis, of the flat arrays."""
+    """np.append."""
     flat = (lambda x: np.reshape(x, -1)) if axis is None else (lambda x: x)
     return np.concatenate([flat(arr), flat(values)], axis=0 if axis is None else axis)
 
 
-# What writes into an array, which no wire and no array that is to hold wires allows.
+# Functions that write into an array, which neither wires nor arrays of wires support.
 WRITERS = (np.put, np.place, np.putmask, np.copyto, np.put_along_axis, np.fill_diagonal)

@@ -1,6 +1,6 @@
-"""From a function to a circuit: the arguments' leaves become inputs, and what it returns becomes outputs.
+"""Trace a function into a circuit: the leaves of its arguments become inputs, those of its result outputs.
 
-In: a NumPy-style function and example arguments, whose shapes and dtypes count and whose values do not. Out: a Circuit.
+In: a function written in NumPy and example arguments, of which only shapes and dtypes matter. Out: a Circuit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from circuitsketch.tree import Tree, flatten, unflatten
 
 
 def label_of(leaf: Any) -> Label:
-    """float, int or bool of an example leaf."""
+    """Return the label (float, int or bool) of a leaf of the example arguments."""
     if (reason := lost_meaning(leaf)) is not None:
         raise TraceError(f"an argument leaf is {reason}")
     dtype = plain_array(leaf, "an argument").dtype
@@ -29,36 +29,43 @@ def label_of(leaf: Any) -> Label:
     if kind not in "fiub":
         raise TraceError(
             f"an argument leaf of type {type(leaf).__name__} and dtype {dtype} cannot be "
-            "an input; give real numbers, or close over what is not numbers"
+            "an input; pass real numbers, or close over other objects"
         )
     return {"f": "float", "b": "bool"}.get(kind, "int")  # type: ignore[return-value]
 
 
 def trace(function: Callable[..., Any], *examples: Any) -> Circuit:
-    """The circuit of a function of pytrees of arrays.
+    """Trace a function of pytrees of arrays into a circuit.
+
+    Wires are float64, int64 or bool regardless of the width of the data: uint8 images and int8 labels become int64, so
+    that nothing overflows where NumPy's narrow integers do (255 + 1 is 256). NumPy functions accept their usual
+    arguments; an option that a circuit cannot honour raises an error, and none is ignored.
 
     Parameters
     ----------
-    function : written in NumPy; called once, with wires.
-    examples : arguments of the shapes and dtypes the circuit is for. Float leaves are inputs that can carry series;
+    function : callable
+        A function written in NumPy; it is called once, with wires.
+    *examples : pytree
+        Arguments of the shapes and dtypes that the circuit is for. Float leaves are inputs that can carry series;
         integer leaves are run-time indices.
-
-    Wires are float64, int64 or bool, whatever width the data have: uint8 images and int8 labels are int64, so that
-    nothing wraps around where NumPy's narrow integers do (255 + 1 is 256). NumPy's functions take their arguments by
-    its order and names; an option that a circuit cannot honour is refused, none is ignored.
 
     Returns
     -------
-    Circuit, with one input a leaf of the arguments and one output a leaf of the result.
+    Circuit
+        With one input per leaf of the arguments and one output per leaf of the result.
 
     Raises
     ------
-    TraceError, ShapeError : naming the user's file and line, the reason, and the way out.
+    TraceError, ShapeError
+        If the function cannot be traced; the message names the user's file and line, the reason, and a remedy.
 
     Warns
     -----
-    FrozenDrawWarning : the function draws random numbers.
+    FrozenDrawWarning
+        If the function draws random numbers.
 
+    Examples
+    --------
     >>> import numpy as np, circuitsketch as cs
     >>> circuit = cs.trace(lambda x: np.exp(x).sum(), np.zeros(4))
     >>> circuit.size, circuit.depth
@@ -73,15 +80,17 @@ def traced(
     on_draw: OnDraw,
     written: Callable[..., Any] | None = None,
 ) -> Circuit:
-    """As `trace`, with a choice of what happens where the function draws random numbers; `written` is what the user
-    wrote, where the function is a wrapper of it."""
+    """Trace as `trace` does, and allow, warn about or refuse random draws.
+
+    If `function` wraps the user's function, `written` is the latter.
+    """
     check_callable(function, "function")
     leaves, in_tree = flatten(examples)
     build = Builder()
     draws = None if on_draw == "allow" else Draws(written or function, on_draw)
     labels = [label_of(leaf) for leaf in leaves]
     wires = [build.input(np.shape(leaf), label) for leaf, label in zip(leaves, labels, strict=True)]
-    result = called(function, build, in_tree, wires)
+    result = call_with_wires(function, build, in_tree, wires)
     if draws is not None and (source := draws.changed()) is not None:
         draws.report(source, place_of_draw(function, leaves, in_tree, draws))
     outputs, out_tree = flatten(result)
@@ -91,11 +100,11 @@ def traced(
             raise TraceError(
                 f"{user_place()}: the traced function returns a {type(output).__name__} at {name}; return numbers"
             )
-    found = tuple(build.lift(output).index for output in outputs)
+    output_wires = tuple(build.lift(output).index for output in outputs)
     return Circuit(
         nodes=tuple(build.nodes),
         inputs=tuple(range(len(wires))),
-        outputs=found,
+        outputs=output_wires,
         input_names=tuple(in_tree.names("args")),
         in_tree=in_tree,
         out_tree=out_tree,
@@ -103,13 +112,13 @@ def traced(
     )
 
 
-def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: list[Wire]) -> Any:
-    """What a function returns for wires; their trace is under way meanwhile."""
+def call_with_wires(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: list[Wire]) -> Any:
+    """Call a function with wires while their trace is active."""
     outer = ACTIVE.set((*ACTIVE.get(), build))
     try:
         return call(function, "the function", *unflatten(in_tree, wires))
     except (TypeError, ValueError) as error:
-        # Where a wire refuses to be a number, NumPy raises an error of its own, which says less, from the wire's.
+        # When a wire refuses conversion to a number, NumPy raises a less informative error from the wire's.
         if isinstance(error.__cause__, TraceError):
             raise error.__cause__ from None
         raise
@@ -118,11 +127,11 @@ def called(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: l
 
 
 def place_of_draw(function: Callable[..., Any], leaves: list[Any], in_tree: Tree, draws: Draws) -> Place | None:
-    """Where the first drawn number meets a wire, seen by calling the function again."""
+    """Return the line at which the first drawn number meets a wire, by calling the function again."""
     build = Builder()
     build.look = draws.stop
     try:
-        called(function, build, in_tree, [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves])
+        call_with_wires(function, build, in_tree, [build.input(np.shape(leaf), label_of(leaf)) for leaf in leaves])
     except DrawnAt as stopped:
         return stopped.place
     except Exception:

@@ -1,4 +1,4 @@
-"""Wires: what a traced function computes with. A wire looks like an array and records every gate applied to it.
+"""Wires, the values of a traced function: a wire behaves like an array and records every gate applied to it.
 
 In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
 function becomes which gates is told in `dispatch`; what a wire cannot do is refused here, with the way out.
@@ -32,21 +32,21 @@ from circuitsketch.gates.movement import broadcast
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
-# Files of the package whose functions are named beside the user's line that calls them.
+# Files of the package whose functions are named in messages together with the user's line that calls them.
 NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
 MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
-# The builders of the traces under way, the innermost last.
+# The builders of the active traces, the innermost last.
 ACTIVE: ContextVar[tuple[Builder, ...]] = ContextVar("ACTIVE", default=())
 
 
 class MissingAttributeError(TraceError, AttributeError):
-    """An attribute of arrays that wires do not have; an AttributeError too, so that `hasattr` is false."""
+    """Wires lack an attribute of arrays; also an AttributeError, so that `hasattr` is false."""
 
 
 class OtherTraceError(TraceError):
-    """A wire met another trace's wire; `builders` are the two traces."""
+    """Wires of two traces are combined; `builders` are the two traces."""
 
     def __init__(self, message: str, *builders: Builder) -> None:
         super().__init__(message)
@@ -54,18 +54,18 @@ class OtherTraceError(TraceError):
 
     @property
     def enclosing(self) -> Builder | None:
-        """The innermost trace still under way among the two, where the computation can be recorded instead."""
+        """The innermost active trace of the two, in which the computation can be recorded instead."""
         return next((build for build in reversed(ACTIVE.get()) if build in self.builders), None)
 
 
 def is_users(file: str) -> bool:
-    """Whether code is neither ours nor NumPy's or SciPy's (a zoo model counts as a user's)."""
-    ours = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
-    return not ours and not file.startswith(LIBRARIES) and not file.startswith("<__array")
+    """Return whether a file belongs neither to this package (except its zoo) nor to NumPy or SciPy."""
+    internal = file.startswith(PACKAGE + os.sep) and not file.startswith(ZOO)
+    return not internal and not file.startswith(LIBRARIES) and not file.startswith("<__array")
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame of the user's program."""
+    """Return the innermost frame of the user's program."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not is_users(frame.f_code.co_filename):
         frame = frame.f_back
@@ -73,7 +73,7 @@ def user_frame() -> FrameType | None:
 
 
 def user_place() -> Place:
-    """The line of the user's program that is being run, and the function of this package that it calls."""
+    """Return the current line of the user's program, and the function of this package that it calls."""
     frame: FrameType | None = sys._getframe(1)
     through = ""
     while frame is not None and not is_users(file := frame.f_code.co_filename):
@@ -83,36 +83,36 @@ def user_place() -> Place:
     return NOWHERE if frame is None else Place(frame.f_code.co_filename, frame.f_lineno, through)
 
 
-# What to do instead of writing into some entries of an array.
+# The remedy for writing into elements of an array.
 WRITE_REMEDY = (
-    "Wires never change, and plain arrays hold no wires: collect the parts in a list and join them with np.stack or "
-    "np.concatenate, or choose by place with np.where(mask, new, old)"
+    "Wires are immutable, and plain arrays cannot hold wires: collect the parts in a list and join them with np.stack "
+    "or np.concatenate, or select by position with np.where(mask, new, old)"
 )
 
 
 def stores_entries() -> Literal["", "write", "update"]:
-    """Whether the user's line is writing entries, x[i] = y, or updating them in place, x[i] += y."""
+    """Return whether the user's line writes elements, x[i] = y, or updates them in place, x[i] += y."""
     import dis
 
     frame = user_frame()
     if frame is None:
         return ""
     code = [i for i in dis.get_instructions(frame.f_code) if i.opname != "CACHE"]
-    now = max((n for n, i in enumerate(code) if i.offset <= frame.f_lasti), default=0)
+    current = max((n for n, i in enumerate(code) if i.offset <= frame.f_lasti), default=0)
     stores = ("STORE_SUBSCR", "STORE_SLICE")
-    if code[now].opname in stores:
+    if code[current].opname in stores:
         return "write"
-    after = (i.opname for i in code[now + 1 :] if i.opname != "SWAP")
-    return "update" if code[now].opname.startswith("BINARY_OP") and next(after, "") in stores else ""
+    after = (i.opname for i in code[current + 1 :] if i.opname != "SWAP")
+    return "update" if code[current].opname.startswith("BINARY_OP") and next(after, "") in stores else ""
 
 
 def refused_write() -> TraceError:
-    """The error for x[i] = y with a plain x, and a wire in the index or in what is written."""
-    return TraceError(f"{user_place()} writes into a plain array by way of a wire. {WRITE_REMEDY}")
+    """Return the error for x[i] = y where x is a plain array, and the index or y contains a wire."""
+    return TraceError(f"{user_place()} writes a wire into a plain array. {WRITE_REMEDY}")
 
 
 def refused_update() -> TraceError:
-    """The error for x[i] += y, where x is an array or holds arrays."""
+    """Return the error for x[i] += y, where x is an array or contains arrays."""
     return TraceError(
         f"{user_place()} updates x[i] in place. {WRITE_REMEDY}. Where x is a list or a dict of arrays, write "
         "x[i] = x[i] + y"
@@ -120,11 +120,11 @@ def refused_update() -> TraceError:
 
 
 def asked_by_library() -> str | None:
-    """What went wrong where a function of NumPy or SciPy, on the stack below the user's line, asks for the numbers."""
+    """Return why a NumPy or SciPy function on the stack below the user's line fails on a wire, or None."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith((*LIBRARIES, "<__array")):
         if frame.f_code.co_filename.startswith(MASKED):
-            return "computes with a wire and a masked array, whose mask a circuit would lose; give x.filled(0.0)"
+            return "computes with a wire and a masked array, whose mask would be lost; use x.filled(0.0)"
         if (hint := HINTS.get(frame.f_code.co_name)) is not None:
             return f"calls {frame.f_code.co_name} on a wire, for which there is no gate: {hint}"
         frame = frame.f_back
@@ -148,22 +148,22 @@ class Builder:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.place: Place | None = None  # where gates are said to be asked for, if not where the stack says
+        self.place: Place | None = None  # the line to record for new gates, instead of the current one
         self.constants: dict[tuple[Any, ...], Wire] = {}
         self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
-        self.gates: dict[tuple[Gate, Use], Gate] = {}  # the user's own gates, as they are while this trace is under way
+        self.gates: dict[tuple[Gate, Use], Gate] = {}  # custom gates, as they are defined during this trace
 
     def append(self, node: Node) -> Wire:
-        """Add a node, return its wire."""
+        """Add a node and return its wire."""
         self.nodes.append(node)
         return Wire(self, len(self.nodes) - 1)
 
     def input(self, shape: Shape, label: Label = "float") -> Wire:
-        """A new input."""
+        """Add an input and return its wire."""
         return self.append(Node(INPUT, (), {"shape": tuple(shape)}, tuple(shape), label))
 
     def constant(self, value: Any) -> Wire:
-        """A wire that holds plain data; equal data is one wire."""
+        """Return the wire of plain data; equal data share one wire."""
         if (reason := lost_meaning(value)) is not None:
             raise TraceError(f"{user_place()} mixes a wire with {reason}")
         array = np.asarray(value)
@@ -186,12 +186,12 @@ class Builder:
         return self.constants[key]
 
     def append_copy(self, value: Any) -> Wire:
-        """A node that repeats a wire or data: something to differentiate by, apart from what it was made from."""
+        """Add a copy of a wire or data, with respect to which a derivative can be taken."""
         wire = self.lift(value)
         return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, self.place or user_place()))
 
     def lift(self, value: Any) -> Wire:
-        """A wire of this builder, from a wire or from data."""
+        """Return a wire of this builder, from a wire or from plain data."""
         if isinstance(value, Wire):
             if value.builder is not self:
                 raise OtherTraceError(
@@ -207,7 +207,7 @@ class Builder:
         wires = [self.lift(operand) for operand in operands]
         place = self.place or user_place()
         if gate.kind == "elementwise":
-            wires = self.alike(gate, wires, place)
+            wires = self.broadcast_operands(gate, wires, place)
         try:
             shape = gate.shape(*(wire.shape for wire in wires), **params)
         except ShapeError as reason:
@@ -218,15 +218,15 @@ class Builder:
             gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
         return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
 
-    def alike(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
-        """The wires broadcast to their common shape."""
+    def broadcast_operands(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
+        """Broadcast wires to their common shape, or raise ShapeError."""
         shapes = [wire.shape for wire in wires]
         try:
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
             listed = " and ".join(str(s) for s in shapes)
             raise ShapeError(
-                f"{place}: {gate.name} cannot broadcast operands of shapes {listed}; reshape them to fit"
+                f"{place}: {gate.name}: operands could not be broadcast together with shapes {listed}"
             ) from None
         return [wire if wire.shape == shape else broadcast(wire, shape=shape) for wire in wires]
 
@@ -242,7 +242,7 @@ def result_label(gate: Gate, wires: list[Wire]) -> Label:
 
 
 class Wire(ArrayMethods, NDArrayOperatorsMixin):
-    """One value in a circuit under construction, with the manners of a NumPy array."""
+    """One value of a circuit under construction, with the interface of a NumPy array."""
 
     __slots__ = ("builder", "index")
 
@@ -252,7 +252,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     @property
     def node(self) -> Node:
-        """The node that yields this wire."""
+        """The node that computes this wire."""
         return self.builder.nodes[self.index]
 
     @property
@@ -262,11 +262,11 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        raise TraceError(f"{user_place()} assigns the shape of a wire. Wires never change: write x = x.reshape(...)")
+        raise TraceError(f"{user_place()} assigns to .shape of a wire. Wires are immutable: write x = x.reshape(...)")
 
     @property
     def label(self) -> Label:
-        """float, int or bool."""
+        """The kind of values: float, int or bool."""
         return self.node.label
 
     @property
@@ -276,12 +276,12 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     @property
     def size(self) -> int:
-        """The number of entries."""
+        """The number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float64, int64 or bool."""
+        """The dtype: float64, int64 or bool."""
         return np.dtype({"float": np.float64, "int": np.int64, "bool": np.bool_}[self.label])
 
     def bind_gate(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
@@ -312,25 +312,25 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TraceError(f"{user_place()} asks a wire of shape () for its length, or goes through its entries")
+            raise TraceError(f"{user_place()} takes the length of a wire of shape (), or iterates over it")
         return self.shape[0]
 
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
-    # What a circuit cannot do.
+    # Operations that a circuit does not support.
     def __bool__(self) -> bool:
         raise TraceError(
-            f"{user_place()} asks whether a wire is true. A circuit has no branches: use np.where(test, a, "
+            f"{user_place()} uses a wire as a condition. A circuit has no branches: use np.where(test, a, "
             "b), or decide on plain data before tracing"
         )
 
     def refuse_number(self, what: str) -> TraceError:
-        """The error for float(wire) and its kin, among them a wire written into an entry of a plain array."""
+        """Return the error for float(wire) and similar conversions, including writes into a plain array."""
         if stores_entries():
             return refused_write()
         return TraceError(
-            f"{user_place()} asks a wire for its {what}. A wire has no value while a circuit is traced: "
+            f"{user_place()} requests the {what} of a wire. A wire has no value during tracing: "
             "keep computing with it (np.exp, not math.exp), build arrays of wires with np.stack, or take "
             "the number from the data before tracing"
         )
@@ -354,8 +354,8 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     def __index__(self) -> int:
         raise TraceError(
-            f"{user_place()} indexes plain data by a wire, or counts by one. Gather with cs.take(array, "
-            "wire, axis=0); count by the shapes of arrays"
+            f"{user_place()} uses a wire as an index of plain data or as a count. Gather with cs.take(array, "
+            "wire, axis=0); take counts from the shapes of arrays"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
@@ -364,28 +364,28 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         if stores_entries():
             raise refused_write()
         gather = {
-            "int": "To gather from plain data at a wire of indices, use cs.take(data, wire, axis=0): NumPy leaves "
-            "data[wire] to the data. ",
-            "bool": "To choose from plain data by a wire of booleans, use np.where(wire, data, other). ",
+            "int": "To gather from plain data with a wire of indices, use cs.take(data, wire, axis=0): wires cannot "
+            "intercept data[wire]. ",
+            "bool": "To select from plain data by a wire of booleans, use np.where(wire, data, other). ",
             "float": "",
         }[self.label]
         raise TraceError(
-            f"{user_place()} turns a wire into a NumPy array. {gather}Build arrays of wires with np.stack or "
-            "np.concatenate; a function that needs the numbers themselves cannot be traced"
+            f"{user_place()} converts a wire to a NumPy array. {gather}Build arrays of wires with np.stack or "
+            "np.concatenate; a function that requires concrete numbers cannot be traced"
         )
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TraceError(f"{user_place()} writes into a wire. {WRITE_REMEDY}")
 
     def __delitem__(self, index: Any) -> None:
-        raise TraceError(f"{user_place()} deletes entries of a wire. Wires never change: use np.delete")
+        raise TraceError(f"{user_place()} deletes elements of a wire. Wires are immutable: use np.delete")
 
     def refuse_in_place(self, other: Any) -> Wire:
-        """Refuse `x += y` on wires, which arrays would take as a write in place."""
+        """Raise TraceError for `x += y` on wires, which on arrays would be an in-place write."""
         if stores_entries() == "update":
             raise refused_update()
         raise TraceError(
-            f"{user_place()} updates a wire in place. Wires never change: write x = x + y instead of x += y"
+            f"{user_place()} updates a wire in place. Wires are immutable: write x = x + y instead of x += y"
         )
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = refuse_in_place  # type: ignore[assignment]
@@ -396,7 +396,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         raise MissingAttributeError(
-            f"{user_place()} asks a wire for .{name}, which wires do not have; {remedy_for(name)}"
+            f"{user_place()} uses attribute {name!r} of a wire, which wires do not have; {remedy_for(name)}"
         )
 
     def __repr__(self) -> str:
