@@ -12,6 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from stores import produce, produce_and_extend
 
+pytest.register_assert_rewrite("agreement", "device_runs", "sketch_stores")  # helpers that assert
+collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import several files as one module `conftest`
+
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=15, suppress_health_check=UNHURRIED)
 settings.register_profile("thorough", deadline=None, max_examples=100, suppress_health_check=UNHURRIED)
