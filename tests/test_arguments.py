@@ -24,6 +24,12 @@ import circuitsketch as cs
 from circuitsketch.directions import Sphere
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Some arguments are names of files and folders: those that are valid are made in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
 class Broken:
     """Whatever is asked of it fails."""
 

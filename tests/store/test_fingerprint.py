@@ -76,7 +76,7 @@ def test_another_process_and_hash_seed_give_the_same_fingerprint():
         found.add(
             subprocess.run(
                 [sys.executable, __file__],
-                env=os.environ | {"PYTHONHASHSEED": seed},
+                env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
                 capture_output=True,
                 text=True,
                 check=True,

@@ -395,7 +395,8 @@ def test_a_refused_or_failed_opening_gives_the_lock_back(tmp_path, whole):
 def test_reading_a_block_takes_the_memory_of_a_block(tmp_path):
     # A new process: one that has run other tests has memory to spare that it need not ask for.
     command = [sys.executable, __file__, str(tmp_path / "big.sketch")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    helpers = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=helpers, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

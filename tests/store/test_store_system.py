@@ -138,7 +138,7 @@ def in_a_process(code: str, *arguments: str, **more) -> subprocess.CompletedProc
 
 PROLOGUE = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 """
 
 

@@ -24,9 +24,9 @@ MEMORY = "a wire has no memory while a circuit is traced; keep computing with Nu
 REMEDIES = {
     **dict.fromkeys(("sort", "argsort", "partition", "argpartition", "searchsorted", "nonzero"), CHOICE),
     **dict.fromkeys(("argmax", "argmin", "round"), CONSTANT),
-    **dict.fromkeys(("fill", "put", "resize", "setfield", "setflags", "byteswap"), IN_PLACE),
+    **dict.fromkeys(("fill", "put", "resize", "setfield", "setflags", "byteswap", "itemset"), IN_PLACE),
     **dict.fromkeys("base ctypes data device flags flat itemsize nbytes strides getfield view".split(), MEMORY),
-    **dict.fromkeys("dump dumps tobytes tofile to_device".split(), MEMORY),
+    **dict.fromkeys("dump dumps tobytes tostring tofile to_device newbyteorder".split(), MEMORY),
     "choose": "choose between arrays with np.where or np.select",
     "cumsum": "multiply by a triangle of ones, np.tri(n) @ x",
     "cumprod": "take np.exp(np.tri(n) @ np.log(x)) of positive entries",
