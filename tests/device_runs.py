@@ -42,17 +42,6 @@ def assert_series(function, args, order, *, is_complex=True, dtype=np.complex128
             np.testing.assert_allclose(one[:, k], np.broadcast_to(two, one.shape)[:, k], rtol=0, atol=bound)
 
 
-def attention(x, w, labels):
-    """A bit of everything that training is made of: contractions, softmax, normalisation, gathers, a gradient."""
-
-    def loss(w):
-        a = cs.softmax(np.einsum("bik,kl,bjl->bij", x, w, x)) @ x
-        a = a / np.sqrt(np.mean(a * a, axis=-1, keepdims=True) + 0.1)
-        return cs.cross_entropy(cs.gelu(a @ w), labels).mean() + (np.maximum(w, 0.1) * np.tanh(w)).sum()
-
-    return loss(w), cs.grad(loss)(w)
-
-
 # Training.
 
 

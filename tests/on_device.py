@@ -21,7 +21,6 @@ from device_runs import (
     Watched,
     assert_series,
     assert_states_agree,
-    attention,
     golden_run,
     network,
     zoo_run,
@@ -29,7 +28,7 @@ from device_runs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import cuda
-from steps import codes, random_step
+from steps import attention, codes, random_step
 from strategies import NAMES, application, programs
 
 import circuitsketch as cs

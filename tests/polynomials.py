@@ -17,9 +17,13 @@ steady = settings(derandomize=True, deadline=None, max_examples=20)
 # ---------------------------------------------------------------------------------------- the model of a function
 
 
-def symmetric(rng, n, r):
-    """A random symmetric r-tensor on R^n."""
+def symmetric(rng, n, r, metric=None):
+    """A random symmetric r-tensor on R^n, of covariance metric^(x r) if there is one."""
     tensor = rng.normal(size=(n,) * r)
+    if metric is not None:
+        root = np.linalg.cholesky(metric + 1e-12 * np.eye(n))
+        for axis in range(r):
+            tensor = np.moveaxis(np.tensordot(root, tensor, (1, axis)), 0, axis)
     orders = list(permutations(range(r)))
     return sum(tensor.transpose(p) for p in orders) / len(orders)
 
@@ -39,6 +43,14 @@ def coefficients_of(tensors, vectors, constant=0.0):
 
 def query_of(tensors, law, m, constant=0.0, groups=None):
     return Query(coefficients_of(tensors, law.block(0, m), constant), law, groups=groups)
+
+
+def query_with_singles(tensors, m, n, factor=None, seed=0, **more):
+    """A query of m directions on the sphere and of the series of every single example; the constant is 1."""
+    law = Sphere(n, seed)
+    singles = coefficients_of(tensors, np.eye(n), 1.0).real
+    coefficients = coefficients_of(tensors, law.block(0, m), 1.0) if m else np.zeros((0, len(tensors) + 1))
+    return Query(coefficients, law, singles=singles, metric=factor, **more)
 
 
 def terms_of(tensors, h):

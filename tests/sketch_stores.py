@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -50,20 +49,6 @@ def make_and_extend_sketch(path, threads=1):
     for directions in (0, SMALL, LARGE):
         if directions >= have:
             make_sketch(path, directions, threads=threads)
-
-
-def content(path):
-    """Every file but the locks, without when and by which versions it was made."""
-    found = {}
-    for file in sorted(Path(path).rglob("*")):
-        if file.is_file() and file.name != ".lock":
-            data: object = file.read_bytes()
-            if file.name == "zarr.json":
-                data = json.loads(data)
-                for name in ("created", "versions", "sha256"):
-                    data["attributes"].pop(name, None)
-            found[str(file.relative_to(path))] = data
-    return found
 
 
 def bits(sketch):

@@ -20,11 +20,11 @@ from sketch_stores import (
     N,
     X,
     bits,
-    content,
     make,
     make_sketch,
     measure,
 )
+from stores import content
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError

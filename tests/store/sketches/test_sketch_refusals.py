@@ -16,11 +16,10 @@ from sketch_stores import (
     RUN,
     SMALL,
     X,
-    content,
     make,
     make_sketch,
 )
-from stores import start
+from stores import content, start
 
 import circuitsketch as cs
 from circuitsketch.errors import StoreError

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from sketch_stores import (
     bits,
-    content,
     make_and_extend_sketch,
     make_sketch,
     opens_right_or_refuses,
 )
-from stores import CALLS, Disk, fold, start, stopped_everywhere, watched
+from stores import CALLS, Disk, content, fold, start, stopped_everywhere, watched
 
 import circuitsketch as cs
 from circuitsketch.errors import StoreError
