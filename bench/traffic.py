@@ -12,15 +12,8 @@ from math import prod
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable, Schedule
-from circuitsketch.lower.instructions import (
-    CHAIN_AXES,
-    MOVE_AXES,
-    ChainKernel,
-    ContractKernel,
-    Instruction,
-    MoveKernel,
-)
+from circuitsketch.backends.contract import Executable, Schedule
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel
 
 
 def distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
@@ -30,26 +23,22 @@ def distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
 
 def elements(instruction: Instruction) -> int:
     """Lane elements that an instruction of the lane phase reads and writes."""
-    kernel, args = instruction.kernel, instruction.args
+    kernel, arguments = instruction.kernel, instruction.arguments
     if isinstance(kernel, ChainKernel):
         lanes = [operand.lanes for operand in kernel.operands] + [True] * len(kernel.results)
-        begins = range(CHAIN_AXES + 2, len(args), CHAIN_AXES + 2)
-        sides = [distinct(args[:CHAIN_AXES], args[at : at + CHAIN_AXES]) for at in begins]
+        sides = [distinct(arguments.extents, side.strides) for side in arguments.sides]
         return sum(side for side, has in zip(sides, lanes, strict=True) if has)
     if isinstance(kernel, ContractKernel):
-        batches, rows, columns, summed = args[6:10]
-        lengths = (batches, rows, summed, batches, summed, columns, batches, rows, columns)
-        ends = 10 + np.cumsum(lengths)
-        axes = [len(set(args[end - n : end])) for end, n in zip(ends, lengths, strict=True)]
-        left, right, result = (prod(axes[i : i + 3]) for i in (0, 3, 6))
+        left, right, result = (
+            prod(len(set(table)) for table in arguments.side_tables(side)) for side in ("left", "right", "result")
+        )
         return left * kernel.left + right * kernel.right + result
     if isinstance(kernel, MoveKernel):
-        extents = args[:MOVE_AXES]
-        target, source = (MOVE_AXES + 1 + side * (MOVE_AXES + 1) for side in (0, 1))
-        moved = prod(extents) if kernel.index != "none" else distinct(extents, args[source : source + MOVE_AXES])
-        met = moved if kernel.index != "none" else distinct(extents, args[target : target + MOVE_AXES])
+        extents, indexed = arguments.extents, kernel.index != "none"
+        moved = prod(extents) if indexed else distinct(extents, arguments.source.strides)
+        met = moved if indexed else distinct(extents, arguments.target.strides)
         return moved + met * (1 if kernel.combine == "copy" else 2)
-    return args[1]
+    return arguments.count
 
 
 def lane_bytes(executable: Executable, schedule: Schedule) -> int:

@@ -17,6 +17,7 @@ from circuitsketch.errors import CircuitSketchError, InputError, printable
 
 SHOWN = 60  # characters of a value that a message quotes
 LARGEST = 2**48  # more of anything than there is memory for
+HIGHEST = 10_000  # order: a product of series takes as many multiply-adds as its square
 
 
 def quoted(value: Any) -> str:
@@ -81,6 +82,13 @@ def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST
             bound = f" of at most {high}"
         raise InputError(f"{name} must be an integer{bound}, not {quoted(value)}")
     return int(value)
+
+
+def check_order(order: Any) -> int:
+    """An order is a whole number >= 0."""
+    if not is_int(order, 0, HIGHEST):
+        raise InputError(f"order is {quoted(order)}; it must be a whole number >= 0, and at most {HIGHEST}")
+    return int(order)
 
 
 def is_real(value: Any) -> bool:

@@ -112,3 +112,14 @@ def finite_array(value: Any, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{name} holds a NaN or an infinity; give finite numbers")
     return array
+
+
+def coefficient_type(dtype: Any) -> np.dtype[Any]:
+    """The dtype of coefficients, single or double."""
+    try:
+        kind = np.dtype(dtype)
+    except Exception:
+        raise InputError(f"{quoted(dtype)} is no dtype; coefficients are complex128 or complex64") from None
+    if kind.name not in ("complex128", "complex64", "float64", "float32"):
+        raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
+    return kind

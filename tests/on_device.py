@@ -33,10 +33,10 @@ from strategies import NAMES, application, programs
 
 import circuitsketch as cs
 from circuitsketch.backends import reference
-from circuitsketch.backends.cpu.executable import Schedule
+from circuitsketch.backends.contract import Schedule
 from circuitsketch.backends.cuda import device, stream
 from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
-from circuitsketch.compiler import build, target_for
+from circuitsketch.backends.registry import build, target_for
 from circuitsketch.errors import DeviceError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.gate import elementwise

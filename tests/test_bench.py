@@ -217,13 +217,13 @@ def test_jax_takes_half_the_directions_where_its_memory_runs_out(bench):
 
 def one_instruction(function, *args):
     """The lane phase of a function, and how many numbers its lanes hold for an element."""
+    from circuitsketch.backends.contract import Phases, Target
     from circuitsketch.backends.cpu import executable
-    from circuitsketch.backends.cpu.kernel_builder import Target
     from circuitsketch.lower.tape import lower
 
     circuit = cs.trace(function, *args)
     tape = lower(circuit, range(len(args)), Mode(3))
-    linked = executable.link([tape], Target(Mode(3), 4), len(args), False, runs_here=lambda _: False)
+    linked = executable.link([tape], Target(Mode(3), 4), len(args), False, Phases(0))
     return linked, [i for i in linked.instructions if i.kernel.phase == "lane"]
 
 

@@ -32,8 +32,8 @@ from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.attribution.ground_truth import retrained
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
+from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.compiler import check_device
 from circuitsketch.display import table
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory

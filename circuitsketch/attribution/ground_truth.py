@@ -13,9 +13,8 @@ import numpy as np
 from circuitsketch.arguments import call, check_callable, check_instance, check_tuple, is_int, quoted
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import number_of
-from circuitsketch.backends.cpu import lane_width
+from circuitsketch.backends.registry import check_device, lane_width
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.compiler import check_device
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory
 from circuitsketch.training.training import Training

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call
+from circuitsketch.arguments import call, check_order
 from circuitsketch.arrays import real_array
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.dependence import RESOLUTION, constancy_of, refuse_flat
-from circuitsketch.compiler import check_order
 from circuitsketch.compiler import compile as compile_circuit
 from circuitsketch.directions import check_count, find_law
 from circuitsketch.errors import InputError

@@ -24,7 +24,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.convergence import ratio_of_decay, scaled_norms, truncation_of
 from circuitsketch.limits import disk_free, human, memory_available, require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import blocks_together, by_first_step, packed
+from circuitsketch.propagate.blocks import by_first_step, packed
 from circuitsketch.propagate.parts import RANDOM, Wanted
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
@@ -481,7 +481,7 @@ def measured_rate(run: Training, part: PartSize) -> float:
     """Seconds of one core for a scalar gate along a direction of a part, from the run's first steps."""
     executable, is_complex = executable_of(run, part), part.target.mode.complex
     width = executable.target.width
-    together = blocks_together(executable, 4, 1)
+    together = executable.side_by_side(4, run.n, 1)
     require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
     arena = executable.arena(together)
     law = Sphere(run.n)

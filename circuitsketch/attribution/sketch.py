@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_instance, check_int, is_int, quoted
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import check_instance, check_int, check_order, is_int, quoted
+from circuitsketch.arrays import coefficient_type, plain_array
 from circuitsketch.attribution.description import describe, facts, heading
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
+from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.compiler import check_device, check_order, coefficient_type
 from circuitsketch.directions import Basis, Given, check_count, find_law
 from circuitsketch.display import completed, table
 from circuitsketch.errors import InputError

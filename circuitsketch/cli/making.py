@@ -99,10 +99,9 @@ def sketch(
     if directions == 0 and not singles:
         raise typer.BadParameter("--directions 0 leaves nothing to sketch but --singles; give that, or directions")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
-    if device is Device.cuda:
-        from circuitsketch.backends.cuda.device import find
+    from circuitsketch.backends.registry import backend
 
-        find()  # whether there is one, before what takes long
+    backend(device.value).check()  # whether there is one, before what takes long
     run = traced(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")

@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from circuitsketch.backends.cpu.building import compiling, watching
+from circuitsketch.backends.watching import compiling, watching
 from circuitsketch.errors import InputError, printable
 from circuitsketch.propagate.progress import columns, compile_bar
 

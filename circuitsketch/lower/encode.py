@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from circuitsketch.gates import cells
 from circuitsketch.gates.arithmetic import copy
 from circuitsketch.lower.fusion import Group
 from circuitsketch.lower.instructions import (
-    CHAIN_AXES,
-    MOVE_AXES,
     ChainGate,
     ChainKernel,
     ChainOperand,
@@ -27,6 +25,18 @@ from circuitsketch.lower.instructions import (
 )
 from circuitsketch.lower.layout import Layout, collapse
 from circuitsketch.lower.operations import Fill, Move, Operation, Program, contraction_axes
+from circuitsketch.lower.packing import (
+    CHAIN_AXES,
+    MOVE_AXES,
+    ChainArguments,
+    ChainSide,
+    ContractArguments,
+    ContractSide,
+    FillArguments,
+    MoveArguments,
+    MoveSide,
+    padded,
+)
 from circuitsketch.lower.tape import Tape, constants_read, stored
 
 
@@ -64,9 +74,8 @@ def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
         node = tape.circuit.nodes[wire]
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
-            found.append(
-                Instruction(FillKernel("lane"), (where.lane[old.buffer], count, bits(0.0)), node.place, (wire,))
-            )
+            zeros = FillArguments(where.lane[old.buffer], count, bits(0.0))
+            found.append(Instruction(FillKernel("lane"), zeros, node.place, (wire,)))
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
         found += moved(p, phase, Move(old, new), where, operation)
@@ -79,11 +88,11 @@ def bits(value: float) -> int:
 
 
 def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation) -> list[Instruction]:
-    """A fill or a move as an instruction: args are extents, then offset and strides of target, source (and index)."""
+    """A fill or a move as an instruction."""
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
-        run = (offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
+        run = FillArguments(offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
         return [Instruction(FillKernel(phase), run, *label)]
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
@@ -94,12 +103,13 @@ def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operati
     shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
     if len(shape) > MOVE_AXES:
         raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
-    pad = MOVE_AXES - len(shape)
-    args: tuple[int, ...] = (1,) * pad + shape
-    for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False):
-        args += (table[layout.buffer] + layout.offset,) + (0,) * pad + steps
+    sides = [
+        MoveSide(table[layout.buffer] + layout.offset, padded(steps, MOVE_AXES, 0))
+        for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False)
+    ]
+    args = MoveArguments(padded(shape, MOVE_AXES, 1), sides[0], sides[1])
     if move.index:
-        args += (move.step,)
+        args = replace(args, index=sides[2], step=move.step)
     kernel = MoveKernel(phase, move.combine, move.gathers if move.index else "none")
     return [Instruction(kernel, args, *label)]
 
@@ -112,10 +122,12 @@ def constant_part(p: Program, move: Move, where: Placement, operation: Operation
             f"{operation.node.place}: {operation.node.gate.name} walks more than {CHAIN_AXES} axes at once"
         )
     kernel = ChainKernel("lane", (ChainOperand(True, False),), (ChainGate(copy, (), (0,)),), ((0, 0),), steps=("?",))
-    pad = CHAIN_AXES - len(shape)
-    args = (1,) * pad + shape
-    args += (where.constant[move.source.buffer] + move.source.offset, 0) + (0,) * pad + strides[1]
-    args += (0, where.lane[move.target.buffer] + move.target.offset) + (0,) * pad + strides[0]
+    to, source = where.lane[move.target.buffer] + move.target.offset, where.constant[move.source.buffer]
+    sides = (
+        ChainSide(source + move.source.offset, 0, padded(strides[1], CHAIN_AXES, 0)),
+        ChainSide(0, to, padded(strides[0], CHAIN_AXES, 0)),
+    )
+    args = ChainArguments(padded(shape, CHAIN_AXES, 1), sides)
     return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
 
 
@@ -140,8 +152,7 @@ class ChainReads:
 
 
 def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[int]) -> list[Instruction]:
-    """A chain as an instruction: args are extents, then for every operand and result its constant offset, its lane
-    offset and its strides."""
+    """A chain as an instruction."""
     assert group.shape is not None
     if cells(group.shape) == 0:
         return []
@@ -158,15 +169,18 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
         )
     if not shape:
         shape, strides = (1,), [(0,)] * len(every)
-    pad = CHAIN_AXES - len(shape)
     steps: list[Step] = [innermost(s[-1]) for s in strides]
     operands = map(ChainOperand, read.constant, read.lanes, steps)
     kernel = ChainKernel(phase, tuple(operands), gates, results, tuple(steps[len(read.layouts) :]))
-    args = (1,) * pad + shape
-    for layout, stride in zip(every, strides, strict=True):
-        constant = where.constant.get(layout.buffer, 0) + layout.offset
-        lane = where.lane.get(layout.buffer, 0) + layout.offset
-        args += (constant, lane) + (0,) * pad + stride
+    sides = [
+        ChainSide(
+            where.constant.get(layout.buffer, 0) + layout.offset,
+            where.lane.get(layout.buffer, 0) + layout.offset,
+            padded(stride, CHAIN_AXES, 0),
+        )
+        for layout, stride in zip(every, strides, strict=True)
+    ]
+    args = ChainArguments(padded(shape, CHAIN_AXES, 1), tuple(sides))
     last = group.operations[-1]
     return [Instruction(kernel, args, last.node.place, tuple(o.wire for o in group.operations))]
 
@@ -229,12 +243,7 @@ def chain_results(
 
 
 def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement) -> list[Instruction]:
-    """A contraction as an instruction.
-
-    Args: constant and lane offsets of left, right and result; the numbers of batches, rows, columns and summed entries;
-    then element numbers relative to the offsets: left by batch, row, summed; right by batch, summed, column; result by
-    batch, row, column.
-    """
+    """A contraction as an instruction."""
     p = tape.program
     left, right = operation.operands
     result = Layout.whole(operation.buffer, operation.node.shape)
@@ -254,28 +263,19 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
     if any(extent[letter] == 0 for letter in summed):  # a sum of nothing; the kernel's loop runs at least once
         return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
-    table = lambda layout, names, letters: offsets(layout, names, letters, extent)  # noqa: E731
-    tables = [
-        table(left, one, batch),
-        table(left, one, rows),
-        table(left, one, summed),
-        table(right, two, batch),
-        table(right, two, summed),
-        table(right, two, columns),
-        table(result, out, batch),
-        table(result, out, rows),
-        table(result, out, columns),
-    ]
-    vector = phase == "constant" and neighbours(tables[5]) and neighbours(tables[8])
-    args: tuple[int, ...] = ()
-    for layout in (left, right, result):
-        args += (
-            where.constant.get(layout.buffer, 0) + layout.offset,
-            where.lane.get(layout.buffer, 0) + layout.offset,
-        )
-    args += (len(tables[0]), len(tables[1]), len(tables[5]), len(tables[2]))
-    for entries in tables:
-        args += tuple(int(x) for x in entries)
+    roles = {"batch": batch, "row": rows, "column": columns, "summed": summed}
+    sides = {"left": (left, one), "right": (right, two), "result": (result, out)}
+    tables = {}
+    for name in ContractArguments.TABLES:
+        side, role = name.split("_")
+        tables[name] = offsets(*sides[side], roles[role], extent)
+    vector = phase == "constant" and neighbours(tables["right_column"]) and neighbours(tables["result_column"])
+    at = {
+        side: ContractSide(where.constant.get(x.buffer, 0) + x.offset, where.lane.get(x.buffer, 0) + x.offset)
+        for side, (x, _) in sides.items()
+    }
+    entries = tuple(tuple(table.tolist()) for table in tables.values())
+    args = ContractArguments(at["left"], at["right"], at["result"], entries)
     kernel = ContractKernel(phase, varies[0], varies[1], vector)
     return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
 

@@ -1,7 +1,8 @@
 """What there is to run: kernel records, which say what code is wanted, and instructions, which say where.
 
 A kernel record is compiled once, whatever the shapes: those are arguments, so that documents of all lengths share
-kernels. Plain data; `tape` chooses what runs, `encode` makes the instructions, `backends/` the machine code.
+kernels (see `packing`). Plain data; `tape` chooses what runs, `encode` makes the instructions, `backends/` the machine
+code.
 
 Two phases. The *constant phase* computes the real values that all lanes share. The *lane phase* computes what differs
 from lane to lane: Taylor coefficients 1..order, or, for many retrainings at once, plain values.
@@ -15,11 +16,10 @@ from typing import Any, Literal
 
 from circuitsketch.circuit import Place
 from circuitsketch.gates import Gate
+from circuitsketch.lower.packing import CHAIN_AXES, Arguments
 
 Phase = Literal["constant", "lane"]
 Step = Literal["0", "1", "?"]
-CHAIN_AXES = 4
-MOVE_AXES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ Kernel = ChainKernel | ContractKernel | MoveKernel | FillKernel
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A kernel and its arguments; `place` is where the user asked for (the last gate of) it."""
+    """A kernel and its arguments, of the kernel's kind; `place` is where the user asked for (the last gate of) it."""
 
     kernel: Kernel
-    args: tuple[int, ...]
+    arguments: Arguments
     place: Place
     wires: tuple[int, ...]
 

@@ -6,28 +6,23 @@ place, so the result does not depend on the number of threads or on the order in
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable
-from circuitsketch.backends.scheduler import in_turns, thread_count
-from circuitsketch.compiler import check_order
+from circuitsketch.arguments import check_order
+from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.scheduler import in_turns
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-
-CACHES, MEMORY = 12, 64 << 20
-LEVEL_2, GUESS = Path("/sys/devices/system/cpu/cpu0/cache/index2/size"), 512 << 10
-PAUSE = 1.0  # seconds between two calls of `progress`, but for finished blocks
 
 
 def push_blocks(
@@ -100,13 +95,13 @@ def push_blocks(
         check_series(run, executable, w)
     elif left and check:
         run.trained(w)
-    if executable.on_device:
-        together = executable.together(len(left), run.n)
-    else:
-        together = blocks_together(executable, len(left), threads)
+    together = executable.side_by_side(len(left), run.n, threads)
 
-    def tell(now: float) -> None:
-        told[0], when[0] = max(told[0], now), time.monotonic()
+    def tell(now: float, seconds: float) -> None:
+        due = executable.progress(now, told[0], seconds)
+        if due is None:
+            return
+        told[0], when[0] = max(told[0], due), time.monotonic()
         if progress is not None:
             progress(told[0], blocks)
 
@@ -115,10 +110,7 @@ def push_blocks(
             with counting:
                 under_way[ours[0]] = len(ours) * step / steps
                 now = len(done) + sum(under_way.values())
-                if executable.on_device and int(now) > told[0]:  # whole blocks: it has many under way
-                    tell(int(now))
-                elif not executable.on_device and time.monotonic() > when[0] + PAUSE:
-                    tell(now)
+                tell(now, time.monotonic() - when[0])
 
         arena = executable.arena(len(ours))
         arena.set_state(run.state_leaves)
@@ -137,40 +129,14 @@ def push_blocks(
             with counting:
                 under_way.pop(ours[0], None)
                 done.append(b)
-                if len(done) > told[0] or not executable.on_device:
-                    tell(len(done))
+                tell(len(done), math.inf)  # a finished block does not wait
         if ours[0] == left[0]:
             constants.extend(arena.state())
 
-    in_turns(some_blocks, left, together, 1 if executable.on_device else threads)
+    in_turns(some_blocks, left, together, executable.threads(threads))
     if store is None:
         return executable, constants, kept
     return executable, store.constants, store
-
-
-def blocks_together(executable: Executable, blocks: int, threads: int | None) -> int:
-    """How many lane blocks a thread plays side by side: they share the constant phase, and turn to each other at every
-    step, so that what they hold should stay in a cache.
-
-    A heuristic: as many of at most 8 as CACHES second-level caches hold, no more than MEMORY bytes a thread, and no
-    thread without work. Seen on microgpt, 1, 2, 4 blocks, ms a direction and step: with a cache of 512 kB, at order 3
-    (3.6 MB a block) .16, .17, .21, at order 1 (1.4 MB) .053, .047, .044, with four layers (11 MB) .76, .96 and, of
-    three, .99; with one of 2 MB, at order 3 (7.9 MB) .104, .100, .101, at order 1 (2.6 MB) .030, .028, .027, of eight
-    .026.
-    """
-    row = executable.lane_end * executable.unit * (4 if executable.target.single else 8)
-    share = blocks // thread_count(threads, blocks)
-    cached = min(max(CACHES * second_level_cache() // max(row, 1), 1), 8)
-    return max(min(cached, MEMORY // max(row, 1), share), 1)
-
-
-@cache
-def second_level_cache() -> int:
-    """Bytes of a core's second-level cache, where Linux tells; else a guess."""
-    try:
-        return int(LEVEL_2.read_text().strip().removesuffix("K")) << 10
-    except (OSError, ValueError):
-        return GUESS
 
 
 def by_first_step(run: Training) -> np.ndarray:

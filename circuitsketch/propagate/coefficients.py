@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call
-from circuitsketch.backends.cpu.executable import Arena, Schedule
-from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.backends.contract import Arena, Schedule, Target
+from circuitsketch.backends.lane_blocks import coefficients_of, in_blocks, put_series
+from circuitsketch.backends.registry import build, target_for
 from circuitsketch.checks.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
-from circuitsketch.compiler import build, coefficients_of, in_blocks, put_series, target_for
 from circuitsketch.directions import Basis, Given, Law
 from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
 from circuitsketch.frontends.numpy.tracing import traced

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable
-from circuitsketch.backends.cpu.kernel_builder import Target
-from circuitsketch.compiler import target_for
+from circuitsketch.backends.contract import Executable, Target
+from circuitsketch.backends.registry import backend, target_for
 from circuitsketch.directions import Basis, Given, Law, find_law
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
@@ -82,7 +81,7 @@ def push_parts(
 
     def width_of(name: str, mode: Mode, count: int, made: Pushed | None) -> int:
         width = None
-        if wanted.device == "cuda":  # takes any number of directions a block, and goes on with what there is
+        if backend(wanted.device).widths_vary:  # goes on with the width of what there is
             width = made.target.width if made is not None and made.count else None
             width = stored_width(name) if stored_width is not None else width
         return target_for(mode, wanted.dtype, width, wanted.device, count).width

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from circuitsketch.arguments import call, quoted
-from circuitsketch.backends.cpu.building import compiling, watching
+from circuitsketch.backends.watching import compiling, watching
 from circuitsketch.errors import InputError
 
 # Called with (blocks done, blocks) whenever a block is finished; where blocks take long, in between with a fraction.

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Executable
-from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.backends.contract import Executable, Target
+from circuitsketch.backends.registry import backend, target_for
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.compiler import target_for
 from circuitsketch.directions import Law, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import blocks_together
 from circuitsketch.propagate.parts import RANDOM, SINGLES, Wanted
 from circuitsketch.store.part_store import Store
 from circuitsketch.training.training import Training
@@ -69,7 +67,7 @@ class PartSize:
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
         """Bytes of the memory that threads push this part in."""
-        together = blocks_together(executable, self.blocks, threads)
+        together = executable.side_by_side(self.blocks, n, threads)
         workers = thread_count(threads, -(-self.blocks // together))
         rows = 2 * together * self.target.width * n * (16 if self.target.mode.complex else 8)
         return workers * (executable.arena_bytes(together) + rows)
@@ -85,7 +83,7 @@ def parts_of(wanted: Wanted) -> Iterator[PartSize]:
     if wanted.singles_order is not None:
         parts.append((SINGLES, None, run.n, Mode(wanted.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, wanted.dtype, 1 if wanted.device == "cuda" else None, "cpu")
+        target = target_for(mode, wanted.dtype, 1 if backend(wanted.device).widths_vary else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 

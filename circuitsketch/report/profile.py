@@ -1,6 +1,6 @@
 """Where the time of a run goes: a training run in, seconds by gate and source line out.
 
-Every instruction of every kind of step is timed by itself (see `backends.cpu.profile`) and counted as often as the run
+Every instruction of every kind of step is timed by itself (`Backend.profile`) and counted as often as the run
 plays it; the whole run is timed once beside their sum. Both are for one block of directions on one core.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.profile import profile
-from circuitsketch.compiler import check_order
+from circuitsketch.arguments import check_order
+from circuitsketch.backends.registry import backend
 from circuitsketch.directions import find_law
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import packed
@@ -121,7 +121,7 @@ def profile_of(
         arena = executable.arena()
         arena.set_state(run.state_leaves)
         arena.run(run.schedule, int(step), int(step) + 1, w, directions)
-        for row in profile(arena, int(program), EACH):
+        for row in backend("cpu").profile(arena, int(program), EACH):
             seconds, products = sums.get((row.name, row.place), (0.0, 0))
             sums[row.name, row.place] = (
                 seconds + row.seconds * int(count),

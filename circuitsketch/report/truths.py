@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.arguments import text_of
 from circuitsketch.attribution.evaluation import read_numbers, write_array
 from circuitsketch.attribution.ground_truth import retrained
-from circuitsketch.backends.cpu import lane_width
+from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import trace

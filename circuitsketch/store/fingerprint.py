@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Schedule
+from circuitsketch.backends.contract import Schedule
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.meaning import meaning_when_traced

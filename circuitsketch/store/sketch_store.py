@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.compiler import check_order
+from circuitsketch.arguments import check_order
 from circuitsketch.directions import find_law
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (

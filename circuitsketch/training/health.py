@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from circuitsketch.backends import reference
-from circuitsketch.backends.cpu.executable import Executable
+from circuitsketch.backends.contract import Executable, Phases
 from circuitsketch.checks.dependence import spread
 from circuitsketch.checks.domains import ORDERS, domain_error, is_kink, kink_text, moves, where
 from circuitsketch.circuit import Node
@@ -131,7 +131,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
     moving = Moving(run, w)
     with np.errstate(all="ignore"):
         for t in range(run.steps):
-            arena.run(run.schedule, t, t + 1, w, stages=1)
+            arena.run(run.schedule, t, t + 1, w, phases=Phases.CONSTANT)
             for wire, node, varies, views in looks[run.schedule.program[t]]:
                 outside = node.gate.lacks_series(views, varies)
                 if not np.any(outside):
@@ -143,7 +143,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                     raise domain_error(node, f" in step {t} of {run.steps}")
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
-            if arena.run(run.schedule, t, t + 1, w, watch=True, stages=4) >= 0:
+            if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
                 raise explain_divergence(run, t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
         warnings.warn(kink_text(node, f" in {count} step(s), first in step {first}"), KinkWarning, stacklevel=2)

@@ -19,10 +19,11 @@ import numpy as np
 
 from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
 from circuitsketch.arrays import plain_array, real_array
-from circuitsketch.backends.cpu.executable import Arena, Executable, Schedule
+from circuitsketch.backends.contract import Arena, Executable, Schedule
+from circuitsketch.backends.lane_blocks import in_blocks
+from circuitsketch.backends.registry import build, check_device, target_for
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.circuit import Circuit
-from circuitsketch.compiler import build, check_device, in_blocks, target_for
 from circuitsketch.display import completed, some, table
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.frontends.numpy.tracing import traced

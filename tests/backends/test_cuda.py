@@ -21,6 +21,7 @@ from strategies import NAMES, application
 
 import circuitsketch as cs
 from circuitsketch.backends import cache
+from circuitsketch.backends.contract import Phases
 from circuitsketch.backends.cpu import executable as cpu
 from circuitsketch.backends.cuda import device, executable
 from circuitsketch.backends.cuda.codegen import Program
@@ -37,6 +38,7 @@ from circuitsketch.lower.instructions import (
     Mode,
     MoveKernel,
 )
+from circuitsketch.lower.packing import ChainArguments, ContractArguments, MoveArguments
 from circuitsketch.lower.tape import lower
 from circuitsketch.zoo import microgpt
 
@@ -86,7 +88,7 @@ def every_gate(name: str) -> Program:
         one = application(gate, np.random.default_rng(1))
         circuit = cs.trace(one.with_moving, [np.asarray(x) for x in one.moving])
         tape = lower(circuit, range(len(circuit.inputs)), target.mode)
-        linked = cpu.link([tape], target, len(circuit.inputs), False, runs_here=lambda _: False)
+        linked = cpu.link([tape], target, len(circuit.inputs), False, Phases(0))
         instructions += [i for i in linked.instructions if i.kernel.phase == "lane"]
     return Program(instructions, target)
 
@@ -111,7 +113,7 @@ def contractions(target: CudaTarget) -> list[Instruction]:
     for left in (True, False):
         kernel = ContractKernel("lane", left, True)
         args = (0,) * 6 + (1, 64, 64, 1) + (0,) * (5 + 2 * 64 + 2 * 64)
-        found.append(Instruction(kernel, args, None, ()))
+        found.append(Instruction(kernel, ContractArguments.unpack(args), None, ()))
     return found
 
 
@@ -188,7 +190,7 @@ def test_chains_that_differ_in_their_innermost_steps_are_one_function():
     for step in ("0", "1", "?"):
         operand = ChainOperand(True, True, step)
         kernel = ChainKernel("lane", (operand,), (ChainGate(GATES["copy"], (), (0,)),), ((0, 0),), (step,))
-        instructions.append(Instruction(kernel, (1,) * 16, None, ()))
+        instructions.append(Instruction(kernel, ChainArguments.unpack((1,) * 16, 2), None, ()))
     program = Program(instructions, CudaTarget(Mode(1, False), 2))
     assert program.opcodes == [0, 0, 0] and len(program.functions) == 1
 
@@ -286,7 +288,7 @@ def test_directions_that_do_not_fit_come_in_waves_or_are_refused():
 
 
 def test_indices_that_single_precision_cannot_count_are_refused():
-    gather = Instruction(MoveKernel("lane", "copy", "source"), (), None, ())
+    gather = Instruction(MoveKernel("lane", "copy", "source"), MoveArguments.unpack((1,) * 28, True), None, ())
     host = lambda single, entries: SimpleNamespace(  # noqa: E731
         target=CudaTarget(Mode(1), 4, single), lane_end=entries, constant_end=10
     )

@@ -18,7 +18,7 @@ import circuitsketch as cs
 from circuitsketch.backends import reference
 from circuitsketch.backends.cpu import jit, llvm, step_loop
 from circuitsketch.backends.cpu.contraction import suited
-from circuitsketch.compiler import build, target_for
+from circuitsketch.backends.registry import build, target_for
 from circuitsketch.lower.instructions import ContractKernel, Mode
 from circuitsketch.tree import flatten
 

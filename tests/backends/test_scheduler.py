@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
@@ -12,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import circuitsketch as cs
-from circuitsketch.backends.cpu import executable
+from circuitsketch.backends.cpu import executable, sharing
 from circuitsketch.backends.scheduler import Turns, evenly, in_turns, slices
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate import blocks
 
 
 @given(
@@ -125,7 +123,7 @@ def test_slices_of_a_run_change_no_bit(monkeypatch):
 
 
 def test_long_blocks_tell_how_far_they_are(monkeypatch):
-    monkeypatch.setattr(sys.modules["circuitsketch.propagate.blocks"], "PAUSE", 0.0)
+    monkeypatch.setattr(executable, "PAUSE", 0.0)
     step = lambda state, x, keep: state + keep[0] * x  # noqa: E731
     run = cs.Training(step, 0.0, [0.01 * i for i in range(40)], [[i] for i in range(40)])
     told = []
@@ -140,13 +138,17 @@ def test_lane_blocks_side_by_side_are_what_the_second_level_cache_suggests(tmp_p
     made = run.executable(Mode(1), np.complex128, 4, "cpu", 400)
     row = made.lane_end * made.unit * 8  # half a megabyte and more
     file = tmp_path / "size"
-    monkeypatch.setattr(blocks, "LEVEL_2", file)
-    for text, size in (("1024K\n", 1 << 20), ("256K\n", 256 << 10), ("unknown", blocks.GUESS), (None, blocks.GUESS)):
+    monkeypatch.setattr(sharing, "LEVEL_2", file)
+    for text, size in (("1024K\n", 1 << 20), ("256K\n", 256 << 10), ("unknown", sharing.GUESS), (None, sharing.GUESS)):
         file.unlink(missing_ok=True)
         if text is not None:
             file.write_text(text)
-        blocks.second_level_cache.cache_clear()
-        assert blocks.second_level_cache() == size
-        assert blocks.blocks_together(made, 100, 1) == min(max(blocks.CACHES * size // row, 1), 8)
-    assert blocks.blocks_together(made, 2, 2) == 1  # no thread without work
-    blocks.second_level_cache.cache_clear()
+        sharing.second_level_cache.cache_clear()
+        assert sharing.second_level_cache() == size
+        assert (
+            sharing.blocks_together(row, 100, 1)
+            == made.side_by_side(100, 2, 1)
+            == min(max(sharing.CACHES * size // row, 1), 8)
+        )
+    assert sharing.blocks_together(row, 2, 2) == 1  # no thread without work
+    sharing.second_level_cache.cache_clear()

@@ -27,6 +27,7 @@ from circuitsketch.gates.exponential import integrate
 from circuitsketch.gates.gate import BUILT_IN, elementwise
 from circuitsketch.gates.meaning import meaning
 from circuitsketch.lower.instructions import ChainGate, ChainKernel, ChainOperand, Instruction, Mode
+from circuitsketch.lower.packing import ChainArguments
 from circuitsketch.store.fingerprint import described, digest
 
 
@@ -326,9 +327,8 @@ def in_lanes(gate, params=()):
     """One gate on a series."""
     operand = ChainOperand(True, True, "?")
     chain = (ChainGate(gate, params, (0,), 1),)
-    return Instruction(
-        ChainKernel("lane", (operand, ChainOperand(True, False)), chain, ((0, 0),), ("?",)), (1,) * 22, None, ()
-    )
+    kernel = ChainKernel("lane", (operand, ChainOperand(True, False)), chain, ((0, 0),), ("?",))
+    return Instruction(kernel, ChainArguments.unpack((1,) * 22, 3), None, ())
 
 
 def test_device_code_is_another_for_another_gate_of_the_same_name():

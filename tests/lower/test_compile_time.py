@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
+from circuitsketch.backends import watching
+from circuitsketch.backends.contract import Phases
 from circuitsketch.backends.cpu import building, llvm
 from circuitsketch.backends.cpu.contraction import suited
 from circuitsketch.backends.cpu.executable import link
 from circuitsketch.backends.cpu.jit import text_of
-from circuitsketch.compiler import target_for
+from circuitsketch.backends.registry import target_for
 from circuitsketch.lower.chains import DISTINCT_GATES, FEW, LENGTHS
 from circuitsketch.lower.instructions import ChainKernel, Mode
 from circuitsketch.lower.tape import lower
@@ -34,7 +36,7 @@ def linked(function, args, order, varying=None):
     mode = Mode(order)
     target = target_for(mode, np.complex128, 4)
     count = len(circuit.inputs)
-    executable = link([lower(circuit, range(count), mode)], target, count, False, runs_here=lambda _: False)
+    executable = link([lower(circuit, range(count), mode)], target, count, False, Phases(0))
     return executable, {suited(i, target) for i in executable.instructions}
 
 
@@ -298,17 +300,17 @@ WATCHED = """
 import json, sys
 import numpy as np
 import circuitsketch as cs
-from circuitsketch.backends.cpu import building
-building.PATIENCE = 0.0
+from circuitsketch.backends import watching
+watching.PATIENCE = 0.0
 told = []
 def walk(x):
     for i in range(3):
         x = np.sin(x) * x + np.exp(-x * x) @ np.ones((3, 3)) / (1 + i)
     return x
-with building.watching(lambda done, total: told.append((done, total))):
+with watching.watching(lambda done, total: told.append((done, total))):
     f = cs.compile(cs.trace(cs.value_and_grad(lambda x: walk(x).sum()), np.ones(3)), order=2)
     series = f.series((np.ones(3),), (np.ones((1, 1, 3)),))
-print(json.dumps([told, building.compiling(7), series[0].real.tolist()]))
+print(json.dumps([told, watching.compiling(7), series[0].real.tolist()]))
 """
 
 
@@ -357,15 +359,15 @@ def test_a_bar_that_knows_no_total_shows_no_time_left(terminal):
 
 def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(terminal):
     with shown(True, terminal) as tell:
-        watch = building.WATCH.get()
+        watch = watching.WATCH.get()
         for done in range(1, 41):
             watch(done, 40)
         tell(0.5, 4)
         tell(4, 4)
     text = terminal.getvalue()
     assert "compiling 40 kernels (kept in " in text and "40/40" in text and "4/4" in text and "left" in text
-    assert building.WATCH.get() is None
+    assert watching.WATCH.get() is None
     with shown(True, io.StringIO()):
-        assert building.WATCH.get() is None
+        assert watching.WATCH.get() is None
     with shown(None):
-        assert building.WATCH.get() is None
+        assert watching.WATCH.get() is None

@@ -4,8 +4,6 @@ from functools import cache
 
 from llvmlite import binding
 
-CACHE_LINE = 64  # bytes
-
 
 @cache
 def lane_width(single: bool) -> int:

@@ -13,41 +13,21 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
 from queue import SimpleQueue
 
 import llvmlite
 from llvmlite import binding
 
-from circuitsketch.backends.cache import cache_folder, read, write
+from circuitsketch.backends import watching
+from circuitsketch.backends.cache import read, write
+from circuitsketch.backends.contract import Target
 from circuitsketch.backends.cpu import llvm
 from circuitsketch.backends.cpu.jit import install, kernel_key, loaded, text_of
-from circuitsketch.backends.cpu.kernel_builder import Target
 from circuitsketch.lower.instructions import Kernel
 
-# Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
-Watch = Callable[[int, int], None]
-WATCH: ContextVar[Watch | None] = ContextVar("WATCH", default=None)
-PATIENCE = 1.0
 # A process takes a tenth of a second to start: fewer kernels than this for each are sooner compiled without it.
 KERNELS_PER_PROCESS = 8
-
-
-@contextmanager
-def watching(watch: Watch | None) -> Iterator[None]:
-    """Let compiling in this context be watched."""
-    outer = WATCH.set(watch)
-    try:
-        yield
-    finally:
-        WATCH.reset(outer)
-
-
-def compiling(count: int) -> str:
-    """What is being done, in words."""
-    folder = cache_folder()
-    return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")
 
 
 def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
@@ -63,8 +43,8 @@ def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], obj
             write(key, code)
             known = install(key, code)
             assert known, f"the object code under {key} does not define its function"
-            watch = WATCH.get()
-            if watch is not None and time.monotonic() - begun > PATIENCE:
+            watch = watching.WATCH.get()
+            if watch is not None and time.monotonic() - begun > watching.PATIENCE:
                 watch(done, len(missing))
     return {kernel: loaded[key] for kernel, key in keys.items()}
 

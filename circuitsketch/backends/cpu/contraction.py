@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE, lane_width
+from circuitsketch.backends.contract import CACHE_LINE, Target
+from circuitsketch.backends.cpu import lane_width
 from circuitsketch.backends.cpu.elementwise import walked
-from circuitsketch.backends.cpu.kernel_builder import Frame, Target
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.long_contraction import LongRing
 from circuitsketch.backends.cpu.micro_kernels import NumberRing, SeriesRing, Tables, ValueRing
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
+from circuitsketch.lower.packing import ContractArguments
 
 SETS, WAYS = 64, 8  # sets of a first-level cache, lines in a set: of most processors
 REUSED = 4  # rows of the result from which on copying a column is worth while
@@ -61,18 +63,18 @@ def suited(instruction: Instruction, target: Target) -> Kernel:
     has 64 columns. Seen on AVX2 with complex series of order 3 through (64, 128, 64), G multiply-adds a second of 22:
     14 to 18 for products of series, 12 to 21 for numbers times series.
     """
-    kernel, args = instruction.kernel, instruction.args
+    kernel, arguments = instruction.kernel, instruction.arguments
     if isinstance(kernel, ChainKernel):
         return walked(instruction)
     if not isinstance(kernel, ContractKernel) or kernel.phase == "constant":
         return kernel
-    batches, rows, _, summed = args[6:10]
-    if rows < REUSED or target.mode.values or not target.straight:
+    assert isinstance(arguments, ContractArguments)
+    if arguments.extent("rows") < REUSED or target.mode.values or not target.straight:
         return kernel
-    at = 10 + 2 * batches + rows + summed  # of the table of steps along a column
+    steps = arguments.table("right_summed")  # along a column
     entry = target.mode.components * target.width * (4 if target.single else 8)
-    tile = series_tile(target.registers, 2 if target.mode.complex else 1, target.mode.order, kernel.left)
-    first = np.array(args[at : at + min(summed, summed_block(entry, tile, kernel.left))]) * entry
+    tile = series_tile(registers_of(target), 2 if target.mode.complex else 1, target.mode.order, kernel.left)
+    first = np.array(steps[: summed_block(entry, tile, kernel.left)]) * entry
     lines = (first[:, None] + np.arange(0, entry, CACHE_LINE)) // CACHE_LINE % SETS
     return replace(kernel, packed=bool(np.bincount(lines.ravel()).max() > WAYS))
 

@@ -12,17 +12,11 @@ from typing import Any
 from llvmlite import ir
 
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import (
-    ZERO,
-    Complex,
-    Divisor,
-    Emitter,
-    MachineMath,
-    Real,
-    StraightSeries,
-    Zero,
-)
-from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel, Instruction, Kernel
+from circuitsketch.backends.cpu.values import Emitter, MachineMath, Real
+from circuitsketch.backends.numbers import ZERO, Complex, Zero
+from circuitsketch.backends.series import Coefficients, straight
+from circuitsketch.lower.instructions import ChainKernel, Instruction, Kernel
+from circuitsketch.lower.packing import CHAIN_AXES, POSITIONS, ChainArguments
 
 
 class Access:
@@ -30,14 +24,13 @@ class Access:
 
     def __init__(self, frame: Frame, kernel: ChainKernel) -> None:
         self.frame = frame
-        count = len(kernel.operands) + len(kernel.results)
-        begin = [CHAIN_AXES + i * (2 + CHAIN_AXES) for i in range(count)]
-        axes = range(CHAIN_AXES - kernel.axes, CHAIN_AXES)  # the axes before them have extent 1
-        self.extents = [frame.arg(i) for i in axes]
-        self.constant = [frame.arg(at) for at in begin]
-        self.lane = [frame.arg(at + 1) for at in begin]
-        self.strides = [[frame.arg(at + 2 + i) for i in axes] for at in begin]
-        if not axes:
+        at = ChainArguments.unpack(POSITIONS, len(kernel.operands) + len(kernel.results))
+        skipped = CHAIN_AXES - kernel.axes  # axes of extent 1
+        self.extents = [frame.arg(extent) for extent in at.extents[skipped:]]
+        self.constant = [frame.arg(side.constant) for side in at.sides]
+        self.lane = [frame.arg(side.lane) for side in at.sides]
+        self.strides = [[frame.arg(stride) for stride in side.strides[skipped:]] for side in at.sides]
+        if not kernel.axes:
             return
         steps = (*(operand.step for operand in kernel.operands), *kernel.steps)
         for strides, step in zip(self.strides, steps, strict=True):
@@ -59,9 +52,9 @@ def walked(instruction: Instruction) -> Kernel:
     """The kernel of a chain's instruction with no more loops than axes are walked: what LLVM takes for a long chain
     grows with the loops around it (32 gates on single numbers: from 2.8 to .4 ms a gate in the constant phase, from 8.9
     to 2.8 at order 3)."""
-    kernel = instruction.kernel
-    assert isinstance(kernel, ChainKernel)
-    return replace(kernel, axes=sum(extent != 1 for extent in instruction.args[:CHAIN_AXES]))
+    kernel, arguments = instruction.kernel, instruction.arguments
+    assert isinstance(kernel, ChainKernel) and isinstance(arguments, ChainArguments)
+    return replace(kernel, axes=sum(extent != 1 for extent in arguments.extents))
 
 
 def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
@@ -158,24 +151,6 @@ def value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list
         frame.store(value, frame.lanes, access.lane_at(len(kernel.operands) + i, indices))
 
 
-class Coefficients:
-    """A series under construction: entry 0 a number that all lanes share, entries k >= 1 a value a lane."""
-
-    def __init__(self, constant: Any, order: int) -> None:
-        self.entries: list[Any] = [constant] + [ZERO] * order
-
-    def __getitem__(self, k: int) -> Any:
-        return self.entries[k]
-
-    def __setitem__(self, k: int, value: Any) -> None:
-        self.entries[k] = value
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether no coefficient is there."""
-        return all(isinstance(entry, Zero) for entry in self.entries[1:])
-
-
 def series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
     """One entry of the lane phase where lanes hold Taylor coefficients, in a straight line."""
     order = frame.target.mode.order
@@ -207,68 +182,6 @@ def series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: lis
         base = access.lane_at(len(kernel.operands) + i, indices)
         for k in range(1, order + 1):
             store_coefficient(frame, computed[gate_index][k], base, k)
-
-
-def straight(
-    frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
-) -> Coefficients:
-    """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
-    which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
-    it is a target, `math`, and `emit` for constants."""
-    order = frame.target.mode.order
-    rule = gate.gate
-    params = dict(gate.params)
-    ops = StraightSeries(frame.math)
-    out = Coefficients(value, order)
-    assert rule.step is not None
-    if rule.unary and rule.reads != "nothing" and rule.domain not in ("kink at zero",) and rule.name != "square":
-        return composed(frame, rule, ops, operands[0], value, companions, params)
-    extra = [Coefficients(companion, order) for companion in companions]
-    for k in range(1, order + 1):
-        rule.step(k, ops, *operands, out, *extra, **params)
-    return out
-
-
-def composed(
-    frame: Any,
-    rule: Any,
-    ops: Any,
-    u: Coefficients,
-    value: Any,
-    companions: list[Any],
-    params: dict[str, Any],
-) -> Coefficients:
-    """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
-    order = frame.target.mode.order
-    line = Coefficients(Divisor(u[0]) if isinstance(u[0], Real) else u[0], order)
-    line[1] = frame.emit.number(1.0)
-    f = Coefficients(value, order)
-    extra = [Coefficients(companion, order) for companion in companions]
-    for k in range(1, order + 1):
-        rule.step(k, ops, line, f, *extra, **params)
-    if rule.domain is not None:  # on its edge (sqrt at 0) an entry that no weight moves has the series 0, not 0 x inf
-        math = frame.math
-        for k in range(1, order + 1):
-            f[k] = math.choose(math.equal(f[k] - f[k], 0.0), f[k], 0.0)
-    out = Coefficients(value, order)
-    power = Coefficients(ZERO, order)
-    for k in range(1, order + 1):
-        power[k] = u[k]
-    shifted = Coefficients(ZERO, order)
-    for k in range(1, order + 1):
-        shifted[k] = u[k]
-    for m in range(1, order + 1):
-        if m > 1:
-            following = Coefficients(ZERO, order)
-            for k in range(m, order + 1):
-                if m == 2:
-                    following[k] = ops.convolve(k, shifted, shifted)
-                else:
-                    following[k] = ops.convolve(k, shifted, power)
-            power = following
-        for k in range(m, order + 1):
-            out[k] = out[k] + power[k] * f[m]
-    return out
 
 
 def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | None = None) -> Real | Complex:

@@ -1,91 +1,82 @@
-"""Linking: lowered circuits that share a state get one address space, one list of instructions, and machine code.
+"""Executables of the CPU: an address space, one list of instructions, and machine code for it.
 
-In: tapes whose first inputs are the state, then what a step reads, then the weights of its examples. Out: an
-`Executable`, which a thread plays on arenas of its own.
+In: tapes, see `backends.linking`. Out: a `CpuExecutable`, which a thread plays on arenas of its own.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu import CACHE_LINE
+from circuitsketch.backends.contract import CACHE_LINE, Phases, Report, Schedule, Target
 from circuitsketch.backends.cpu.building import build
 from circuitsketch.backends.cpu.contraction import suited
 from circuitsketch.backends.cpu.jit import function_of
-from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.backends.cpu.sharing import blocks_together
 from circuitsketch.backends.cpu.step_loop import aligned, run_steps, steps_signature
-from circuitsketch.gates import Shape, cells
-from circuitsketch.lower.encode import carried, encode
-from circuitsketch.lower.instructions import Instruction, Kernel, Placement
+from circuitsketch.backends.linking import Linked, link_addresses, list_programs
+from circuitsketch.backends.scheduler import thread_count
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory
+from circuitsketch.lower.instructions import Instruction
 from circuitsketch.lower.layout import Layout
-from circuitsketch.lower.placement import place
+from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
+PAUSE = 1.0  # seconds between two words of progress, but for finished blocks
 SLICE = 0.5  # seconds
 
 
-@dataclass(eq=False)
-class Executable:
-    """Machine code and addresses for a family of circuits over one state.
+@dataclass(eq=False, kw_only=True)
+class CpuExecutable(Linked):
+    """Machine code for a family of circuits over one state.
 
     Attributes
     ----------
-    programs : rows of instruction numbers by stage (see `machine.run_steps`).
-    data_slot, keep_slot : where a program expects what its step reads, and the weights (constant, lane element).
-    state_constant, state_lane : the offset of every state leaf (lane offset -1: it does not vary).
-    outputs : for every program, the outputs' layouts with their absolute placement.
+    programs : a `ProgramRow` per tape. tape : for every instruction the address of its kernel, and where its arguments
+        begin among `args`.
     instructions : what the rows of `tape` were made of, for listings and profiles.
     """
 
-    target: Target
-    tapes: list[Tape]
-    placements: list[Placement]
     instructions: list[Instruction]
     tape: np.ndarray
     args: np.ndarray
     programs: np.ndarray
-    data_slot: np.ndarray
-    keep_slot: np.ndarray
-    state_shapes: list[Shape]
-    state_constant: list[int]
-    state_lane: list[int]
-    constant_end: int
-    lane_end: int
-    plain: list[tuple[int, np.ndarray]]
-
-    on_device: ClassVar[bool] = False
-
-    @property
-    def state_cells(self) -> int:
-        """Constant elements of the state, which begin the constant arena."""
-        return sum(cells(shape) for shape in self.state_shapes)
-
-    @property
-    def lane_state_cells(self) -> int:
-        """Lane elements of the state, which begin the lane arena."""
-        return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
-
-    @property
-    def unit(self) -> int:
-        """Numbers in one element's lane block."""
-        return self.target.mode.components * self.target.width
 
     def together(self, blocks: int, examples: int = 0) -> int:
         """How many of some lane blocks one call should play at once. One: on a CPU, each thread takes the next."""
         return 1
+
+    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
+        """How many lane blocks a thread carries through a run side by side; see `sharing`."""
+        row = self.lane_end * self.unit * (4 if self.target.single else 8)
+        return blocks_together(row, blocks, threads)
+
+    def threads(self, asked: int | None) -> int | None:
+        """All that were asked for."""
+        return asked
+
+    def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
+        """Raise an InputError where there is no memory for what threads play some lane blocks in."""
+        workers, together = thread_count(threads, blocks), self.together(blocks, examples)
+        working = workers * (self.arena_bytes(together) + 8 * together * examples * self.target.width)
+        require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
+
+    def progress(self, now: float, told: float, seconds: float) -> float | None:
+        """Shares of blocks too, after a while: a thread has few blocks, and takes long for each."""
+        return now if seconds > PAUSE else None
 
     def arena_bytes(self, blocks: int = 1) -> int:
         """Bytes of the arenas for some lane blocks that are played together."""
         item, row = (4 if self.target.single else 8), self.lane_end * self.unit + CACHE_LINE
         return (12 if self.target.single else 8) * self.constant_end + blocks * row * item
 
-    def arena(self, blocks: int = 1) -> Arena:
+    def arena(self, blocks: int = 1) -> CpuArena:
         """Fresh arenas for some lane blocks that are played together, plain data in place."""
         dtype = np.float32 if self.target.single else np.float64
         constants = aligned(max(self.constant_end, 1), np.float64)
@@ -96,14 +87,14 @@ class Executable:
             shared[:] = constants
         row = -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
         lanes = aligned(blocks * row, dtype).reshape(blocks, row)
-        return Arena(self, constants, shared, lanes)
+        return CpuArena(self, constants, shared, lanes)
 
 
 @dataclass(eq=False)
-class Arena:
+class CpuArena:
     """One thread's memory: constants, their mirror in the lanes' precision, lanes (a row for every lane block)."""
 
-    executable: Executable
+    executable: CpuExecutable
     constants: np.ndarray
     shared: np.ndarray
     lanes: np.ndarray
@@ -164,7 +155,7 @@ class Arena:
         *,
         begins: np.ndarray | None = None,
         watch: bool = False,
-        stages: int = 7,
+        phases: Phases = Phases.ALL,
     ) -> int:
         """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
 
@@ -184,7 +175,7 @@ class Arena:
             start(e.keep_slot, whole), start(at, real), start(directions, real), start(begins, whole),
             start(self.constants, real), start(self.shared, lane), start(self.lanes, lane), groups, row,
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
-            e.state_cells if watch else 0, stages,
+            e.state_cells if watch else 0, int(phases),
         )  # fmt: skip
 
     def slices(
@@ -193,7 +184,7 @@ class Arena:
         at: np.ndarray,
         directions: np.ndarray,
         begins: np.ndarray | None = None,
-        report: Callable[[int, int], None] | None = None,
+        report: Report | None = None,
     ) -> Iterator[None]:
         """Play all steps, in slices of about SLICE seconds, of which there are a few at least; see `turns`.
 
@@ -224,120 +215,25 @@ def start(array: np.ndarray, dtype: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-@dataclass(frozen=True, eq=False)
-class Schedule:
-    """What every step does and reads: which program, packed data, example ids; `_start` arrays have one entry more."""
-
-    program: np.ndarray
-    data: np.ndarray
-    data_start: np.ndarray
-    ids: np.ndarray
-    ids_start: np.ndarray
-
-    @staticmethod
-    @cache
-    def single() -> Schedule:
-        """One step of program 0 that reads nothing."""
-        zero = np.zeros(1, dtype=np.int64)
-        two = np.zeros(2, dtype=np.int64)
-        return Schedule(zero, np.zeros(0), two, zero[:0], two)
-
-
 def link(
-    tapes: list[Tape],
-    target: Target,
-    state_count: int,
-    has_keep: bool,
-    runs_here: Callable[[Kernel], bool] = lambda kernel: True,
-) -> Executable:
+    tapes: Sequence[Tape], target: Target, state_count: int, has_keep: bool, phases: Phases = Phases.ALL
+) -> CpuExecutable:
     """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
 
-    runs_here : whether this processor plays a kernel; a backend that plays the lane phase elsewhere says no to that.
+    phases : which this processor will play; kernels of others are not compiled.
     """
-    first = tapes[0]
-    shapes = [layout.shape for layout in first.inputs[:state_count]]
-    varies = [any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)]
-    state_constant, state_lane = [], []
-    constant_end = lane_end = 0
-    for shape, varying in zip(shapes, varies, strict=True):
-        state_constant.append(constant_end)
-        constant_end += cells(shape)
-        state_lane.append(lane_end if varying else -1)
-        lane_end += cells(shape) if varying else 0
-    placements, data_slot, keep_slot = [], [], []
-    tops = {"constant": constant_end, "lane": lane_end}
-    used: list[int] = []
-    for tape in tapes:
-        inputs: dict = {"constant": dict(enumerate(state_constant)), "lane": {}}  # type: ignore[type-arg]
-        inputs["lane"] = {i: at for i, at in enumerate(state_lane) if at >= 0}
-        at, lane_at = constant_end, lane_end
-        data_slot.append(at)
-        for position in range(state_count, len(tape.inputs)):
-            inputs["constant"][position] = at
-            if has_keep and position == len(tape.inputs) - 1:
-                keep_slot.append((at, lane_at))
-                inputs["lane"][position] = lane_at
-                lane_at += cells(tape.inputs[position].shape)
-            at += cells(tape.inputs[position].shape)
-        if not has_keep:
-            keep_slot.append((at, lane_at))
-        placement, ends = place(tape, inputs, {"constant": at, "lane": lane_at})
-        placements.append(placement)
-        used.append(ends["constant"])
-        tops = {phase: max(tops[phase], ends[phase]) for phase in tops}  # type: ignore[index]
-    plain, top = place_constants(tapes, placements, tops["constant"])
-    instructions: list[Instruction] = []
-    programs = []
-    for tape, placement, extent in zip(tapes, placements, used, strict=True):
-        row = [len(instructions)]
-        instructions += encode(tape, "constant", placement)
-        row += [len(instructions), len(instructions)]
-        if tape.mode.components:
-            instructions += encode(tape, "lane", placement)
-        row += [len(instructions)]
-        instructions += carried(tape, "constant", placement)
-        row += [len(instructions)]
-        if tape.mode.components:
-            instructions += carried(tape, "lane", placement)
-        row += [len(instructions), extent]
-        programs.append(row)
-    starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
+    linked = link_addresses(tapes, target, state_count, has_keep)
+    instructions, programs = list_programs(linked)
+    args, starts = pack_all(i.arguments for i in instructions)
     kernels = [suited(i, target) for i in instructions]
-    addresses = build(
-        [kernel for kernel in dict.fromkeys(kernels) if runs_here(kernel)], target, partial(step_loop, target.single)
-    )
+    needed = {"constant": phases & (Phases.CONSTANT | Phases.CARRY), "lane": phases & Phases.LANE}
+    wanted = [kernel for kernel in dict.fromkeys(kernels) if needed[kernel.phase]]
+    addresses = build(wanted, target, partial(step_loop, target.single))
     rows = [(addresses.get(kernel, 0), int(start)) for kernel, start in zip(kernels, starts, strict=True)]
-    return Executable(
-        target,
-        tapes,
-        placements,
-        instructions,
-        np.array(rows, dtype=np.int64).reshape(-1, 2),
-        np.array([a for i in instructions for a in i.args], dtype=np.int64),
-        np.array(programs, dtype=np.int64),
-        np.array(data_slot, dtype=np.int64),
-        np.array(keep_slot, dtype=np.int64),
-        shapes,
-        state_constant,
-        state_lane,
-        top,
-        tops["lane"],
-        plain,
+    return CpuExecutable(
+        **{f.name: getattr(linked, f.name) for f in fields(Linked)},
+        instructions=instructions,
+        tape=np.array(rows, dtype=np.int64).reshape(-1, 2),
+        args=args,
+        programs=np.array(programs, dtype=np.int64),
     )
-
-
-def place_constants(
-    tapes: list[Tape], placements: list[Placement], start: int
-) -> tuple[list[tuple[int, np.ndarray]], int]:
-    """Plain data after everything else in the constant arena, equal arrays once."""
-    found: dict[tuple[Shape, bytes], int] = {}
-    plain: list[tuple[int, np.ndarray]] = []
-    for tape, placement in zip(tapes, placements, strict=True):
-        for buffer, value in tape.program.constants.items():
-            key = (value.shape, value.tobytes())
-            if key not in found:
-                found[key] = start
-                plain.append((start, value))
-                start += value.size
-            placement.constant[buffer] = found[key]  # type: ignore[index]
-    return plain, start

@@ -23,9 +23,10 @@ from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
 
 from circuitsketch.backends.cache import key_of, read, sources_hash, write
+from circuitsketch.backends.contract import Target
 from circuitsketch.backends.cpu.contraction import emit_contract
 from circuitsketch.backends.cpu.elementwise import emit_chain
-from circuitsketch.backends.cpu.kernel_builder import Frame, Target
+from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.llvm import machine, object_code
 from circuitsketch.backends.cpu.moves import emit_fill, emit_move
 from circuitsketch.errors import InputError

@@ -8,35 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE, lane_width, vector_registers
+from circuitsketch.backends.contract import CACHE_LINE, Target
+from circuitsketch.backends.cpu import lane_width, vector_registers
 from circuitsketch.backends.cpu.values import INT, Emitter, MachineMath, Real
-from circuitsketch.lower.instructions import Mode
-
-# Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
-STRAIGHT_ORDER = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What kernels are compiled for: what lanes hold, how many there are, in which precision."""
-
-    mode: Mode
-    width: int
-    single: bool = False
-
-    @property
-    def straight(self) -> bool:
-        """Whether products of series are written out."""
-        return self.mode.values or self.mode.order <= STRAIGHT_ORDER
-
-    @property
-    def registers(self) -> int:
-        """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
-        return vector_registers() * min(lane_width(self.single), self.width) // self.width
+def registers_of(target: Target) -> int:
+    """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
+    return vector_registers() * min(lane_width(target.single), target.width) // target.width
 
 
 class Frame:

@@ -17,8 +17,8 @@ from functools import partial
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE
-from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.contract import CACHE_LINE
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.micro_kernels import LaneRing, Strip, Tables, fused
 from circuitsketch.backends.cpu.tiling import Tile
 from circuitsketch.backends.cpu.values import Real
@@ -68,15 +68,18 @@ class LongRing(LaneRing):
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """A column, whose entries are looked up one by one."""
-        return Strip(batch, [column], [], partial(tables.entry, 4), summed)
+        return Strip(batch, [column], [], partial(tables.entry, "right_summed"), summed)
 
     def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One entry of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
         batch, (column,) = strip.batch, strip.columns
-        left_at = b.add(tables.entry(0, batch), tables.entry(1, row))
-        right_at = b.add(tables.entry(3, batch), tables.entry(5, column))
-        out = b.add(tables.entry(6, batch), b.add(tables.entry(7, row), tables.entry(8, column)))
+        left_at = b.add(tables.entry("left_batch", batch), tables.entry("left_row", row))
+        right_at = b.add(tables.entry("right_batch", batch), tables.entry("right_column", column))
+        out = b.add(
+            tables.entry("result_batch", batch),
+            b.add(tables.entry("result_row", row), tables.entry("result_column", column)),
+        )
         result = self.parts(tables, 2, out)
         by_three = self.left_has_lanes and len(result) == 2
         totals = [self.local() for _ in range(3)] if by_three else result
@@ -84,7 +87,10 @@ class LongRing(LaneRing):
             for part in totals:
                 part[r] = self.zero
         with frame.loop(tables.summed) as k:
-            left, right = b.add(left_at, tables.entry(2, k)), b.add(right_at, tables.entry(4, k))
+            left, right = (
+                b.add(left_at, tables.entry("left_summed", k)),
+                b.add(right_at, tables.entry("right_summed", k)),
+            )
             self.add_entries(tables, totals, left, right)
         if by_three:
             with self.coefficients() as r:
@@ -147,7 +153,7 @@ class LongRing(LaneRing):
     def add_products(self, total: Reals, x: Reals, y: Reals, x0: Real | None = None, y0: Real | None = None) -> None:
         """Add x * y to a real series; without constant terms, they are 0."""
         frame = self.frame
-        tile = long_tile(self.order, frame.target.registers)
+        tile = long_tile(self.order, registers_of(frame.target))
         whole = self.order // tile * tile
         with frame.loop(frame.const(whole + 1), start=frame.const(1), step=tile) as first:
             self.add_tile(total, x, y, x0, y0, first, tile)

@@ -13,7 +13,8 @@ from llvmlite import ir
 from circuitsketch.backends.cpu.elementwise import Access
 from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.micro_kernels import fused
-from circuitsketch.backends.cpu.values import ZERO, Complex, MachineMath, Real, Zero
+from circuitsketch.backends.cpu.values import MachineMath, Real
+from circuitsketch.backends.numbers import ZERO, Complex, Zero
 from circuitsketch.lower.instructions import ChainKernel
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu import CACHE_LINE
+from circuitsketch.backends.contract import CACHE_LINE
 from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
-from circuitsketch.backends.cpu.kernel_builder import Frame
+from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
 from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
-from circuitsketch.backends.cpu.values import INT, Complex, Emitter, Real
+from circuitsketch.backends.cpu.values import INT, Emitter, Real
+from circuitsketch.backends.numbers import Complex
+from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 Cell = tuple[int, int]  # a row and a column of a tile
 
@@ -27,22 +29,20 @@ class Tables:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.constant = [frame.arg(0), frame.arg(2), frame.arg(4)]
-        self.lane = [frame.arg(1), frame.arg(3), frame.arg(5)]
-        self.batches, self.rows, self.columns, self.summed = (frame.arg(6 + i) for i in range(4))
-        lengths = [
-            self.batches, self.rows, self.summed,
-            self.batches, self.summed, self.columns,
-            self.batches, self.rows, self.columns,
-        ]  # fmt: skip
-        at: ir.Value = frame.const(10)
-        self.begin = []
-        for length in lengths:
-            self.begin.append(at)
-            at = frame.builder.add(at, length)
+        *sides, extents = ContractArguments.head(POSITIONS)
+        self.constant = [frame.arg(side.constant) for side in sides]
+        self.lane = [frame.arg(side.lane) for side in sides]
+        lengths = {name: frame.arg(position) for name, position in extents.items()}
+        self.batches, self.rows = lengths["batches"], lengths["rows"]
+        self.columns, self.summed = lengths["columns"], lengths["summed"]
+        at: ir.Value = frame.const(ContractArguments.HEAD)
+        self.begin = {}
+        for table, length in ContractArguments.TABLES.items():
+            self.begin[table] = at
+            at = frame.builder.add(at, lengths[length])
 
-    def entry(self, table: int, i: ir.Value) -> ir.Value:
-        """Entry i of a table."""
+    def entry(self, table: str, i: ir.Value) -> ir.Value:
+        """Entry i of a table, by the name that `ContractArguments` has for it."""
         return self.frame.arg(self.frame.builder.add(self.begin[table], i))
 
 
@@ -78,18 +78,18 @@ class TileRing:
         """The columns of a tile, for all rows."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
-        right_batch = tables.entry(3, batch)
-        rights = [self.operand(tables, 1, b.add(right_batch, tables.entry(5, c))) for c in columns]
-        return Strip(batch, columns, rights, partial(tables.entry, 4), summed)
+        right_batch = tables.entry("right_batch", batch)
+        rights = [self.operand(tables, 1, b.add(right_batch, tables.entry("right_column", c))) for c in columns]
+        return Strip(batch, columns, rights, partial(tables.entry, "right_summed"), summed)
 
     def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One tile of the result."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
-        left_batch, out_batch = tables.entry(0, strip.batch), tables.entry(6, strip.batch)
-        lefts = [self.operand(tables, 0, b.add(left_batch, tables.entry(1, r))) for r in rows]
+        left_batch, out_batch = tables.entry("left_batch", strip.batch), tables.entry("result_batch", strip.batch)
+        lefts = [self.operand(tables, 0, b.add(left_batch, tables.entry("left_row", r))) for r in rows]
         out = {
-            (i, j): b.add(out_batch, b.add(tables.entry(7, r), tables.entry(8, c)))
+            (i, j): b.add(out_batch, b.add(tables.entry("result_row", r), tables.entry("result_column", c)))
             for i, r in enumerate(rows)
             for j, c in enumerate(strip.columns)
         }
@@ -130,7 +130,7 @@ class TileRing:
                 for phi, value in zip(sums[cell], values[cell], strict=True):
                     phi.add_incoming(value, block)
         totals = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in out}
-        left_k, right_k = tables.entry(2, k), strip.right_step(k)
+        left_k, right_k = tables.entry("left_summed", k), strip.right_step(k)
         self.multiply_add(totals, [x.along(left_k) for x in left], [y.along(right_k) for y in strip.rights], part)
         following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
@@ -239,7 +239,7 @@ class ValueRing(LaneRing):
 
     def tile(self) -> Tile:
         """Accumulators, a row and a column in registers."""
-        return Tile(4, 4) if self.frame.target.registers >= 32 else Tile(2, 4)
+        return Tile(4, 4) if registers_of(self.frame.target) >= 32 else Tile(2, 4)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """One vector of lanes."""
@@ -275,7 +275,7 @@ class SeriesRing(LaneRing):
     def tile(self) -> Tile:
         """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
         target = self.frame.target
-        return series_tile(target.registers, self.per, target.mode.order, self.left_has_lanes)
+        return series_tile(registers_of(target), self.per, target.mode.order, self.left_has_lanes)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """The coefficients of one entry, real and imaginary parts one after the other."""

@@ -9,16 +9,17 @@ from llvmlite import ir
 
 from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.values import INT, MachineMath, Real
-from circuitsketch.lower.instructions import MOVE_AXES, FillKernel, MoveKernel
+from circuitsketch.lower.instructions import FillKernel, MoveKernel
+from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
 WIDE = 8  # constants that are copied at a time
 
 
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:
-    """Args: first element, number of elements, the bits of a double."""
-    b = frame.builder
-    first, count = frame.arg(0), frame.arg(1)
-    value = b.bitcast(frame.arg(2), ir.DoubleType())
+    """A run of elements of the arena of a phase set to a number; see `FillArguments`."""
+    b, at = frame.builder, FillArguments.unpack(POSITIONS)
+    first, count = frame.arg(at.first), frame.arg(at.count)
+    value = b.bitcast(frame.arg(at.bits), ir.DoubleType())
     if kernel.phase == "constant":
         with frame.loop(count) as i:
             b.store(value, b.gep(frame.constants, [b.add(first, i)]))
@@ -31,14 +32,13 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
 
 
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
-    """Args: extents; offset and strides of target and source; with an index, its offset and strides, and the step."""
-    b = frame.builder
-    extents = [frame.arg(i) for i in range(MOVE_AXES)]
-    sides = 2 if kernel.index == "none" else 3
-    begin = [MOVE_AXES + i * (1 + MOVE_AXES) for i in range(sides)]
-    offset = [frame.arg(at) for at in begin]
-    strides = [[frame.arg(at + 1 + i) for i in range(MOVE_AXES)] for at in begin]
-    step = frame.arg(MOVE_AXES + 3 * (1 + MOVE_AXES)) if sides == 3 else None
+    """Entries of the source put into the target, or met with what is there; see `MoveArguments`."""
+    b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
+    extents = [frame.arg(extent) for extent in at.extents]
+    sides = [side for side in (at.target, at.source, at.index) if side is not None]
+    offset = [frame.arg(side.offset) for side in sides]
+    strides = [[frame.arg(stride) for stride in side.strides] for side in sides]
+    step = frame.arg(at.step) if at.step is not None else None
     lanes = kernel.phase == "lane"
     unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:
@@ -47,8 +47,8 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
         if step is not None:
-            at = frame.offset(offset[2], indices, strides[2])
-            number = b.fptosi(b.load(b.gep(frame.constants, [at])), INT)
+            entry = frame.offset(offset[2], indices, strides[2])
+            number = b.fptosi(b.load(b.gep(frame.constants, [entry])), INT)
             jump = b.mul(number, step)
             if kernel.index == "source":
                 source = b.add(source, jump)

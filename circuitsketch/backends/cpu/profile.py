@@ -7,11 +7,13 @@ place, so their data is in the cache as far as it fits; the sum is what the arit
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from math import prod
 
-from circuitsketch.backends.cpu.executable import Arena
+from circuitsketch.backends.contract import InstructionTime
+from circuitsketch.backends.cpu.executable import CpuArena
 from circuitsketch.backends.cpu.jit import function_of
 from circuitsketch.backends.cpu.step_loop import REPEAT_SIGNATURE, repeat
+from circuitsketch.backends.linking import ProgramRow
 from circuitsketch.lower.instructions import (
     ChainKernel,
     ContractKernel,
@@ -20,23 +22,7 @@ from circuitsketch.lower.instructions import (
     Mode,
     MoveKernel,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One instruction: its stage, what it does, where it comes from, seconds, useful multiply-adds (contractions)."""
-
-    stage: str
-    name: str
-    extents: tuple[int, ...]
-    place: str
-    seconds: float
-    multiply_adds: int
-
-    @property
-    def rate(self) -> float:
-        """Multiply-adds a second."""
-        return self.multiply_adds / self.seconds if self.seconds else 0.0
+from circuitsketch.lower.packing import FillArguments
 
 
 def product_cost(mode: Mode, both: bool) -> int:
@@ -49,16 +35,16 @@ def product_cost(mode: Mode, both: bool) -> int:
     return 4 * s + 2 * s * (s - 1) if mode.complex else 2 * s + s * (s - 1) // 2
 
 
-def profile(arena: Arena, program: int, seconds: float = 0.002) -> list[Row]:
+def profile(arena: CpuArena, program: int, seconds: float = 0.002) -> list[InstructionTime]:
     """Time every instruction of a program, each for about `seconds`."""
     e = arena.executable
-    first, constant, _, lane, _, last = (int(x) for x in e.programs[program][:6])
+    where = ProgramRow(*e.programs[program].tolist())
     rows = []
     again = function_of(repeat, REPEAT_SIGNATURE)
     tape, args = e.tape.ctypes.data, e.args.ctypes.data
     addresses = (arena.constants.ctypes.data, arena.shared.ctypes.data, arena.lanes.ctypes.data)
     saved = arena.constants.copy(), arena.lanes.copy()
-    for i in range(first, last):
+    for i in range(where.constant_first, where.carried_lane_last):
         again(tape, args, i, 1, *addresses)
         times = 1
         while True:
@@ -68,26 +54,26 @@ def profile(arena: Arena, program: int, seconds: float = 0.002) -> list[Row]:
             if spent > seconds or times > 1 << 20:
                 break
             times *= 4
-        stage = "constant" if i < constant else "lane" if i < lane else "carry"
+        stage = "constant" if i < where.constant_last else "lane" if i < where.lane_last else "carry"
         rows.append(row(e.instructions[i], stage, spent / times, e.target.mode, e.target.width))
         arena.constants[:], arena.lanes[:] = saved
     return rows
 
 
-def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int) -> Row:
+def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int) -> InstructionTime:
     """Describe an instruction."""
-    kernel, args = instruction.kernel, instruction.args
+    kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
+    extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
     if isinstance(kernel, ContractKernel):
-        name, extents = "contract", args[6:10]
-        products = extents[0] * extents[1] * extents[2] * extents[3]
+        name, products = "contract", prod(extents)
         cost = products * (product_cost(mode, kernel.left) * width if kernel.phase == "lane" else 1)
     elif isinstance(kernel, ChainKernel):
-        name, extents = " ".join(gate.gate.name for gate in kernel.gates), args[:4]
+        name = " ".join(gate.gate.name for gate in kernel.gates)
     elif isinstance(kernel, MoveKernel):
-        name, extents = f"move {kernel.combine} {kernel.index}", args[:6]
+        name = f"move {kernel.combine} {kernel.index}"
     else:
         assert isinstance(kernel, FillKernel)
-        name, extents = "fill", args[1:2]
+        name = "fill"
     extents = tuple(n for n in extents if n != 1)
-    return Row(stage, name, extents, str(instruction.place), seconds, cost)
+    return InstructionTime(stage, name, extents, str(instruction.place), seconds, cost)

@@ -17,10 +17,15 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from circuitsketch.backends.cpu import CACHE_LINE
+from circuitsketch.backends.contract import CACHE_LINE, Phases
+from circuitsketch.backends.linking import ProgramRow
 
 HUGE = 2 << 20  # bytes of a huge page
-PROGRAM_ROW = 7  # numbers in a row of `programs`
+PROGRAM_ROW = len(ProgramRow._fields)  # numbers in a row of `programs`
+# Where each field lies in a row, and the phases, as what Numba takes for constants.
+AT = ProgramRow(*range(PROGRAM_ROW))
+CONSTANT_FIRST, CONSTANT_LAST, LANE_FIRST, LANE_LAST, CARRIED_CONSTANT_LAST, CARRIED_LANE_LAST, CONSTANTS_USED = AT
+CONSTANT, LANE, CARRY = int(Phases.CONSTANT), int(Phases.LANE), int(Phases.CARRY)
 INTS, DOUBLES = types.CPointer(types.int64), types.CPointer(types.float64)
 
 
@@ -57,36 +62,35 @@ def play(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-
 def run_steps(
     tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
     at, directions, begins, constants, shared, lanes, groups, row, examples, parts, components, width, values, mirror,
-    watch_count, stages,
+    watch_count, phases,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Play a step's program for every step in first_step..last_step.
 
     args : the address of the instructions' arguments.
-    programs : rows of PROGRAM_ROW instruction numbers (constant first, last; lane first, last; carried constants last;
-        carried lanes last), then the constants used.
+    programs : a `ProgramRow` per program.
     data, data_start, data_slot : what steps read, packed, and where it goes in the constant arena.
     ids, ids_start, keep_slot : the examples of a step, and where their weights go (constant element, lane element).
     lanes : `groups` lane blocks of `row` numbers; they share the constant phase of every step. begins : the step with
         which each block's lanes begin; before it nothing that they follow has happened, and they stay as they are.
     at, directions : the expansion point w (examples,), and directions or downweights (groups, examples, parts, width).
     values : lanes hold values; then `directions` are downweights. mirror : copy the constants for narrower lanes.
-    stages : a bit mask: 1 the constant phase, 2 the lane phase, 4 carrying the state to the next step.
+    phases : see `Phases`.
     Returns the step after which one of the first `watch_count` constants (the state) was not finite, or -1.
     """
     c, r, s, number = address(constants), address(shared), address(lanes), 4 if mirror else 8
     for t in range(first_step, last_step):
         p = step_program[t]
         program = PROGRAM_ROW * p
-        if stages & 1:
+        if phases & CONSTANT:
             for i in range(data_start[t], data_start[t + 1]):
                 constants[data_slot[p] + i - data_start[t]] = data[i]
             for i in range(ids_start[t], ids_start[t + 1]):
                 constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
-            play(tape, args, programs[program], programs[program + 1], c, r, s)
-        if stages & 2 and components and mirror:
-            for i in range(programs[program + 6]):
+            play(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
+        if phases & LANE and components and mirror:
+            for i in range(programs[program + CONSTANTS_USED]):
                 shared[i] = constants[i]
-        for g in range(groups if stages & 2 and components else 0):
+        for g in range(groups if phases & LANE and components else 0):
             if t < begins[g]:
                 continue
             for i in range(ids_start[t], ids_start[t + 1]):
@@ -97,11 +101,19 @@ def run_steps(
                 for q in range(parts * width):
                     lanes[weights + q] = (1.0 if values else 0.0) - directions[moved + q]
             at_block = s + g * row * number
-            play(tape, args, programs[program + 2], programs[program + 3], c, r, at_block)
-            if stages & 4:
-                play(tape, args, programs[program + 4], programs[program + 5], c, r, at_block)
-        if stages & 4:
-            play(tape, args, programs[program + 3], programs[program + 4], c, r, s)
+            play(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
+            if phases & CARRY:
+                play(
+                    tape,
+                    args,
+                    programs[program + CARRIED_CONSTANT_LAST],
+                    programs[program + CARRIED_LANE_LAST],
+                    c,
+                    r,
+                    at_block,
+                )
+        if phases & CARRY:
+            play(tape, args, programs[program + LANE_LAST], programs[program + CARRIED_CONSTANT_LAST], c, r, s)
             not_finite = 0  # counted without a branch, so that the loop runs on vectors
             for i in range(watch_count):
                 not_finite += constants[i] - constants[i] != 0.0  # infinities and NaNs: NaN

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circuitsketch.lower.instructions import (
-    CHAIN_AXES,
-    MOVE_AXES,
     ChainKernel,
     ContractKernel,
     Instruction,
     MoveKernel,
 )
+from circuitsketch.lower.packing import ChainArguments, ContractArguments, FillArguments, MoveArguments
 
 Interval = tuple[int, int]  # first and last element
 EVERYTHING: Interval = (0, 1 << 62)
@@ -45,43 +44,32 @@ def meet(some: list[Interval], others: list[Interval]) -> bool:
 
 def touched(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
     """The lane elements that an instruction reads and writes."""
-    kernel, args = instruction.kernel, instruction.args
-    if isinstance(kernel, ChainKernel):
-        sides = [span(args, CHAIN_AXES, CHAIN_AXES + i * (2 + CHAIN_AXES) + 1) for i in range(chain_sides(kernel))]
-        reads = [s for s, operand in zip(sides, kernel.operands, strict=False) if operand.lanes]
-        return reads, sides[len(kernel.operands) :]
-    if isinstance(kernel, ContractKernel):
-        left, right, result = contraction_spans(args)
-        return [left] * kernel.left + [right] * kernel.right, [result]
-    if isinstance(kernel, MoveKernel):
-        target = EVERYTHING if kernel.index == "target" else span(args, MOVE_AXES, MOVE_AXES)
-        source = EVERYTHING if kernel.index == "source" else span(args, MOVE_AXES, 1 + 2 * MOVE_AXES)
-        return [source] + [target] * (kernel.combine != "copy"), [target]
-    return [], [(args[0], args[0] + args[1] - 1)]
+    match instruction:
+        case Instruction(kernel=ChainKernel() as kernel, arguments=ChainArguments() as arguments):
+            sides = [span(arguments.extents, side.lane, side.strides) for side in arguments.sides]
+            reads = [side for side, operand in zip(sides, kernel.operands, strict=False) if operand.lanes]
+            return reads, sides[len(kernel.operands) :]
+        case Instruction(kernel=ContractKernel() as kernel, arguments=ContractArguments() as arguments):
+            left, right, result = (tables_span(arguments, name) for name in ContractArguments.SIDES)
+            return [left] * kernel.left + [right] * kernel.right, [result]
+        case Instruction(kernel=MoveKernel() as kernel, arguments=MoveArguments() as arguments):
+            target, source = (
+                EVERYTHING if kernel.index == name else span(arguments.extents, side.offset, side.strides)
+                for name, side in (("target", arguments.target), ("source", arguments.source))
+            )
+            return [source] + [target] * (kernel.combine != "copy"), [target]
+        case Instruction(arguments=FillArguments() as arguments):
+            return [], [(arguments.first, arguments.first + arguments.count - 1)]
+    raise AssertionError(f"{instruction.kernel} with {type(instruction.arguments).__name__}")
 
 
-def chain_sides(kernel: ChainKernel) -> int:
-    """Operands and results."""
-    return len(kernel.operands) + len(kernel.results)
+def span(extents: Sequence[int], first: int, strides: Sequence[int]) -> Interval:
+    """From the first to the last element of what begins at an element."""
+    steps = [(n - 1) * stride for n, stride in zip(extents, strides, strict=True)]
+    return first + sum(min(s, 0) for s in steps), first + sum(max(s, 0) for s in steps)
 
 
-def span(args: tuple[int, ...], axes: int, at: int) -> Interval:
-    """From the first to the last element of what begins at args[at], followed by its strides; extents come first."""
-    steps = [(n - 1) * stride for n, stride in zip(args[:axes], args[at + 1 : at + 1 + axes], strict=True)]
-    return args[at] + sum(min(s, 0) for s in steps), args[at] + sum(max(s, 0) for s in steps)
-
-
-def contraction_spans(args: tuple[int, ...]) -> list[Interval]:
-    """What a contraction touches, from its tables."""
-    batches, rows, columns, summed = args[6:10]
-    at = 10
-    found = []
-    sides = ((1, (batches, rows, summed)), (3, (batches, summed, columns)), (5, (batches, rows, columns)))
-    for offset, lengths in sides:
-        low = high = args[offset]
-        for length in lengths:
-            table = args[at : at + length]
-            low, high = low + min(table), high + max(table)
-            at += length
-        found.append((low, high))
-    return found
+def tables_span(arguments: ContractArguments, name: str) -> Interval:
+    """What a contraction touches of a side, from its tables."""
+    first, tables = getattr(arguments, name).lane, arguments.side_tables(name)
+    return first + sum(map(min, tables)), first + sum(map(max, tables))

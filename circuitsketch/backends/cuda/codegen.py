@@ -23,13 +23,12 @@ from circuitsketch.backends.cuda.target import PARAMETERS, CudaTarget
 from circuitsketch.backends.numba_cache import keep
 from circuitsketch.gates.meaning import refuse_changed
 from circuitsketch.lower.instructions import (
-    CHAIN_AXES,
-    MOVE_AXES,
     ChainKernel,
     ContractKernel,
     Instruction,
     MoveKernel,
 )
+from circuitsketch.lower.packing import ChainArguments, ContractArguments, MoveArguments
 
 ENTRIES = ("start", "play")  # what a host launches
 PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
@@ -216,19 +215,21 @@ def variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Us
     for i in instructions:
         if isinstance(i.kernel, ChainKernel | MoveKernel):
             axes[i.kernel] = max(axes.get(i.kernel, 1), axes_of(i))
-    return [
-        Use(
-            i.kernel,
-            chosen_tile(i.kernel, target, i.args) if isinstance(i.kernel, ContractKernel) else axes.get(i.kernel),
-        )
-        for i in instructions
-    ]
+    uses = []
+    for i in instructions:
+        if isinstance(i.kernel, ContractKernel) and isinstance(i.arguments, ContractArguments):
+            uses.append(Use(i.kernel, chosen_tile(i.kernel, target, i.arguments)))
+        else:
+            uses.append(Use(i.kernel, axes.get(i.kernel)))
+    return uses
 
 
 def axes_of(instruction: Instruction) -> int:
     """The axes of a chain's or a move's entries, leading ones of extent 1 left away."""
-    count = CHAIN_AXES if isinstance(instruction.kernel, ChainKernel) else MOVE_AXES
-    return next((count - i for i, n in enumerate(instruction.args[:count]) if n != 1), 1)
+    arguments = instruction.arguments
+    assert isinstance(arguments, ChainArguments | MoveArguments)
+    extents = arguments.extents
+    return next((len(extents) - i for i, n in enumerate(extents) if n != 1), 1)
 
 
 def written(use: Use, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:

@@ -13,21 +13,9 @@ from dataclasses import dataclass
 
 from circuitsketch.backends.cuda.target import CudaTarget, indented, kernel_function, lane_loop
 from circuitsketch.lower.instructions import ContractKernel
+from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
-HEAD = """batches, rows = args[at + 6], args[at + 7]
-columns, summed = args[at + 8], args[at + 9]
-left_batch = at + 10
-left_row = left_batch + batches
-left_k = left_row + rows
-right_batch = left_k + summed
-right_k = right_batch + batches
-right_column = right_k + summed
-result_batch = right_column + columns
-result_row = result_batch + batches
-result_column = result_row + rows
-left_constant, left_lanes = address(args[at], now), args[at + 1]
-right_constant, right_lanes = address(args[at + 2], now), args[at + 3]""".splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +30,20 @@ class Tile:
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
+def head() -> list[str]:
+    """What the integers of a contraction say: its extents, where its tables begin, where its operands lie."""
+    left, right, _, extents = ContractArguments.head(POSITIONS)
+    lines = [f"{name} = args[at + {position}]" for name, position in extents.items()]
+    begin = f"at + {ContractArguments.HEAD}"
+    for table, length in ContractArguments.TABLES.items():
+        lines.append(f"{table} = {begin}")
+        begin = f"{table} + {length}"
+    for name, side in (("left", left), ("right", right)):
+        lines.append(f"{name}_constant = address(args[at + {side.constant}], now)")
+        lines.append(f"{name}_lanes = args[at + {side.lane}]")
+    return lines
+
+
 def tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
     """The tiles for a contraction, largest first: what the registers hold, and one entry, for small results."""
     if target.mode.values:
@@ -54,9 +56,9 @@ def tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
     return [large, Tile(1, 1)] if large != Tile(1, 1) else [large]
 
 
-def chosen_tile(kernel: ContractKernel, target: CudaTarget, args: tuple[int, ...]) -> Tile:
+def chosen_tile(kernel: ContractKernel, target: CudaTarget, arguments: ContractArguments) -> Tile:
     """The largest tile that still has work for all threads; a heuristic, to be measured on a device."""
-    batches, rows, columns = args[6:9]
+    batches, rows, columns, _ = arguments.extents
     options = tiles(kernel, target)
     for tile in options:
         if batches * tile.count(rows, columns) * target.width >= target.threads:
@@ -66,10 +68,10 @@ def chosen_tile(kernel: ContractKernel, target: CudaTarget, args: tuple[int, ...
 
 def contract_function(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
     """The device function of a contraction for one tile."""
-    head = [*HEAD, f"across = {tiles_across('columns', tile.columns)}", f"down = {tiles_across('rows', tile.rows)}"]
+    lines = [*head(), f"across = {tiles_across('columns', tile.columns)}", f"down = {tiles_across('rows', tile.rows)}"]
     says = f"{'lanes' if kernel.left else 'constants'} times lanes, a tile of {tile.rows} x {tile.columns}"
     loop = lane_loop(target, "batches * down * across", tile_body(kernel, tile, target))
-    return kernel_function(name, says, [*head, *loop])
+    return kernel_function(name, says, [*lines, *loop])
 
 
 def tiles_across(extent: str, size: int) -> str:
@@ -80,6 +82,7 @@ def tiles_across(extent: str, size: int) -> str:
 def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
     """Where the tile lies, the loop over k, the stores."""
     rows, columns = range(tile.rows), range(tile.columns)
+    _, _, result, _ = ContractArguments.head(POSITIONS)
     lines = [f"column0 = entry % across * {tile.columns}", "entry //= across"]
     lines += [f"row0 = entry % down * {tile.rows}", "batch = entry // down"]
     lines += [f"row{i} = min(row0 + {i}, rows - 1)" for i in rows if i]
@@ -91,7 +94,7 @@ def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[st
     for i in rows:
         for j in columns:
             where = f"args[result_batch + batch] + args[result_row + row{i}] + args[result_column + column{j}]"
-            stores = [f"x = args[at + 5] + {where}", f"store(lanes, x * {target.unit} + lane, t{i}{j})"]
+            stores = [f"x = args[at + {result.lane}] + {where}", f"store(lanes, x * {target.unit} + lane, t{i}{j})"]
             inside = [f"row0 + {i} < rows"] * (i > 0) + [f"column0 + {j} < columns"] * (j > 0)
             lines += [f"if {' and '.join(inside)}:", *indented(stores)] if inside else stores
     return lines
@@ -99,7 +102,7 @@ def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[st
 
 def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
     """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
-    lines = ["left_step, right_step = args[index(left_k + k)], args[index(right_k + k)]"]
+    lines = ["left_step, right_step = args[index(left_summed + k)], args[index(right_summed + k)]"]
     series = kernel.left and not target.mode.values  # both operands' constant terms count
     for i in range(tile.rows):
         lines += loaded(target, "left", i, series or not kernel.left, kernel.left)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from circuitsketch.backends.cuda.series import LETTERS, GateFunctions, identifier
 from circuitsketch.backends.cuda.target import CudaTarget, dotted, kernel_function, lane_loop, unravelled
-from circuitsketch.lower.instructions import CHAIN_AXES, ChainGate, ChainKernel
+from circuitsketch.lower.instructions import ChainGate, ChainKernel
+from circuitsketch.lower.packing import POSITIONS, ChainArguments
 
 
 def chain_function(name: str, kernel: ChainKernel, axes: int, target: CudaTarget, gates: GateFunctions) -> str:
     """The device function of a chain whose entries have no more than this many axes."""
     indices = ["entry", *(f"i{a}" for a in range(1, axes))]
-    extents = [f"args[at + {CHAIN_AXES - axes + i}]" for i in range(axes)]
+    positions = ChainArguments.unpack(POSITIONS, 0).extents[-axes:]
+    extents = [f"args[at + {position}]" for position in positions]
     body = [*unravelled("entry", extents, indices), *Chain(kernel, indices, target, gates).body()]
     says = " ".join(identifier(gate.gate) for gate in kernel.gates)
     return kernel_function(name, says, lane_loop(target, " * ".join(extents), body))
@@ -28,6 +30,7 @@ class Chain:
         self.indices = indices
         self.target = target
         self.gates = gates
+        self.at = ChainArguments.unpack(POSITIONS, len(kernel.operands) + len(kernel.results)).sides
         self.loaded: set[str] = set()
 
     def body(self) -> list[str]:
@@ -87,21 +90,17 @@ class Chain:
         name = f"c{ref}"
         if name not in self.loaded:
             self.element(ref, lines)
-            lines.append(f"{name} = constants[index(address(args[at + {self.begin(ref)}], now) + e{ref})]")
+            lines.append(f"{name} = constants[index(address(args[at + {self.at[ref].constant}], now) + e{ref})]")
             self.loaded.add(name)
         return name
-
-    def begin(self, ref: int) -> int:
-        """Where the integers of an operand or result begin: constant offset, lane offset, strides."""
-        return CHAIN_AXES + ref * (2 + CHAIN_AXES)
 
     def element(self, ref: int, lines: list[str]) -> None:
         """Where the entry lies in an operand or result."""
         if f"e{ref}" not in self.loaded:
-            strides = self.begin(ref) + 2 + CHAIN_AXES - len(self.indices)
+            strides = self.at[ref].strides[-len(self.indices) :]
             lines.append(f"e{ref} = {dotted(self.indices, strides)}")
             self.loaded.add(f"e{ref}")
 
     def lane_place(self, ref: int) -> str:
         """The first number of an entry's series."""
-        return f"(args[at + {self.begin(ref) + 1}] + e{ref}) * {self.target.unit} + lane"
+        return f"(args[at + {self.at[ref].lane}] + e{ref}) * {self.target.unit} + lane"

@@ -14,47 +14,52 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu import CACHE_LINE
-from circuitsketch.backends.cpu import executable as cpu
-from circuitsketch.backends.cpu.executable import Arena, Executable, Schedule
-from circuitsketch.backends.cpu.kernel_builder import STRAIGHT_ORDER
+from circuitsketch.backends.contract import CACHE_LINE, STRAIGHT_ORDER, Arena, Executable, Phases, Report, Schedule
 from circuitsketch.backends.cuda.barriers import barriers
 from circuitsketch.backends.cuda.codegen import PLAIN, Program
 from circuitsketch.backends.cuda.device import Plan, find, plan, reported
-from circuitsketch.backends.cuda.stream import STAGE_BYTES, Report, play
+from circuitsketch.backends.cuda.stream import STAGE_BYTES, play
 from circuitsketch.backends.cuda.target import SIMULATED_THREADS, THREADS, CudaTarget
+from circuitsketch.backends.linking import Linked
+from circuitsketch.backends.registry import backend
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
 from circuitsketch.lower.encode import carried, encode
-from circuitsketch.lower.instructions import Instruction, Kernel, Mode, MoveKernel, Placement
+from circuitsketch.lower.instructions import Instruction, Mode, MoveKernel, Placement
 from circuitsketch.lower.layout import Layout
+from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
 WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
 
 
-@dataclass(eq=False)
-class CudaExecutable(Executable):
+@dataclass(eq=False, kw_only=True)
+class CudaExecutable(Linked):
     """The CPU's executable for the constant phase, and the lane phase for the device.
 
     Attributes
     ----------
-    program : the device code. device_tape, device_args, device_programs : as `program.play` wants them.
+    host : the CPU's executable. program : the device code.
+    device_tape, device_args, device_programs : as `program.play` wants them.
     step_constants : how many constant terms a step has; plain data follow in the CPU's arena.
     """
 
     target: CudaTarget
+    host: Executable
     program: Program
     device_tape: np.ndarray
     device_args: np.ndarray
     device_programs: np.ndarray
     step_constants: int
 
-    on_device: ClassVar[bool] = True
+    @property
+    def instructions(self) -> Sequence[Instruction]:
+        """The host's, for listings."""
+        return self.host.instructions
 
     @property
     def real(self) -> np.dtype[Any]:
@@ -88,10 +93,28 @@ class CudaExecutable(Executable):
         """How many lane blocks to play at once, by the plan."""
         return self.plan(blocks, examples).together
 
+    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
+        """All that the device holds."""
+        return self.together(blocks, examples)
+
+    def threads(self, asked: int | None) -> int | None:
+        """One call after the other: each has the device's memory to itself."""
+        return 1
+
+    def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
+        """Nothing: `plan` looks at the device's memory."""
+
+    def progress(self, now: float, told: float, seconds: float) -> float | None:
+        """Whole blocks: a device has many under way."""
+        return int(now) if int(now) > told else None
+
+    def arena_bytes(self, blocks: int = 1) -> int:
+        """Bytes of the host's memory; lanes are on the device."""
+        return self.host.arena_bytes(0)
+
     def arena(self, blocks: int = 1) -> DeviceArena:
         """Memory for some lane blocks; on the device it is taken when it is first needed."""
-        host = super().arena(0)
-        return DeviceArena(self, host.constants, host.shared, np.zeros((blocks, 0), self.real))
+        return DeviceArena(self, self.host.arena(0), blocks)
 
 
 def cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
@@ -108,7 +131,7 @@ def cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> Cuda
     return CudaTarget(mode, width, single, SIMULATED_THREADS if device.simulated else THREADS)
 
 
-def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool) -> CudaExecutable:
+def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: bool) -> CudaExecutable:
     """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
 
     Raises
@@ -120,32 +143,34 @@ def link(tapes: list[Tape], target: CudaTarget, state_count: int, has_keep: bool
             f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use "
             "device='cpu', which takes any order"
         )
-    host = cpu.link(tapes, target, state_count, has_keep, runs_here=is_constant_phase)
+    host = backend("cpu").link(tapes, target, state_count, has_keep, Phases.CONSTANT | Phases.CARRY)
+    assert isinstance(host, Linked)
     step_constants = host.constant_end - plain_size(host)
     instructions: list[Instruction] = []
     programs = []
     for tape, placement in zip(tapes, host.placements, strict=True):
         first = len(instructions)
         if target.mode.components:
-            here = on_device(placement, step_constants)
+            here = device_placement(placement, step_constants)
             instructions += encode(tape, "lane", here) + carried(tape, "lane", here)
         programs.append((first, len(instructions)))
     check_indices_fit(instructions, host)
     program = Program(instructions, target)
-    starts = np.cumsum([0] + [len(i.args) for i in instructions])[:-1]
+    args, starts = pack_all(i.arguments for i in instructions)
     waits = [wait for first, last in programs for wait in barriers(instructions[first:last])]
     rows = [(*row, 0) for row in zip(program.opcodes, starts, waits, strict=True)]
     return CudaExecutable(
-        **{f.name: getattr(host, f.name) for f in fields(host)},
+        **{f.name: getattr(host, f.name) for f in fields(Linked)},
+        host=host,
         program=program,
         device_tape=np.array(rows, dtype=np.int64).reshape(-1, 4),
-        device_args=np.array([a for i in instructions for a in i.args] or [0], dtype=np.int64),
+        device_args=args if len(args) else np.zeros(1, dtype=np.int64),
         device_programs=np.array(programs, dtype=np.int64),
         step_constants=step_constants,
     )
 
 
-def check_indices_fit(instructions: Sequence[Instruction], host: Executable) -> None:
+def check_indices_fit(instructions: Sequence[Instruction], host: Linked) -> None:
     """Refuse gathers whose indices single precision, in which the device has constant terms, cannot count."""
     gathers = any(isinstance(i.kernel, MoveKernel) and i.kernel.index != "none" for i in instructions)
     if host.target.single and gathers and max(host.lane_end, host.constant_end) > WHOLE_IN_SINGLE:
@@ -155,27 +180,41 @@ def check_indices_fit(instructions: Sequence[Instruction], host: Executable) -> 
         )
 
 
-def is_constant_phase(kernel: Kernel) -> bool:
-    """The CPU compiles what it will play."""
-    return kernel.phase == "constant"
-
-
-def plain_size(executable: Executable) -> int:
+def plain_size(executable: Linked) -> int:
     """Plain data at the end of the constant arena, equal arrays once."""
     return sum(value.size for _, value in executable.plain)
 
 
-def on_device(placement: Placement, step_constants: int) -> Placement:
+def device_placement(placement: Placement, step_constants: int) -> Placement:
     """Constant terms of a step keep their places; plain data get negative ones, see `program.address`."""
     constant = {b: at if at < step_constants else at - step_constants - PLAIN for b, at in placement.constant.items()}
     return Placement(constant, placement.lane)
 
 
-class DeviceArena(Arena):
-    """Constant terms on the CPU, lanes on the device: an Arena whose lane blocks are all in flight together."""
+@dataclass(eq=False)
+class DeviceArena:
+    """Constant terms on the CPU, lanes on the device: an arena whose lane blocks are all in flight together.
+
+    begun : whether the state's lanes have been set.
+    """
 
     executable: CudaExecutable
-    begun = False  # whether the state's lanes have been set
+    host: Arena
+    blocks: int
+    begun: bool = False
+
+    @property
+    def constants(self) -> np.ndarray:
+        """The host's constant terms."""
+        return self.host.constants
+
+    def state(self) -> list[np.ndarray]:
+        """Copies of the state's constant terms."""
+        return self.host.state()
+
+    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
+        """A wire's constant terms, a view."""
+        return self.host.constant_view(program, layout)
 
     @cached_property
     def device_lanes(self) -> Any:
@@ -183,14 +222,13 @@ class DeviceArena(Arena):
         from numba import cuda
 
         e = self.executable
-        shape = (len(self.lanes), e.row)
+        shape = (self.blocks, e.row)
         with reported(f"taking {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
             return cuda.device_array(shape, e.real)
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
         """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
-        for leaf, offset in zip(leaves, self.executable.state_constant, strict=True):
-            self.constants[offset : offset + leaf.size] = leaf.ravel()
+        self.host.set_state(leaves)
         self.begun = False
 
     def start(self) -> None:
@@ -205,7 +243,7 @@ class DeviceArena(Arena):
             if at >= 0 and e.target.mode.values:
                 state[at : at + cells(shape)] = self.constants[offset : offset + cells(shape)]
         with reported("setting the first state"):
-            e.program.launched("start", len(self.lanes))(cuda.to_device(state), self.device_lanes)
+            e.program.launched("start", self.blocks)(cuda.to_device(state), self.device_lanes)
         self.begun = True
 
     def lane_row(self, block: int, first: int, last: int) -> Any:
@@ -257,15 +295,15 @@ class DeviceArena(Arena):
         *,
         begins: np.ndarray | None = None,
         watch: bool = False,
-        stages: int = 7,
+        phases: Phases = Phases.ALL,
         report: Report | None = None,
     ) -> int:
         """Play steps first..last; see `Arena.run`.
 
-        Without the lane phase (stages 1 and 4 alone) nothing happens on the device.
+        Without the lane phase nothing happens on the device.
         """
-        if stages != 7 or not self.executable.target.mode.components:
-            return super().run(schedule, first, last, at, watch=watch, stages=stages & 5)
+        if phases != Phases.ALL or not self.executable.target.mode.components:
+            return self.host.run(schedule, first, last, at, watch=watch, phases=phases & ~Phases.LANE)
         assert not watch, "a run whose lanes are played has been looked at before"
         self.start()
         with reported("playing a run"):
@@ -288,9 +326,9 @@ class DeviceArena(Arena):
         """Play the constant phase of steps first..last, and keep what each of them computes."""
         count = rows.shape[1]
         for t in range(first, last):
-            super().run(schedule, t, t + 1, at, stages=1)
+            self.host.run(schedule, t, t + 1, at, phases=Phases.CONSTANT)
             rows[t - first] = self.constants[:count]
-            super().run(schedule, t, t + 1, at, stages=4)
+            self.host.run(schedule, t, t + 1, at, phases=Phases.CARRY)
 
 
 __all__ = ["CudaExecutable", "DeviceArena", "cuda_target", "link"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from circuitsketch.backends.cpu.kernel_builder import Target
-from circuitsketch.backends.cpu.values import Complex, Zero, parts
+from circuitsketch.backends.contract import Target
+from circuitsketch.backends.numbers import Complex, Zero, parts
 
 LINE = 88  # characters after which an expression is given a name and continued on the next line
 LEVEL = {"+": 0, "-": 0, "*": 1, "/": 1, "negate": 1}  # how tightly an operation binds; all others are atoms
@@ -80,7 +80,7 @@ class Real:
 class Page:
     """The body of a function under construction: makes numbers, and prints those that are wanted.
 
-    It is to the rules of `backends.cpu.elementwise` what a `Frame` of machine code is: it has a target, `emit` makes
+    It is to the rules of `backends.series` what a `Frame` of machine code is: it has a target, `emit` makes
     constants, `math` holds the elementary functions.
     """
 
@@ -111,6 +111,10 @@ class Page:
     def number(self, value: float) -> Real:
         """A constant."""
         return self.node("number", float(value))
+
+    def divisor(self, value: Any) -> Any:
+        """A number by which much will be divided: itself, since equal divisions are one node."""
+        return value
 
     def real(self, value: Any) -> Real:
         """A number of the code, from one or from a plain number."""

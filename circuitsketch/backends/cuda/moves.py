@@ -10,19 +10,20 @@ give two threads two arrays where a function asks for one.
 from __future__ import annotations
 
 from circuitsketch.backends.cuda.target import CudaTarget, dotted, indented, kernel_function, unravelled
-from circuitsketch.lower.instructions import MOVE_AXES, MoveKernel
+from circuitsketch.lower.instructions import MoveKernel
+from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments, MoveSide
 
-TARGET, SOURCE, INDEX = (MOVE_AXES + side * (1 + MOVE_AXES) for side in range(3))
-STEP = MOVE_AXES + 3 * (1 + MOVE_AXES)
+AT = MoveArguments.unpack(POSITIONS, has_index=True)  # where each field lies
+FILL = FillArguments.unpack(POSITIONS)
 
 
 def fill_function(name: str, target: CudaTarget) -> str:
-    """The device function of a fill. Args: first element, number of elements, the bits of a double."""
+    """The device function of a fill."""
     unit = target.unit
     body = [
-        f"first = args[at] * {unit}",
-        "value = args[at + 2].view(np.float64)",
-        f"for i in range(thread, args[at + 1] * {unit}, THREADS):",
+        f"first = args[at + {FILL.first}] * {unit}",
+        f"value = args[at + {FILL.bits}].view(np.float64)",
+        f"for i in range(thread, args[at + {FILL.count}] * {unit}, THREADS):",
         f"    lanes[first + i] = {'real(value)' if target.single else 'value'}",
     ]
     return kernel_function(name, "fill", body)
@@ -38,23 +39,24 @@ def move_function(name: str, kernel: MoveKernel, axes: int, target: CudaTarget) 
     return kernel_function(name, says, meet_body(kernel, axes, target))
 
 
-def element(side: int, axes: int, names: list[str]) -> str:
+def element(side: MoveSide, axes: int, names: list[str]) -> str:
     """The element number of the target, source or index at some indices."""
-    return f"args[at + {side}] + {dotted(names, side + 1 + MOVE_AXES - axes)}"
+    return f"args[at + {side.offset}] + {dotted(names, side.strides[-axes:])}"
 
 
 def jump(axes: int, names: list[str]) -> str:
     """How far the run-time index moves an element number."""
-    where = element(INDEX, axes, names).replace(f"args[at + {INDEX}]", f"address(args[at + {INDEX}], now)")
-    return f"int(constants[{where}]) * args[at + {STEP}]"
+    assert AT.index is not None
+    where = f"address(args[at + {AT.index.offset}], now) + {dotted(names, AT.index.strides[-axes:])}"
+    return f"int(constants[{where}]) * args[at + {AT.step}]"
 
 
 def copy_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
     """target = source, every number by a thread."""
     names = ["entry", *(f"i{a}" for a in range(1, axes))]
-    extents = [f"args[at + {MOVE_AXES - axes + a}]" for a in range(axes)]
+    extents = [f"args[at + {position}]" for position in AT.extents[-axes:]]
     body = [f"number = i % {target.unit}", f"entry = i // {target.unit}", *unravelled("entry", extents, names)]
-    body += [f"to = {element(TARGET, axes, names)}", f"of = {element(SOURCE, axes, names)}"]
+    body += [f"to = {element(AT.target, axes, names)}", f"of = {element(AT.source, axes, names)}"]
     if kernel.index != "none":
         body.append(f"{'of' if kernel.index == 'source' else 'to'} += {jump(axes, names)}")
     body.append(f"lanes[index(to * {target.unit} + number)] = lanes[index(of * {target.unit} + number)]")
@@ -65,9 +67,9 @@ def copy_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
 def kept_and_met(axes: int) -> list[str]:
     """Every axis is either kept (the target steps along it: extent n), or one along which entries meet (extent m)."""
     lines = []
-    for a in range(axes):
-        lines.append(f"n{a} = args[at + {MOVE_AXES - axes + a}]")
-        lines.append(f"m{a} = n{a} if args[at + {TARGET + 1 + MOVE_AXES - axes + a}] == 0 else 1")
+    for a, (extent, stride) in enumerate(zip(AT.extents[-axes:], AT.target.strides[-axes:], strict=True)):
+        lines.append(f"n{a} = args[at + {extent}]")
+        lines.append(f"m{a} = n{a} if args[at + {stride}] == 0 else 1")
         lines.append(f"n{a} //= m{a}")
     kept, met = (" * ".join(f"{letter}{a}" for a in range(axes)) for letter in "nm")
     return [*lines, f"kept = {kept}", f"met = {met}"]
@@ -84,10 +86,10 @@ def scatter_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]
     unit = target.unit
     (i, kept), (j, met) = among("n", "entry", axes), among("m", "rest", axes)
     each = ["rest = k", *met, f"to = goal + {jump(axes, j)}"]
-    each += [f"of = source + {dotted(j, SOURCE + 1 + MOVE_AXES - axes)}"]
+    each += [f"of = source + {dotted(j, AT.source.strides[-axes:])}"]
     each.append(combined(kernel, f"lanes[to * {unit} + number]", f"lanes[of * {unit} + number]"))
     body = [f"number = i % {unit}", f"entry = i // {unit}", *kept]
-    body += [f"goal = {element(TARGET, axes, i)}", f"source = {element(SOURCE, axes, i)}"]
+    body += [f"goal = {element(AT.target, axes, i)}", f"source = {element(AT.source, axes, i)}"]
     body += ["for k in range(met):", *indented(each)]
     return [*kept_and_met(axes), f"for i in range(thread, kept * {unit}, THREADS):", *indented(body)]
 
@@ -102,10 +104,10 @@ def meet_body(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
     unit = target.unit
     (i, kept), (j, met) = among("n", "entry", axes), among("m", "rest", axes)
     nothing = "0.0" if kernel.combine == "add" else "-math.inf"
-    each = ["rest = k", *met, f"of = source + {dotted(j, SOURCE + 1 + MOVE_AXES - axes)}"]
+    each = ["rest = k", *met, f"of = source + {dotted(j, AT.source.strides[-axes:])}"]
     each += [f"value = lanes[index(of * {unit} + number)]", combined(kernel, "total", "value")]
     body = [f"number = i % {unit}", f"entry = i % numbers // {unit}", *kept]
-    body += [f"to = ({element(TARGET, axes, i)}) * {unit} + number", f"source = {element(SOURCE, axes, i)}"]
+    body += [f"to = ({element(AT.target, axes, i)}) * {unit} + number", f"source = {element(AT.source, axes, i)}"]
     body += [f"total = real({nothing})", "for k in range(i // numbers, met, parts):", *indented(each)]
     body += ["if parts == 1:", f"    {combined(kernel, 'lanes[to]', 'total')}", "else:", "    shared[i] = total"]
     together = ["value = shared[i]", combined(kernel, "total", "value")]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from circuitsketch.backends.cpu.elementwise import Coefficients, straight
-from circuitsketch.backends.cpu.values import ZERO, Complex
 from circuitsketch.backends.cuda.expressions import Page, Real
 from circuitsketch.backends.cuda.target import CudaTarget, function
+from circuitsketch.backends.numbers import ZERO, Complex
+from circuitsketch.backends.series import Coefficients, straight
 from circuitsketch.gates import Gate
 from circuitsketch.lower.instructions import ChainGate
 

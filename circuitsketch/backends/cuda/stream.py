@@ -6,12 +6,11 @@ through one of two buffers. A launch is kept short, by the time that the last on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from circuitsketch.backends.cpu.executable import Schedule
+from circuitsketch.backends.contract import Report, Schedule
 
 if TYPE_CHECKING:
     from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
 GROWTH = 8  # times as many steps as the launch before, at most
 STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
-
-Report = Callable[[int, int], None]
 
 
 class Stage:
@@ -67,7 +64,7 @@ def play(
     from numba import cuda
 
     e = arena.executable
-    blocks = len(arena.lanes)
+    blocks = arena.blocks
     tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
     room = max(STAGE_BYTES // e.constants_a_step, 1)
     stages = [Stage(e, min(room, last - first)) for _ in range(2)]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from circuitsketch.backends.cpu.kernel_builder import Target
+from circuitsketch.backends.contract import Target
 
 PARAMETERS = "thread, args, at, constants, now, lanes"
 THREADS = 512  # a block's; with 65536 registers in a multiprocessor each may use 128
@@ -24,10 +25,7 @@ class CudaTarget(Target):
 
     threads: int = THREADS
 
-    @property
-    def unit(self) -> int:
-        """Numbers in one element's lane block."""
-        return self.mode.components * self.width
+    device: ClassVar[str] = "cuda"
 
     @property
     def zero(self) -> str:
@@ -65,6 +63,6 @@ def unravelled(number: str, extents: Sequence[str], names: Sequence[str]) -> lis
     return lines if names[0] == number else [*lines, f"{names[0]} = {number}"]
 
 
-def dotted(names: Sequence[str], first: int) -> str:
-    """An element number: indices times the strides that begin at args[at + first]."""
-    return " + ".join(f"{name} * args[at + {first + i}]" for i, name in enumerate(names))
+def dotted(names: Sequence[str], positions: Sequence[int]) -> str:
+    """An element number: indices times the strides at some positions of the instruction's integers."""
+    return " + ".join(f"{name} * args[at + {position}]" for name, position in zip(names, positions, strict=True))

@@ -1,0 +1,46 @@
+"""An NVIDIA GPU as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from circuitsketch.backends.contract import Arena, Backend, InstructionTime, Phases, Target
+from circuitsketch.backends.cuda.device import find
+from circuitsketch.backends.cuda.executable import CudaExecutable, cuda_target, link
+from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.errors import InputError
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.lower.tape import Tape
+
+
+class Cuda:
+    """Blocks of threads; see `contract.Backend`."""
+
+    widths_vary = True
+
+    def check(self) -> None:
+        """Look for a device."""
+        find()
+
+    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
+        """As many lanes per block of threads as fill the device, unless a width is given."""
+        return cuda_target(mode, single, width, lanes)
+
+    def link(
+        self,
+        tapes: Sequence[Tape],
+        target: Target,
+        state_count: int,
+        has_keep: bool,
+        phases: Phases = Phases.ALL,
+    ) -> CudaExecutable:
+        """See `executable.link`."""
+        assert isinstance(target, CudaTarget) and phases == Phases.ALL
+        return link(tapes, target, state_count, has_keep)
+
+    def profile(self, arena: Arena, program: int, seconds: float) -> list[InstructionTime]:
+        """Refuse: instructions of a block of threads run side by side."""
+        raise InputError("a profile by instruction is of device='cpu'; a GPU's tools see into a kernel, such as ncu")
+
+
+BACKEND: Backend = Cuda()

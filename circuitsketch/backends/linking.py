@@ -1,0 +1,163 @@
+"""Linking: lowered circuits that share a state get one address space; what every backend needs of that.
+
+In: tapes whose first inputs are the state, then what a step reads, then the weights of its examples. Out: a `Linked`:
+where everything lies, in the arena of constant terms and in that of lanes. A backend adds the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from circuitsketch.backends.contract import Target
+from circuitsketch.gates import Shape, cells
+from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.instructions import Instruction, Placement
+from circuitsketch.lower.placement import place
+from circuitsketch.lower.tape import Tape
+
+
+class ProgramRow(NamedTuple):
+    """Where a program's instructions lie among all, by what they are for; each part begins where the one before ends.
+
+    constants_used : how many constants it needs, from the first on.
+    """
+
+    constant_first: int
+    constant_last: int
+    lane_first: int
+    lane_last: int
+    carried_constant_last: int
+    carried_lane_last: int
+    constants_used: int
+
+
+@dataclass(eq=False, kw_only=True)
+class Linked:
+    """Tapes in one address space.
+
+    Attributes
+    ----------
+    data_slot, keep_slot : where a program expects what its step reads, and the weights (constant, lane element).
+    state_constant, state_lane : the offset of every state leaf (lane offset -1: it does not vary).
+    constant_end, lane_end : elements of the two arenas. plain : data that every program may read, with its offset.
+    used : constants that each program needs, plain data excepted.
+    """
+
+    target: Target
+    tapes: list[Tape]
+    placements: list[Placement]
+    data_slot: np.ndarray
+    keep_slot: np.ndarray
+    state_shapes: list[Shape]
+    state_constant: list[int]
+    state_lane: list[int]
+    constant_end: int
+    lane_end: int
+    plain: list[tuple[int, np.ndarray]]
+    used: list[int]
+
+    @property
+    def state_cells(self) -> int:
+        """Constant elements of the state, which begin the constant arena."""
+        return sum(cells(shape) for shape in self.state_shapes)
+
+    @property
+    def lane_state_cells(self) -> int:
+        """Lane elements of the state, which begin the lane arena."""
+        return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
+
+    @property
+    def unit(self) -> int:
+        """Numbers in one element's lane block."""
+        return self.target.unit
+
+
+def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_keep: bool) -> Linked:
+    """One address space of tapes whose first `state_count` inputs are the same state, and whose last is the weights."""
+    first = tapes[0]
+    shapes = [layout.shape for layout in first.inputs[:state_count]]
+    varies = [any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)]
+    state_constant, state_lane = [], []
+    constant_end = lane_end = 0
+    for shape, varying in zip(shapes, varies, strict=True):
+        state_constant.append(constant_end)
+        constant_end += cells(shape)
+        state_lane.append(lane_end if varying else -1)
+        lane_end += cells(shape) if varying else 0
+    placements, data_slot, keep_slot = [], [], []
+    tops = {"constant": constant_end, "lane": lane_end}
+    used: list[int] = []
+    for tape in tapes:
+        inputs: dict = {"constant": dict(enumerate(state_constant)), "lane": {}}  # type: ignore[type-arg]
+        inputs["lane"] = {i: at for i, at in enumerate(state_lane) if at >= 0}
+        at, lane_at = constant_end, lane_end
+        data_slot.append(at)
+        for position in range(state_count, len(tape.inputs)):
+            inputs["constant"][position] = at
+            if has_keep and position == len(tape.inputs) - 1:
+                keep_slot.append((at, lane_at))
+                inputs["lane"][position] = lane_at
+                lane_at += cells(tape.inputs[position].shape)
+            at += cells(tape.inputs[position].shape)
+        if not has_keep:
+            keep_slot.append((at, lane_at))
+        placement, ends = place(tape, inputs, {"constant": at, "lane": lane_at})
+        placements.append(placement)
+        used.append(ends["constant"])
+        tops = {phase: max(tops[phase], ends[phase]) for phase in tops}  # type: ignore[index]
+    plain, top = place_constants(tapes, placements, tops["constant"])
+    return Linked(
+        target=target,
+        tapes=list(tapes),
+        placements=placements,
+        data_slot=np.array(data_slot, dtype=np.int64),
+        keep_slot=np.array(keep_slot, dtype=np.int64),
+        state_shapes=shapes,
+        state_constant=state_constant,
+        state_lane=state_lane,
+        constant_end=top,
+        lane_end=tops["lane"],
+        plain=plain,
+        used=used,
+    )
+
+
+def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
+    """The instructions of all programs, one after the other, and where each program's lie."""
+    instructions: list[Instruction] = []
+    rows = []
+    for tape, placement, used in zip(linked.tapes, linked.placements, linked.used, strict=True):
+        has_lanes = bool(tape.mode.components)
+        ends = [len(instructions)]
+        for part in (
+            encode(tape, "constant", placement),
+            encode(tape, "lane", placement) if has_lanes else [],
+            carried(tape, "constant", placement),
+            carried(tape, "lane", placement) if has_lanes else [],
+        ):
+            instructions += part
+            ends.append(len(instructions))
+        first, constant, lane, carried_constant, carried_lane = ends
+        rows.append(ProgramRow(first, constant, constant, lane, carried_constant, carried_lane, used))
+    return instructions, rows
+
+
+def place_constants(
+    tapes: Sequence[Tape], placements: Sequence[Placement], start: int
+) -> tuple[list[tuple[int, np.ndarray]], int]:
+    """Plain data after everything else in the constant arena, equal arrays once."""
+    found: dict[tuple[Shape, bytes], int] = {}
+    plain: list[tuple[int, np.ndarray]] = []
+    for tape, placement in zip(tapes, placements, strict=True):
+        for buffer, value in tape.program.constants.items():
+            key = (value.shape, value.tobytes())
+            if key not in found:
+                found[key] = start
+                plain.append((start, value))
+                start += value.size
+            placement.constant[buffer] = found[key]  # type: ignore[index]
+    return plain, start

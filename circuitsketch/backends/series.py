@@ -1,0 +1,91 @@
+"""One gate on truncated series, in a straight line: what every backend's code generator runs the table's rules by.
+
+In: a gate of a chain and its operands, as coefficients that are code under construction. Out: the result's, likewise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from circuitsketch.backends.numbers import ZERO, StraightSeries, Zero
+from circuitsketch.lower.instructions import ChainGate
+
+
+class Coefficients:
+    """A series under construction: entry 0 a number that all lanes share, entries k >= 1 a value a lane."""
+
+    def __init__(self, constant: Any, order: int) -> None:
+        self.entries: list[Any] = [constant] + [ZERO] * order
+
+    def __getitem__(self, k: int) -> Any:
+        return self.entries[k]
+
+    def __setitem__(self, k: int, value: Any) -> None:
+        self.entries[k] = value
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no coefficient is there."""
+        return all(isinstance(entry, Zero) for entry in self.entries[1:])
+
+
+def straight(
+    frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
+) -> Coefficients:
+    """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
+    which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
+    it is a target, `math`, and `emit` for constants and divisors."""
+    order = frame.target.mode.order
+    rule = gate.gate
+    params = dict(gate.params)
+    ops = StraightSeries(frame.math)
+    out = Coefficients(value, order)
+    assert rule.step is not None
+    if rule.unary and rule.reads != "nothing" and rule.domain not in ("kink at zero",) and rule.name != "square":
+        return composed(frame, rule, ops, operands[0], value, companions, params)
+    extra = [Coefficients(companion, order) for companion in companions]
+    for k in range(1, order + 1):
+        rule.step(k, ops, *operands, out, *extra, **params)
+    return out
+
+
+def composed(
+    frame: Any,
+    rule: Any,
+    ops: Any,
+    u: Coefficients,
+    value: Any,
+    companions: list[Any],
+    params: dict[str, Any],
+) -> Coefficients:
+    """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
+    order = frame.target.mode.order
+    line = Coefficients(frame.emit.divisor(u[0]), order)
+    line[1] = frame.emit.number(1.0)
+    f = Coefficients(value, order)
+    extra = [Coefficients(companion, order) for companion in companions]
+    for k in range(1, order + 1):
+        rule.step(k, ops, line, f, *extra, **params)
+    if rule.domain is not None:  # on its edge (sqrt at 0) an entry that no weight moves has the series 0, not 0 x inf
+        math = frame.math
+        for k in range(1, order + 1):
+            f[k] = math.choose(math.equal(f[k] - f[k], 0.0), f[k], 0.0)
+    out = Coefficients(value, order)
+    power = Coefficients(ZERO, order)
+    for k in range(1, order + 1):
+        power[k] = u[k]
+    shifted = Coefficients(ZERO, order)
+    for k in range(1, order + 1):
+        shifted[k] = u[k]
+    for m in range(1, order + 1):
+        if m > 1:
+            following = Coefficients(ZERO, order)
+            for k in range(m, order + 1):
+                if m == 2:
+                    following[k] = ops.convolve(k, shifted, shifted)
+                else:
+                    following[k] = ops.convolve(k, shifted, power)
+            power = following
+        for k in range(m, order + 1):
+            out[k] = out[k] + power[k] * f[m]
+    return out

@@ -1,0 +1,30 @@
+"""Watching kernels being compiled: who has a terminal may ask to be told, for what is done inside a context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from circuitsketch.backends.cache import cache_folder
+
+# Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
+Watch = Callable[[int, int], None]
+WATCH: ContextVar[Watch | None] = ContextVar("WATCH", default=None)
+PATIENCE = 1.0
+
+
+@contextmanager
+def watching(watch: Watch | None) -> Iterator[None]:
+    """Let compiling in this context be watched."""
+    outer = WATCH.set(watch)
+    try:
+        yield
+    finally:
+        WATCH.reset(outer)
+
+
+def compiling(count: int) -> str:
+    """What is being done, in words."""
+    folder = cache_folder()
+    return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")

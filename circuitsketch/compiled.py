@@ -1,0 +1,174 @@
+"""A compiled function: called for its value, asked for its Taylor series.
+
+In: arguments as in the trace, coefficients of a pytree like them; both are checked against the circuit. Out: pytrees of
+arrays. Machine code is made when it is first needed, for each set of inputs that vary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.arrays import plain_array, real_array
+from circuitsketch.backends.contract import Executable, Schedule, Target
+from circuitsketch.backends.lane_blocks import in_blocks, put_coefficients, put_series
+from circuitsketch.backends.registry import build, target_for
+from circuitsketch.checks.domains import check_point
+from circuitsketch.checks.indices import check_indices
+from circuitsketch.circuit import Circuit
+from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.gates import cells
+from circuitsketch.limits import require_memory, within_memory
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.tree import Tree, leaves_like, parts, unflatten
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A function compiled for plain values and for Taylor series of one order; made by `compile`."""
+
+    circuit: Circuit
+    order: int
+    dtype: np.dtype[Any]
+    width: int | None = None
+    device: str = "cpu"
+    executables: dict[Any, Executable] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value: arguments as in the trace, the result's pytree of arrays."""
+        leaves = self.leaves(args)
+        executable = self.executable(target_for(Mode(0), self.dtype), ())
+        arena = executable.arena()
+        arena.set_state(leaves)
+        arena.run(Schedule.single(), 0, 1, np.zeros(0))
+        outputs = [arena.constant_view(0, layout).copy() for layout in executable.tapes[0].outputs]
+        return unflatten(self.circuit.out_tree, outputs)
+
+    def leaves(self, args: tuple[Any, ...]) -> list[np.ndarray]:
+        """The arguments' leaves, checked against the circuit's inputs."""
+        names = self.circuit.input_names
+        try:
+            found = leaves_like(self.circuit.in_tree, args)
+        except InputError as reason:
+            raise InputError(f"the circuit was traced for arguments of leaves {list(names)}: {reason}") from None
+        arrays = [real_array(leaf, name) for leaf, name in zip(found, names, strict=True)]
+        for array, wire, name in zip(arrays, self.circuit.inputs, names, strict=True):
+            node = self.circuit.nodes[wire]
+            if array.shape != node.shape:
+                raise ShapeError(f"{name} has shape {array.shape}; the circuit was traced for {node.shape}")
+            if node.label != "float" and not np.all(np.isfinite(array) & (array == np.rint(array))):
+                raise InputError(f"{name} was traced as whole numbers; give such, or trace with floats")
+        check_indices(self.circuit, arrays)
+        return arrays
+
+    def executable(self, target: Target, varying: tuple[int, ...]) -> Executable:
+        """The machine code for a target; made once."""
+        if (target, varying) not in self.executables:
+            self.executables[target, varying] = build(
+                [self.circuit], target, varying, len(self.circuit.inputs), {}, has_keep=False
+            )
+        return self.executables[target, varying]
+
+    def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
+        """The leaves of given coefficients, checked against the circuit's inputs."""
+        given = leaves_or_none(self.circuit.in_tree, coefficients)
+        names = self.circuit.input_names
+        arrays = [
+            None if leaf is None else plain_array(leaf, f"the coefficient of {name}")
+            for leaf, name in zip(given, names, strict=True)
+        ]
+        for array, wire, name in zip(arrays, self.circuit.inputs, self.circuit.input_names, strict=True):
+            if array is None:
+                continue
+            node = self.circuit.nodes[wire]
+            if array.shape[2:] != node.shape or array.ndim < 2:
+                wanted = ", ".join(map(str, node.shape))
+                raise ShapeError(f"coefficients of {name} have shape {array.shape}; give (directions, k, {wanted})")
+            if node.label != "float":
+                raise InputError(f"{name} was traced as whole numbers, which have no series; give None")
+            if array.dtype.kind not in "fiubc" or not np.all(np.isfinite(array)):
+                raise InputError(f"coefficients of {name} are not all finite numbers")
+        return arrays
+
+    @within_memory("the series", "fewer directions at a time", "a lower order")
+    def series(self, args: tuple[Any, ...], coefficients: Any, threads: int | None = None) -> Any:
+        """Taylor coefficients of the result along directions of the arguments.
+
+        Parameters
+        ----------
+        args : the point of expansion: arguments as in the trace.
+        coefficients : a pytree like `args`, each leaf None or an array (directions, k, *shape) of coefficients 1..k,
+            real everywhere, or complex; those above the order are left out.
+        threads : how many (default: one a core).
+
+        Returns
+        -------
+        the result's pytree; leaves (directions, order + 1, *shape), coefficient 0 first.
+
+        Raises
+        ------
+        InputError, ShapeError. DomainError : naming the gate that has no series at its constant term.
+
+        >>> import numpy as np, circuitsketch as cs
+        >>> f = cs.compile(cs.trace(np.exp, np.zeros(())), order=3)
+        >>> f.series((0.0,), (np.ones((1, 1)),)).real.round(4)
+        array([[1.    , 1.    , 0.5   , 0.1667]])
+        """
+        leaves = self.leaves(args)
+        arrays = self.coefficient_arrays(coefficients)
+        counts = {len(array) for array in arrays if array is not None}
+        if len(counts) != 1 or 0 in counts:
+            raise InputError(
+                f"coefficients of {sorted(counts)} directions; give every leaf the same number, at least one leaf"
+            )
+        (count,) = counts
+        varying = tuple(i for i, array in enumerate(arrays) if array is not None)
+        values = sum(cells(self.circuit.nodes[wire].shape) for wire in self.circuit.outputs)
+        require_memory(
+            16 * count * (self.order + 1) * values,
+            f"the series of {values:,} values along {count:,} directions",
+            ["fewer directions at a time", "a lower order"],
+        )
+        if self.order:
+            check_point(self.circuit, leaves, varying)
+        mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
+        target = target_for(mode, self.dtype, self.width, self.device, count)
+        executable = self.executable(target, varying if self.order else ())
+        outputs = [
+            np.zeros((count, self.order + 1, *layout.shape), dtype=np.complex128 if mode.complex else np.float64)
+            for layout in executable.tapes[0].outputs
+        ]
+
+        def blocks(begins: range) -> None:
+            arena = executable.arena(len(begins))
+            arena.set_state(leaves)
+            for block, begin in enumerate(begins):
+                lanes = np.zeros((executable.lane_state_cells, mode.components, executable.target.width))
+                for i in varying if self.order else ():
+                    array, leaf, at = arrays[i], leaves[i], executable.state_lane[i]
+                    assert array is not None
+                    view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
+                    put_coefficients(view, array[begin:], mode)
+                arena.put_lane_state(block, lanes)
+            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+            for block, begin in enumerate(begins):
+                for output, layout in zip(outputs, executable.tapes[0].outputs, strict=True):
+                    part = output[begin : begin + executable.target.width]
+                    put_series(part, arena, layout, block)
+
+        in_blocks(blocks, count, executable, threads)
+        return unflatten(self.circuit.out_tree, outputs)
+
+
+def leaves_or_none(tree: Tree, value: Any) -> list[Any]:
+    """The leaves of a pytree in the order of a structure; a None stands for all the leaves below it."""
+    if value is None:
+        return [None] * tree.size
+    found = parts(value)
+    if tree.kind is None or found is None or set(found[1]) != set(tree.keys):
+        return leaves_like(tree, value)  # a leaf, or an error
+    children = dict(zip(found[1], found[2], strict=True))
+    pairs = zip(tree.keys, tree.children, strict=True)
+    return [leaf for key, child in pairs for leaf in leaves_or_none(child, children[key])]
