@@ -12,6 +12,60 @@ import pytest
 from hypothesis import HealthCheck, settings
 from stores import produce, produce_and_extend
 
+pytest.register_assert_rewrite("agreement", "device_runs", "sketch_stores")  # helpers that assert
+collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import several files as one module `conftest`
+
+# Which files have a marker: `pytest -m "not slow and not gpu and not crash and not cli"` is the loop for a change.
+MARKED = {
+    "cli": ("cli/",),  # each starts processes
+    "crash": (
+        "store/test_store_crashes.py",
+        "store/test_store_damage.py",
+        "store/test_store_system.py",
+        "store/sketches/",
+    ),
+    "gpu": ("on_device.py", "backends/test_cuda.py"),
+    # Compiles much, trains much, or measures memory and time.
+    "slow": (
+        "attribution/test_constant_measurements.py",
+        "attribution/test_evaluation.py",
+        "attribution/test_limits.py",
+        "attribution/test_plan.py",
+        "attribution/test_structure.py",
+        "backends/test_kernel_cache.py",
+        "backends/test_kernels.py",
+        "circuit/",
+        "estimators/test_convergence.py",
+        "estimators/test_interactions.py",
+        "frontends/test_signatures.py",
+        "lower/test_compile_time.py",
+        "passes/",
+        "propagate/",
+        "report/",
+        "store/test_store.py",
+        "store/test_store_strangers.py",
+        "test_arguments.py",
+        "test_bench.py",
+        "test_examples.py",
+        "test_golden.py",
+        "test_readme.py",
+        "training/",
+        "zoo/",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the files above."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            file = item.path.relative_to(here).as_posix()
+            for marker, prefixes in MARKED.items():
+                if file.startswith(prefixes):
+                    item.add_marker(marker)
+
+
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=15, suppress_health_check=UNHURRIED)
 settings.register_profile("thorough", deadline=None, max_examples=100, suppress_health_check=UNHURRIED)

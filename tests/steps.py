@@ -1,13 +1,15 @@
 """Random training steps in plain NumPy, and two oracles for them that know nothing of circuits.
 
 A step that is plain NumPy can be iterated on arrays, with weights that may be complex: a run's values on a circle of
-weights, Fourier transformed, are its Taylor coefficients (Cauchy's formula).
+weights, Fourier transformed, are its Taylor coefficients (Cauchy's formula). `attention` is a function for the kernels.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+
+import circuitsketch as cs
 
 SQUARE = {
     # All keep entries below 1.3 in size, on the circle of complex weights too.
@@ -55,3 +57,14 @@ def on_a_circle(function, order, points=16):
     """Taylor coefficients 0..order of a function of z: its values on the unit circle, Fourier transformed (Cauchy)."""
     values = np.stack([function(z) for z in np.exp(2j * np.pi * np.arange(points) / points)])
     return np.fft.fft(values, axis=0)[: order + 1] / points
+
+
+def attention(x, w, labels):
+    """A bit of everything that training is made of: contractions, softmax, normalisation, gathers, a gradient."""
+
+    def loss(w):
+        a = cs.softmax(np.einsum("bik,kl,bjl->bij", x, w, x)) @ x
+        a = a / np.sqrt(np.mean(a * a, axis=-1, keepdims=True) + 0.1)
+        return cs.cross_entropy(cs.gelu(a @ w), labels).mean() + (np.maximum(w, 0.1) * np.tanh(w)).sum()
+
+    return loss(w), cs.grad(loss)(w)

@@ -51,16 +51,17 @@ def produce_and_extend(path: Path | str) -> None:
 
 
 def content(path: Path | str) -> dict[str, object]:
-    """Every file of a store but the lock, without when and by which versions it was made."""
-    found: dict[str, object] = {}
-    for file in Path(path).rglob("*"):
+    """Every file of a store or a sketch but the locks, without when and by which versions it was made."""
+    files: dict[str, object] = {}
+    for file in sorted(Path(path).rglob("*")):
         if file.is_file() and file.name != ".lock":
-            found[str(file.relative_to(path))] = file.read_bytes()
-    root = json.loads(found["zarr.json"])  # type: ignore[arg-type]
-    for name in ("created", "versions", "sha256"):
-        del root["attributes"][name]
-    found["zarr.json"] = root
-    return found
+            data = file.read_bytes()
+            root = json.loads(data) if file.name == "zarr.json" else {}
+            if root.get("node_type") == "group":
+                for name in ("created", "versions", "sha256"):
+                    del root["attributes"][name]
+            files[str(file.relative_to(path))] = root if root.get("node_type") == "group" else data
+    return files
 
 
 def check_what_is_there(path: Path | str) -> Store:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import by_hand, codes, on_a_circle, random_step
+from steps import attention, by_hand, codes, on_a_circle, random_step
 from strategies import NAMES, application, programs
 
 import circuitsketch as cs
@@ -88,17 +88,6 @@ def test_every_gate_has_the_reference_values_and_series(name, order):
 @given(program=programs(outputs=3), order=st.sampled_from([1, 2, 3, 7, 10]), is_complex=st.booleans())
 def test_random_programs_have_the_reference_values_and_series(program, order, is_complex):
     assert_compiled(program, program.inputs, order, is_complex=is_complex)
-
-
-def attention(x, w, labels):
-    """A bit of everything that training is made of: contractions, softmax, normalisation, gathers, a gradient."""
-
-    def loss(w):
-        a = cs.softmax(np.einsum("bik,kl,bjl->bij", x, w, x)) @ x
-        a = a / np.sqrt(np.mean(a * a, axis=-1, keepdims=True) + 0.1)
-        return cs.cross_entropy(cs.gelu(a @ w), labels).mean() + (np.maximum(w, 0.1) * np.tanh(w)).sum()
-
-    return loss(w), cs.grad(loss)(w)
 
 
 def attention_args():

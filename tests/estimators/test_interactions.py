@@ -8,6 +8,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from polynomials import along, coefficients_of, query_with_singles, symmetric
 
 import circuitsketch as cs
 from circuitsketch.attribution.query import Query
@@ -19,35 +20,6 @@ from circuitsketch.estimators.interactions.posterior import MANY
 from circuitsketch.zoo import mlp
 
 N = 12
-
-
-def symmetric(rng, n, r, metric=None):
-    """A random symmetric tensor, of covariance metric^(x r) if there is one."""
-    tensor = rng.normal(size=(n,) * r)
-    if metric is not None:
-        root = np.linalg.cholesky(metric + 1e-12 * np.eye(n))
-        for axis in range(r):
-            tensor = np.moveaxis(np.tensordot(root, tensor, (1, axis)), 0, axis)
-    orders = list(permutations(range(r)))
-    return sum(tensor.transpose(p) for p in orders) / len(orders)
-
-
-def along(tensor, rows):
-    found = np.broadcast_to(tensor, (len(rows), *tensor.shape))
-    for _ in range(tensor.ndim):
-        found = np.einsum("z...i,zi->z...", found, rows)
-    return found
-
-
-def series(tensors, rows, constant=1.0):
-    return np.stack([np.full(len(rows), constant, dtype=complex)] + [along(t, rows) for t in tensors], axis=1)
-
-
-def query_of(tensors, m, n, factor=None, seed=0, **more):
-    law = Sphere(n, seed)
-    singles = series(tensors, np.eye(n)).real
-    coefficients = series(tensors, law.block(0, m)) if m else np.zeros((0, len(tensors) + 1))
-    return Query(coefficients, law, singles=singles, metric=factor, **more)
 
 
 def low_rank(seed=0, n=N, rank=2):
@@ -111,7 +83,7 @@ def test_leaving_out_in_closed_form_is_leaving_out():
 
 def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
     tensors, factor = low_rank()
-    query = query_of(tensors, 60, N, factor)
+    query = query_with_singles(tensors, 60, N, factor)
     h = (np.random.default_rng(3).random((40, N)) < 0.4).astype(float)
     h = h[h.sum(axis=1) > 1]
     truth = sum(along(t, h) for t in tensors)
@@ -128,7 +100,7 @@ def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
 def test_the_mean_at_h_is_that_of_the_textbook():
     """k(h, psi) (K + tau)^-1 y, with k by its definition."""
     tensors, factor = low_rank(seed=4)
-    model = query_of(tensors, 20, N, factor).interactions
+    model = query_with_singles(tensors, 20, N, factor).interactions
     fit, s = model.orders[0], model.prior.metric
     psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
@@ -158,7 +130,7 @@ def test_many_sparse_h_are_seen_as_few_are(masks, like):
     n, rng = 70, np.random.default_rng(9)
     factor = rng.normal(size=(n, 1))
     tensors = [rng.normal(size=n), *(symmetric(rng, n, r, factor @ factor.T) for r in (2, 3, 4))]
-    model = query_of(tensors, 30, n, factor if like else None).interactions
+    model = query_with_singles(tensors, 30, n, factor if like else None).interactions
     if like:  # both shapes at work
         model = replace(model, orders=tuple(replace(f, shapes=np.ones((2, 1))) for f in model.orders))
     h = (rng.random((MANY, n)) < 0.1) * (1.0 if masks else rng.normal(size=(MANY, n)))
@@ -183,7 +155,7 @@ def test_a_large_example_does_not_drown_the_interactions_of_small_ones():
     factor = np.ones((n, 1)) + np.random.default_rng(1).normal(size=(n, 2))
     factor[0] *= 1e3
     tensors = [np.ones(n), factor @ factor.T, np.zeros((n, n, n))]
-    model = query_of(tensors, 10, n, factor).interactions
+    model = query_with_singles(tensors, 10, n, factor).interactions
     assert model.prior.name == "given"
     h = np.zeros((MANY, n))
     h[:, 0] = h[np.arange(MANY), 1 + np.arange(MANY)] = 1
@@ -210,7 +182,7 @@ def test_interactions_that_are_noise_shrink_to_nothing():
     rng = np.random.default_rng(5)
     n = 60
     first, noise = rng.normal(size=n), symmetric(rng, n, 2) * 0.01
-    query = query_of([first, noise], 40, n, rng.normal(size=(n, 3)))
+    query = query_with_singles([first, noise], 40, n, rng.normal(size=(n, 3)))
     h = (rng.random((50, n)) < 0.1).astype(float)
     h = h[h.sum(axis=1) > 1]
     truth = h @ first + along(noise, h)
@@ -220,7 +192,7 @@ def test_interactions_that_are_noise_shrink_to_nothing():
 
 def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a_guess():
     ones, c = np.ones(N), 0.3
-    query = query_of([ones, c * np.ones((N, N)), np.zeros((N,) * 3)], 20, N, ones[:, None])
+    query = query_with_singles([ones, c * np.ones((N, N)), np.zeros((N,) * 3)], 20, N, ones[:, None])
     fits = tuple(replace(fit, shapes=np.zeros((2, 1))) for fit in query.interactions.orders)
     vars(query)["interactions"] = replace(query.interactions, orders=fits)
     assert query.interactions.prior.name == "given"
@@ -231,7 +203,7 @@ def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a
     low, high = found.interval(0.95)
     assert high - low == pytest.approx(2 * 3.182446 * found.stderr, rel=1e-3)  # of any printed table
     signs, rng = np.where(np.arange(N) % 2, 1.0, -1.0), np.random.default_rng(2)
-    query = query_of([signs, symmetric(rng, N, 2), np.zeros((N,) * 3)], 40, N, np.eye(N))
+    query = query_with_singles([signs, symmetric(rng, N, 2), np.zeros((N,) * 3)], 40, N, np.eye(N))
     assert query.without(range(6)).freedom > 1000  # examples that act apart: what was measured is all
 
 
@@ -246,7 +218,7 @@ def test_the_warning_asks_what_orders_above_may_add_to_the_change(beyond, warned
 
 def test_one_example_is_its_own_series_and_influence_is_all_of_them():
     tensors, factor = low_rank()
-    query = query_of(tensors, 40, N, factor)
+    query = query_with_singles(tensors, 40, N, factor)
     truth = np.array([sum(along(t, e[None])[0] for t in tensors) for e in np.eye(N)])
     influence = query.influence(top=3)
     assert influence.change == pytest.approx(truth, rel=1e-12)
@@ -260,7 +232,7 @@ def test_one_example_is_its_own_series_and_influence_is_all_of_them():
 
 def test_each_estimator_says_its_name_and_needs_its_data():
     tensors, factor = low_rank()
-    query = query_of(tensors, 40, N, factor)
+    query = query_with_singles(tensors, 40, N, factor)
     h = np.zeros(N)
     h[:3] = 0.1
     for name in ("theorem", "singles", "interactions", "first-order"):
@@ -279,7 +251,7 @@ def test_each_estimator_says_its_name_and_needs_its_data():
 
 def test_without_random_directions_the_error_of_several_examples_is_unknown():
     tensors, _ = low_rank()
-    query = query_of(tensors, 0, N)
+    query = query_with_singles(tensors, 0, N)
     several = query.without([0, 1])
     assert np.isinf(several.stderr) and any("nothing was measured" in text for text in several.warnings)
     assert several.change == pytest.approx(sum(along(t, np.eye(N)[:2]).sum() for t in tensors), rel=1e-12)
@@ -292,22 +264,22 @@ def test_without_random_directions_the_error_of_several_examples_is_unknown():
 def test_labels_groups_and_questions_name_examples():
     tensors, factor = low_rank()
     labels, items = ["x", "y", "z"] * 4, list(range(N))
-    query = query_of(tensors, 40, N, factor, labels=labels, items=items)
+    query = query_with_singles(tensors, 40, N, factor, labels=labels, items=items)
     wanted = query.without([0, 3, 6, 9]).value
     assert query.without("x").value == wanted == query.without(group="x").value
     assert query.without(lambda i: i % 3 == 0).value == wanted
     assert query.without(["x", "y"]).value == query.without([i for i in range(N) if i % 3 < 2]).value
     assert query.without([[0], [1, 2]]).value.shape == (2,)
-    numbered = query_of(tensors, 40, N, factor, labels=[0, 1, 2] * 4)
+    numbered = query_with_singles(tensors, 40, N, factor, labels=[0, 1, 2] * 4)
     assert numbered.without(group=0).value == pytest.approx(wanted)
     for ask, words in (
         (lambda: query.without("q"), "no group 'q'; the labels are 'x', 'y', 'z'"),
         (lambda: query.without(lambda i: i), "True or False"),
         (lambda: numbered.without(lambda i: True), "items="),
-        (lambda: query_of(tensors, 40, N).without("x"), "labels="),
+        (lambda: query_with_singles(tensors, 40, N).without("x"), "labels="),
         (lambda: query.without([1], group="x"), "not both"),
-        (lambda: query_of(tensors, 40, N, labels=["a"]), "labels has 1 entries for n = 12 examples"),
-        (lambda: query_of(tensors, 40, N, np.ones((3, 2))), "a metric is given"),
+        (lambda: query_with_singles(tensors, 40, N, labels=["a"]), "labels has 1 entries for n = 12 examples"),
+        (lambda: query_with_singles(tensors, 40, N, np.ones((3, 2))), "a metric is given"),
         (lambda: Query(query.coefficients, query.law, singles=np.ones((3, 4))), "do not go with"),
     ):
         with pytest.raises(cs.InputError, match=words):
@@ -319,7 +291,7 @@ def test_labels_groups_and_questions_name_examples():
 
 def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along():
     tensors, factor = low_rank(seed=6)
-    query = query_of(tensors, 12, N, factor)
+    query = query_with_singles(tensors, 12, N, factor)
     subsets = [[0, 1, 2], [3, 7], [5, 6, 8, 9]]
     truth = query.baseline + 1 + query.without(subsets).change  # the retrainings say: one more than predicted
     known = query.with_evidence(subsets, truth)
@@ -334,7 +306,7 @@ def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along(
     for ask, words in (
         (lambda: query.with_evidence(subsets), "either values="),
         (lambda: query.with_evidence(subsets, truth[:2]), "evidence of shape"),
-        (lambda: query_of(tensors, 0, N).with_evidence(subsets, truth), "random directions of order 2"),
+        (lambda: query_with_singles(tensors, 0, N).with_evidence(subsets, truth), "random directions of order 2"),
     ):
         with pytest.raises(cs.InputError, match=words):
             ask()
@@ -342,7 +314,7 @@ def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along(
 
 def test_an_example_retrained_alone_tells_its_own_part_of_every_subset_that_it_is_in():
     tensors, factor = low_rank(seed=6)
-    query = query_of(tensors, 12, N, factor)
+    query = query_with_singles(tensors, 12, N, factor)
     truth = query.without([[3], [8]]).value + [0.7, -0.2]
     known = query.with_evidence([[3], [8]], truth)
     subsets = [[3], [8], [3, 5], [3, 8], [0, 1, 3, 7, 8], [0, 1, 7]]
@@ -367,7 +339,7 @@ def test_evidence_that_says_what_is_known_already_changes_nothing():
     for tensor in tensors:
         for axis in range(tensor.ndim):
             tensor[(slice(None),) * axis + (4,)] = 0
-    query = query_of(tensors, 12, N, factor)
+    query = query_with_singles(tensors, 12, N, factor)
     known = query.with_evidence([[4], [2]], query.without([[4], [2]]).value)
     for what in ([4], [4, 2], [2, 3]):
         assert known.without(what).value == pytest.approx(query.without(what).value, rel=1e-9)
@@ -378,10 +350,10 @@ def test_coefficients_along_a_group_correct_its_orders():
     tensors, factor = low_rank(seed=7)
     rng = np.random.default_rng(8)
     tensors[1] = tensors[1] + 0.3 * symmetric(rng, N, 2)  # partly outside the metric
-    query = query_of(tensors, 12, N, factor)
+    query = query_with_singles(tensors, 12, N, factor)
     h = np.zeros((1, N))
     h[0, [1, 2, 5]] = 1
-    known = query.with_evidence(h.astype(bool), coefficients=series(tensors, h).real)
+    known = query.with_evidence(h.astype(bool), coefficients=coefficients_of(tensors, h, 1.0).real)
     truth = along(tensors[1], h)[0] - (h**2 @ np.diag(tensors[1]))[0]
     parts = per_example.parts_of(known._flat_singles, known.interactions, h, "interactions", 3)
     means, _ = known._weighed.update(parts)
@@ -398,7 +370,7 @@ def test_a_geometric_law_of_norms_gives_its_rate_and_radius():
     assert found.rate[0] == pytest.approx(0.5) and found.radius[0] == pytest.approx(2.0)
     assert found.alpha(2.0) == pytest.approx(1.0) and "radius" in str(found)
     tensors, _ = low_rank()
-    query = query_of(tensors, 400, N)
+    query = query_with_singles(tensors, 400, N)
     assert query.stability().norms[0] == pytest.approx(np.linalg.norm(tensors[0]), rel=1e-12)
     assert math.isnan(Query(np.array([[0, 1.0]]), Sphere(1)).stability().rate[0])
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_trace import FUNCTION_TABLE, ROWS, SQUARE, V, W, X, Z, agrees
+from agreement import ROWS, SQUARE, V, W, X, Z, agrees
+from test_trace_array_functions import FUNCTION_TABLE
 
 import circuitsketch as cs
 from circuitsketch.autodiff import evaluate
