@@ -1,4 +1,4 @@
-"""The README and the guide pages keep their word: examples run, links lead somewhere, quoted commands are the real ones."""
+"""The README and the guide pages: examples run, links lead somewhere, and quoted commands are the real ones."""
 
 from __future__ import annotations
 
