@@ -37,7 +37,7 @@ IN_TRACE = {
     "a count asked for": (lambda x: sum(x[0] for _ in range(x[0])), cs.TraceError, "count"),
     "an array of wires": (lambda x: np.array([x[0], x[1]]), cs.TraceError, "np.stack"),
     "a function without a gate": (lambda x: np.sort(x), cs.TraceError, "np.sort"),
-    "a ufunc without a gate": (lambda x: np.arctan(x), cs.TraceError, "arctan"),
+    "a ufunc without a gate": (lambda x: np.spacing(x), cs.TraceError, "spacing"),
     "complex data": (lambda x: x * 1j, cs.TraceError, "real numbers"),
     "text": (lambda x: x + "a", cs.TraceError, "float"),
     "shapes that do not go together": (lambda x: x + np.ones(3), cs.ShapeError, r"\(2,\) and \(3,\)"),
@@ -293,8 +293,8 @@ MEASUREMENTS = {
         cs.DomainError,
         f"gate log .*{HERE}.*not positive",
     ),
-    "what is no number": (lambda p: p * np.nan, cs.DivergenceError, "no finite coefficient 0"),
-    "too large coefficients": (lambda p: (1e200 * p) ** 2, cs.DivergenceError, "no finite coefficient"),
+    "what is no number": (lambda p: p * np.nan, cs.DivergenceError, "coefficient 0 of the measurement is not finite"),
+    "too large coefficients": (lambda p: (1e200 * p) ** 2, cs.DivergenceError, "coefficient 0 of the measurement is not finite"),
 }
 
 

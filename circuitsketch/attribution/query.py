@@ -434,7 +434,7 @@ class Query:
         if given.dtype.kind in "iu" and given.ndim and given.shape[-1] == self.n:
             given = given.astype(np.float64)  # whole numbers, one an example: here they cannot be ids
         if given.dtype.kind != "f":
-            said = f"reweight takes one float an example, n = {self.n} of them; for ids or a mask, use without"
+            said = f"reweight takes one float per example, n = {self.n} of them; for ids or a mask, use without"
             raise InputError(of_units(said, self.unit))
         return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
 

@@ -45,7 +45,7 @@ def test_a_refusal_names_the_function_and_the_remedy(position):
 
 
 def test_a_method_that_no_wire_has_gets_the_same_remedy_as_the_function():
-    with pytest.raises((AttributeError, TraceError), match=r"np\.maximum, which keeps a NaN"):
+    with pytest.raises((AttributeError, TraceError), match=r"np\.maximum, which propagates NaN"):
         cs.trace(lambda x: x.fmax(0.0), X)
 
 

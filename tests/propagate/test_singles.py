@@ -315,7 +315,7 @@ BAD = {
     "a metric below zero": (lambda: cs.sketch(make(), 2, metric=-np.eye(N)), "eigenvalue -1"),
     "fewer than there are": (lambda: cs.sketch(make(), 5).extend(5), "a larger number"),
     "more given directions": (lambda: cs.push(make(), np.eye(N)).extend(20), "no seed goes on with"),
-    "progress of a kind": (lambda: cs.sketch(make(), 2, progress="bar"), "progress is True, or a function"),
+    "progress of a kind": (lambda: cs.sketch(make(), 2, progress="bar"), "progress must be True or a function"),
 }
 
 

@@ -70,7 +70,7 @@ class Patient:
         except StoreError as reason:
             assert str(self.path) in str(reason)
             return 0
-        assert store.header.to_json() == self.header.plain()
+        assert store.header.to_json() == self.header.to_json()
         right = 0
         for block in range(self.header.blocks):
             with contextlib.suppress(StoreError):
