@@ -176,7 +176,7 @@ def test_what_the_error_says_to_do_about_a_damaged_block_works(tmp_path, whole, 
     chunk.write_bytes(b"\x01" + chunk.read_bytes()[1:]) if damage == "flip" else chunk.unlink()
     with pytest.raises(StoreError) as reason:
         Store.open(tmp_path / "a").read(2)
-    record = re.search(r"delete (\S+) and make the sketch again at the same path", str(reason.value))
+    record = re.search(r"delete (\S+) and call cs.sketch again with the same path", str(reason.value))
     assert record is not None
     os.unlink(record[1])
     with Store.resume(tmp_path / "a", HEADER) as store:
