@@ -357,7 +357,7 @@ def test_errors_about_a_run_are_the_cpus():
         "step 2 of 3.*square.*on_device.py": lambda where: cs.push(steep, np.eye(2), 2, device=where),
         "coefficient 2.*complex64": lambda where: cs.push(fine, [[1e30]], 2, dtype=np.complex64, device=where),
         "step 1 of 3.*square.*on_device.py": lambda where: calm.retrain([[0.0, 0.5], [0.0, -1e200]], device=where),
-        "coefficient 1 of the measurement is not finite": lambda where: pushed.measure(lambda s: (s - 1.0) * 1e308, device=where),
+        "coefficient 1 of the measurement": lambda where: pushed.measure(lambda s: (s - 1.0) * 1e308, device=where),
         "log.*on_device.py": lambda where: pushed.measure(lambda s: np.log(s - 1.0), device=where),
     }
     for match, act in acts.items():

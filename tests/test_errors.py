@@ -293,8 +293,8 @@ MEASUREMENTS = {
         cs.DomainError,
         f"gate log .*{HERE}.*not positive",
     ),
-    "what is no number": (lambda p: p * np.nan, cs.DivergenceError, "coefficient 0 of the measurement is not finite"),
-    "too large coefficients": (lambda p: (1e200 * p) ** 2, cs.DivergenceError, "coefficient 0 of the measurement is not finite"),
+    "what is no number": (lambda p: p * np.nan, cs.DivergenceError, "coefficient 0 of the measurement is not"),
+    "too large coefficients": (lambda p: (1e200 * p) ** 2, cs.DivergenceError, "measurement is not finite"),
 }
 
 

@@ -53,7 +53,7 @@ def test_another_sketch_is_refused_and_says_what_differs(whole, changes, said):
 
 
 @pytest.mark.parametrize(
-    ("run", "said"), [(make(rate=0.5), "other circuits"), (make(x=-X), "other data"), (make(start=0.2), "initial state")]
+    ("run", "said"), [(make(rate=0.5), "other circuits"), (make(x=-X), "other data"), (make(start=0.2), "initial")]
 )
 def test_a_sketch_is_not_opened_for_another_run(whole, run, said):
     with pytest.raises(StoreError, match=said):
