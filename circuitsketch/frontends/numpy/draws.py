@@ -161,13 +161,19 @@ def within(name: str, value: Any, loaded_names: set[str]) -> Iterator[tuple[str,
         yield from ((name, part) for part in list(value)[:100])
     elif isinstance(value, type):
         yield from methods(value, loaded_names)
-    elif not isinstance(value, types.ModuleType) and type(value).__module__.split(".")[0] not in CLOSED:
+    elif not isinstance(value, types.ModuleType) and package_of(type(value)) not in CLOSED:
         yield from methods(type(value), loaded_names)
         try:
             attributes = object.__getattribute__(value, "__dict__")
         except AttributeError:
             return
         yield from ((f"{name}.{key}", part) for key, part in list(attributes.items()))
+
+
+def package_of(kind: type) -> str:
+    """Return the package that defines a class; "" where it does not say, as of functions of older Cython versions."""
+    module: Any = kind.__module__
+    return module.split(".")[0] if isinstance(module, str) else ""
 
 
 def methods(kind: type, loaded_names: set[str]) -> Iterator[tuple[str, Any]]:
