@@ -48,7 +48,7 @@ MARKED = {
         "test_bench.py",
         "test_examples.py",
         "test_golden.py",
-        "test_readme.py",
+        "test_pages.py",
         "training/",
         "zoo/",
     ),

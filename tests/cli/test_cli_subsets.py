@@ -14,7 +14,6 @@ import pytest
 from scipy.stats import t as student
 
 import circuitsketch as cs
-from circuitsketch import cli
 
 OWN = """
 import numpy as np
@@ -58,32 +57,6 @@ def home(tmp_path_factory):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     return folder
-
-
-@pytest.fixture
-def call(home, monkeypatch, capsys):
-    """Exit code, stdout, stderr of a call in the folder."""
-    monkeypatch.chdir(home)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            cli.main(arguments)
-        out, err = capsys.readouterr()
-        return left.value.code or 0, out, err
-
-    return run
-
-
-@pytest.fixture
-def found(call):
-    """The JSON of a call."""
-
-    def run(*arguments):
-        code, out, err = call(*arguments, "--json", "-")
-        assert code == 0, err
-        return json.loads(out)
-
-    return run
 
 
 ASK = ("predict", "own.sketch", "--measure", "mine.py:value")
