@@ -230,8 +230,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         f"change, the RMSE:\n\n{cells_table(cells, said)}"
     )
     report.add_table(
-        "Warnings: the share of misses beyond three errors that carry one (goal: at least 90 %), that of good predictions "
-        f"(goal: at most 25 %), and how many there are of each:\n\n{cells_table(cells, warned)}"
+        "Warnings: the share of misses beyond three errors that carry one (goal: at least 90 %), that of good "
+        f"predictions (goal: at most 25 %), and how many there are of each:\n\n{cells_table(cells, warned)}"
     )
     if refused:
         report.add_table("Refused:\n\n" + table([[*one] for one in refused.items()], ["run", "error"]))
