@@ -124,3 +124,19 @@ def test_every_run_trains_and_has_alike_examples_to_delete(trust):
         for kind in trust.kinds_of(user).values():
             sizes = kind.draw(8, seed=1).sum(axis=1)
             assert len(sizes) == 8 and sizes.min() >= 1 and sizes.max() < user.run.n, name
+
+
+def test_at_first_order_every_run_is_its_retrainings_differences(trust):
+    """So that what the bench measures are higher orders, kinks and intervals. A tolerance of 1e-5 of the largest of three
+    slopes leaves room for rounding, which the collinear Poisson regression amplifies: 2e-6 there, 1e-7 elsewhere."""
+    step = 1e-6
+    for name, make in trust.RUNS.items():
+        user = make()
+        directions = np.eye(user.run.n)[[0, user.run.n // 2, user.run.n - 1]]
+        series = cs.push(user.run, directions, 1)
+        ends = [[user.run.params(user.run.retrain(sign * step * h)) for h in directions] for sign in (1, -1)]
+        for measurement in user.measurements:
+            slopes = series.measure(measurement).coefficients[:, 1].real
+            values = np.array([[measurement(params) for params in some] for some in ends])
+            slack = 1e-5 * np.abs(slopes).max()
+            np.testing.assert_allclose((values[0] - values[1]) / (2 * step), slopes, rtol=0, atol=slack, err_msg=name)
