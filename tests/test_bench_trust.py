@@ -127,8 +127,8 @@ def test_every_run_trains_and_has_alike_examples_to_delete(trust):
 
 
 def test_at_first_order_every_run_is_its_retrainings_differences(trust):
-    """So that what the bench measures are higher orders, kinks and intervals. A tolerance of 1e-5 of the largest of three
-    slopes leaves room for rounding, which the collinear Poisson regression amplifies: 2e-6 there, 1e-7 elsewhere."""
+    """So that what the bench measures are higher orders, kinks and intervals. A tolerance of 1e-5 of the largest slope
+    leaves room for rounding, which the collinear Poisson regression amplifies: 2e-6 there, 1e-7 elsewhere."""
     step = 1e-6
     for name, make in trust.RUNS.items():
         user = make()
