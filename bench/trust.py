@@ -1,7 +1,7 @@
 """Whether answers can be relied on: intervals, warnings and rankings against retraining, on runs that look like users'.
 
     python bench/trust.py                        # 128 directions, 64 subsets a cell: two minutes
-    python bench/trust.py --full --write         # 512 directions, 200 subsets a cell: 15 minutes
+    python bench/trust.py --full --write         # 512 directions, 200 subsets a cell: five minutes
     python bench/trust.py --cache FOLDER         # keeps sketches and retrainings; the next time goes on from them
     python bench/trust.py --quick                # two runs and few subsets, a trial
 
@@ -48,7 +48,7 @@ class Kind:
     draw_one: Draw
 
     def draw(self, count: int, seed: int) -> np.ndarray:
-        """At most so many different subsets, masks (subsets, n)."""
+        """Draw at most so many different subsets, masks (subsets, n)."""
         rng, different = np.random.default_rng(seed), {}
         for _ in range(TRIES * count):
             if len(different) < count:
@@ -56,8 +56,8 @@ class Kind:
         return chosen(list(different), self.n, count, rng)
 
 
-def kinds_of(user: UserRun) -> dict[str, Kind]:
-    """The kinds of deletion that a run is asked about: so many at random, and alike ones."""
+def list_kinds(user: UserRun) -> dict[str, Kind]:
+    """Return the kinds of deletion that a run is asked about: so many at random, and alike ones."""
     n = user.run.n
 
     def at_random(size: int) -> Draw:
@@ -99,7 +99,7 @@ class Answers:
     warned: np.ndarray
 
     @staticmethod
-    def of(methods: list[Answer], masks: np.ndarray) -> Answers:
+    def collect(methods: list[Answer], masks: np.ndarray) -> Answers:
         """Ask a method's answer of each measurement about each subset."""
         numbers = np.full((5, len(masks), len(methods)), np.nan)
         numbers[4] = 1.0
@@ -117,13 +117,13 @@ class Answers:
 # ------------------------------------------------------------------------------------------------ scores
 
 
-def share_of(what: np.ndarray, among: np.ndarray) -> float | None:
-    """The share of some among others; None where those are too few to judge by."""
+def compute_share(what: np.ndarray, among: np.ndarray) -> float | None:
+    """Return the share of some among others, or None where those are fewer than FEWEST."""
     return float(what[among].mean()) if among.sum() >= FEWEST else None
 
 
-def scored(answers: Answers, truth: np.ndarray) -> dict[str, Any]:
-    """How answers compare with the truths, (B, K): see the README for what each number is."""
+def score(answers: Answers, truth: np.ndarray) -> dict[str, Any]:
+    """Compare answers with the truths, (B, K); bench/README.md defines each number."""
     error, spread = np.abs(answers.value - truth), truth.std(axis=0)
     rounding = 1e-9 * (spread + np.abs(truth))
     inside = (answers.low - rounding <= truth) & (truth <= answers.high + rounding)
@@ -138,11 +138,11 @@ def scored(answers: Answers, truth: np.ndarray) -> dict[str, Any]:
         "truths": truth.size,
         "refused": float(1 - np.isfinite(answers.value).mean()),
         "unwarned": float((~answers.warned).mean()),
-        "covered": share_of(inside, ~answers.warned),
+        "covered": compute_share(inside, ~answers.warned),
         "misses": int(missed.sum()),
-        "misses_warned": share_of(answers.warned, missed),
+        "misses_warned": compute_share(answers.warned, missed),
         "good": int(good.sum()),
-        "good_warned": share_of(answers.warned, good),
+        "good_warned": compute_share(answers.warned, good),
         "rmse": float(rmse.mean()) if answered.any() and varying.any() else None,
         "lds": float(lds) if np.isfinite(lds) else None,
     }
@@ -159,42 +159,42 @@ class Bench:
     subsets: int
     folder: Path | None
 
-    def place(self, *about: Any) -> Path | None:
-        """The folder of what depends on these, and on nothing else."""
+    def locate(self, *about: Any) -> Path | None:
+        """Return the folder of what depends on these, and on nothing else."""
         return None if self.folder is None else self.folder / digest([str(x) for x in about])[:16]
 
-    def truths(self, user: UserRun, masks: np.ndarray) -> np.ndarray:
-        """Every measurement after retraining without each subset, (B, K)."""
+    def retrain(self, user: UserRun, masks: np.ndarray) -> np.ndarray:
+        """Retrain without each subset and return every measurement, (B, K)."""
 
-        def measure(params: Any) -> Any:
+        def measure_all(params: Any) -> Any:
             return np.stack([measurement(params) for measurement in user.measurements])
 
-        key = fingerprint_of(user.run), circuit_digest(user.run, measure), np.packbits(masks).tobytes()
+        key = fingerprint_of(user.run), circuit_digest(user.run, measure_all), np.packbits(masks).tobytes()
         shape = (len(user.measurements),)
-        return truths_of(user.run, masks, measure, shape=shape, what="trust", folder=self.place("truths", *key))
+        return truths_of(user.run, masks, measure_all, shape=shape, what="trust", folder=self.locate("truths", *key))
 
-    def queries(self, user: UserRun) -> list[cs.Query]:
-        """What a user would make of the run: a sketch with every example's own series, measured."""
-        path = self.place("sketch", fingerprint_of(user.run), self.directions)
+    def measure(self, user: UserRun) -> list[cs.Query]:
+        """Sketch as a user would, with every example's own series, and measure."""
+        path = self.locate("sketch", fingerprint_of(user.run), self.directions)
         sketch = cs.sketch(user.run, self.directions, ORDER, per_example="series", path=path)
         return [sketch.measure(measurement) for measurement in user.measurements]
 
-    def cells(self, name: str) -> list[dict[str, Any]]:
-        """Every kind of deletion of a run, by every method."""
+    def score_cells(self, name: str) -> list[dict[str, Any]]:
+        """Score every method on every kind of deletion of a run."""
         user = RUNS[name]()
-        queries = self.queries(user)
+        queries = self.measure(user)
         cells = []
-        for number, (what, kind) in enumerate(kinds_of(user).items()):
+        for number, (what, kind) in enumerate(list_kinds(user).items()):
             masks = kind.draw(CALIBRATION + self.subsets, seed=number)
-            truth = self.truths(user, masks)
+            truth = self.retrain(user, masks)
             known, masks, known_truth, truth = masks[:CALIBRATION], masks[CALIBRATION:], *np.split(truth, [CALIBRATION])
             unchanged = np.broadcast_to([query.baseline for query in queries], truth.shape)
             nothing = Answers(*[unchanged] * 4, np.zeros(truth.shape, dtype=bool))
             cell = {"run": name, "kind": what, "size": float(masks.sum(axis=1).mean())}
-            methods = {"no change": scored(nothing, truth)}
+            methods = {"no change": score(nothing, truth)}
             for method, prepare in METHODS.items():
                 answers = [prepare(Asked(query, known, known_truth[:, k])) for k, query in enumerate(queries)]
-                methods[method] = scored(Answers.of(answers, masks), truth)
+                methods[method] = score(Answers.collect(answers, masks), truth)
             cells.append(cell | {"methods": methods})
         return cells
 
@@ -219,19 +219,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     refused: dict[str, str] = {}
     for name in options.runs or (["poisson", "users"] if options.quick else RUNS):
         try:
-            cells += bench.cells(name)
+            cells += bench.score_cells(name)
         except (cs.DivergenceError, cs.DomainError) as reason:
             refused[name] = f"{type(reason).__name__}: {reason}"
-        report.say(f"{name}: {refused.get(name) or said(cells[-1]['methods']['interactions'])}")
+        report.say(f"{name}: {refused.get(name) or format_accuracy(cells[-1]['methods']['interactions'])}")
     report.numbers |= {"cells": cells, "refused": refused}
-    report.add_table(summary_table(cells))
+    report.add_table(summarise_cells(cells))
     report.add_table(
         "Coverage of unwarned answers (goal: 90 to 99 %) and their share, RMSE over the truth's deviation, LDS; of no "
-        f"change, the RMSE:\n\n{cells_table(cells, said)}"
+        f"change, the RMSE:\n\n{tabulate_cells(cells, format_accuracy)}"
     )
     report.add_table(
         "Warnings: the share of misses beyond three errors that carry one (goal: at least 90 %), that of good "
-        f"predictions (goal: at most 25 %), and how many there are of each:\n\n{cells_table(cells, warned)}"
+        f"predictions (goal: at most 25 %), and how many there are of each:\n\n{tabulate_cells(cells, format_warnings)}"
     )
     if refused:
         report.add_table("Refused:\n\n" + table([[*one] for one in refused.items()], ["run", "error"]))
@@ -241,46 +241,48 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def percent(share: float | None, good: bool = True) -> str:
-    """A share; in bold where it misses its goal."""
+def format_share(share: float | None, good: bool = True) -> str:
+    """Format a share, in bold where it misses its goal."""
     return "-" if share is None else f"{share:.0%}" if good else f"**{share:.0%}**"
 
 
-def figure(x: float | None) -> str:
+def format_number(x: float | None) -> str:
     if x is None:
         return "-"
     return f"{x:.2f}" if abs(x) < 10 else f"{x:.0f}" if abs(x) < 1000 else f"{x:.0e}"
 
 
-def covered(scores: dict[str, Any]) -> str:
-    """Coverage of the unwarned answers, and the share of these."""
+def format_coverage(scores: dict[str, Any]) -> str:
+    """Format the coverage of the unwarned answers, and the share of these."""
     share = scores["covered"]
-    return f"{percent(share, share is None or share >= COVERED[0])} of {percent(scores['unwarned'])}"
+    return f"{format_share(share, share is None or share >= COVERED[0])} of {format_share(scores['unwarned'])}"
 
 
-def said(scores: dict[str, Any]) -> str:
-    """How right a method is in a cell."""
-    refused = f", {percent(scores['refused'])} refused" if scores["refused"] else ""
-    return f"{covered(scores)}, {figure(scores['rmse'])}, {figure(scores['lds'])}{refused}"
+def format_accuracy(scores: dict[str, Any]) -> str:
+    """Format coverage, RMSE and LDS of a method in a cell."""
+    refused = f", {format_share(scores['refused'])} refused" if scores["refused"] else ""
+    return f"{format_coverage(scores)}, {format_number(scores['rmse'])}, {format_number(scores['lds'])}{refused}"
 
 
-def warned(scores: dict[str, Any]) -> str:
-    """How a method's warnings serve in a cell: the share of misses that are warned, and that of good predictions."""
+def format_warnings(scores: dict[str, Any]) -> str:
+    """Format the share of misses that are warned, and that of good predictions."""
     caught, alarmed = scores["misses_warned"], scores["good_warned"]
     return (
-        f"{percent(caught, caught is None or caught >= CAUGHT)} of {scores['misses']}, "
-        f"{percent(alarmed, alarmed is None or alarmed <= ALARMED)} of {scores['good']}"
+        f"{format_share(caught, caught is None or caught >= CAUGHT)} of {scores['misses']}, "
+        f"{format_share(alarmed, alarmed is None or alarmed <= ALARMED)} of {scores['good']}"
     )
 
 
-def sharp(cell: dict[str, Any], method: str) -> bool:
-    """Whether a method is about as near to the truth as the better of no change and first order, or nearer."""
+def is_sharp(cell: dict[str, Any], method: str) -> bool:
+    """Return whether a method's RMSE is at most RMSE times that of the better of no change and first order."""
     errors = {name: scores["rmse"] for name, scores in cell["methods"].items() if scores["rmse"] is not None}
-    return method in errors and errors[method] <= RMSE * min(errors[name] for name in ("no change", "first-order"))
+    return method in errors and errors[method] <= RMSE * min(
+        errors[name] for name in ("no change", "first-order") if name in errors
+    )
 
 
-def summary_table(cells: list[dict[str, Any]]) -> str:
-    """By method: how many cells reach the goals."""
+def summarise_cells(cells: list[dict[str, Any]]) -> str:
+    """Tabulate how many cells reach the goals, by method."""
     low, high = COVERED
     rows = []
     for method in METHODS:
@@ -291,7 +293,7 @@ def summary_table(cells: list[dict[str, Any]]) -> str:
         within = [sum(x < low for x in coverages), sum(low <= x <= high for x in coverages)]
         numbers = [*within, sum(x > high for x in coverages), len(scores) - len(coverages)]
         shares = [(sum(x >= CAUGHT for x in caught), caught), (sum(x <= ALARMED for x in alarmed), alarmed)]
-        shares.append((sum(sharp(cell, method) for cell in cells), cells))
+        shares.append((sum(is_sharp(cell, method) for cell in cells), cells))
         rows.append([method, *map(str, numbers), *(f"{count} of {len(judged)}" for count, judged in shares)])
     head = ["method", f"covered < {low:.0%}", f"{low:.0%} to {high:.0%} (goal)", f"> {high:.0%}"]
     head += [f"fewer than {FEWEST} unwarned", f"misses warned >= {CAUGHT:.0%}", f"good warned <= {ALARMED:.0%}"]
@@ -299,12 +301,15 @@ def summary_table(cells: list[dict[str, Any]]) -> str:
     return f"How many of {len(cells)} cells reach the goals:\n\n{table(rows, head)}"
 
 
-def cells_table(cells: list[dict[str, Any]], scores_text: Callable[[dict[str, Any]], str]) -> str:
-    """Every cell by every method."""
+def tabulate_cells(cells: list[dict[str, Any]], format_scores: Callable[[dict[str, Any]], str]) -> str:
+    """Tabulate every cell by every method."""
     rows = [
         [
             *(cell["run"], cell["kind"], f"{cell['size']:.0f}", str(cell["methods"]["no change"]["truths"])),
-            *(figure(cell["methods"]["no change"]["rmse"]), *(scores_text(cell["methods"][name]) for name in METHODS)),
+            *(
+                format_number(cell["methods"]["no change"]["rmse"]),
+                *(format_scores(cell["methods"][name]) for name in METHODS),
+            ),
         ]
         for cell in cells
     ]

@@ -38,8 +38,8 @@ def test_a_trial_scores_every_method_in_every_cell_and_goes_on_from_its_cache(tr
 
 def test_a_truth_is_the_model_fitted_without_the_examples(trust):
     user = trust.RUNS["poisson"]()
-    masks = trust.kinds_of(user)["20 %"].draw(5, seed=0)
-    truth = trust.Bench(8, 5, None).truths(user, masks)
+    masks = trust.list_kinds(user)["20 %"].draw(5, seed=0)
+    truth = trust.Bench(8, 5, None).retrain(user, masks)
     x, y = user.run.batches[0]
     asked = np.array([1.9**k for k in range(5)])
     for mask, values in zip(masks, truth, strict=True):
@@ -54,7 +54,7 @@ def test_a_truth_is_the_model_fitted_without_the_examples(trust):
 @pytest.mark.parametrize("alike, size", [("range", None), ("1", 1), ("5 %", 8), ("half", 75)])
 def test_subsets_of_a_kind_differ_and_have_its_size_or_its_label(trust, alike, size):
     user = trust.RUNS["poisson"]()
-    masks = trust.kinds_of(user)[alike].draw(40, seed=3)
+    masks = trust.list_kinds(user)[alike].draw(40, seed=3)
     assert len({mask.tobytes() for mask in masks}) == len(masks) == 40
     if size is None:
         assert all(len({user.run.labels[i] for i in np.flatnonzero(mask)}) == 1 for mask in masks)
@@ -80,14 +80,14 @@ def test_scores_of_answers_counted_by_hand(trust):
     stderr = np.full((40, 1), 0.1)
     warned = np.zeros((40, 1), dtype=bool)
     warned[:5] = warned[20:35] = True
-    scores = trust.scored(trust.Answers(value, stderr, value - 0.2, value + 0.2, warned), truth)
+    scores = trust.score(trust.Answers(value, stderr, value - 0.2, value + 0.2, warned), truth)
     assert scores["truths"] == 40 and scores["refused"] == 0
     assert scores["unwarned"] == 0.5 and scores["covered"] == 0.75  # of the 20 unwarned, 15 are exact and 5 miss
     assert (scores["misses"], scores["misses_warned"], scores["good"], scores["good_warned"]) == (20, 0.75, 20, 0.25)
     assert scores["rmse"] == pytest.approx(np.sqrt(0.5) / 0.5)
 
     value[20:] = np.nan
-    refused = trust.scored(trust.Answers(value, stderr, value - 0.2, value + 0.2, warned), truth)
+    refused = trust.score(trust.Answers(value, stderr, value - 0.2, value + 0.2, warned), truth)
     assert refused["refused"] == 0.5 and refused["misses"] == 0 and refused["rmse"] == 0
 
 
@@ -113,7 +113,7 @@ def test_a_method_that_knows_retrained_subsets_is_one_line(trust, monkeypatch, c
     half = cells[3]["methods"]
     assert half["scaled"]["rmse"] < half["first-order"]["rmse"]
     assert half["scaled"]["unwarned"] == 1 and half["scaled"]["covered"] > 0.8  # of subsets that it did not know
-    assert "| scaled " in trust.summary_table(cells)
+    assert "| scaled " in trust.summarise_cells(cells)
 
 
 def test_every_run_trains_and_has_alike_examples_to_delete(trust):
@@ -121,7 +121,7 @@ def test_every_run_trains_and_has_alike_examples_to_delete(trust):
         user = make()
         params = user.run.params(user.run.train())
         assert all(np.isfinite(measurement(params)) for measurement in user.measurements), name
-        for kind in trust.kinds_of(user).values():
+        for kind in trust.list_kinds(user).values():
             sizes = kind.draw(8, seed=1).sum(axis=1)
             assert len(sizes) == 8 and sizes.min() >= 1 and sizes.max() < user.run.n, name
 

@@ -12,22 +12,22 @@ from . import networks, tables
 from .loop import Draw, UserRun
 
 RUNS: dict[str, Callable[[], UserRun]] = {
-    "relu .005": lambda: tables.relu(0.005),
-    "relu .02": lambda: tables.relu(0.02),
-    "relu .05": lambda: tables.relu(0.05),
-    "adam 1e-12": lambda: tables.adam(1e-12),
-    "adam 1e-8": lambda: tables.adam(1e-8),
-    "adam 1e-2": lambda: tables.adam(1e-2),
-    "rare category": tables.rare_category,
-    "lstm": networks.lstm,
-    "cnn": networks.convolution,
-    "triplet": networks.triplet,
-    "ppo": networks.ppo,
-    "poisson": tables.poisson,
-    "users": tables.users,
-    "fairness gap": tables.fairness,
-    "weight decay": networks.weight_decay,
-    "demo": networks.demo,
+    "relu .005": lambda: tables.build_relu(0.005),
+    "relu .02": lambda: tables.build_relu(0.02),
+    "relu .05": lambda: tables.build_relu(0.05),
+    "adam 1e-12": lambda: tables.build_adam(1e-12),
+    "adam 1e-8": lambda: tables.build_adam(1e-8),
+    "adam 1e-2": lambda: tables.build_adam(1e-2),
+    "rare category": tables.build_rare_category,
+    "lstm": networks.build_lstm,
+    "cnn": networks.build_convolution,
+    "triplet": networks.build_triplet,
+    "ppo": networks.build_ppo,
+    "poisson": tables.build_poisson,
+    "users": tables.build_users,
+    "fairness gap": tables.build_fairness,
+    "weight decay": networks.build_weight_decay,
+    "demo": networks.build_demo,
 }
 
 __all__ = ["RUNS", "Draw", "UserRun"]

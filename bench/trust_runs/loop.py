@@ -24,24 +24,24 @@ class UserRun:
     alike: dict[str, Draw]
 
 
-def share_of_one(groups: Sequence[Any]) -> Draw:
+def draw_from_groups(groups: Sequence[Any]) -> Draw:
     """Draw a share of one group's examples, given the ids of each group."""
     return lambda rng: part(np.asarray(groups[rng.integers(len(groups))]), float(rng.choice(SHARES)), rng)
 
 
-def share_of_label(labels: Sequence[Any]) -> Draw:
+def draw_from_labels(labels: Sequence[Any]) -> Draw:
     """Draw a share of the examples of one label."""
-    return share_of_one([np.flatnonzero([other == label for other in labels]) for label in dict.fromkeys(labels)])
+    return draw_from_groups([np.flatnonzero([other == label for other in labels]) for label in dict.fromkeys(labels)])
 
 
-def minibatches(n: int, size: int, epochs: int, seed: int = 0) -> list[np.ndarray]:
+def draw_minibatches(n: int, size: int, epochs: int, seed: int = 0) -> list[np.ndarray]:
     """The ids of each step: every epoch in a new order."""
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(epochs)]
     return [order[begin : begin + size] for order in orders for begin in range(0, n, size)]
 
 
-def fit(
+def build_training(
     loss: Callable[..., Any],
     state: Any,
     data: Sequence[np.ndarray],
@@ -57,11 +57,11 @@ def fit(
         grads = cs.grad(lambda params: (keep * loss(params, *batch)).mean())(state["params"])
         return update(state, grads)
 
-    batches = minibatches(len(data[0]), size, epochs)
+    batches = draw_minibatches(len(data[0]), size, epochs)
     return cs.Training(step, state, [tuple(array[ids] for array in data) for ids in batches], batches, **options)
 
 
-def layers(sizes: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+def draw_layers(sizes: Sequence[int], seed: int) -> dict[str, np.ndarray]:
     """Weights of a perceptron, normal with variance 2 / inputs, and biases 0."""
     rng = np.random.default_rng(seed)
     params = {}
@@ -71,7 +71,7 @@ def layers(sizes: Sequence[int], seed: int) -> dict[str, np.ndarray]:
     return params
 
 
-def perceptron(params: Any, x: Any, activation: Callable[[Any], Any]) -> Any:
+def apply_perceptron(params: Any, x: Any, activation: Callable[[Any], Any]) -> Any:
     """(examples, features) to (examples, outputs)."""
     depth = len(params) // 2
     for k in range(depth - 1):

@@ -10,10 +10,18 @@ from cases import spelt_alike
 import circuitsketch as cs
 from circuitsketch.zoo import cnn, microgpt, mlp
 
-from .loop import UserRun, fit, layers, minibatches, perceptron, share_of_label, share_of_one
+from .loop import (
+    UserRun,
+    apply_perceptron,
+    build_training,
+    draw_from_groups,
+    draw_from_labels,
+    draw_layers,
+    draw_minibatches,
+)
 
 
-def lstm() -> UserRun:
+def build_lstm() -> UserRun:
     """An LSTM that tells sequences with a rising end from others, under Adam."""
     rng = np.random.default_rng(6)
     hidden, length = 6, 8
@@ -38,7 +46,7 @@ def lstm() -> UserRun:
         "b": np.zeros(4 * hidden),
         "out": rng.normal(0, 0.5, (hidden, 2)),
     }
-    run = fit(
+    run = build_training(
         loss,
         cs.optim.adam_state(params),
         (x[:200], y[:200]),
@@ -48,11 +56,11 @@ def lstm() -> UserRun:
     return UserRun(
         run,
         (lambda params: loss(params, x[200:], y[200:]).mean(), lambda params: loss(params, x[200:201], y[200:201])[0]),
-        {"class": share_of_label(y[:200].tolist())},
+        {"class": draw_from_labels(y[:200].tolist())},
     )
 
 
-def convolution() -> UserRun:
+def build_convolution() -> UserRun:
     """A convolution, batch norm, ReLU and max-pool on digits; the trained model normalises by its running moments."""
     data = cnn.data(200)
     channels, momentum = 4, 0.2
@@ -89,7 +97,7 @@ def convolution() -> UserRun:
         "bias": np.zeros(10),
     }
     state = {**cs.optim.momentum_state(params), "mean": np.zeros(channels), "variance": np.ones(channels)}
-    batches = minibatches(200, 20, epochs=5)
+    batches = draw_minibatches(200, 20, epochs=5)
     run = cs.Training(
         step,
         state,
@@ -109,11 +117,11 @@ def convolution() -> UserRun:
             lambda state: loss(state, data.test_x[:100], data.test_y[:100]).mean(),
             lambda state: loss(state, data.test_x[100:101], data.test_y[100:101])[0],
         ),
-        {"class": share_of_label(data.y.tolist())},
+        {"class": draw_from_labels(data.y.tolist())},
     )
 
 
-def triplet() -> UserRun:
+def build_triplet() -> UserRun:
     """An embedding of digits by a triplet loss with a hinge; an example is a triplet, alike by its anchor's class."""
     data, rng = mlp.data(300), np.random.default_rng(8)
     same = np.array([rng.choice(np.flatnonzero(data.y == y)) for y in data.y[:200]])
@@ -127,7 +135,7 @@ def triplet() -> UserRun:
         return cs.relu(((a - p) ** 2).sum(axis=1) - ((a - n) ** 2).sum(axis=1) + 1.0)
 
     params = {"w": rng.normal(0, 0.15, (64, 12)), "out": rng.normal(0, 0.4, (12, 4))}
-    run = fit(
+    run = build_training(
         hinge,
         cs.optim.momentum_state(params),
         (data.x[:200], data.x[same], data.x[other]),
@@ -142,19 +150,19 @@ def triplet() -> UserRun:
     return UserRun(
         run,
         (lambda params: distance(params, 0, 1), lambda params: distance(params, 2, 3)),
-        {"class": share_of_label(data.y[:200].tolist())},
+        {"class": draw_from_labels(data.y[:200].tolist())},
     )
 
 
-def ppo() -> UserRun:
+def build_ppo() -> UserRun:
     """A policy of three actions, improved by PPO's clipped ratio on twenty episodes of ten steps."""
     rng = np.random.default_rng(9)
     episodes = np.repeat(np.arange(20), 10)
     seen = np.repeat(rng.normal(size=(20, 4)), 10, axis=0) + 0.3 * rng.normal(size=(200, 4))
-    params = layers([4, 12, 3], seed=10)
+    params = draw_layers([4, 12, 3], seed=10)
 
     def log_policy(params: Any, seen: Any) -> Any:
-        return cs.log_softmax(perceptron(params, seen, np.tanh))
+        return cs.log_softmax(apply_perceptron(params, seen, np.tanh))
 
     old = log_policy(params, seen)
     action = np.array([rng.choice(3, p=np.exp(row)) for row in old])
@@ -166,7 +174,7 @@ def ppo() -> UserRun:
         ratio = np.exp(now - before)
         return -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
 
-    run = fit(
+    run = build_training(
         loss,
         cs.optim.adam_state(params),
         (seen, action, advantage, before),
@@ -180,11 +188,11 @@ def ppo() -> UserRun:
             lambda params: np.exp(log_policy(params, asked[:1]))[0, 0],
             lambda params: np.exp(log_policy(params, asked))[:, 1].mean(),
         ),
-        {"episode": share_of_label(episodes.tolist())},
+        {"episode": draw_from_labels(episodes.tolist())},
     )
 
 
-def weight_decay() -> UserRun:
+def build_weight_decay() -> UserRun:
     """Ten epochs of a perceptron on digits, with weight decay and a cosine schedule."""
     data = mlp.data(200)
     run = mlp.training(
@@ -196,16 +204,16 @@ def weight_decay() -> UserRun:
             lambda params: mlp.loss(params, data.test_x, data.test_y).mean(),
             lambda params: mlp.margin(params, data.test_x[:1], data.test_y[:1])[0],
         ),
-        {"class": share_of_label(data.y.tolist())},
+        {"class": draw_from_labels(data.y.tolist())},
     )
 
 
-def demo() -> UserRun:
+def build_demo() -> UserRun:
     """The demo's GPT, on 1,000 names; names are alike that share letters, a beginning or an ending."""
     docs = microgpt.names()[:1000]
     run = microgpt.training(docs, seed=0, alphabet=microgpt.ALPHABET)
     return UserRun(
         run,
         (lambda params: microgpt.loss(params, "theodore"), lambda params: microgpt.loss(params, "elizabeth")),
-        {"spelling": share_of_one([ids for ids in spelt_alike(docs) if 3 <= len(ids) <= 200])},
+        {"spelling": draw_from_groups([ids for ids in spelt_alike(docs) if 3 <= len(ids) <= 200])},
     )

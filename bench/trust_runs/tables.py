@@ -13,10 +13,10 @@ from cases import neighbours
 
 import circuitsketch as cs
 
-from .loop import UserRun, fit, layers, perceptron, share_of_label
+from .loop import UserRun, apply_perceptron, build_training, draw_from_labels, draw_layers
 
 
-def table_of(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_table(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Eight features of each row, and a noisy function of four of them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 8))
@@ -24,16 +24,18 @@ def table_of(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def regression(
+def build_regression(
     activation: Callable[[Any], Any], state: Callable[..., Any], update: Callable[[Any, Any], Any]
 ) -> UserRun:
     """A perceptron fitted to a table: the held-out error, and one row's prediction."""
-    (x, y), (test_x, test_y) = table_of(200, seed=1), table_of(100, seed=2)
+    (x, y), (test_x, test_y) = draw_table(200, seed=1), draw_table(100, seed=2)
 
     def predict(params: Any, x: Any) -> Any:
-        return perceptron(params, x, activation)[:, 0]
+        return apply_perceptron(params, x, activation)[:, 0]
 
-    run = fit(lambda params, x, y: (predict(params, x) - y) ** 2, state(layers([8, 16, 16, 1], seed=3)), (x, y), update)
+    run = build_training(
+        lambda params, x, y: (predict(params, x) - y) ** 2, state(draw_layers([8, 16, 16, 1], seed=3)), (x, y), update
+    )
 
     def near(rng: np.random.Generator) -> Any:
         return neighbours(x, np.zeros(200), int(rng.integers(200)), int(rng.integers(3, 31)))
@@ -48,23 +50,23 @@ def regression(
     )
 
 
-def relu(learning_rate: float) -> UserRun:
+def build_relu(learning_rate: float) -> UserRun:
     """ReLU and momentum, at a learning rate that is careful, usual, or too high."""
-    return regression(
+    return build_regression(
         cs.relu, cs.optim.momentum_state, lambda state, grads: cs.optim.momentum(state, grads, learning_rate)
     )
 
 
-def adam(eps_root: float) -> UserRun:
+def build_adam(eps_root: float) -> UserRun:
     """Tanh and Adam, with an epsilon that is usual, or large enough for a series to converge."""
 
     def update(state: Any, grads: Any) -> Any:
         return cs.optim.adam(state, grads, 0.01, eps=0.0, eps_root=eps_root)
 
-    return regression(np.tanh, cs.optim.adam_state, update)
+    return build_regression(np.tanh, cs.optim.adam_state, update)
 
 
-def rare_category() -> UserRun:
+def build_rare_category() -> UserRun:
     """Embeddings of twelve categories under Adam: the last has one example, the one before three, the others 18."""
     rng = np.random.default_rng(5)
     counts = [18] * 10 + [3, 1]
@@ -84,7 +86,7 @@ def rare_category() -> UserRun:
         "w": rng.normal(0, 0.4, (7, 8)),
         "out": rng.normal(0, 0.4, (8, 1)),
     }
-    run = fit(
+    run = build_training(
         loss,
         cs.optim.adam_state(params),
         (category, x, y),
@@ -103,7 +105,7 @@ def rare_category() -> UserRun:
             lambda params: predict(params, np.array([10]), np.zeros((1, 3)))[0],
             lambda params: params["embedding"][11, 0],
         ),
-        {"category": share_of_label(category.tolist()), "rare": rare},
+        {"category": draw_from_labels(category.tolist()), "rare": rare},
     )
 
 
@@ -117,7 +119,7 @@ def solve(matrix: Any, right: Any) -> Any:
     return np.stack([row[-1] for row in rows])
 
 
-def poisson() -> UserRun:
+def build_poisson() -> UserRun:
     """A Poisson regression on powers of one feature, which are nearly collinear, by eight Newton steps."""
     rng = np.random.default_rng(12)
     feature = rng.uniform(0.5, 2.0, size=150)
@@ -136,11 +138,11 @@ def poisson() -> UserRun:
     run = cs.Training(step, start, [(x, y)] * 8, [np.arange(150)] * 8, labels=site.tolist())
     asked = np.array([1.9**k for k in range(5)])
     return UserRun(
-        run, (lambda beta: np.exp(asked @ beta), lambda beta: beta[3]), {"range": share_of_label(site.tolist())}
+        run, (lambda beta: np.exp(asked @ beta), lambda beta: beta[3]), {"range": draw_from_labels(site.tolist())}
     )
 
 
-def users() -> UserRun:
+def build_users() -> UserRun:
     """Ten rows of each of twenty users, nearly the same; a classifier of their clicks, with GELU and momentum."""
     rng = np.random.default_rng(13)
     user = np.repeat(np.arange(20), 10)
@@ -149,11 +151,11 @@ def users() -> UserRun:
     y = np.where(rng.random(200) < 0.1, 1 - taste[user], taste[user])
 
     def loss(params: Any, x: Any, y: Any) -> Any:
-        return cs.cross_entropy(perceptron(params, x, cs.gelu), y)
+        return cs.cross_entropy(apply_perceptron(params, x, cs.gelu), y)
 
-    run = fit(
+    run = build_training(
         loss,
-        cs.optim.momentum_state(layers([6, 16, 2], seed=14)),
+        cs.optim.momentum_state(draw_layers([6, 16, 2], seed=14)),
         (x, y),
         lambda state, grads: cs.optim.momentum(state, grads, 0.1),
         labels=user.tolist(),
@@ -164,11 +166,11 @@ def users() -> UserRun:
             lambda params: loss(params, centre, taste).mean(),
             lambda params: loss(params, centre[:1], taste[:1])[0],
         ),
-        {"user": share_of_label(user.tolist())},
+        {"user": draw_from_labels(user.tolist())},
     )
 
 
-def fairness() -> UserRun:
+def build_fairness() -> UserRun:
     """A classifier of applicants of two groups; the gap between the groups' mean scores is measured."""
     rng = np.random.default_rng(15)
     group = (rng.random(600) < 0.3).astype(int)
@@ -176,15 +178,15 @@ def fairness() -> UserRun:
     y = (x[:, 0] - 0.5 * group + 0.5 * rng.normal(size=600) > 0).astype(int)
 
     def score(params: Any, x: Any) -> Any:
-        return cs.softmax(perceptron(params, x, cs.relu))[:, 1]
+        return cs.softmax(apply_perceptron(params, x, cs.relu))[:, 1]
 
     def loss(params: Any, x: Any, y: Any) -> Any:
-        return cs.cross_entropy(perceptron(params, x, cs.relu), y)
+        return cs.cross_entropy(apply_perceptron(params, x, cs.relu), y)
 
     cells = [f"group {a}, {'accepted' if b else 'rejected'}" for a, b in zip(group[:300], y[:300], strict=True)]
-    run = fit(
+    run = build_training(
         loss,
-        cs.optim.adam_state(layers([5, 12, 2], seed=16)),
+        cs.optim.adam_state(draw_layers([5, 12, 2], seed=16)),
         (x[:300], y[:300]),
         lambda state, grads: cs.optim.adam(state, grads, 0.01, eps=0.0, eps_root=1e-4),
         labels=cells,
@@ -194,4 +196,4 @@ def fairness() -> UserRun:
         scores = score(params, x[300:])
         return scores[group[300:] == 0].mean() - scores[group[300:] == 1].mean()
 
-    return UserRun(run, (gap,), {"group and outcome": share_of_label(cells)})
+    return UserRun(run, (gap,), {"group and outcome": draw_from_labels(cells)})
