@@ -1,0 +1,318 @@
+"""Kinks within reach of a deletion: how many elements of a run's gates it moves across a kink, and what that changes.
+
+In: a run, and downweights. Out: `Crossings`, per subset, or `Kinks`, a summary for random deletions of any size. A subset
+is one lane of one pass of the run, whose step circuits have more state: the first-order change, the change that takes the
+other side of every kink that it crosses, and totals, which count while the steps run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.lane_blocks import in_blocks
+from circuitsketch.backends.registry import build, target_for
+from circuitsketch.checks.kinks import Kink, find_kinks, is_crossed, push
+from circuitsketch.circuit import Circuit
+from circuitsketch.errors import DivergenceError
+from circuitsketch.frontends.numpy.tracing import traced
+from circuitsketch.limits import require_memory, within_memory
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.passes import simplify
+from circuitsketch.training.subsets import downweights_of
+from circuitsketch.training.training import Training, collect
+from circuitsketch.tree import flatten, unflatten
+
+DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
+SIZE_RATIO = 4  # of one size of random deletions in a summary to the next
+
+
+@dataclass(frozen=True, eq=False)
+class Crossings:
+    """What B subsets move across the K kinks of a run.
+
+    Attributes
+    ----------
+    kinks : tuple of str
+        The gates and the user's lines; empty for a smooth run.
+    counts : integers (B, K)
+        Elements, summed over all steps, that the first-order change moves across the kink.
+    first_steps : integers (B, K)
+        The first step at which one crosses; the number of steps if none does.
+    shares : (B,)
+        The change of the parameters that crossing adds to their first-order change, by norm, relative to the latter:
+        about the relative error that kinks cause in the first-order change of the parameters.
+    change : pytree or None
+        The state's first-order change, leaves (B, *shape); None for a smooth run, through which nothing is pushed.
+    """
+
+    kinks: tuple[str, ...]
+    counts: np.ndarray
+    first_steps: np.ndarray
+    shares: np.ndarray
+    change: Any
+
+    def worst(self, subset: int) -> str | None:
+        """Return the gate and line that most elements cross for a subset; None if none crosses."""
+        row = self.counts[subset]
+        return self.kinks[int(np.argmax(row))] if np.any(row) else None
+
+
+@dataclass(frozen=True)
+class Kinks:
+    """What random deletions move across the kinks of a run, by the number of examples that they delete.
+
+    Attributes
+    ----------
+    kinks : tuple of str
+        The gates and the user's lines; empty for a smooth run.
+    sizes : tuple of int
+        The numbers of deleted examples that were tried, increasing.
+    counts : tuple of tuples of float
+        Per size and kink, the mean number of elements that cross, summed over all steps.
+    shares : tuple of float
+        Per size, the mean of `Crossings.shares`.
+
+    Examples
+    --------
+    >>> summary = Kinks(("gate relu (model.py:3)",), (1, 4), ((2.0,), (6.0,)), (0.1, 0.2))
+    >>> summary.expected(4), round(summary.expected(2), 2), summary.worst(2), round(summary.share(2), 2)
+    (6.0, 3.46, 'gate relu (model.py:3)', 0.15)
+    >>> Kinks.from_json(summary.to_json()) == summary
+    True
+    """
+
+    kinks: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    counts: tuple[tuple[float, ...], ...] = ()
+    shares: tuple[float, ...] = ()
+
+    def counts_at(self, size: float) -> np.ndarray:
+        """Return the expected number of crossings per kink, interpolated between powers of the size."""
+        if not self.kinks:
+            return np.zeros(0)
+        logs = np.log(np.maximum(self.counts, np.finfo(np.float64).tiny)).T
+        counts: np.ndarray = np.exp([np.interp(np.log(size), np.log(self.sizes), row) for row in logs])
+        return counts
+
+    def expected(self, size: float) -> float:
+        """Return the expected number of crossings for a random deletion of so many examples."""
+        return float(round(self.counts_at(size).sum(), 9))
+
+    def worst(self, size: float) -> str | None:
+        """Return the gate and line with most expected crossings; None if there are none."""
+        counts = self.counts_at(size)
+        return self.kinks[int(np.argmax(counts))] if self.expected(size) > 0 else None
+
+    def share(self, size: float) -> float:
+        """Return the expected relative error that kinks cause in the first-order change of the parameters."""
+        return float(np.interp(np.log(size), np.log(self.sizes), self.shares)) if self.kinks else 0.0
+
+    def to_json(self) -> str:
+        """Return the record as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Kinks:
+        """Return the record that `to_json` wrote."""
+        fields = json.loads(text)
+        counts = tuple(tuple(row) for row in fields["counts"])
+        return Kinks(tuple(fields["kinks"]), tuple(fields["sizes"]), counts, tuple(fields["shares"]))
+
+
+@within_memory("the search for kinks", "fewer subsets at a time", "threads=1")
+def cross_kinks(run: Training, without: Any, threads: int | None = None, *, device: str = "cpu") -> Crossings:
+    """Count what subsets move across the kinks of a run; costs about two first-order passes per subset.
+
+    Parameters
+    ----------
+    run : Training
+        The run.
+    without : ids, mask, downweights, or a list of these
+        One subset or several, as for `Training.retrain`.
+    threads : int, optional
+        The number of threads; by default all cores.
+    device : str
+        "cpu" or "cuda".
+
+    Returns
+    -------
+    Crossings
+        With B = 1 for a single subset. Of a smooth run at once, without a kink.
+
+    Raises
+    ------
+    DivergenceError
+        If the first-order change overflows.
+
+    Examples
+    --------
+    >>> import numpy as np, circuitsketch as cs
+    >>> step = lambda s, x, keep: np.maximum(s + keep.sum() * x, 2.0)
+    >>> run = cs.Training(step, np.zeros(()), [1.0, 4.0], [[0], [1]])
+    >>> crossings = cross_kinks(run, [[0], [1]])
+    >>> crossings.counts.ravel().tolist(), crossings.first_steps.ravel().tolist()
+    ([0, 1], [2, 1])
+    """
+    weights = np.atleast_2d(downweights_of(without, run.n, run.labels, run.items))
+    varying, kinks = run.varying(), kinks_of(run)
+    names = tuple(dict.fromkeys(kink.name for step in kinks for kink in step))
+    count = len(weights)
+    if not names:
+        none = np.zeros((count, 0), dtype=np.int64)
+        return Crossings((), none, none, np.zeros(count), None)
+    zeros = [np.zeros_like(run.state_leaves[i]) for i in varying]
+    carried = [np.zeros(len(names)), np.full(len(names), float(run.steps)), *zeros, *zeros]
+    require_memory(
+        8 * count * sum(leaf.size for leaf in carried),
+        f"the changes of the state for {count:,} subsets",
+        ["fewer subsets at a time"],
+    )
+    executable = executable_of(run, kinks, names, carried, device, count)
+    width = executable.target.width
+    leaves = [np.zeros((count, *leaf.shape)) for leaf in carried]
+
+    def blocks(begins: range) -> Iterator[None]:
+        arena = executable.arena(len(begins))
+        arena.set_state([*carried, np.zeros(()), *run.state_leaves])
+        packed = np.zeros((len(begins), run.n, 1, width))
+        for block, begin in enumerate(begins):
+            rows = weights[begin : begin + width]
+            packed[block, :, 0, : len(rows)] = rows.T
+        yield from arena.slices(run.schedule, np.zeros(run.n), packed)
+        for block, begin in enumerate(begins):
+            collect(arena, leaves, begin, block)
+
+    in_blocks(blocks, count, executable, threads, run.n)
+    counts, first_steps, *both = leaves
+    first_order, across = (
+        state_of(run, varying, part) for part in (both[: len(varying)], both[len(varying) :])
+    )
+    for row in range(count):
+        if not all(np.all(np.isfinite(leaf[row])) for leaf in first_order):
+            raise DivergenceError(
+                f"the first-order change along subset {row} overflows within {run.steps} steps; use smaller downweights, "
+                "or lower the learning rate"
+            )
+    return Crossings(
+        names,
+        counts.astype(np.int64),
+        first_steps.astype(np.int64),
+        np.array([share_of(run, [leaf[i] for leaf in first_order], [leaf[i] for leaf in across]) for i in range(count)]),
+        unflatten(run.state_tree, first_order),
+    )
+
+
+def summarize_kinks(
+    run: Training, draws: int = 8, seed: int = 0, threads: int | None = None, *, device: str = "cpu"
+) -> Kinks:
+    """Count what random deletions of 1, 4, 16, ... examples, up to half of all, move across the kinks of a run.
+
+    Parameters
+    ----------
+    run : Training
+        The run.
+    draws : int
+        The number of deletions per size.
+    seed : int
+        The seed of the deletions.
+    threads : int, optional
+        The number of threads; by default all cores.
+    device : str
+        "cpu" or "cuda".
+
+    Returns
+    -------
+    Kinks
+        Of a smooth run at once, without a kink.
+    """
+    if not any(kinks_of(run)):
+        return Kinks()
+    rng = np.random.default_rng(seed)
+    powers = range(int(np.log(max(run.n // 2, 1)) / np.log(SIZE_RATIO) + 1e-9) + 1)
+    sizes = tuple(SIZE_RATIO**power for power in powers)
+    weights = np.zeros((len(sizes), draws, run.n))
+    for row, size in zip(weights, sizes, strict=True):
+        for deletion in row:
+            deletion[rng.choice(run.n, size, replace=False)] = 1.0
+    crossings = cross_kinks(run, weights.reshape(-1, run.n), threads, device=device)
+    counts = crossings.counts.reshape(len(sizes), draws, -1).mean(axis=1)
+    shares = crossings.shares.reshape(len(sizes), draws).mean(axis=1)
+    return Kinks(crossings.kinks, sizes, tuple(map(tuple, counts.tolist())), tuple(shares.tolist()))
+
+
+def kinks_of(run: Training) -> list[list[Kink]]:
+    """Return the kinks of each step circuit that the weights reach."""
+    varying = run.varying()
+    return [find_kinks(circuit, [*varying, len(circuit.inputs) - 1]) for circuit in run.circuits]
+
+
+def executable_of(
+    run: Training, kinks: list[list[Kink]], names: tuple[str, ...], carried: list[np.ndarray], device: str, lanes: int
+) -> Executable:
+    """Return the run with totals and changes as further state, compiled for lanes that hold values; cached."""
+    target = target_for(Mode(0, complex=False, values=True), np.float64, None, device, lanes)
+    if ("kinks", target) not in run.executables:
+        steps = [
+            counting_step(run, circuit, step_kinks, names, carried)
+            for circuit, step_kinks in zip(run.circuits, kinks, strict=True)
+        ]
+        count = len(carried) + 1 + len(run.state_leaves)
+        carry = {i: i for i in range(count)}
+        run.executables["kinks", target] = build(steps, target, range(len(carried)), count, carry, has_keep=True)
+    return run.executables["kinks", target]
+
+
+def counting_step(
+    run: Training, circuit: Circuit, kinks: list[Kink], names: tuple[str, ...], carried: list[np.ndarray]
+) -> Circuit:
+    """Return the circuit of a step on the state (totals, changes, the step's number, the run's state).
+
+    The run itself has weights 1 in every lane, so that its values are constants; a lane's weights are read as changes.
+    """
+    varying, states = run.varying(), len(run.state_leaves)
+    arguments = [np.zeros(circuit.nodes[i].shape, DTYPES[circuit.nodes[i].label]) for i in circuit.inputs]
+
+    def step(totals: Any, both: Any, t: Any, state: Any, batch: Any, keep: Any) -> Any:
+        inputs = [*state, *batch, np.ones(keep.shape)]
+        changes = []
+        for old, takes_sides in zip(both, (False, True), strict=True):
+            moved = {**dict(zip(varying, old, strict=True)), len(inputs) - 1: keep - 1.0}
+            values, moves = push(circuit, inputs, moved, takes_sides=takes_sides)
+            outputs = [circuit.outputs[i] for i in varying]
+            changes.append([moves.get(wire, np.zeros(circuit.nodes[wire].shape)) for wire in outputs])
+            if not takes_sides:
+                counts = [0.0] * len(names)
+                for kink in kinks:
+                    crossed = is_crossed(kink.difference(values), kink.difference(moves), kink.is_point)
+                    at = names.index(kink.name)
+                    counts[at] = counts[at] + np.where(crossed, 1.0, 0.0).sum()
+                total = np.stack([0.0 * t + count for count in counts])
+        first = np.where(total > 0.0, np.minimum(totals[1], t), totals[1])
+        return [totals[0] + total, first], changes, t + 1.0, [values[wire] for wire in circuit.outputs]
+
+    half = len(carried[2:]) // 2
+    both = [carried[2 : 2 + half], carried[2 + half :]]
+    examples = (carried[:2], both, np.zeros(()), arguments[:states], arguments[states:-1], arguments[-1])
+    return simplify(traced(step, examples, "allow"))
+
+
+def state_of(run: Training, varying: tuple[int, ...], changes: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the change of every leaf of the state, zero for those that do not vary."""
+    given = dict(zip(varying, changes, strict=True))
+    return [given.get(i, np.zeros((len(changes[0]), *leaf.shape))) for i, leaf in enumerate(run.state_leaves)]
+
+
+def share_of(run: Training, first_order: list[np.ndarray], across: list[np.ndarray]) -> float:
+    """Return what crossing adds to the parameters' change, by norm, relative to the first-order change."""
+    vectors = []
+    for leaves in (first_order, across):
+        params = flatten(run.params(unflatten(run.state_tree, leaves)))[0]
+        vectors.append(np.concatenate([np.ravel(leaf) for leaf in params]))
+    added, total = np.linalg.norm(vectors[1] - vectors[0]), np.linalg.norm(vectors[0])
+    return float(added / total) if total else (np.inf if added else 0.0)
