@@ -1,8 +1,8 @@
 """Kinks within reach: what a first-order change of a circuit's inputs would move across a kink of one of its gates.
 
-In: a circuit, and which of its inputs change. Out: its kinks, the changes of its wires, and the elements that cross: those
-whose distance to a kink is shorter than their first-order change towards it. A series stays on the side of the kink that
-the primal is on, so a change that crosses is not in any of its coefficients.
+In: a circuit, and which of its inputs change. Out: its kinks, the changes of its wires, and the elements that cross,
+whose distance to a kink is shorter than their first-order change towards it. A series stays on the primal's side of
+every kink, so no coefficient of it knows what crossing changes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LANES = 16  # first-order changes that `count_crossings` evaluates together
 class Kink:
     """A kink that gates share: where an array is zero, or where two arrays are equal.
 
-    name : the first of the gates and the user's line. operands : one wire or two. is_point : the gates have one constant
-    value on both sides of the kink and another at it, as an equality has; then only elements at the kink can leave it.
+    name : the first of the gates and the user's line. operands : one wire or two. is_point : the gates have one
+    constant value on both sides of the kink and another at it, as an equality has; only elements at it can leave it.
     """
 
     name: str
@@ -103,7 +103,8 @@ def push(
         own = [moves.get(i) for i in node.operands]
         if node.label == "int" or all(move is None for move in own):
             continue
-        if takes_sides and (is_kink(node) or any(m is not None and x.label != "float" for x, m in zip(operands, own))):
+        chosen = any(i in moves and circuit.nodes[i].label == "bool" for i in node.operands)
+        if takes_sides and (is_kink(node) or chosen):
             moved = [x if move is None else x + move for x, move in zip(operands, own, strict=True)]
             moves[wire] = 1.0 * node.gate(*moved, **node.params) - 1.0 * values[wire]
         elif not node.gate.flat:

@@ -1,8 +1,8 @@
 """Kinks within reach of a deletion: how many elements of a run's gates it moves across a kink, and what that changes.
 
-In: a run, and downweights. Out: `Crossings`, per subset, or `Kinks`, a summary for random deletions of any size. A subset
-is one lane of one pass of the run, whose step circuits have more state: the first-order change, the change that takes the
-other side of every kink that it crosses, and totals, which count while the steps run.
+In: a run, and downweights. Out: `Crossings`, per subset, or `Kinks`, a summary for random deletions of any size. A
+subset is a lane of one pass of the run, whose step circuits have more state: the first-order change, the change that
+takes the other side of every kink that it crosses, and totals, which count while the steps run.
 """
 
 from __future__ import annotations
@@ -45,17 +45,20 @@ class Crossings:
     first_steps : integers (B, K)
         The first step at which one crosses; the number of steps if none does.
     shares : (B,)
-        The change of the parameters that crossing adds to their first-order change, by norm, relative to the latter:
-        about the relative error that kinks cause in the first-order change of the parameters.
+        The relative error of the parameters' first-order change that crossing causes: what changes if every element
+        that crosses goes on along the other side, by norm, over the first-order change.
     change : pytree or None
         The state's first-order change, leaves (B, *shape); None for a smooth run, through which nothing is pushed.
+    change_across : pytree or None
+        The same if every element that crosses goes on along the other side.
     """
 
     kinks: tuple[str, ...]
     counts: np.ndarray
     first_steps: np.ndarray
     shares: np.ndarray
-    change: Any
+    change: Any = None
+    change_across: Any = None
 
     def worst(self, subset: int) -> str | None:
         """Return the gate and line that most elements cross for a subset; None if none crosses."""
@@ -153,8 +156,8 @@ def cross_kinks(run: Training, without: Any, threads: int | None = None, *, devi
     Examples
     --------
     >>> import numpy as np, circuitsketch as cs
-    >>> step = lambda s, x, keep: np.maximum(s + keep.sum() * x, 2.0)
-    >>> run = cs.Training(step, np.zeros(()), [1.0, 4.0], [[0], [1]])
+    >>> step = lambda s, x, keep: np.maximum(s + keep.sum() * x, 0.0)
+    >>> run = cs.Training(step, np.zeros(()), [1.0, -3.0], [[0], [1]])
     >>> crossings = cross_kinks(run, [[0], [1]])
     >>> crossings.counts.ravel().tolist(), crossings.first_steps.ravel().tolist()
     ([0, 1], [2, 1])
@@ -165,7 +168,7 @@ def cross_kinks(run: Training, without: Any, threads: int | None = None, *, devi
     count = len(weights)
     if not names:
         none = np.zeros((count, 0), dtype=np.int64)
-        return Crossings((), none, none, np.zeros(count), None)
+        return Crossings((), none, none, np.zeros(count))
     zeros = [np.zeros_like(run.state_leaves[i]) for i in varying]
     carried = [np.zeros(len(names)), np.full(len(names), float(run.steps)), *zeros, *zeros]
     require_memory(
@@ -190,21 +193,22 @@ def cross_kinks(run: Training, without: Any, threads: int | None = None, *, devi
 
     in_blocks(blocks, count, executable, threads, run.n)
     counts, first_steps, *both = leaves
-    first_order, across = (
-        state_of(run, varying, part) for part in (both[: len(varying)], both[len(varying) :])
-    )
+    first_order, across = (state_of(run, varying, part) for part in (both[: len(varying)], both[len(varying) :]))
     for row in range(count):
         if not all(np.all(np.isfinite(leaf[row])) for leaf in first_order):
             raise DivergenceError(
-                f"the first-order change along subset {row} overflows within {run.steps} steps; use smaller downweights, "
-                "or lower the learning rate"
+                f"the first-order change along subset {row} overflows within {run.steps} steps; use smaller "
+                "downweights, or lower the learning rate"
             )
     return Crossings(
         names,
         counts.astype(np.int64),
         first_steps.astype(np.int64),
-        np.array([share_of(run, [leaf[i] for leaf in first_order], [leaf[i] for leaf in across]) for i in range(count)]),
+        np.array(
+            [share_of(run, [leaf[i] for leaf in first_order], [leaf[i] for leaf in across]) for i in range(count)]
+        ),
         unflatten(run.state_tree, first_order),
+        unflatten(run.state_tree, across),
     )
 
 
@@ -276,7 +280,9 @@ def counting_step(
     The run itself has weights 1 in every lane, so that its values are constants; a lane's weights are read as changes.
     """
     varying, states = run.varying(), len(run.state_leaves)
-    arguments = [np.zeros(circuit.nodes[i].shape, DTYPES[circuit.nodes[i].label]) for i in circuit.inputs]
+    arguments: list[np.ndarray] = [
+        np.zeros(circuit.nodes[i].shape, DTYPES[circuit.nodes[i].label]) for i in circuit.inputs
+    ]
 
     def step(totals: Any, both: Any, t: Any, state: Any, batch: Any, keep: Any) -> Any:
         inputs = [*state, *batch, np.ones(keep.shape)]
