@@ -152,6 +152,8 @@ def count_crossings(
 
         reference.run(circuit, values, series, 1, watch)
         for kink in kinks:
-            crossed = is_crossed(kink.difference(distances), kink.difference(moves), kink.is_point)
-            totals[kink.name][rows] += crossed.sum(axis=tuple(range(1, crossed.ndim)))
+            change = kink.difference(moves)
+            if np.ndim(change):  # not the 0.0 of an operand without a series
+                crossed = is_crossed(kink.difference(distances), change, kink.is_point)
+                totals[kink.name][rows] += crossed.sum(axis=tuple(range(1, crossed.ndim)))
     return totals

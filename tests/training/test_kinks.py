@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import circuitsketch as cs
 from circuitsketch.training import kinks
-from circuitsketch.training.kinks import Kinks, cross_kinks, summarize_kinks
+from circuitsketch.training.kinks import Kinks, find_crossings, summarize_kinks
 
 FEATURES, HIDDEN, RATE = 3, 5, 0.1
 ACTIVATIONS = {
@@ -79,7 +79,7 @@ def test_a_deletion_crosses_what_changes_sign_when_retrained(seed, activation, s
     data = problem(seed, 9, sizes)
     rng = np.random.default_rng(seed)
     weights = np.where(rng.random((11, 9)) < share, rng.choice([1.0, 0.5, -1.0], size=(11, 9)), 0.0)
-    crossings = cross_kinks(training(*data, activation), weights)
+    crossings = find_crossings(training(*data, activation), weights)
     expected = [changed_signs(data, w)[1] for w in weights]
     assert crossings.counts.sum(axis=1).tolist() == expected
     assert crossings.first_steps.min(axis=1).tolist() == [1 if count else 2 for count in expected]
@@ -88,7 +88,7 @@ def test_a_deletion_crosses_what_changes_sign_when_retrained(seed, activation, s
 def test_small_changes_cross_what_changes_sign_over_all_steps():
     data = problem(0, 400, [400] * 20)
     weights = 1e-2 * np.random.default_rng(1).normal(size=(32, 400))
-    counts = cross_kinks(training(*data), weights).counts[:, 0]
+    counts = find_crossings(training(*data), weights).counts[:, 0]
     expected = np.array([sum(changed_signs(data, w)) for w in weights])
     assert expected.sum() > 80
     assert np.abs(counts - expected).sum() < 0.15 * expected.sum()  # after a crossing, first order is not exact
@@ -97,7 +97,7 @@ def test_small_changes_cross_what_changes_sign_over_all_steps():
 def test_the_share_is_the_error_of_first_order():
     data = problem(0, 400, [400] * 20)
     weights = 1e-2 * np.random.default_rng(2).normal(size=(8, 400))
-    crossings = cross_kinks(training(*data), weights)
+    crossings = find_crossings(training(*data), weights)
     vector = lambda p, *row: np.concatenate([np.ravel(p[name][row]) for name in ("w", "v")])  # noqa: E731
     base = vector(train_by_hand(*data, np.zeros(400))[0])
     errors = []
@@ -109,10 +109,38 @@ def test_the_share_is_the_error_of_first_order():
     np.testing.assert_allclose(crossings.shares, errors, rtol=0.02, atol=2e-3)  # the curvature adds 1e-3
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        cs.relu,
+        np.abs,
+        lambda z: np.clip(z, -0.5, 0.5),
+        lambda z: np.maximum(z, 1.0 - z),
+        lambda z: np.where(z > 0.3, 2.0, -z),
+        lambda z: np.where((z > 0.0) & (z < 1.0), z, 0.25),
+        lambda z: np.max(z, axis=0) + np.min(z, axis=0),
+        lambda z: 1.0 * (z > 0.1),
+        lambda z: (z > 0.1).any(axis=0),
+    ],
+)
+def test_the_change_across_is_the_real_one_of_a_function_of_linear_pieces(function):
+    matrix = np.random.default_rng(0).normal(size=(4, 3, 6))
+    run = cs.Training(lambda s, x, keep: s + z_sum(function(x @ keep)), 0.0, [matrix], [range(6)])
+    weights = np.random.default_rng(1).normal(size=(20, 6))
+    crossings = find_crossings(run, weights)
+    assert crossings.counts.any(axis=1).mean() > 0.9
+    np.testing.assert_allclose(crossings.change_across, run.retrain(weights) - run.train(), atol=1e-12)
+
+
+def z_sum(values):
+    """A weighted sum in which no two elements cancel, beside what varies smoothly."""
+    return (np.arange(1.0, values.size + 1).reshape(values.shape) * values).sum()
+
+
 def test_the_change_is_the_first_order_change():
     run = training(*problem(3, 12, [6, 4, 6]))
     h = np.random.default_rng(0).normal(size=(5, 12))
-    change = cross_kinks(run, h).change
+    change = find_crossings(run, h).change
     series = cs.push(run, h, 1).measure(lambda p: p["w"]).coefficients[:, 1].real
     np.testing.assert_allclose(change["params"]["w"], series, rtol=1e-12, atol=1e-14)
 
@@ -120,7 +148,10 @@ def test_the_change_is_the_first_order_change():
 def test_groups_cross_what_their_examples_cross():
     run = training(*problem(4, 12, [12, 12, 12]))
     labels = np.arange(12) % 3
-    grouped, single = cross_kinks(run.grouped(labels), np.eye(3)), cross_kinks(run, [labels == i for i in range(3)])
+    grouped, single = (
+        find_crossings(run.grouped(labels), np.eye(3)),
+        find_crossings(run, [labels == i for i in range(3)]),
+    )
     assert single.counts.any()
     np.testing.assert_array_equal(grouped.counts, single.counts)
 
@@ -131,12 +162,12 @@ def test_the_worst_gate_and_its_line_are_named():
         return {"a": moved, "b": state["b"] + np.maximum(moved, 0.0).sum() + np.abs(moved - 100.0).sum()}
 
     run = cs.Training(step, {"a": np.zeros(4), "b": 0.0}, [np.array([1.0, -1.0, 2.0, 3.0])] * 3, [[0], [1], [2]])
-    crossings = cross_kinks(run, [[0], [0, 1], [2]])
+    crossings = find_crossings(run, [[0], [0, 1], [2]])
     line = step.__code__.co_firstlineno + 2
     assert len(crossings.kinks) == 2
     # To take a step away leads back to the kink where all begin, and not across; to turn it round does.
     assert crossings.counts.sum(axis=1).tolist() == [0, 0, 0]
-    doubled = cross_kinks(run, np.array([[2.0, 0, 0], [2.0, 2.0, 0.0], [0, 0, 4.0]]))
+    doubled = find_crossings(run, np.array([[2.0, 0, 0], [2.0, 2.0, 0.0], [0, 0, 4.0]]))
     assert doubled.counts.sum(axis=1).tolist() == [4, 12, 4]
     assert doubled.first_steps.min(axis=1).tolist() == [0, 0, 2]
     assert doubled.worst(0) == doubled.worst(1) and f"gate maximum ({__file__}:{line})" == doubled.worst(0)
@@ -146,7 +177,7 @@ def test_the_worst_gate_and_its_line_are_named():
 def test_a_smooth_run_returns_at_once(monkeypatch):
     run = cs.Training(lambda s, x, keep: np.tanh(s + keep[0] * x), 0.0, [1.0, 2.0], [[0], [1]])
     monkeypatch.setattr(kinks, "executable_of", None)  # would be called for anything else
-    crossings = cross_kinks(run, [[0], [1], [0, 1]])
+    crossings = find_crossings(run, [[0], [1], [0, 1]])
     assert crossings.kinks == () and crossings.counts.shape == (3, 0) and not crossings.shares.any()
     assert crossings.worst(0) is None and crossings.change is None
     summary = summarize_kinks(run)
@@ -156,7 +187,7 @@ def test_a_smooth_run_returns_at_once(monkeypatch):
 def test_an_overflow_is_an_error():
     run = cs.Training(lambda s, x, keep: np.maximum(1e300 * s * keep[0], -1.0), 1e-300, [0.0] * 2, [[0], [1]])
     with pytest.raises(cs.DivergenceError, match="first-order change along subset 1 overflows"):
-        cross_kinks(run, np.array([[0.0, 0.0], [1e20, 1e20]]))
+        find_crossings(run, np.array([[0.0, 0.0], [1e20, 1e20]]))
 
 
 # ----------------------------------------------------------------------------------------------------- the summary
@@ -165,7 +196,7 @@ def test_an_overflow_is_an_error():
 def test_the_summary_expects_what_random_deletions_cross():
     data = problem(5, 40, [40, 40])
     summary = summarize_kinks(training(*data), draws=40)
-    assert summary.sizes == (1, 4, 16) and Kinks.from_json(summary.to_json()) == summary
+    assert summary.sizes == (1, 4, 16, 20) and Kinks.from_json(summary.to_json()) == summary
     rng = np.random.default_rng(9)
     for size in summary.sizes:
         real = []
