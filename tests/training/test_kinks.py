@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitsketch as cs
-from circuitsketch.training import kinks
-from circuitsketch.training.kinks import Kinks, find_crossings, summarize_kinks
+from circuitsketch.training import crossings as module
+from circuitsketch.training.crossings import find_crossings, measure_crossings
+from circuitsketch.training.kinks import Kinks, error_at, random_deletions, summarize
 
 FEATURES, HIDDEN, RATE = 3, 5, 0.1
 ACTIVATIONS = {
@@ -109,6 +110,22 @@ def test_the_share_is_the_error_of_first_order():
     np.testing.assert_allclose(crossings.shares, errors, rtol=0.02, atol=2e-3)  # the curvature adds 1e-3
 
 
+def test_what_crossing_adds_to_a_measurement_is_what_first_order_misses():
+    data = problem(0, 400, [400] * 20)
+    weights = 1e-2 * np.random.default_rng(2).normal(size=(8, 400))
+    run = training(*data)
+    crossings = find_crossings(run, weights)
+    measure = lambda p, x: {"mean": (p["w"] @ p["v"]).mean(), "all": np.tanh(x @ p["w"])}  # noqa: E731
+    added = measure_crossings(run, crossings, measure, data[1][:3])
+    for row, w in enumerate(weights):
+        base, moved = (train_by_hand(*data, at)[0] for at in (np.zeros(400), w))
+        predicted = {name: base[name] + crossings.change["params"][name][row] for name in base}
+        real, first_order = measure(moved, data[1][:3]), measure(predicted, data[1][:3])
+        for name, values in added.items():
+            np.testing.assert_allclose(values[row], real[name] - first_order[name], rtol=0.02, atol=1e-5)
+    assert np.abs(added["all"]).max() > 3e-4
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -176,11 +193,12 @@ def test_the_worst_gate_and_its_line_are_named():
 
 def test_a_smooth_run_returns_at_once(monkeypatch):
     run = cs.Training(lambda s, x, keep: np.tanh(s + keep[0] * x), 0.0, [1.0, 2.0], [[0], [1]])
-    monkeypatch.setattr(kinks, "executable_of", None)  # would be called for anything else
+    monkeypatch.setattr(module, "executable_of", None)  # would be called for anything else
     crossings = find_crossings(run, [[0], [1], [0, 1]])
     assert crossings.kinks == () and crossings.counts.shape == (3, 0) and not crossings.shares.any()
     assert crossings.worst(0) is None and crossings.change is None
-    summary = summarize_kinks(run)
+    summary = summary_of(run)
+    assert not measure_crossings(run, crossings, np.sin).any()
     assert summary == Kinks() and summary.expected(5) == 0 and summary.share(5) == 0 and summary.worst(5) is None
 
 
@@ -193,9 +211,14 @@ def test_an_overflow_is_an_error():
 # ----------------------------------------------------------------------------------------------------- the summary
 
 
+def summary_of(run, draws=8, seed=0):
+    sizes, weights = random_deletions(run.n, draws, seed)
+    return summarize(find_crossings(run, weights.reshape(-1, run.n)), sizes)
+
+
 def test_the_summary_expects_what_random_deletions_cross():
     data = problem(5, 40, [40, 40])
-    summary = summarize_kinks(training(*data), draws=40)
+    summary = summary_of(training(*data), draws=40)
     assert summary.sizes == (1, 4, 16, 20) and Kinks.from_json(summary.to_json()) == summary
     rng = np.random.default_rng(9)
     for size in summary.sizes:
@@ -212,4 +235,24 @@ def test_the_summary_expects_what_random_deletions_cross():
 
 def test_a_summary_can_be_repeated():
     run = training(*problem(6, 20, [20, 20]))
-    assert summarize_kinks(run, seed=1) == summarize_kinks(run, seed=1) != summarize_kinks(run, seed=2)
+    assert summary_of(run, seed=1) == summary_of(run, seed=1) != summary_of(run, seed=2)
+
+
+def test_intervals_hold_once_they_are_widened_by_what_crossing_adds():
+    """First-order predictions of retrained values, whose only other error, the curvature's, is far smaller here."""
+    run = training(*problem(0, 400, [400] * 20))
+    rng = np.random.default_rng(3)
+    size = 9
+    weights = np.zeros((60, 400))
+    for row in weights:
+        row[rng.choice(400, size, replace=False)] = 0.1
+    crossings = find_crossings(run, weights)
+    measure = lambda p: p["w"].ravel()  # noqa: E731
+    first_order = np.stack([measure({"w": w}) for w in crossings.change["params"]["w"]])
+    real = np.stack([measure({"w": w}) for w in run.retrain(weights)["params"]["w"]]) - measure(run.train()["params"])
+    sizes, deletions = random_deletions(400, 12)
+    drawn = find_crossings(run, 0.1 * deletions.reshape(-1, 400))
+    errors = measure_crossings(run, drawn, measure).reshape(len(sizes), 12, -1)
+    misses = np.abs(real - first_order) - 6e-6  # the rest, by which both sides' change misses, for 99 % of the values
+    assert np.mean(misses <= 1.96 * error_at(size, sizes, errors)) > 0.9
+    assert np.mean(misses <= 0.0) < 0.7
