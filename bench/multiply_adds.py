@@ -24,7 +24,7 @@ import numpy as np
 
 from circuitsketch.circuit import Circuit
 from circuitsketch.gates import cells
-from circuitsketch.gates.contraction import extents
+from circuitsketch.gates.contraction import index_sizes
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.training.training import Training
 
@@ -71,7 +71,7 @@ def step_cost(circuit: Circuit, varying: Set[int], mode: Mode) -> int:
         reached.add(wire)
         if node.gate.kind == "contraction":
             shapes = [circuit.nodes[i].shape for i in node.operands]
-            products = cells(tuple(extents(node.params["spec"], *shapes).values()))
+            products = cells(tuple(index_sizes(node.params["spec"], *shapes).values()))
             total += products * (series_product(mode) if all(varies) else number_product(mode))
         elif node.gate.kind == "elementwise":
             total += cells(node.shape) * entry_cost(node.gate.name, varies, mode)

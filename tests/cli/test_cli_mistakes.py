@@ -135,9 +135,8 @@ def test_without_matplotlib_the_figures_say_how_to_get_it(call, monkeypatch):
     monkeypatch.delitem(sys.modules, "circuitsketch.report.plots", raising=False)
     code, out, err = call("figures", "--out", "undrawn")
     assert (code, out) == (1, "")
-    assert err == (
-        "circuitsketch: drawing figures requires matplotlib, which is not installed: pip install 'circuitsketch[figures]'\n"
-    )
+    remedy = "pip install 'circuitsketch[figures]'"
+    assert err == f"circuitsketch: drawing figures requires matplotlib, which is not installed: {remedy}\n"
 
 
 @pytest.mark.parametrize(

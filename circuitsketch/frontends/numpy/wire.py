@@ -26,7 +26,7 @@ from circuitsketch.frontends.numpy.methods import ArrayMethods, remedy_for
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
 from circuitsketch.gates.gate import is_built_in
-from circuitsketch.gates.meaning import Use, current, use_of
+from circuitsketch.gates.digest import Use, current_version, use_of
 from circuitsketch.gates.movement import broadcast
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -215,7 +215,7 @@ class Builder:
         label = result_label(gate, wires)
         if not is_built_in(gate):
             use = gate, use_of(len(wires), params)
-            gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
+            gate = self.gates.setdefault(use, self.gates.get(use) or current_version(gate, len(wires), params))
         return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
 
     def broadcast_operands(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
