@@ -1,7 +1,7 @@
 """Wires, the values of a traced function: a wire behaves like an array and records every gate applied to it.
 
 In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
-function becomes which gates is told in `dispatch`; what a wire cannot do is refused here, with the way out.
+function becomes which gates is in `dispatch`; what a wire cannot do is refused here, with an alternative.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from circuitsketch.frontends.numpy.hints import HINTS
 from circuitsketch.frontends.numpy.methods import ArrayMethods, remedy_for
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
-from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.digest import Use, current_version, use_of
+from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.movement import broadcast
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -132,7 +132,7 @@ def asked_by_library() -> str | None:
 
 
 class Rules:
-    """What becomes of NumPy's calls on wires. The rules are made of wires, so `dispatch` puts them here."""
+    """The rules for NumPy's calls on wires. They use wires themselves, so `dispatch` sets them."""
 
     ufunc: Callable[..., Any]  # (ufunc, method, inputs, options)
     function: Callable[..., Any]  # (function, args, options)
