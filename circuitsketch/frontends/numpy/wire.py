@@ -33,7 +33,10 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
 # Files of the package whose functions are named in messages together with the user's line that calls them.
-NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
+NAMED = {
+    os.path.join(PACKAGE, "functions.py"): "cs",
+    **{os.path.join(PACKAGE, "optim", f"{name}.py"): "cs.optim" for name in ("rules", "schedules", "regularisation")},
+}
 MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
