@@ -50,9 +50,11 @@ class Gate:
         so that it runs on wires and on arrays.
     size : callable
         `size(out_shape, *operand_shapes, **params)` returns the number of scalar arithmetic gates.
-    constants, step : callable or None
-        The Taylor rule of an elementwise gate (see the module's docstring). Other gates are linear in every operand,
-        and their series follow from their kind.
+    constants : callable or None
+        `constants(math, *x)` returns the value of an elementwise gate at real x, then the values of its companions.
+    step : callable or None
+        `step(k, ops, *operands, out, *companions)`, the Taylor rule of an elementwise gate, sets coefficient k. Other
+        gates are linear in every operand, and their series follow from their kind.
     reads : {"nothing", "operands", "all"}
         Which primals `step` reads: none, the operands', or also those of the result and the companions.
     domain : str or None
