@@ -1,11 +1,11 @@
 """Parse command-line arguments: runs, measurements, subsets of examples.
 
     TARGET    logistic    microgpt:200,width=8    my_run:make    my_run.py:make:epochs=3      -> a Training
-    MEASURE   held_out_loss    loss:max    my_run:accuracy    my_run.py:margin:3              -> a function
+    MEASURE   held_out_loss    loss:max    my_run:loss    my_run.py:margin:3              -> a function
     IDS       1,5,7-9                                                                         -> integers
 
-The part before the first colon is a zoo model, a module, or a Python file; then come the function's name, if it is
-needed, and its arguments: Python literals, or else text. A short MEASURE is a function of the zoo model that was
+The part before the first colon is a zoo model, a module, or a Python file; the function's name, if needed, and its
+arguments follow: Python literals, or else text. A short MEASURE is a function of the zoo model that was
 sketched. Code is imported only from what is typed; a sketch's own origin is trusted for zoo models only.
 """
 
@@ -211,7 +211,7 @@ def load_measurement(text: str, origin: str | None) -> Callable[..., Any]:
     call = parse_call(text, None) if ":" in text else None
     if call is None:
         raise UsageError(
-            f"{text!r} is not module:function, such as my_run:accuracy or logistic:held_out_loss; short names work for "
+            f"{text!r} is not module:function, such as my_run:loss or logistic:held_out_loss; short names work for "
             "sketches of zoo models only (if this is one, give --target)"
         )
     function = get_attribute(import_named(call.module, text), call.function, text, takes="params")

@@ -323,13 +323,13 @@ EXAMPLES = {
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9 --level 0.8\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
-        "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --label web --json -"
+        "  circuitsketch predict mine.sketch --measure my_run.py:loss --label web --json -"
     ),
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
         "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
-        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy --by-label"
+        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:loss --by-label"
     ),
 }
 

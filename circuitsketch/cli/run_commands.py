@@ -156,7 +156,8 @@ def plan(
     epsilon: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="Plan for an error of at most X alpha, with --delta; otherwise a given sketch is priced."
+            metavar="X",
+            help="Largest error, as a multiple of alpha; requires --delta. Without it, the cost of a sketch is estimated.",
         ),
     ] = None,
     delta: Annotated[
@@ -178,11 +179,11 @@ def plan(
     ] = None,
     directions: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Directions of the sketch to price; default: 512.", show_default=False),
+        typer.Option(metavar="N", min=0, help="Directions of the sketch; default: 512.", show_default=False),
     ] = None,
     order: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False),
+        typer.Option(metavar="N", min=1, help="Order of the sketch; default: 3.", show_default=False),
     ] = None,
     distribution: Annotated[
         Distribution | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
@@ -202,8 +203,8 @@ def plan(
 ) -> None:
     """Estimate the seconds and bytes that a sketch takes, or the size of a sketch for a guaranteed error.
 
-    With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise prices --directions
-    and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
+    With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise estimates the cost
+    of --directions and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
     """
     output = Output(json_to)
     if per_example_order is not None and not per_example:

@@ -292,7 +292,7 @@ def plot_cost(cost: Cost) -> Figure:
     ax.plot(sizes, line, color=PALE, linewidth=2.5, zorder=0, label="proportional to size(A)")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("size(A): scalar gates of the whole training")
+    ax.set_xlabel("size(A): scalar gates of the training run")
     ax.set_ylabel("processor time, seconds")
     ax.legend(
         frameon=False,

@@ -299,7 +299,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         return RULES.function(function, args, kwargs)
 
     def change_dtype(self, dtype: Any, **options: Any) -> Wire:
-        """The wire under another label, as `astype` asks for it."""
+        """Convert the wire to another label, for `astype`."""
         return RULES.astype(self, dtype, **options)
 
     def __copy__(self) -> Wire:
