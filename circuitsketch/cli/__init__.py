@@ -2,8 +2,8 @@
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
 Errors are one line. `run_commands` has the commands that start from a run, `query_commands` those that start from a
-sketch on disk; `parsing` parses runs, measurements and subsets; only `output` prints. Slow imports are inside the
-commands that need them.
+sketch on disk; `parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints. Slow imports are
+inside the commands that need them.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def predict(
     import numpy as np
 
     from circuitsketch.attribution.structure import number_of
-    from circuitsketch.cli.parsing import read_subsets
+    from circuitsketch.cli.subsets import read_subsets
     from circuitsketch.report.tables import describe_missed, find_missed, format_prediction
 
     sketch, query, function = measure_stored(store, measure, target, device)
@@ -400,15 +400,15 @@ def to_plain(query: Query, truth: Any) -> Any:
 
 def select_examples(sketch: Sketch, without: list[str], labels: list[str], containing: list[str]) -> list[int]:
     """Return the sorted ids of all examples selected by any option."""
-    from circuitsketch.cli import parsing
+    from circuitsketch.cli.subsets import ids_containing, ids_with_label, parse_ids
 
     ids: set[int] = set()
     for text in without:
-        ids |= set(parsing.parse_ids(text, sketch.n, unit=unit_of(sketch)))
+        ids |= set(parse_ids(text, sketch.n, unit=unit_of(sketch)))
     for label in labels:
-        ids |= set(parsing.ids_with_label(label, sketch.labels, unit_of(sketch)))
+        ids |= set(ids_with_label(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        ids |= set(parsing.ids_containing(text, sketch.items, unit_of(sketch)))
+        ids |= set(ids_containing(text, sketch.items, unit_of(sketch)))
     return sorted(ids)
 
 

@@ -157,7 +157,7 @@ def plan(
         float | None,
         typer.Option(
             metavar="X",
-            help="Largest error, as a multiple of alpha; requires --delta. Without it, the cost of a sketch is estimated.",
+            help="Largest error, as a multiple of alpha; requires --delta.",
         ),
     ] = None,
     delta: Annotated[

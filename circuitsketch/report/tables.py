@@ -276,7 +276,7 @@ def format_demo(demo: Demo) -> Iterator[Block]:
     yield rows
     main = demo.answers[0].question
     count = len(main.ids)
-    yield f"{main.letters} ({count}): without the {count} name{'s' * (count > 1)} that contain {main.letters}"
+    yield f"{main.letters} ({count}): without the {count} name{'s' * (count > 1)} with {main.letters}"
     yield "order 1: the prediction of the first-order term alone"
     yield from (
         f"{covered} of {count} retrained losses {what} lie in their interval"
