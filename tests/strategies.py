@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from circuitsketch.gates import GATES, Gate, cells
-from circuitsketch.gates.domains import MARGIN, draw_unequal, draw_operands
+from circuitsketch.gates.domains import MARGIN, draw_operands, draw_unequal
 
 Shape = tuple[int, ...]
 Rng = np.random.Generator

@@ -17,8 +17,8 @@ import numpy as np
 
 from circuitsketch.backends.contract import Schedule
 from circuitsketch.circuit import Circuit, Node
-from circuitsketch.gates.gate import is_built_in
 from circuitsketch.gates.digest import digest_when_traced
+from circuitsketch.gates.gate import is_built_in
 from circuitsketch.training.training import Training
 
 
