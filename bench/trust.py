@@ -26,7 +26,7 @@ from trust_runs import RUNS, Draw, UserRun
 
 import circuitsketch as cs
 from circuitsketch.attribution.evaluation import rank_correlation
-from circuitsketch.report.truths import circuit_digest, truths_of
+from circuitsketch.report.retraining import digest_measurement, retrain_subsets
 from circuitsketch.store.fingerprint import digest, fingerprint_of
 
 ORDER = 3
@@ -169,9 +169,9 @@ class Bench:
         def measure_all(params: Any) -> Any:
             return np.stack([measurement(params) for measurement in user.measurements])
 
-        key = fingerprint_of(user.run), circuit_digest(user.run, measure_all), np.packbits(masks).tobytes()
+        key = fingerprint_of(user.run), digest_measurement(user.run, measure_all), np.packbits(masks).tobytes()
         shape = (len(user.measurements),)
-        return truths_of(user.run, masks, measure_all, shape=shape, what="trust", folder=self.locate("truths", *key))
+        return retrain_subsets(user.run, masks, measure_all, shape=shape, what="trust", folder=self.locate("truths", *key))
 
     def measure(self, user: UserRun) -> list[cs.Query]:
         """Sketch as a user would, with every example's own series, and measure."""
