@@ -13,8 +13,8 @@ import numpy as np
 
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Executable, Schedule, Target
-from circuitsketch.backends.lane_blocks import in_blocks, put_coefficients, put_series
-from circuitsketch.backends.registry import build, target_for
+from circuitsketch.backends.lane_blocks import copy_series, run_blocks, write_coefficients
+from circuitsketch.backends.registry import build, make_target
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
@@ -22,7 +22,7 @@ from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.tree import Tree, leaves_like, parts, unflatten
+from circuitsketch.tree import Tree, flatten_up_to, open_container, unflatten
 
 
 @dataclass(eq=False)
@@ -39,18 +39,18 @@ class Compiled:
     def __call__(self, *args: Any) -> Any:
         """The function's value: arguments as in the trace, the result's pytree of arrays."""
         leaves = self.leaves(args)
-        executable = self.executable(target_for(Mode(0), self.dtype), ())
-        arena = executable.arena()
+        executable = self.executable(make_target(Mode(0), self.dtype), ())
+        arena = executable.allocate_arena()
         arena.set_state(leaves)
-        arena.run(Schedule.single(), 0, 1, np.zeros(0))
-        outputs = [arena.constant_view(0, layout).copy() for layout in executable.tapes[0].outputs]
+        arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
+        outputs = [arena.view_constant(0, layout).copy() for layout in executable.tapes[0].outputs]
         return unflatten(self.circuit.out_tree, outputs)
 
     def leaves(self, args: tuple[Any, ...]) -> list[np.ndarray]:
         """The arguments' leaves, checked against the circuit's inputs."""
         names = self.circuit.input_names
         try:
-            found = leaves_like(self.circuit.in_tree, args)
+            found = flatten_up_to(self.circuit.in_tree, args)
         except InputError as reason:
             raise InputError(f"the circuit was traced for arguments of leaves {list(names)}: {reason}") from None
         arrays = [real_array(leaf, name) for leaf, name in zip(found, names, strict=True)]
@@ -73,7 +73,7 @@ class Compiled:
 
     def coefficient_arrays(self, coefficients: Any) -> list[np.ndarray | None]:
         """The leaves of given coefficients, checked against the circuit's inputs."""
-        given = leaves_or_none(self.circuit.in_tree, coefficients)
+        given = flatten_with_none(self.circuit.in_tree, coefficients)
         names = self.circuit.input_names
         arrays = [
             None if leaf is None else plain_array(leaf, f"the coefficient of {name}")
@@ -134,7 +134,7 @@ class Compiled:
         if self.order:
             check_point(self.circuit, leaves, varying)
         mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
-        target = target_for(mode, self.dtype, self.width, self.device, count)
+        target = make_target(mode, self.dtype, self.width, self.device, count)
         executable = self.executable(target, varying if self.order else ())
         outputs = [
             np.zeros((count, self.order + 1, *layout.shape), dtype=np.complex128 if mode.complex else np.float64)
@@ -142,7 +142,7 @@ class Compiled:
         ]
 
         def blocks(begins: range) -> None:
-            arena = executable.arena(len(begins))
+            arena = executable.allocate_arena(len(begins))
             arena.set_state(leaves)
             for block, begin in enumerate(begins):
                 lanes = np.zeros((executable.lane_state_cells, mode.components, executable.target.width))
@@ -150,25 +150,25 @@ class Compiled:
                     array, leaf, at = arrays[i], leaves[i], executable.state_lane[i]
                     assert array is not None
                     view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
-                    put_coefficients(view, array[begin:], mode)
-                arena.put_lane_state(block, lanes)
-            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+                    write_coefficients(view, array[begin:], mode)
+                arena.set_lane_state(block, lanes)
+            arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
             for block, begin in enumerate(begins):
                 for output, layout in zip(outputs, executable.tapes[0].outputs, strict=True):
                     part = output[begin : begin + executable.target.width]
-                    put_series(part, arena, layout, block)
+                    copy_series(part, arena, layout, block)
 
-        in_blocks(blocks, count, executable, threads)
+        run_blocks(blocks, count, executable, threads)
         return unflatten(self.circuit.out_tree, outputs)
 
 
-def leaves_or_none(tree: Tree, value: Any) -> list[Any]:
+def flatten_with_none(tree: Tree, value: Any) -> list[Any]:
     """The leaves of a pytree in the order of a structure; a None stands for all the leaves below it."""
     if value is None:
         return [None] * tree.size
-    found = parts(value)
+    found = open_container(value)
     if tree.kind is None or found is None or set(found[1]) != set(tree.keys):
-        return leaves_like(tree, value)  # a leaf, or an error
+        return flatten_up_to(tree, value)  # a leaf, or an error
     children = dict(zip(found[1], found[2], strict=True))
     pairs = zip(tree.keys, tree.children, strict=True)
-    return [leaf for key, child in pairs for leaf in leaves_or_none(child, children[key])]
+    return [leaf for key, child in pairs for leaf in flatten_with_none(child, children[key])]

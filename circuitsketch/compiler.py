@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_int, check_order
-from circuitsketch.arrays import coefficient_type, real_array
+from circuitsketch.arrays import check_dtype, real_array
 from circuitsketch.backends.contract import Schedule
-from circuitsketch.backends.registry import backend, check_device, target_for
+from circuitsketch.backends.registry import check_device, get_backend, make_target
 from circuitsketch.circuit import Circuit
 from circuitsketch.compiled import Compiled
 from circuitsketch.errors import InputError
@@ -28,7 +28,7 @@ from circuitsketch.frontends.numpy.tracing import trace
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
-from circuitsketch.tree import leaves_like, unflatten
+from circuitsketch.tree import flatten_up_to, unflatten
 
 WIDEST = 1024  # lanes, as many threads as a GPU's block has
 
@@ -43,11 +43,13 @@ def run_once(function: Callable[..., Any], *args: Any) -> Any:
     circuit = trace(function, *args)
     simplified = simplify(circuit)
     tape = lower(simplified, (), Mode(0))
-    executable = backend("cpu").link([tape], target_for(Mode(0), np.float64), len(simplified.inputs), has_keep=False)
-    arena = executable.arena()
-    arena.set_state([real_array(leaf, "an argument") for leaf in leaves_like(circuit.in_tree, args)])
-    arena.run(Schedule.single(), 0, 1, np.zeros(0))
-    return unflatten(circuit.out_tree, [arena.constant_view(0, layout).copy() for layout in tape.outputs])
+    executable = get_backend("cpu").link(
+        [tape], make_target(Mode(0), np.float64), len(simplified.inputs), has_keep=False
+    )
+    arena = executable.allocate_arena()
+    arena.set_state([real_array(leaf, "an argument") for leaf in flatten_up_to(circuit.in_tree, args)])
+    arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
+    return unflatten(circuit.out_tree, [arena.view_constant(0, layout).copy() for layout in tape.outputs])
 
 
 def compile(
@@ -86,6 +88,6 @@ def compile(
             f"compile takes a circuit, and this is a {type(circuit).__name__}; make one with "
             "trace(function, *arguments of the shapes it is for)"
         )
-    backend(check_device(device)).check()
+    get_backend(check_device(device)).check_available()
     lanes = None if width is None else check_int(width, "width", 1, WIDEST)
-    return Compiled(simplify(circuit), check_order(order), coefficient_type(dtype), lanes, device)
+    return Compiled(simplify(circuit), check_order(order), check_dtype(dtype), lanes, device)

@@ -28,7 +28,7 @@ from circuitsketch.arguments import (
 from circuitsketch.arrays import finite_array, plain_array, real_array
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.frontends.numpy import Wire
-from circuitsketch.tree import flatten, leaves_like, transform
+from circuitsketch.tree import flatten, flatten_up_to, tree_map
 
 State = dict[str, Any]
 SMALLEST_LIMIT = 1e-150  # smallest limit of `clip_by_norm`, which squares it
@@ -36,7 +36,7 @@ SMALLEST_LIMIT = 1e-150  # smallest limit of `clip_by_norm`, which squares it
 
 def zeros_like(params: Any) -> Any:
     """Return zeros in the shapes of a pytree of arrays."""
-    return transform(lambda p: np.zeros(np.shape(p)), params)
+    return tree_map(lambda p: np.zeros(np.shape(p)), params)
 
 
 def check_state(state: State, grads: Any, rule: str, *keys: str) -> None:
@@ -51,7 +51,7 @@ def check_state(state: State, grads: Any, rule: str, *keys: str) -> None:
         if name == "t":
             number(state["t"], "t")
             continue
-        leaves = leaves_like(tree, numbers(grads if name == "grads" else state[name], name))
+        leaves = flatten_up_to(tree, numbers(grads if name == "grads" else state[name], name))
         for param, leaf, where in zip(params, leaves, tree.names(name), strict=True):
             if not broadcasts(np.shape(leaf), np.shape(param)):
                 raise ShapeError(f"{where} has shape {np.shape(leaf)}, but its parameters {np.shape(param)}")
@@ -103,7 +103,7 @@ def add_weight_decay(grads: Any, params: Any, weight_decay: float) -> Any:
     """Return grads + weight_decay * params, the gradient of the loss plus weight_decay / 2 * |params|^2."""
     number(weight_decay, "weight_decay")
     plain = not isinstance(weight_decay, Wire)
-    return grads if plain and weight_decay == 0 else transform(lambda g, p: g + weight_decay * p, grads, params)
+    return grads if plain and weight_decay == 0 else tree_map(lambda g, p: g + weight_decay * p, grads, params)
 
 
 def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0) -> State:
@@ -138,7 +138,7 @@ def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0)
     check_state(state, grads, "sgd")
     number(learning_rate, "learning_rate")
     grads = add_weight_decay(grads, state["params"], weight_decay)
-    return {**state, "params": transform(lambda p, g: p - learning_rate * g, state["params"], grads)}
+    return {**state, "params": tree_map(lambda p, g: p - learning_rate * g, state["params"], grads)}
 
 
 def momentum_state(params: Any) -> State:
@@ -190,9 +190,9 @@ def momentum(
     number(learning_rate, "learning_rate"), number(decay, "decay")
     nesterov = check_bool(nesterov, "nesterov")
     grads = add_weight_decay(grads, state["params"], weight_decay)
-    velocity = transform(lambda v, g: decay * v + g, state["velocity"], grads)
-    step = transform(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
-    params = transform(lambda p, v: p - learning_rate * v, state["params"], step)
+    velocity = tree_map(lambda v, g: decay * v + g, state["velocity"], grads)
+    step = tree_map(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
+    params = tree_map(lambda p, v: p - learning_rate * v, state["params"], step)
     return {**state, "params": params, "velocity": velocity}
 
 
@@ -253,8 +253,8 @@ def adam(
     for value, name in ((learning_rate, "learning_rate"), (b1, "b1"), (b2, "b2"), (eps, "eps"), (eps_root, "eps_root")):
         number(value, name)
     t = state["t"] + 1.0
-    m = transform(lambda m, g: b1 * m + (1.0 - b1) * g, state["m"], grads)
-    v = transform(lambda v, g: b2 * v + (1.0 - b2) * np.square(g), state["v"], grads)
+    m = tree_map(lambda m, g: b1 * m + (1.0 - b1) * g, state["m"], grads)
+    v = tree_map(lambda v, g: b2 * v + (1.0 - b2) * np.square(g), state["v"], grads)
     unbias_m = 1.0 / (1.0 - b1**t)
     unbias_v = 1.0 / (1.0 - b2**t)
 
@@ -264,7 +264,7 @@ def adam(
             return p - (learning_rate * unbias_m) * m / (np.sqrt(inside) + eps)
         return p - (learning_rate * unbias_m) * m * (1.0 / np.sqrt(inside))
 
-    params = transform(update, state["params"], m, v)
+    params = tree_map(update, state["params"], m, v)
     return {**state, "params": params, "m": m, "v": v, "t": t}
 
 
@@ -326,7 +326,7 @@ def adamw(
     check_state(state, grads, "adamw", "m", "v", "t")
     number(weight_decay, "weight_decay")
     after = adam(state, grads, learning_rate, b1, b2, eps, eps_root)
-    params = transform(lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"])
+    params = tree_map(lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"])
     return {**after, "params": params}
 
 
@@ -470,7 +470,7 @@ def clip_by_norm(grads: Any, limit: float) -> Any:
         raise InputError(f"optim.clip_by_norm requires a positive limit, not {quoted(limit)}")
     squares = sum(np.sum(np.square(g)) for g in flatten(grads)[0])
     scale = 1.0 / np.sqrt(1.0 + squares * (1.0 / limit**2))
-    return transform(lambda g: scale * g, grads)
+    return tree_map(lambda g: scale * g, grads)
 
 
 def dropout_mask(shape: int | Sequence[int], rate: float, seed: int, step: int) -> np.ndarray:

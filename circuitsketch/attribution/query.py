@@ -33,7 +33,7 @@ from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.validation import OF_SINGLES
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.directions import Given, Law
-from circuitsketch.display import completed, some, table
+from circuitsketch.display import list_completions, summarize, table
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.estimators import exact_series, monte_carlo, per_example
 from circuitsketch.estimators.convergence import (
@@ -515,7 +515,7 @@ class Query:
                 ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
                 ("directions", random if len(self.coefficients) else "none at random"),
                 ("estimator", self.estimator),
-                *((name, some(values)) for name, values in about if values is not None),
+                *((name, summarize(values)) for name, values in about if values is not None),
             ],
         )
 
@@ -531,7 +531,7 @@ class Query:
         return found if self.structure is None else TreePrediction.of(found, self.structure)
 
     def __dir__(self) -> list[str]:
-        return completed(self, PUBLIC)
+        return list_completions(self, PUBLIC)
 
     # -------------------------------------------------------------------------------- inside
 

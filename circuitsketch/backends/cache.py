@@ -26,7 +26,7 @@ OTHERS = stat.S_IWGRP | stat.S_IWOTH
 refused: list[str] = []  # what has been warned of
 
 
-def cache_folder() -> Path | None:
+def locate_cache() -> Path | None:
     """Where compiled kernels are kept: CIRCUITSKETCH_CACHE, or the user's cache folder; None where there is no home."""
     chosen = os.environ.get("CIRCUITSKETCH_CACHE")
     if chosen:
@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
         return None
 
 
-def key_of(*parts: str) -> str:
+def make_key(*parts: str) -> str:
     """A file's name: a digest of all that what it holds depends on."""
     digest = hashlib.sha256()
     for part in parts:
@@ -48,7 +48,7 @@ def key_of(*parts: str) -> str:
 
 
 @cache
-def sources_hash(*rooms: str) -> str:
+def hash_sources(*rooms: str) -> str:
     """A digest of source files of the package: of rooms (with all below them) and of single files.
 
     Where there are none to read (in a zip file, say) it is a random one: nothing is found again.
@@ -67,7 +67,7 @@ def sources_hash(*rooms: str) -> str:
 
 def read(key: str) -> bytes | None:
     """What is kept under a key, else None."""
-    folder = trusted_folder(key)
+    folder = find_trusted_folder(key)
     if folder is None:
         return None
     # A link is not followed, and a pipe does not make us wait for its writer.
@@ -89,7 +89,7 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, data: bytes) -> None:
     """Keep something under a key; where that cannot be it costs time at the next start, nothing else."""
-    folder = trusted_folder(key, make=True)
+    folder = find_trusted_folder(key, make=True)
     if folder is None:
         return
     new = folder / f"{key}.{os.getpid()}.{secrets.token_hex(8)}"
@@ -110,9 +110,9 @@ def checksum(key: str, data: bytes) -> bytes:
     return hashlib.sha256(key.encode() + data).digest()
 
 
-def trusted_folder(key: str, make: bool = False) -> Path | None:
+def find_trusted_folder(key: str, make: bool = False) -> Path | None:
     """The folder of a key, made where it is missing; None where there is none that can be trusted."""
-    root = cache_folder()
+    root = locate_cache()
     if root is None:
         return None
     try:
@@ -149,7 +149,7 @@ def is_trusted(path: Path, about: os.stat_result) -> bool:
     if about.st_uid not in (user, 0):
         reason = f"{path} belongs to user {about.st_uid}, and this process runs as user {user}"
     elif mode & OTHERS and not stat.S_ISLNK(about.st_mode):
-        reason = f"other users may write {path} (mode {mode:04o}; 'chmod -R go-w {cache_folder()}' takes that back)"
+        reason = f"other users may write {path} (mode {mode:04o}; 'chmod -R go-w {locate_cache()}' takes that back)"
     else:
         return True
     if not refused:

@@ -20,7 +20,7 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import Tape
 
 # Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
-STRAIGHT_ORDER = 8
+UNROLLED_ORDER = 8
 CACHE_LINE = 64  # bytes
 
 Report = Callable[[int, int], None]  # called with (steps done, steps)
@@ -49,9 +49,9 @@ class Target:
     device: ClassVar[str] = "cpu"
 
     @property
-    def straight(self) -> bool:
+    def is_unrolled(self) -> bool:
         """Whether products of series are written out."""
-        return self.mode.values or self.mode.order <= STRAIGHT_ORDER
+        return self.mode.values or self.mode.order <= UNROLLED_ORDER
 
     @property
     def unit(self) -> int:
@@ -71,7 +71,7 @@ class Schedule:
 
     @staticmethod
     @cache
-    def single() -> Schedule:
+    def single_step() -> Schedule:
         """One step of program 0 that reads nothing."""
         zero = np.zeros(1, dtype=np.int64)
         two = np.zeros(2, dtype=np.int64)
@@ -121,13 +121,13 @@ class Executable(Protocol):
     @property
     def unit(self) -> int: ...  # noqa: D102
 
-    def arena(self, blocks: int = 1) -> Arena:
+    def allocate_arena(self, blocks: int = 1) -> Arena:
         """Fresh memory for some lane blocks that are played together, plain data in place."""
 
     def arena_bytes(self, blocks: int = 1) -> int:
         """Bytes of this machine's memory that the arena for some lane blocks takes."""
 
-    def together(self, blocks: int, examples: int = 0) -> int:
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
         """How many of some lane blocks one call should be given; examples : whose directions lie in the same memory.
 
         Raises
@@ -135,16 +135,16 @@ class Executable(Protocol):
         DeviceError : not even one fits.
         """
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
         """How many of some lane blocks one call should carry through a whole run."""
 
-    def threads(self, asked: int | None) -> int | None:
+    def limit_threads(self, threads: int | None) -> int | None:
         """On how many threads calls run, of those asked for (None: one per core)."""
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
         """Raise an InputError where the memory that these threads would play some lane blocks in is not there."""
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
+    def round_progress(self, now: float, told: float, seconds: float) -> float | None:
         """What to say of `now` lane blocks done when `told` were said `seconds` ago; None where nothing is due."""
 
 
@@ -159,19 +159,19 @@ class Arena(Protocol):
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
         """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
 
-    def state(self) -> list[np.ndarray]:
+    def get_state(self) -> list[np.ndarray]:
         """Copies of the state's constant terms."""
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
         """The state in one lane block, varying leaves one after the other: (elements, components, width)."""
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
         """A wire's constant terms."""
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
         """A wire in one lane block: (*shape, components, width)."""
 
     def run(
@@ -192,7 +192,7 @@ class Arena(Protocol):
         begins : the first step of each block's lanes (default: all steps).
         """
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
@@ -212,10 +212,10 @@ class Backend(Protocol):
     @property
     def widths_vary(self) -> bool: ...  # noqa: D102
 
-    def check(self) -> None:
+    def check_available(self) -> None:
         """Raise a DeviceError, which says what was looked for, where this backend has nothing to run on."""
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
         """What to write code for, when about so many lanes are to be carried; `width` : lanes per block, if given.
 
         Raises

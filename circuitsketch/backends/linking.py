@@ -14,9 +14,9 @@ import numpy as np
 
 from circuitsketch.backends.contract import Target
 from circuitsketch.gates import Shape, cells
-from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.encode import encode, encode_carry
 from circuitsketch.lower.instructions import Instruction, Placement
-from circuitsketch.lower.placement import place
+from circuitsketch.lower.placement import place_buffers
 from circuitsketch.lower.tape import Tape
 
 
@@ -105,7 +105,7 @@ def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_
             at += cells(tape.inputs[position].shape)
         if not has_keep:
             keep_slot.append((at, lane_at))
-        placement, ends = place(tape, inputs, {"constant": at, "lane": lane_at})
+        placement, ends = place_buffers(tape, inputs, {"constant": at, "lane": lane_at})
         placements.append(placement)
         used.append(ends["constant"])
         tops = {phase: max(tops[phase], ends[phase]) for phase in tops}  # type: ignore[index]
@@ -136,8 +136,8 @@ def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
         for part in (
             encode(tape, "constant", placement),
             encode(tape, "lane", placement) if has_lanes else [],
-            carried(tape, "constant", placement),
-            carried(tape, "lane", placement) if has_lanes else [],
+            encode_carry(tape, "constant", placement),
+            encode_carry(tape, "lane", placement) if has_lanes else [],
         ):
             instructions += part
             ends.append(len(instructions))

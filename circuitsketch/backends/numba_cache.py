@@ -15,10 +15,10 @@ from typing import Any
 
 import numba
 
-from circuitsketch.backends.cache import cache_folder, key_of, read, write
+from circuitsketch.backends.cache import locate_cache, make_key, read, write
 
 
-def keep(dispatcher: Any, base: Any, dumps: Callable[[Any], bytes], *about: str) -> None:
+def attach_cache(dispatcher: Any, base: Any, dumps: Callable[[Any], bytes], *about: str) -> None:
     """Let a function's machine code be kept.
 
     Parameters
@@ -28,10 +28,10 @@ def keep(dispatcher: Any, base: Any, dumps: Callable[[Any], bytes], *about: str)
     about : all that the code depends on beside its types, Numba and the processor: the source, options.
     """
     with suppress(Exception):  # with a Numba whose caches are built another way there is none
-        dispatcher._cache = cache_class(base, dumps)(*about)
+        dispatcher._cache = make_cache_class(base, dumps)(*about)
 
 
-def cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
+def make_cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
     """A class of caches like `base`, but for where and how files are read and written."""
 
     class Cache(base):
@@ -47,10 +47,12 @@ def cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
 
         @property
         def cache_path(self) -> str:
-            return str(cache_folder())
+            return str(locate_cache())
 
         def key(self, sig: Any, codegen: Any) -> str:
-            return key_of("numba", *self._about, repr(sig), repr(codegen.magic_tuple()), repr(self._launch_config_key))
+            return make_key(
+                "numba", *self._about, repr(sig), repr(codegen.magic_tuple()), repr(self._launch_config_key)
+            )
 
         def _load_overload(self, sig: Any, target_context: Any) -> Any:
             with suppress(Exception):  # not what was written: compiled anew

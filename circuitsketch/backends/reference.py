@@ -68,7 +68,7 @@ def run(
     """
     directions = max((len(s) for s in series if s is not None), default=1)
     inputs = {
-        wire: input_series(circuit.nodes[wire], value, coefficients, order)
+        wire: make_input_series(circuit.nodes[wire], value, coefficients, order)
         for wire, value, coefficients in zip(circuit.inputs, values, series, strict=True)
     }
     with np.errstate(all="ignore"):
@@ -83,7 +83,7 @@ def run(
     return results
 
 
-def input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
+def make_input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
     """An input's series: its value, and coefficients 1..order where it varies."""
     series = Series(np.asarray(value, dtype=np.float64).reshape(node.shape), order)
     if coefficients is not None:
@@ -103,60 +103,64 @@ def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
             return Series(compute(node, *(u[0] for u in operands)), order)
         constant, *companions = gate.constants(NumpyMath, *(u[0] for u in operands), **params)
         out = Series(np.asarray(constant), order)
-        if not any(varies(u) for u in operands):
+        if not any(has_series(u) for u in operands):
             return out
         extra = [Series(c, order) for c in companions]
         assert gate.step is not None
         for k in range(1, order + 1):
             gate.step(k, NumpySeries, *operands, out, *extra, **params)
         if gate.domain is not None:
-            settle(out, operands)
+            zero_unmoved(out, operands)
         return out
     out = Series(np.asarray(gate.value(*(u[0] for u in operands), **params)), order)
-    if gate.flat or not any(varies(u) for u in operands):
+    if gate.flat or not any(has_series(u) for u in operands):
         return out
     for k in range(1, order + 1):
-        out[k] = linear(node, operands, k)
+        out[k] = apply_linear(node, operands, k)
     return out
 
 
-def settle(out: Series, operands: Sequence[Series]) -> None:
+def zero_unmoved(out: Series, operands: Sequence[Series]) -> None:
     """Let entries that do not move have the series 0 on the edge of a gate's domain, where its rule divides 0 by 0."""
-    rows = [c for u in operands for c in u.coefficients[1:] if present(c)]
-    still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in rows)))
+    contract_rows = [c for u in operands for c in u.coefficients[1:] if is_present(c)]
+    still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in contract_rows)))
     for k, row in enumerate(out.coefficients):
-        if k and present(row):
+        if k and is_present(row):
             out[k] = np.where(still, 0.0, row)
 
 
-def varies(u: Series) -> bool:
+def has_series(u: Series) -> bool:
     """Whether a wire carries a series (a plain 0.0 stands for an absent coefficient)."""
     return any(isinstance(c, np.ndarray) for c in u.coefficients[1:])
 
 
-def linear(node: Node, operands: Sequence[Series], k: int) -> Any:
+def apply_linear(node: Node, operands: Sequence[Series], k: int) -> Any:
     """Coefficient k of a gate that is linear in each operand: by direction, from the gate's own value."""
     gate, params = node.gate, node.params
     if gate.kind == "contraction":
         a, b = operands
         pairs = [(a[j], b[k - j]) for j in range(k + 1)]
-        return sum(rows(gate.value, p, a[0].ndim, q, b[0].ndim, params) for p, q in pairs if present(p) and present(q))
+        return sum(
+            contract_rows(gate.value, p, a[0].ndim, q, b[0].ndim, params)
+            for p, q in pairs
+            if is_present(p) and is_present(q)
+        )
     if gate.index is not None:
         x, index = operands[0], operands[gate.index]
-        return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if present(x[k]) else 0.0
-    count = max(len(u[k]) for u in operands if present(u[k])) if any(present(u[k]) for u in operands) else 0
+        return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if is_present(x[k]) else 0.0
+    count = max(len(u[k]) for u in operands if is_present(u[k])) if any(is_present(u[k]) for u in operands) else 0
     if not count:
         return 0.0
-    spread = [u[k] if present(u[k]) else np.zeros((count, *np.shape(u[0]))) for u in operands]
+    spread = [u[k] if is_present(u[k]) else np.zeros((count, *np.shape(u[0]))) for u in operands]
     return np.stack([gate.value(*(u[d] for u in spread), **params) for d in range(count)])
 
 
-def present(x: Any) -> bool:
+def is_present(x: Any) -> bool:
     """Whether a coefficient is an array, not the 0.0 of an absent one."""
     return isinstance(x, np.ndarray)
 
 
-def rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
+def contract_rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
     """A contraction direction by direction; an operand of its own rank is the shared constant term."""
     count = max(len(x) for x, rank in ((a, rank_a), (b, rank_b)) if x.ndim > rank)
     pick = lambda x, rank, d: x[d] if x.ndim > rank else x  # noqa: E731

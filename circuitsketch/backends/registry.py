@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from circuitsketch.arguments import check_choice
-from circuitsketch.arrays import coefficient_type
+from circuitsketch.arrays import check_dtype
 from circuitsketch.backends.contract import Backend, Executable, Target
 from circuitsketch.circuit import Circuit
 from circuitsketch.lower.instructions import Mode
@@ -27,16 +27,16 @@ def check_device(device: Any) -> str:
 
 
 @cache
-def backend(device: str) -> Backend:
+def get_backend(device: str) -> Backend:
     """The backend of a name."""
     made: Backend = import_module(MODULES[device]).BACKEND
     return made
 
 
-def target_for(mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1) -> Target:
+def make_target(mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1) -> Target:
     """What to write code for, by a mode and the dtype of the coefficients; a GPU's also by the number of lanes."""
-    single = coefficient_type(dtype).name in ("complex64", "float32")
-    return backend(check_device(device)).target(mode, single, width, lanes)
+    single = check_dtype(dtype).name in ("complex64", "float32")
+    return get_backend(check_device(device)).make_target(mode, single, width, lanes)
 
 
 def build(
@@ -60,9 +60,9 @@ def build(
     for circuit in circuits:
         last = [len(circuit.inputs) - 1] if has_keep else []
         tapes.append(lower(circuit, [*varying, *last], target.mode, carry))
-    return backend(target.device).link(tapes, target, state_count, has_keep)
+    return get_backend(target.device).link(tapes, target, state_count, has_keep)
 
 
 def lane_width(single: bool) -> int:
     """Lanes of a CPU's vector, in single or double precision."""
-    return backend("cpu").target(Mode(0), single, None, 1).width
+    return get_backend("cpu").make_target(Mode(0), single, None, 1).width

@@ -1,7 +1,7 @@
 """Work shared among threads: parts that know nothing of each other, and that may give up their thread now and then.
 
 In: a function, and what to call it with. Out: nothing; the function puts its results where they belong. One that yields
-between slices of its work lets more parts than there are threads finish together: three parts on two threads then take
+between slices of its work lets more parts than there are threads finish largest: three parts on two threads then take
 the time of one and a half, not of two.
 """
 
@@ -29,32 +29,34 @@ def thread_count(threads: int | None, parts: int) -> int:
     return max(min(int(threads or available), parts), 1)
 
 
-def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
+def run_cooperatively(
+    function: Callable[[Any], Slices], things: Sequence[Any], largest: int, threads: int | None
+) -> None:
     """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
 
     Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or
     Ctrl-C, the others end with the slice that they are in; then it is raised.
 
     >>> done = []
-    >>> in_turns(done.append, range(5), 2, threads=1)
+    >>> run_cooperatively(done.append, range(5), 2, threads=1)
     >>> done
     [range(0, 2), range(2, 4), range(4, 5)]
     """
-    parts = [slices(function, some) for some in evenly(things, together, threads)]
+    parts = [call_lazily(function, some) for some in split_evenly(things, largest, threads)]
     threads = thread_count(threads, len(parts))
     if threads == 1:
         for part in parts:
             for _ in part:
                 pass
         return
-    turns = Turns(parts, threads)
+    turns = Scheduler(parts, threads)
     with ThreadPoolExecutor(threads) as pool:
         futures = []
         try:
             for _ in range(threads):
-                futures.append(pool.submit(turns.take_some))
+                futures.append(pool.submit(turns.work))
         except RuntimeError:  # the system has no thread left: this one works beside those that there are
-            turns.take_some()
+            turns.work()
         try:
             for future in as_completed(futures):
                 future.result()
@@ -62,22 +64,22 @@ def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together:
             turns.stopped = True
 
 
-def evenly(things: Sequence[Any], together: int, threads: int | None) -> list[Sequence[Any]]:
+def split_evenly(things: Sequence[Any], largest: int, threads: int | None) -> list[Sequence[Any]]:
     """Neighbours in parts of at most so many, as many parts for every thread where there is enough, and all of about a
     size: else one thread has a part to itself in the end, while the others have none.
 
-    >>> [len(part) for part in evenly(range(16), 3, threads=2)]
+    >>> [len(part) for part in split_evenly(range(16), 3, threads=2)]
     [3, 3, 3, 3, 2, 2]
     """
     threads = thread_count(threads, len(things))
-    count = -(-len(things) // together)
+    count = -(-len(things) // largest)
     count = min(-(-count // threads) * threads, len(things))
     size, larger = divmod(len(things), max(count, 1))
     ends = [(i + 1) * size + min(i + 1, larger) for i in range(count)]
     return [things[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def slices(function: Callable[[Any], Slices], things: Any) -> Iterator[None]:
+def call_lazily(function: Callable[[Any], Slices], things: Any) -> Iterator[None]:
     """A call that begins when its first slice is asked for."""
     yield from function(things) or ()
 
@@ -91,7 +93,7 @@ class Part:
     left: Iterator[None] = field(compare=False)
 
 
-class Turns:
+class Scheduler:
     """Who does what next. As long as every thread finds a part of its own, it stays with it; the last parts, where they
     are too many for that and too few for another round, take turns."""
 
@@ -104,9 +106,9 @@ class Turns:
         self.lock = Lock()
         self.stopped = False
 
-    def take_some(self) -> None:
+    def work(self) -> None:
         """What a thread does until nothing is left for it."""
-        while (part := self.next()) is not None:
+        while (part := self.next_part()) is not None:
             try:
                 next(part.left)
             except StopIteration:
@@ -120,7 +122,7 @@ class Turns:
                 with self.lock:
                     heappush(self.resting, part)
 
-    def next(self) -> Part | None:
+    def next_part(self) -> Part | None:
         """A part to go on with; None when the other threads have all that is left."""
         with self.lock:
             if self.stopped:

@@ -5,9 +5,9 @@ In: a gate of a chain and its operands, as coefficients that are code under cons
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from circuitsketch.backends.numbers import ZERO, StraightSeries, Zero
+from circuitsketch.backends.numbers import ZERO, Complex, UnrolledSeries, Zero
 from circuitsketch.lower.instructions import ChainGate
 
 
@@ -29,7 +29,7 @@ class Coefficients:
         return all(isinstance(entry, Zero) for entry in self.entries[1:])
 
 
-def straight(
+def emit_gate(
     frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
 ) -> Coefficients:
     """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
@@ -38,18 +38,18 @@ def straight(
     order = frame.target.mode.order
     rule = gate.gate
     params = dict(gate.params)
-    ops = StraightSeries(frame.math)
+    ops = UnrolledSeries(frame.math)
     out = Coefficients(value, order)
     assert rule.step is not None
     if rule.is_composed:
-        return composed(frame, rule, ops, operands[0], value, companions, params)
+        return emit_composition(frame, rule, ops, operands[0], value, companions, params)
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):
         rule.step(k, ops, *operands, out, *extra, **params)
     return out
 
 
-def composed(
+def emit_composition(
     frame: Any,
     rule: Any,
     ops: Any,
@@ -89,3 +89,31 @@ def composed(
         for k in range(m, order + 1):
             out[k] = out[k] + power[k] * f[m]
     return out
+
+
+class RealProduct(NamedTuple):
+    """A product of two reals, and the part of a coefficient that it is added to: 0 the real, 1 the imaginary one.
+
+    subtracted : it is taken away instead, as the product of two imaginary parts is.
+    """
+
+    part: int
+    left: Any
+    right: Any
+    subtracted: bool = False
+
+
+def list_products(x: Any, y: Any) -> tuple[list[RealProduct], list[RealProduct]]:
+    """Return the real products that make up the product of two coefficients, in two halves.
+
+    No half adds to one part twice: code that goes through many products half by half never waits for an addition.
+    """
+    if isinstance(x, Zero) or isinstance(y, Zero):
+        return [], []
+    if isinstance(x, Complex) and isinstance(y, Complex):
+        first = [RealProduct(0, x.re, y.re), RealProduct(1, x.re, y.im)]
+        return first, [RealProduct(0, x.im, y.im, subtracted=True), RealProduct(1, x.im, y.re)]
+    if isinstance(x, Complex):
+        x, y = y, x
+    parts = (y.re, y.im) if isinstance(y, Complex) else (y,)
+    return [RealProduct(part, x, value) for part, value in enumerate(parts)], []

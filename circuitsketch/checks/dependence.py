@@ -14,37 +14,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends import reference
-from circuitsketch.checks.domains import is_kink, where
+from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import InputError, TraceError
 
 
-def reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
+def find_reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
     """The wires that inputs at these positions reach, by their series or also by value."""
     return circuit.reached_from(
         [circuit.inputs[i] for i in varying], through=lambda node: by_value or not node.gate.flat
     )
 
 
-def deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
+def find_deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
     """Return the gates with a kink between inputs at these positions and the outputs."""
-    wires = reached(circuit, varying, by_value=True)
+    wires = find_reached(circuit, varying, by_value=True)
     needed = [circuit.nodes[wire] for wire in sorted(circuit.needed_for(circuit.outputs))]
     return [node for node in needed if is_kink(node) and not wires.isdisjoint(node.operands)]
 
 
-def named(nodes: Sequence[Node], most: int = 3) -> str:
+def describe_gates(nodes: Sequence[Node], most: int = 3) -> str:
     """Describe gates and their lines, one per line."""
-    texts = list(dict.fromkeys(where(node) for node in nodes))
+    texts = list(dict.fromkeys(describe_gate(node) for node in nodes))
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def in_one(circuit: Circuit, outputs: Sequence[np.ndarray]) -> np.ndarray:
+def flatten_outputs(circuit: Circuit, outputs: Sequence[np.ndarray]) -> np.ndarray:
     """Join one array per output: a single output's array as it is, a pytree's as the vector of its leaves."""
     return outputs[0] if circuit.out_tree.kind is None else np.concatenate([np.ravel(leaf) for leaf in outputs])
 
 
-def entries(
+def find_dependent_elements(
     circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[np.ndarray | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return masks of the elements that depend on the inputs by value, and of those that a gate with a kink decided.
@@ -63,15 +63,15 @@ def entries(
             masks.append((touched.reshape(node.shape), np.zeros(node.shape, dtype=bool)))
             return
         nonconstant = [constants[i] for i in node.operands]
-        touched, decided = (spread(node, [masks[i][k] for i in node.operands], nonconstant) for k in (0, 1))
+        touched, decided = (propagate_mask(node, [masks[i][k] for i in node.operands], nonconstant) for k in (0, 1))
         masks.append((touched, decided | touched if is_kink(node) else decided))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
-    touched, decided = (in_one(circuit, [masks[wire][k] for wire in circuit.outputs]) for k in (0, 1))
+    touched, decided = (flatten_outputs(circuit, [masks[wire][k] for wire in circuit.outputs]) for k in (0, 1))
     return touched, decided
 
 
-def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
+def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
     """Return a mask of the elements of a gate's result that depend on marked elements of its operands."""
     gate, params = node.gate, node.params
     if not any(mask.any() for mask in masks):
@@ -111,7 +111,7 @@ class Constancy:
     notes: tuple[str, ...]
 
 
-def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
+def check_not_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
     """Refuse a measurement that is locally constant by construction.
 
     varying, by_value : positions of the inputs that have a series, and of those that vary at least by value.
@@ -121,13 +121,15 @@ def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int
     TraceError : the outputs depend on the weights by value, but not by a series.
     """
     outputs = set(circuit.outputs)
-    if not outputs & reached(circuit, by_value, by_value=True) or outputs & reached(circuit, varying, by_value=False):
+    if not outputs & find_reached(circuit, by_value, by_value=True) or outputs & find_reached(
+        circuit, varying, by_value=False
+    ):
         return
-    nodes = deciding(circuit, by_value)
+    nodes = find_deciding(circuit, by_value)
     if nodes:
         raise TraceError(
             f"the measurement is locally constant: it depends on the trained state only through comparisons, here "
-            f"{named(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
+            f"{describe_gates(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
         )
     raise TraceError(
         "the measurement is locally constant: it reads parts of the state that depend on the examples' weights only "
@@ -136,7 +138,7 @@ def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int
     )
 
 
-def constancy_of(
+def find_constancy(
     circuit: Circuit,
     values: Sequence[np.ndarray],
     moved: Callable[[], Sequence[np.ndarray | None]],
@@ -162,12 +164,14 @@ def constancy_of(
     if not unchanged.any():
         return None
     marked = moved()
-    touched, decided = entries(circuit, values, marked)
+    touched, decided = find_dependent_elements(circuit, values, marked)
     flat = unchanged & touched
     if (flat & ~decided).any():  # saturated, or the same for all parameters
-        flat &= decided | changes_far_away(circuit, values, marked)
+        flat &= decided | find_far_changes(circuit, values, marked)
     nodes = deciding_of(circuit) if (flat & decided).any() else []
-    reason = f"although it depends on them through {named(nodes)}" if nodes else "although others would change it"
+    reason = (
+        f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
+    )
     if flat.any() and not (touched & ~unchanged).any():
         raise InputError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
@@ -175,7 +179,7 @@ def constancy_of(
         )
     if flat.any():
         note = (
-            f"the measurement is locally constant{at_entries(flat)} at the trained parameters: no coefficient of the "
+            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: no coefficient of the "
             f"series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
         )
     elif (touched & ~unchanged).any():
@@ -188,12 +192,12 @@ def constancy_of(
     return Constancy(flat, (note,))
 
 
-def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
+def find_far_changes(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
     """Return which elements of the output change under large random changes of the elements that the weights change."""
     rng = np.random.default_rng(0)
 
     def measured(at: Sequence[np.ndarray]) -> np.ndarray:
-        return in_one(circuit, [leaf[0, 0] for leaf in reference.run(circuit, at, [None] * len(at), 0)])
+        return flatten_outputs(circuit, [leaf[0, 0] for leaf in reference.run(circuit, at, [None] * len(at), 0)])
 
     here = measured(values)
     changed = np.zeros(here.shape, dtype=bool)
@@ -210,10 +214,10 @@ def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequ
 
 def deciding_of(circuit: Circuit) -> list[Node]:
     """Return the gates with a kink that depend on any input."""
-    return deciding(circuit, range(len(circuit.inputs)))
+    return find_deciding(circuit, range(len(circuit.inputs)))
 
 
-def at_entries(marked: np.ndarray, most: int = 5) -> str:
+def describe_elements(marked: np.ndarray, most: int = 5) -> str:
     """Describe which elements of an array are marked; empty if all are."""
     if marked.all():
         return ""

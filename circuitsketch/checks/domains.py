@@ -26,7 +26,7 @@ ADAM_REMEDY = (
 )
 
 
-def where(node: Node) -> str:
+def describe_gate(node: Node) -> str:
     """Describe a gate and the user's line."""
     through = f" of {node.place.through}" if node.place.through else ""
     return f"gate {node.gate.name}{through} ({node.place.file}:{node.place.line})"
@@ -37,20 +37,20 @@ def is_kink(node: Node) -> bool:
     return node.gate.is_kink
 
 
-def domain_error(node: Node, when: str = "") -> DomainError:
+def make_domain_error(node: Node, when: str = "") -> DomainError:
     """Return the error for a primal value at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
     trouble = ADAM_REMEDY if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
-    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
+    return DomainError(f"{describe_gate(node)} has no Taylor series at its constant term{when}: {trouble}")
 
 
-def kink_text(node: Node, when: str = "") -> str:
+def format_kink_warning(node: Node, when: str = "") -> str:
     """Return the warning for a primal value within rounding error of a kink."""
-    return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
+    return f"{describe_gate(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
-def first_not_finite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
+def find_first_nonfinite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
     """The first gate whose value is not finite at values of the inputs; None where all are."""
     nodes: list[Node] = []
 
@@ -78,7 +78,7 @@ def check_point(
     DomainError : names the first gate without a series. A KinkWarning is issued for kinks.
     """
     reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
-    sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
+    sides = None if moved is None else cache(lambda: find_departures(circuit, values, moved()))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -91,15 +91,15 @@ def check_point(
         if not np.any(outside):
             return
         if not is_kink(node):
-            raise domain_error(node)
+            raise make_domain_error(node)
         if sides is not None and not np.any(outside & sides()[wire]):
             return
-        warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
+        warnings.warn(format_kink_warning(node), KinkWarning, stacklevel=2)
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
 
 
-def sides_of(
+def find_departures(
     circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]
 ) -> dict[int, np.ndarray]:
     """Return for each gate with a kink a mask of the elements that leave it when the inputs change at random."""
@@ -113,13 +113,13 @@ def sides_of(
     def watch(wire: int, node: Node, found: reference.Series) -> None:
         wires.append(found)
         if is_kink(node):
-            sides[wire] = moves(node, [wires[i] for i in node.operands])
+            sides[wire] = find_moving(node, [wires[i] for i in node.operands])
 
     reference.run(circuit, values, series, PROBE_ORDERS, watch)
     return sides
 
 
-def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
+def find_moving(node: Node, operands: list[reference.Series]) -> np.ndarray:
     """Return where a gate leaves its kink: where its operand has a series, or its two operands' series differ."""
     marked = np.zeros(node.shape, dtype=bool)
     for k in range(1, PROBE_ORDERS + 1):

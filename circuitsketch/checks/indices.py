@@ -16,7 +16,7 @@ from circuitsketch.errors import BoundsError
 
 
 @dataclass(frozen=True, eq=False)
-class Gathers:
+class IndexChecks:
     """The part of a circuit that computes its indices.
 
     Attributes
@@ -64,7 +64,7 @@ class Gathers:
         return results
 
 
-def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
+def find_index_checks(circuit: Circuit, outputs: Sequence[int] = ()) -> IndexChecks:
     """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
     reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
     checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
@@ -80,7 +80,7 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
             needed.add(index)
     needed = circuit.needed_for(needed)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
-    return Gathers(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
+    return IndexChecks(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
 
 
 def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
@@ -90,6 +90,6 @@ def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
     ------
     BoundsError : an index is out of bounds; names the user's line.
     """
-    indexing = gathers(circuit)
+    indexing = find_index_checks(circuit)
     if indexing.checks:
         indexing.check(dict(enumerate(values)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from circuitsketch.gates import cells
-from circuitsketch.lower.fusion import Group, fuse, reads
+from circuitsketch.lower.fusion import Group, find_reads, fuse
 from circuitsketch.lower.operations import Operation, Program
 
 # How many gates a chain may have, over few entries and over many: the first choice whose kernels are few enough counts.
@@ -26,27 +26,29 @@ FEW = 256  # entries: what a chain in pieces writes and reads again stays in a s
 DISTINCT_GATES = 400
 
 
-def chains(p: Program, operations: Sequence[Operation]) -> list[Group]:
+def form_chains(p: Program, operations: Sequence[Operation]) -> list[Group]:
     """Groups in an order that respects what reads what, with chains of a length for which few kernels are needed."""
     choices = []
     for few, many in LENGTHS:
         groups = fuse(p, operations, lambda shape: few if cells(shape) <= FEW else many)  # noqa: B023
-        choices.append((distinct_gates(p, groups), groups))
+        choices.append((count_distinct_gates(p, groups), groups))
         if choices[-1][0] <= DISTINCT_GATES:
             break
     return min(choices, key=lambda choice: max(choice[0], DISTINCT_GATES))[1]
 
 
-def distinct_gates(p: Program, groups: Sequence[Group]) -> int:
+def count_distinct_gates(p: Program, groups: Sequence[Group]) -> int:
     """The gates of chains that differ: about what is to be compiled."""
-    readers = Counter(buffer for group in groups for operation in group.operations for buffer in reads(p, operation))
-    return sum(map(len, {pattern(p, group, readers) for group in groups if group.is_chain}))
+    readers = Counter(
+        buffer for group in groups for operation in group.operations for buffer in find_reads(p, operation)
+    )
+    return sum(map(len, {describe_pattern(p, group, readers) for group in groups if group.is_chain}))
 
 
-def pattern(p: Program, group: Group, readers: Counter[int]) -> tuple[Any, ...]:
+def describe_pattern(p: Program, group: Group, readers: Counter[int]) -> tuple[Any, ...]:
     """What makes two chains the same kernel, as far as it can be told before buffers are placed: a tuple by gate."""
     gate_of = {operation.buffer: ~i for i, operation in enumerate(group.operations)}
-    inside = Counter(buffer for operation in group.operations for buffer in reads(p, operation))
+    inside = Counter(buffer for operation in group.operations for buffer in find_reads(p, operation))
     operands: dict[Any, int] = {}
     return tuple(
         (

@@ -24,7 +24,7 @@ from circuitsketch.lower.instructions import (
     Step,
 )
 from circuitsketch.lower.layout import Layout, collapse
-from circuitsketch.lower.operations import Fill, Move, Operation, Program, contraction_axes
+from circuitsketch.lower.operations import Fill, Move, Operation, Program, split_roles
 from circuitsketch.lower.packing import (
     CHAIN_AXES,
     MOVE_AXES,
@@ -35,29 +35,29 @@ from circuitsketch.lower.packing import (
     FillArguments,
     MoveArguments,
     MoveSide,
-    padded,
+    pad,
 )
-from circuitsketch.lower.tape import Tape, constants_read, stored
+from circuitsketch.lower.tape import Tape, find_stored_buffers, list_constants_read
 
 
 def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     """The instructions of a phase, with every element number in place, and the moves that carry the state on."""
-    keep = stored(tape, phase)
+    keep = find_stored_buffers(tape, phase)
     found: list[Instruction] = []
     for group in tape.groups(phase):
         if group.is_chain:
-            found += chain(tape, phase, group, where, keep)
+            found += encode_chain(tape, phase, group, where, keep)
             continue
         (operation,) = group.operations
         if operation.kind == "contraction":
-            found += contraction(tape, phase, operation, where)
+            found += encode_contraction(tape, phase, operation, where)
         else:
             for move in operation.moves:
-                found += moved(tape.program, phase, move, where, operation)
+                found += encode_move(tape.program, phase, move, where, operation)
     return found
 
 
-def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
+def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     """Moves from the new state to where the next step reads it."""
     p = tape.program
     found: list[Instruction] = []
@@ -67,54 +67,56 @@ def carried(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
             continue
         if phase == "constant" and tape.mode.values and p.buffer_varies[new.buffer]:
             continue
-        offsets = where.lane if phase == "lane" else where.constant
-        if new.buffer == old.buffer and new.is_whole or offsets.get(new.buffer) == offsets.get(old.buffer):
+        list_elements = where.lane if phase == "lane" else where.constant
+        if new.buffer == old.buffer and new.is_whole or list_elements.get(new.buffer) == list_elements.get(old.buffer):
             continue
         wire = tape.circuit.outputs[output]
         node = tape.circuit.nodes[wire]
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
-            zeros = FillArguments(where.lane[old.buffer], count, bits(0.0))
+            zeros = FillArguments(where.lane[old.buffer], count, float_bits(0.0))
             found.append(Instruction(FillKernel("lane"), zeros, node.place, (wire,)))
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
-        found += moved(p, phase, Move(old, new), where, operation)
+        found += encode_move(p, phase, Move(old, new), where, operation)
     return found
 
 
-def bits(value: float) -> int:
+def float_bits(value: float) -> int:
     """A float's bits as an integer argument."""
     return int(np.float64(value).view(np.int64))
 
 
-def moved(p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation) -> list[Instruction]:
+def encode_move(
+    p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
+) -> list[Instruction]:
     """A fill or a move as an instruction."""
-    offsets = where.lane if phase == "lane" else where.constant
+    list_elements = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
-        run = FillArguments(offsets[move.buffer], cells(p.shapes[move.buffer]), bits(move.value))
+        run = FillArguments(list_elements[move.buffer], cells(p.shapes[move.buffer]), float_bits(move.value))
         return [Instruction(FillKernel(phase), run, *label)]
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
     if phase == "lane" and move.source.buffer not in where.lane:
         # A part that does not vary: its coefficients are zero, and a copied value must still get there (value lanes).
-        return constant_part(p, move, where, operation)
+        return encode_constant_part(p, move, where, operation)
     layouts = [move.target, move.source] + ([move.index] if move.index else [])
     shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
     if len(shape) > MOVE_AXES:
         raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
     sides = [
-        MoveSide(table[layout.buffer] + layout.offset, padded(steps, MOVE_AXES, 0))
-        for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False)
+        MoveSide(table[layout.buffer] + layout.offset, pad(steps, MOVE_AXES, 0))
+        for layout, steps, table in zip(layouts, strides, [list_elements, list_elements, where.constant], strict=False)
     ]
-    args = MoveArguments(padded(shape, MOVE_AXES, 1), sides[0], sides[1])
+    args = MoveArguments(pad(shape, MOVE_AXES, 1), sides[0], sides[1])
     if move.index:
         args = replace(args, index=sides[2], step=move.step)
     kernel = MoveKernel(phase, move.combine, move.gathers if move.index else "none")
     return [Instruction(kernel, args, *label)]
 
 
-def constant_part(p: Program, move: Move, where: Placement, operation: Operation) -> list[Instruction]:
+def encode_constant_part(p: Program, move: Move, where: Placement, operation: Operation) -> list[Instruction]:
     """A constant operand of a movement whose other operands vary, as lanes: a chain that copies it."""
     shape, strides = collapse(move.source.shape, [move.target.strides, move.source.strides])
     if len(shape) > CHAIN_AXES:
@@ -124,10 +126,10 @@ def constant_part(p: Program, move: Move, where: Placement, operation: Operation
     kernel = ChainKernel("lane", (ChainOperand(True, False),), (ChainGate(copy, (), (0,)),), ((0, 0),), steps=("?",))
     to, source = where.lane[move.target.buffer] + move.target.offset, where.constant[move.source.buffer]
     sides = (
-        ChainSide(source + move.source.offset, 0, padded(strides[1], CHAIN_AXES, 0)),
-        ChainSide(0, to, padded(strides[0], CHAIN_AXES, 0)),
+        ChainSide(source + move.source.offset, 0, pad(strides[1], CHAIN_AXES, 0)),
+        ChainSide(0, to, pad(strides[0], CHAIN_AXES, 0)),
     )
-    args = ChainArguments(padded(shape, CHAIN_AXES, 1), sides)
+    args = ChainArguments(pad(shape, CHAIN_AXES, 1), sides)
     return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
 
 
@@ -151,14 +153,14 @@ class ChainReads:
         return i
 
 
-def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[int]) -> list[Instruction]:
+def encode_chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[int]) -> list[Instruction]:
     """A chain as an instruction."""
     assert group.shape is not None
     if cells(group.shape) == 0:
         return []
     read = ChainReads()
-    gates = chain_gates(tape, phase, group, read)
-    results, targets = chain_results(tape.program, phase, group, keep)
+    gates = encode_gates(tape, phase, group, read)
+    results, targets = list_results(tape.program, phase, group, keep)
     if not results:
         return []
     every = read.layouts + targets
@@ -169,30 +171,30 @@ def chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[in
         )
     if not shape:
         shape, strides = (1,), [(0,)] * len(every)
-    steps: list[Step] = [innermost(s[-1]) for s in strides]
+    steps: list[Step] = [classify_step(s[-1]) for s in strides]
     operands = map(ChainOperand, read.constant, read.lanes, steps)
     kernel = ChainKernel(phase, tuple(operands), gates, results, tuple(steps[len(read.layouts) :]))
     sides = [
         ChainSide(
             where.constant.get(layout.buffer, 0) + layout.offset,
             where.lane.get(layout.buffer, 0) + layout.offset,
-            padded(stride, CHAIN_AXES, 0),
+            pad(stride, CHAIN_AXES, 0),
         )
         for layout, stride in zip(every, strides, strict=True)
     ]
-    args = ChainArguments(padded(shape, CHAIN_AXES, 1), tuple(sides))
+    args = ChainArguments(pad(shape, CHAIN_AXES, 1), tuple(sides))
     last = group.operations[-1]
     return [Instruction(kernel, args, last.node.place, tuple(o.wire for o in group.operations))]
 
 
-def innermost(stride: int) -> Step:
+def classify_step(stride: int) -> Step:
     """How an innermost axis moves, where that is known when compiling."""
     if stride == 0:
         return "0"
     return "1" if stride == 1 else "?"
 
 
-def chain_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tuple[ChainGate, ...]:
+def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tuple[ChainGate, ...]:
     """The gates of a chain; what they read is entered into `read`."""
     p = tape.program
     taylor = phase == "lane" and not tape.mode.values
@@ -200,7 +202,7 @@ def chain_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tup
     needed: set[int] = set()
     if taylor:
         for operation in group.operations:
-            needed |= {layout.buffer for layout in constants_read(p, operation)}
+            needed |= {layout.buffer for layout in list_constants_read(p, operation)}
 
     def reference(layout: Layout, reads: str) -> int:
         if layout.buffer in gate_of:
@@ -225,7 +227,7 @@ def chain_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tup
     return tuple(found)
 
 
-def chain_results(
+def list_results(
     p: Program, phase: Phase, group: Group, keep: set[int]
 ) -> tuple[tuple[tuple[int, int], ...], list[Layout]]:
     """What a chain writes, as (gate, part), and where."""
@@ -242,7 +244,7 @@ def chain_results(
     return tuple(results), targets
 
 
-def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement) -> list[Instruction]:
+def encode_contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement) -> list[Instruction]:
     """A contraction as an instruction."""
     p = tape.program
     left, right = operation.operands
@@ -253,23 +255,23 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     varies = [phase == "lane" and p.buffer_varies[x.buffer] for x in (left, right)]
     swap = phase == "lane" and varies[0] and not varies[1]
     if not swap and varies[0] == varies[1]:
-        swap = better_swapped(spec, left, right, result, phase)
+        swap = should_swap(spec, left, right, result, phase)
     if swap:
         operands, letters = spec.split("->")[0].split(","), spec.split("->")[1]
         spec, left, right = f"{operands[1]},{operands[0]}->{letters}", right, left
         varies.reverse()
-    batch, rows, columns, summed = contraction_axes(spec)
+    batch, rows, columns, summed = split_roles(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
     if any(extent[letter] == 0 for letter in summed):  # a sum of nothing; the kernel's loop runs at least once
-        return moved(p, phase, Fill(operation.buffer, 0.0), where, operation)
+        return encode_move(p, phase, Fill(operation.buffer, 0.0), where, operation)
     roles = {"batch": batch, "row": rows, "column": columns, "summed": summed}
     sides = {"left": (left, one), "right": (right, two), "result": (result, out)}
     tables = {}
     for name in ContractArguments.TABLES:
         side, role = name.split("_")
-        tables[name] = offsets(*sides[side], roles[role], extent)
-    vector = phase == "constant" and neighbours(tables["right_column"]) and neighbours(tables["result_column"])
+        tables[name] = list_elements(*sides[side], roles[role], extent)
+    vector = phase == "constant" and is_contiguous(tables["right_column"]) and is_contiguous(tables["result_column"])
     at = {
         side: ContractSide(where.constant.get(x.buffer, 0) + x.offset, where.lane.get(x.buffer, 0) + x.offset)
         for side, (x, _) in sides.items()
@@ -280,7 +282,7 @@ def contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement
     return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
 
 
-def offsets(layout: Layout, names: str, letters: str, extent: Mapping[str, int]) -> np.ndarray:
+def list_elements(layout: Layout, names: str, letters: str, extent: Mapping[str, int]) -> np.ndarray:
     """Element numbers of every combination of some indices of a layout, in C order."""
     found = np.zeros((1,), dtype=np.int64)
     for letter in letters:
@@ -289,20 +291,21 @@ def offsets(layout: Layout, names: str, letters: str, extent: Mapping[str, int])
     return found
 
 
-def neighbours(table: np.ndarray) -> bool:
+def is_contiguous(table: np.ndarray) -> bool:
     """Whether consecutive entries are consecutive elements."""
     return len(table) > 1 and bool(np.all(np.diff(table) == 1))
 
 
-def better_swapped(spec: str, left: Layout, right: Layout, result: Layout, phase: Phase) -> bool:
+def should_swap(spec: str, left: Layout, right: Layout, result: Layout, phase: Phase) -> bool:
     """Whether the left operand's free axes should play the columns: where they lie together (constant phase), or where
     they fill the column tiles of four better (lane phase)."""
-    batch, rows, columns, summed = contraction_axes(spec)
+    batch, rows, columns, summed = split_roles(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))
     if phase == "constant":
         near = [
-            neighbours(offsets(layout, names, letters, extent)) and neighbours(offsets(result, out, letters, extent))
+            is_contiguous(list_elements(layout, names, letters, extent))
+            and is_contiguous(list_elements(result, out, letters, extent))
             for layout, names, letters in ((left, one, rows), (right, two, columns))
         ]
         return near[0] and not near[1]

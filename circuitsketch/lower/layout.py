@@ -13,7 +13,7 @@ from circuitsketch.gates import Shape, cells
 Strides = tuple[int, ...]
 
 
-def contiguous(shape: Shape) -> Strides:
+def contiguous_strides(shape: Shape) -> Strides:
     """C-order strides, in elements."""
     strides: list[int] = []
     step = 1
@@ -35,12 +35,12 @@ class Layout:
     @staticmethod
     def whole(buffer: int, shape: Shape) -> Layout:
         """A buffer of its own, in C order."""
-        return Layout(buffer, 0, shape, contiguous(shape))
+        return Layout(buffer, 0, shape, contiguous_strides(shape))
 
     @property
     def is_whole(self) -> bool:
         """The buffer's entries in C order from its beginning (axes of extent 1 may have any stride)."""
-        return self.offset == 0 and same_steps(self.shape, self.strides, contiguous(self.shape))
+        return self.offset == 0 and are_strides_equal(self.shape, self.strides, contiguous_strides(self.shape))
 
     def transposed(self, axes: tuple[int, ...]) -> Layout:
         """The same entries with permuted axes."""
@@ -69,10 +69,10 @@ class Layout:
     def reshaped(self, shape: Shape) -> Layout | None:
         """The same entries in another shape, or None where that needs a copy."""
         if cells(shape) == 0:
-            return Layout(self.buffer, self.offset, shape, contiguous(shape))
+            return Layout(self.buffer, self.offset, shape, contiguous_strides(shape))
         old = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
         strides: list[int] = []
-        rest = iter(merged(old))
+        rest = iter(merge_axes(old))
         extent, step = next(rest, (1, 1))  # a merged run of old axes, from the right
         step_now = step
         left = extent
@@ -91,7 +91,7 @@ class Layout:
         return Layout(self.buffer, self.offset, shape, tuple(reversed(strides)))
 
 
-def merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def merge_axes(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Axes (extent, stride) merged where the outer steps over the whole inner one; innermost first."""
     found: list[tuple[int, int]] = []
     for extent, stride in reversed(axes):
@@ -102,7 +102,7 @@ def merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def same_steps(shape: Shape, one: Strides, two: Strides) -> bool:
+def are_strides_equal(shape: Shape, one: Strides, two: Strides) -> bool:
     """Whether two strides address alike: an axis of extent 1 is never stepped along."""
     return all(n == 1 or a == b for n, a, b in zip(shape, one, two, strict=True))
 

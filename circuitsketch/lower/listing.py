@@ -8,7 +8,7 @@ from circuitsketch.lower.fusion import Group
 from circuitsketch.lower.instructions import Mode
 
 
-def listing(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
+def format_tape(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
     """Both phases of a tape, one line per chain, contraction or movement."""
     if mode.values:
         held = "values"
@@ -18,11 +18,11 @@ def listing(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[
     for title, groups in (("constant phase", constant_groups), ("lane phase", lane_groups)):
         if groups:
             lines.append(f"  {title}")
-            lines += [f"    {line(group)}" for group in groups]
+            lines += [f"    {format_group(group)}" for group in groups]
     return "\n".join(lines)
 
 
-def line(group: Group) -> str:
+def format_group(group: Group) -> str:
     """One group."""
     last = group.operations[-1]
     extents = "x".join(str(n) for n in last.node.shape) or "1"

@@ -90,7 +90,7 @@ class Program:
         return len(self.shapes) - 1
 
 
-def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool) -> Program:
+def build_program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool) -> Program:
     """The operations of a circuit.
 
     Parameters
@@ -103,11 +103,11 @@ def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool)
     varying = circuit.reached_from(inputs, through=lambda node: lanes_hold_values or not node.gate.flat)
     result = Program(circuit, varying=varying)
     for wire, node in enumerate(circuit.nodes):
-        result.layouts.append(place(result, wire, node, wire in varying, lanes_hold_values))
+        result.layouts.append(lower_node(result, wire, node, wire in varying, lanes_hold_values))
     return result
 
 
-def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bool) -> Layout:
+def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bool) -> Layout:
     """Emit what a node needs and return its layout."""
     operands = [p.layouts[i] for i in node.operands]
     if node.is_source:
@@ -119,7 +119,7 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
         view = node.gate.view(node.shape, *operands, **node.params)
         if view is not None:
             return view
-        copied = copy_of(p, wire, node, operands[0], varies)
+        copied = add_copy(p, wire, node, operands[0], varies)
         return Layout.whole(copied.buffer, node.shape)
     buffer = p.new_buffer(node.shape, varies)
     target = Layout.whole(buffer, node.shape)
@@ -130,19 +130,19 @@ def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bo
     elif node.gate.kind == "contraction":
         p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=node.params["spec"]))
     else:
-        moves = movements(p, node, target, operands)
+        moves = list_moves(p, node, target, operands)
         p.operations.append(Operation("moves", wire, node, buffer, tuple(operands), moves=moves))
     return target
 
 
-def copy_of(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
+def add_copy(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
     """A copy in C order of a strided layout."""
     target = Layout.whole(p.new_buffer(source.shape, varies), source.shape)
     p.operations.append(Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),)))
     return target
 
 
-def movements(p: Program, node: Node, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
+def list_moves(p: Program, node: Node, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
     """The moves that a gate of movement is made of, as its record says."""
     gate = node.gate
     if gate.index is not None and node.operands[gate.index] in p.varying:
@@ -179,16 +179,16 @@ class Moves:
     @staticmethod
     def gather(target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move, ...]:
         """target[.., i.., ..] = source[.., index[i..], ..]."""
-        addressed, positions, step = indexed(axis, target, source, index)
+        addressed, positions, step = address_through_index(axis, target, source, index)
         return (Move(target, addressed, "copy", positions, step, "source"),)
 
     def scatter(self, target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move | Fill, ...]:
         """target[.., index[i..], ..] += source[.., i.., ..], from zero: the adjoint of `gather`."""
-        addressed, positions, step = indexed(axis, source, target, index)
+        addressed, positions, step = address_through_index(axis, source, target, index)
         return self.fill(0.0), Move(addressed, source, "add", positions, step, "target")
 
 
-def indexed(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
+def address_through_index(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
     """How a side whose axis is addressed through an index is walked, and the index: in the shape of the other side.
 
     The addressed side has stride 0 along the index's axes, and the index stride 0 along all others. The third result is
@@ -201,7 +201,7 @@ def indexed(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Lay
     return addressed, positions, narrow.strides[axis]
 
 
-def contraction_axes(spec: str) -> tuple[str, str, str, str]:
+def split_roles(spec: str) -> tuple[str, str, str, str]:
     """The letters of an einsum by role: batch (in all three), rows (left and result), columns (right), summed."""
     (left, right), result = split(spec)
     batch = "".join(x for x in result if x in left and x in right)
@@ -209,6 +209,3 @@ def contraction_axes(spec: str) -> tuple[str, str, str, str]:
     columns = "".join(x for x in result if x in right and x not in left)
     summed = "".join(x for x in left if x in right and x not in result)
     return batch, rows, columns, summed
-
-
-__all__ = ["Fill", "Move", "Moves", "Operation", "Program", "contraction_axes", "program"]

@@ -44,10 +44,10 @@ class ChainArguments:
     @staticmethod
     def unpack(args: Sequence[int], sides: int) -> ChainArguments:
         """The record in a row of integers, of so many operands and results."""
-        return ChainArguments(tuple(args[:CHAIN_AXES]), tuple(chain_side(args, i) for i in range(sides)))
+        return ChainArguments(tuple(args[:CHAIN_AXES]), tuple(unpack_chain_side(args, i) for i in range(sides)))
 
 
-def chain_side(args: Sequence[int], i: int) -> ChainSide:
+def unpack_chain_side(args: Sequence[int], i: int) -> ChainSide:
     """Operand or result i in a chain's row of integers."""
     constant, lane, *strides = args[CHAIN_AXES + i * ChainSide.SIZE :][: ChainSide.SIZE]
     return ChainSide(constant, lane, tuple(strides))
@@ -162,13 +162,13 @@ class MoveArguments:
     def unpack(args: Sequence[int], has_index: bool) -> MoveArguments:
         """The record in a row of integers, with or without an index."""
         extents = tuple(args[:MOVE_AXES])
-        target, source = move_side(args, 0), move_side(args, 1)
+        target, source = unpack_move_side(args, 0), unpack_move_side(args, 1)
         if not has_index:
             return MoveArguments(extents, target, source)
-        return MoveArguments(extents, target, source, move_side(args, 2), args[MOVE_AXES + 3 * MoveSide.SIZE])
+        return MoveArguments(extents, target, source, unpack_move_side(args, 2), args[MOVE_AXES + 3 * MoveSide.SIZE])
 
 
-def move_side(args: Sequence[int], i: int) -> MoveSide:
+def unpack_move_side(args: Sequence[int], i: int) -> MoveSide:
     """Side i in a move's row of integers."""
     offset, *strides = args[MOVE_AXES + i * MoveSide.SIZE :][: MoveSide.SIZE]
     return MoveSide(offset, tuple(strides))
@@ -203,7 +203,7 @@ def pack_all(arguments: Iterable[Arguments]) -> tuple[np.ndarray, np.ndarray]:
     return np.fromiter(chain.from_iterable(rows), np.int64), starts
 
 
-def padded(values: Iterable[int], axes: int, filler: int) -> tuple[int, ...]:
+def pad(values: Iterable[int], axes: int, filler: int) -> tuple[int, ...]:
     """Extents or strides for a kernel of so many axes: the leading ones are fillers (extents 1, strides 0)."""
     values = tuple(values)
     return (filler,) * (axes - len(values)) + values

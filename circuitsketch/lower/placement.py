@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from circuitsketch.gates import cells
-from circuitsketch.lower.fusion import reads
+from circuitsketch.lower.fusion import find_reads
 from circuitsketch.lower.instructions import Phase, Placement
-from circuitsketch.lower.tape import Tape, stored
+from circuitsketch.lower.tape import Tape, find_stored_buffers
 
 
 @dataclass
-class Shelf:
+class FreeList:
     """Free runs of elements, first fit; `end` is the arena's size so far."""
 
     end: int
@@ -46,7 +46,7 @@ class Shelf:
         self.free.insert(i, (offset, count))
 
 
-def place(
+def place_buffers(
     tape: Tape, inputs: Mapping[Phase, Mapping[int, int]], start: Mapping[Phase, int]
 ) -> tuple[Placement, dict[Phase, int]]:
     """Place every buffer that is read from memory.
@@ -65,24 +65,24 @@ def place(
     for phase in found:
         for position, offset in inputs[phase].items():
             found[phase][tape.inputs[position].buffer] = offset
-        ends[phase] = arrange(tape, phase, found[phase], start[phase])
+        ends[phase] = place_phase(tape, phase, found[phase], start[phase])
     return Placement(found["constant"], found["lane"]), ends
 
 
-def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> int:
+def place_phase(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> int:
     """Give the buffers written in a phase their offsets; returns the arena's end."""
     p = tape.program
     groups = tape.groups(phase)
-    keep = stored(tape, phase)
+    keep = find_stored_buffers(tape, phase)
     reuse = phase == "lane" or not tape.mode.components
     last: dict[int, int] = {}
     for g, group in enumerate(groups):
         for operation in group.operations:
-            for buffer in reads(p, operation):
+            for buffer in find_reads(p, operation):
                 last[buffer] = g
     for layout in tape.outputs:
         last[layout.buffer] = len(groups)
-    shelf = Shelf(start, [])
+    shelf = FreeList(start, [])
     alias = tape.in_place[phase]
     done: list[list[int]] = [[] for _ in groups]  # by group: buffers that nothing reads after it
     for g, group in enumerate(groups):

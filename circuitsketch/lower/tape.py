@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from circuitsketch.circuit import Circuit
-from circuitsketch.lower.chains import chains
-from circuitsketch.lower.fusion import Group, reads
+from circuitsketch.lower.chains import form_chains
+from circuitsketch.lower.fusion import Group, find_reads
 from circuitsketch.lower.instructions import Mode, Phase
 from circuitsketch.lower.layout import Layout
-from circuitsketch.lower.listing import listing
-from circuitsketch.lower.operations import Move, Operation, Program, program
+from circuitsketch.lower.listing import format_tape
+from circuitsketch.lower.operations import Move, Operation, Program, build_program
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class Tape:
         return self.constant_groups if phase == "constant" else self.lane_groups
 
     def __str__(self) -> str:
-        return listing(self.mode, self.constant_groups, self.lane_groups)
+        return format_tape(self.mode, self.constant_groups, self.lane_groups)
 
 
 def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[int, int] | None = None) -> Tape:
@@ -57,28 +57,28 @@ def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[i
     mode : what lanes hold.
     carry : output position -> input position, for circuits that are applied again and again to a state.
     """
-    p = program(circuit, frozenset(varying), mode.values)
+    p = build_program(circuit, frozenset(varying), mode.values)
     carry = dict(carry or {})
     inputs = [p.layouts[wire] for wire in circuit.inputs]
     kept = {x.buffer for x in inputs} | set(p.constants)
-    outputs = [own_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
+    outputs = [ensure_owned_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
     lane_operations = [o for o in p.operations if p.buffer_varies[o.buffer]] if mode.components else []
     if mode.values:
         constant_operations = [o for o in p.operations if not p.buffer_varies[o.buffer]]
     else:
         constant_operations = p.operations
-    constant_groups = chains(p, constant_operations)
+    constant_groups = form_chains(p, constant_operations)
     same = lane_operations == constant_operations
-    lane_groups = constant_groups if same else chains(p, lane_operations)
+    lane_groups = constant_groups if same else form_chains(p, lane_operations)
     tape = Tape(p, mode, constant_groups, lane_groups, inputs, outputs, carry)
-    tape.lane_groups = updates_early(tape)
-    tape.in_place = {"lane": aliases(tape, "lane"), "constant": {}}
+    tape.lane_groups = hoist_updates(tape)
+    tape.in_place = {"lane": find_aliases(tape, "lane"), "constant": {}}
     if not mode.components:  # else the lane phase, and the look at domains, read the constants afterwards
-        tape.in_place["constant"] = aliases(tape, "constant")
+        tape.in_place["constant"] = find_aliases(tape, "constant")
     return tape
 
 
-def updates_early(tape: Tape) -> list[Group]:
+def hoist_updates(tape: Tape) -> list[Group]:
     """The lane phase's groups, each update of the state moved to where what it reads is there and what it replaces is
     no longer read: its gradient is still in a cache, and gives up its place to the next one's.
 
@@ -87,7 +87,7 @@ def updates_early(tape: Tape) -> list[Group]:
     p, groups = tape.program, tape.lane_groups
     becomes = {tape.outputs[output].buffer: tape.inputs[i].buffer for output, i in tape.carry.items()}
     writer = {buffer: group for group in groups for buffer in group.members}
-    touched = {id(group): {b for o in group.operations for b in reads(p, o)} for group in groups}
+    touched = {id(group): {b for o in group.operations for b in find_reads(p, o)} for group in groups}
     readers: dict[int, list[Group]] = {}
     for group in groups:
         for buffer in touched[id(group)]:
@@ -110,7 +110,7 @@ def updates_early(tape: Tape) -> list[Group]:
     return sorted(groups, key=lambda group: place[id(group)])
 
 
-def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None, kept: Set[int]) -> Layout:
+def ensure_owned_output(p: Program, wire: int, inputs: list[Layout], carried: int | None, kept: Set[int]) -> Layout:
     """An output's layout; a carried output that is another input's buffer, or plain data (`kept`), is copied first, so
     that writing one part of the state cannot change another."""
     layout = p.layouts[wire]
@@ -124,7 +124,7 @@ def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None,
     return target
 
 
-def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
+def find_aliases(tape: Tape, phase: Phase) -> dict[int, int]:
     """Output buffers that can be written over the state they replace: made by a chain that is the last to read it,
     entry by entry."""
     p = tape.program
@@ -135,7 +135,7 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
     last_read: dict[int, int] = {}
     for g, group in enumerate(groups):
         for operation in group.operations:
-            for buffer in reads(p, operation):
+            for buffer in find_reads(p, operation):
                 last_read[buffer] = g
     for output, position in tape.carry.items():
         new, old = tape.outputs[output], tape.inputs[position]
@@ -163,7 +163,7 @@ def aliases(tape: Tape, phase: Phase) -> dict[int, int]:
     return found
 
 
-def constants_read(p: Program, operation: Operation) -> list[Layout]:
+def list_constants_read(p: Program, operation: Operation) -> list[Layout]:
     """The constant terms that an operation's lane phase reads."""
     node = operation.node
     if operation.kind == "contraction":
@@ -177,22 +177,22 @@ def constants_read(p: Program, operation: Operation) -> list[Layout]:
     return found
 
 
-def stored(tape: Tape, phase: Phase) -> set[int]:
+def find_stored_buffers(tape: Tape, phase: Phase) -> set[int]:
     """The buffers that something outside the chain that makes them reads."""
     p = tape.program
     found = {layout.buffer for layout in tape.outputs}
     for group in tape.groups(phase):
         for operation in group.operations:
-            found |= {b for b in reads(p, operation) if b not in group.members or not group.is_chain}
+            found |= {b for b in find_reads(p, operation) if b not in group.members or not group.is_chain}
             if operation.kind == "moves" and any(m.index for m in operation.moves if isinstance(m, Move)):
                 found.add(operation.operands[1].buffer)
     if phase == "constant":
         for group in tape.lane_groups:
             for operation in group.operations:
                 if tape.mode.values:
-                    found |= {b for b in reads(p, operation) if not p.buffer_varies[b]}
+                    found |= {b for b in find_reads(p, operation) if not p.buffer_varies[b]}
                 else:
-                    found |= {layout.buffer for layout in constants_read(p, operation)}
+                    found |= {layout.buffer for layout in list_constants_read(p, operation)}
                     found |= {layout.buffer for layout in operation.operands[1:] if operation.kind == "moves"}
         for operation in p.operations if tape.mode.components else ():
             if operation.node.gate.domain and any(i in p.varying for i in operation.node.operands):

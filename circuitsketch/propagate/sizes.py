@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import backend, target_for
+from circuitsketch.backends.registry import get_backend, make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Law, Orthonormal
 from circuitsketch.errors import StoreError
@@ -67,7 +67,7 @@ class PartSize:
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
         """Bytes of the memory that threads push this part in."""
-        together = executable.side_by_side(self.blocks, n, threads)
+        together = executable.choose_blocks_per_run(self.blocks, n, threads)
         workers = thread_count(threads, -(-self.blocks // together))
         rows = 2 * together * self.target.width * n * (16 if self.target.mode.complex else 8)
         return workers * (executable.arena_bytes(together) + rows)
@@ -83,7 +83,7 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     if spec.singles_order is not None:
         parts.append((SINGLES, None, run.n, Mode(spec.singles_order, False)))
     for name, law, count, mode in parts:
-        target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
+        target = make_target(mode, spec.dtype, 1 if get_backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, law, count, target, cells)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_order
-from circuitsketch.backends.registry import backend
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.directions import find_law
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import pack_directions
@@ -106,7 +106,7 @@ def profile_of(
     w, directions = np.zeros(run.n), None
     if order:
         directions = np.stack([pack_directions(find_law("orthonormal", run.n, 0).block(0, width), width, True)])
-    arena = executable.arena()
+    arena = executable.allocate_arena()
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, w, directions)  # whatever is compiled at the first call
     arena.set_state(run.state_leaves)
@@ -118,10 +118,10 @@ def profile_of(
     sums: dict[tuple[str, str], tuple[float, int]] = {}
     for i, (program, step, count) in enumerate(zip(programs, first, counts, strict=True)):
         watch("profile", i, len(programs))
-        arena = executable.arena()
+        arena = executable.allocate_arena()
         arena.set_state(run.state_leaves)
         arena.run(run.schedule, int(step), int(step) + 1, w, directions)
-        for row in backend("cpu").profile(arena, int(program), EACH):
+        for row in get_backend("cpu").profile(arena, int(program), EACH):
             seconds, products = sums.get((row.name, row.place), (0.0, 0))
             sums[row.name, row.place] = (
                 seconds + row.seconds * int(count),

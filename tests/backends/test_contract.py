@@ -32,15 +32,15 @@ class Narrow:
         self.checked = 0
         self.linked = []
 
-    def check(self):
+    def check_available(self):
         self.checked += 1
 
-    def target(self, mode, single, width, lanes):
+    def make_target(self, mode, single, width, lanes):
         return NarrowTarget(mode, width or 2, single)
 
     def link(self, tapes, target, state_count, has_keep, phases=Phases.ALL):
         self.linked.append(target)
-        return registry.backend("cpu").link(tapes, target, state_count, has_keep, phases)
+        return registry.get_backend("cpu").link(tapes, target, state_count, has_keep, phases)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def narrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "narrow_backend", module)
     monkeypatch.setitem(registry.MODULES, "narrow", "narrow_backend")
     yield module.BACKEND
-    registry.backend.cache_clear()
+    registry.get_backend.cache_clear()
 
 
 def step(s, x, keep):
@@ -81,11 +81,11 @@ def test_phases_play_the_constants_the_lanes_and_the_way_to_the_next_step_apart(
     directions = np.ones((1, run.n, 1, 4))
 
     def played(*parts):
-        arena = executable.arena()
+        arena = executable.allocate_arena()
         arena.set_state(run.state_leaves)
         for phases in parts:
             arena.run(run.schedule, 0, 1, np.zeros(run.n), directions, phases=phases)
-        return arena.state()[0], arena.lane_state().copy()
+        return arena.get_state()[0], arena.get_lane_state().copy()
 
     after, lanes = played(Phases.ALL)
     assert after == np.tanh(1.0) and np.all(lanes != 0)
@@ -112,8 +112,8 @@ def test_a_program_is_its_constants_its_lanes_and_what_it_carries_on_one_after_t
 
 def test_a_cpu_tells_shares_of_blocks_after_a_while_and_a_device_whole_blocks_at_once(run):
     cpu = run.executable(Mode(1, False), np.complex128, 4)
-    assert [cpu.progress(2.5, 1.0, seconds) for seconds in (0.0, 2.0)] == [None, 2.5]
-    device = lambda now, told: CudaExecutable.progress(SimpleNamespace(), now, told, 0.0)  # noqa: E731
+    assert [cpu.round_progress(2.5, 1.0, seconds) for seconds in (0.0, 2.0)] == [None, 2.5]
+    device = lambda now, told: CudaExecutable.round_progress(SimpleNamespace(), now, told, 0.0)  # noqa: E731
     assert [device(2.5, 1.0), device(2.5, 2.0), device(3.0, 2.0)] == [2, None, 3]
 
 

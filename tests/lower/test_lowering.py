@@ -18,7 +18,7 @@ from circuitsketch.lower.chains import LENGTHS
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout, collapse
 from circuitsketch.lower.operations import Move
-from circuitsketch.lower.placement import place
+from circuitsketch.lower.placement import place_buffers
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 
@@ -153,7 +153,7 @@ def placed(tape):
             if phase == "constant" or tape.program.buffer_varies[layout.buffer]:
                 inputs[phase][position] = ends[phase]
                 ends[phase] += cells(layout.shape)
-    placement, _ = place(tape, inputs, ends)
+    placement, _ = place_buffers(tape, inputs, ends)
     return {"constant": dict(placement.constant), "lane": dict(placement.lane)}, inputs
 
 

@@ -17,10 +17,10 @@ class Cpu:
 
     widths_vary = False
 
-    def check(self) -> None:
+    def check_available(self) -> None:
         """There always is one."""
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
         """As many lanes as a vector register holds, unless a width is given."""
         return Target(mode, width or lane_width(single), single)
 

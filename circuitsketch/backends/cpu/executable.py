@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.contract import CACHE_LINE, Phases, Report, Schedule, Target
-from circuitsketch.backends.cpu.building import build
-from circuitsketch.backends.cpu.contraction import suited
-from circuitsketch.backends.cpu.jit import function_of
-from circuitsketch.backends.cpu.sharing import blocks_together
-from circuitsketch.backends.cpu.step_loop import aligned, run_steps, steps_signature
+from circuitsketch.backends.cpu.codegen import compile_loop
+from circuitsketch.backends.cpu.compile_workers import compile_kernels
+from circuitsketch.backends.cpu.contraction import choose_kernel
+from circuitsketch.backends.cpu.sharing import choose_blocks_per_thread
+from circuitsketch.backends.cpu.step_loop import allocate_aligned, make_steps_signature, run_steps
 from circuitsketch.backends.linking import Linked, link_addresses, list_programs
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.gates import cells
@@ -48,26 +48,26 @@ class CpuExecutable(Linked):
     args: np.ndarray
     programs: np.ndarray
 
-    def together(self, blocks: int, examples: int = 0) -> int:
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
         """How many of some lane blocks one call should play at once. One: on a CPU, each thread takes the next."""
         return 1
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
         """How many lane blocks a thread carries through a run side by side; see `sharing`."""
         row = self.lane_end * self.unit * (4 if self.target.single else 8)
-        return blocks_together(row, blocks, threads)
+        return choose_blocks_per_thread(row, blocks, threads)
 
-    def threads(self, asked: int | None) -> int | None:
+    def limit_threads(self, threads: int | None) -> int | None:
         """All that were asked for."""
-        return asked
+        return threads
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
         """Raise an InputError where there is no memory for what threads play some lane blocks in."""
-        workers, together = thread_count(threads, blocks), self.together(blocks, examples)
+        workers, together = thread_count(threads, blocks), self.choose_blocks_per_call(blocks, examples)
         working = workers * (self.arena_bytes(together) + 8 * together * examples * self.target.width)
         require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
+    def round_progress(self, now: float, told: float, seconds: float) -> float | None:
         """Shares of blocks too, after a while: a thread has few blocks, and takes long for each."""
         return now if seconds > PAUSE else None
 
@@ -76,17 +76,17 @@ class CpuExecutable(Linked):
         item, row = (4 if self.target.single else 8), self.lane_end * self.unit + CACHE_LINE
         return (12 if self.target.single else 8) * self.constant_end + blocks * row * item
 
-    def arena(self, blocks: int = 1) -> CpuArena:
+    def allocate_arena(self, blocks: int = 1) -> CpuArena:
         """Fresh arenas for some lane blocks that are played together, plain data in place."""
         dtype = np.float32 if self.target.single else np.float64
-        constants = aligned(max(self.constant_end, 1), np.float64)
+        constants = allocate_aligned(max(self.constant_end, 1), np.float64)
         for offset, value in self.plain:
             constants[offset : offset + value.size] = value.ravel()
-        shared = aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
+        shared = allocate_aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
         if self.target.single:
             shared[:] = constants
         row = -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
-        lanes = aligned(blocks * row, dtype).reshape(blocks, row)
+        lanes = allocate_aligned(blocks * row, dtype).reshape(blocks, row)
         return CpuArena(self, constants, shared, lanes)
 
 
@@ -111,7 +111,7 @@ class CpuArena:
                     width = e.target.width
                     self.lanes[:, at * width : (at + leaf.size) * width] = np.repeat(leaf.ravel(), width)
 
-    def state(self) -> list[np.ndarray]:
+    def get_state(self) -> list[np.ndarray]:
         """Copies of the state's constant terms."""
         e = self.executable
         return [
@@ -119,24 +119,24 @@ class CpuArena:
             for shape, offset in zip(e.state_shapes, e.state_constant, strict=True)
         ]
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
         """The state in one lane block, varying leaves one after the other: (elements, components, width), a view."""
         e = self.executable
         count = e.lane_state_cells
         return self.lanes[block, : count * e.unit].reshape(count, e.target.mode.components, e.target.width)
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
-        self.lane_state(block)[...] = lanes
+        self.get_lane_state(block)[...] = lanes
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
         """A wire's constant terms, a view."""
         offset = self.executable.placements[program].constant[layout.buffer] + layout.offset
         item = self.constants.itemsize
         strides = tuple(s * item for s in layout.strides)
         return np.lib.stride_tricks.as_strided(self.constants[offset:], layout.shape, strides)
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
         """A wire in one lane block, a view of shape (*shape, components, width)."""
         e = self.executable
         offset = (e.placements[program].lane[layout.buffer] + layout.offset) * e.unit
@@ -168,17 +168,17 @@ class CpuArena:
         if begins is None:
             begins = np.zeros(groups, dtype=np.int64)
         whole, real, lane = np.int64, np.float64, self.lanes.dtype
-        return step_loop(e.target.single)(
-            start(e.tape, whole), start(e.args, whole), start(e.programs, whole), int(first), int(last),
-            start(schedule.program, whole), start(schedule.data, real), start(schedule.data_start, whole),
-            start(e.data_slot, whole), start(schedule.ids, whole), start(schedule.ids_start, whole),
-            start(e.keep_slot, whole), start(at, real), start(directions, real), start(begins, whole),
-            start(self.constants, real), start(self.shared, lane), start(self.lanes, lane), groups, row,
+        return compile_step_loop(e.target.single)(
+            address_of(e.tape, whole), address_of(e.args, whole), address_of(e.programs, whole), int(first), int(last),
+            address_of(schedule.program, whole), address_of(schedule.data, real), address_of(schedule.data_start, whole),
+            address_of(e.data_slot, whole), address_of(schedule.ids, whole), address_of(schedule.ids_start, whole),
+            address_of(e.keep_slot, whole), address_of(at, real), address_of(directions, real), address_of(begins, whole),
+            address_of(self.constants, real), address_of(self.shared, lane), address_of(self.lanes, lane), groups, row,
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
             e.state_cells if watch else 0, int(phases),
         )  # fmt: skip
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
@@ -204,12 +204,12 @@ class CpuArena:
 
 
 @cache
-def step_loop(single: bool) -> Callable[..., int]:
+def compile_step_loop(single: bool) -> Callable[..., int]:
     """The loop over steps, compiled for lanes of a precision."""
-    return function_of(run_steps, steps_signature(single))
+    return compile_loop(run_steps, make_steps_signature(single))
 
 
-def start(array: np.ndarray, dtype: Any) -> int:
+def address_of(array: np.ndarray, dtype: Any) -> int:
     """Where an array's numbers begin: what compiled loops know of it."""
     assert array.dtype == dtype and array.flags.c_contiguous
     return int(array.__array_interface__["data"][0])
@@ -225,11 +225,11 @@ def link(
     linked = link_addresses(tapes, target, state_count, has_keep)
     instructions, programs = list_programs(linked)
     args, starts = pack_all(i.arguments for i in instructions)
-    kernels = [suited(i, target) for i in instructions]
+    kernels = [choose_kernel(i, target) for i in instructions]
     needed = {"constant": phases & (Phases.CONSTANT | Phases.CARRY), "lane": phases & Phases.LANE}
     wanted = [kernel for kernel in dict.fromkeys(kernels) if needed[kernel.phase]]
-    addresses = build(wanted, target, partial(step_loop, target.single))
-    rows = [(addresses.get(kernel, 0), int(start)) for kernel, start in zip(kernels, starts, strict=True)]
+    addresses = compile_kernels(wanted, target, partial(compile_step_loop, target.single))
+    rows = [(addresses.get(kernel, 0), int(address_of)) for kernel, address_of in zip(kernels, starts, strict=True)]
     return CpuExecutable(
         **{f.name: getattr(linked, f.name) for f in fields(Linked)},
         instructions=instructions,

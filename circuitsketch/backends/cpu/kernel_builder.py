@@ -13,11 +13,11 @@ from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE, Target
 from circuitsketch.backends.cpu import lane_width, vector_registers
-from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
-from circuitsketch.backends.cpu.values import MachineMath
+from circuitsketch.backends.cpu.expressions import INT, Emitter, MachineReal
+from circuitsketch.backends.cpu.math import MachineMath
 
 
-def registers_of(target: Target) -> int:
+def count_registers(target: Target) -> int:
     """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
     return vector_registers() * min(lane_width(target.single), target.width) // target.width
 
@@ -96,13 +96,13 @@ class Frame:
         """A pointer to a vector that begins at an entry."""
         return self.builder.bitcast(self.builder.gep(pointer, [at], inbounds=True), kind.as_pointer())
 
-    def load(self, pointer: ir.Value, at: ir.Value, kind: ir.Type | None = None) -> Real:
+    def load(self, pointer: ir.Value, at: ir.Value, kind: ir.Type | None = None) -> MachineReal:
         """A number, or a vector of neighbours."""
         if kind is None:
-            return Real(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
-        return Real(self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind)))
+            return MachineReal(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
+        return MachineReal(self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind)))
 
-    def store(self, value: Real, pointer: ir.Value, at: ir.Value) -> None:
+    def store(self, value: MachineReal, pointer: ir.Value, at: ir.Value) -> None:
         """Put a number or a vector."""
         kind = value.value.type
         if not isinstance(kind, ir.VectorType):

@@ -16,7 +16,7 @@ from llvmlite import binding
 
 
 @cache
-def machine() -> Any:
+def target_machine() -> Any:
     """This processor, as LLVM sees it."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -33,24 +33,24 @@ def optimize(module: Any) -> None:
     options = binding.create_pipeline_tuning_options(2)
     options.loop_vectorization = options.slp_vectorization = False
     options.loop_unrolling = options.loop_interleaving = False
-    passes = binding.create_pass_builder(machine(), options)
+    passes = binding.create_pass_builder(target_machine(), options)
     passes.getModulePassManager().run(module, passes)
 
 
-def object_code(module: Any) -> bytes:
+def compile_object(module: Any) -> bytes:
     """The machine code of a module, which is optimised in place."""
     optimize(module)
-    code: bytes = machine().emit_object(module)
+    code: bytes = target_machine().emit_object(module)
     return code
 
 
-def send(stream: IO[bytes], data: bytes) -> None:
+def write_message(stream: IO[bytes], data: bytes) -> None:
     """Write bytes after their number."""
     stream.write(struct.pack("<Q", len(data)) + data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> bytes:
+def read_message(stream: IO[bytes]) -> bytes:
     """Bytes that were sent; empty where the stream ends."""
     head = stream.read(8)
     if len(head) < 8:
@@ -62,8 +62,8 @@ def receive(stream: IO[bytes]) -> bytes:
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
     """Compile modules as they come, until there are no more."""
-    while text := receive(source):
-        send(sink, object_code(binding.parse_assembly(text.decode())))
+    while text := read_message(source):
+        write_message(sink, compile_object(binding.parse_assembly(text.decode())))
 
 
 if __name__ == "__main__":

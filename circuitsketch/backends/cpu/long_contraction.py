@@ -18,16 +18,16 @@ from functools import partial
 from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE
-from circuitsketch.backends.cpu.emitter import Real
-from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
-from circuitsketch.backends.cpu.micro_kernels import LaneRing, Strip, Tables, fused
+from circuitsketch.backends.cpu.expressions import MachineReal, emit_fma
+from circuitsketch.backends.cpu.kernel_builder import Frame, count_registers
+from circuitsketch.backends.cpu.micro_kernels import LaneMicroKernel, Strip, Tables
 from circuitsketch.backends.cpu.tiling import Tile
 
 HELD = 2  # entries of the left operand that a tile keeps in registers; with 4, fewer loads and more spills
 
 
 @dataclass(frozen=True, slots=True)
-class Reals:
+class RealSeries:
     """Numbers 1, 2, ... of a series, a vector of lanes each: a real series, or the real or imaginary parts of one."""
 
     frame: Frame
@@ -35,19 +35,19 @@ class Reals:
     base: ir.Value
     step: int  # from one vector to the next
 
-    def place(self, k: ir.Value) -> ir.Value:
+    def position(self, k: ir.Value) -> ir.Value:
         """Where number k stands."""
         b = self.frame.builder
         return b.add(self.base, b.mul(b.sub(k, self.frame.const(1)), self.frame.const(self.step)))
 
-    def __getitem__(self, k: ir.Value) -> Real:
-        return self.frame.load(self.pointer, self.place(k), self.frame.emit.vector)
+    def __getitem__(self, k: ir.Value) -> MachineReal:
+        return self.frame.load(self.pointer, self.position(k), self.frame.emit.vector)
 
-    def __setitem__(self, k: ir.Value, value: Real) -> None:
-        self.frame.store(value, self.pointer, self.place(k))
+    def __setitem__(self, k: ir.Value, value: MachineReal) -> None:
+        self.frame.store(value, self.pointer, self.position(k))
 
 
-class LongRing(LaneRing):
+class LongMicroKernel(LaneMicroKernel):
     """Contractions of series of high order, entry by entry of the result."""
 
     @property
@@ -55,7 +55,7 @@ class LongRing(LaneRing):
         """The highest coefficient."""
         return self.frame.target.mode.order
 
-    def tile(self) -> Tile:
+    def choose_tile(self) -> Tile:
         """One entry at a time: its coefficients are the tile."""
         return Tile(1, 1)
 
@@ -64,13 +64,13 @@ class LongRing(LaneRing):
         """All of the summed axis: one product is work enough for what it loads."""
         return None
 
-    def strip(
+    def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """A column, whose entries are looked up one by one."""
         return Strip(batch, [column], [], partial(tables.entry, "right_summed"), summed)
 
-    def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
+    def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One entry of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
         batch, (column,) = strip.batch, strip.columns
@@ -80,9 +80,9 @@ class LongRing(LaneRing):
             tables.entry("result_batch", batch),
             b.add(tables.entry("result_row", row), tables.entry("result_column", column)),
         )
-        result = self.parts(tables, 2, out)
+        result = self.series_parts(tables, 2, out)
         by_three = self.left_has_lanes and len(result) == 2
-        totals = [self.local() for _ in range(3)] if by_three else result
+        totals = [self.allocate() for _ in range(3)] if by_three else result
         with self.coefficients() as r:
             for part in totals:
                 part[r] = self.zero
@@ -91,28 +91,28 @@ class LongRing(LaneRing):
                 b.add(left_at, tables.entry("left_summed", k)),
                 b.add(right_at, tables.entry("right_summed", k)),
             )
-            self.add_entries(tables, totals, left, right)
+            self.add_elements(tables, totals, left, right)
         if by_three:
             with self.coefficients() as r:
                 reals, imaginaries, both = (part[r] for part in totals)
                 result[0][r] = reals - imaginaries
                 result[1][r] = both - reals - imaginaries
 
-    def add_entries(self, tables: Tables, totals: list[Reals], left_at: ir.Value, right_at: ir.Value) -> None:
+    def add_elements(self, tables: Tables, totals: list[RealSeries], left_at: ir.Value, right_at: ir.Value) -> None:
         """Add an entry of the left operand times one of the right: to a series' parts, or to the three products."""
         x0, y0 = self.number(tables, 0, left_at), self.number(tables, 1, right_at)
-        right = self.parts(tables, 1, right_at)
+        right = self.series_parts(tables, 1, right_at)
         if not self.left_has_lanes:
             with self.coefficients() as r:
                 for total, y in zip(totals, right, strict=True):
-                    total[r] = fused(self.emit, x0, y[r], total[r])
+                    total[r] = emit_fma(self.emit, x0, y[r], total[r])
             return
-        left = self.parts(tables, 0, left_at)
+        left = self.series_parts(tables, 0, left_at)
         self.add_products(totals[0], left[0], right[0], x0, y0)
         if len(totals) == 1:
             return
         self.add_products(totals[1], left[1], right[1])  # constant terms are real
-        sums = self.local(), self.local()
+        sums = self.allocate(), self.allocate()
         with self.coefficients() as r:
             for total, (re, im) in zip(sums, (left, right), strict=True):
                 total[r] = re[r] + im[r]
@@ -125,35 +125,42 @@ class LongRing(LaneRing):
             yield r
 
     @property
-    def zero(self) -> Real:
+    def zero(self) -> MachineReal:
         """0 in every lane."""
-        return Real(self.emit, self.emit.splat(self.emit.number(0.0).value))
+        return MachineReal(self.emit, self.emit.splat(self.emit.number(0.0).value))
 
-    def number(self, tables: Tables, side: int, at: ir.Value) -> Real:
+    def number(self, tables: Tables, side: int, at: ir.Value) -> MachineReal:
         """An entry's constant term, in every lane."""
-        return Real(self.emit, self.emit.splat(self.frame.builder.load(self.shared(tables, side, at))))
+        return MachineReal(self.emit, self.emit.splat(self.frame.builder.load(self.shared(tables, side, at))))
 
-    def parts(self, tables: Tables, side: int, at: ir.Value) -> list[Reals]:
+    def series_parts(self, tables: Tables, side: int, at: ir.Value) -> list[RealSeries]:
         """An entry's coefficients: its real and imaginary parts."""
         frame, width = self.frame, self.frame.target.width
         base, per = self.base(tables, side, at), 2 if frame.target.mode.complex else 1
         return [
-            Reals(frame, frame.lanes, frame.builder.add(base, frame.const(part * width)), per * width)
+            RealSeries(frame, frame.lanes, frame.builder.add(base, frame.const(part * width)), per * width)
             for part in range(per)
         ]
 
-    def local(self) -> Reals:
+    def allocate(self) -> RealSeries:
         """Memory for the coefficients of a real series."""
         width = self.frame.target.width
         with self.frame.builder.goto_entry_block():
             found = self.frame.builder.alloca(self.frame.element, size=self.frame.const(self.order * width))
         found.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
-        return Reals(self.frame, found, self.frame.const(0), width)
+        return RealSeries(self.frame, found, self.frame.const(0), width)
 
-    def add_products(self, total: Reals, x: Reals, y: Reals, x0: Real | None = None, y0: Real | None = None) -> None:
+    def add_products(
+        self,
+        total: RealSeries,
+        x: RealSeries,
+        y: RealSeries,
+        x0: MachineReal | None = None,
+        y0: MachineReal | None = None,
+    ) -> None:
         """Add x * y to a real series; without constant terms, they are 0."""
         frame = self.frame
-        tile = long_tile(self.order, registers_of(frame.target))
+        tile = choose_long_tile(self.order, count_registers(frame.target))
         whole = self.order // tile * tile
         with frame.loop(frame.const(whole + 1), start=frame.const(1), step=tile) as first:
             self.add_tile(total, x, y, x0, y0, first, tile)
@@ -161,7 +168,14 @@ class LongRing(LaneRing):
             self.add_tile(total, x, y, x0, y0, frame.const(whole + 1), self.order - whole)
 
     def add_tile(
-        self, total: Reals, x: Reals, y: Reals, x0: Real | None, y0: Real | None, first: ir.Value, count: int
+        self,
+        total: RealSeries,
+        x: RealSeries,
+        y: RealSeries,
+        x0: MachineReal | None,
+        y0: MachineReal | None,
+        first: ir.Value,
+        count: int,
     ) -> None:
         """Coefficients first..first+count-1 of x * y: every y that is loaded meets as many x as are held."""
         frame, b = self.frame, self.frame.builder
@@ -172,29 +186,29 @@ class LongRing(LaneRing):
                 cells.append(b.alloca(self.emit.vector))  # a register: nothing takes its address
             begun = total[r]
             if x0 is not None and y0 is not None:
-                begun = fused(self.emit, x0, y[r], fused(self.emit, y0, x[r], begun))
+                begun = emit_fma(self.emit, x0, y[r], emit_fma(self.emit, y0, x[r], begun))
             b.store(begun.value, cells[-1])
         with frame.loop(first, start=frame.const(1), step=HELD) as j:
-            sums = [Real(self.emit, b.load(cell)) for cell in cells]
+            sums = [MachineReal(self.emit, b.load(cell)) for cell in cells]
             held = [x[b.add(j, frame.const(u))] for u in range(HELD)]
             start = b.sub(first, j)
             for shift in range(1 - HELD, count):
                 value = y[b.add(start, frame.const(shift))]
                 for u in range(max(-shift, 0), min(HELD, count - shift)):
-                    sums[shift + u] = fused(self.emit, held[u], value, sums[shift + u])
+                    sums[shift + u] = emit_fma(self.emit, held[u], value, sums[shift + u])
             for cell, new in zip(cells, sums, strict=True):
                 b.store(new.value, cell)
         # The corner: x from `first` on meets only those y that there are.
-        sums = [Real(self.emit, b.load(cell)) for cell in cells]
+        sums = [MachineReal(self.emit, b.load(cell)) for cell in cells]
         for m in range(count - 1):
             value = x[numbers[m]]
             for i in range(m + 1, count):
-                sums[i] = fused(self.emit, value, y[frame.const(i - m)], sums[i])
+                sums[i] = emit_fma(self.emit, value, y[frame.const(i - m)], sums[i])
         for r, new in zip(numbers, sums, strict=True):
             total[r] = new
 
 
-def long_tile(order: int, registers: int) -> int:
+def choose_long_tile(order: int, registers: int) -> int:
     """How many coefficients are summed up at a time, a multiple of HELD: they, the x that are held and a y are in
     registers. Evenly shared, since a smaller tile at the end takes nearly as long as a full one.
 

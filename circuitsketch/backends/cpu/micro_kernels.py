@@ -14,11 +14,12 @@ from typing import Any
 from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE
-from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
-from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
-from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
-from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
+from circuitsketch.backends.cpu.chain_loops import load_coefficient, store_coefficient
+from circuitsketch.backends.cpu.expressions import INT, Emitter, MachineReal, emit_fma
+from circuitsketch.backends.cpu.kernel_builder import Frame, count_registers
+from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
 from circuitsketch.backends.numbers import Complex
+from circuitsketch.backends.series import list_products
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 Cell = tuple[int, int]  # a row and a column of a tile
@@ -58,7 +59,7 @@ class Strip:
     summed: tuple[ir.Value, ir.Value]
 
 
-class TileRing:
+class MicroKernel:
     """A tile's loop over k. Subclasses say how entries are loaded, multiplied, accumulated and stored."""
 
     step = 1  # columns that one accumulator covers
@@ -72,31 +73,31 @@ class TileRing:
         """How much of the summed axis to take at a time; None for all of it."""
         return None
 
-    def strip(
+    def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """The columns of a tile, for all rows."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
         right_batch = tables.entry("right_batch", batch)
-        rights = [self.operand(tables, 1, b.add(right_batch, tables.entry("right_column", c))) for c in columns]
+        rights = [self.make_line(tables, 1, b.add(right_batch, tables.entry("right_column", c))) for c in columns]
         return Strip(batch, columns, rights, partial(tables.entry, "right_summed"), summed)
 
-    def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
+    def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """One tile of the result."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
         left_batch, out_batch = tables.entry("left_batch", strip.batch), tables.entry("result_batch", strip.batch)
-        lefts = [self.operand(tables, 0, b.add(left_batch, tables.entry("left_row", r))) for r in rows]
+        lefts = [self.make_line(tables, 0, b.add(left_batch, tables.entry("left_row", r))) for r in rows]
         out = {
             (i, j): b.add(out_batch, b.add(tables.entry("result_row", r), tables.entry("result_column", c)))
             for i, r in enumerate(rows)
             for j, c in enumerate(strip.columns)
         }
         for part in tile.parts:
-            self.sum_up(tables, lefts, strip, out, part, self.block is not None)
+            self.emit_sum(tables, lefts, strip, out, part, self.block is not None)
 
-    def sum_up(
+    def emit_sum(
         self,
         tables: Tables,
         left: list[Any],
@@ -111,7 +112,7 @@ class TileRing:
         start, stop = strip.summed
         before = b.block
         body, done = b.append_basic_block("k"), b.append_basic_block("stored")
-        incoming = [(before, {cell: [zero_of(kind) for kind in kinds] for cell in out})]
+        incoming = [(before, {cell: [make_zero(kind) for kind in kinds] for cell in out})]
         if not resumes:
             b.branch(body)
         else:
@@ -129,9 +130,9 @@ class TileRing:
             for cell in out:
                 for phi, value in zip(sums[cell], values[cell], strict=True):
                     phi.add_incoming(value, block)
-        totals = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in out}
+        totals = {cell: [MachineReal(self.emit, phi) for phi in sums[cell]] for cell in out}
         left_k, right_k = tables.entry("left_summed", k), strip.right_step(k)
-        self.multiply_add(totals, [x.along(left_k) for x in left], [y.along(right_k) for y in strip.rights], part)
+        self.multiply_add(totals, [x.at(left_k) for x in left], [y.at(right_k) for y in strip.rights], part)
         following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
         for cell in out:
@@ -142,9 +143,9 @@ class TileRing:
         for cell, at in out.items():
             self.store(tables, totals[cell], at, part)
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
         """A row of the left operand (side 0) or a column of the right one, from an element relative to its offset;
-        `along` gives its entries."""
+        `at` gives its entries."""
         raise NotImplementedError
 
     def pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
@@ -156,21 +157,23 @@ class TileRing:
         """The registers that a part of one entry of the result takes."""
         raise NotImplementedError
 
-    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
+    def multiply_add(
+        self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
         """Add left * right to every entry of a tile."""
         for (i, j), total in totals.items():
-            total[0] = fused(self.emit, lefts[i][0], rights[j][0], total[0])
+            total[0] = emit_fma(self.emit, lefts[i][0], rights[j][0], total[0])
 
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """A part of an entry of the result, as far as it has been summed."""
         raise NotImplementedError
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Put a part of an entry of the result."""
         raise NotImplementedError
 
 
-class NumberRing(TileRing):
+class NumberMicroKernel(MicroKernel):
     """The constant phase: numbers, or vectors of neighbouring columns."""
 
     def __init__(self, frame: Frame, wide: int) -> None:
@@ -184,17 +187,17 @@ class NumberRing(TileRing):
         """One number, or one vector of columns."""
         return [self.kind]
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
         """Numbers of a row; numbers, or neighbouring columns, of a column."""
         kind = self.kind if side and self.step > 1 else None
         return Line(self.frame, self.pointer(self.frame.constants, tables.constant[side], at), kind)
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Put numbers into the constant arena."""
         self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
 
 
-class LaneRing(TileRing):
+class LaneMicroKernel(MicroKernel):
     """The lane phase: what is common to value lanes and series."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool) -> None:
@@ -202,7 +205,7 @@ class LaneRing(TileRing):
         self.left_has_lanes = left_has_lanes
         self.emit = frame.emit
 
-    def tile(self) -> Tile:
+    def choose_tile(self) -> Tile:
         """The full tile."""
         raise NotImplementedError
 
@@ -223,7 +226,7 @@ class LaneRing(TileRing):
     @property
     def block(self) -> int | None:
         """As much as lets what a tile reads take half of a first-level cache."""
-        return summed_block(self.entry_bytes, self.tile(), self.left_has_lanes)
+        return choose_summed_block(self.entry_bytes, self.choose_tile(), self.left_has_lanes)
 
     def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
         """A pointer to an entry's constant term."""
@@ -234,33 +237,33 @@ class LaneRing(TileRing):
         return self.frame.builder.gep(self.frame.lanes, [self.base(tables, side, at)], inbounds=True)
 
 
-class ValueRing(LaneRing):
+class ValueMicroKernel(LaneMicroKernel):
     """Lanes that hold values."""
 
-    def tile(self) -> Tile:
+    def choose_tile(self) -> Tile:
         """Accumulators, a row and a column in registers."""
-        return Tile(4, 4) if registers_of(self.frame.target) >= 32 else Tile(2, 4)
+        return Tile(4, 4) if count_registers(self.frame.target) >= 32 else Tile(2, 4)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """One vector of lanes."""
         return [self.emit.vector]
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
         """Values a lane, or numbers for all."""
         if side == 0 and not self.left_has_lanes:
             return Line(self.frame, self.shared(tables, side, at))
         return Line(self.frame, self.lanes(tables, side, at), self.emit.vector, self.unit)
 
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """A value a lane."""
         return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Put a value a lane."""
         self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
 
 
-class SeriesRing(LaneRing):
+class SeriesMicroKernel(LaneMicroKernel):
     """Lanes that hold Taylor coefficients 1..order; the constant terms are single numbers beside them."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool, packed: bool = False) -> None:
@@ -272,44 +275,44 @@ class SeriesRing(LaneRing):
         """Reals a coefficient."""
         return 2 if self.frame.target.mode.complex else 1
 
-    def tile(self) -> Tile:
+    def choose_tile(self) -> Tile:
         """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
         target = self.frame.target
-        return series_tile(registers_of(target), self.per, target.mode.order, self.left_has_lanes)
+        return choose_series_tile(count_registers(target), self.per, target.mode.order, self.left_has_lanes)
 
     def accumulators(self, part: range) -> list[ir.Type]:
         """The coefficients of one entry, real and imaginary parts one after the other."""
         return [self.emit.vector] * (len(part) * self.per)
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
         """Series, or constant terms alone."""
         lanes = self.lanes(tables, side, at) if side or self.left_has_lanes else None
         return Line(self.frame, self.shared(tables, side, at), None, 1, lanes, self.unit)
 
-    def strip(
+    def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """The columns of a tile; of a packed operand copied together, see `suited`."""
-        found = super().strip(tables, batch, column, tile, summed)
+        found = super().make_strip(tables, batch, column, tile, summed)
         if not self.packed:
             return found
         frame, b = self.frame, self.frame.builder
         numbers, series = self.scratch
         rights = [
-            replace(line, numbers=self.part(numbers, j, 1), series=self.part(series, j, self.unit))
+            replace(line, numbers=self.scratch_column(numbers, j, 1), series=self.scratch_column(series, j, self.unit))
             for j, line in enumerate(found.rights)
         ]
         start, stop = summed
         with frame.loop(stop, start=start) as k:
             here, to = found.right_step(k), b.sub(k, start)
             for old, new in zip(found.rights, rights, strict=True):
-                old.along(here).copy(new.along(to), self.unit // frame.target.width)
+                old.at(here).copy_to(new.at(to), self.unit // frame.target.width)
         return replace(found, rights=rights, right_step=lambda k: b.sub(k, start))
 
     @cached_property
     def scratch(self) -> tuple[ir.Value, ir.Value]:
         """Room for the columns of a tile: constant terms, and series."""
-        b, columns = self.frame.builder, self.tile().columns
+        b, columns = self.frame.builder, self.choose_tile().columns
         assert self.block is not None
         found = []
         with b.goto_entry_block():
@@ -319,14 +322,15 @@ class SeriesRing(LaneRing):
                 found[-1].align = CACHE_LINE
         return found[0], found[1]
 
-    def part(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
+    def scratch_column(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
         """Where a column begins in memory for so many numbers an entry."""
         assert self.block is not None
         return self.frame.builder.gep(pointer, [self.frame.const(column * self.block * numbers)])
 
-    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
-        """The truncated Cauchy product, every multiply-add fused: for each pair of coefficients, what the tile needs of
-        them is loaded, used, and given up."""
+    def multiply_add(
+        self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
+        """Add the truncated Cauchy products; what a pair of coefficients needs is loaded, used, and given up."""
         for k in part:
             first = (k - part.start) * self.per
             for j in range(0, (k if self.left_has_lanes else 0) + 1):
@@ -334,31 +338,23 @@ class SeriesRing(LaneRing):
                 y = [entry[k - j] for entry in rights]
                 for half in (0, 1):
                     for (row, column), total in totals.items():
-                        self.add(total, first, x[row], y[column], half)
+                        # Reals with the right one first: the order decides which registers LLVM takes.
+                        pair = (x[row], y[column]) if self.per == 2 else (y[column], x[row])
+                        for product in list_products(*pair)[half]:
+                            left = -product.left if product.subtracted else product.left
+                            at = first + product.part
+                            total[at] = emit_fma(self.emit, left, product.right, total[at])
 
-    def add(self, total: list[Real], first: int, x: Any, y: Any, half: int) -> None:
-        """Add x * y to the coefficient kept from `first` on, in two halves: no sum is needed again at once."""
-        if isinstance(x, Complex) and isinstance(y, Complex):
-            one, two = (y.re, y.im) if half == 0 else (y.im, y.re)
-            factor = x.re if half == 0 else x.im
-            total[first] = fused(self.emit, factor if half == 0 else -factor, one, total[first])
-            total[first + 1] = fused(self.emit, factor, two, total[first + 1])
-        elif half == 0:
-            number, series = (x, y) if isinstance(y, Complex) else (y, x)
-            parts = (series.re, series.im) if isinstance(series, Complex) else (series,)
-            for i, value in enumerate(parts, start=first):
-                total[i] = fused(self.emit, number, value, total[i])
-
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """The coefficients so far."""
         base = self.base(tables, 2, at)
-        found: list[Real] = []
+        found: list[MachineReal] = []
         for k in part:
             value = load_coefficient(self.frame, base, k)
             found += [value.re, value.im] if isinstance(value, Complex) else [value]
         return found
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Put the coefficients."""
         base = self.base(tables, 2, at)
         for k in part:
@@ -379,7 +375,7 @@ class Line:
     series: ir.Value | None = None
     unit: int = 0
 
-    def along(self, k: ir.Value) -> Entry:
+    def at(self, k: ir.Value) -> Entry:
         """The entry k elements on."""
         return Entry(self, k)
 
@@ -403,7 +399,7 @@ class Entry:
         """Where its series begins."""
         return self.line.frame.builder.mul(self.k, self.line.frame.const(self.line.unit))
 
-    def copy(self, other: Entry, vectors: int) -> None:
+    def copy_to(self, other: Entry, vectors: int) -> None:
         """Copy its constant term and the vectors of its series to another place."""
         frame, width = self.line.frame, self.line.frame.target.width
         frame.store(self[0], other.line.numbers, other.k)
@@ -412,14 +408,6 @@ class Entry:
             frame.store(frame.load(self.line.series, at, frame.emit.vector), other.line.series, to)
 
 
-def fused(emit: Emitter, x: Real, y: Real, z: Real) -> Real:
-    """x * y + z in one rounding."""
-    values = [v.value for v in (x, y, z)]
-    if any(isinstance(v.type, ir.VectorType) for v in values):
-        values = [v if isinstance(v.type, ir.VectorType) else emit.splat(v) for v in values]
-    return Real(emit, emit.intrinsic("fma", *values))
-
-
-def zero_of(kind: ir.Type) -> ir.Constant:
+def make_zero(kind: ir.Type) -> ir.Constant:
     """0.0, or a vector of it."""
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)

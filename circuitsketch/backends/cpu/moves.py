@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu.emitter import INT, Real
+from circuitsketch.backends.cpu.expressions import INT, MachineReal
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import MachineMath
+from circuitsketch.backends.cpu.math import MachineMath
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
@@ -25,10 +25,10 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
         with frame.loop(count) as i:
             b.store(value, b.gep(frame.constants, [b.add(first, i)]))
         return frame.finish()
-    number = frame.emit.splat(frame.emit.narrowed(value))
+    number = frame.emit.splat(frame.emit.narrow(value))
     with frame.loop(b.mul(count, frame.const(frame.target.mode.components))) as i:
         at = b.add(b.mul(first, frame.const(frame.target.mode.components)), i)
-        frame.store(Real(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
+        frame.store(MachineReal(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
     return frame.finish()
 
 
@@ -43,7 +43,7 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     lanes = kernel.phase == "lane"
     unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:
-        copy_neighbours(frame, extents, offset, strides)
+        emit_contiguous_copy(frame, extents, offset, strides)
         return frame.finish()
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
@@ -56,17 +56,17 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
             else:
                 target = b.add(target, jump)
         if not lanes:
-            combine(frame, kernel, frame.constants, target, source, None)
+            emit_combine(frame, kernel, frame.constants, target, source, None)
         elif unit <= 16:
             for component in range(unit):
-                lane_part(frame, kernel, target, source, frame.const(component))
+                emit_lane_component(frame, kernel, target, source, frame.const(component))
         else:
             with frame.loop(frame.const(unit)) as component:
-                lane_part(frame, kernel, target, source, component)
+                emit_lane_component(frame, kernel, target, source, component)
     return frame.finish()
 
 
-def copy_neighbours(
+def emit_contiguous_copy(
     frame: Frame, extents: list[ir.Value], offset: list[ir.Value], strides: list[list[ir.Value]]
 ) -> None:
     """Copies of constants, WIDE at a time where both sides step by one: the state is carried on so."""
@@ -88,15 +88,17 @@ def copy_neighbours(
             copy(i, None)
 
 
-def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value) -> None:
+def emit_lane_component(
+    frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
+) -> None:
     """One component of a lane block."""
     b = frame.builder
     unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
     to, of = (b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source))
-    combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
+    emit_combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
 
 
-def combine(
+def emit_combine(
     frame: Frame,
     kernel: MoveKernel,
     arena: ir.Value,
@@ -111,6 +113,3 @@ def combine(
         old = frame.load(arena, target, kind)
         value = old + value if kernel.combine == "add" else MachineMath(frame.emit).maximum(value, old)
     frame.store(value, arena, target)
-
-
-__all__ = ["emit_fill", "emit_move"]

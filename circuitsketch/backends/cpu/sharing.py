@@ -11,7 +11,7 @@ CACHES, MEMORY = 12, 64 << 20
 LEVEL_2, GUESS = Path("/sys/devices/system/cpu/cpu0/cache/index2/size"), 512 << 10
 
 
-def blocks_together(row: int, blocks: int, threads: int | None) -> int:
+def choose_blocks_per_thread(row: int, blocks: int, threads: int | None) -> int:
     """How many lane blocks of `row` bytes a thread plays side by side: they share the constant phase, and turn to each
     other at every step, so that what they hold should stay in a cache.
 
@@ -22,12 +22,12 @@ def blocks_together(row: int, blocks: int, threads: int | None) -> int:
     .026.
     """
     share = blocks // thread_count(threads, blocks)
-    cached = min(max(CACHES * second_level_cache() // max(row, 1), 1), 8)
+    cached = min(max(CACHES * read_level_2_size() // max(row, 1), 1), 8)
     return max(min(cached, MEMORY // max(row, 1), share), 1)
 
 
 @cache
-def second_level_cache() -> int:
+def read_level_2_size() -> int:
     """Bytes of a core's second-level cache, where Linux tells; else a guess."""
     try:
         return int(LEVEL_2.read_text().strip().removesuffix("K")) << 10

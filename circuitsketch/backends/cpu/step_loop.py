@@ -30,7 +30,7 @@ INTS, DOUBLES = types.CPointer(types.int64), types.CPointer(types.float64)
 
 
 @intrinsic
-def invoke(context, address, constants, shared, lanes, args):  # type: ignore[no-untyped-def]
+def invoke(context, address_of, constants, shared, lanes, args):  # type: ignore[no-untyped-def]
     """Call the kernel at an address with the addresses of arenas and arguments."""
     signature = types.void(*[types.int64] * 5)
 
@@ -43,7 +43,7 @@ def invoke(context, address, constants, shared, lanes, args):  # type: ignore[no
 
 
 @intrinsic
-def address(context, pointer):  # type: ignore[no-untyped-def]
+def address_of(context, pointer):  # type: ignore[no-untyped-def]
     """Where a pointer points."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -53,7 +53,7 @@ def address(context, pointer):  # type: ignore[no-untyped-def]
 
 
 @njit
-def play(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
+def execute(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
     """Execute instructions first..last: row i of `tape` is a kernel's address and where its arguments begin."""
     for i in range(first, last):
         invoke(tape[2 * i], constants, shared, lanes, args + 8 * tape[2 * i + 1])
@@ -77,7 +77,7 @@ def run_steps(
     phases : see `Phases`.
     Returns the step after which one of the first `watch_count` constants (the state) was not finite, or -1.
     """
-    c, r, s, number = address(constants), address(shared), address(lanes), 4 if mirror else 8
+    c, r, s, number = address_of(constants), address_of(shared), address_of(lanes), 4 if mirror else 8
     for t in range(first_step, last_step):
         p = step_program[t]
         program = PROGRAM_ROW * p
@@ -86,7 +86,7 @@ def run_steps(
                 constants[data_slot[p] + i - data_start[t]] = data[i]
             for i in range(ids_start[t], ids_start[t + 1]):
                 constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
-            play(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
+            execute(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
         if phases & LANE and components and mirror:
             for i in range(programs[program + CONSTANTS_USED]):
                 shared[i] = constants[i]
@@ -101,9 +101,9 @@ def run_steps(
                 for q in range(parts * width):
                     lanes[weights + q] = (1.0 if values else 0.0) - directions[moved + q]
             at_block = s + g * row * number
-            play(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
+            execute(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
             if phases & CARRY:
-                play(
+                execute(
                     tape,
                     args,
                     programs[program + CARRIED_CONSTANT_LAST],
@@ -113,7 +113,7 @@ def run_steps(
                     at_block,
                 )
         if phases & CARRY:
-            play(tape, args, programs[program + LANE_LAST], programs[program + CARRIED_CONSTANT_LAST], c, r, s)
+            execute(tape, args, programs[program + LANE_LAST], programs[program + CARRIED_CONSTANT_LAST], c, r, s)
             not_finite = 0  # counted without a branch, so that the loop runs on vectors
             for i in range(watch_count):
                 not_finite += constants[i] - constants[i] != 0.0  # infinities and NaNs: NaN
@@ -125,10 +125,10 @@ def run_steps(
 def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
     """Execute one instruction many times, for profiles."""
     for _ in range(times):
-        play(tape, args, instruction, instruction + 1, constants, shared, lanes)
+        execute(tape, args, instruction, instruction + 1, constants, shared, lanes)
 
 
-def steps_signature(single: bool) -> Any:
+def make_steps_signature(single: bool) -> Any:
     """The types of `run_steps`, by the precision of lanes."""
     reals = types.CPointer(types.float32) if single else DOUBLES
     schedule = [INTS, DOUBLES, INTS, INTS, INTS, INTS, INTS]
@@ -140,7 +140,7 @@ def steps_signature(single: bool) -> Any:
 REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)
 
 
-def aligned(count: int, dtype: Any) -> np.ndarray:
+def allocate_aligned(count: int, dtype: Any) -> np.ndarray:
     """Zeros that begin at a cache line, or, where they fill one, at a huge page: NumPy asks for such from 4 MB on, and
     each spares the translation of 512 addresses."""
     size = count * np.dtype(dtype).itemsize

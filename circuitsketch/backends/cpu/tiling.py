@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 CACHE = 48 << 10  # bytes of a first-level cache; half as large a one still keeps the columns
 ACCUMULATORS = 24  # of a number times series, in 32 vector registers
 # Rows and columns of a tile of two series in 32 vector registers, by reals a coefficient and by order, from 1 on.
-WHOLE = {
+SERIES_TILES = {
     1: ((4, 4), (3, 3), (2, 3), (2, 2), (1, 3), (1, 2)),
     2: ((4, 3), (2, 2), (1, 3), (1, 2), (1, 2), (1, 1)),
 }
@@ -25,14 +25,14 @@ class Tile:
     columns: int
     parts: tuple[range, ...] = (range(1),)
 
-    def strip(self, width: int) -> Tile:
+    def with_columns(self, width: int) -> Tile:
         """The tile for columns left over: where a tile is one row high, one column takes as many rows as it had
         columns, so that as many sums run side by side (AVX2, real series of order 3 through (7, 16, 64): 16.6 to 18.4 G
         multiply-adds a second, of 21.7 at most)."""
         return replace(self, rows=self.columns if self.rows == width == 1 else self.rows, columns=width)
 
 
-def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
+def choose_series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
     """The tile for series of `order` coefficients of `per` reals, `both` operands or only the right one having them.
 
     With 32 registers a number times a series has room for 24 accumulators and what is multiplied; two series have 12
@@ -59,9 +59,9 @@ def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
         return Tile(*shapes[order], whole) if order in shapes else Tile(2, 4, single)
     if not both:
         return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, whole)
-    return Tile(*WHOLE[per][min(order, len(WHOLE[per])) - 1], whole)
+    return Tile(*SERIES_TILES[per][min(order, len(SERIES_TILES[per])) - 1], whole)
 
 
-def summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:
+def choose_summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:
     """How many entries of so many bytes, along the summed axis, a tile reads in half of a first-level cache."""
     return max(CACHE // 2 // (entry * (tile.rows * left_has_lanes + tile.columns)), 4)

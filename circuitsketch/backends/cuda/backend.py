@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circuitsketch.backends.contract import Arena, Backend, InstructionTime, Phases, Target
-from circuitsketch.backends.cuda.device import find
-from circuitsketch.backends.cuda.executable import CudaExecutable, cuda_target, link
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.device import find_device
+from circuitsketch.backends.cuda.executable import CudaExecutable, link, make_cuda_target
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 from circuitsketch.errors import InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.tape import Tape
@@ -18,13 +18,13 @@ class Cuda:
 
     widths_vary = True
 
-    def check(self) -> None:
+    def check_available(self) -> None:
         """Look for a device."""
-        find()
+        find_device()
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
         """As many lanes per block of threads as fill the device, unless a width is given."""
-        return cuda_target(mode, single, width, lanes)
+        return make_cuda_target(mode, single, width, lanes)
 
     def link(
         self,

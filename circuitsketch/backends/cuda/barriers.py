@@ -21,14 +21,14 @@ Interval = tuple[int, int]  # first and last element
 EVERYTHING: Interval = (0, 1 << 62)
 
 
-def barriers(instructions: Sequence[Instruction]) -> list[bool]:
+def place_barriers(instructions: Sequence[Instruction]) -> list[bool]:
     """Whether to wait before each instruction. Before the first all threads have waited."""
     found = []
     read: list[Interval] = []
     written: list[Interval] = []
     for instruction in instructions:
-        reads, writes = touched(instruction)
-        wait = meet(reads + writes, written) or meet(writes, read)
+        reads, writes = find_accesses(instruction)
+        wait = overlap(reads + writes, written) or overlap(writes, read)
         if wait:
             read, written = [], []
         read += reads
@@ -37,24 +37,24 @@ def barriers(instructions: Sequence[Instruction]) -> list[bool]:
     return found
 
 
-def meet(some: list[Interval], others: list[Interval]) -> bool:
+def overlap(some: list[Interval], others: list[Interval]) -> bool:
     """Whether an interval of one list has an element of one of the other."""
     return any(a[0] <= b[1] and b[0] <= a[1] for a in some for b in others)
 
 
-def touched(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
+def find_accesses(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
     """The lane elements that an instruction reads and writes."""
     match instruction:
         case Instruction(kernel=ChainKernel() as kernel, arguments=ChainArguments() as arguments):
-            sides = [span(arguments.extents, side.lane, side.strides) for side in arguments.sides]
+            sides = [find_span(arguments.extents, side.lane, side.strides) for side in arguments.sides]
             reads = [side for side, operand in zip(sides, kernel.operands, strict=False) if operand.lanes]
             return reads, sides[len(kernel.operands) :]
         case Instruction(kernel=ContractKernel() as kernel, arguments=ContractArguments() as arguments):
-            left, right, result = (tables_span(arguments, name) for name in ContractArguments.SIDES)
+            left, right, result = (find_tables_span(arguments, name) for name in ContractArguments.SIDES)
             return [left] * kernel.left + [right] * kernel.right, [result]
         case Instruction(kernel=MoveKernel() as kernel, arguments=MoveArguments() as arguments):
             target, source = (
-                EVERYTHING if kernel.index == name else span(arguments.extents, side.offset, side.strides)
+                EVERYTHING if kernel.index == name else find_span(arguments.extents, side.offset, side.strides)
                 for name, side in (("target", arguments.target), ("source", arguments.source))
             )
             return [source] + [target] * (kernel.combine != "copy"), [target]
@@ -63,13 +63,13 @@ def touched(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
     raise AssertionError(f"{instruction.kernel} with {type(instruction.arguments).__name__}")
 
 
-def span(extents: Sequence[int], first: int, strides: Sequence[int]) -> Interval:
+def find_span(extents: Sequence[int], first: int, strides: Sequence[int]) -> Interval:
     """From the first to the last element of what begins at an element."""
     steps = [(n - 1) * stride for n, stride in zip(extents, strides, strict=True)]
     return first + sum(min(s, 0) for s in steps), first + sum(max(s, 0) for s in steps)
 
 
-def tables_span(arguments: ContractArguments, name: str) -> Interval:
+def find_tables_span(arguments: ContractArguments, name: str) -> Interval:
     """What a contraction touches of a side, from its tables."""
     first, tables = getattr(arguments, name).lane, arguments.side_tables(name)
     return first + sum(map(min, tables)), first + sum(map(max, tables))

@@ -15,12 +15,13 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from circuitsketch.backends.cuda.contraction import chosen_tile, contract_function
-from circuitsketch.backends.cuda.elementwise import chain_function
-from circuitsketch.backends.cuda.moves import fill_function, move_function
-from circuitsketch.backends.cuda.series import GateFunctions, primitives
-from circuitsketch.backends.cuda.target import PARAMETERS, CudaTarget
-from circuitsketch.backends.numba_cache import keep
+from circuitsketch.backends.cuda.contraction import write_contraction
+from circuitsketch.backends.cuda.elementwise import write_chain
+from circuitsketch.backends.cuda.kernel_builder import PARAMETERS, CudaTarget
+from circuitsketch.backends.cuda.moves import write_fill, write_move
+from circuitsketch.backends.cuda.series import GateFunctions, write_primitives
+from circuitsketch.backends.cuda.tiling import choose_tile
+from circuitsketch.backends.numba_cache import attach_cache
 from circuitsketch.gates.meaning import refuse_changed
 from circuitsketch.lower.instructions import (
     ChainKernel,
@@ -105,14 +106,14 @@ def play(
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Variant:
     """A kernel in the variant that an instruction wants: how many axes its entries have, or which tile."""
 
     kernel: Any
     variant: Any
 
 
-class Program:
+class DeviceCode:
     """Device code for a set of instructions.
 
     InputError: a gate of the user's own among them means something else than when it was traced.
@@ -127,17 +128,17 @@ class Program:
         for kernel in {i.kernel for i in instructions if isinstance(i.kernel, ChainKernel)}:
             for gate in kernel.gates:
                 refuse_changed(gate.gate, len(gate.operands), dict(gate.params))
-        uses = variants([any_steps(i) for i in instructions], target)
-        numbers: dict[Use, int] = {}
+        uses = choose_variants([forget_steps(i) for i in instructions], target)
+        numbers: dict[Variant, int] = {}
         for use in uses:
             numbers.setdefault(use, len(numbers))
         self.opcodes = [numbers[use] for use in uses]
         gates = GateFunctions(target)
-        self.functions = [written(use, number, target, gates) for use, number in numbers.items()]
-        self.helpers = [*primitives(target), *gates.texts.values()]
-        self.source = self.written_module()
+        self.functions = [write_instruction(use, number, target, gates) for use, number in numbers.items()]
+        self.helpers = [*write_primitives(target), *gates.texts.values()]
+        self.source = self.write_module()
 
-    def written_module(self) -> str:
+    def write_module(self) -> str:
         """The module's text."""
         target = self.target
         mode = target.mode
@@ -161,7 +162,7 @@ class Program:
     @cached_property
     def module(self) -> ModuleType:
         """The module, run; its functions are compiled at their first launch, or loaded from the disk cache."""
-        return module_of(self.source)
+        return load_module(self.source)
 
     @cached_property
     def kernels(self) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class Program:
         found = {}
         for name in ENTRIES:
             found[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
-            keep(found[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
+            attach_cache(found[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
         return found
 
     @property
@@ -184,7 +185,7 @@ class Program:
         """Bytes of a block's shared memory: a number for every thread."""
         return self.target.threads * (4 if self.target.single else 8)
 
-    def launched(self, name: str, blocks: int, stream: Any = 0) -> Any:
+    def configure_launch(self, name: str, blocks: int, stream: Any = 0) -> Any:
         """A kernel to call with its arguments, for so many lane blocks."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
@@ -192,14 +193,14 @@ class Program:
 
 
 @cache
-def module_of(source: str) -> ModuleType:
+def load_module(source: str) -> ModuleType:
     """A module from its text, one for each text: what is compiled of it serves all programs that have it."""
     module = ModuleType("circuitsketch_cuda")
     exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
     return module
 
 
-def any_steps(instruction: Instruction) -> Instruction:
+def forget_steps(instruction: Instruction) -> Instruction:
     """Without what a chain knows of its innermost steps: that is for a CPU's vectors, and here each function that it
     tells apart would be compiled into the kernel again."""
     kernel = instruction.kernel
@@ -209,22 +210,22 @@ def any_steps(instruction: Instruction) -> Instruction:
     return replace(instruction, kernel=replace(kernel, operands=operands, steps=()))
 
 
-def variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Use]:
+def choose_variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Variant]:
     """What every instruction wants; a kernel walks as many axes as the widest of its uses needs."""
     axes: dict[Any, int] = {}
     for i in instructions:
         if isinstance(i.kernel, ChainKernel | MoveKernel):
-            axes[i.kernel] = max(axes.get(i.kernel, 1), axes_of(i))
+            axes[i.kernel] = max(axes.get(i.kernel, 1), count_axes(i))
     uses = []
     for i in instructions:
         if isinstance(i.kernel, ContractKernel) and isinstance(i.arguments, ContractArguments):
-            uses.append(Use(i.kernel, chosen_tile(i.kernel, target, i.arguments)))
+            uses.append(Variant(i.kernel, choose_tile(i.kernel, target, i.arguments)))
         else:
-            uses.append(Use(i.kernel, axes.get(i.kernel)))
+            uses.append(Variant(i.kernel, axes.get(i.kernel)))
     return uses
 
 
-def axes_of(instruction: Instruction) -> int:
+def count_axes(instruction: Instruction) -> int:
     """The axes of a chain's or a move's entries, leading ones of extent 1 left away."""
     arguments = instruction.arguments
     assert isinstance(arguments, ChainArguments | MoveArguments)
@@ -232,16 +233,16 @@ def axes_of(instruction: Instruction) -> int:
     return next((len(extents) - i for i, n in enumerate(extents) if n != 1), 1)
 
 
-def written(use: Use, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
+def write_instruction(use: Variant, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
     """The name and the text of a device function."""
     kernel, variant = use.kernel, use.variant
     if isinstance(kernel, ChainKernel):
         name = f"chain_{number}"
-        return name, chain_function(name, kernel, variant, target, gates)
+        return name, write_chain(name, kernel, variant, target, gates)
     if isinstance(kernel, ContractKernel):
         name = f"contract_{number}"
-        return name, contract_function(name, kernel, variant, target)
+        return name, write_contraction(name, kernel, variant, target)
     if isinstance(kernel, MoveKernel):
         name = f"{kernel.combine}_{number}"
-        return name, move_function(name, kernel, variant, target)
-    return f"fill_{number}", fill_function(f"fill_{number}", target)
+        return name, write_move(name, kernel, variant, target)
+    return f"fill_{number}", write_fill(f"fill_{number}", target)

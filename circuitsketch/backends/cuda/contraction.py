@@ -9,28 +9,13 @@ computes the last row or column again and does not store it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from circuitsketch.backends.cuda.target import CudaTarget, indented, kernel_function, lane_loop
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget, indent, write_kernel, write_lane_loop
+from circuitsketch.backends.cuda.tiling import Tile
 from circuitsketch.lower.instructions import ContractKernel
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
-REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
 
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """The rows and columns of the result that a thread has."""
-
-    rows: int
-    columns: int
-
-    def count(self, rows: int, columns: int) -> int:
-        """Tiles that cover a result."""
-        return -(-rows // self.rows) * -(-columns // self.columns)
-
-
-def head() -> list[str]:
+def write_head() -> list[str]:
     """What the integers of a contraction say: its extents, where its tables begin, where its operands lie."""
     left, right, _, extents = ContractArguments.head(POSITIONS)
     lines = [f"{name} = args[at + {position}]" for name, position in extents.items()]
@@ -44,42 +29,24 @@ def head() -> list[str]:
     return lines
 
 
-def tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
-    """The tiles for a contraction, largest first: what the registers hold, and one entry, for small results."""
-    if target.mode.values:
-        return [Tile(4, 4), Tile(1, 1)]
-    fit = max(REGISTERS // target.mode.components, 1)
-    if not kernel.left:  # the left operand is one number: many rows share what is loaded of the right one
-        large = Tile(min(fit, 8), 1)
-    else:
-        large = Tile(2, 4) if fit >= 8 else Tile(1, min(fit, 4))
-    return [large, Tile(1, 1)] if large != Tile(1, 1) else [large]
-
-
-def chosen_tile(kernel: ContractKernel, target: CudaTarget, arguments: ContractArguments) -> Tile:
-    """The largest tile that still has work for all threads; a heuristic, to be measured on a device."""
-    batches, rows, columns, _ = arguments.extents
-    options = tiles(kernel, target)
-    for tile in options:
-        if batches * tile.count(rows, columns) * target.width >= target.threads:
-            return tile
-    return options[-1]
-
-
-def contract_function(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
+def write_contraction(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
     """The device function of a contraction for one tile."""
-    lines = [*head(), f"across = {tiles_across('columns', tile.columns)}", f"down = {tiles_across('rows', tile.rows)}"]
+    lines = [
+        *write_head(),
+        f"across = {count_tiles('columns', tile.columns)}",
+        f"down = {count_tiles('rows', tile.rows)}",
+    ]
     says = f"{'lanes' if kernel.left else 'constants'} times lanes, a tile of {tile.rows} x {tile.columns}"
-    loop = lane_loop(target, "batches * down * across", tile_body(kernel, tile, target))
-    return kernel_function(name, says, [*lines, *loop])
+    loop = write_lane_loop(target, "batches * down * across", write_tile(kernel, tile, target))
+    return write_kernel(name, says, [*lines, *loop])
 
 
-def tiles_across(extent: str, size: int) -> str:
+def count_tiles(extent: str, size: int) -> str:
     """How many tiles cover an extent."""
     return extent if size == 1 else f"({extent} + {size - 1}) // {size}"
 
 
-def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+def write_tile(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
     """Where the tile lies, the loop over k, the stores."""
     rows, columns = range(tile.rows), range(tile.columns)
     _, _, result, _ = ContractArguments.head(POSITIONS)
@@ -90,24 +57,24 @@ def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[st
     lines += [f"left{i} = args[left_batch + batch] + args[left_row + row{i}]" for i in rows]
     lines += [f"right{j} = args[right_batch + batch] + args[right_column + column{j}]" for j in columns]
     lines += [f"t{i}{j} = zeros()" for i in rows for j in columns]
-    lines += ["for k in range(summed):", *indented(products(kernel, tile, target))]
+    lines += ["for k in range(summed):", *indent(write_products(kernel, tile, target))]
     for i in rows:
         for j in columns:
             where = f"args[result_batch + batch] + args[result_row + row{i}] + args[result_column + column{j}]"
             stores = [f"x = args[at + {result.lane}] + {where}", f"store(lanes, x * {target.unit} + lane, t{i}{j})"]
             inside = [f"row0 + {i} < rows"] * (i > 0) + [f"column0 + {j} < columns"] * (j > 0)
-            lines += [f"if {' and '.join(inside)}:", *indented(stores)] if inside else stores
+            lines += [f"if {' and '.join(inside)}:", *indent(stores)] if inside else stores
     return lines
 
 
-def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+def write_products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
     """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
     lines = ["left_step, right_step = args[index(left_summed + k)], args[index(right_summed + k)]"]
     series = kernel.left and not target.mode.values  # both operands' constant terms count
     for i in range(tile.rows):
-        lines += loaded(target, "left", i, series or not kernel.left, kernel.left)
+        lines += write_loads(target, "left", i, series or not kernel.left, kernel.left)
     for j in range(tile.columns):
-        lines += loaded(target, "right", j, series, True)
+        lines += write_loads(target, "right", j, series, True)
         for i in range(tile.rows):
             if not kernel.left:
                 lines.append(f"t{i}{j} = add_scaled(t{i}{j}, l{i}_0, r{j})")
@@ -118,7 +85,7 @@ def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str
     return lines
 
 
-def loaded(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
+def write_loads(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
     """An entry of an operand: its constant term, its series, or both."""
     lines = [f"x = {side}{i} + {side}_step"]
     if constant:

@@ -1,6 +1,6 @@
 """The graphics card: is there one, how many lane blocks its memory holds, and the words for what went wrong with it.
 
-In: nothing but the machine. Out: `Device` and `Plan`, or a DeviceError that says what was looked for and what to do.
+In: nothing but the machine. Out: `Device` and `MemoryPlan`, or a DeviceError that says what was looked for and what to do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Device:
         """Bytes that a run may take."""
         return int(max(self.free - RESERVE, 0) * SHARE)
 
-    def lanes_a_block(self, count: int) -> int:
+    def choose_width(self, count: int) -> int:
         """How many lanes a block of threads should carry so that `count` of them fill the card in one go."""
         width = NARROWEST
         while width < WIDEST and width * self.multiprocessors < count:
@@ -45,53 +45,53 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """How lane blocks share a card's memory.
 
     Attributes
     ----------
-    blocks : how many there are. together : how many are played at once; the others follow in waves.
+    blocks : how many there are. blocks_per_wave : how many run at once; the others follow in waves.
     bytes_a_block : of lanes and directions. fixed : bytes of constant terms on their way, whatever is played.
     """
 
     device: Device
     blocks: int
-    together: int
-    bytes_a_block: int
+    blocks_per_wave: int
+    bytes_per_block: int
     fixed: int
 
     @property
     def waves(self) -> int:
         """How many runs one after the other."""
-        return -(-self.blocks // self.together)
+        return -(-self.blocks // self.blocks_per_wave)
 
     def __str__(self) -> str:
-        taken, room = ((x / 1e9) for x in (self.fixed + self.together * self.bytes_a_block, self.device.room))
+        taken, room = ((x / 1e9) for x in (self.fixed + self.blocks_per_wave * self.bytes_per_block, self.device.room))
         blocks, waves = (f"{n} {name}{'s' * (n > 1)}" for n, name in ((self.blocks, "block"), (self.waves, "wave")))
         return (
-            f"{blocks} in {waves} of {self.together}, {taken:.2f} GB at a time of {room:.2f} GB to be had on "
+            f"{blocks} in {waves} of {self.blocks_per_wave}, {taken:.2f} GB at a time of {room:.2f} GB to be had on "
             f"{self.device.name}"
         )
 
 
-def plan(device: Device, blocks: int, bytes_a_block: int, fixed: int, what: str) -> Plan:
+def plan_memory(device: Device, blocks: int, bytes_per_block: int, fixed: int, what: str) -> MemoryPlan:
     """As many blocks at once as memory holds, in waves of one size.
 
     Raises
     ------
     DeviceError : not even one fits.
     """
-    if bytes_a_block + fixed > device.room:
+    if bytes_per_block + fixed > device.room:
         raise DeviceError(
-            f"{what} need {(bytes_a_block + fixed) / 1e9:.2f} GB on the device, and {device.room / 1e9:.2f} GB of "
+            f"{what} need {(bytes_per_block + fixed) / 1e9:.2f} GB on the device, and {device.room / 1e9:.2f} GB of "
             f"{device.name} can be had; use dtype=complex64, a lower order, or device='cpu'"
         )
-    fit = min((device.room - fixed) // max(bytes_a_block, 1), max(blocks, 1))
+    fit = min((device.room - fixed) // max(bytes_per_block, 1), max(blocks, 1))
     waves = -(-max(blocks, 1) // fit)
-    return Plan(device, blocks, -(-max(blocks, 1) // waves), bytes_a_block, fixed)
+    return MemoryPlan(device, blocks, -(-max(blocks, 1) // waves), bytes_per_block, fixed)
 
 
-def find() -> Device:
+def find_device() -> Device:
     """The current device.
 
     Raises
@@ -108,7 +108,7 @@ def find() -> Device:
     if config.ENABLE_CUDASIM:
         return Device("Numba's simulator", (0, 0), 1, 1 << 40, simulated=True)
     if not cuda.is_available():
-        raise DeviceError(missing(cuda))
+        raise DeviceError(explain_missing(cuda))
     card = cuda.get_current_device()
     context = cuda.current_context()
     context.deallocations.clear()  # what earlier runs have let go of counts as free
@@ -117,7 +117,7 @@ def find() -> Device:
     return Device(name, tuple(card.compute_capability), card.MULTIPROCESSOR_COUNT, free)
 
 
-def missing(cuda: Any) -> str:
+def explain_missing(cuda: Any) -> str:
     """What was looked for, and which of it was not found."""
     from numba.cuda.cudadrv import nvvm
 
@@ -132,7 +132,7 @@ def missing(cuda: Any) -> str:
 
 
 @contextmanager
-def reported(what: str) -> Iterator[None]:
+def convert_errors(what: str) -> Iterator[None]:
     """Turn the driver's errors into ours."""
     try:
         yield

@@ -18,23 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.contract import CACHE_LINE, STRAIGHT_ORDER, Arena, Executable, Phases, Report, Schedule
-from circuitsketch.backends.cuda.barriers import barriers
-from circuitsketch.backends.cuda.codegen import PLAIN, Program
-from circuitsketch.backends.cuda.device import Plan, find, plan, reported
-from circuitsketch.backends.cuda.stream import STAGE_BYTES, play
-from circuitsketch.backends.cuda.target import SIMULATED_THREADS, THREADS, CudaTarget
+from circuitsketch.backends.contract import CACHE_LINE, UNROLLED_ORDER, Arena, Executable, Phases, Report, Schedule
+from circuitsketch.backends.cuda.barriers import place_barriers
+from circuitsketch.backends.cuda.codegen import PLAIN, DeviceCode
+from circuitsketch.backends.cuda.device import MemoryPlan, convert_errors, find_device, plan_memory
+from circuitsketch.backends.cuda.kernel_builder import SIMULATED_THREADS, THREADS, CudaTarget
+from circuitsketch.backends.cuda.stream import STAGE_BYTES, run_on_device
 from circuitsketch.backends.linking import Linked
-from circuitsketch.backends.registry import backend
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
-from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.encode import encode, encode_carry
 from circuitsketch.lower.instructions import Instruction, Mode, MoveKernel, Placement
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
-WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
+LARGEST_SINGLE_INTEGER = 1 << 24  # up to here float32 has every whole number
 
 
 @dataclass(eq=False, kw_only=True)
@@ -50,7 +50,7 @@ class CudaExecutable(Linked):
 
     target: CudaTarget
     host: Executable
-    program: Program
+    program: DeviceCode
     device_tape: np.ndarray
     device_args: np.ndarray
     device_programs: np.ndarray
@@ -77,11 +77,11 @@ class CudaExecutable(Linked):
         return -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
 
     @property
-    def constants_a_step(self) -> int:
+    def constant_bytes_per_step(self) -> int:
         """Bytes of the constant terms that a step needs."""
         return max(self.step_constants, 1) * self.real.itemsize
 
-    def plan(self, blocks: int, examples: int = 0) -> Plan:
+    def plan_memory(self, blocks: int, examples: int = 0) -> MemoryPlan:
         """How so many lane blocks share the device's memory; examples : whose directions lie there too.
 
         Raises
@@ -90,26 +90,26 @@ class CudaExecutable(Linked):
         """
         width, mode = self.target.width, self.target.mode
         size = self.row * self.real.itemsize + examples * width * (16 if mode.complex else 8)
-        fixed = 2 * (max(STAGE_BYTES, self.constants_a_step) + plain_size(self) * self.real.itemsize)
+        fixed = 2 * (max(STAGE_BYTES, self.constant_bytes_per_step) + count_plain(self) * self.real.itemsize)
         what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} entries"
-        return plan(find(), blocks, size, fixed, what)
+        return plan_memory(find_device(), blocks, size, fixed, what)
 
-    def together(self, blocks: int, examples: int = 0) -> int:
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
         """How many lane blocks to play at once, by the plan."""
-        return self.plan(blocks, examples).together
+        return self.plan_memory(blocks, examples).blocks_per_wave
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
         """All that the device holds."""
-        return self.together(blocks, examples)
+        return self.choose_blocks_per_call(blocks, examples)
 
-    def threads(self, asked: int | None) -> int | None:
+    def limit_threads(self, threads: int | None) -> int | None:
         """One call after the other: each has the device's memory to itself."""
         return 1
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Nothing: `plan` looks at the device's memory."""
+        """Nothing: `plan_memory` looks at the device's memory."""
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
+    def round_progress(self, now: float, told: float, seconds: float) -> float | None:
         """Whole blocks: a device has many under way."""
         return int(now) if int(now) > told else None
 
@@ -117,20 +117,20 @@ class CudaExecutable(Linked):
         """Bytes of the host's memory; lanes are on the device."""
         return self.host.arena_bytes(0)
 
-    def arena(self, blocks: int = 1) -> DeviceArena:
+    def allocate_arena(self, blocks: int = 1) -> DeviceArena:
         """Memory for some lane blocks; on the device it is taken when it is first needed."""
-        return DeviceArena(self, self.host.arena(0), blocks)
+        return DeviceArena(self, self.host.allocate_arena(0), blocks)
 
 
-def cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
+def make_cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
     """What to write device code for, when so many lanes are to be carried.
 
     Raises
     ------
     DeviceError : there is no device. InputError : a width that is no power of two.
     """
-    device = find()
-    width = width or device.lanes_a_block(lanes)
+    device = find_device()
+    width = width or device.choose_width(lanes)
     if width & (width - 1):
         raise InputError(f"width is {width}; on device='cuda' the lanes of a block are a power of two")
     return CudaTarget(mode, width, single, SIMULATED_THREADS if device.simulated else THREADS)
@@ -143,26 +143,26 @@ def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: 
     ------
     InputError : the order is higher than device code is written for.
     """
-    if not target.straight:
+    if not target.is_unrolled:
         raise InputError(
-            f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use "
+            f"order {target.mode.order} on device='cuda': device code goes to order {UNROLLED_ORDER}; use "
             "device='cpu', which takes any order"
         )
-    host = backend("cpu").link(tapes, target, state_count, has_keep, Phases.CONSTANT | Phases.CARRY)
+    host = get_backend("cpu").link(tapes, target, state_count, has_keep, Phases.CONSTANT | Phases.CARRY)
     assert isinstance(host, Linked)
-    step_constants = host.constant_end - plain_size(host)
+    step_constants = host.constant_end - count_plain(host)
     instructions: list[Instruction] = []
     programs = []
     for tape, placement in zip(tapes, host.placements, strict=True):
         first = len(instructions)
         if target.mode.components:
-            here = device_placement(placement, step_constants)
-            instructions += encode(tape, "lane", here) + carried(tape, "lane", here)
+            here = place_on_device(placement, step_constants)
+            instructions += encode(tape, "lane", here) + encode_carry(tape, "lane", here)
         programs.append((first, len(instructions)))
     check_indices_fit(instructions, host)
-    program = Program(instructions, target)
+    program = DeviceCode(instructions, target)
     args, starts = pack_all(i.arguments for i in instructions)
-    waits = [wait for first, last in programs for wait in barriers(instructions[first:last])]
+    waits = [wait for first, last in programs for wait in place_barriers(instructions[first:last])]
     rows = [(*row, 0) for row in zip(program.opcodes, starts, waits, strict=True)]
     return CudaExecutable(
         **{f.name: getattr(host, f.name) for f in fields(Linked)},
@@ -178,19 +178,19 @@ def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: 
 def check_indices_fit(instructions: Sequence[Instruction], host: Linked) -> None:
     """Refuse gathers whose indices single precision, in which the device has constant terms, cannot count."""
     gathers = any(isinstance(i.kernel, MoveKernel) and i.kernel.index != "none" for i in instructions)
-    if host.target.single and gathers and max(host.lane_end, host.constant_end) > WHOLE_IN_SINGLE:
+    if host.target.single and gathers and max(host.lane_end, host.constant_end) > LARGEST_SINGLE_INTEGER:
         raise InputError(
-            f"complex64 on device='cuda' takes indices up to {WHOLE_IN_SINGLE:,}, and there are {host.lane_end:,} "
+            f"complex64 on device='cuda' takes indices up to {LARGEST_SINGLE_INTEGER:,}, and there are {host.lane_end:,} "
             "entries; use dtype=complex128"
         )
 
 
-def plain_size(executable: Linked) -> int:
+def count_plain(executable: Linked) -> int:
     """Plain data at the end of the constant arena, equal arrays once."""
     return sum(value.size for _, value in executable.plain)
 
 
-def device_placement(placement: Placement, step_constants: int) -> Placement:
+def place_on_device(placement: Placement, step_constants: int) -> Placement:
     """Constant terms of a step keep their places; plain data get negative ones, see `program.address`."""
     constant = {b: at if at < step_constants else at - step_constants - PLAIN for b, at in placement.constant.items()}
     return Placement(constant, placement.lane)
@@ -206,20 +206,20 @@ class DeviceArena:
     executable: CudaExecutable
     host: Arena
     blocks: int
-    begun: bool = False
+    initialized: bool = False
 
     @property
     def constants(self) -> np.ndarray:
         """The host's constant terms."""
         return self.host.constants
 
-    def state(self) -> list[np.ndarray]:
+    def get_state(self) -> list[np.ndarray]:
         """Copies of the state's constant terms."""
-        return self.host.state()
+        return self.host.get_state()
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
         """A wire's constant terms, a view."""
-        return self.host.constant_view(program, layout)
+        return self.host.view_constant(program, layout)
 
     @cached_property
     def device_lanes(self) -> Any:
@@ -228,54 +228,54 @@ class DeviceArena:
 
         e = self.executable
         shape = (self.blocks, e.row)
-        with reported(f"taking {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
+        with convert_errors(f"taking {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
             return cuda.device_array(shape, e.real)
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
         """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
         self.host.set_state(leaves)
-        self.begun = False
+        self.initialized = False
 
-    def start(self) -> None:
+    def initialize_lanes(self) -> None:
         """Set the state's lanes to zero, or to its values, once."""
         from numba import cuda
 
-        if self.begun:
+        if self.initialized:
             return
         e = self.executable
         state = np.zeros(max(e.lane_state_cells, 1), e.real)
         for shape, offset, at in zip(e.state_shapes, e.state_constant, e.state_lane, strict=True):
             if at >= 0 and e.target.mode.values:
                 state[at : at + cells(shape)] = self.constants[offset : offset + cells(shape)]
-        with reported("setting the first state"):
-            e.program.launched("start", self.blocks)(cuda.to_device(state), self.device_lanes)
-        self.begun = True
+        with convert_errors("setting the first state"):
+            e.program.configure_launch("start", self.blocks)(cuda.to_device(state), self.device_lanes)
+        self.initialized = True
 
     def lane_row(self, block: int, first: int, last: int) -> Any:
         """Elements first..last of a lane block, on the device."""
         unit = self.executable.unit
         return self.device_lanes[block][first * unit : last * unit]
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
         """A copy of the state in one lane block: (elements, components, width)."""
         e = self.executable
         if not e.lane_state_cells * e.unit:
             return np.zeros((e.lane_state_cells, e.target.mode.components, e.target.width), e.real)
-        self.start()
-        with reported("reading lanes"):
+        self.initialize_lanes()
+        with convert_errors("reading lanes"):
             found = self.lane_row(block, 0, e.lane_state_cells).copy_to_host()
         return found.reshape(-1, e.target.mode.components, e.target.width)
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
         if not lanes.size:
             return
-        self.start()
-        with reported("writing lanes"):
+        self.initialize_lanes()
+        with convert_errors("writing lanes"):
             row = self.lane_row(block, 0, self.executable.lane_state_cells)
             row.copy_to_device(np.ascontiguousarray(lanes, self.executable.real).ravel())
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
         """A copy of a wire in one lane block: (*shape, components, width)."""
         e = self.executable
         components, width = e.target.mode.components, e.target.width
@@ -284,7 +284,7 @@ class DeviceArena:
         steps = [(n - 1) * s for n, s in zip(layout.shape, layout.strides, strict=True)]
         begin = e.placements[program].lane[layout.buffer] + layout.offset
         first, last = begin + sum(min(s, 0) for s in steps), begin + sum(max(s, 0) for s in steps)
-        with reported("reading lanes"):
+        with convert_errors("reading lanes"):
             found = self.lane_row(block, first, last + 1).copy_to_host()
         strides = (*(s * e.unit * found.itemsize for s in layout.strides), width * found.itemsize, found.itemsize)
         shape = (*layout.shape, components, width)
@@ -310,12 +310,12 @@ class DeviceArena:
         if phases != Phases.ALL or not self.executable.target.mode.components:
             return self.host.run(schedule, first, last, at, watch=watch, phases=phases & ~Phases.LANE)
         assert not watch, "a run whose lanes are played has been looked at before"
-        self.start()
-        with reported("playing a run"):
-            play(self, schedule, first, last, at, directions, begins, report)
+        self.initialize_lanes()
+        with convert_errors("playing a run"):
+            run_on_device(self, schedule, first, last, at, directions, begins, report)
         return -1
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
@@ -327,13 +327,10 @@ class DeviceArena:
         self.run(schedule, 0, len(schedule.program), at, directions, begins=begins, report=report)
         yield
 
-    def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
+    def record_constants(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
         """Play the constant phase of steps first..last, and keep what each of them computes."""
         count = rows.shape[1]
         for t in range(first, last):
             self.host.run(schedule, t, t + 1, at, phases=Phases.CONSTANT)
             rows[t - first] = self.constants[:count]
             self.host.run(schedule, t, t + 1, at, phases=Phases.CARRY)
-
-
-__all__ = ["CudaExecutable", "DeviceArena", "cuda_target", "link"]

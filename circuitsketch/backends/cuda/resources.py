@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from circuitsketch.backends.cuda.codegen import Program
+from circuitsketch.backends.cuda.codegen import DeviceCode
 
 Capability = tuple[int, int]
 ONE = '''
@@ -40,28 +40,28 @@ class Usage:
     shared: int
 
 
-def ptx_of(program: Program, capability: Capability) -> str:
+def compile_ptx(program: DeviceCode, capability: Capability) -> str:
     """PTX of the whole program's `play`."""
-    module = fresh(program.source)
-    return compiled(module.play, play_types(program), program, capability)
+    module = load_fresh_module(program.source)
+    return compile_function(module.play, list_argument_types(program), program, capability)
 
 
-def usages(program: Program, capability: Capability, only: str = "") -> list[Usage]:
+def measure_usages(program: DeviceCode, capability: Capability, only: str = "") -> list[Usage]:
     """Every function of a program (whose name begins with `only`) compiled by itself, bounded as `play` is."""
     names = [name for name, _ in program.functions if name.startswith(only)]
-    module = fresh(program.source + "".join(ONE.format(name=name) for name in names))
-    types = play_types(program)
+    module = load_fresh_module(program.source + "".join(ONE.format(name=name) for name in names))
+    types = list_argument_types(program)
     args, integer, constants, lanes = types[1], types[9], types[11], types[14]
     found = []
     for name in names:
-        text = compiled(
+        text = compile_function(
             getattr(module, f"only_{name}"), (args, integer, constants, integer, lanes), program, capability
         )
-        found.append(assembled(name, text, capability))
+        found.append(assemble(name, text, capability))
     return found
 
 
-def play_types(program: Program) -> tuple[Any, ...]:
+def list_argument_types(program: DeviceCode) -> tuple[Any, ...]:
     """The types of the arguments of `play`."""
     from numba import types
 
@@ -78,24 +78,24 @@ def play_types(program: Program) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def fresh(source: str) -> ModuleType:
+def load_fresh_module(source: str) -> ModuleType:
     """The program's functions anew: what is compiled for one capability is not taken for another."""
     module = ModuleType("circuitsketch_cuda_resources")
     exec(compile(source, "<circuitsketch_cuda_resources>", "exec"), module.__dict__)
     return module
 
 
-def compiled(function: Any, types: tuple[Any, ...], program: Program, capability: Capability) -> str:
+def compile_function(function: Any, types: tuple[Any, ...], program: DeviceCode, capability: Capability) -> str:
     """PTX of a kernel."""
     from numba import cuda
 
-    with pretended(capability):
+    with pretend_capability(capability):
         text, _ = cuda.compile_ptx(function, types, device=False, cc=capability, launch_bounds=program.target.threads)
     return str(text)
 
 
 @contextmanager
-def pretended(capability: Capability) -> Iterator[None]:
+def pretend_capability(capability: Capability) -> Iterator[None]:
     """Device functions ask the current device for its capability; let there be one."""
     from numba.cuda import dispatcher
 
@@ -120,7 +120,7 @@ def find_ptxas() -> str | None:
     return shutil.which("ptxas")
 
 
-def assembled(name: str, text: str, capability: Capability) -> Usage:
+def assemble(name: str, text: str, capability: Capability) -> Usage:
     """What ptxas says of a kernel."""
     ptxas = find_ptxas()
     assert ptxas is not None

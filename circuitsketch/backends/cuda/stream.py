@@ -11,19 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from circuitsketch.backends.contract import Report, Schedule
-from circuitsketch.backends.cuda.codegen import Program
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.codegen import DeviceCode
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 
 LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
 GROWTH = 8  # times as many steps as the launch before, at most
 STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
 
 
-class DeviceProgram(Protocol):
+class StreamedExecutable(Protocol):
     """What is asked here of a `CudaExecutable`."""
 
     target: CudaTarget
-    program: Program
+    program: DeviceCode
     plain: list[tuple[int, np.ndarray]]
     keep_slot: np.ndarray
     device_tape: np.ndarray
@@ -36,11 +36,11 @@ class DeviceProgram(Protocol):
         """What lanes are made of."""
 
     @property
-    def constants_a_step(self) -> int:
+    def constant_bytes_per_step(self) -> int:
         """Bytes of the constant terms that a step needs."""
 
 
-class DeviceMemory(Protocol):
+class StreamedArena(Protocol):
     """What is asked here of a `DeviceArena`."""
 
     executable: Any  # a DeviceProgram
@@ -53,14 +53,14 @@ class DeviceMemory(Protocol):
     def device_lanes(self) -> Any:
         """The lanes' memory on the device."""
 
-    def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
+    def record_constants(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
         """Play the constant phase of some steps; their constant terms are put into rows."""
 
 
 class Stage:
     """Constant terms of a launch: a buffer here, one there behind the plain data, and events that say who is done."""
 
-    def __init__(self, executable: DeviceProgram, steps: int) -> None:
+    def __init__(self, executable: StreamedExecutable, steps: int) -> None:
         from numba import cuda
 
         plain = np.concatenate([np.zeros(0), *(value.ravel() for _, value in executable.plain)]).astype(executable.real)
@@ -87,8 +87,8 @@ class Stage:
         return float(self.begun.elapsed_time(self.ended)) / 1e3 / self.steps
 
 
-def play(
-    arena: DeviceMemory,
+def run_on_device(
+    arena: StreamedArena,
     schedule: Schedule,
     first: int,
     last: int,
@@ -100,13 +100,13 @@ def play(
     """Play steps first..last for all lane blocks of an arena."""
     from numba import cuda
 
-    e: DeviceProgram = arena.executable
+    e: StreamedExecutable = arena.executable
     blocks = arena.blocks
-    tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
-    room = max(STAGE_BYTES // e.constants_a_step, 1)
+    tables = [cuda.to_device(table) for table in list_tables(e, blocks, schedule, directions, begins)]
+    room = max(STAGE_BYTES // e.constant_bytes_per_step, 1)
     stages = [Stage(e, min(room, last - first)) for _ in range(2)]
     sending, playing = cuda.stream(), cuda.stream()
-    launched = e.program.launched("play", blocks, playing)
+    launched = e.program.configure_launch("play", blocks, playing)
 
     def launch(t: int, stop: int, stage: Stage) -> None:
         launched(*tables, t, stop, stage.there, stage.plain, stage.here.shape[1], arena.device_lanes)
@@ -124,7 +124,7 @@ def play(
             if report is not None and len(ends) >= 2:
                 report(ends[-2] - first, last - first)
             count = min(steps, room, last - t)
-            arena.record(schedule, t, t + count, at, stage.here)
+            arena.record_constants(schedule, t, t + count, at, stage.here)
             stage.send(count, sending)
             stage.sent.wait(playing)
             stage.begun.record(playing)
@@ -139,8 +139,8 @@ def play(
         report(last - first, last - first)
 
 
-def tables_of(
-    e: DeviceProgram, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
+def list_tables(
+    e: StreamedExecutable, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
 ) -> list[np.ndarray]:
     """The tables that `program.play` reads, none of them empty."""
     if directions is None or not directions.size:

@@ -1,7 +1,7 @@
-"""Numbers of machine code under construction, with the manners of numbers: arithmetic on them emits instructions.
+"""Numbers that are LLVM values: arithmetic on them emits instructions.
 
-A `Real` is an LLVM value, one number or a vector of lanes. Pairs of reals, and a zero that vanishes, are in
-`backends.numbers`.
+A `MachineReal` is one number, or a vector with one per lane; an `Emitter` makes them. Pairs of them, and an absent zero,
+are in `backends.numbers`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.backends.numbers import Complex, Zero
+from circuitsketch.backends.numbers import Real
 
 # Products and sums may be contracted to fused multiply-adds; nothing else about the arithmetic is relaxed.
 FLAGS = ("contract",)
@@ -27,17 +27,17 @@ class Emitter:
         self.width = width
         self.vector = ir.VectorType(element, width) if width > 1 else element
 
-    def number(self, value: float) -> Real:
+    def number(self, value: float) -> MachineReal:
         """A constant."""
-        return Real(self, ir.Constant(self.element, float(value)))
+        return MachineReal(self, ir.Constant(self.element, float(value)))
 
-    def real(self, value: ir.Value) -> Real:
+    def real(self, value: ir.Value) -> MachineReal:
         """A value with the manners of a number."""
-        return Real(self, value)
+        return MachineReal(self, value)
 
     def divisor(self, value: Any) -> Any:
         """A number by which much will be divided."""
-        return Divisor(value) if isinstance(value, Real) else value
+        return Divisor(value) if isinstance(value, MachineReal) else value
 
     def splat(self, value: ir.Value) -> ir.Value:
         """One number in every lane."""
@@ -50,16 +50,16 @@ class Emitter:
         mask = ir.Constant(ir.VectorType(INT32, self.width), [0] * self.width)
         return self.builder.shuffle_vector(one, empty, mask)
 
-    def intrinsic(self, name: str, *operands: ir.Value) -> ir.Value:
+    def call_intrinsic(self, name: str, *operands: ir.Value) -> ir.Value:
         """A call of llvm.<name> on the operands' type."""
         kind = operands[0].type
-        function = declared(self.builder.module, f"llvm.{name}.{suffix(kind)}", kind, len(operands))
+        function = declare(self.builder.module, f"llvm.{name}.{overload_suffix(kind)}", kind, len(operands))
         return self.builder.call(function, operands)
 
-    def library(self, name: str, value: ir.Value, *more: ir.Value) -> ir.Value:
+    def call_library(self, name: str, value: ir.Value, *more: ir.Value) -> ir.Value:
         """A function of the C library, lane by lane; in double precision whatever the lanes' type."""
         double = ir.DoubleType()
-        function = declared(
+        function = declare(
             self.builder.module,
             name,
             double,
@@ -67,35 +67,35 @@ class Emitter:
             ir.FunctionType(double, [double] * (1 + len(more))),
         )
         if not isinstance(value.type, ir.VectorType):
-            wide = [self.widened(x) for x in (value, *more)]
-            return self.narrowed(self.builder.call(function, wide))
+            wide = [self.widen(x) for x in (value, *more)]
+            return self.narrow(self.builder.call(function, wide))
         out: ir.Value = ir.Constant(value.type, ir.Undefined)
         for lane in range(value.type.count):
             at = ir.Constant(INT32, lane)
             wide = [
-                self.widened(self.builder.extract_element(x, at) if isinstance(x.type, ir.VectorType) else x)
+                self.widen(self.builder.extract_element(x, at) if isinstance(x.type, ir.VectorType) else x)
                 for x in (value, *more)
             ]
-            out = self.builder.insert_element(out, self.narrowed(self.builder.call(function, wide)), at)
+            out = self.builder.insert_element(out, self.narrow(self.builder.call(function, wide)), at)
         return out
 
-    def widened(self, value: ir.Value) -> ir.Value:
+    def widen(self, value: ir.Value) -> ir.Value:
         """As a double."""
         return self.builder.fpext(value, ir.DoubleType()) if isinstance(value.type, ir.FloatType) else value
 
-    def narrowed(self, value: ir.Value) -> ir.Value:
+    def narrow(self, value: ir.Value) -> ir.Value:
         """As the kernel's element type."""
         return self.builder.fptrunc(value, self.element) if isinstance(self.element, ir.FloatType) else value
 
 
-def suffix(kind: ir.Type) -> str:
+def overload_suffix(kind: ir.Type) -> str:
     """f64, f32, v8f64: how LLVM names overloads."""
     if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{suffix(kind.element)}"
+        return f"v{kind.count}{overload_suffix(kind.element)}"
     return "f64" if isinstance(kind, ir.DoubleType) else "f32"
 
 
-def declared(
+def declare(
     module: ir.Module, name: str, kind: ir.Type, arity: int, signature: ir.FunctionType | None = None
 ) -> ir.Function:
     """A function declared once in a module."""
@@ -104,8 +104,8 @@ def declared(
     return ir.Function(module, signature or ir.FunctionType(kind, [kind] * arity), name)
 
 
-class Real:
-    """One real number, or one a lane."""
+class MachineReal(Real):
+    """An LLVM value: one real number, or a vector with one per lane."""
 
     __slots__ = ("emit", "value")
 
@@ -115,12 +115,12 @@ class Real:
 
     @property
     def is_vector(self) -> bool:
-        """Whether there is a number in every lane."""
+        """Whether there is a number per lane."""
         return isinstance(self.value.type, ir.VectorType)
 
-    def pair(self, other: Any) -> tuple[ir.Value, ir.Value]:
-        """Two values of one type: plain numbers become constants, single numbers fill the lanes."""
-        if not isinstance(other, Real):
+    def broadcast_pair(self, other: Any) -> tuple[ir.Value, ir.Value]:
+        """Return both values in one type: plain numbers become constants, single numbers fill the lanes."""
+        if not isinstance(other, MachineReal):
             other = self.emit.number(other)
         x, y = self.value, other.value
         if self.is_vector and not other.is_vector:
@@ -129,57 +129,40 @@ class Real:
             x = self.emit.splat(x)
         return x, y
 
-    def __add__(self, other: Any) -> Any:
-        if isinstance(other, Complex | Zero):
-            return other.__radd__(self)
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fadd(x, y, flags=FLAGS))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Any:
-        if isinstance(other, Complex | Zero):
-            return other.__rsub__(self)
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fsub(x, y, flags=FLAGS))
-
-    def __rsub__(self, other: Any) -> Any:
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fsub(y, x, flags=FLAGS))
-
-    def __mul__(self, other: Any) -> Any:
-        if isinstance(other, Complex | Zero):
-            return other.__rmul__(self)
-        if isinstance(other, int | float) and other == 1:
+    def combine(self, operation: str, other: Any, swapped: bool = False) -> MachineReal:
+        """Emit an operation; a division by something that all lanes share becomes a product with its inverse."""
+        if operation == "*" and isinstance(other, int | float) and other == 1:
             return self
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fmul(x, y, flags=FLAGS))
+        if operation == "/" and not swapped:
+            if isinstance(other, Divisor):
+                return self.combine("*", other.inverse)
+            if self.is_vector and not other.is_vector:
+                return self.combine("*", 1.0 / other)
+        x, y = self.broadcast_pair(other)
+        if swapped:
+            x, y = y, x
+        b = self.emit.builder
+        if operation == "/":
+            return MachineReal(self.emit, b.fdiv(x, y))
+        return MachineReal(self.emit, {"+": b.fadd, "-": b.fsub, "*": b.fmul}[operation](x, y, flags=FLAGS))
 
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Any:
-        if isinstance(other, int | float):
-            return self if other == 1 else self * (1.0 / other)
-        if isinstance(other, Divisor):
-            return self * other.inverse
-        if self.is_vector and not other.is_vector:
-            return self * (1.0 / other)
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fdiv(x, y))
-
-    def __rtruediv__(self, other: Any) -> Any:
-        x, y = self.pair(other)
-        return Real(self.emit, self.emit.builder.fdiv(y, x))
-
-    def __neg__(self) -> Real:
-        return Real(self.emit, self.emit.builder.fneg(self.value))
+    def __neg__(self) -> MachineReal:
+        return MachineReal(self.emit, self.emit.builder.fneg(self.value))
 
 
-class Divisor(Real):
-    """A number that much is divided by: its inverse is formed once, and the divisions do not wait for each other."""
+class Divisor(MachineReal):
+    """A number that many others are divided by: its inverse is formed once, so that no division waits for another."""
 
     __slots__ = ("inverse",)
 
-    def __init__(self, number: Real) -> None:
+    def __init__(self, number: MachineReal) -> None:
         super().__init__(number.emit, number.value)
         self.inverse = 1.0 / number
+
+
+def emit_fma(emit: Emitter, x: MachineReal, y: MachineReal, z: MachineReal) -> MachineReal:
+    """Emit x * y + z in one rounding."""
+    values = [v.value for v in (x, y, z)]
+    if any(isinstance(v.type, ir.VectorType) for v in values):
+        values = [v if isinstance(v.type, ir.VectorType) else emit.splat(v) for v in values]
+    return MachineReal(emit, emit.call_intrinsic("fma", *values))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from circuitsketch.backends.cache import cache_folder
+from circuitsketch.backends.cache import locate_cache
 
 # Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
 Watch = Callable[[int, int], None]
@@ -15,7 +15,7 @@ PATIENCE = 1.0
 
 
 @contextmanager
-def watching(watch: Watch | None) -> Iterator[None]:
+def watch_compiling(watch: Watch | None) -> Iterator[None]:
     """Let compiling in this context be watched."""
     outer = WATCH.set(watch)
     try:
@@ -24,7 +24,7 @@ def watching(watch: Watch | None) -> Iterator[None]:
         WATCH.reset(outer)
 
 
-def compiling(count: int) -> str:
+def describe_compiling(count: int) -> str:
     """What is being done, in words."""
-    folder = cache_folder()
+    folder = locate_cache()
     return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")

@@ -33,29 +33,29 @@ class CudaTarget(Target):
         return "real(0.0)" if self.single else "0.0"
 
 
-def kernel_function(name: str, says: str, body: Sequence[str]) -> str:
+def write_kernel(name: str, says: str, body: Sequence[str]) -> str:
     """What plays an instruction."""
-    return function(name, PARAMETERS, says, body, "cuda.jit(device=True)")
+    return write_function(name, PARAMETERS, says, body, "cuda.jit(device=True)")
 
 
-def function(name: str, parameters: str, says: str, body: Sequence[str], decorator: str = "inlined") -> str:
+def write_function(name: str, parameters: str, says: str, body: Sequence[str], decorator: str = "inlined") -> str:
     """A device function."""
-    return "\n".join([f"@{decorator}", f"def {name}({parameters}):", *indented([f'"""{says}"""', *body])])
+    return "\n".join([f"@{decorator}", f"def {name}({parameters}):", *indent([f'"""{says}"""', *body])])
 
 
-def indented(lines: Sequence[str]) -> list[str]:
+def indent(lines: Sequence[str]) -> list[str]:
     """The body of a loop."""
     return [f"    {line}" for line in lines]
 
 
-def lane_loop(target: CudaTarget, count: str, body: Sequence[str]) -> list[str]:
+def write_lane_loop(target: CudaTarget, count: str, body: Sequence[str]) -> list[str]:
     """Deal out `count` entries times lanes; the body sees `entry` and `lane`."""
     shift = target.width.bit_length() - 1
     head = f"for i in range(thread, {count} * {target.width}, THREADS):"
-    return [head, *indented([f"lane = i & {target.width - 1}", f"entry = i >> {shift}", *body])]
+    return [head, *indent([f"lane = i & {target.width - 1}", f"entry = i >> {shift}", *body])]
 
 
-def unravelled(number: str, extents: Sequence[str], names: Sequence[str]) -> list[str]:
+def write_unravel(number: str, extents: Sequence[str], names: Sequence[str]) -> list[str]:
     """Indices along axes from a number in C order; what is left of the number is the first index."""
     lines = []
     for name, extent in list(zip(names, extents, strict=True))[:0:-1]:
@@ -63,6 +63,6 @@ def unravelled(number: str, extents: Sequence[str], names: Sequence[str]) -> lis
     return lines if names[0] == number else [*lines, f"{names[0]} = {number}"]
 
 
-def dotted(names: Sequence[str], positions: Sequence[int]) -> str:
+def write_dot(names: Sequence[str], positions: Sequence[int]) -> str:
     """An element number: indices times the strides at some positions of the instruction's integers."""
     return " + ".join(f"{name} * args[at + {position}]" for name, position in zip(names, positions, strict=True))
