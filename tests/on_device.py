@@ -203,7 +203,7 @@ def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch)
     seen = []
     launches = []
     monkeypatch.setattr(stream, "GROWTH", 1)
-    record = DeviceArena.record
+    record = DeviceArena.record_constants
 
     def counted(arena, schedule, start, stop, *rest):
         launches.append(stop - start)
@@ -262,7 +262,7 @@ def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, va
     mode = Mode(0, False, values=True) if values else Mode(1, False)
     arena = run.executable(mode, width=4, device="cuda").allocate_arena()
     arena.set_state(run.state_leaves)
-    arena.start()
+    arena.initialize_lanes()
     watched = Watched(arena.device_lanes[0])
     arena.device_lanes = [watched]
     arena.run(run.schedule, 0, run.steps, np.zeros(run.n), 0.1 * np.ones((1, run.n, 1, 4)))
@@ -395,7 +395,7 @@ def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
         return lambda: device.Device("small", (9, 0), 1, free, SIMULATED)
 
     arenas = []
-    arena = CudaExecutable.arena
+    arena = CudaExecutable.allocate_arena
 
     def counted(executable, blocks=1):
         arenas.append(blocks)

@@ -56,7 +56,7 @@ def test_threads_that_take_turns_are_never_idle_before_the_last_slices(parts, th
     threads = min(threads, parts)
     turns = Scheduler([call_lazily(lambda n: iter(range(n)), length - 1) for _ in range(parts)], threads)
     rounds = 0
-    while any(taken := [turns.next() for _ in range(threads)]):
+    while any(taken := [turns.next_part() for _ in range(threads)]):
         rounds += 1
         assert turns.under_way <= turns.last
         for part in filter(None, taken):
