@@ -206,11 +206,14 @@ class Arena(Protocol):
 class Backend(Protocol):
     """What makes targets and executables.
 
-    widths_vary : whether a block's lanes are chosen by how many there are in all; work begun then keeps its width.
+    widths_vary : whether the number of lanes in a block depends on how many there are in all; stored work keeps its width.
+    runs_constants : whether the constant phase runs here; else it runs on the CPU, whose memory is then planned apart.
     """
 
     @property
     def widths_vary(self) -> bool: ...  # noqa: D102
+    @property
+    def runs_constants(self) -> bool: ...  # noqa: D102
 
     def check_available(self) -> None:
         """Raise a DeviceError, which says what was looked for, where this backend has nothing to run on."""

@@ -19,6 +19,7 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.tape import lower
 
 MODULES = {"cpu": "circuitsketch.backends.cpu.backend", "cuda": "circuitsketch.backends.cuda.backend"}
+DEFAULT_DEVICE = "cpu"  # stored sketches name their device only if it is another
 
 
 def check_device(device: Any) -> str:

@@ -21,7 +21,7 @@ from circuitsketch.arguments import as_list, call, check_callable, is_int, quote
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import run_blocks
-from circuitsketch.backends.registry import build, check_device, make_target
+from circuitsketch.backends.registry import build, check_device, get_backend, make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.checks.domains import describe_gate, find_first_nonfinite
 from circuitsketch.circuit import Circuit
@@ -311,7 +311,7 @@ class Training:
         thread_count(threads, 1)
         downweights = downweights_of(without, self.n, self.labels, self.items)
         several = downweights.ndim == 2
-        if check_device(device) == "cpu" and not several:
+        if get_backend(check_device(device)).runs_constants and not several:
             return self.train_with(downweights)
         weights = np.atleast_2d(downweights)
         states = len(weights) * sum(leaf.size for leaf in self.state_leaves)

@@ -16,6 +16,7 @@ class Cpu:
     """Vectors of lanes; see `contract.Backend`."""
 
     widths_vary = False
+    runs_constants = True
 
     def check_available(self) -> None:
         """There always is one."""

@@ -17,6 +17,7 @@ class Cuda:
     """Blocks of threads; see `contract.Backend`."""
 
     widths_vary = True
+    runs_constants = False
 
     def check_available(self) -> None:
         """Look for a device."""
