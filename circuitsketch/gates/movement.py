@@ -7,6 +7,8 @@ does `in_bounds`, which holds a run-time index to its axis before `take` follows
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from circuitsketch.errors import BoundsError, ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, register, same_shape
 
 
-def nothing(out: Shape, *_: Shape, **__) -> int:
+def nothing(out: Shape, *_: Shape, **__: Any) -> int:
     """Movement is no arithmetic."""
     return 0
 
@@ -41,7 +43,7 @@ def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
     return shape
 
 
-def broadcast_vjp(ct, out, x, *, shape):
+def broadcast_vjp(ct: Any, out: Any, x: Any, *, shape: Shape) -> tuple[Any, ...]:
     """Sum over what was repeated."""
     extra = len(shape) - len(x.shape)
     repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
@@ -56,7 +58,7 @@ def sum_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
     return tuple(extent for axis, extent in enumerate(x) if axis not in axes)
 
 
-def sum_vjp(ct, out, x, *, axes):
+def sum_vjp(ct: Any, out: Any, x: Any, *, axes: tuple[int, ...]) -> tuple[Any, ...]:
     """Every summand gets the sum's cotangent."""
     kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
     return (broadcast(reshape(ct, shape=kept), shape=tuple(x.shape)),)
@@ -71,7 +73,7 @@ def slice_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape
     return shape
 
 
-def strided(x, starts, steps, shape):
+def strided(x: Any, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """The entries start + i * step along every axis, as NumPy slices."""
     ends = (start + count * step for start, step, count in zip(starts, steps, shape, strict=True))
     chosen = (
@@ -87,7 +89,7 @@ def pad_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
     return shape
 
 
-def pad_value(x, *, starts, steps, shape):
+def pad_value(x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Zeros, with the operand at start + i * step."""
     out = np.zeros(shape, dtype=np.asarray(x).dtype)
     strided(out, starts, steps, np.shape(x))[...] = x
@@ -107,7 +109,7 @@ def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
     return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
 
 
-def concatenate_vjp(ct, out, *operands, axis):
+def concatenate_vjp(ct: Any, out: Any, *operands: Any, axis: int) -> tuple[Any, ...]:
     """To every operand its own part."""
     parts, begin = [], 0
     for operand in operands:
@@ -132,12 +134,12 @@ def scatter_shape(x: Shape, index: Shape, *, axis: int, length: int) -> Shape:
     return x[:axis] + (length,) + x[axis + len(index) :]
 
 
-def integers(index):
+def integers(index: Any) -> Any:
     """Run-time indices travel as numbers; here they are whole again."""
     return np.asarray(np.real(index)).astype(np.int64)
 
 
-def in_bounds_value(index, extent, *, axis, what):
+def in_bounds_value(index: Any, extent: Any, *, axis: int, what: str) -> Any:
     """The index counted from the front; BoundsError for the first entry that its axis does not have.
 
     what : "index", which may count from the end, or "label", a class in 0..extent-1.
@@ -155,7 +157,7 @@ def in_bounds_value(index, extent, *, axis, what):
     return np.where(index < 0, index + size, index)
 
 
-def scatter_value(x, index, *, axis, length):
+def scatter_value(x: Any, index: Any, *, axis: int, length: int) -> Any:
     """Zeros, to which every entry is added at its index."""
     index = integers(index)
     x = np.asarray(x)
@@ -165,14 +167,14 @@ def scatter_value(x, index, *, axis, length):
     return out
 
 
-def lines(x, axes):
+def lines(x: Any, axes: tuple[int, ...]) -> Any:
     """An array with some axes brought together at its end."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     shape = tuple(x.shape[axis] for axis in kept)
     return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
 
 
-def sum_expand(b, shape, x, *, axes):
+def sum_expand(b: Any, shape: Shape, x: Any, *, axes: tuple[int, ...]) -> Any:
     """L - 1 sums per line of L entries."""
     rows = lines(x, axes)
     out = np.empty(shape, dtype=np.int64)
@@ -181,18 +183,20 @@ def sum_expand(b, shape, x, *, axes):
     return out
 
 
-def pad_expand(b, out_shape, x, *, starts, steps, shape):
+def pad_expand(
+    b: Any, out_shape: Shape, x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape
+) -> Any:
     """The pad's own zeros must not be mistaken for wire 0: wires are counted from 1 while they move."""
     moved = pad_value(x + 1, starts=starts, steps=steps, shape=shape) - 1
     return np.where(moved < 0, b.zero(), moved) if np.any(moved < 0) else moved
 
 
-def pad_moves(m, target, x, *, starts, steps, shape):
+def pad_moves(m: Any, target: Any, x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Zeros, over which the operand is put."""
     return m.fill(0.0), m.move(target.sliced(starts, steps, x.shape), x)
 
 
-def concatenate_moves(m, target, *operands, axis):
+def concatenate_moves(m: Any, target: Any, *operands: Any, axis: int) -> Any:
     """Each operand to its part of the result."""
     moves, begin = [], 0
     for x in operands:
@@ -202,7 +206,7 @@ def concatenate_moves(m, target, *operands, axis):
     return tuple(moves)
 
 
-def scatter_expand(b, shape, x, index, *, axis, length):
+def scatter_expand(b: Any, shape: Shape, x: Any, index: Any, *, axis: int, length: int) -> Any:
     """One sum for every entry that is added to its place."""
     flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
     out = np.full(shape, b.zero(), dtype=np.int64)
@@ -212,7 +216,18 @@ def scatter_expand(b, shape, x, index, *, axis, length):
     return out
 
 
-def movement(name, arity, shape, value, vjp, *, static, size=nothing, keeps_bool=True, **facts):
+def movement(
+    name: str,
+    arity: int | None,
+    shape: Callable[..., Shape],
+    value: Callable[..., Any],
+    vjp: Callable[..., tuple[Any, ...]],
+    *,
+    static: tuple[str, ...],
+    size: Callable[..., int] = nothing,
+    keeps_bool: bool = True,
+    **facts: Any,
+) -> Gate:
     """Register a gate that moves numbers, or is otherwise linear in its operands (but for indices)."""
     return register(
         Gate(
@@ -351,18 +366,18 @@ def cumsum_shape(x: Shape, *, axis: int) -> Shape:
     return x
 
 
-def flip(x, axis):
+def flip(x: Any, axis: int) -> Any:
     """The entries along an axis in the opposite order."""
     shape = tuple(x.shape)
     starts = tuple(max(n - 1, 0) if i == axis else 0 for i, n in enumerate(shape))
     return take_slice(x, starts=starts, steps=tuple(-1 if i == axis else 1 for i in range(len(shape))), shape=shape)
 
 
-def cumsum_moves(m, target, x, *, axis):
+def cumsum_moves(m: Any, target: Any, x: Any, *, axis: int) -> Any:
     """A copy, then sums in place by a tree: 2 log2(n) moves, in none of which an entry reads what another writes."""
     n, rank = x.shape[axis], len(x.shape)
 
-    def add(first, gap, step):
+    def add(first: Any, gap: Any, step: Any) -> Any:
         """target[first::step] += target[first - gap::step]."""
         count = len(range(first, n, step))
         shape = tuple(count if i == axis else extent for i, extent in enumerate(x.shape))
@@ -379,7 +394,7 @@ def cumsum_moves(m, target, x, *, axis):
     return tuple(moves)
 
 
-def cumsum_expand(b, shape, x, *, axis):
+def cumsum_expand(b: Any, shape: Shape, x: Any, *, axis: int) -> Any:
     """n - 1 sums per line of n entries."""
     rows = np.moveaxis(np.array(x, dtype=np.int64), axis, -1)
     for at in np.ndindex(rows.shape[:-1]):

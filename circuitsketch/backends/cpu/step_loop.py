@@ -59,11 +59,11 @@ def execute(tape, args, first, last, constants, shared, lanes):  # type: ignore[
         invoke(tape[2 * i], constants, shared, lanes, args + 8 * tape[2 * i + 1])
 
 
-def run_steps(
+def run_steps(  # type: ignore[no-untyped-def]
     tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
     at, directions, begins, constants, shared, lanes, groups, row, examples, parts, components, width, values, mirror,
     watch_count, phases,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Play a step's program for every step in first_step..last_step.
 
     args : the address of the instructions' arguments.
