@@ -298,16 +298,6 @@ def drop_sum_over_units(r: Rewriter, node: Node) -> int | None:
     return None
 
 
-@rule(sum_over)
-def move_negation_out_of_sum(r: Rewriter, node: Node) -> int | None:
-    """The sum of a lone -x -> -(the sum of x)."""
-    x = node.operands[0]
-    if r.gate(x) != "negate" or not r.has_one_reader(x) or r.nodes[x].label != node.label:
-        return None
-    total = r.apply(sum_over, (r.operand(x),), node, axes=node.params["axes"])
-    return r.apply(negate, (total,), node)
-
-
 @rule(where)
 def resolve_where(r: Rewriter, node: Node) -> int | None:
     """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
