@@ -270,7 +270,7 @@ def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, va
     assert max(waits for _, waits, _ in watched.touched) > 10
     watched.touched.clear()
     late = np.array([run.steps])  # lanes to which nothing happens are left alone
-    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), begins=late)
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), first_steps=late)
     assert not watched.touched
 
 
@@ -408,7 +408,7 @@ def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
     assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
     assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
     monkeypatch.setattr("circuitsketch.backends.cuda.executable.find_device", card_for(0))
-    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
+    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small are available.*device='cpu'"):
         cs.sketch(run, 14, 1, device="cuda")
 
 

@@ -276,7 +276,7 @@ def test_threads_are_a_whole_number_from_one_on(threads):
         lambda: RUN.retrain([[0], [1]], threads=threads),
         lambda: compiled.series((np.ones(2),), (np.ones((1, 1, 2)),), threads=threads),
     ):
-        with raises(cs.InputError, f"threads is {threads!r}; it must be a whole number >= 1, or None"):
+        with raises(cs.InputError, f"threads is {threads!r}; it must be an integer >= 1, or None"):
             act()
 
 

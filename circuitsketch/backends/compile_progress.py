@@ -1,4 +1,4 @@
-"""Watching kernels being compiled: who has a terminal may ask to be told, for what is done inside a context."""
+"""Report the progress of compiling kernels to whoever asks for it, such as a progress bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 1.0
 
 @contextmanager
 def watch_compiling(watch: Watch | None) -> Iterator[None]:
-    """Let compiling in this context be watched."""
+    """Within this context, report the compiling of kernels to a function."""
     outer = WATCH.set(watch)
     try:
         yield
@@ -25,6 +25,6 @@ def watch_compiling(watch: Watch | None) -> Iterator[None]:
 
 
 def describe_compiling(count: int) -> str:
-    """What is being done, in words."""
+    """Describe the compiling of so many kernels."""
     folder = locate_cache()
     return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")

@@ -2,7 +2,7 @@
 
 A Taylor rule is run on these numbers, and every operation on them writes code. A backend has its own `Real`, an LLVM
 value or a piece of source text; a `Complex` is a pair of reals of any backend; `ZERO` is dropped from sums and
-products. `RuleMath` and `UnrolledSeries` are the functions and the series arithmetic that rules may use, on any of them.
+products. `RuleMath` and `UnrolledSeries` are the functions and the series arithmetic that rules may use.
 """
 
 from __future__ import annotations

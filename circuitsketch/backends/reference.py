@@ -1,7 +1,7 @@
-"""The reference evaluator: a circuit on truncated Taylor series in plain NumPy. It says what is right; others how fast.
+"""The reference evaluator: a circuit on truncated Taylor series in plain NumPy, which defines the correct result.
 
-In: a circuit, the real value of every input, and coefficients 1..order of those inputs that vary, one set a direction.
-Out: coefficients 0..order of every output. No lowering, no fusion, no lanes: gate by gate, by the table's rules.
+In: a circuit, the real value of every input, and coefficients 1..order of the inputs that vary, one row per direction.
+Out: coefficients 0..order of every output. No lowering, no fusion, no lanes: gate by gate, by each gate's rule.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NumpySeries:
     def convolve(
         k: int, u: Any, v: Any, weight: Callable[[int], float] | None = None, low: int = 0, high: int = 0
     ) -> Any:
-        """sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
+        """Return sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
         total: Any = 0.0
         for j in range(low, k - high + 1):
             term = u[j] * v[k - j]
@@ -34,7 +34,7 @@ class NumpySeries:
 
 
 class Series:
-    """Coefficients of one wire: entry 0 real and shared, of the wire's shape; entries k >= 1 a row a direction."""
+    """The coefficients of a wire: coefficient 0 has the wire's shape; coefficients k >= 1 have a row per direction."""
 
     def __init__(self, constant: Any, order: int) -> None:
         self.coefficients: list[Any] = [constant] + [0.0] * order
@@ -53,18 +53,25 @@ def run(
     order: int,
     watch: Callable[[int, Node, Series], None] | None = None,
 ) -> list[np.ndarray]:
-    """Every output's coefficients.
+    """Compute the coefficients of every output.
 
     Parameters
     ----------
-    values : one real array an input.
-    series : for every input None, or its coefficients 1..order of shape (directions, order, *shape), real or complex.
-    order : the highest coefficient.
-    watch : called with every wire, node and Series, for finding where a run went wrong.
+    circuit : Circuit
+        The circuit.
+    values : sequence of ndarray
+        One real array per input.
+    series : sequence of ndarray or None
+        For each input None, or its coefficients 1..order (directions, order, *shape), real or complex.
+    order : int
+        The highest coefficient.
+    watch : callable, optional
+        Called with every wire, node and Series, to find out where a run went wrong.
 
     Returns
     -------
-    list of arrays (directions, order + 1, *shape), complex; directions = 1 where no input varies.
+    list of ndarray
+        Complex arrays (directions, order + 1, *shape), with one direction if no input varies.
     """
     directions = max((len(s) for s in series if s is not None), default=1)
     inputs = {
@@ -84,7 +91,7 @@ def run(
 
 
 def make_input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
-    """An input's series: its value, and coefficients 1..order where it varies."""
+    """Return an input's series: its value, and coefficients 1..order if it varies."""
     series = Series(np.asarray(value, dtype=np.float64).reshape(node.shape), order)
     if coefficients is not None:
         for k in range(1, order + 1):
@@ -93,7 +100,7 @@ def make_input_series(node: Node, value: Any, coefficients: np.ndarray | None, o
 
 
 def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
-    """One gate on series."""
+    """Return a gate's result on series."""
     if node.is_source:
         return Series(value_of(node), order)
     gate, params = node.gate, node.params
@@ -121,21 +128,21 @@ def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
 
 
 def zero_unmoved(out: Series, operands: Sequence[Series]) -> None:
-    """Let entries that do not move have the series 0 on the edge of a gate's domain, where its rule divides 0 by 0."""
-    contract_rows = [c for u in operands for c in u.coefficients[1:] if is_present(c)]
-    still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in contract_rows)))
+    """Zero the series of elements whose operands do not change: on the edge of a domain, the rule divides 0 by 0."""
+    coefficients = [c for u in operands for c in u.coefficients[1:] if is_present(c)]
+    unmoved = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in coefficients)))
     for k, row in enumerate(out.coefficients):
         if k and is_present(row):
-            out[k] = np.where(still, 0.0, row)
+            out[k] = np.where(unmoved, 0.0, row)
 
 
 def has_series(u: Series) -> bool:
-    """Whether a wire carries a series (a plain 0.0 stands for an absent coefficient)."""
+    """Return whether a wire has a series (a plain 0.0 stands for an absent coefficient)."""
     return any(isinstance(c, np.ndarray) for c in u.coefficients[1:])
 
 
 def apply_linear(node: Node, operands: Sequence[Series], k: int) -> Any:
-    """Coefficient k of a gate that is linear in each operand: by direction, from the gate's own value."""
+    """Return coefficient k of a gate that is linear in each operand: per direction, from the gate's value."""
     gate, params = node.gate, node.params
     if gate.kind == "contraction":
         a, b = operands
@@ -156,12 +163,12 @@ def apply_linear(node: Node, operands: Sequence[Series], k: int) -> Any:
 
 
 def is_present(x: Any) -> bool:
-    """Whether a coefficient is an array, not the 0.0 of an absent one."""
+    """Return whether a coefficient is an array, not the 0.0 of an absent one."""
     return isinstance(x, np.ndarray)
 
 
 def contract_rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
-    """A contraction direction by direction; an operand of its own rank is the shared constant term."""
+    """Contract per direction; an operand of its own rank is the constant term, which all directions share."""
     count = max(len(x) for x, rank in ((a, rank_a), (b, rank_b)) if x.ndim > rank)
     pick = lambda x, rank, d: x[d] if x.ndim > rank else x  # noqa: E731
     return np.stack([value(pick(a, rank_a, d), pick(b, rank_b, d), **params) for d in range(count)])

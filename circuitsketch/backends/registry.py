@@ -1,7 +1,7 @@
-"""The backends by name: "cpu" and "cuda". A backend's module is imported when it is first asked for.
+"""The backends by name: "cpu" and "cuda". A backend's module is imported when it is first needed.
 
-In: a device's name. Out: its `Backend`, a `Target` for it, an `Executable` of circuits. A new backend is a module with
-a BACKEND and a line in MODULES.
+In: a device's name. Out: its `Backend`, a `Target`, an `Executable` of circuits. A new backend is a module that defines
+BACKEND, and a line in MODULES.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ DEFAULT_DEVICE = "cpu"  # stored sketches name their device only if it is anothe
 
 
 def check_device(device: Any) -> str:
-    """Where to compute: "cpu" or "cuda"."""
+    """Return a valid device name, "cpu" or "cuda", or raise InputError."""
     return str(check_choice(device, "device", tuple(MODULES)))
 
 
 @cache
 def get_backend(device: str) -> Backend:
-    """The backend of a name."""
-    made: Backend = import_module(MODULES[device]).BACKEND
-    return made
+    """Return the backend of a name."""
+    result: Backend = import_module(MODULES[device]).BACKEND
+    return result
 
 
 def make_target(mode: Mode, dtype: Any, width: int | None = None, device: str = "cpu", lanes: int = 1) -> Target:
-    """What to write code for, by a mode and the dtype of the coefficients; a GPU's also by the number of lanes."""
+    """Return the target for a mode and a dtype of coefficients; on a GPU it depends on the number of lanes too."""
     single = check_dtype(dtype).name in ("complex64", "float32")
     return get_backend(check_device(device)).make_target(mode, single, width, lanes)
 
@@ -48,14 +48,22 @@ def build(
     carry: Mapping[int, int],
     has_keep: bool,
 ) -> Executable:
-    """Lower circuits that share a state, and link them.
+    """Lower circuits that share a state, and link them to an executable.
 
     Parameters
     ----------
-    varying : positions of the state leaves that differ from lane to lane (the weights, the last input, always do).
-    state_count : how many leading inputs are the state.
-    carry : output position -> state position.
-    has_keep : whether the last input holds the weights of a step's examples.
+    circuits : sequence of Circuit
+        Their first `state_count` inputs are the same state.
+    target : Target
+        What to generate code for.
+    varying : sequence of int
+        The positions of the state leaves that differ from lane to lane. The weights, the last input, always do.
+    state_count : int
+        The number of state leaves.
+    carry : mapping of int to int
+        Output position -> position of the state leaf that it becomes in the next step.
+    has_keep : bool
+        Whether the last input holds the weights of a step's examples.
     """
     tapes = []
     for circuit in circuits:
@@ -65,5 +73,5 @@ def build(
 
 
 def lane_width(single: bool) -> int:
-    """Lanes of a CPU's vector, in single or double precision."""
+    """Return the number of lanes in a vector of this CPU, in single or double precision."""
     return get_backend("cpu").make_target(Mode(0), single, None, 1).width

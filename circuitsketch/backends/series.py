@@ -1,6 +1,7 @@
-"""One gate on truncated series, in a straight line: what every backend's code generator runs the table's rules by.
+"""Generate the code of a gate on truncated series, unrolled; and list the real products in a product of coefficients.
 
-In: a gate of a chain and its operands, as coefficients that are code under construction. Out: the result's, likewise.
+In: a gate of a chain, and its operands' coefficients as numbers of generated code. Out: the result's. Both backends run
+the rules of gates through this file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from circuitsketch.lower.instructions import ChainGate
 
 
 class Coefficients:
-    """A series under construction: entry 0 a number that all lanes share, entries k >= 1 a value a lane."""
+    """A series under construction: coefficient 0, which all lanes share, and coefficients k >= 1, one per lane."""
 
     def __init__(self, constant: Any, order: int) -> None:
         self.entries: list[Any] = [constant] + [ZERO] * order
@@ -23,18 +24,27 @@ class Coefficients:
     def __setitem__(self, k: int, value: Any) -> None:
         self.entries[k] = value
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether no coefficient is there."""
-        return all(isinstance(entry, Zero) for entry in self.entries[1:])
-
 
 def emit_gate(
     frame: Any, gate: ChainGate, operands: list[Coefficients], value: Any, companions: list[Any]
 ) -> Coefficients:
-    """One gate on series. A function of one operand is composed from its own Taylor coefficients at the constant term,
-    which are single numbers; other gates run their rule on the lanes. The frame may be any carrier's: what is asked of
-    it is a target, `math`, and `emit` for constants and divisors."""
+    """Return a gate's result on series.
+
+    A function of one operand is composed from its own Taylor coefficients at the constant term, which all lanes share;
+    the rule of any other gate runs on the lanes.
+
+    Parameters
+    ----------
+    frame : Any
+        A backend's function under construction: it has a `target`, the functions `math`, and `emit` for constants and
+        divisors.
+    gate : ChainGate
+        The gate.
+    operands : list of Coefficients
+        Its operands.
+    value, companions : Any
+        The constant terms of its result and of the auxiliary series.
+    """
     order = frame.target.mode.order
     rule = gate.gate
     params = dict(gate.params)
@@ -58,7 +68,7 @@ def emit_composition(
     companions: list[Any],
     params: dict[str, Any],
 ) -> Coefficients:
-    """v = sum_m f_m (u - u_0)^m, with f_m the function's own coefficients at u_0, found by its rule along u_0 + z."""
+    """Return v = sum_m f_m (u - u_0)^m, where f_m are the function's coefficients at u_0, by its rule along u_0 + z."""
     order = frame.target.mode.order
     line = Coefficients(frame.emit.divisor(u[0]), order)
     line[1] = frame.emit.number(1.0)
@@ -66,7 +76,7 @@ def emit_composition(
     extra = [Coefficients(companion, order) for companion in companions]
     for k in range(1, order + 1):
         rule.step(k, ops, line, f, *extra, **params)
-    if rule.domain is not None:  # on its edge (sqrt at 0) an entry that no weight moves has the series 0, not 0 x inf
+    if rule.domain is not None:  # on its edge (sqrt at 0), the series of an unchanged element is 0, not 0 x inf
         math = frame.math
         for k in range(1, order + 1):
             f[k] = math.choose(math.equal(f[k] - f[k], 0.0), f[k], 0.0)

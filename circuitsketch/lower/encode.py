@@ -67,8 +67,8 @@ def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction
             continue
         if phase == "constant" and tape.mode.values and p.buffer_varies[new.buffer]:
             continue
-        list_elements = where.lane if phase == "lane" else where.constant
-        if new.buffer == old.buffer and new.is_whole or list_elements.get(new.buffer) == list_elements.get(old.buffer):
+        offsets = where.lane if phase == "lane" else where.constant
+        if new.buffer == old.buffer and new.is_whole or offsets.get(new.buffer) == offsets.get(old.buffer):
             continue
         wire = tape.circuit.outputs[output]
         node = tape.circuit.nodes[wire]
@@ -91,10 +91,10 @@ def encode_move(
     p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
 ) -> list[Instruction]:
     """A fill or a move as an instruction."""
-    list_elements = where.lane if phase == "lane" else where.constant
+    offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
-        run = FillArguments(list_elements[move.buffer], cells(p.shapes[move.buffer]), float_bits(move.value))
+        run = FillArguments(offsets[move.buffer], cells(p.shapes[move.buffer]), float_bits(move.value))
         return [Instruction(FillKernel(phase), run, *label)]
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
@@ -107,7 +107,7 @@ def encode_move(
         raise ShapeError(f"{operation.node.place}: {operation.node.gate.name} walks more than {MOVE_AXES} axes at once")
     sides = [
         MoveSide(table[layout.buffer] + layout.offset, pad(steps, MOVE_AXES, 0))
-        for layout, steps, table in zip(layouts, strides, [list_elements, list_elements, where.constant], strict=False)
+        for layout, steps, table in zip(layouts, strides, [offsets, offsets, where.constant], strict=False)
     ]
     args = MoveArguments(pad(shape, MOVE_AXES, 1), sides[0], sides[1])
     if move.index:

@@ -121,7 +121,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                     raise make_domain_error(node, f" at step {t} of {run.steps}")
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
-            if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
+            if arena.run(run.schedule, t, t + 1, w, check_finite=True, phases=Phases.CARRY) >= 0:
                 raise run.explain_divergence(t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
         warnings.warn(

@@ -255,7 +255,7 @@ class Training:
         """Train with downweights w (n,) and return the final state."""
         arena = self.executable(Mode(0)).allocate_arena()
         arena.set_state(self.state_leaves)
-        bad = arena.run(self.schedule, 0, self.steps, w, watch=True)
+        bad = arena.run(self.schedule, 0, self.steps, w, check_finite=True)
         if bad >= 0:
             raise self.explain_divergence(bad, w)
         return unflatten(self.state_tree, arena.get_state())

@@ -200,7 +200,7 @@ def test_a_kernel_is_kept_on_disk_by_the_text_of_its_module(tmp_path, monkeypatc
     """A device would compile it; here a record stands for what was compiled."""
     compiler()
     monkeypatch.setenv("CIRCUITSKETCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "refused", [])
+    monkeypatch.setattr(cache, "warned", [])
     codegen = SimpleNamespace(magic_tuple=lambda: ("nvvm", (9, 0)))
     context = SimpleNamespace(codegen=lambda: codegen, refresh=lambda: None)
 
@@ -280,7 +280,7 @@ def test_directions_that_do_not_fit_come_in_waves_or_are_refused():
     assert device.plan_memory(card, 128, 50 << 20, 1 << 20, "lanes").blocks_per_wave == 128
     split = device.plan_memory(card, 500, 50 << 20, 1 << 20, "lanes")
     assert (split.blocks_per_wave, split.waves) == (167, 3)  # equal waves, of at most 184
-    assert str(split) == "500 blocks in 3 waves of 167, 8.76 GB at a time of 9.66 GB to be had on a card"
+    assert str(split) == "500 blocks in 3 waves of 167, 8.76 GB at a time of 9.66 GB available on a card"
     assert split.fixed + split.blocks_per_wave * split.bytes_per_block <= card.room
     assert device.plan_memory(card, 0, 1, 0, "lanes").blocks_per_wave == 1
     with pytest.raises(DeviceError, match="lanes need 21.47 GB.*a card.*complex64"):

@@ -29,7 +29,7 @@ posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no user
 def folder(tmp_path, monkeypatch):
     """A cache of its own for every test, and nothing has been warned of."""
     monkeypatch.setenv("CIRCUITSKETCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "refused", [])
+    monkeypatch.setattr(cache, "warned", [])
     return tmp_path / "cache"
 
 

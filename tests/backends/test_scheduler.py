@@ -54,18 +54,18 @@ def test_things_are_shared_out_evenly(count, together, threads):
 def test_threads_that_take_turns_are_never_idle_before_the_last_slices(parts, threads, length):
     """Played by hand, one slice a round for every thread: the rounds that it takes are those of evenly shared work."""
     threads = min(threads, parts)
-    turns = Scheduler([call_lazily(lambda n: iter(range(n)), length - 1) for _ in range(parts)], threads)
+    scheduler = Scheduler([call_lazily(lambda n: iter(range(n)), length - 1) for _ in range(parts)], threads)
     rounds = 0
-    while any(taken := [turns.next_part() for _ in range(threads)]):
+    while any(taken := [scheduler.next_task() for _ in range(threads)]):
         rounds += 1
-        assert turns.under_way <= turns.last
+        assert scheduler.started <= scheduler.last
         for part in filter(None, taken):
-            if next(part.left, "end") == "end":
-                turns.under_way -= 1
+            if next(part.rest, "end") == "end":
+                scheduler.started -= 1
             else:
                 part.turns += 1
-                turns.resting.append(part)
-        turns.resting.sort()
+                scheduler.paused.append(part)
+        scheduler.paused.sort()
     assert rounds <= -(-parts * length // threads) + 1
 
 

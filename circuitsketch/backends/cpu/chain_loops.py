@@ -1,7 +1,7 @@
-"""Chains: fused elementwise gates as one loop over entries. The table's rules run here on machine values.
+"""Emit chains of fused elementwise gates as one loop over elements, by running the gates' rules on machine values.
 
-In the constant phase an entry is one real number, taken a vector of neighbours at a time. In the lane phase an entry is
-a lane block: Taylor coefficients, whose constant terms are single numbers that all lanes share, or plain values.
+In the constant phase an element is one real number, and vectors of contiguous elements are taken at a time. In the lane
+phase it is a lane block: Taylor coefficients, whose constant terms all lanes share, or plain values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from circuitsketch.lower.packing import CHAIN_AXES, POSITIONS, ChainArguments
 
 
 class Access:
-    """Where the chain stands: for every operand and result, its constant and lane element."""
+    """The addresses of a chain's operands and results, for the current indices of its loops."""
 
     def __init__(self, frame: Frame, kernel: ChainKernel) -> None:
         self.frame = frame
@@ -39,27 +39,29 @@ class Access:
                 strides[-1] = frame.const(int(step))
 
     def constant_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
-        """The element number of operand or result i in the constant arena."""
+        """Emit the element number of operand or result i in the constant arena."""
         return self.frame.offset(self.constant[i], indices, self.strides[i])
 
     def lane_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
-        """The first number of operand or result i's lane block."""
+        """Emit the position of the first number in the lane block of operand or result i."""
         element = self.frame.offset(self.lane[i], indices, self.strides[i])
         target = self.frame.target
         return self.frame.builder.mul(element, self.frame.const(target.mode.components * target.width))
 
 
 def drop_unit_axes(instruction: Instruction) -> Kernel:
-    """The kernel of a chain's instruction with no more loops than axes are walked: what LLVM takes for a long chain
-    grows with the loops around it (32 gates on single numbers: from 2.8 to .4 ms a gate in the constant phase, from 8.9
-    to 2.8 at order 3)."""
+    """Return the kernel of a chain's instruction with one loop per axis longer than 1.
+
+    Every loop adds to LLVM's time for a long chain. Without loops, 32 gates on single numbers take .4 instead of 2.8 ms
+    per gate in the constant phase, and 2.8 instead of 8.9 ms at order 3.
+    """
     kernel, arguments = instruction.kernel, instruction.arguments
     assert isinstance(kernel, ChainKernel) and isinstance(arguments, ChainArguments)
     return replace(kernel, axes=sum(extent != 1 for extent in arguments.extents))
 
 
 def emit_constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
-    """Vectors of neighbours along the innermost axis where every operand steps by 0 or 1 there, then one by one."""
+    """Emit the constant phase: vectors along the innermost axis if all operands step by 0 or 1, then numbers."""
     if not kernel.axes:
         emit_constant_elements(frame, kernel, access, [], 1)
         return
@@ -79,7 +81,7 @@ def emit_constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> No
 def emit_constant_elements(
     frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int
 ) -> None:
-    """`wide` neighbouring entries of the constant phase, in double precision."""
+    """Emit `wide` contiguous elements of the constant phase, in double precision."""
     double = ir.DoubleType()
     emit = Emitter(frame.builder, double, wide)
     math = MachineMath(emit)
@@ -90,8 +92,8 @@ def emit_constant_elements(
             return results[~ref][0]
         if ref not in values:
             at = access.constant_at(ref, indices)
-            neighbours = wide > 1 and kernel.operands[ref].step == "1"
-            kind = ir.VectorType(double, wide) if neighbours else None
+            is_contiguous = wide > 1 and kernel.operands[ref].step == "1"
+            kind = ir.VectorType(double, wide) if is_contiguous else None
             values[ref] = MachineReal(emit, frame.load(frame.constants, at, kind).value)
         return values[ref]
 
@@ -108,7 +110,7 @@ def emit_constant_elements(
 
 
 def emit_value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
-    """One entry of the lane phase where lanes hold values."""
+    """Emit one element of the lane phase for lanes that hold values."""
     emit = frame.emit
     math = MachineMath(emit)
     values: dict[int, MachineReal] = {}
@@ -137,7 +139,7 @@ def emit_value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices:
 
 
 def emit_series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
-    """One entry of the lane phase where lanes hold Taylor coefficients, in a straight line."""
+    """Emit one element of the lane phase for lanes that hold Taylor coefficients, unrolled."""
     order = frame.target.mode.order
     constants: dict[int, MachineReal] = {}
     loaded: dict[int, Coefficients] = {}
@@ -150,12 +152,12 @@ def emit_series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices
     def series(ref: int) -> Coefficients:
         if ref not in loaded:
             operand = kernel.operands[ref]
-            found = Coefficients(constant(ref) if operand.constant else None, order)
+            result = Coefficients(constant(ref) if operand.constant else None, order)
             if operand.lanes:
                 base = access.lane_at(ref, indices)
                 for k in range(1, order + 1):
-                    found[k] = load_coefficient(frame, base, k)
-            loaded[ref] = found
+                    result[k] = load_coefficient(frame, base, k)
+            loaded[ref] = result
         return loaded[ref]
 
     computed: list[Coefficients] = []
@@ -170,7 +172,7 @@ def emit_series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices
 
 
 def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | None = None) -> MachineReal | Complex:
-    """Coefficient k of the lane block that begins at `base` of the lane arena, or of a pointer into it."""
+    """Emit the load of coefficient k of the lane block that begins at `base` of the lane arena, or of `lanes`."""
     width, vector = frame.target.width, frame.emit.vector
     per = 2 if frame.target.mode.complex else 1
     at = [frame.builder.add(base, frame.const(((k - 1) * per + part) * width)) for part in range(per)]
@@ -179,7 +181,7 @@ def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | Non
 
 
 def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
-    """Put coefficient k of a lane block."""
+    """Emit the store of coefficient k of a lane block."""
     width = frame.target.width
     per = 2 if frame.target.mode.complex else 1
     parts = (value.re, value.im) if isinstance(value, Complex) else (value, ZERO)

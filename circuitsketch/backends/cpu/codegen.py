@@ -1,10 +1,9 @@
-"""From kernel records to machine code: emitted once, compiled by LLVM as Numba brings it, kept on disk.
+"""Generate machine code for kernel records: emit LLVM IR, compile it with llvmlite's LLVM, and cache it on disk.
 
-In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is kept under a digest of all
-that it depends on: the compilers' versions, the processor, the emitting sources, and what it does. That is the kernel's
-record where its gates are the package's own. A gate of the user's may read anything, so a kernel with one in it is
-emitted at every start, which takes milliseconds, and found by the text that was emitted. The files are
-`backends.cache`'s.
+In: kernels and a target, or a loop that Numba translates. Out: functions. Object code is stored (by `backends.cache`)
+under a digest of all that it depends on: the versions of the compilers, the processor, the sources that emit it, and
+the kernel. A kernel of built-in gates is identified by its record. A user's gate may read anything, so a kernel with
+one is emitted at every start, which takes milliseconds, and identified by its IR.
 """
 
 from __future__ import annotations
@@ -42,13 +41,15 @@ EMITTERS: dict[type, Any] = {
 }
 ENTRY = "kernel"
 loaded: dict[str, int] = {}  # key -> address
-emitted: dict[tuple[Kernel, Target], str] = {}  # kernels with gates of the user's own -> key
+emitted: dict[tuple[Kernel, Target], str] = {}  # kernel with a user's gate -> key
 
 
 @cache
 def describe_environment() -> str:
-    """What all machine code depends on: the sources that emit it and that say what records mean, the compilers, what
-    computes the constants in it, and the processor."""
+    """Describe what all machine code depends on: the sources of records and emitters, the compilers, the processor.
+
+    NumPy and SciPy are among the compilers, since they compute constants in the code.
+    """
     versions = (numba.__version__, llvmlite.__version__, np.__version__, scipy.__version__)
     features = binding.get_host_cpu_features().flatten()
     processor = (binding.get_host_cpu_name(), binding.get_process_triple(), features)
@@ -56,11 +57,12 @@ def describe_environment() -> str:
 
 
 def make_kernel_key(kernel: Kernel, target: Target) -> str:
-    """The name under which a compiled kernel is kept.
+    """Return the key under which a compiled kernel is cached.
 
     Raises
     ------
-    InputError : a gate of the user's own in it means something else than when it was traced.
+    InputError
+        If a user's gate in it computes something else than when it was traced.
     """
     own = [gate for gate in getattr(kernel, "gates", ()) if not is_built_in(gate.gate)]
     if own:
@@ -70,18 +72,18 @@ def make_kernel_key(kernel: Kernel, target: Target) -> str:
             emitted[kernel, target] = make_key(describe_environment(), "text", str(emit_module(kernel, target)))
         return emitted[kernel, target]
     constant = getattr(kernel, "phase", "lane") == "constant"
-    # The constant phase knows nothing of lanes: its kernels are shared by all targets.
+    # Kernels of the constant phase do not depend on lanes: all targets share them.
     return make_key(describe_environment(), "record", repr((kernel, None if constant else target)))
 
 
 @cache
 def get_engine() -> Any:
-    """Where object code is loaded, to stay as long as the process does."""
+    """Return the engine that loads object code for the life of the process."""
     return binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
 
 
 def emit_module(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
-    """The kernel's code."""
+    """Emit a kernel as a module."""
     module = ir.Module(name=name)
     module.triple = binding.get_process_triple()
     module.data_layout = str(target_machine().target_data)
@@ -91,20 +93,14 @@ def emit_module(kernel: Kernel, target: Target, name: str = ENTRY) -> ir.Module:
 
 
 def emit_text(kernel: Kernel, target: Target, key: str) -> str:
-    """The code of the kernel that is kept under a key, as LLVM reads it."""
+    """Emit a kernel as text; its function is named after a key."""
     return str(emit_module(kernel, target, f"{ENTRY}_{key}"))
 
 
-def address_of(kernel: Kernel, target: Target) -> int:
-    """The address of a kernel's function, compiled now, found on disk, or known already."""
-    key = make_kernel_key(kernel, target)
-    return load(key, lambda name: binding.parse_assembly(emit_text(kernel, target, key)))
-
-
 def compile_loop(program: Callable[..., Any], signature: Any) -> Callable[..., int]:
-    """A loop written in Python, as machine code of whole numbers and addresses that runs without Python's lock.
+    """Compile a Python loop to a function of integers and addresses, which runs without Python's global lock.
 
-    What the loop calls is in this room, whose sources are part of the key.
+    Functions that the loop calls are in `backends/`, whose sources are part of the key.
     """
     code = marshal.dumps(program.__code__).hex()
     key = make_key(describe_environment(), "loop", program.__module__, program.__qualname__, code, str(signature))
@@ -113,20 +109,20 @@ def compile_loop(program: Callable[..., Any], signature: Any) -> Callable[..., i
     return kind(address)
 
 
-def load(key: str, written: Callable[[str], Any]) -> int:
-    """The address of a function: known already, found on disk, or compiled from the module written under a name."""
+def load(key: str, emit: Callable[[str], Any]) -> int:
+    """Return the address of a function: loaded already, from the cache, or compiled from the module `emit` returns."""
     if key not in loaded:
         with global_compiler_lock:
             if not install(key, read(key)):
-                code = compile_object(written(f"{ENTRY}_{key}"))
+                code = compile_object(emit(f"{ENTRY}_{key}"))
                 write(key, code)
-                known = install(key, code)
-                assert known, f"the object code under {key} does not define its function"
+                is_valid = install(key, code)
+                assert is_valid, f"the object code under {key} does not define its function"
     return loaded[key]
 
 
 def install(key: str, code: bytes | None) -> bool:
-    """Load object code into this process, to be found in `loaded` under its key; False where it is not that."""
+    """Load object code into this process and enter it in `loaded`; return False if it is not valid."""
     with global_compiler_lock:
         if key not in loaded and (address := link_object(f"{ENTRY}_{key}", code)):
             loaded[key] = address
@@ -134,22 +130,27 @@ def install(key: str, code: bytes | None) -> bool:
 
 
 def link_object(name: str, code: bytes | None) -> int:
-    """The address of a function of this name in object code; 0 where there is none, which must not be called."""
+    """Load object code and return the address of its function of this name, or 0 if there is none."""
     if code is None or name.encode() not in code:
         return 0
-    found = binding.ObjectFileRef.from_data(code)
-    if not found._as_parameter_:  # a null pointer: this is no object code, and to load it would end the process
+    code_file = binding.ObjectFileRef.from_data(code)
+    if not code_file._as_parameter_:  # a null pointer: this is not object code, and loading it would end the process
         return 0
-    get_engine().add_object_file(found)
+    get_engine().add_object_file(code_file)
     get_engine().finalize_object()
     return get_engine().get_function_address(name)
 
 
 def translate(program: Callable[..., Any], signature: Any, name: str) -> Any:
-    """A Python function as Numba translates it, alone in a module: what Numba adds for functions that raise errors is
-    dropped as unreachable, so that the machine code needs no running Numba.
+    """Translate a Python function with Numba to a module that contains nothing else.
 
-    InputError: the current folder has been deleted, on which Numba insists.
+    What Numba adds for functions that raise errors is unreachable and dropped, so that the machine code does not need
+    Numba to run.
+
+    Raises
+    ------
+    InputError
+        If the current folder has been deleted, since Numba needs one.
     """
     try:
         compiled = numba.cfunc(signature)(program)

@@ -1,7 +1,7 @@
-"""Many kernels at once: those that are not kept yet are compiled side by side, in processes of their own.
+"""Compile many kernels in parallel, in worker processes.
 
-In: the kernels of an executable and a target. Out: their addresses. What is compiled is kept on disk kernel by kernel
-(see `call_library`), so that an interruption loses only those that were under way. Whoever has a terminal may watch.
+In: the kernels of an executable and a target. Out: their addresses. Every kernel is stored on disk as soon as it is
+compiled (see `codegen`), so that an interruption loses only the unfinished ones.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from circuitsketch.backends.cpu import llvm
 from circuitsketch.backends.cpu.codegen import emit_text, install, loaded, make_kernel_key
 from circuitsketch.lower.instructions import Kernel
 
-# A process takes a tenth of a second to start: fewer kernels than this for each are sooner compiled without it.
+# A process takes a tenth of a second to start; fewer kernels than this per process are compiled faster without it.
 KERNELS_PER_PROCESS = 8
 
 
 def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
-    """The addresses of kernels, of which the missing ones are compiled.
+    """Return the addresses of kernels, after compiling those that are not in the cache.
 
-    meanwhile : what else has to be compiled, done while processes are at work.
+    meanwhile : compiles something else; called while the processes work.
     """
     keys = {kernel: make_kernel_key(kernel, target) for kernel in kernels}
     missing = {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
@@ -52,14 +52,14 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callab
 def compile_missing(
     missing: Mapping[str, Kernel], target: Target, meanwhile: Callable[[], object]
 ) -> Generator[tuple[str, bytes], None, None]:
-    """The object code of kernels by key, as it comes."""
+    """Compile kernels, and yield their keys and object code as they are finished."""
     left = dict(missing)
     with start_workers(min(count_cores(), len(missing) // KERNELS_PER_PROCESS)) as workers:
         texts: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         codes: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
         for worker in workers:
             threading.Thread(target=feed_worker, args=(worker, texts, codes), daemon=True).start()
-        waiting = len(workers)  # for so many ends of a process's work
+        waiting = len(workers)  # processes that have not ended
         try:
             for key, kernel in missing.items() if workers else ():
                 texts.put((key, emit_text(kernel, target, key)))
@@ -80,13 +80,13 @@ def compile_missing(
             else:
                 del left[result[0]]
                 yield result
-    for key, kernel in left.items():  # without processes, or what they have left undone
+    for key, kernel in left.items():  # without processes, or if they ended early
         yield key, llvm.compile_object(binding.parse_assembly(emit_text(kernel, target, key)))
 
 
 @contextmanager
 def start_workers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that compile what they read, ended when this is left; none where there cannot be any, or need not."""
+    """Start processes that compile what they read; end them afterwards. If that is not possible, start none."""
     workers: list[subprocess.Popen[bytes]] = []
     command = [sys.executable, "-P", "-c", WORKER, str(Path(llvmlite.__file__).parent.parent), str(llvm.__file__)]
     try:
@@ -110,7 +110,7 @@ def start_workers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
                     stream.close()
 
 
-# A process finds llvmlite where this one has, and leaves Ctrl-C to it.
+# A process imports llvmlite from the same folder as this one, and leaves Ctrl-C to it.
 WORKER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -125,7 +125,7 @@ def feed_worker(
     texts: SimpleQueue[tuple[str, str] | None],
     codes: SimpleQueue[tuple[str, bytes] | None],
 ) -> None:
-    """Hand a process one text after the other, until there are no more or the process has ended."""
+    """Send a process one text after another, until there are no more or the process has ended."""
     assert worker.stdin is not None and worker.stdout is not None
     with suppress(OSError, ValueError):
         while (item := texts.get()) is not None:
@@ -139,5 +139,5 @@ def feed_worker(
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,9 @@
-"""Contractions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column], in register tiles.
+"""Emit contractions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column], in tiles.
 
-Where the entries lie is looked up in tables of element numbers, so any axes of any view can play any role. A tile of a
-few rows and columns of the result is kept in registers while k runs: that is what makes the arithmetic, and not the
-loads, the limit. In the lane phase an entry is a lane block and a product is the ring's; in the constant phase an entry
-is one number, or a vector of neighbouring columns.
+The positions of elements are looked up in tables, so that any axes of any view can have any role. A tile of a few rows
+and columns of the result stays in registers while k runs, so that arithmetic, and not loads, is the limit. In the lane
+phase an element is a lane block, which a micro-kernel multiplies; in the constant phase it is one number, or a vector
+of contiguous columns.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_s
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
 from circuitsketch.lower.packing import ContractArguments
 
-SETS, WAYS = 64, 8  # sets of a first-level cache, lines in a set: of most processors
-REUSED = 4  # rows of the result from which on copying a column is worth while
+SETS, WAYS = 64, 8  # sets of a first-level cache, and lines in a set, on most processors
+REUSED = 4  # fewest rows of the result for which packing the columns pays
 
 
 def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
-    """The contraction's kernel."""
+    """Emit the kernel of a contraction."""
     tables = Tables(frame)
     with frame.loop(tables.batches) as batch:
         if kernel.phase == "lane":
@@ -52,7 +52,7 @@ def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
 
 
 def make_micro_kernel(frame: Frame, kernel: ContractKernel) -> LaneMicroKernel:
-    """How lane blocks are multiplied: by what lanes hold, and by whether the left operand has lanes."""
+    """Return the micro-kernel for what lanes hold and for whether the left operand has lanes."""
     if frame.target.mode.values:
         return ValueMicroKernel(frame, kernel.left)
     if frame.target.is_unrolled:
@@ -61,13 +61,14 @@ def make_micro_kernel(frame: Frame, kernel: ContractKernel) -> LaneMicroKernel:
 
 
 def choose_kernel(instruction: Instruction, target: Target) -> Kernel:
-    """The kernel for an instruction on this machine. A chain has as many loops as axes that it walks. A contraction is
-    packed where a column's entries would drive each other out of the first-level cache between one row of the result
-    and the next.
+    """Return the kernel for an instruction on this machine.
 
-    Lines a multiple of SETS * CACHE_LINE bytes apart share WAYS places: so do the entries of a column, where a matrix
-    has 64 columns. Seen on AVX2 with complex series of order 3 through (64, 128, 64), G multiply-adds a second of 22:
-    14 to 18 for products of series, 12 to 21 for numbers times series.
+    A chain gets one loop per axis longer than 1. A contraction packs its columns if the elements of a column would
+    evict each other from the first-level cache between one row of the result and the next.
+
+    Lines that are a multiple of SETS * CACHE_LINE bytes apart share WAYS places, as the elements of a column do if a
+    matrix has 64 columns. Seen on AVX2 with complex series of order 3 through (64, 128, 64), of a peak of 22 G
+    multiply-adds per second: from 14 to 18 for products of series, from 12 to 21 for numbers times series.
     """
     kernel, arguments = instruction.kernel, instruction.arguments
     if isinstance(kernel, ChainKernel):
@@ -88,8 +89,10 @@ def choose_kernel(instruction: Instruction, target: Target) -> Kernel:
 def emit_blocks(
     frame: Frame, tables: Tables, batch: ir.Value, micro: MicroKernel, tile: Tile, first: ir.Value, last: ir.Value
 ) -> None:
-    """Take the summed axis in blocks, so that what a tile reads stays in the first-level cache while the rows pass by;
-    sums are carried on in memory from block to block."""
+    """Emit the loop over blocks of the summed axis, each as long as the first-level cache holds what a tile reads.
+
+    From block to block the sums are kept in memory.
+    """
     b = frame.builder
     length = micro.block
     if length is None:
@@ -111,7 +114,7 @@ def emit_tiles(
     last: ir.Value,
     summed: tuple[ir.Value, ir.Value],
 ) -> None:
-    """Cover rows 0..tables.rows and columns first..last with tiles: full ones, then the rest in smaller ones."""
+    """Emit the tiles that cover rows 0..tables.rows and columns first..last: full ones, then smaller ones."""
     for width in range(tile.columns, 0, -1):
         shape = tile.with_columns(width)
         end = emit_round_down(frame, first, last, width * micro.step)
@@ -127,6 +130,6 @@ def emit_tiles(
 
 
 def emit_round_down(frame: Frame, first: ir.Value, last: ir.Value, step: int) -> ir.Value:
-    """How far whole steps lead from first towards last."""
+    """Emit the last number that whole steps from `first` reach without passing `last`."""
     b = frame.builder
     return b.add(first, b.mul(b.sdiv(b.sub(last, first), frame.const(step)), frame.const(step)))

@@ -1,8 +1,8 @@
-"""exp and erf on vectors of doubles, without a call a lane: what softmax and GELU spend their time on.
+"""Emit exp and erf on vectors of doubles, without a call per lane: softmax and GELU spend their time on these.
 
-exp: x = n ln 2 + r, a polynomial in r, the exponent put together by integer arithmetic. erf: its own series below 1,
-and 1 - exp(-x^2) erfcx(x) above, erfcx by a Chebyshev series in (x - 3)/(x + 3). Tests hold exp to two units in the
-last place and erf to four.
+exp: x = n ln 2 + r, a polynomial in r, and 2^n by integer arithmetic on the exponent. erf: its Taylor series below 1,
+and 1 - exp(-x^2) erfcx(x) above, with erfcx by a Chebyshev series in (x - 3)/(x + 3). Tests bound the error of exp by
+two units in the last place and that of erf by four.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ CHEBYSHEV_TERMS = 22
 
 
 def splat_number(emit: Emitter, value: float) -> MachineReal:
-    """A number in every lane."""
+    """Return a number in every lane."""
     return emit.real(emit.splat(emit.number(value).value))
 
 
 def emit_polynomial(emit: Emitter, x: MachineReal, coefficients: list[float]) -> MachineReal:
-    """sum_k coefficients[k] x^k, by Horner's rule."""
+    """Emit sum_k coefficients[k] x^k, by Horner's rule."""
     total = splat_number(emit, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total = emit_fma(emit, total, x, splat_number(emit, c))
@@ -38,7 +38,7 @@ def emit_polynomial(emit: Emitter, x: MachineReal, coefficients: list[float]) ->
 
 
 def emit_exp(emit: Emitter, x: MachineReal) -> MachineReal:
-    """e^x a lane."""
+    """Emit exp(x)."""
     b, kind = emit.builder, emit.vector
     whole = ir.VectorType(ir.IntType(64), emit.width)
 
@@ -59,14 +59,14 @@ def emit_exp(emit: Emitter, x: MachineReal) -> MachineReal:
     for part in (half, b.sub(number, half)):
         power = b.bitcast(b.shl(b.add(part, integers(1023)), integers(52)), kind)
         value = value * emit.real(power)
-    found = b.select(low, splat_number(emit, 0.0).value, value.value)
-    return emit.real(b.select(high, splat_number(emit, math.inf).value, found))
+    result = b.select(low, splat_number(emit, 0.0).value, value.value)
+    return emit.real(b.select(high, splat_number(emit, math.inf).value, result))
 
 
 @cache
 def fit_erfcx() -> tuple[float, ...]:
-    """Chebyshev coefficients of erfcx on [NARROW, WIDE], in the variable of `erfcx_variable`."""
-    from scipy import special  # a slow import, and needed only where code is emitted
+    """Return Chebyshev coefficients of erfcx on [NARROW, WIDE], in the variable of `map_to_chebyshev`."""
+    from scipy import special  # a slow import, needed only to emit code
 
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     low, high = map_to_chebyshev(NARROW), map_to_chebyshev(WIDE)
@@ -77,12 +77,12 @@ def fit_erfcx() -> tuple[float, ...]:
 
 
 def map_to_chebyshev(x: float) -> float:
-    """(x - 3) / (x + 3)."""
+    """Return (x - 3) / (x + 3)."""
     return (x - 3.0) / (x + 3.0)
 
 
 def emit_erf(emit: Emitter, x: MachineReal) -> MachineReal:
-    """erf(x) a lane."""
+    """Emit erf(x)."""
     b = emit.builder
     size = emit.real(emit.call_intrinsic("fabs", x.value))
     square = x * x
@@ -100,7 +100,7 @@ def emit_erf(emit: Emitter, x: MachineReal) -> MachineReal:
 
 
 def emit_chebyshev(emit: Emitter, y: MachineReal, coefficients: tuple[float, ...]) -> MachineReal:
-    """sum_k coefficients[k] T_k(y)."""
+    """Emit sum_k coefficients[k] T_k(y), by Clenshaw's recurrence."""
     twice = y * 2.0
     one, two = splat_number(emit, 0.0), splat_number(emit, 0.0)
     for c in reversed(coefficients[1:]):

@@ -1,4 +1,4 @@
-"""A chain's kernel, by what its lanes hold: constants, values, or series of a low or a high order."""
+"""Emit the kernel of a chain of elementwise gates: for constants, values, or series of a low or a high order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from circuitsketch.lower.instructions import ChainKernel
 
 
 def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
-    """Emit the kernel of a chain into a frame."""
+    """Emit the kernel of a chain."""
     access = Access(frame, kernel)
     if kernel.phase == "constant":
         emit_constant_chain(frame, kernel, access)

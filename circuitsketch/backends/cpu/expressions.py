@@ -1,7 +1,7 @@
 """Numbers that are LLVM values: arithmetic on them emits instructions.
 
-A `MachineReal` is one number, or a vector with one per lane; an `Emitter` makes them. Pairs of them, and an absent zero,
-are in `backends.numbers`.
+A `MachineReal` is one number, or a vector with one per lane; an `Emitter` makes them. Pairs of them, and the absent
+coefficient, are in `backends.numbers`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INT32 = ir.IntType(32)
 
 
 class Emitter:
-    """An IR builder for one kernel, with the element type (double or float) and the number of lanes a vector holds."""
+    """An IR builder for one kernel, with the type of elements (double or float) and the number of lanes in a vector."""
 
     def __init__(self, builder: ir.IRBuilder, element: ir.Type, width: int) -> None:
         self.builder = builder
@@ -28,19 +28,19 @@ class Emitter:
         self.vector = ir.VectorType(element, width) if width > 1 else element
 
     def number(self, value: float) -> MachineReal:
-        """A constant."""
+        """Return a constant."""
         return MachineReal(self, ir.Constant(self.element, float(value)))
 
     def real(self, value: ir.Value) -> MachineReal:
-        """A value with the manners of a number."""
+        """Return a value as a number."""
         return MachineReal(self, value)
 
     def divisor(self, value: Any) -> Any:
-        """A number by which much will be divided."""
+        """Return a number that many others will be divided by."""
         return Divisor(value) if isinstance(value, MachineReal) else value
 
     def splat(self, value: ir.Value) -> ir.Value:
-        """One number in every lane."""
+        """Return a vector with one number in every lane."""
         if self.width == 1:
             return value
         if isinstance(value, ir.Constant):
@@ -51,13 +51,13 @@ class Emitter:
         return self.builder.shuffle_vector(one, empty, mask)
 
     def call_intrinsic(self, name: str, *operands: ir.Value) -> ir.Value:
-        """A call of llvm.<name> on the operands' type."""
+        """Emit a call of llvm.<name> for the operands' type."""
         kind = operands[0].type
         function = declare(self.builder.module, f"llvm.{name}.{overload_suffix(kind)}", kind, len(operands))
         return self.builder.call(function, operands)
 
     def call_library(self, name: str, value: ir.Value, *more: ir.Value) -> ir.Value:
-        """A function of the C library, lane by lane; in double precision whatever the lanes' type."""
+        """Emit calls of a C library function, lane by lane, in double precision for every type of lanes."""
         double = ir.DoubleType()
         function = declare(
             self.builder.module,
@@ -80,16 +80,16 @@ class Emitter:
         return out
 
     def widen(self, value: ir.Value) -> ir.Value:
-        """As a double."""
+        """Convert a value to double."""
         return self.builder.fpext(value, ir.DoubleType()) if isinstance(value.type, ir.FloatType) else value
 
     def narrow(self, value: ir.Value) -> ir.Value:
-        """As the kernel's element type."""
+        """Convert a value to the kernel's element type."""
         return self.builder.fptrunc(value, self.element) if isinstance(self.element, ir.FloatType) else value
 
 
 def overload_suffix(kind: ir.Type) -> str:
-    """f64, f32, v8f64: how LLVM names overloads."""
+    """Return LLVM's name of a type in overloads, such as f64, f32 or v8f64."""
     if isinstance(kind, ir.VectorType):
         return f"v{kind.count}{overload_suffix(kind.element)}"
     return "f64" if isinstance(kind, ir.DoubleType) else "f32"
@@ -98,7 +98,7 @@ def overload_suffix(kind: ir.Type) -> str:
 def declare(
     module: ir.Module, name: str, kind: ir.Type, arity: int, signature: ir.FunctionType | None = None
 ) -> ir.Function:
-    """A function declared once in a module."""
+    """Return a function that is declared once in a module."""
     if name in module.globals:
         return module.globals[name]
     return ir.Function(module, signature or ir.FunctionType(kind, [kind] * arity), name)

@@ -1,11 +1,11 @@
-"""Contractions of series of high order: truncated Cauchy products from the first-level cache, in tiles of coefficients.
+"""Micro-kernel for series of high order: truncated Cauchy products in the first-level cache, in tiles.
 
-A product of complex series is made of three products of real ones: with x = a + ib and y = c + id,
+A product of complex series takes three products of real ones: with x = a + ib and y = c + id,
 
     x y = ac - bd + i ((a + b)(c + d) - ac - bd),
 
-each of the three summed up by itself before they are put together: three quarters of the multiply-adds, and an error
-that is as small against |x||y| (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 23.2.4).
+where each of the three is summed over k before they are combined. That is three quarters of the multiply-adds, and the
+error is as small relative to |x||y| (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 23.2.4).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from circuitsketch.backends.cpu.kernel_builder import Frame, count_registers
 from circuitsketch.backends.cpu.micro_kernels import LaneMicroKernel, Strip, Tables
 from circuitsketch.backends.cpu.tiling import Tile
 
-HELD = 2  # entries of the left operand that a tile keeps in registers; with 4, fewer loads and more spills
+HELD = 2  # coefficients of the left operand that a tile keeps in registers; with 4, fewer loads but more spills
 
 
 @dataclass(frozen=True, slots=True)
 class RealSeries:
-    """Numbers 1, 2, ... of a series, a vector of lanes each: a real series, or the real or imaginary parts of one."""
+    """Coefficients 1, 2, ... of a real series in memory, or the real or imaginary parts of a complex one."""
 
     frame: Frame
     pointer: ir.Value
@@ -36,7 +36,7 @@ class RealSeries:
     step: int  # from one vector to the next
 
     def position(self, k: ir.Value) -> ir.Value:
-        """Where number k stands."""
+        """Emit the position of coefficient k."""
         b = self.frame.builder
         return b.add(self.base, b.mul(b.sub(k, self.frame.const(1)), self.frame.const(self.step)))
 
@@ -48,7 +48,7 @@ class RealSeries:
 
 
 class LongMicroKernel(LaneMicroKernel):
-    """Contractions of series of high order, entry by entry of the result."""
+    """Contractions of series of high order, one element of the result at a time."""
 
     @property
     def order(self) -> int:
@@ -56,22 +56,22 @@ class LongMicroKernel(LaneMicroKernel):
         return self.frame.target.mode.order
 
     def choose_tile(self) -> Tile:
-        """One entry at a time: its coefficients are the tile."""
+        """Return a tile of one element; its coefficients are tiled instead."""
         return Tile(1, 1)
 
     @property
     def block(self) -> int | None:
-        """All of the summed axis: one product is work enough for what it loads."""
+        """None, for all of the summed axis: one product is enough work for what it loads."""
         return None
 
     def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
-        """A column, whose entries are looked up one by one."""
+        """Return a strip of one column."""
         return Strip(batch, [column], [], partial(tables.entry, "right_summed"), summed)
 
     def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
-        """One entry of the result, in its place in memory."""
+        """Emit one element of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
         batch, (column,) = strip.batch, strip.columns
         left_at = b.add(tables.entry("left_batch", batch), tables.entry("left_row", row))
@@ -99,7 +99,7 @@ class LongMicroKernel(LaneMicroKernel):
                 result[1][r] = both - reals - imaginaries
 
     def add_elements(self, tables: Tables, totals: list[RealSeries], left_at: ir.Value, right_at: ir.Value) -> None:
-        """Add an entry of the left operand times one of the right: to a series' parts, or to the three products."""
+        """Emit the product of two elements, added to the parts of a series, or to the three real products."""
         x0, y0 = self.number(tables, 0, left_at), self.number(tables, 1, right_at)
         right = self.series_parts(tables, 1, right_at)
         if not self.left_has_lanes:
@@ -120,7 +120,7 @@ class LongMicroKernel(LaneMicroKernel):
 
     @contextmanager
     def coefficients(self) -> Iterator[ir.Value]:
-        """A loop over the numbers of the coefficients."""
+        """Emit a loop over the coefficients 1..order."""
         with self.frame.loop(self.frame.const(self.order + 1), start=self.frame.const(1)) as r:
             yield r
 
@@ -130,11 +130,11 @@ class LongMicroKernel(LaneMicroKernel):
         return MachineReal(self.emit, self.emit.splat(self.emit.number(0.0).value))
 
     def number(self, tables: Tables, side: int, at: ir.Value) -> MachineReal:
-        """An entry's constant term, in every lane."""
+        """Emit the load of an element's constant term, in every lane."""
         return MachineReal(self.emit, self.emit.splat(self.frame.builder.load(self.shared(tables, side, at))))
 
     def series_parts(self, tables: Tables, side: int, at: ir.Value) -> list[RealSeries]:
-        """An entry's coefficients: its real and imaginary parts."""
+        """Return an element's coefficients: its real and imaginary parts."""
         frame, width = self.frame, self.frame.target.width
         base, per = self.base(tables, side, at), 2 if frame.target.mode.complex else 1
         return [
@@ -143,12 +143,12 @@ class LongMicroKernel(LaneMicroKernel):
         ]
 
     def allocate(self) -> RealSeries:
-        """Memory for the coefficients of a real series."""
+        """Allocate memory for the coefficients of a real series."""
         width = self.frame.target.width
         with self.frame.builder.goto_entry_block():
-            found = self.frame.builder.alloca(self.frame.element, size=self.frame.const(self.order * width))
-        found.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
-        return RealSeries(self.frame, found, self.frame.const(0), width)
+            pointer = self.frame.builder.alloca(self.frame.element, size=self.frame.const(self.order * width))
+        pointer.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
+        return RealSeries(self.frame, pointer, self.frame.const(0), width)
 
     def add_products(
         self,
@@ -158,7 +158,7 @@ class LongMicroKernel(LaneMicroKernel):
         x0: MachineReal | None = None,
         y0: MachineReal | None = None,
     ) -> None:
-        """Add x * y to a real series; without constant terms, they are 0."""
+        """Emit total += x * y for real series; absent constant terms are 0."""
         frame = self.frame
         tile = choose_long_tile(self.order, count_registers(frame.target))
         whole = self.order // tile * tile
@@ -177,13 +177,13 @@ class LongMicroKernel(LaneMicroKernel):
         first: ir.Value,
         count: int,
     ) -> None:
-        """Coefficients first..first+count-1 of x * y: every y that is loaded meets as many x as are held."""
+        """Emit coefficients first..first+count-1 of x * y: each loaded y is multiplied by all x in registers."""
         frame, b = self.frame, self.frame.builder
         numbers = [b.add(first, frame.const(i)) for i in range(count)]
         cells = []
         for r in numbers:
             with b.goto_entry_block():
-                cells.append(b.alloca(self.emit.vector))  # a register: nothing takes its address
+                cells.append(b.alloca(self.emit.vector))  # becomes a register, since nothing takes its address
             begun = total[r]
             if x0 is not None and y0 is not None:
                 begun = emit_fma(self.emit, x0, y[r], emit_fma(self.emit, y0, x[r], begun))
@@ -198,7 +198,7 @@ class LongMicroKernel(LaneMicroKernel):
                     sums[shift + u] = emit_fma(self.emit, held[u], value, sums[shift + u])
             for cell, new in zip(cells, sums, strict=True):
                 b.store(new.value, cell)
-        # The corner: x from `first` on meets only those y that there are.
+        # The corner: for x from `first` on, only some of the y exist.
         sums = [MachineReal(self.emit, b.load(cell)) for cell in cells]
         for m in range(count - 1):
             value = x[numbers[m]]
@@ -209,10 +209,10 @@ class LongMicroKernel(LaneMicroKernel):
 
 
 def choose_long_tile(order: int, registers: int) -> int:
-    """How many coefficients are summed up at a time, a multiple of HELD: they, the x that are held and a y are in
-    registers. Evenly shared, since a smaller tile at the end takes nearly as long as a full one.
+    """Return how many coefficients to sum at a time, a multiple of HELD; they, HELD x and one y are in registers.
 
-    Seen on AVX2 (16 registers) at order 100, useful multiply-adds over the peak: tiles of 12 .85, of 10 .92, of 8 .86.
+    Tiles are of equal size, since a smaller one at the end takes nearly as long as a full one. Seen on AVX2 (16
+    registers) at order 100, as a share of the peak: tiles of 12 .85, of 10 .92, of 8 .86.
     """
     most = max(registers * 5 // 8 // HELD * HELD, HELD)
     tiles = -(-order // most)

@@ -1,7 +1,7 @@
-"""What a contraction's entries are, numbers, values a lane, or series, and how a tile of the result is summed up.
+"""Micro-kernels: the innermost loop of a contraction, which sums one tile of the result in registers.
 
-Each ring says how its entries are loaded, multiplied, added and stored; the loop over k is common to all. Where entries
-lie is looked up in tables of element numbers.
+There is one for numbers, one for values and one for unrolled series (and, in `long_contraction`, one for series of high
+order). Each says how its elements are loaded, multiplied, added and stored; the loop over k is common to all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Cell = tuple[int, int]  # a row and a column of a tile
 
 
 class Tables:
-    """The arguments of a contraction: offsets, extents, and where each table begins."""
+    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
@@ -43,14 +43,16 @@ class Tables:
             at = frame.builder.add(at, lengths[length])
 
     def entry(self, table: str, i: ir.Value) -> ir.Value:
-        """Entry i of a table, by the name that `ContractArguments` has for it."""
+        """Emit the load of entry i of a table, named as in `ContractArguments`."""
         return self.frame.arg(self.frame.builder.add(self.begin[table], i))
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A few columns of the result, and the right operand's along a part of the summed axis; `right_step` says where
-    their entries lie, by k."""
+    """A few columns of the result, and of the right operand along a part of the summed axis.
+
+    right_step : returns the offset of element k in a column.
+    """
 
     batch: ir.Value
     columns: list[ir.Value]
@@ -60,7 +62,7 @@ class Strip:
 
 
 class MicroKernel:
-    """A tile's loop over k. Subclasses say how entries are loaded, multiplied, accumulated and stored."""
+    """The loop over k of a tile. Subclasses say how elements are loaded, multiplied, accumulated and stored."""
 
     step = 1  # columns that one accumulator covers
     emit: Emitter
@@ -70,13 +72,13 @@ class MicroKernel:
 
     @property
     def block(self) -> int | None:
-        """How much of the summed axis to take at a time; None for all of it."""
+        """How much of the summed axis to take at a time, or None for all of it."""
         return None
 
     def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
-        """The columns of a tile, for all rows."""
+        """Return the columns of a tile, which all rows share."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
         right_batch = tables.entry("right_batch", batch)
@@ -84,7 +86,7 @@ class MicroKernel:
         return Strip(batch, columns, rights, partial(tables.entry, "right_summed"), summed)
 
     def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
-        """One tile of the result."""
+        """Emit one tile of the result."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
         left_batch, out_batch = tables.entry("left_batch", strip.batch), tables.entry("result_batch", strip.batch)
@@ -106,7 +108,10 @@ class MicroKernel:
         part: range,
         resumes: bool,
     ) -> None:
-        """A part of a tile, in registers: begun at zero or, after the first block of k (`resumes`), as it stands."""
+        """Emit the sum of a part of a tile, which begins at zero or, after the first block of k, with the last sum.
+
+        resumes : whether there is more than one block of k.
+        """
         frame, b = self.frame, self.frame.builder
         kinds = self.accumulators(part)
         start, stop = strip.summed
@@ -144,37 +149,36 @@ class MicroKernel:
             self.store(tables, totals[cell], at, part)
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
-        """A row of the left operand (side 0) or a column of the right one, from an element relative to its offset;
-        `at` gives its entries."""
+        """Return a row of the left operand (side 0) or a column of the right one; at : its first element."""
         raise NotImplementedError
 
     def pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
-        """A pointer to a number of an arena."""
+        """Emit a pointer to a number of an arena."""
         b = self.frame.builder
         return b.gep(base, [b.add(offset, at)], inbounds=True)
 
     def accumulators(self, part: range) -> list[ir.Type]:
-        """The registers that a part of one entry of the result takes."""
+        """Return the types of the registers that hold a part of one element of the result."""
         raise NotImplementedError
 
     def multiply_add(
         self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
     ) -> None:
-        """Add left * right to every entry of a tile."""
+        """Emit the addition of left * right to every element of a tile."""
         for (i, j), total in totals.items():
             total[0] = emit_fma(self.emit, lefts[i][0], rights[j][0], total[0])
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
-        """A part of an entry of the result, as far as it has been summed."""
+        """Emit the load of a part of an element of the result, as far as it has been summed."""
         raise NotImplementedError
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
-        """Put a part of an entry of the result."""
+        """Emit the store of a part of an element of the result."""
         raise NotImplementedError
 
 
 class NumberMicroKernel(MicroKernel):
-    """The constant phase: numbers, or vectors of neighbouring columns."""
+    """The constant phase: numbers, or vectors of contiguous columns."""
 
     def __init__(self, frame: Frame, wide: int) -> None:
         super().__init__(frame)
@@ -184,21 +188,21 @@ class NumberMicroKernel(MicroKernel):
         self.emit = Emitter(frame.builder, double, wide)
 
     def accumulators(self, part: range) -> list[ir.Type]:
-        """One number, or one vector of columns."""
+        """Return one number, or one vector of columns."""
         return [self.kind]
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
-        """Numbers of a row; numbers, or neighbouring columns, of a column."""
+        """Return the numbers of a row, or those of a column, or of contiguous columns."""
         kind = self.kind if side and self.step > 1 else None
         return Line(self.frame, self.pointer(self.frame.constants, tables.constant[side], at), kind)
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
-        """Put numbers into the constant arena."""
+        """Emit the store of numbers in the constant arena."""
         self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
 
 
 class LaneMicroKernel(MicroKernel):
-    """The lane phase: what is common to value lanes and series."""
+    """The lane phase: what values and series have in common."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool) -> None:
         super().__init__(frame)
@@ -206,34 +210,34 @@ class LaneMicroKernel(MicroKernel):
         self.emit = frame.emit
 
     def choose_tile(self) -> Tile:
-        """The full tile."""
+        """Return the full tile."""
         raise NotImplementedError
 
     @property
     def unit(self) -> int:
-        """Numbers in an entry's lane block."""
+        """The number of reals in an element's lane block."""
         return self.frame.target.mode.components * self.frame.target.width
 
     def base(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """The first number of an entry's lane block."""
+        """Emit the position of the first number in an element's lane block."""
         return self.frame.builder.mul(self.frame.builder.add(tables.lane[side], at), self.frame.const(self.unit))
 
     @property
     def entry_bytes(self) -> int:
-        """Bytes of an entry's lane block."""
+        """The bytes of an element's lane block."""
         return self.unit * (4 if self.frame.target.single else 8)
 
     @property
     def block(self) -> int | None:
-        """As much as lets what a tile reads take half of a first-level cache."""
+        """So much that what a tile reads takes half of a first-level cache."""
         return choose_summed_block(self.entry_bytes, self.choose_tile(), self.left_has_lanes)
 
     def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """A pointer to an entry's constant term."""
+        """Emit a pointer to an element's constant term."""
         return self.pointer(self.frame.shared, tables.constant[side], at)
 
     def lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """A pointer to an entry's lane block."""
+        """Emit a pointer to an element's lane block."""
         return self.frame.builder.gep(self.frame.lanes, [self.base(tables, side, at)], inbounds=True)
 
 
@@ -241,30 +245,30 @@ class ValueMicroKernel(LaneMicroKernel):
     """Lanes that hold values."""
 
     def choose_tile(self) -> Tile:
-        """Accumulators, a row and a column in registers."""
+        """Return the tile whose accumulators, with a row and a column, fit into registers."""
         return Tile(4, 4) if count_registers(self.frame.target) >= 32 else Tile(2, 4)
 
     def accumulators(self, part: range) -> list[ir.Type]:
-        """One vector of lanes."""
+        """Return one vector of lanes."""
         return [self.emit.vector]
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
-        """Values a lane, or numbers for all."""
+        """Return one value per lane, or numbers that all lanes share."""
         if side == 0 and not self.left_has_lanes:
             return Line(self.frame, self.shared(tables, side, at))
         return Line(self.frame, self.lanes(tables, side, at), self.emit.vector, self.unit)
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
-        """A value a lane."""
+        """Emit the load of one value per lane."""
         return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
-        """Put a value a lane."""
+        """Emit the store of one value per lane."""
         self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
 
 
 class SeriesMicroKernel(LaneMicroKernel):
-    """Lanes that hold Taylor coefficients 1..order; the constant terms are single numbers beside them."""
+    """Lanes that hold Taylor coefficients 1..order; all lanes share the constant terms."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool, packed: bool = False) -> None:
         super().__init__(frame, left_has_lanes)
@@ -272,58 +276,58 @@ class SeriesMicroKernel(LaneMicroKernel):
 
     @property
     def per(self) -> int:
-        """Reals a coefficient."""
+        """The number of reals in a coefficient."""
         return 2 if self.frame.target.mode.complex else 1
 
     def choose_tile(self) -> Tile:
-        """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
+        """Return the tile that fits into registers: of all coefficients, or of one coefficient at a time."""
         target = self.frame.target
         return choose_series_tile(count_registers(target), self.per, target.mode.order, self.left_has_lanes)
 
     def accumulators(self, part: range) -> list[ir.Type]:
-        """The coefficients of one entry, real and imaginary parts one after the other."""
+        """Return a vector per coefficient of one element, or two, for its real and imaginary part."""
         return [self.emit.vector] * (len(part) * self.per)
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
-        """Series, or constant terms alone."""
+        """Return series, or constant terms only."""
         lanes = self.lanes(tables, side, at) if side or self.left_has_lanes else None
         return Line(self.frame, self.shared(tables, side, at), None, 1, lanes, self.unit)
 
     def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
-        """The columns of a tile; of a packed operand copied together, see `suited`."""
-        found = super().make_strip(tables, batch, column, tile, summed)
+        """Return the columns of a tile; a packed operand's are copied to contiguous memory first."""
+        strip = super().make_strip(tables, batch, column, tile, summed)
         if not self.packed:
-            return found
+            return strip
         frame, b = self.frame, self.frame.builder
         numbers, series = self.scratch
         rights = [
             replace(line, numbers=self.scratch_column(numbers, j, 1), series=self.scratch_column(series, j, self.unit))
-            for j, line in enumerate(found.rights)
+            for j, line in enumerate(strip.rights)
         ]
         start, stop = summed
         with frame.loop(stop, start=start) as k:
-            here, to = found.right_step(k), b.sub(k, start)
-            for old, new in zip(found.rights, rights, strict=True):
+            here, to = strip.right_step(k), b.sub(k, start)
+            for old, new in zip(strip.rights, rights, strict=True):
                 old.at(here).copy_to(new.at(to), self.unit // frame.target.width)
-        return replace(found, rights=rights, right_step=lambda k: b.sub(k, start))
+        return replace(strip, rights=rights, right_step=lambda k: b.sub(k, start))
 
     @cached_property
     def scratch(self) -> tuple[ir.Value, ir.Value]:
-        """Room for the columns of a tile: constant terms, and series."""
+        """Memory for the packed columns of a tile: for constant terms, and for series."""
         b, columns = self.frame.builder, self.choose_tile().columns
         assert self.block is not None
-        found = []
+        pointers = []
         with b.goto_entry_block():
             for numbers in (1, self.unit):
                 count = self.frame.const(columns * self.block * numbers)
-                found.append(b.alloca(self.frame.element, size=count))
-                found[-1].align = CACHE_LINE
-        return found[0], found[1]
+                pointers.append(b.alloca(self.frame.element, size=count))
+                pointers[-1].align = CACHE_LINE
+        return pointers[0], pointers[1]
 
     def scratch_column(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
-        """Where a column begins in memory for so many numbers an entry."""
+        """Emit a pointer to a packed column; numbers : per element."""
         assert self.block is not None
         return self.frame.builder.gep(pointer, [self.frame.const(column * self.block * numbers)])
 
@@ -346,16 +350,16 @@ class SeriesMicroKernel(LaneMicroKernel):
                             total[at] = emit_fma(self.emit, left, product.right, total[at])
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
-        """The coefficients so far."""
+        """Emit the load of the coefficients, as far as they have been summed."""
         base = self.base(tables, 2, at)
-        found: list[MachineReal] = []
+        reals: list[MachineReal] = []
         for k in part:
             value = load_coefficient(self.frame, base, k)
-            found += [value.re, value.im] if isinstance(value, Complex) else [value]
-        return found
+            reals += [value.re, value.im] if isinstance(value, Complex) else [value]
+        return reals
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
-        """Put the coefficients."""
+        """Emit the store of the coefficients."""
         base = self.base(tables, 2, at)
         for k in part:
             value = total[(k - part.start) * self.per : (k - part.start + 1) * self.per]
@@ -364,9 +368,13 @@ class SeriesMicroKernel(LaneMicroKernel):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row or column of an operand along the summed axis: a pointer to its constant terms (or to what it has instead
-    of a series: `kind` a load, `step` numbers an entry), and one to its series. What changes with k is one offset for
-    all lines of a side, so that an address takes no arithmetic."""
+    """A row or column of an operand along the summed axis.
+
+    Only one offset changes with k, and it is the same for all lines of a side, so that addresses need no arithmetic.
+
+    numbers : a pointer to its constant terms, or to its values. kind, step : the type of one, and numbers per element.
+    series, unit : a pointer to its series, and numbers per element.
+    """
 
     frame: Frame
     numbers: ir.Value
@@ -376,13 +384,13 @@ class Line:
     unit: int = 0
 
     def at(self, k: ir.Value) -> Entry:
-        """The entry k elements on."""
+        """Return the element at offset k."""
         return Entry(self, k)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of an operand; its constant term (0) and coefficients are loaded where they are asked for."""
+    """An element of an operand; its constant term (number 0) and coefficients are loaded when they are used."""
 
     line: Line
     k: ir.Value
@@ -396,11 +404,11 @@ class Entry:
 
     @property
     def base(self) -> ir.Value:
-        """Where its series begins."""
+        """The position of its series."""
         return self.line.frame.builder.mul(self.k, self.line.frame.const(self.line.unit))
 
     def copy_to(self, other: Entry, vectors: int) -> None:
-        """Copy its constant term and the vectors of its series to another place."""
+        """Emit the copy of its constant term and the vectors of its series to another element."""
         frame, width = self.line.frame, self.line.frame.target.width
         frame.store(self[0], other.line.numbers, other.k)
         for i in range(vectors):
@@ -409,5 +417,5 @@ class Entry:
 
 
 def make_zero(kind: ir.Type) -> ir.Constant:
-    """0.0, or a vector of it."""
+    """Return 0.0, or a vector of zeros."""
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)

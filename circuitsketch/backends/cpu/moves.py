@@ -1,6 +1,6 @@
-"""Moves and fills: entries copied, added up or maximised from layout to layout, perhaps through run-time indices.
+"""Emit moves and fills: copy, add or maximise elements from one layout to another, perhaps through run-time indices.
 
-Copies, gathers, scatter-adds and sums are all this one loop nest: a sum is an addition into a layout of stride 0.
+Copies, gathers, scatter-adds and sums are all the same loop nest: a sum is an addition into a layout of stride 0.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from circuitsketch.backends.cpu.math import MachineMath
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
-WIDE = 8  # constants that are copied at a time
+WIDE = 8  # constants to copy at a time
 
 
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:
-    """A run of elements of the arena of a phase set to a number; see `FillArguments`."""
+    """Emit the kernel that sets a run of elements to a number; see `FillArguments`."""
     b, at = frame.builder, FillArguments.unpack(POSITIONS)
     first, count = frame.arg(at.first), frame.arg(at.count)
     value = b.bitcast(frame.arg(at.bits), ir.DoubleType())
@@ -33,7 +33,7 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
 
 
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
-    """Entries of the source put into the target, or met with what is there; see `MoveArguments`."""
+    """Emit the kernel that copies elements of the source to the target, or combines them; see `MoveArguments`."""
     b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
     extents = [frame.arg(extent) for extent in at.extents]
     sides = [side for side in (at.target, at.source, at.index) if side is not None]
@@ -69,7 +69,7 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
 def emit_contiguous_copy(
     frame: Frame, extents: list[ir.Value], offset: list[ir.Value], strides: list[list[ir.Value]]
 ) -> None:
-    """Copies of constants, WIDE at a time where both sides step by one: the state is carried on so."""
+    """Emit copies of constants, WIDE at a time where both sides are contiguous, as in carrying the state."""
     b, (*outer, inner) = frame.builder, extents
     steps = [steps[-1] for steps in strides]
     near = b.and_(*(b.icmp_signed("==", step, frame.const(1)) for step in steps))
@@ -91,7 +91,7 @@ def emit_contiguous_copy(
 def emit_lane_component(
     frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
 ) -> None:
-    """One component of a lane block."""
+    """Emit the move of one component of a lane block."""
     b = frame.builder
     unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
     to, of = (b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source))
@@ -106,7 +106,7 @@ def emit_combine(
     source: ir.Value,
     kind: ir.Type | None,
 ) -> None:
-    """target = source, target + source, or the larger of them."""
+    """Emit target = source, target + source, or the larger of them."""
     kind = kind if isinstance(kind, ir.VectorType) else None
     value = frame.load(arena, source, kind)
     if kernel.combine != "copy":

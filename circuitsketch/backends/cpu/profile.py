@@ -1,7 +1,7 @@
-"""Where the time of a program goes: every instruction timed by itself, with its gates, place and multiply-adds.
+"""Time every instruction of a program by itself, and list its gates, the user's line, and multiply-adds.
 
-In: an executable and an arena whose constants hold a state. Out: rows, one an instruction. Instructions are repeated in
-place, so their data is in the cache as far as it fits; the sum is what the arithmetic costs, not what memory adds.
+In: an arena whose constants hold a state. Out: one row per instruction. Instructions are repeated in place, so that
+their data is in the cache if it fits: the sum is the cost of the arithmetic, without that of memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from circuitsketch.lower.packing import FillArguments
 
 
 def count_multiply_adds(mode: Mode, both: bool) -> int:
-    """Real multiply-adds a lane in one product: of two series (24 at order 3), or of a number and a series."""
+    """Return the real multiply-adds per lane in a product: of two series (24 at order 3), or of a number and a series.
+
+    both : whether both operands are series.
+    """
     if mode.values:
         return 1
     s = mode.order
@@ -63,7 +66,7 @@ def profile(arena: CpuArena, program: int, seconds: float = 0.002) -> list[Instr
 def describe_instruction(
     instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int
 ) -> InstructionTime:
-    """Describe an instruction."""
+    """Return the row of an instruction."""
     kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
     extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents

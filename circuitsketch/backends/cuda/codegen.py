@@ -1,8 +1,8 @@
-"""A program: the module of device code for a family of circuits, written, compiled once a process and kept on disk.
+"""Generate device code for a family of circuits: write a module, compile it once per process, and cache it on disk.
 
 In: the lane phase's instructions and a target. Out: Python source of Numba CUDA functions: one for every chain,
-contraction and move, and `play`, a small interpreter that walks the tape for every step, all of it in one thread block
-that never waits for another. The constant phase is not here: see `executable`.
+contraction and move, and `play`, a small interpreter that walks the tape for every step. A thread block runs all of it
+and never waits for another one. The constant phase is not here: see `executable`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from circuitsketch.lower.instructions import (
 )
 from circuitsketch.lower.packing import ChainArguments, ContractArguments, MoveArguments
 
-ENTRIES = ("start", "play")  # what a host launches
-PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
+ENTRIES = ("start", "play")  # the functions that the host launches
+PLAIN = 1 << 40  # literals, which are stored before the constant terms of the steps, have offsets from -PLAIN on
 
 HEADER = '''"""Device code written by circuitsketch.backends.cuda for {holds}.
 
@@ -107,7 +107,7 @@ def play(
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A kernel in the variant that an instruction wants: how many axes its entries have, or which tile."""
+    """A kernel for an instruction's number of axes, or with a tile."""
 
     kernel: Any
     variant: Any
@@ -116,11 +116,15 @@ class Variant:
 class DeviceCode:
     """Device code for a set of instructions.
 
-    InputError: a gate of the user's own among them means something else than when it was traced.
-
     Attributes
     ----------
-    source : the module's text. opcodes : for every instruction the number of its function.
+    source : the module's text.
+    opcodes : for every instruction the number of its function.
+
+    Raises
+    ------
+    InputError
+        If a user's gate computes something else than when it was traced.
     """
 
     def __init__(self, instructions: Sequence[Instruction], target: CudaTarget) -> None:
@@ -139,7 +143,7 @@ class DeviceCode:
         self.source = self.write_module()
 
     def write_module(self) -> str:
-        """The module's text."""
+        """Return the module's text."""
         target = self.target
         mode = target.mode
         kind = "complex" if mode.complex else "real"
@@ -161,12 +165,12 @@ class DeviceCode:
 
     @cached_property
     def module(self) -> ModuleType:
-        """The module, run; its functions are compiled at their first launch, or loaded from the disk cache."""
+        """The module; its functions are compiled at their first launch, or loaded from the disk cache."""
         return load_module(self.source)
 
     @cached_property
     def kernels(self) -> dict[str, Any]:
-        """The module's kernels, compiled when they are first called, and kept on disk by the text of the module."""
+        """The functions to launch, compiled when they are first called, and cached on disk by the module's text."""
         from numba import config, cuda
 
         if config.ENABLE_CUDASIM:
@@ -174,35 +178,37 @@ class DeviceCode:
         from numba.cuda.core.caching import dumps
         from numba.cuda.dispatcher import CUDACache
 
-        found = {}
+        kernels = {}
         for name in ENTRIES:
-            found[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
-            attach_cache(found[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
-        return found
+            kernels[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
+            attach_cache(kernels[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
+        return kernels
 
     @property
     def shared(self) -> int:
-        """Bytes of a block's shared memory: a number for every thread."""
+        """The bytes of a block's shared memory: one number per thread."""
         return self.target.threads * (4 if self.target.single else 8)
 
     def configure_launch(self, name: str, blocks: int, stream: Any = 0) -> Any:
-        """A kernel to call with its arguments, for so many lane blocks."""
+        """Return a kernel for this many lane blocks, to be called with its arguments."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
+            warnings.filterwarnings("ignore", message="Grid size")  # a few directions do not fill a card
             return self.kernels[name][blocks, self.target.threads, stream, self.shared]
 
 
 @cache
 def load_module(source: str) -> ModuleType:
-    """A module from its text, one for each text: what is compiled of it serves all programs that have it."""
+    """Return the module of a text; equal texts share one, and its compiled functions."""
     module = ModuleType("circuitsketch_cuda")
     exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
     return module
 
 
 def forget_steps(instruction: Instruction) -> Instruction:
-    """Without what a chain knows of its innermost steps: that is for a CPU's vectors, and here each function that it
-    tells apart would be compiled into the kernel again."""
+    """Return an instruction whose chain does not know its innermost steps.
+
+    They are for a CPU's vectors; here, functions that differ in nothing else would all be compiled into the kernel.
+    """
     kernel = instruction.kernel
     if not isinstance(kernel, ChainKernel):
         return instruction
@@ -211,7 +217,7 @@ def forget_steps(instruction: Instruction) -> Instruction:
 
 
 def choose_variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Variant]:
-    """What every instruction wants; a kernel walks as many axes as the widest of its uses needs."""
+    """Return the variant for each instruction; all uses of a kernel share the largest number of axes among them."""
     axes: dict[Any, int] = {}
     for i in instructions:
         if isinstance(i.kernel, ChainKernel | MoveKernel):
@@ -226,7 +232,7 @@ def choose_variants(instructions: Sequence[Instruction], target: CudaTarget) -> 
 
 
 def count_axes(instruction: Instruction) -> int:
-    """The axes of a chain's or a move's entries, leading ones of extent 1 left away."""
+    """Return the number of axes of a chain or a move, without leading ones of length 1."""
     arguments = instruction.arguments
     assert isinstance(arguments, ChainArguments | MoveArguments)
     extents = arguments.extents
@@ -234,7 +240,7 @@ def count_axes(instruction: Instruction) -> int:
 
 
 def write_instruction(use: Variant, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
-    """The name and the text of a device function."""
+    """Return the name and the text of a device function."""
     kernel, variant = use.kernel, use.variant
     if isinstance(kernel, ChainKernel):
         name = f"chain_{number}"

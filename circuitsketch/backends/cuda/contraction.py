@@ -1,10 +1,10 @@
-"""Contractions as device functions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column].
+"""Write contractions, result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column], as functions.
 
-A thread has one lane of a tile of the result: its accumulators stay in registers while k runs, so that what it loads is
-used more than once. Neighbouring threads have neighbouring lanes, then neighbouring tiles of a row, so what a warp
-loads of the left operand is mostly the same; what warps load alike is left to the first-level cache, which is the same
-memory as the shared one. Where entries lie is looked up in tables, as on the CPU; a tile that hangs over the edge
-computes the last row or column again and does not store it.
+A thread has one lane of a tile of the result. Its accumulators stay in registers while k runs, so that it uses what it
+loads more than once. Adjacent threads have adjacent lanes, then adjacent tiles of a row, so that the threads of a warp
+load mostly the same of the left operand; the first-level cache, which is the same memory as the shared one, serves
+several warps. The positions of elements are looked up in tables, as on the CPU. A tile across the edge computes the
+last row or column again, and does not store it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 
 def write_head() -> list[str]:
-    """What the integers of a contraction say: its extents, where its tables begin, where its operands lie."""
+    """Write what unpacks a contraction's arguments: extents, positions of tables, offsets of operands."""
     left, right, _, extents = ContractArguments.head(POSITIONS)
     lines = [f"{name} = args[at + {position}]" for name, position in extents.items()]
     begin = f"at + {ContractArguments.HEAD}"
@@ -30,7 +30,7 @@ def write_head() -> list[str]:
 
 
 def write_contraction(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
-    """The device function of a contraction for one tile."""
+    """Write the device function of a contraction for one tile."""
     lines = [
         *write_head(),
         f"across = {count_tiles('columns', tile.columns)}",
@@ -42,12 +42,12 @@ def write_contraction(name: str, kernel: ContractKernel, tile: Tile, target: Cud
 
 
 def count_tiles(extent: str, size: int) -> str:
-    """How many tiles cover an extent."""
+    """Write how many tiles cover an extent."""
     return extent if size == 1 else f"({extent} + {size - 1}) // {size}"
 
 
 def write_tile(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
-    """Where the tile lies, the loop over k, the stores."""
+    """Write the position of a tile, the loop over k, and the stores."""
     rows, columns = range(tile.rows), range(tile.columns)
     _, _, result, _ = ContractArguments.head(POSITIONS)
     lines = [f"column0 = entry % across * {tile.columns}", "entry //= across"]
@@ -68,7 +68,7 @@ def write_tile(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[s
 
 
 def write_products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
-    """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
+    """Write the body of the loop over k: load the left operand, then the right one per column, and add the products."""
     lines = ["left_step, right_step = args[index(left_summed + k)], args[index(right_summed + k)]"]
     series = kernel.left and not target.mode.values  # both operands' constant terms count
     for i in range(tile.rows):
@@ -86,7 +86,7 @@ def write_products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> li
 
 
 def write_loads(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
-    """An entry of an operand: its constant term, its series, or both."""
+    """Write the load of an element of an operand: its constant term, its series, or both."""
     lines = [f"x = {side}{i} + {side}_step"]
     if constant:
         lines.append(f"{side[0]}{i}_0 = constants[index({side}_constant + x)]")

@@ -1,7 +1,7 @@
-"""Chains of elementwise gates as device functions: load what is read, call the gates' functions, store the results.
+"""Write chains of elementwise gates as device functions: load operands, call the gates' functions, store results.
 
-A thread has one entry and one lane at a time. All results are computed before the first is stored: a result may lie
-where an operand lay.
+A thread has one element and one lane at a time. All results are computed before the first is stored, since a result may
+overwrite an operand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from circuitsketch.lower.packing import POSITIONS, ChainArguments
 
 
 def write_chain(name: str, kernel: ChainKernel, axes: int, target: CudaTarget, gates: GateFunctions) -> str:
-    """The device function of a chain whose entries have no more than this many axes."""
+    """Write the device function of a chain over at most this many axes."""
     indices = ["entry", *(f"i{a}" for a in range(1, axes))]
     positions = ChainArguments.unpack(POSITIONS, 0).extents[-axes:]
     extents = [f"args[at + {position}]" for position in positions]
@@ -40,7 +40,7 @@ class Chain:
         self.loaded: set[str] = set()
 
     def write_body(self) -> list[str]:
-        """Every gate in turn, its operands loaded before it, then the stores."""
+        """Write every gate, its operands loaded before it, then the stores."""
         lines: list[str] = []
         for i, gate in enumerate(self.kernel.gates):
             lines += self.call(i, gate)
@@ -51,7 +51,7 @@ class Chain:
         return lines
 
     def call(self, i: int, gate: ChainGate) -> list[str]:
-        """The call of a gate's function."""
+        """Write the call of a gate's function."""
         lines: list[str] = []
         values = self.target.mode.values
         lanes = tuple(ref < 0 or self.kernel.operands[ref].lanes for ref in gate.operands)
@@ -73,15 +73,15 @@ class Chain:
         return [*lines, f"{self.result_name(i)} = {function}({arguments})"]
 
     def result_name(self, gate: int) -> str:
-        """What a gate's result is called: like nothing else in the function, whatever the gate is called."""
+        """Return the name of a gate's result, which is unique in the function whatever the gate's name."""
         return f"{make_identifier(self.kernel.gates[gate].gate)}_{gate}"
 
     def operand(self, ref: int, lanes: bool, lines: list[str]) -> str:
-        """A value, of a lane or of all."""
+        """Return the name of a value, of one lane or of all lanes; write its load if there is none yet."""
         return self.series(ref, lines) if lanes else self.constant(ref, lines)
 
     def series(self, ref: int, lines: list[str]) -> str:
-        """A gate's result, or an operand's series, loaded once."""
+        """Return the name of a gate's result, or of an operand's series; write its load if there is none yet."""
         if ref < 0:
             return self.result_name(~ref)
         name = f"u{ref}"
@@ -92,7 +92,7 @@ class Chain:
         return name
 
     def constant(self, ref: int, lines: list[str]) -> str:
-        """An operand's constant term, loaded once."""
+        """Return the name of an operand's constant term; write its load if there is none yet."""
         name = f"c{ref}"
         if name not in self.loaded:
             self.element(ref, lines)
@@ -101,12 +101,12 @@ class Chain:
         return name
 
     def element(self, ref: int, lines: list[str]) -> None:
-        """Where the entry lies in an operand or result."""
+        """Write the position of the element in an operand or result, once."""
         if f"e{ref}" not in self.loaded:
             strides = self.at[ref].strides[-len(self.indices) :]
             lines.append(f"e{ref} = {write_dot(self.indices, strides)}")
             self.loaded.add(f"e{ref}")
 
     def lane_position(self, ref: int) -> str:
-        """The first number of an entry's series."""
+        """Return the expression of the position of an element's series."""
         return f"(args[at + {self.at[ref].lane}] + e{ref}) * {self.target.unit} + lane"

@@ -1,12 +1,11 @@
-"""Linking for the device, and memory there that is played like a CPU's arena.
+"""The device's executables and arenas.
 
-In: tapes, as for the CPU. Out: a `CudaExecutable`: the CPU's executable for the constant phase, and a program for the
-lane phase with a tape of its own.
+In: tapes, as for the CPU. Out: a `CudaExecutable`: the CPU's executable for the constant phase, and device code with a
+tape of its own for the lane phase.
 
-The constant phase runs on the CPU, whose machine code it is, and what it computes in every step is sent ahead of the
-lanes. All directions share it: at 512 directions of order 3 it is one part in ten thousand of the arithmetic, and it is
-a chain of small dependent operations, which suits a core. So the device knows no constant term that the CPU does not,
-and errors about them are found, and worded, in one place.
+The constant phase runs on the CPU, and the constant terms of every step are sent to the device before its lanes run.
+All directions share them: for 512 directions of order 3 they are one part in ten thousand of the arithmetic, and a
+chain of small dependent operations, which suits a core. So the CPU has all constant terms, and checks them in one place.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
-LARGEST_SINGLE_INTEGER = 1 << 24  # up to here float32 has every whole number
+LARGEST_SINGLE_INTEGER = 1 << 24  # float32 represents every integer up to this one exactly
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,8 +43,8 @@ class CudaExecutable(Linked):
     Attributes
     ----------
     host : the CPU's executable. program : the device code.
-    device_tape, device_args, device_programs : as `program.play` wants them.
-    step_constants : how many constant terms a step has; plain data follow in the CPU's arena.
+    device_tape, device_args, device_programs : the arguments of the generated `play`.
+    step_constants : how many constant terms a step has; the literals follow in the CPU's arena.
     """
 
     target: CudaTarget
@@ -58,76 +57,80 @@ class CudaExecutable(Linked):
 
     @property
     def instructions(self) -> Sequence[Instruction]:
-        """The host's, for listings."""
+        """The host's instructions, for listings."""
         return self.host.instructions
 
     @property
     def programs(self) -> np.ndarray:
-        """The host's: where each program's instructions lie among those."""
+        """The host's programs: where each one's instructions are among those."""
         return self.host.programs
 
     @property
     def real(self) -> np.dtype[Any]:
-        """What lanes are made of."""
+        """The dtype of lanes."""
         return np.dtype(np.float32 if self.target.single else np.float64)
 
     @property
     def row(self) -> int:
-        """Numbers in a block's memory."""
+        """The numbers in a block's memory."""
         return -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
 
     @property
     def constant_bytes_per_step(self) -> int:
-        """Bytes of the constant terms that a step needs."""
+        """The bytes of a step's constant terms."""
         return max(self.step_constants, 1) * self.real.itemsize
 
     def plan_memory(self, blocks: int, examples: int = 0) -> MemoryPlan:
-        """How so many lane blocks share the device's memory; examples : whose directions lie there too.
+        """Plan how lane blocks share the device's memory; examples : whose directions are there too.
 
         Raises
         ------
-        DeviceError : there is no device, or not even one block fits.
+        DeviceError
+            If there is no device, or not even one block fits.
         """
         width, mode = self.target.width, self.target.mode
         size = self.row * self.real.itemsize + examples * width * (16 if mode.complex else 8)
         fixed = 2 * (max(STAGE_BYTES, self.constant_bytes_per_step) + count_plain(self) * self.real.itemsize)
-        what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} entries"
+        what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} elements"
         return plan_memory(find_device(), blocks, size, fixed, what)
 
     def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
-        """How many lane blocks to play at once, by the plan."""
+        """Return how many lane blocks fit into the device's memory, in waves of equal size."""
         return self.plan_memory(blocks, examples).blocks_per_wave
 
     def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
-        """All that the device holds."""
+        """Return how many lane blocks one call runs: a call runs all steps."""
         return self.choose_blocks_per_call(blocks, examples)
 
     def limit_threads(self, threads: int | None) -> int | None:
-        """One call after the other: each has the device's memory to itself."""
+        """Return 1: every call uses the device's memory alone."""
         return 1
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Nothing: `plan_memory` looks at the device's memory."""
+        """Do nothing: `plan_memory` checks the device's memory."""
 
     def round_progress(self, now: float, told: float, seconds: float) -> float | None:
-        """Whole blocks: a device has many under way."""
+        """Return the number of finished blocks if it has grown: a device runs many at a time."""
         return int(now) if int(now) > told else None
 
     def arena_bytes(self, blocks: int = 1) -> int:
-        """Bytes of the host's memory; lanes are on the device."""
+        """Return the bytes of host memory; lanes are on the device."""
         return self.host.arena_bytes(0)
 
     def allocate_arena(self, blocks: int = 1) -> DeviceArena:
-        """Memory for some lane blocks; on the device it is taken when it is first needed."""
+        """Return new memory for lane blocks; it is allocated on the device when it is first used."""
         return DeviceArena(self, self.host.allocate_arena(0), blocks)
 
 
 def make_cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
-    """What to write device code for, when so many lanes are to be carried.
+    """Return the target for about this many lanes.
 
     Raises
     ------
-    DeviceError : there is no device. InputError : a width that is no power of two.
+    DeviceError
+        If there is no device.
+    InputError
+        If the width is not a power of two.
     """
     device = find_device()
     width = width or device.choose_width(lanes)
@@ -137,11 +140,12 @@ def make_cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) ->
 
 
 def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: bool) -> CudaExecutable:
-    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
+    """Link tapes to one executable; see `contract.Backend.link`.
 
     Raises
     ------
-    InputError : the order is higher than device code is written for.
+    InputError
+        If the order is too high for device code.
     """
     if not target.is_unrolled:
         raise InputError(
@@ -176,29 +180,29 @@ def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: 
 
 
 def check_indices_fit(instructions: Sequence[Instruction], host: Linked) -> None:
-    """Refuse gathers whose indices single precision, in which the device has constant terms, cannot count."""
+    """Raise InputError for gathers with indices that single precision, the device's for them, does not represent."""
     gathers = any(isinstance(i.kernel, MoveKernel) and i.kernel.index != "none" for i in instructions)
     if host.target.single and gathers and max(host.lane_end, host.constant_end) > LARGEST_SINGLE_INTEGER:
         raise InputError(
-            f"complex64 on device='cuda' takes indices up to {LARGEST_SINGLE_INTEGER:,}, and there are {host.lane_end:,} "
-            "entries; use dtype=complex128"
+            f"complex64 on device='cuda' takes indices up to {LARGEST_SINGLE_INTEGER:,}, and there are "
+            f"{host.lane_end:,} elements; use dtype=complex128"
         )
 
 
 def count_plain(executable: Linked) -> int:
-    """Plain data at the end of the constant arena, equal arrays once."""
+    """Return the number of literals at the end of the constant arena, with equal arrays counted once."""
     return sum(value.size for _, value in executable.plain)
 
 
 def place_on_device(placement: Placement, step_constants: int) -> Placement:
-    """Constant terms of a step keep their places; plain data get negative ones, see `program.address`."""
+    """Return the placement on the device, where literals have negative offsets; see the generated `address`."""
     constant = {b: at if at < step_constants else at - step_constants - PLAIN for b, at in placement.constant.items()}
     return Placement(constant, placement.lane)
 
 
 @dataclass(eq=False)
 class DeviceArena:
-    """Constant terms on the CPU, lanes on the device: an arena whose lane blocks are all in flight together.
+    """Constant terms on the CPU, lanes on the device: an arena whose lane blocks all run at a time.
 
     begun : whether the state's lanes have been set.
     """
@@ -214,30 +218,30 @@ class DeviceArena:
         return self.host.constants
 
     def get_state(self) -> list[np.ndarray]:
-        """Copies of the state's constant terms."""
+        """Return copies of the state's constant terms."""
         return self.host.get_state()
 
     def view_constant(self, program: int, layout: Layout) -> np.ndarray:
-        """A wire's constant terms, a view."""
+        """Return a view of a wire's constant terms."""
         return self.host.view_constant(program, layout)
 
     @cached_property
     def device_lanes(self) -> Any:
-        """The lanes' memory, a row for every lane block."""
+        """The lanes' memory, a row per lane block."""
         from numba import cuda
 
         e = self.executable
         shape = (self.blocks, e.row)
-        with convert_errors(f"taking {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
+        with convert_errors(f"allocating {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
             return cuda.device_array(shape, e.real)
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
-        """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
+        """Set the state's constant terms, and its lanes: to zero, or to the same values where lanes hold values."""
         self.host.set_state(leaves)
         self.initialized = False
 
     def initialize_lanes(self) -> None:
-        """Set the state's lanes to zero, or to its values, once."""
+        """Set the state's lanes on the device to zero, or to the state's values, once."""
         from numba import cuda
 
         if self.initialized:
@@ -252,19 +256,19 @@ class DeviceArena:
         self.initialized = True
 
     def lane_row(self, block: int, first: int, last: int) -> Any:
-        """Elements first..last of a lane block, on the device."""
+        """Return elements first..last of a lane block, on the device."""
         unit = self.executable.unit
         return self.device_lanes[block][first * unit : last * unit]
 
     def get_lane_state(self, block: int = 0) -> np.ndarray:
-        """A copy of the state in one lane block: (elements, components, width)."""
+        """Return a copy of the state in one lane block: (elements, components, width)."""
         e = self.executable
         if not e.lane_state_cells * e.unit:
             return np.zeros((e.lane_state_cells, e.target.mode.components, e.target.width), e.real)
         self.initialize_lanes()
         with convert_errors("reading lanes"):
-            found = self.lane_row(block, 0, e.lane_state_cells).copy_to_host()
-        return found.reshape(-1, e.target.mode.components, e.target.width)
+            numbers = self.lane_row(block, 0, e.lane_state_cells).copy_to_host()
+        return numbers.reshape(-1, e.target.mode.components, e.target.width)
 
     def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
@@ -276,7 +280,7 @@ class DeviceArena:
             row.copy_to_device(np.ascontiguousarray(lanes, self.executable.real).ravel())
 
     def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
-        """A copy of a wire in one lane block: (*shape, components, width)."""
+        """Return a copy of a wire in one lane block: (*shape, components, width)."""
         e = self.executable
         components, width = e.target.mode.components, e.target.width
         if cells(layout.shape) == 0:
@@ -285,10 +289,10 @@ class DeviceArena:
         begin = e.placements[program].lane[layout.buffer] + layout.offset
         first, last = begin + sum(min(s, 0) for s in steps), begin + sum(max(s, 0) for s in steps)
         with convert_errors("reading lanes"):
-            found = self.lane_row(block, first, last + 1).copy_to_host()
-        strides = (*(s * e.unit * found.itemsize for s in layout.strides), width * found.itemsize, found.itemsize)
+            numbers = self.lane_row(block, first, last + 1).copy_to_host()
+        strides = (*(s * e.unit * numbers.itemsize for s in layout.strides), width * numbers.itemsize, numbers.itemsize)
         shape = (*layout.shape, components, width)
-        return np.lib.stride_tricks.as_strided(found[(begin - first) * e.unit :], shape, strides)
+        return np.lib.stride_tricks.as_strided(numbers[(begin - first) * e.unit :], shape, strides)
 
     def run(
         self,
@@ -298,21 +302,21 @@ class DeviceArena:
         at: np.ndarray,
         directions: np.ndarray | None = None,
         *,
-        begins: np.ndarray | None = None,
-        watch: bool = False,
+        first_steps: np.ndarray | None = None,
+        check_finite: bool = False,
         phases: Phases = Phases.ALL,
         report: Report | None = None,
     ) -> int:
-        """Play steps first..last; see `Arena.run`.
+        """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`.
 
-        Without the lane phase nothing happens on the device.
+        The device runs only the lane phase.
         """
         if phases != Phases.ALL or not self.executable.target.mode.components:
-            return self.host.run(schedule, first, last, at, watch=watch, phases=phases & ~Phases.LANE)
-        assert not watch, "a run whose lanes are played has been looked at before"
+            return self.host.run(schedule, first, last, at, check_finite=check_finite, phases=phases & ~Phases.LANE)
+        assert not check_finite, "a run whose lanes are played has been looked at before"
         self.initialize_lanes()
-        with convert_errors("playing a run"):
-            run_on_device(self, schedule, first, last, at, directions, begins, report)
+        with convert_errors("running steps"):
+            run_on_device(self, schedule, first, last, at, directions, first_steps, report)
         return -1
 
     def run_in_slices(
@@ -320,15 +324,15 @@ class DeviceArena:
         schedule: Schedule,
         at: np.ndarray,
         directions: np.ndarray,
-        begins: np.ndarray | None = None,
+        first_steps: np.ndarray | None = None,
         report: Report | None = None,
     ) -> Iterator[None]:
-        """Play all steps in one: a device has launches of its own."""
-        self.run(schedule, 0, len(schedule.program), at, directions, begins=begins, report=report)
+        """Run all steps in one slice: the device has launches of its own."""
+        self.run(schedule, 0, len(schedule.program), at, directions, first_steps=first_steps, report=report)
         yield
 
     def record_constants(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
-        """Play the constant phase of steps first..last, and keep what each of them computes."""
+        """Run the constant phase of steps first..last, and copy the constant terms of each to a row."""
         count = rows.shape[1]
         for t in range(first, last):
             self.host.run(schedule, t, t + 1, at, phases=Phases.CONSTANT)

@@ -1,7 +1,8 @@
-"""Numbers that are source text, with the manners of numbers, so that the table's rules write device code by running.
+"""Numbers that are source text: arithmetic on them writes device code.
 
-Every operation makes a node of a graph, and equal nodes are one node. A `Page` prints what some results need: what is
-used once stands inside the expression that uses it, what is used again or has a role gets a name.
+Every operation makes a node of an `ExpressionGraph`, and equal nodes are one node. A `CodePrinter` prints what some
+results need: a node that is used once becomes part of the expression that uses it; one that is used several times, or
+has a role, gets a name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from circuitsketch.backends.cuda.math import SourceMath
 from circuitsketch.backends.numbers import Complex, Real, Zero, split_complex
 
 LINE = 88  # characters after which an expression is given a name and continued on the next line
-LEVEL = {"+": 0, "-": 0, "*": 1, "/": 1, "negate": 1}  # how tightly an operation binds; all others are atoms
+LEVEL = {"+": 0, "-": 0, "*": 1, "/": 1, "negate": 1}  # the precedence of operations; all others are atoms
 ATOM = 2
 
 
@@ -54,10 +55,10 @@ class SourceReal(Real):
 
 
 class ExpressionGraph:
-    """The body of a function under construction: makes numbers, and prints those that are wanted.
+    """The body of a function under construction: makes numbers, and prints results.
 
-    It is to the rules of `backends.series` what a `Frame` of machine code is: it has a target, `emit` makes
-    constants, `math` holds the elementary functions.
+    To the rules that `backends.series` runs, it is what the CPU's `Frame` is: it has a target, `emit` makes constants,
+    and `math` has the elementary functions.
     """
 
     def __init__(self, target: Target) -> None:
@@ -68,11 +69,11 @@ class ExpressionGraph:
 
     @property
     def emit(self) -> ExpressionGraph:
-        """What makes constants."""
+        """The maker of constants: the graph itself."""
         return self
 
     def node(self, operation: str, *operands: Any) -> SourceReal:
-        """An operation, once."""
+        """Return the node of an operation."""
         key = (operation, *operands)
         if operation in "+*" and key not in self.nodes and (operation, *operands[::-1]) in self.nodes:
             key = (operation, *operands[::-1])
@@ -81,29 +82,29 @@ class ExpressionGraph:
         return self.nodes[key]
 
     def text(self, text: str) -> SourceReal:
-        """A name of the surrounding code."""
+        """Return a name of the surrounding code."""
         return self.node("text", text)
 
     def number(self, value: float) -> SourceReal:
-        """A constant."""
+        """Return a constant."""
         return self.node("number", float(value))
 
     def divisor(self, value: Any) -> Any:
-        """A number by which much will be divided: itself, since equal divisions are one node."""
+        """Return a number that many others will be divided by: itself, since equal divisions are one node."""
         return value
 
     def real(self, value: Any) -> SourceReal:
-        """A number of the code, from one or from a plain number."""
+        """Return a number of the code, from one or from a plain number."""
         return value if isinstance(value, SourceReal) else self.number(value)
 
     def request_name(self, value: Any, label: str) -> None:
-        """Let a result have a name that says its role."""
+        """Request a name that says the role of a result."""
         for part, suffix in zip(split_complex(value), "ri" if isinstance(value, Complex) else " ", strict=False):
             if isinstance(part, SourceReal) and part.operation not in ("number", "text") and not part.label:
                 part.label = f"{label}{suffix.strip()}"
 
     def write(self, results: Sequence[Any]) -> tuple[list[str], list[str]]:
-        """Lines that compute numbers, and then an expression for each of them."""
+        """Return lines that compute numbers, and an expression for each of them."""
         values = [self.real(0.0 if isinstance(value, Zero) else value) for value in results]
         printer = CodePrinter(values)
         self.used = set(printer.uses)
@@ -123,7 +124,7 @@ class CodePrinter:
             self.count(value)
 
     def count(self, value: SourceReal) -> None:
-        """Count how often every number is used."""
+        """Count the uses of a number, and of what it depends on."""
         self.uses[value] = self.uses.get(value, 0) + 1
         if self.uses[value] == 1:
             value.name = ""
@@ -132,7 +133,7 @@ class CodePrinter:
                     self.count(operand)
 
     def show(self, value: SourceReal, level: int) -> str:
-        """An expression for a number in a place that wants at least this level."""
+        """Return the expression of a number, in parentheses if its precedence is below `level`."""
         if value.name:
             return value.name
         text = self.expression(value)
@@ -146,7 +147,7 @@ class CodePrinter:
         return f"({text})" if LEVEL.get(value.operation, ATOM) < level else text
 
     def make_name(self, label: str) -> str:
-        """A name not taken yet."""
+        """Return a name that is not taken yet."""
         name, i = label, 1
         while name in self.taken:
             i += 1
@@ -155,7 +156,7 @@ class CodePrinter:
         return name
 
     def expression(self, value: SourceReal) -> str:
-        """A number's operation, its operands shown as they stand."""
+        """Return the text of a number's operation."""
         operation, operands = value.operation, value.operands
         if operation == "text":
             return str(operands[0])
@@ -176,7 +177,7 @@ class CodePrinter:
         return f"({real(1.0)} if {self.condition(value)} else {real(0.0)})"
 
     def condition(self, test: SourceReal) -> str:
-        """A comparison, or a number that is not zero, as a condition."""
+        """Return the condition that a comparison holds, or that a number is not zero."""
         if test.operation in (">", ">=", "==") and not test.name:
             x, y = (self.show(operand, 0) for operand in test.operands)
             return f"{x} {test.operation} {y}"
@@ -184,6 +185,6 @@ class CodePrinter:
 
 
 def format_number(value: float, single: bool) -> str:
-    """A constant in the lanes' precision: an arithmetic of float32 with a plain 0.5 would be float64."""
+    """Return a constant in the lanes' precision: float32 arithmetic with a plain 0.5 would be float64."""
     text = f"float('{value}')" if value != value or value in (float("inf"), float("-inf")) else repr(value)
     return f"real({text})" if single else text

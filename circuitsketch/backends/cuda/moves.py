@@ -1,10 +1,10 @@
-"""Moves and fills as device functions: entries copied, or added up or maximised where several meet in one.
+"""Write moves and fills as device functions: copy elements, or add or maximise those that go to the same element.
 
-A lane block is moved number by number, whatever it holds, so neighbouring threads have neighbouring numbers. Where
-entries meet (a sum is an addition into a layout of stride 0, a scatter adds through indices that may repeat), one
-thread takes all that meet in its number, in order: no atomics, and the same bits every time. A sum with fewer numbers
-than threads is shared out and put together in shared memory, which is asked for at the launch: Numba's simulator may
-give two threads two arrays where a function asks for one.
+A lane block is moved number by number, whatever it holds, so that adjacent threads have adjacent numbers. If several
+elements go to the same one (a sum is an addition into a layout of stride 0, a scatter adds through indices that may
+repeat), one thread combines all of them in order: without atomics, and with the same bits every time. A sum with fewer
+numbers than threads is divided among threads and combined in shared memory. That is allocated at the launch, since in
+Numba's simulator a function that allocates it may get one array per thread.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from circuitsketch.backends.cuda.kernel_builder import CudaTarget, indent, write
 from circuitsketch.lower.instructions import MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments, MoveSide
 
-AT = MoveArguments.unpack(POSITIONS, has_index=True)  # where each field lies
+AT = MoveArguments.unpack(POSITIONS, has_index=True)  # the position of each field
 FILL = FillArguments.unpack(POSITIONS)
 
 
 def write_fill(name: str, target: CudaTarget) -> str:
-    """The device function of a fill."""
+    """Write the device function of a fill."""
     unit = target.unit
     body = [
         f"first = args[at + {FILL.first}] * {unit}",
@@ -30,7 +30,7 @@ def write_fill(name: str, target: CudaTarget) -> str:
 
 
 def write_move(name: str, kernel: MoveKernel, axes: int, target: CudaTarget) -> str:
-    """The device functions of a move whose entries have no more than this many axes."""
+    """Write the device function of a move over at most this many axes."""
     says = f"{kernel.combine}" + ("" if kernel.index == "none" else f", {kernel.index} by index")
     if kernel.combine == "copy":
         return write_kernel(name, says, write_copy(kernel, axes, target))
@@ -40,19 +40,19 @@ def write_move(name: str, kernel: MoveKernel, axes: int, target: CudaTarget) -> 
 
 
 def write_element(side: MoveSide, axes: int, names: list[str]) -> str:
-    """The element number of the target, source or index at some indices."""
+    """Return the expression of an element number of the target, source or index, at these indices."""
     return f"args[at + {side.offset}] + {write_dot(names, side.strides[-axes:])}"
 
 
 def write_index_step(axes: int, names: list[str]) -> str:
-    """How far the run-time index moves an element number."""
+    """Return the expression of what the run-time index adds to an element number."""
     assert AT.index is not None
     where = f"address(args[at + {AT.index.offset}], now) + {write_dot(names, AT.index.strides[-axes:])}"
     return f"int(constants[{where}]) * args[at + {AT.step}]"
 
 
 def write_copy(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
-    """target = source, every number by a thread."""
+    """Write target = source, with one number per thread."""
     names = ["entry", *(f"i{a}" for a in range(1, axes))]
     extents = [f"args[at + {position}]" for position in AT.extents[-axes:]]
     body = [f"number = i % {target.unit}", f"entry = i // {target.unit}", *write_unravel("entry", extents, names)]
@@ -65,7 +65,7 @@ def write_copy(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
 
 
 def write_axis_split(axes: int) -> list[str]:
-    """Every axis is either kept (the target steps along it: extent n), or one along which entries meet (extent m)."""
+    """Write the extents n of axes along which the target steps, and m of those along which elements are combined."""
     lines = []
     for a, (extent, stride) in enumerate(zip(AT.extents[-axes:], AT.target.strides[-axes:], strict=True)):
         lines.append(f"n{a} = args[at + {extent}]")
@@ -76,13 +76,13 @@ def write_axis_split(axes: int) -> list[str]:
 
 
 def write_indices(letter: str, number: str, axes: int) -> tuple[list[str], list[str]]:
-    """Indices i of the kept axes, or j of the others, and the lines that find them."""
+    """Return the names of indices i of kept axes, or j of combined ones, and the lines that compute them."""
     names = [f"{'i' if letter == 'n' else 'j'}{a}" for a in range(axes)]
     return names, write_unravel(number, [f"{letter}{a}" for a in range(axes)], names)
 
 
 def write_scatter(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
-    """target[.., index[j], ..] += source[.., j, ..]: a thread has one number of the kept axes and walks all j."""
+    """Write target[.., index[j], ..] += source[.., j, ..]: a thread has a number of the kept axes, and loops over j."""
     unit = target.unit
     (i, kept), (j, met) = write_indices("n", "entry", axes), write_indices("m", "rest", axes)
     each = ["rest = k", *met, f"to = goal + {write_index_step(axes, j)}"]
@@ -95,12 +95,12 @@ def write_scatter(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str
 
 
 def write_combine(kernel: MoveKernel, old: str, value: str) -> str:
-    """One entry more."""
+    """Write the addition of a value, or the maximum with it."""
     return f"{old} = {old} + {value}" if kernel.combine == "add" else f"{old} = {value} if {value} >= {old} else {old}"
 
 
 def write_reduction(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
-    """A thread has one number of the kept axes, or a part of what meets in it."""
+    """Write a sum or maximum: a thread has one number of the kept axes, or a part of what is combined in it."""
     unit = target.unit
     (i, kept), (j, met) = write_indices("n", "entry", axes), write_indices("m", "rest", axes)
     nothing = "0.0" if kernel.combine == "add" else "-math.inf"

@@ -1,7 +1,7 @@
-"""Series on the device: what loads, stores and multiplies them, and what each gate does to them, as device functions.
+"""Write the device functions that load, store and multiply series, and those of the gates.
 
-A gate's function is what its rule writes when it runs on numbers that are source text. It is written once for every way
-in which a program uses the gate: which operands carry series, which constant terms the rule reads.
+A gate's function is written by running its rule on numbers that are source text: once for every combination of operands
+that are series, and of constant terms that the rule reads.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from circuitsketch.backends.series import Coefficients, emit_gate, list_products
 from circuitsketch.gates import Gate
 from circuitsketch.lower.instructions import ChainGate
 
-LETTERS = "uwxyz"  # operands
+LETTERS = "uwxyz"  # names of operands
 
 
 def make_identifier(gate: Gate) -> str:
-    """A gate's name as part of a Python identifier; the name of a gate of one's own may be any text."""
+    """Return a gate's name as part of a Python identifier; the name of a user's gate may be any text."""
     return re.sub("[^0-9A-Za-z_]", "_", f"_{gate.name}" if gate.name[:1].isdigit() else gate.name)
 
 
 def name_numbers(target: CudaTarget, letter: str) -> list[str]:
-    """How the numbers of a series are called, in the order in which they lie in memory."""
+    """Return the names of the numbers of a series, in their order in memory."""
     if target.mode.values:
         return [letter]
     suffixes = "ri" if target.mode.complex else [""]
@@ -34,12 +34,12 @@ def name_numbers(target: CudaTarget, letter: str) -> list[str]:
 
 
 def format_tuple(names: list[str]) -> str:
-    """Names as a tuple; a single one is a tuple too."""
+    """Return names as the inside of a tuple, also of one name."""
     return names[0] + "," if len(names) == 1 else ", ".join(names)
 
 
 def write_primitives(target: CudaTarget) -> list[str]:
-    """series, store, zeros, and the products of a contraction: constant times series, series times series."""
+    """Write `series`, `store`, `zeros`, and the products of contractions: of a number or a series with a series."""
     shifts = [f" + {j * target.width}" if j else "" for j in range(target.mode.components)]
     values = target.mode.values
     names = name_numbers(target, "u")
@@ -60,7 +60,7 @@ def write_primitives(target: CudaTarget) -> list[str]:
 
 
 def write_product(target: CudaTarget, name: str, both: bool) -> str:
-    """t + u * w, where the left factor is a number (add_scaled) or a series (add_product), every term fused."""
+    """Write t + u * w, where u is a number or, if `both`, a series; the compiler fuses every term."""
     graph = ExpressionGraph(target)
     parameters = ["t", *(["u_0", "u"] if both else ["u_0"]), *(["w_0"] if both else []), "w"]
     if target.mode.values:
@@ -84,23 +84,23 @@ def write_product(target: CudaTarget, name: str, both: bool) -> str:
 def make_coefficients(
     target: CudaTarget, graph: ExpressionGraph, letter: str, constant: Any, lanes: bool
 ) -> Coefficients:
-    """A series of named numbers."""
-    found = Coefficients(constant, target.mode.order)
+    """Return a series of named numbers."""
+    series = Coefficients(constant, target.mode.order)
     if lanes:
         numbers: list[Any] = [graph.text(name) for name in name_numbers(target, letter)]
         for k in range(1, target.mode.order + 1):
-            found[k] = Complex(*numbers[2 * k - 2 : 2 * k]) if target.mode.complex else numbers[k - 1]
-    return found
+            series[k] = Complex(*numbers[2 * k - 2 : 2 * k]) if target.mode.complex else numbers[k - 1]
+    return series
 
 
 def list_components(target: CudaTarget, series: Coefficients) -> list[Any]:
-    """The numbers of coefficients 1..order in the order in which they lie in memory."""
-    found: list[Any] = []
+    """Return the numbers of coefficients 1..order, in their order in memory."""
+    numbers: list[Any] = []
     for k in range(1, target.mode.order + 1):
         value = series[k]
         pair = [value.re, value.im] if isinstance(value, Complex) else [value, ZERO]
-        found += pair if target.mode.complex else pair[:1]
-    return found
+        numbers += pair if target.mode.complex else pair[:1]
+    return numbers
 
 
 class GateFunctions:
@@ -108,7 +108,8 @@ class GateFunctions:
 
     Attributes
     ----------
-    texts : by name. wants : for every name the arguments that the function takes: ("u", "u_0", "v_0", ...).
+    texts : by name.
+    parameters : for every name the parameters of the function, such as ["u", "u_0", "v_0"].
     """
 
     def __init__(self, target: CudaTarget) -> None:
@@ -118,7 +119,10 @@ class GateFunctions:
         self.parameters: dict[str, list[str]] = {}
 
     def define(self, gate: ChainGate, lanes: tuple[bool, ...], known: tuple[bool, ...]) -> str:
-        """The function of a gate; lanes : which operands carry series. known : which have a constant term at hand."""
+        """Write a gate's function if there is none yet, and return its name.
+
+        lanes : which operands are series. known : which operands' constant terms are available.
+        """
         same = tuple(gate.operands.index(ref) for ref in gate.operands)
         key = (gate.gate, gate.exact, lanes, known, same, gate.value >= 0, len(gate.companions))
         if key not in self.names:
@@ -140,9 +144,9 @@ class GateFunctions:
     def write(
         self, gate: ChainGate, lanes: tuple[bool, ...], known: tuple[bool, ...], same: tuple[int, ...]
     ) -> tuple[list[str], list[str]]:
-        """Run the gate's rule on named numbers: the parameters that it reads, and the function's body."""
+        """Run a gate's rule on named numbers; return the parameters that it reads, and the function's body."""
         graph = ExpressionGraph(self.target)
-        leaves: dict[str, list[SourceReal]] = {}  # arguments of the function -> what it reads of each
+        leaves: dict[str, list[SourceReal]] = {}  # parameter -> the numbers that the rule may read of it
 
         def constant(argument: str) -> SourceReal:
             leaves[argument] = [graph.text(argument)]

@@ -8,23 +8,23 @@ from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 from circuitsketch.lower.instructions import ContractKernel
 from circuitsketch.lower.packing import ContractArguments
 
-REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
+REGISTERS = 24  # accumulators in double precision that fit into 128 registers with the factors, without spills
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The rows and columns of the result that a thread has."""
+    """The rows and columns of the result that a thread sums."""
 
     rows: int
     columns: int
 
     def count(self, rows: int, columns: int) -> int:
-        """Tiles that cover a result."""
+        """Return the number of tiles that cover a result."""
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
 def list_tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
-    """The tiles for a contraction, largest first: what the registers hold, and one entry, for small results."""
+    """Return the tiles for a contraction, largest first: as many elements as registers hold, or one."""
     if target.mode.values:
         return [Tile(4, 4), Tile(1, 1)]
     fit = max(REGISTERS // target.mode.components, 1)
@@ -36,7 +36,7 @@ def list_tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
 
 
 def choose_tile(kernel: ContractKernel, target: CudaTarget, arguments: ContractArguments) -> Tile:
-    """The largest tile that still has work for all threads; a heuristic, to be measured on a device."""
+    """Return the largest tile that leaves work for all threads; a heuristic."""
     batches, rows, columns, _ = arguments.extents
     options = list_tiles(kernel, target)
     for tile in options:
