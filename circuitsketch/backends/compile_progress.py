@@ -8,23 +8,23 @@ from contextvars import ContextVar
 
 from circuitsketch.backends.cache import locate_cache
 
-# Called with (kernels compiled, kernels to compile) once compiling has taken PATIENCE seconds, and then as it goes on.
-Watch = Callable[[int, int], None]
-WATCH: ContextVar[Watch | None] = ContextVar("WATCH", default=None)
+# Called with (kernels compiled, kernels to compile), from PATIENCE seconds of compiling on.
+Report = Callable[[int, int], None]
+REPORT: ContextVar[Report | None] = ContextVar("REPORT", default=None)
 PATIENCE = 1.0
 
 
 @contextmanager
-def watch_compiling(watch: Watch | None) -> Iterator[None]:
+def watch_compiling(report: Report | None) -> Iterator[None]:
     """Within this context, report the compiling of kernels to a function."""
-    outer = WATCH.set(watch)
+    outer = REPORT.set(report)
     try:
         yield
     finally:
-        WATCH.reset(outer)
+        REPORT.reset(outer)
 
 
 def describe_compiling(count: int) -> str:
     """Describe the compiling of so many kernels."""
     folder = locate_cache()
-    return f"compiling {count:,} kernels" + ("" if folder is None else f" (kept in {folder})")
+    return f"compiling {count:,} kernels" + ("" if folder is None else f" (cached in {folder})")

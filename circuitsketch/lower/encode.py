@@ -1,4 +1,4 @@
-"""Instructions: a tape and the places of its buffers in; kernel records with their integer arguments out, in order."""
+"""Encode a tape: a tape and the placement of its buffers in; kernel records with integer arguments out, in order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from circuitsketch.lower.tape import Tape, find_stored_buffers, list_constants_r
 
 
 def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
-    """The instructions of a phase, with every element number in place, and the moves that carry the state on."""
+    """Return the instructions of a phase, with all element numbers."""
     keep = find_stored_buffers(tape, phase)
     found: list[Instruction] = []
     for group in tape.groups(phase):
@@ -58,7 +58,7 @@ def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
 
 
 def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
-    """Moves from the new state to where the next step reads it."""
+    """Return the moves of a phase from the new state to where the next step reads it."""
     p = tape.program
     found: list[Instruction] = []
     for output, position in tape.carry.items():
@@ -83,14 +83,14 @@ def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction
 
 
 def float_bits(value: float) -> int:
-    """A float's bits as an integer argument."""
+    """Return the bits of a float as an integer argument."""
     return int(np.float64(value).view(np.int64))
 
 
 def encode_move(
     p: Program, phase: Phase, move: Move | Fill, where: Placement, operation: Operation
 ) -> list[Instruction]:
-    """A fill or a move as an instruction."""
+    """Return a fill or a move as an instruction."""
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
@@ -99,7 +99,7 @@ def encode_move(
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
     if phase == "lane" and move.source.buffer not in where.lane:
-        # A part that does not vary: its coefficients are zero, and a copied value must still get there (value lanes).
+        # A part that does not vary: its coefficients are zero, and where lanes hold values, its value must be copied.
         return encode_constant_part(p, move, where, operation)
     layouts = [move.target, move.source] + ([move.index] if move.index else [])
     shape, strides = collapse(move.source.shape, [layout.strides for layout in layouts])
@@ -117,7 +117,7 @@ def encode_move(
 
 
 def encode_constant_part(p: Program, move: Move, where: Placement, operation: Operation) -> list[Instruction]:
-    """A constant operand of a movement whose other operands vary, as lanes: a chain that copies it."""
+    """Return the chain that copies a constant operand to lanes, for a movement whose other operands vary."""
     shape, strides = collapse(move.source.shape, [move.target.strides, move.source.strides])
     if len(shape) > CHAIN_AXES:
         raise ShapeError(
@@ -135,14 +135,14 @@ def encode_constant_part(p: Program, move: Move, where: Placement, operation: Op
 
 @dataclass
 class ChainReads:
-    """What a chain reads: layouts, each once, and whether its constant terms and its lanes are wanted."""
+    """The operands of a chain: layouts, each once, and whether the chain reads its constant terms and its lanes."""
 
     layouts: list[Layout] = field(default_factory=list)
     constant: list[bool] = field(default_factory=list)
     lanes: list[bool] = field(default_factory=list)
 
     def operand(self, layout: Layout, constant: bool, lanes: bool) -> int:
-        """The number of a layout among the chain's operands."""
+        """Return the number of a layout among the operands, after adding what is read of it."""
         if layout not in self.layouts:
             self.layouts.append(layout)
             self.constant.append(False)
@@ -154,7 +154,7 @@ class ChainReads:
 
 
 def encode_chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep: set[int]) -> list[Instruction]:
-    """A chain as an instruction."""
+    """Return a chain as an instruction."""
     assert group.shape is not None
     if cells(group.shape) == 0:
         return []
@@ -188,14 +188,14 @@ def encode_chain(tape: Tape, phase: Phase, group: Group, where: Placement, keep:
 
 
 def classify_step(stride: int) -> Step:
-    """How an innermost axis moves, where that is known when compiling."""
+    """Return the step along an innermost axis, if it is known at compile time."""
     if stride == 0:
         return "0"
     return "1" if stride == 1 else "?"
 
 
 def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tuple[ChainGate, ...]:
-    """The gates of a chain; what they read is entered into `read`."""
+    """Return the gates of a chain; add what they read to `read`."""
     p = tape.program
     taylor = phase == "lane" and not tape.mode.values
     gate_of = {operation.buffer: i for i, operation in enumerate(group.operations)}
@@ -230,7 +230,7 @@ def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tu
 def list_results(
     p: Program, phase: Phase, group: Group, keep: set[int]
 ) -> tuple[tuple[tuple[int, int], ...], list[Layout]]:
-    """What a chain writes, as (gate, part), and where."""
+    """Return the results that a chain writes, as (gate, part), and their layouts."""
     results: list[tuple[int, int]] = []
     targets: list[Layout] = []
     for i, operation in enumerate(group.operations):
@@ -245,7 +245,7 @@ def list_results(
 
 
 def encode_contraction(tape: Tape, phase: Phase, operation: Operation, where: Placement) -> list[Instruction]:
-    """A contraction as an instruction."""
+    """Return a contraction as an instruction."""
     p = tape.program
     left, right = operation.operands
     result = Layout.whole(operation.buffer, operation.node.shape)
@@ -283,22 +283,24 @@ def encode_contraction(tape: Tape, phase: Phase, operation: Operation, where: Pl
 
 
 def list_elements(layout: Layout, names: str, letters: str, extent: Mapping[str, int]) -> np.ndarray:
-    """Element numbers of every combination of some indices of a layout, in C order."""
-    found = np.zeros((1,), dtype=np.int64)
+    """Return the element numbers of all combinations of some indices of a layout, in C order."""
+    elements = np.zeros((1,), dtype=np.int64)
     for letter in letters:
         stride = layout.strides[names.index(letter)]
-        found = (found[:, None] + stride * np.arange(extent[letter])[None, :]).ravel()
-    return found
+        elements = (elements[:, None] + stride * np.arange(extent[letter])[None, :]).ravel()
+    return elements
 
 
 def is_contiguous(table: np.ndarray) -> bool:
-    """Whether consecutive entries are consecutive elements."""
+    """Return whether consecutive entries of a table are consecutive elements."""
     return len(table) > 1 and bool(np.all(np.diff(table) == 1))
 
 
 def should_swap(spec: str, left: Layout, right: Layout, result: Layout, phase: Phase) -> bool:
-    """Whether the left operand's free axes should play the columns: where they lie together (constant phase), or where
-    they fill the column tiles of four better (lane phase)."""
+    """Return whether the left operand's free axes should be the columns.
+
+    In the constant phase: if they are contiguous. In the lane phase: if they fill tiles of four columns better.
+    """
     batch, rows, columns, summed = split_roles(spec)
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     extent = dict(zip(one + two, left.shape + right.shape, strict=True))

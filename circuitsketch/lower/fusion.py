@@ -1,8 +1,8 @@
-"""Fusion: elementwise operations over the same entries become one chain, which reads and writes each entry once.
+"""Fuse elementwise operations over the same elements to chains, which read and write each element once.
 
-In: operations in a legal order, and how long chains may be. Out: groups in a legal order; a group is one chain, or one
-other operation. Greedy: each elementwise operation joins the chains that feed it, as long as no path leaves a chain and
-comes back to it. The work grows with the number of operations: a chain lies within one window of them.
+In: operations in a legal order, and the most gates of a chain. Out: groups in a legal order; a group is one chain, or
+one other operation. The method is greedy: each elementwise operation joins the chains that it reads, unless a path would
+then leave a chain and return to it. Chains are formed within windows of operations, so that the time is linear.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from circuitsketch.gates import Shape
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.operations import Operation, Program
 
-# How many gates a chain over a shape may have.
-Limit = Callable[[Shape], int]
-# Operations among which chains are formed. A path from one chain to another is looked up in bit masks of what comes
-# before each, which a window keeps short. The longest training step seen so far has 400 operations.
+Limit = Callable[[Shape], int]  # returns the most gates of a chain over a shape
+# Operations in a window. Whether there is a path from one chain to another follows from bit masks of all earlier groups,
+# which the window keeps short. The longest training step seen so far has 400 operations.
 WINDOW = 1 << 14
 
 
@@ -40,8 +39,9 @@ class Group:
 class GroupBuilder:
     """A group under construction among those of its window.
 
-    bits : its bit, and those of the groups that were merged into it. before : the bits of all groups that must run
-    earlier. sources, readers : the groups that it reads, and those that read it, directly.
+    bits : its bit, and those of the groups that were merged into it.
+    before : the bits of all groups that must run earlier.
+    sources, readers : the groups that it reads, and those that read it, directly.
     """
 
     group: Group
@@ -51,7 +51,7 @@ class GroupBuilder:
     readers: set[GroupBuilder] = field(default_factory=set)
 
     def run_after(self, mask: int) -> None:
-        """Come after more groups, and let all that come after this one do so."""
+        """Run this group, and all that run after it, after more groups."""
         left = [self]
         while left:
             one = left.pop()
@@ -60,19 +60,19 @@ class GroupBuilder:
                 left += one.readers
 
     def add_source(self, other: GroupBuilder) -> None:
-        """Read another group."""
+        """Add a group that this one reads."""
         if other is not self and other not in self.sources:
             self.sources.add(other)
             other.readers.add(self)
             self.run_after(other.before | other.bits)
 
     def reaches(self, other: GroupBuilder) -> bool:
-        """Whether a path through some third group leads from this group to another."""
+        """Return whether a path through a third group leads from this group to another."""
         return any(third is not self and third.before & self.bits for third in other.sources)
 
 
 def fuse(p: Program, operations: Sequence[Operation], limit: Limit) -> list[Group]:
-    """Groups in an order that respects what reads what."""
+    """Return groups in a legal order."""
     groups: list[Group] = []
     for begin in range(0, len(operations), WINDOW):
         groups += sort_groups(p, list(form_groups(p, operations[begin : begin + WINDOW], limit)))
@@ -80,7 +80,7 @@ def fuse(p: Program, operations: Sequence[Operation], limit: Limit) -> list[Grou
 
 
 def form_groups(p: Program, operations: Sequence[Operation], limit: Limit) -> Iterator[Group]:
-    """The groups of a window, in the order in which they were begun."""
+    """Return the groups of a window, in order of their first operations."""
     begun: dict[GroupBuilder, None] = {}
     writer: dict[int, GroupBuilder] = {}  # of a buffer
 
@@ -116,7 +116,7 @@ def form_groups(p: Program, operations: Sequence[Operation], limit: Limit) -> It
 def can_join(
     p: Program, operation: Operation, layout: Layout, into: GroupBuilder, sources: set[GroupBuilder], longest: int
 ) -> bool:
-    """Whether an operation can join a chain that yields one of its operands."""
+    """Return whether an operation can join a chain that yields one of its operands."""
     shape, chain = operation.node.shape, into.group
     return (
         is_forwardable(p, layout, shape)
@@ -128,7 +128,7 @@ def can_join(
 
 
 def can_merge(p: Program, operation: Operation, one: GroupBuilder, two: GroupBuilder, longest: int) -> bool:
-    """Whether two chains that an operation could join can become one."""
+    """Return whether two chains that an operation could join can become one."""
     first, second = one.group, two.group
     return (
         not one.reaches(two)
@@ -141,7 +141,7 @@ def can_merge(p: Program, operation: Operation, one: GroupBuilder, two: GroupBui
 
 
 def merge(one: GroupBuilder, two: GroupBuilder, writer: dict[int, GroupBuilder]) -> None:
-    """Put chain two into chain one."""
+    """Merge chain two into chain one."""
     one.group.operations = sorted([*one.group.operations, *two.group.operations], key=lambda o: o.wire)
     one.group.members |= two.group.members
     for buffer in two.group.members:
@@ -163,24 +163,23 @@ def merge(one: GroupBuilder, two: GroupBuilder, writer: dict[int, GroupBuilder])
 
 
 def find_reads(p: Program, operation: Operation) -> set[int]:
-    """The buffers that an operation reads."""
-    found = {layout.buffer for layout in operation.operands}
-    return found - {operation.buffer}
+    """Return the buffers that an operation reads."""
+    return {layout.buffer for layout in operation.operands} - {operation.buffer}
 
 
 def can_forward_all(p: Program, operation: Operation, group: Group) -> bool:
-    """Whether whatever an operation reads of a chain could be passed on in registers."""
+    """Return whether everything that an operation reads of a chain could stay in registers."""
     shape = operation.node.shape
     return all(is_forwardable(p, layout, shape) for layout in operation.operands if layout.buffer in group.members)
 
 
 def is_forwardable(p: Program, layout: Layout, shape: Shape) -> bool:
-    """Whether an operand is entry for entry what its producer yields, so that a chain can pass it on in registers."""
+    """Return whether an operand is, element for element, what its producer yields, so that it can stay in registers."""
     return layout.shape == shape and p.shapes[layout.buffer] == shape and layout.is_whole
 
 
 def sort_groups(p: Program, groups: Sequence[Group]) -> list[Group]:
-    """A topological order: the earliest operations first."""
+    """Return groups in topological order, those with the earliest operations first."""
     writer = {buffer: i for i, group in enumerate(groups) for buffer in group.members}
     fed: list[list[int]] = [[] for _ in groups]
     waits = [0] * len(groups)

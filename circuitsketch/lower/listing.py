@@ -1,4 +1,4 @@
-"""A tape as text: what runs, in order, on which entries, and where the user asked for it."""
+"""Print a tape: what runs, in order, on which elements, and for which of the user's lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from circuitsketch.lower.instructions import Mode
 
 
 def format_tape(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
-    """Both phases of a tape, one line per chain, contraction or movement."""
+    """Return both phases of a tape as text, one line per chain, contraction or movement."""
     if mode.values:
         held = "values"
     else:
@@ -23,7 +23,7 @@ def format_tape(mode: Mode, constant_groups: Sequence[Group], lane_groups: Seque
 
 
 def format_group(group: Group) -> str:
-    """One group."""
+    """Return the line of a group."""
     last = group.operations[-1]
     extents = "x".join(str(n) for n in last.node.shape) or "1"
     if group.is_chain:

@@ -245,15 +245,15 @@ def call(address):
 
 @pytest.mark.parametrize("kind", ["of another symbol", "no object", "cut", "of another key"])
 def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, folder):
-    key = codegen.key_of("a kernel of this test", kind)
+    key = codegen.make_key("a kernel of this test", kind)
     name = f"kernel_{key}"
-    code = codegen.machine().emit_object(seven(name, symbol=f"stranger_{key}"))
+    code = codegen.target_machine().emit_object(seven(name, symbol=f"stranger_{key}"))
     if kind == "no object":
         code = b"ELF? " + name.encode()
     if kind == "cut":
         code = code[: len(code) // 2] + name.encode()
     if kind == "of another key":
-        code = codegen.machine().emit_object(seven(f"kernel_{codegen.key_of('another')}"))
+        code = codegen.target_machine().emit_object(seven(f"kernel_{codegen.make_key('another')}"))
     cache.write(key, code)
     compiled = []
 
@@ -264,13 +264,13 @@ def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, fo
     assert call(codegen.load(key, written)) == 7
     assert compiled == [name]
     assert cache.read(key) not in (None, code)  # and what was wrong is replaced
-    assert not codegen.get_engine().get_function_address(f"kernel_{codegen.key_of('another')}")  # nor was it loaded
+    assert not codegen.get_engine().get_function_address(f"kernel_{codegen.make_key('another')}")  # nor was it loaded
     codegen.loaded.pop(key)
 
 
 def test_kernels_come_from_the_disk_when_they_are_there(folder, monkeypatch):
-    key = codegen.key_of("a kernel that is kept")
-    cache.write(key, codegen.machine().emit_object(seven(f"kernel_{key}")))
+    key = codegen.make_key("a kernel that is kept")
+    cache.write(key, codegen.target_machine().emit_object(seven(f"kernel_{key}")))
 
     def written(name):
         raise AssertionError("it is on the disk")

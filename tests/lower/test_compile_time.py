@@ -308,10 +308,10 @@ def walk(x):
     for i in range(3):
         x = np.sin(x) * x + np.exp(-x * x) @ np.ones((3, 3)) / (1 + i)
     return x
-with compile_progress.watching(lambda done, total: told.append((done, total))):
+with compile_progress.watch_compiling(lambda done, total: told.append((done, total))):
     f = cs.compile(cs.trace(cs.value_and_grad(lambda x: walk(x).sum()), np.ones(3)), order=2)
     series = f.series((np.ones(3),), (np.ones((1, 1, 3)),))
-print(json.dumps([told, compile_progress.compiling(7), series[0].real.tolist()]))
+print(json.dumps([told, compile_progress.describe_compiling(7), series[0].real.tolist()]))
 """
 
 
@@ -331,7 +331,7 @@ def test_compiling_is_counted_and_what_is_kept_is_not_compiled_again(tmp_path):
     assert warm == [] and first == second
     total = len(cold)
     assert total > 8 and cold == [[done, total] for done in range(1, total + 1)]
-    assert words == f"compiling 7 kernels (kept in {tmp_path})"
+    assert words == f"compiling 7 kernels (cached in {tmp_path})"
 
 
 # ------------------------------------------------------------------------------------------- bars
@@ -360,15 +360,15 @@ def test_a_bar_that_knows_no_total_shows_no_time_left(terminal):
 
 def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(terminal):
     with show_progress(True, terminal) as tell:
-        watch = compile_progress.WATCH.get()
+        watch = compile_progress.REPORT.get()
         for done in range(1, 41):
             watch(done, 40)
         tell(0.5, 4)
         tell(4, 4)
     text = terminal.getvalue()
-    assert "compiling 40 kernels (kept in " in text and "40/40" in text and "4/4" in text and "left" in text
-    assert compile_progress.WATCH.get() is None
+    assert "compiling 40 kernels (cached in " in text and "40/40" in text and "4/4" in text and "left" in text
+    assert compile_progress.REPORT.get() is None
     with show_progress(True, io.StringIO()):
-        assert compile_progress.WATCH.get() is None
+        assert compile_progress.REPORT.get() is None
     with show_progress(None):
-        assert compile_progress.WATCH.get() is None
+        assert compile_progress.REPORT.get() is None

@@ -43,9 +43,9 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callab
             write(key, code)
             known = install(key, code)
             assert known, f"the object code under {key} does not define its function"
-            watch = compile_progress.WATCH.get()
-            if watch is not None and time.monotonic() - begun > compile_progress.PATIENCE:
-                watch(done, len(missing))
+            report = compile_progress.REPORT.get()
+            if report is not None and time.monotonic() - begun > compile_progress.PATIENCE:
+                report(done, len(missing))
     return {kernel: loaded[key] for kernel, key in keys.items()}
 
 

@@ -5,7 +5,7 @@ tape of its own for the lane phase.
 
 The constant phase runs on the CPU, and the constant terms of every step are sent to the device before its lanes run.
 All directions share them: for 512 directions of order 3 they are one part in ten thousand of the arithmetic, and a
-chain of small dependent operations, which suits a core. So the CPU has all constant terms, and checks them in one place.
+chain of small dependent operations, which suits a core. So the CPU has all constant terms, and checks them.
 """
 
 from __future__ import annotations
