@@ -193,7 +193,7 @@ def pad_expand(
 
 def pad_moves(m: Any, target: Any, x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Zeros, over which the operand is put."""
-    return m.fill(0.0), m.move(target.sliced(starts, steps, x.shape), x)
+    return m.fill(0.0), m.move(target.slice(starts, steps, x.shape), x)
 
 
 def concatenate_moves(m: Any, target: Any, *operands: Any, axis: int) -> Any:
@@ -201,7 +201,7 @@ def concatenate_moves(m: Any, target: Any, *operands: Any, axis: int) -> Any:
     moves, begin = [], 0
     for x in operands:
         starts = tuple(begin if i == axis else 0 for i in range(len(x.shape)))
-        moves.append(m.move(target.sliced(starts, (1,) * len(starts), x.shape), x))
+        moves.append(m.move(target.slice(starts, (1,) * len(starts), x.shape), x))
         begin += x.shape[axis]
     return tuple(moves)
 
@@ -252,7 +252,7 @@ reshape = movement(
     lambda x, *, shape: np.reshape(x, shape),
     lambda ct, out, x, *, shape: (reshape(ct, shape=tuple(x.shape)),),
     static=("shape",),
-    view=lambda out, x, *, shape: x.reshaped(shape),
+    view=lambda out, x, *, shape: x.reshape(shape),
 )
 transpose = movement(
     "transpose",
@@ -261,7 +261,7 @@ transpose = movement(
     lambda x, *, axes: np.transpose(x, axes),
     lambda ct, out, x, *, axes: (transpose(ct, axes=tuple(int(i) for i in np.argsort(axes))),),
     static=("axes",),
-    view=lambda out, x, *, axes: x.transposed(axes),
+    view=lambda out, x, *, axes: x.transpose(axes),
 )
 broadcast = movement(
     "broadcast",
@@ -279,7 +279,7 @@ take_slice = movement(
     lambda x, *, starts, steps, shape: strided(x, starts, steps, shape),
     lambda ct, out, x, *, starts, steps, shape: (pad(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
     static=("starts", "steps", "shape"),
-    view=lambda out, x, *, starts, steps, shape: x.sliced(starts, steps, shape),
+    view=lambda out, x, *, starts, steps, shape: x.slice(starts, steps, shape),
 )
 pad = movement(
     "pad",
@@ -383,7 +383,7 @@ def cumsum_moves(m: Any, target: Any, x: Any, *, axis: int) -> Any:
         shape = tuple(count if i == axis else extent for i, extent in enumerate(x.shape))
         steps = tuple(step if i == axis else 1 for i in range(rank))
         to, of = (tuple(at if i == axis else 0 for i in range(rank)) for at in (first, first - gap))
-        return [m.move(target.sliced(to, steps, shape), target.sliced(of, steps, shape), "add")] if count else []
+        return [m.move(target.slice(to, steps, shape), target.slice(of, steps, shape), "add")] if count else []
 
     gaps = [1 << i for i in range(n.bit_length()) if 1 << i < n]
     moves = [m.move(target, x)]

@@ -43,24 +43,24 @@ from circuitsketch.lower.tape import Tape, find_stored_buffers, list_constants_r
 def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     """Return the instructions of a phase, with all element numbers."""
     keep = find_stored_buffers(tape, phase)
-    found: list[Instruction] = []
+    instructions: list[Instruction] = []
     for group in tape.groups(phase):
         if group.is_chain:
-            found += encode_chain(tape, phase, group, where, keep)
+            instructions += encode_chain(tape, phase, group, where, keep)
             continue
         (operation,) = group.operations
         if operation.kind == "contraction":
-            found += encode_contraction(tape, phase, operation, where)
+            instructions += encode_contraction(tape, phase, operation, where)
         else:
             for move in operation.moves:
-                found += encode_move(tape.program, phase, move, where, operation)
-    return found
+                instructions += encode_move(tape.program, phase, move, where, operation)
+    return instructions
 
 
 def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     """Return the moves of a phase from the new state to where the next step reads it."""
     p = tape.program
-    found: list[Instruction] = []
+    instructions: list[Instruction] = []
     for output, position in tape.carry.items():
         new, old = tape.outputs[output], tape.inputs[position]
         if phase == "lane" and not p.buffer_varies[old.buffer]:
@@ -68,18 +68,18 @@ def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction
         if phase == "constant" and tape.mode.values and p.buffer_varies[new.buffer]:
             continue
         offsets = where.lane if phase == "lane" else where.constant
-        if new.buffer == old.buffer and new.is_whole or offsets.get(new.buffer) == offsets.get(old.buffer):
+        if new.buffer == old.buffer and new.is_contiguous or offsets.get(new.buffer) == offsets.get(old.buffer):
             continue
         wire = tape.circuit.outputs[output]
         node = tape.circuit.nodes[wire]
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
             zeros = FillArguments(where.lane[old.buffer], count, float_bits(0.0))
-            found.append(Instruction(FillKernel("lane"), zeros, node.place, (wire,)))
+            instructions.append(Instruction(FillKernel("lane"), zeros, node.place, (wire,)))
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
-        found += encode_move(p, phase, Move(old, new), where, operation)
-    return found
+        instructions += encode_move(p, phase, Move(old, new), where, operation)
+    return instructions
 
 
 def float_bits(value: float) -> int:
@@ -212,19 +212,19 @@ def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tu
             return read.operand(layout, True, False)
         return read.operand(layout, reads != "nothing" if taylor else not varies, varies)
 
-    found = []
+    gates = []
     for operation in group.operations:
         node = operation.node
         operands = tuple(reference(layout, node.gate.reads) for layout in operation.operands)
         value = -1
         companions: tuple[int, ...] = ()
         if operation.buffer in needed:
-            value = read.operand(Layout.whole(operation.buffer, node.shape), True, False)
+            value = read.operand(Layout.contiguous(operation.buffer, node.shape), True, False)
             if node.gate.reads == "all":
                 buffers = p.companions.get(operation.wire, ())
-                companions = tuple(read.operand(Layout.whole(b, node.shape), True, False) for b in buffers)
-        found.append(ChainGate(node.gate, tuple(sorted(node.params.items())), operands, value, companions))
-    return tuple(found)
+                companions = tuple(read.operand(Layout.contiguous(b, node.shape), True, False) for b in buffers)
+        gates.append(ChainGate(node.gate, tuple(sorted(node.params.items())), operands, value, companions))
+    return tuple(gates)
 
 
 def list_results(
@@ -240,7 +240,7 @@ def list_results(
         for part, buffer in enumerate(parts):
             if buffer in keep:
                 results.append((i, part))
-                targets.append(Layout.whole(buffer, operation.node.shape))
+                targets.append(Layout.contiguous(buffer, operation.node.shape))
     return tuple(results), targets
 
 
@@ -248,7 +248,7 @@ def encode_contraction(tape: Tape, phase: Phase, operation: Operation, where: Pl
     """Return a contraction as an instruction."""
     p = tape.program
     left, right = operation.operands
-    result = Layout.whole(operation.buffer, operation.node.shape)
+    result = Layout.contiguous(operation.buffer, operation.node.shape)
     if cells(result.shape) == 0:
         return []
     spec = operation.spec

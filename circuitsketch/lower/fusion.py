@@ -1,8 +1,8 @@
 """Fuse elementwise operations over the same elements to chains, which read and write each element once.
 
 In: operations in a legal order, and the most gates of a chain. Out: groups in a legal order; a group is one chain, or
-one other operation. The method is greedy: each elementwise operation joins the chains that it reads, unless a path would
-then leave a chain and return to it. Chains are formed within windows of operations, so that the time is linear.
+one other operation. The method is greedy: each elementwise operation joins the chains that it reads, unless a path then
+leaves a chain and returns to it. Chains are formed within windows of operations, so that the time is linear.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.operations import Operation, Program
 
 Limit = Callable[[Shape], int]  # returns the most gates of a chain over a shape
-# Operations in a window. Whether there is a path from one chain to another follows from bit masks of all earlier groups,
+# Operations in a window. Whether a path leads from one chain to another follows from bit masks of earlier groups,
 # which the window keeps short. The longest training step seen so far has 400 operations.
 WINDOW = 1 << 14
 
@@ -175,7 +175,7 @@ def can_forward_all(p: Program, operation: Operation, group: Group) -> bool:
 
 def is_forwardable(p: Program, layout: Layout, shape: Shape) -> bool:
     """Return whether an operand is, element for element, what its producer yields, so that it can stay in registers."""
-    return layout.shape == shape and p.shapes[layout.buffer] == shape and layout.is_whole
+    return layout.shape == shape and p.shapes[layout.buffer] == shape and layout.is_contiguous
 
 
 def sort_groups(p: Program, groups: Sequence[Group]) -> list[Group]:

@@ -33,16 +33,16 @@ class Layout:
     strides: Strides
 
     @staticmethod
-    def whole(buffer: int, shape: Shape) -> Layout:
+    def contiguous(buffer: int, shape: Shape) -> Layout:
         """Return the layout of all of a buffer, in C order."""
         return Layout(buffer, 0, shape, contiguous_strides(shape))
 
     @property
-    def is_whole(self) -> bool:
-        """Whether these are the buffer's elements in C order from the first one (axes of length 1 may have any stride)."""
+    def is_contiguous(self) -> bool:
+        """Whether these are the buffer's elements in C order from the first (an axis of length 1 has any stride)."""
         return self.offset == 0 and are_strides_equal(self.shape, self.strides, contiguous_strides(self.shape))
 
-    def transposed(self, axes: tuple[int, ...]) -> Layout:
+    def transpose(self, axes: tuple[int, ...]) -> Layout:
         """Return the same elements with permuted axes."""
         return Layout(
             self.buffer,
@@ -60,13 +60,13 @@ class Layout:
         )
         return Layout(self.buffer, self.offset, shape, strides)
 
-    def sliced(self, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Layout:
+    def slice(self, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Layout:
         """Return the elements start + i * step along every axis."""
         offset = self.offset + sum(start * stride for start, stride in zip(starts, self.strides, strict=True))
         strides = tuple(step * stride for step, stride in zip(steps, self.strides, strict=True))
         return Layout(self.buffer, offset, shape, strides)
 
-    def reshaped(self, shape: Shape) -> Layout | None:
+    def reshape(self, shape: Shape) -> Layout | None:
         """Return the same elements in another shape, or None if that needs a copy."""
         if cells(shape) == 0:
             return Layout(self.buffer, self.offset, shape, contiguous_strides(shape))

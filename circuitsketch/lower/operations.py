@@ -1,4 +1,4 @@
-"""Lower nodes to operations: movement without a copy becomes a layout, everything else reads layouts and writes a buffer.
+"""Lower nodes to operations: movement without a copy to layouts, everything else to operations.
 
 In: a circuit, and which inputs vary from lane to lane. Out: a `Program`: the layout of every wire, and operations in
 order. An operation is elementwise (to be fused), a contraction, or a list of moves.
@@ -121,15 +121,15 @@ def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_value
         buffer = p.new_buffer(node.shape, varies)
         if node.gate is CONSTANT:
             p.constants[buffer] = value_of(node)
-        return Layout.whole(buffer, node.shape)
+        return Layout.contiguous(buffer, node.shape)
     if node.gate.view is not None:
         view = node.gate.view(node.shape, *operands, **node.params)
         if view is not None:
             return view
         copied = add_copy(p, wire, node, operands[0], varies)
-        return Layout.whole(copied.buffer, node.shape)
+        return Layout.contiguous(copied.buffer, node.shape)
     buffer = p.new_buffer(node.shape, varies)
-    target = Layout.whole(buffer, node.shape)
+    target = Layout.contiguous(buffer, node.shape)
     if node.gate.kind == "elementwise":
         if varies and not lanes_hold_values and not node.gate.flat:
             p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
@@ -144,7 +144,7 @@ def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_value
 
 def add_copy(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
     """Add a copy in C order of a strided layout, and return its layout."""
-    target = Layout.whole(p.new_buffer(source.shape, varies), source.shape)
+    target = Layout.contiguous(p.new_buffer(source.shape, varies), source.shape)
     p.operations.append(Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),)))
     return target
 
@@ -196,10 +196,10 @@ class Moves:
 
 
 def address_through_index(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
-    """Return the layouts of a side that is addressed through an index, and of the index, in the shape of the other side.
+    """Return the layouts of a side that is addressed through an index, and of the index, in the other side's shape.
 
-    The addressed side has stride 0 along the index's axes, and the index has stride 0 along all others. The third result
-    is the step of the index in elements.
+    The addressed side has stride 0 along the index's axes, and the index has stride 0 along all others. The third
+    result is the step of the index in elements.
     """
     rank = len(index.shape)
     before, after = narrow.strides[:axis], narrow.strides[axis + 1 :]
@@ -209,7 +209,7 @@ def address_through_index(axis: int, wide: Layout, narrow: Layout, index: Layout
 
 
 def split_roles(spec: str) -> tuple[str, str, str, str]:
-    """Return the letters of an einsum by role: batch (in all three), rows (left and result), columns (right), summed."""
+    """Return the letters of an einsum by role: batch (in all three), row (left and result), column (right), summed."""
     (left, right), result = split(spec)
     batch = "".join(x for x in result if x in left and x in right)
     rows = "".join(x for x in result if x in left and x not in right)
