@@ -38,12 +38,12 @@ def explain_lost_meaning(value: Any, depth: int = 0) -> str | None:
     if isinstance(value, np.matrix):
         return "a np.matrix, for which * is the matrix product; pass np.asarray(x), and use @ for products"
     if not isinstance(value, np.ndarray):
-        return f"a sparse array ({kind.__name__}); give x.toarray()"
+        return f"a sparse array ({kind.__name__}); pass x.toarray()"
     if kind is np.memmap:
         return None
     return (
-        f"a {kind.__module__}.{kind.__qualname__}, which may mean more than its numbers (units, a mask); give "
-        "np.asarray(x) if the numbers alone are meant"
+        f"a {kind.__module__}.{kind.__qualname__}, which may mean more than its numbers (units, a mask); pass "
+        "np.asarray(x) if only the numbers matter"
     )
 
 
@@ -103,7 +103,7 @@ def real_array(value: Any, name: str) -> np.ndarray:
     """Return a float64 copy of an array of real numbers or booleans, or raise InputError."""
     array = plain_array(value, name)
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
+        raise InputError(f"{name} has dtype {array.dtype}; pass real numbers")
     if (reason := explain_unrepresentable(array)) is not None:
         raise InputError(f"{name} {reason}")
     return np.array(array, dtype=np.float64)
@@ -118,11 +118,11 @@ def finite_array(value: Any, name: str) -> np.ndarray:
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype of coefficients, single or double."""
+    """Return a dtype of coefficients, in single or double precision, or raise InputError."""
     try:
         kind = np.dtype(dtype)
     except Exception:
-        raise InputError(f"{quoted(dtype)} is no dtype; coefficients are complex128 or complex64") from None
+        raise InputError(f"dtype must be complex128 or complex64, not {quoted(dtype)}, which is not a dtype") from None
     if kind.name not in ("complex128", "complex64", "float64", "float32"):
-        raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
+        raise InputError(f"dtype must be complex128 or complex64, not {kind}")
     return kind

@@ -155,8 +155,8 @@ def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: I
     free = disk_free(path)
     if free is not None and nbytes > free:
         raise StoreError(
-            f"{what} would take {format_bytes(nbytes)} on the disk of {os.fspath(path)}, but only {format_bytes(free)} are free"
-            f"{format_remedies(ways, 'make room, or use')}"
+            f"{what} would take {format_bytes(nbytes)} on the disk of {os.fspath(path)}, but only "
+            f"{format_bytes(free)} are free{format_remedies(ways, 'make room, or use')}"
         )
 
 

@@ -1,8 +1,8 @@
-"""Which elements of a circuit's output depend on the varying inputs, and how; refuses locally constant measurements.
+"""Find which elements of a circuit's outputs depend on the varying inputs, and how; refuse constant measurements.
 
-In: a circuit and the inputs (or elements of them) that vary. Out: booleans. An input reaches a wire "by its series" if
-a path of gates without a flat one leads there; otherwise at most "by its value", as through a comparison. If a
-comparison, or another gate with a kink, is on the path, that gate decided the value. A measurement that depends on the
+In: a circuit, and the inputs (or elements of them) that vary. Out: boolean masks. An input reaches a wire "by a series"
+if a path of gates without a locally constant one leads there; otherwise at most "by value", as through a comparison. A
+comparison, or another gate with a kink, on the path is said to decide the value. A measurement that depends on the
 weights by value but not by a series is locally constant: its series would predict "no change" with certainty, wrongly.
 """
 
@@ -20,7 +20,7 @@ from circuitsketch.errors import InputError, TraceError
 
 
 def find_reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
-    """The wires that inputs at these positions reach, by their series or also by value."""
+    """Return the wires that inputs at these positions reach, by a series or, if `by_value`, also by value."""
     return circuit.reached_from(
         [circuit.inputs[i] for i in varying], through=lambda node: by_value or not node.gate.flat
     )
@@ -34,7 +34,7 @@ def find_deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
 
 
 def describe_gates(nodes: Sequence[Node], most: int = 3) -> str:
-    """Describe gates and their lines, one per line."""
+    """Describe gates and their lines, the first `most` of them."""
     texts = list(dict.fromkeys(describe_gate(node) for node in nodes))
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
@@ -114,11 +114,12 @@ class Constancy:
 def check_not_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
     """Refuse a measurement that is locally constant by construction.
 
-    varying, by_value : positions of the inputs that have a series, and of those that vary at least by value.
+    varying, by_value : the positions of inputs that have a series, and of those that vary at least by value.
 
     Raises
     ------
-    TraceError : the outputs depend on the weights by value, but not by a series.
+    TraceError
+        If the outputs depend on the weights by value, but not by a series.
     """
     outputs = set(circuit.outputs)
     if not outputs & find_reached(circuit, by_value, by_value=True) or outputs & find_reached(
@@ -141,19 +142,29 @@ def check_not_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[
 def find_constancy(
     circuit: Circuit,
     values: Sequence[np.ndarray],
-    moved: Callable[[], Sequence[np.ndarray | None]],
+    mask_changes: Callable[[], Sequence[np.ndarray | None]],
     series: Sequence[np.ndarray],
     resolution: float,
 ) -> Constancy | None:
     """Find the elements of a measurement that no direction changes; None if there are none.
 
-    values : of the circuit's inputs. moved : returns for each input a mask of the elements that the weights change, or
-        None; called only if needed. series : arrays of coefficients (directions, order + 1, *S). resolution : the
-        relative size up to which a coefficient is rounding.
+    Parameters
+    ----------
+    circuit : Circuit
+        The measurement.
+    values : sequence of ndarray
+        The values of its inputs.
+    mask_changes : callable
+        Returns for each input a mask of the elements that the weights change, or None; called only if needed.
+    series : sequence of ndarray
+        Coefficients (directions, order + 1, *S).
+    resolution : float
+        The relative size up to which a coefficient is rounding.
 
     Raises
     ------
-    InputError : all elements that the weights may change are locally constant.
+    InputError
+        If all elements that the weights may change are locally constant.
     """
     nonconstant = [part for part in series if part.size and part.shape[1] > 1]
     if not nonconstant:
@@ -163,12 +174,12 @@ def find_constancy(
     unchanged = peak <= resolution * constant
     if not unchanged.any():
         return None
-    marked = moved()
-    touched, decided = find_dependent_elements(circuit, values, marked)
+    masks = mask_changes()
+    touched, decided = find_dependent_elements(circuit, values, masks)
     flat = unchanged & touched
     if (flat & ~decided).any():  # saturated, or the same for all parameters
-        flat &= decided | find_far_changes(circuit, values, marked)
-    nodes = deciding_of(circuit) if (flat & decided).any() else []
+        flat &= decided | find_far_changes(circuit, values, masks)
+    nodes = find_deciding(circuit, range(len(circuit.inputs))) if (flat & decided).any() else []
     reason = (
         f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
     )
@@ -179,8 +190,8 @@ def find_constancy(
         )
     if flat.any():
         note = (
-            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: no coefficient of the "
-            f"series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
+            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: no coefficient "
+            f"of the series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
         )
     elif (touched & ~unchanged).any():
         return None
@@ -192,7 +203,7 @@ def find_constancy(
     return Constancy(flat, (note,))
 
 
-def find_far_changes(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
+def find_far_changes(circuit: Circuit, values: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) -> np.ndarray:
     """Return which elements of the output change under large random changes of the elements that the weights change."""
     rng = np.random.default_rng(0)
 
@@ -203,18 +214,13 @@ def find_far_changes(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequ
     changed = np.zeros(here.shape, dtype=bool)
     for size in PROBE_SIZES:
         perturbed = []
-        for value, entries_moved in zip(values, moved, strict=True):
+        for value, mask in zip(values, masks, strict=True):
             scale = size * max(float(np.sqrt(np.mean(np.square(value)))) if np.size(value) else 0.0, 1e-3)
             step = scale * rng.normal(size=np.shape(value))
-            perturbed.append(value if entries_moved is None else value + np.where(entries_moved, step, 0.0))
+            perturbed.append(value if mask is None else value + np.where(mask, step, 0.0))
         difference = np.abs(measured(perturbed) - here)
         changed |= np.isfinite(difference) & (difference > 1e-9 * np.abs(here))
     return changed
-
-
-def deciding_of(circuit: Circuit) -> list[Node]:
-    """Return the gates with a kink that depend on any input."""
-    return find_deciding(circuit, range(len(circuit.inputs)))
 
 
 def describe_elements(marked: np.ndarray, most: int = 5) -> str:

@@ -21,8 +21,7 @@ class IndexChecks:
 
     Attributes
     ----------
-    checks : (node, wire of its index, size of the axis) of every bounds check of a run-time index, and of every gather
-        and scatter at one.
+    checks : (node, wire of its index, size of the axis) of every bounds check, gather and scatter at a run-time index.
     wires : the wires to compute for the checks and for further requested outputs, in order.
     inputs : the positions of the inputs among them.
     """
@@ -65,7 +64,7 @@ class IndexChecks:
 
 
 def find_index_checks(circuit: Circuit, outputs: Sequence[int] = ()) -> IndexChecks:
-    """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
+    """Return the checks of a circuit's run-time indices; outputs : further wires to compute with them."""
     reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
     checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
@@ -88,7 +87,8 @@ def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
 
     Raises
     ------
-    BoundsError : an index is out of bounds; names the user's line.
+    BoundsError
+        If an index is out of bounds; names the user's line.
     """
     indexing = find_index_checks(circuit)
     if indexing.checks:

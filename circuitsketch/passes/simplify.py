@@ -66,16 +66,16 @@ class Rewriter:
         return self.add(Node(CONSTANT, (), {"value": array}, array.shape, like.label, like.place))
 
     def apply(self, gate: Gate, operands: tuple[int, ...], like: Node, **params: Any) -> int:
-        """Another gate in the place of a node, itself simplified."""
+        """Add another gate in place of a node, after simplifying it; return its wire."""
         shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
         return simplify_node(self, Node(gate, operands, params, shape, like.label, like.place))
 
     def broadcast_scalar(self, scalar: int, like: Node) -> int:
-        """One number in the shape of a node."""
+        """Return a scalar wire broadcast to the shape of a node."""
         return scalar if like.shape == () else self.apply(broadcast, (scalar,), like, shape=like.shape)
 
     def gate(self, wire: int) -> Gate:
-        """The gate that yields a wire."""
+        """Return the gate that computes a wire."""
         return self.nodes[wire].gate
 
     def operand(self, wire: int, position: int = 0) -> int:
@@ -97,7 +97,7 @@ class Rewriter:
         return self.find_number(wire) == number
 
     def find_number(self, wire: int) -> float | None:
-        """The one number in all entries of a constant wire (through broadcasts and reshapes), else None."""
+        """Return the number that is every element of a constant wire (through broadcasts and reshapes), else None."""
         while self.gate(wire) in (broadcast, reshape):
             wire = self.operand(wire)
         if wire not in self.numbers:
@@ -310,11 +310,11 @@ def resolve_where(r: Rewriter, node: Node) -> int | None:
 
 
 def simplify_node(r: Rewriter, node: Node) -> int:
-    """The wire for a node: by an identity, folded, or added."""
+    """Return the wire for a node: by an identity, folded, or added."""
     for identity in RULES.get(node.gate, ()):
-        found = identity(r, node)
-        if found is not None:
-            return found
+        wire = identity(r, node)
+        if wire is not None:
+            return wire
     constant = [r.nodes[i] for i in node.operands]
     # A broadcast is not folded: it costs nothing, while the folded array would take memory.
     if (
@@ -331,7 +331,7 @@ def simplify_node(r: Rewriter, node: Node) -> int:
 
 
 def is_broadcast_constant(r: Rewriter, node: Node) -> bool:
-    """A broadcast or reshape of a constant."""
+    """Return whether a node is a constant, through broadcasts and reshapes."""
     while node.gate in (broadcast, reshape):
         node = r.nodes[node.operands[0]]
     return node.gate is CONSTANT

@@ -166,7 +166,7 @@ def test_what_float64_does_not_hold_is_refused(value):
     with pytest.raises(TraceError, match=rf"{HERE}:\d+"):
         cs.trace(lambda x: np.multiply(x, value), np.ones(1))
     with pytest.raises(InputError, match="args.0"):
-        doubled().leaves((np.broadcast_to(np.asarray(value), (3,)),))
+        doubled().check_arguments((np.broadcast_to(np.asarray(value), (3,)),))
 
 
 def test_what_float64_holds_is_taken_as_it_is(tmp_path):
