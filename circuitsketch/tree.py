@@ -1,6 +1,6 @@
 """Pytrees: nested dicts, lists, tuples, named tuples and dataclasses of arrays, flattened to leaves and rebuilt.
 
-The leaves of a dict come in insertion order, so that a flat parameter vector follows the program that created it.
+The leaves of a dict are in insertion order, so that a flat parameter vector follows the program that created it.
 """
 
 from __future__ import annotations

@@ -25,6 +25,6 @@ def watch_compiling(report: Report | None) -> Iterator[None]:
 
 
 def describe_compiling(count: int) -> str:
-    """Describe the compiling of so many kernels."""
+    """Describe the compiling of a number of kernels."""
     folder = locate_cache()
     return f"compiling {count:,} kernels" + ("" if folder is None else f" (cached in {folder})")

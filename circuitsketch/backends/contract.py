@@ -148,7 +148,7 @@ class Executable(Protocol):
     def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
         """Return how many of `blocks` lane blocks one call should run.
 
-        examples : the number of examples whose directions lie in the same memory.
+        examples : the number of examples whose directions are in the same memory.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Convert between arrays of Taylor coefficients, with a row per direction, and lane blocks; run work block by block.
 
-A lane block holds, for every element, its components (coefficients 1..order, real and imaginary parts separate) in as
-many lanes as the target has.
+A lane block holds, for every element, its components (coefficients 1..order, real and imaginary parts separate) in all
+lanes of the target.
 """
 
 from __future__ import annotations

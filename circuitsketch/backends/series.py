@@ -16,13 +16,13 @@ class Coefficients:
     """A series under construction: coefficient 0, which all lanes share, and coefficients k >= 1, one per lane."""
 
     def __init__(self, constant: Any, order: int) -> None:
-        self.entries: list[Any] = [constant] + [ZERO] * order
+        self.coefficients: list[Any] = [constant] + [ZERO] * order
 
     def __getitem__(self, k: int) -> Any:
-        return self.entries[k]
+        return self.coefficients[k]
 
     def __setitem__(self, k: int, value: Any) -> None:
-        self.entries[k] = value
+        self.coefficients[k] = value
 
 
 def emit_gate(
@@ -116,7 +116,7 @@ class RealProduct(NamedTuple):
 def list_products(x: Any, y: Any) -> tuple[list[RealProduct], list[RealProduct]]:
     """Return the real products that make up the product of two coefficients, in two halves.
 
-    No half adds to one part twice: code that goes through many products half by half never waits for an addition.
+    No half adds to one part twice: code that takes several products half by half never waits for an addition.
     """
     if isinstance(x, Zero) or isinstance(y, Zero):
         return [], []

@@ -276,8 +276,8 @@ def encode_contraction(tape: Tape, phase: Phase, operation: Operation, where: Pl
         side: ContractSide(where.constant.get(x.buffer, 0) + x.offset, where.lane.get(x.buffer, 0) + x.offset)
         for side, (x, _) in sides.items()
     }
-    entries = tuple(tuple(table.tolist()) for table in tables.values())
-    args = ContractArguments(at["left"], at["right"], at["result"], entries)
+    lists = tuple(tuple(table.tolist()) for table in tables.values())
+    args = ContractArguments(at["left"], at["right"], at["result"], lists)
     kernel = ContractKernel(phase, varies[0], varies[1], vector)
     return [Instruction(kernel, args, operation.node.place, (operation.wire,))]
 

@@ -199,5 +199,5 @@ def sort_groups(p: Program, groups: Sequence[Group]) -> list[Group]:
             waits[following] -= 1
             if not waits[following]:
                 heappush(ready, rank[following])
-    assert len(result) == len(groups), "fusion made a cycle"
+    assert len(result) == len(groups), "fusion formed a cycle"
     return result

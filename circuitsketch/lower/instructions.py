@@ -4,7 +4,7 @@ A kernel record does not contain shapes: those are arguments (see `packing`), so
 kernels. `tape` chooses what runs, `encode` makes the instructions, and `backends/` the code.
 
 Two phases. The *constant phase* computes the real values that all lanes share. The *lane phase* computes what differs
-from lane to lane: Taylor coefficients 1..order, or, for many retrainings at once, plain values.
+from lane to lane: Taylor coefficients 1..order, or, for several retrainings, plain values.
 """
 
 from __future__ import annotations

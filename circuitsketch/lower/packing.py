@@ -16,7 +16,7 @@ import numpy as np
 
 CHAIN_AXES = 4
 MOVE_AXES = 6
-POSITIONS = range(1 << 16)  # stands for a row of integers in which every entry is its own position
+POSITIONS = range(1 << 16)  # a row of integers in which every one is its own position
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class ChainArguments:
     sides: tuple[ChainSide, ...]
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         return (*self.extents, *(x for side in self.sides for x in (side.constant, side.lane, *side.strides)))
 
     @staticmethod
     def unpack(args: Sequence[int], sides: int) -> ChainArguments:
-        """The record in a row of integers, of so many operands and results."""
+        """Return the record in a row of integers; sides : how many operands and results it has."""
         return ChainArguments(tuple(args[:CHAIN_AXES]), tuple(unpack_chain_side(args, i) for i in range(sides)))
 
 
 def unpack_chain_side(args: Sequence[int], i: int) -> ChainSide:
-    """Operand or result i in a chain's row of integers."""
+    """Return operand or result i in a chain's row of integers."""
     constant, lane, *strides = args[CHAIN_AXES + i * ChainSide.SIZE :][: ChainSide.SIZE]
     return ChainSide(constant, lane, tuple(strides))
 
@@ -76,7 +76,7 @@ class ContractArguments:
 
     SIDES: ClassVar[tuple[str, ...]] = ("left", "right", "result")
     EXTENTS: ClassVar[tuple[str, ...]] = ("batches", "rows", "columns", "summed")
-    # Name of a table -> the extent that is its length, in the order in which they lie.
+    # Name of a table -> the extent that is its length, in their order.
     TABLES: ClassVar[dict[str, str]] = {
         "left_batch": "batches",
         "left_row": "rows",
@@ -108,13 +108,13 @@ class ContractArguments:
         return [self.table(name) for name in self.TABLES if name.startswith(f"{side}_")]
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         sides = [x for side in (self.left, self.right, self.result) for x in (side.constant, side.lane)]
         return (*sides, *self.extents, *(x for table in self.tables for x in table))
 
     @staticmethod
     def unpack(args: Sequence[int]) -> ContractArguments:
-        """The record in a row of integers."""
+        """Return the record in a row of integers."""
         left, right, result, lengths = ContractArguments.head(args)
         tables, at = [], ContractArguments.HEAD
         for extent in ContractArguments.TABLES.values():
@@ -155,14 +155,14 @@ class MoveArguments:
     step: int | None = None
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         sides = [side for side in (self.target, self.source, self.index) if side is not None]
         steps = () if self.step is None else (self.step,)
         return (*self.extents, *(x for side in sides for x in (side.offset, *side.strides)), *steps)
 
     @staticmethod
     def unpack(args: Sequence[int], has_index: bool) -> MoveArguments:
-        """The record in a row of integers, with or without an index."""
+        """Return the record in a row of integers, with or without an index."""
         extents = tuple(args[:MOVE_AXES])
         target, source = unpack_move_side(args, 0), unpack_move_side(args, 1)
         if not has_index:
@@ -171,7 +171,7 @@ class MoveArguments:
 
 
 def unpack_move_side(args: Sequence[int], i: int) -> MoveSide:
-    """Side i in a move's row of integers."""
+    """Return side i in a move's row of integers."""
     offset, *strides = args[MOVE_AXES + i * MoveSide.SIZE :][: MoveSide.SIZE]
     return MoveSide(offset, tuple(strides))
 
@@ -185,12 +185,12 @@ class FillArguments:
     bits: int
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         return self.first, self.count, self.bits
 
     @staticmethod
     def unpack(args: Sequence[int]) -> FillArguments:
-        """The record in a row of integers."""
+        """Return the record in a row of integers."""
         first, count, bits = args[:3]
         return FillArguments(first, count, bits)
 

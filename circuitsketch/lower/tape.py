@@ -68,8 +68,8 @@ def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[i
     p = build_program(circuit, frozenset(varying), mode.values)
     carry = dict(carry or {})
     inputs = [p.layouts[wire] for wire in circuit.inputs]
-    kept = {x.buffer for x in inputs} | set(p.constants)
-    outputs = [ensure_owned_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
+    protected = {x.buffer for x in inputs} | set(p.constants)
+    outputs = [ensure_owned_output(p, wire, inputs, carry.get(i), protected) for i, wire in enumerate(circuit.outputs)]
     lane_operations = [o for o in p.operations if p.buffer_varies[o.buffer]] if mode.components else []
     if mode.values:
         constant_operations = [o for o in p.operations if not p.buffer_varies[o.buffer]]
@@ -119,15 +119,17 @@ def hoist_updates(tape: Tape) -> list[Group]:
     return sorted(groups, key=lambda group: rank[id(group)])
 
 
-def ensure_owned_output(p: Program, wire: int, inputs: list[Layout], carried: int | None, kept: Set[int]) -> Layout:
+def ensure_owned_output(
+    p: Program, wire: int, inputs: list[Layout], carried: int | None, protected: Set[int]
+) -> Layout:
     """Return an output's layout; copy a carried output that shares the buffer of another input or of a literal.
 
-    Otherwise, writing one part of the state would change another. kept : the buffers of inputs and literals.
+    Otherwise, writing one part of the state would change another. protected : the buffers of inputs and literals.
     """
     layout = p.layouts[wire]
     if carried is None:
         return layout
-    if layout.buffer not in kept or (layout.buffer == inputs[carried].buffer and layout.is_contiguous):
+    if layout.buffer not in protected or (layout.buffer == inputs[carried].buffer and layout.is_contiguous):
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.contiguous(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)

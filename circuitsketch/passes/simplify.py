@@ -35,7 +35,7 @@ from circuitsketch.gates.movement import (
 from circuitsketch.gates.powers import rsqrt, sqrt
 from circuitsketch.gates.selection import attained, where
 
-FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
+FOLD_LIMIT = 1 << 20  # elements; above it, a folded constant costs more memory than computing it costs time
 
 
 class Rewriter:

@@ -70,11 +70,11 @@ def emit_constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> No
     *outer, inner = access.extents
     b = frame.builder
     with frame.nest(outer) as indices:
-        whole = b.mul(b.sdiv(inner, frame.const(wide)), frame.const(wide)) if wide > 1 else frame.const(0)
+        full = b.mul(b.sdiv(inner, frame.const(wide)), frame.const(wide)) if wide > 1 else frame.const(0)
         if wide > 1:
-            with frame.loop(whole, step=wide) as i:
+            with frame.loop(full, step=wide) as i:
                 emit_constant_elements(frame, kernel, access, [*indices, i], wide)
-        with frame.loop(inner, start=whole) as i:
+        with frame.loop(inner, start=full) as i:
             emit_constant_elements(frame, kernel, access, [*indices, i], 1)
 
 

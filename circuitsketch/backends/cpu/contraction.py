@@ -43,9 +43,9 @@ def emit_contract(frame: Frame, kernel: ContractKernel) -> None:
             emit_blocks(frame, tables, batch, micro, micro.choose_tile(), frame.const(0), tables.columns)
         elif kernel.vector:
             wide = lane_width(single=False)
-            whole = emit_round_down(frame, frame.const(0), tables.columns, wide)
-            emit_blocks(frame, tables, batch, NumberMicroKernel(frame, wide), Tile(4, 2), frame.const(0), whole)
-            emit_blocks(frame, tables, batch, NumberMicroKernel(frame, 1), Tile(4, 1), whole, tables.columns)
+            full = emit_round_down(frame, frame.const(0), tables.columns, wide)
+            emit_blocks(frame, tables, batch, NumberMicroKernel(frame, wide), Tile(4, 2), frame.const(0), full)
+            emit_blocks(frame, tables, batch, NumberMicroKernel(frame, 1), Tile(4, 1), full, tables.columns)
         else:
             emit_blocks(frame, tables, batch, NumberMicroKernel(frame, 1), Tile(4, 3), frame.const(0), tables.columns)
     frame.finish()
@@ -130,6 +130,6 @@ def emit_tiles(
 
 
 def emit_round_down(frame: Frame, first: ir.Value, last: ir.Value, step: int) -> ir.Value:
-    """Emit the last number that whole steps from `first` reach without passing `last`."""
+    """Emit the last number that full steps from `first` reach without passing `last`."""
     b = frame.builder
     return b.add(first, b.mul(b.sdiv(b.sub(last, first), frame.const(step)), frame.const(step)))

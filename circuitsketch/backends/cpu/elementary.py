@@ -40,10 +40,10 @@ def emit_polynomial(emit: Emitter, x: MachineReal, coefficients: list[float]) ->
 def emit_exp(emit: Emitter, x: MachineReal) -> MachineReal:
     """Emit exp(x)."""
     b, kind = emit.builder, emit.vector
-    whole = ir.VectorType(ir.IntType(64), emit.width)
+    integer = ir.VectorType(ir.IntType(64), emit.width)
 
     def integers(value: int) -> ir.Constant:
-        return ir.Constant(whole, [value] * emit.width)
+        return ir.Constant(integer, [value] * emit.width)
 
     low = b.fcmp_ordered("<", x.value, splat_number(emit, UNDERFLOW).value)
     high = b.fcmp_ordered(">", x.value, splat_number(emit, OVERFLOW).value)
@@ -54,7 +54,7 @@ def emit_exp(emit: Emitter, x: MachineReal) -> MachineReal:
     value = emit_polynomial(emit, r, [1.0 / math.factorial(k) for k in range(EXP_TERMS)])
     # 2^n in two factors, so that subnormal results are reached. NaN has no integer: its n must not matter.
     known = b.fcmp_ordered("ord", n.value, n.value)
-    number = b.fptosi(b.select(known, n.value, splat_number(emit, 0.0).value), whole)
+    number = b.fptosi(b.select(known, n.value, splat_number(emit, 0.0).value), integer)
     half = b.ashr(number, integers(1))
     for part in (half, b.sub(number, half)):
         power = b.bitcast(b.shl(b.add(part, integers(1023)), integers(52)), kind)

@@ -67,7 +67,7 @@ class CpuExecutable(Linked):
         working = workers * (self.arena_bytes(per_call) + 8 * per_call * examples * self.target.width)
         require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
 
-    def round_progress(self, now: float, told: float, seconds: float) -> float | None:
+    def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
         """Return shares of blocks too, after PAUSE seconds: a thread has few blocks, and each takes long."""
         return now if seconds > PAUSE else None
 

@@ -161,11 +161,11 @@ class LongMicroKernel(LaneMicroKernel):
         """Emit total += x * y for real series; absent constant terms are 0."""
         frame = self.frame
         tile = choose_long_tile(self.order, count_registers(frame.target))
-        whole = self.order // tile * tile
-        with frame.loop(frame.const(whole + 1), start=frame.const(1), step=tile) as first:
+        full = self.order // tile * tile
+        with frame.loop(frame.const(full + 1), start=frame.const(1), step=tile) as first:
             self.add_tile(total, x, y, x0, y0, first, tile)
-        if self.order > whole:
-            self.add_tile(total, x, y, x0, y0, frame.const(whole + 1), self.order - whole)
+        if self.order > full:
+            self.add_tile(total, x, y, x0, y0, frame.const(full + 1), self.order - full)
 
     def add_tile(
         self,

@@ -22,7 +22,7 @@ from circuitsketch.backends.linking import ProgramRow
 
 HUGE = 2 << 20  # bytes of a huge page
 PROGRAM_ROW = len(ProgramRow._fields)  # numbers in a row of `programs`
-# Where each field lies in a row, and the phases, as what Numba takes for constants.
+# The position of each field in a row, and the phases, as constants for Numba.
 AT = ProgramRow(*range(PROGRAM_ROW))
 CONSTANT_FIRST, CONSTANT_LAST, LANE_FIRST, LANE_LAST, CARRIED_CONSTANT_LAST, CARRIED_LANE_LAST, CONSTANTS_USED = AT
 CONSTANT, LANE, CARRY = int(Phases.CONSTANT), int(Phases.LANE), int(Phases.CARRY)

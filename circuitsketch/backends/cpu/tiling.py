@@ -48,7 +48,7 @@ def choose_series_tile(registers: int, per: int, order: int, both: bool) -> Tile
     coefficient at a time .80, 1 x 2 with all coefficients .68, the tile for 32 registers .50; real series, 1 x 3 with
     all coefficients .81, 3 x 3 one at a time .57; a number times a series, 4 x 1 one at a time .63, 2 x 1 with all .58.
     """
-    whole = (range(1, order + 1),)
+    every = (range(1, order + 1),)
     single = tuple(range(k, k + 1) for k in range(1, order + 1))
     if registers < 16:
         return Tile(1, 1, single)
@@ -58,10 +58,10 @@ def choose_series_tile(registers: int, per: int, order: int, both: bool) -> Tile
         if per == 2:
             return Tile(2, 2, single)
         shapes = {1: (3, 3), 2: (2, 2), 3: (1, 3), 4: (1, 2)}
-        return Tile(*shapes[order], whole) if order in shapes else Tile(2, 4, single)
+        return Tile(*shapes[order], every) if order in shapes else Tile(2, 4, single)
     if not both:
-        return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, whole)
-    return Tile(*SERIES_TILES[per][min(order, len(SERIES_TILES[per])) - 1], whole)
+        return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, every)
+    return Tile(*SERIES_TILES[per][min(order, len(SERIES_TILES[per])) - 1], every)
 
 
 def choose_summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:

@@ -109,9 +109,9 @@ class CudaExecutable(Linked):
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
         """Do nothing: `plan_memory` checks the device's memory."""
 
-    def round_progress(self, now: float, told: float, seconds: float) -> float | None:
+    def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
         """Return the number of finished blocks if it has grown: a device runs many at a time."""
-        return int(now) if int(now) > told else None
+        return int(now) if int(now) > reported else None
 
     def arena_bytes(self, blocks: int = 1) -> int:
         """Return the bytes of host memory; lanes are on the device."""
@@ -313,7 +313,7 @@ class DeviceArena:
         """
         if phases != Phases.ALL or not self.executable.target.mode.components:
             return self.host.run(schedule, first, last, at, check_finite=check_finite, phases=phases & ~Phases.LANE)
-        assert not check_finite, "a run whose lanes are played has been looked at before"
+        assert not check_finite, "the constants of a run are checked before its lanes run"
         self.initialize_lanes()
         with convert_errors("running steps"):
             run_on_device(self, schedule, first, last, at, directions, first_steps, report)
