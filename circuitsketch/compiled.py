@@ -76,7 +76,7 @@ class Compiled:
         array(11.)
         """
         leaves = self.check_arguments(args)
-        executable = self.executable(make_target(Mode(0), self.dtype), ())
+        executable = self.link_executable(make_target(Mode(0), self.dtype), ())
         arena = executable.allocate_arena()
         arena.set_state(leaves)
         arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
@@ -100,7 +100,7 @@ class Compiled:
         check_indices(self.circuit, arrays)
         return arrays
 
-    def executable(self, target: Target, varying: tuple[int, ...]) -> Executable:
+    def link_executable(self, target: Target, varying: tuple[int, ...]) -> Executable:
         """Return the executable for a target and the positions of the inputs that vary; cached."""
         if (target, varying) not in self.executables:
             self.executables[target, varying] = build(
@@ -181,7 +181,7 @@ class Compiled:
             check_point(self.circuit, leaves, varying)
         mode = Mode(self.order, any(np.iscomplexobj(array) for array in arrays if array is not None))
         target = make_target(mode, self.dtype, self.width, self.device, count)
-        executable = self.executable(target, varying if self.order else ())
+        executable = self.link_executable(target, varying if self.order else ())
         outputs = [
             np.zeros((count, self.order + 1, *layout.shape), dtype=np.complex128 if mode.complex else np.float64)
             for layout in executable.tapes[0].outputs

@@ -299,7 +299,7 @@ sum_over = movement(
     sum_vjp,
     static=("axes",),
     keeps_bool=False,
-    moves=lambda m, target, x, *, axes: (m.fill(0.0), m.move(m.spread(target, axes, x.shape), x, "add")),
+    moves=lambda m, target, x, *, axes: (m.fill(0.0), m.move(m.broadcast_target(target, axes, x.shape), x, "add")),
     expand=sum_expand,
     size=lambda out, x, *, axes: max(cells(x) - cells(out), 0),
 )

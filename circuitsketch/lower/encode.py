@@ -74,7 +74,7 @@ def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction
         node = tape.circuit.nodes[wire]
         if phase == "lane" and not p.buffer_varies[new.buffer] and not tape.mode.values:
             count = cells(old.shape)
-            zeros = FillArguments(where.lane[old.buffer], count, float_bits(0.0))
+            zeros = FillArguments(where.lane[old.buffer], count, encode_float(0.0))
             instructions.append(Instruction(FillKernel("lane"), zeros, node.place, (wire,)))
             continue
         operation = Operation("moves", wire, node, old.buffer, (new,))
@@ -82,7 +82,7 @@ def encode_carry(tape: Tape, phase: Phase, where: Placement) -> list[Instruction
     return instructions
 
 
-def float_bits(value: float) -> int:
+def encode_float(value: float) -> int:
     """Return the bits of a float as an integer argument."""
     return int(np.float64(value).view(np.int64))
 
@@ -94,7 +94,7 @@ def encode_move(
     offsets = where.lane if phase == "lane" else where.constant
     label = (operation.node.place, (operation.wire,))
     if isinstance(move, Fill):
-        run = FillArguments(offsets[move.buffer], cells(p.shapes[move.buffer]), float_bits(move.value))
+        run = FillArguments(offsets[move.buffer], cells(p.shapes[move.buffer]), encode_float(move.value))
         return [Instruction(FillKernel(phase), run, *label)]
     if cells(move.source.shape) == 0 or cells(move.target.shape) == 0:
         return []
@@ -141,7 +141,7 @@ class ChainReads:
     constant: list[bool] = field(default_factory=list)
     lanes: list[bool] = field(default_factory=list)
 
-    def operand(self, layout: Layout, constant: bool, lanes: bool) -> int:
+    def add_operand(self, layout: Layout, constant: bool, lanes: bool) -> int:
         """Return the number of a layout among the operands, after adding what is read of it."""
         if layout not in self.layouts:
             self.layouts.append(layout)
@@ -209,8 +209,8 @@ def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tu
             return ~gate_of[layout.buffer]
         varies = p.buffer_varies[layout.buffer]
         if phase == "constant":
-            return read.operand(layout, True, False)
-        return read.operand(layout, reads != "nothing" if taylor else not varies, varies)
+            return read.add_operand(layout, True, False)
+        return read.add_operand(layout, reads != "nothing" if taylor else not varies, varies)
 
     gates = []
     for operation in group.operations:
@@ -219,10 +219,10 @@ def encode_gates(tape: Tape, phase: Phase, group: Group, read: ChainReads) -> tu
         value = -1
         companions: tuple[int, ...] = ()
         if operation.buffer in needed:
-            value = read.operand(Layout.contiguous(operation.buffer, node.shape), True, False)
+            value = read.add_operand(Layout.contiguous(operation.buffer, node.shape), True, False)
             if node.gate.reads == "all":
                 buffers = p.companions.get(operation.wire, ())
-                companions = tuple(read.operand(Layout.contiguous(b, node.shape), True, False) for b in buffers)
+                companions = tuple(read.add_operand(Layout.contiguous(b, node.shape), True, False) for b in buffers)
         gates.append(ChainGate(node.gate, tuple(sorted(node.params.items())), operands, value, companions))
     return tuple(gates)
 

@@ -86,7 +86,7 @@ class Program:
     companions: dict[int, tuple[int, ...]] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
 
-    def new_buffer(self, shape: Shape, varies: bool) -> int:
+    def add_buffer(self, shape: Shape, varies: bool) -> int:
         """Add a buffer and return its number."""
         self.shapes.append(shape)
         self.buffer_varies.append(varies)
@@ -118,7 +118,7 @@ def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_value
     """Add the operations that a node needs, and return its layout."""
     operands = [p.layouts[i] for i in node.operands]
     if node.is_source:
-        buffer = p.new_buffer(node.shape, varies)
+        buffer = p.add_buffer(node.shape, varies)
         if node.gate is CONSTANT:
             p.constants[buffer] = value_of(node)
         return Layout.contiguous(buffer, node.shape)
@@ -128,11 +128,11 @@ def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_value
             return view
         copied = add_copy(p, wire, node, operands[0], varies)
         return Layout.contiguous(copied.buffer, node.shape)
-    buffer = p.new_buffer(node.shape, varies)
+    buffer = p.add_buffer(node.shape, varies)
     target = Layout.contiguous(buffer, node.shape)
     if node.gate.kind == "elementwise":
         if varies and not lanes_hold_values and not node.gate.flat:
-            p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
+            p.companions[wire] = tuple(p.add_buffer(node.shape, False) for _ in range(node.gate.companions))
         p.operations.append(Operation("elementwise", wire, node, buffer, tuple(operands)))
     elif node.gate.kind == "contraction":
         p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=node.params["spec"]))
@@ -144,7 +144,7 @@ def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_value
 
 def add_copy(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
     """Add a copy in C order of a strided layout, and return its layout."""
-    target = Layout.contiguous(p.new_buffer(source.shape, varies), source.shape)
+    target = Layout.contiguous(p.add_buffer(source.shape, varies), source.shape)
     p.operations.append(Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),)))
     return target
 
@@ -177,7 +177,7 @@ class Moves:
         return Move(target, source, combine)
 
     @staticmethod
-    def spread(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
+    def broadcast_target(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
         """Return a sum's target in the shape of its operand, with stride 0 along the summed axes."""
         rest = iter(target.strides)
         strides = tuple(0 if axis in axes else next(rest) for axis in range(len(shape)))

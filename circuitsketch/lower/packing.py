@@ -115,7 +115,7 @@ class ContractArguments:
     @staticmethod
     def unpack(args: Sequence[int]) -> ContractArguments:
         """Return the record in a row of integers."""
-        left, right, result, lengths = ContractArguments.head(args)
+        left, right, result, lengths = ContractArguments.unpack_head(args)
         tables, at = [], ContractArguments.HEAD
         for extent in ContractArguments.TABLES.values():
             tables.append(tuple(args[at : at + lengths[extent]]))
@@ -123,7 +123,7 @@ class ContractArguments:
         return ContractArguments(left, right, result, tuple(tables))
 
     @staticmethod
-    def head(args: Sequence[int]) -> tuple[ContractSide, ContractSide, ContractSide, dict[str, int]]:
+    def unpack_head(args: Sequence[int]) -> tuple[ContractSide, ContractSide, ContractSide, dict[str, int]]:
         """Return what comes before the tables: the three sides and, by name, the four extents."""
         left, right, result = (ContractSide(args[2 * i], args[2 * i + 1]) for i in range(len(ContractArguments.SIDES)))
         begin = 2 * len(ContractArguments.SIDES)

@@ -132,7 +132,7 @@ def ensure_owned_output(
     if layout.buffer not in protected or (layout.buffer == inputs[carried].buffer and layout.is_contiguous):
         return layout
     node = p.circuit.nodes[wire]
-    target = Layout.contiguous(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)
+    target = Layout.contiguous(p.add_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)
     p.operations.append(Operation("moves", wire, node, target.buffer, (layout,), moves=(Move(target, layout),)))
     return target
 

@@ -27,10 +27,10 @@ class Access:
         self.frame = frame
         at = ChainArguments.unpack(POSITIONS, len(kernel.operands) + len(kernel.results))
         skipped = CHAIN_AXES - kernel.axes  # axes of extent 1
-        self.extents = [frame.arg(extent) for extent in at.extents[skipped:]]
-        self.constant = [frame.arg(side.constant) for side in at.sides]
-        self.lane = [frame.arg(side.lane) for side in at.sides]
-        self.strides = [[frame.arg(stride) for stride in side.strides[skipped:]] for side in at.sides]
+        self.extents = [frame.load_argument(extent) for extent in at.extents[skipped:]]
+        self.constant = [frame.load_argument(side.constant) for side in at.sides]
+        self.lane = [frame.load_argument(side.lane) for side in at.sides]
+        self.strides = [[frame.load_argument(stride) for stride in side.strides[skipped:]] for side in at.sides]
         if not kernel.axes:
             return
         steps = (*(operand.step for operand in kernel.operands), *kernel.steps)

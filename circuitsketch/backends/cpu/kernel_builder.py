@@ -51,7 +51,7 @@ class Frame:
         """Return an integer constant."""
         return ir.Constant(INT, value)
 
-    def arg(self, position: int | ir.Value) -> ir.Value:
+    def load_argument(self, position: int | ir.Value) -> ir.Value:
         """Emit the load of an integer argument."""
         at = self.const(position) if isinstance(position, int) else position
         return self.builder.load(self.builder.gep(self.args, [at]))

@@ -35,16 +35,16 @@ class RealSeries:
     base: ir.Value
     step: int  # from one vector to the next
 
-    def position(self, k: ir.Value) -> ir.Value:
+    def locate(self, k: ir.Value) -> ir.Value:
         """Emit the position of coefficient k."""
         b = self.frame.builder
         return b.add(self.base, b.mul(b.sub(k, self.frame.const(1)), self.frame.const(self.step)))
 
     def __getitem__(self, k: ir.Value) -> MachineReal:
-        return self.frame.load(self.pointer, self.position(k), self.frame.emit.vector)
+        return self.frame.load(self.pointer, self.locate(k), self.frame.emit.vector)
 
     def __setitem__(self, k: ir.Value, value: MachineReal) -> None:
-        self.frame.store(value, self.pointer, self.position(k))
+        self.frame.store(value, self.pointer, self.locate(k))
 
 
 class LongMicroKernel(LaneMicroKernel):
@@ -68,58 +68,58 @@ class LongMicroKernel(LaneMicroKernel):
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
         """Return a strip of one column."""
-        return Strip(batch, [column], [], partial(tables.entry, "right_summed"), summed)
+        return Strip(batch, [column], [], partial(tables.load_entry, "right_summed"), summed)
 
     def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """Emit one element of the result, in its place in memory."""
         frame, b = self.frame, self.frame.builder
         batch, (column,) = strip.batch, strip.columns
-        left_at = b.add(tables.entry("left_batch", batch), tables.entry("left_row", row))
-        right_at = b.add(tables.entry("right_batch", batch), tables.entry("right_column", column))
+        left_at = b.add(tables.load_entry("left_batch", batch), tables.load_entry("left_row", row))
+        right_at = b.add(tables.load_entry("right_batch", batch), tables.load_entry("right_column", column))
         out = b.add(
-            tables.entry("result_batch", batch),
-            b.add(tables.entry("result_row", row), tables.entry("result_column", column)),
+            tables.load_entry("result_batch", batch),
+            b.add(tables.load_entry("result_row", row), tables.load_entry("result_column", column)),
         )
-        result = self.series_parts(tables, 2, out)
+        result = self.list_parts(tables, 2, out)
         by_three = self.left_has_lanes and len(result) == 2
         totals = [self.allocate() for _ in range(3)] if by_three else result
-        with self.coefficients() as r:
+        with self.loop_over_coefficients() as r:
             for part in totals:
                 part[r] = self.zero
         with frame.loop(tables.summed) as k:
             left, right = (
-                b.add(left_at, tables.entry("left_summed", k)),
-                b.add(right_at, tables.entry("right_summed", k)),
+                b.add(left_at, tables.load_entry("left_summed", k)),
+                b.add(right_at, tables.load_entry("right_summed", k)),
             )
             self.add_elements(tables, totals, left, right)
         if by_three:
-            with self.coefficients() as r:
+            with self.loop_over_coefficients() as r:
                 reals, imaginaries, both = (part[r] for part in totals)
                 result[0][r] = reals - imaginaries
                 result[1][r] = both - reals - imaginaries
 
     def add_elements(self, tables: Tables, totals: list[RealSeries], left_at: ir.Value, right_at: ir.Value) -> None:
         """Emit the product of two elements, added to the parts of a series, or to the three real products."""
-        x0, y0 = self.number(tables, 0, left_at), self.number(tables, 1, right_at)
-        right = self.series_parts(tables, 1, right_at)
+        x0, y0 = self.load_number(tables, 0, left_at), self.load_number(tables, 1, right_at)
+        right = self.list_parts(tables, 1, right_at)
         if not self.left_has_lanes:
-            with self.coefficients() as r:
+            with self.loop_over_coefficients() as r:
                 for total, y in zip(totals, right, strict=True):
                     total[r] = emit_fma(self.emit, x0, y[r], total[r])
             return
-        left = self.series_parts(tables, 0, left_at)
+        left = self.list_parts(tables, 0, left_at)
         self.add_products(totals[0], left[0], right[0], x0, y0)
         if len(totals) == 1:
             return
         self.add_products(totals[1], left[1], right[1])  # constant terms are real
         sums = self.allocate(), self.allocate()
-        with self.coefficients() as r:
+        with self.loop_over_coefficients() as r:
             for total, (re, im) in zip(sums, (left, right), strict=True):
                 total[r] = re[r] + im[r]
         self.add_products(totals[2], *sums, x0, y0)
 
     @contextmanager
-    def coefficients(self) -> Iterator[ir.Value]:
+    def loop_over_coefficients(self) -> Iterator[ir.Value]:
         """Emit a loop over the coefficients 1..order."""
         with self.frame.loop(self.frame.const(self.order + 1), start=self.frame.const(1)) as r:
             yield r
@@ -129,14 +129,16 @@ class LongMicroKernel(LaneMicroKernel):
         """0 in every lane."""
         return MachineReal(self.emit, self.emit.splat(self.emit.number(0.0).value))
 
-    def number(self, tables: Tables, side: int, at: ir.Value) -> MachineReal:
+    def load_number(self, tables: Tables, side: int, at: ir.Value) -> MachineReal:
         """Emit the load of an element's constant term, in every lane."""
-        return MachineReal(self.emit, self.emit.splat(self.frame.builder.load(self.shared(tables, side, at))))
+        return MachineReal(
+            self.emit, self.emit.splat(self.frame.builder.load(self.point_to_constant(tables, side, at)))
+        )
 
-    def series_parts(self, tables: Tables, side: int, at: ir.Value) -> list[RealSeries]:
+    def list_parts(self, tables: Tables, side: int, at: ir.Value) -> list[RealSeries]:
         """Return an element's coefficients: its real and imaginary parts."""
         frame, width = self.frame, self.frame.target.width
-        base, per = self.base(tables, side, at), 2 if frame.target.mode.complex else 1
+        base, per = self.locate_lanes(tables, side, at), 2 if frame.target.mode.complex else 1
         return [
             RealSeries(frame, frame.lanes, frame.builder.add(base, frame.const(part * width)), per * width)
             for part in range(per)

@@ -43,7 +43,7 @@ class LongSeries:
         """The number of reals in a coefficient."""
         return 2 if self.frame.target.mode.complex else 1
 
-    def position(self, k: ir.Value, part: int) -> ir.Value:
+    def locate(self, k: ir.Value, part: int) -> ir.Value:
         """Emit the position of a part of coefficient k."""
         b, width = self.frame.builder, self.frame.target.width
         first = b.mul(b.sub(k, self.frame.const(1)), self.frame.const(self.per * width))
@@ -54,7 +54,7 @@ class LongSeries:
         if self.pointer is None:
             return ZERO
         kind = self.frame.emit.vector
-        values = [self.frame.load(self.pointer, self.position(k, part), kind) for part in range(self.per)]
+        values = [self.frame.load(self.pointer, self.locate(k, part), kind) for part in range(self.per)]
         return Complex(*values) if self.per == 2 else values[0]
 
     def store(self, k: ir.Value, value: Any) -> None:
@@ -67,7 +67,7 @@ class LongSeries:
                 number = self.frame.emit.number(0.0)
             if not number.is_vector:
                 number = MachineReal(self.frame.emit, self.frame.emit.splat(number.value))
-            self.frame.store(number, self.pointer, self.position(k, part))
+            self.frame.store(number, self.pointer, self.locate(k, part))
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, int):

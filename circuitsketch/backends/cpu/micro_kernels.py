@@ -30,10 +30,10 @@ class Tables:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        *sides, extents = ContractArguments.head(POSITIONS)
-        self.constant = [frame.arg(side.constant) for side in sides]
-        self.lane = [frame.arg(side.lane) for side in sides]
-        lengths = {name: frame.arg(position) for name, position in extents.items()}
+        *sides, extents = ContractArguments.unpack_head(POSITIONS)
+        self.constant = [frame.load_argument(side.constant) for side in sides]
+        self.lane = [frame.load_argument(side.lane) for side in sides]
+        lengths = {name: frame.load_argument(position) for name, position in extents.items()}
         self.batches, self.rows = lengths["batches"], lengths["rows"]
         self.columns, self.summed = lengths["columns"], lengths["summed"]
         at: ir.Value = frame.const(ContractArguments.HEAD)
@@ -42,9 +42,9 @@ class Tables:
             self.begin[table] = at
             at = frame.builder.add(at, lengths[length])
 
-    def entry(self, table: str, i: ir.Value) -> ir.Value:
+    def load_entry(self, table: str, i: ir.Value) -> ir.Value:
         """Emit the load of entry i of a table, named as in `ContractArguments`."""
-        return self.frame.arg(self.frame.builder.add(self.begin[table], i))
+        return self.frame.load_argument(self.frame.builder.add(self.begin[table], i))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,21 @@ class MicroKernel:
         """Return the columns of a tile, which all rows share."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
-        right_batch = tables.entry("right_batch", batch)
-        rights = [self.make_line(tables, 1, b.add(right_batch, tables.entry("right_column", c))) for c in columns]
-        return Strip(batch, columns, rights, partial(tables.entry, "right_summed"), summed)
+        right_batch = tables.load_entry("right_batch", batch)
+        rights = [self.make_line(tables, 1, b.add(right_batch, tables.load_entry("right_column", c))) for c in columns]
+        return Strip(batch, columns, rights, partial(tables.load_entry, "right_summed"), summed)
 
     def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """Emit one tile of the result."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
-        left_batch, out_batch = tables.entry("left_batch", strip.batch), tables.entry("result_batch", strip.batch)
-        lefts = [self.make_line(tables, 0, b.add(left_batch, tables.entry("left_row", r))) for r in rows]
+        left_batch, out_batch = (
+            tables.load_entry("left_batch", strip.batch),
+            tables.load_entry("result_batch", strip.batch),
+        )
+        lefts = [self.make_line(tables, 0, b.add(left_batch, tables.load_entry("left_row", r))) for r in rows]
         out = {
-            (i, j): b.add(out_batch, b.add(tables.entry("result_row", r), tables.entry("result_column", c)))
+            (i, j): b.add(out_batch, b.add(tables.load_entry("result_row", r), tables.load_entry("result_column", c)))
             for i, r in enumerate(rows)
             for j, c in enumerate(strip.columns)
         }
@@ -113,7 +116,7 @@ class MicroKernel:
         resumes : whether there is more than one block of k.
         """
         frame, b = self.frame, self.frame.builder
-        kinds = self.accumulators(part)
+        kinds = self.list_accumulators(part)
         start, stop = strip.summed
         before = b.block
         body, done = b.append_basic_block("k"), b.append_basic_block("stored")
@@ -136,7 +139,7 @@ class MicroKernel:
                 for phi, value in zip(sums[cell], values[cell], strict=True):
                     phi.add_incoming(value, block)
         totals = {cell: [MachineReal(self.emit, phi) for phi in sums[cell]] for cell in out}
-        left_k, right_k = tables.entry("left_summed", k), strip.right_step(k)
+        left_k, right_k = tables.load_entry("left_summed", k), strip.right_step(k)
         self.multiply_add(totals, [x.at(left_k) for x in left], [y.at(right_k) for y in strip.rights], part)
         following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
@@ -152,12 +155,12 @@ class MicroKernel:
         """Return a row of the left operand (side 0) or a column of the right one; at : its first element."""
         raise NotImplementedError
 
-    def pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
+    def emit_pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
         """Emit a pointer to a number of an arena."""
         b = self.frame.builder
         return b.gep(base, [b.add(offset, at)], inbounds=True)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
+    def list_accumulators(self, part: range) -> list[ir.Type]:
         """Return the types of the registers that hold a part of one element of the result."""
         raise NotImplementedError
 
@@ -187,14 +190,14 @@ class NumberMicroKernel(MicroKernel):
         self.kind = ir.VectorType(double, wide) if wide > 1 else double
         self.emit = Emitter(frame.builder, double, wide)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
+    def list_accumulators(self, part: range) -> list[ir.Type]:
         """Return one number, or one vector of columns."""
         return [self.kind]
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
         """Return the numbers of a row, or those of a column, or of contiguous columns."""
         kind = self.kind if side and self.step > 1 else None
-        return Line(self.frame, self.pointer(self.frame.constants, tables.constant[side], at), kind)
+        return Line(self.frame, self.emit_pointer(self.frame.constants, tables.constant[side], at), kind)
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Emit the store of numbers in the constant arena."""
@@ -218,7 +221,7 @@ class LaneMicroKernel(MicroKernel):
         """The number of reals in an element's lane block."""
         return self.frame.target.mode.components * self.frame.target.width
 
-    def base(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+    def locate_lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
         """Emit the position of the first number in an element's lane block."""
         return self.frame.builder.mul(self.frame.builder.add(tables.lane[side], at), self.frame.const(self.unit))
 
@@ -232,13 +235,13 @@ class LaneMicroKernel(MicroKernel):
         """So much that what a tile reads takes half of a first-level cache."""
         return choose_summed_block(self.entry_bytes, self.choose_tile(), self.left_has_lanes)
 
-    def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+    def point_to_constant(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
         """Emit a pointer to an element's constant term."""
-        return self.pointer(self.frame.shared, tables.constant[side], at)
+        return self.emit_pointer(self.frame.shared, tables.constant[side], at)
 
-    def lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+    def point_to_lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
         """Emit a pointer to an element's lane block."""
-        return self.frame.builder.gep(self.frame.lanes, [self.base(tables, side, at)], inbounds=True)
+        return self.frame.builder.gep(self.frame.lanes, [self.locate_lanes(tables, side, at)], inbounds=True)
 
 
 class ValueMicroKernel(LaneMicroKernel):
@@ -248,23 +251,23 @@ class ValueMicroKernel(LaneMicroKernel):
         """Return the tile whose accumulators, with a row and a column, fit into registers."""
         return Tile(4, 4) if count_registers(self.frame.target) >= 32 else Tile(2, 4)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
+    def list_accumulators(self, part: range) -> list[ir.Type]:
         """Return one vector of lanes."""
         return [self.emit.vector]
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
         """Return one value per lane, or numbers that all lanes share."""
         if side == 0 and not self.left_has_lanes:
-            return Line(self.frame, self.shared(tables, side, at))
-        return Line(self.frame, self.lanes(tables, side, at), self.emit.vector, self.unit)
+            return Line(self.frame, self.point_to_constant(tables, side, at))
+        return Line(self.frame, self.point_to_lanes(tables, side, at), self.emit.vector, self.unit)
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """Emit the load of one value per lane."""
-        return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
+        return [self.frame.load(self.frame.lanes, self.locate_lanes(tables, 2, at), self.emit.vector)]
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Emit the store of one value per lane."""
-        self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
+        self.frame.store(total[0], self.frame.lanes, self.locate_lanes(tables, 2, at))
 
 
 class SeriesMicroKernel(LaneMicroKernel):
@@ -284,14 +287,14 @@ class SeriesMicroKernel(LaneMicroKernel):
         target = self.frame.target
         return choose_series_tile(count_registers(target), self.per, target.mode.order, self.left_has_lanes)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
+    def list_accumulators(self, part: range) -> list[ir.Type]:
         """Return a vector per coefficient of one element, or two, for its real and imaginary part."""
         return [self.emit.vector] * (len(part) * self.per)
 
     def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
         """Return series, or constant terms only."""
-        lanes = self.lanes(tables, side, at) if side or self.left_has_lanes else None
-        return Line(self.frame, self.shared(tables, side, at), None, 1, lanes, self.unit)
+        lanes = self.point_to_lanes(tables, side, at) if side or self.left_has_lanes else None
+        return Line(self.frame, self.point_to_constant(tables, side, at), None, 1, lanes, self.unit)
 
     def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
@@ -351,7 +354,7 @@ class SeriesMicroKernel(LaneMicroKernel):
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """Emit the load of the coefficients, as far as they have been summed."""
-        base = self.base(tables, 2, at)
+        base = self.locate_lanes(tables, 2, at)
         reals: list[MachineReal] = []
         for k in part:
             value = load_coefficient(self.frame, base, k)
@@ -360,7 +363,7 @@ class SeriesMicroKernel(LaneMicroKernel):
 
     def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
         """Emit the store of the coefficients."""
-        base = self.base(tables, 2, at)
+        base = self.locate_lanes(tables, 2, at)
         for k in part:
             value = total[(k - part.start) * self.per : (k - part.start + 1) * self.per]
             store_coefficient(self.frame, Complex(*value) if self.per == 2 else value[0], base, k)

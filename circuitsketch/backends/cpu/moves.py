@@ -19,8 +19,8 @@ WIDE = 8  # constants to copy at a time
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:
     """Emit the kernel that sets a run of elements to a number; see `FillArguments`."""
     b, at = frame.builder, FillArguments.unpack(POSITIONS)
-    first, count = frame.arg(at.first), frame.arg(at.count)
-    value = b.bitcast(frame.arg(at.bits), ir.DoubleType())
+    first, count = frame.load_argument(at.first), frame.load_argument(at.count)
+    value = b.bitcast(frame.load_argument(at.bits), ir.DoubleType())
     if kernel.phase == "constant":
         with frame.loop(count) as i:
             b.store(value, b.gep(frame.constants, [b.add(first, i)]))
@@ -35,11 +35,11 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     """Emit the kernel that copies elements of the source to the target, or combines them; see `MoveArguments`."""
     b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
-    extents = [frame.arg(extent) for extent in at.extents]
+    extents = [frame.load_argument(extent) for extent in at.extents]
     sides = [side for side in (at.target, at.source, at.index) if side is not None]
-    offset = [frame.arg(side.offset) for side in sides]
-    strides = [[frame.arg(stride) for stride in side.strides] for side in sides]
-    step = frame.arg(at.step) if at.step is not None else None
+    offset = [frame.load_argument(side.offset) for side in sides]
+    strides = [[frame.load_argument(stride) for stride in side.strides] for side in sides]
+    step = frame.load_argument(at.step) if at.step is not None else None
     lanes = kernel.phase == "lane"
     unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:

@@ -17,7 +17,7 @@ from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 def write_head() -> list[str]:
     """Write what unpacks a contraction's arguments: extents, positions of tables, offsets of operands."""
-    left, right, _, extents = ContractArguments.head(POSITIONS)
+    left, right, _, extents = ContractArguments.unpack_head(POSITIONS)
     lines = [f"{name} = args[at + {position}]" for name, position in extents.items()]
     begin = f"at + {ContractArguments.HEAD}"
     for table, length in ContractArguments.TABLES.items():
@@ -49,7 +49,7 @@ def count_tiles(extent: str, size: int) -> str:
 def write_tile(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
     """Write the position of a tile, the loop over k, and the stores."""
     rows, columns = range(tile.rows), range(tile.columns)
-    _, _, result, _ = ContractArguments.head(POSITIONS)
+    _, _, result, _ = ContractArguments.unpack_head(POSITIONS)
     lines = [f"column0 = entry % across * {tile.columns}", "entry //= across"]
     lines += [f"row0 = entry % down * {tile.rows}", "batch = entry // down"]
     lines += [f"row{i} = min(row0 + {i}, rows - 1)" for i in rows if i]

@@ -46,7 +46,7 @@ class Chain:
             lines += self.call(i, gate)
         for i, (number, _) in enumerate(self.kernel.results):
             ref = len(self.kernel.operands) + i
-            self.element(ref, lines)
+            self.locate_element(ref, lines)
             lines.append(f"store(lanes, {self.lane_position(ref)}, {self.result_name(number)})")
         return lines
 
@@ -63,12 +63,12 @@ class Chain:
         given: dict[str, str] = {}
         for letter, ref, has in zip(LETTERS, gate.operands, lanes, strict=False):
             if letter in self.gates.parameters[function]:
-                given[letter] = self.operand(ref, has, lines) if values else self.series(ref, lines)
+                given[letter] = self.load_operand(ref, has, lines) if values else self.load_series(ref, lines)
             if f"{letter}_0" in self.gates.parameters[function]:
-                given[f"{letter}_0"] = self.constant(self.kernel.gates[~ref].value if ref < 0 else ref, lines)
+                given[f"{letter}_0"] = self.load_constant(self.kernel.gates[~ref].value if ref < 0 else ref, lines)
         for label, ref in [("v_0", gate.value), *((f"v{j}_0", ref) for j, ref in enumerate(gate.companions, start=1))]:
             if label in self.gates.parameters[function]:
-                given[label] = self.constant(ref, lines)
+                given[label] = self.load_constant(ref, lines)
         arguments = ", ".join(given[label] for label in self.gates.parameters[function])
         return [*lines, f"{self.result_name(i)} = {function}({arguments})"]
 
@@ -76,31 +76,31 @@ class Chain:
         """Return the name of a gate's result, which is unique in the function whatever the gate's name."""
         return f"{make_identifier(self.kernel.gates[gate].gate)}_{gate}"
 
-    def operand(self, ref: int, lanes: bool, lines: list[str]) -> str:
+    def load_operand(self, ref: int, lanes: bool, lines: list[str]) -> str:
         """Return the name of a value, of one lane or of all lanes; write its load if there is none yet."""
-        return self.series(ref, lines) if lanes else self.constant(ref, lines)
+        return self.load_series(ref, lines) if lanes else self.load_constant(ref, lines)
 
-    def series(self, ref: int, lines: list[str]) -> str:
+    def load_series(self, ref: int, lines: list[str]) -> str:
         """Return the name of a gate's result, or of an operand's series; write its load if there is none yet."""
         if ref < 0:
             return self.result_name(~ref)
         name = f"u{ref}"
         if name not in self.loaded:
-            self.element(ref, lines)
+            self.locate_element(ref, lines)
             lines.append(f"{name} = series(lanes, {self.lane_position(ref)})")
             self.loaded.add(name)
         return name
 
-    def constant(self, ref: int, lines: list[str]) -> str:
+    def load_constant(self, ref: int, lines: list[str]) -> str:
         """Return the name of an operand's constant term; write its load if there is none yet."""
         name = f"c{ref}"
         if name not in self.loaded:
-            self.element(ref, lines)
+            self.locate_element(ref, lines)
             lines.append(f"{name} = constants[index(address(args[at + {self.at[ref].constant}], now) + e{ref})]")
             self.loaded.add(name)
         return name
 
-    def element(self, ref: int, lines: list[str]) -> None:
+    def locate_element(self, ref: int, lines: list[str]) -> None:
         """Write the position of the element in an operand or result, once."""
         if f"e{ref}" not in self.loaded:
             strides = self.at[ref].strides[-len(self.indices) :]
