@@ -123,7 +123,8 @@ class Plan:
             lines.append(
                 (
                     "memory",
-                    f"{format_bytes(self.nbytes)} of coefficients ({self.dtype}) and {format_bytes(self.working)} to work in{there}",
+                    f"{format_bytes(self.nbytes)} of coefficients ({self.dtype}) and "
+                    f"{format_bytes(self.working)} to work in{there}",
                 )
             )
             there = "" if free is None else f"; {format_bytes(free)} are free in this folder"
