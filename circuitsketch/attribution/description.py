@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.display import some
+from circuitsketch.display import summarize
 from circuitsketch.errors import printable
 from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.store.fingerprint import fingerprint_of
@@ -54,11 +54,14 @@ def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
     if sketch.per_example is not None:
         yield f"per {what[:-1]}", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.per_example.order}"
     if sketch.groups is not None:
-        yield "groups", f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {some(sketch.groups)}"
+        yield (
+            "groups",
+            f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {summarize(sketch.groups)}",
+        )
     elif sketch.labels is not None:
-        yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {some(sketch.labels)}"
+        yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {summarize(sketch.labels)}"
     if sketch.items is not None and sketch.groups is None:
-        yield "items", some(sketch.items)
+        yield "items", summarize(sketch.items)
     if sketch.chosen_similarity is not None:
         yield "similarity", f"given, as {sketch.chosen_similarity.shape[1]:,} columns"
     elif sketch.per_example is not None and sketch.per_example.order:

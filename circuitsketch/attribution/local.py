@@ -14,7 +14,7 @@ from circuitsketch.arguments import call, check_order
 from circuitsketch.arrays import real_array
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.checks.dependence import RESOLUTION, constancy_of, refuse_flat
+from circuitsketch.checks.dependence import RESOLUTION, check_not_flat, find_constancy
 from circuitsketch.compiler import compile as compile_circuit
 from circuitsketch.directions import check_count, find_distribution
 from circuitsketch.errors import InputError
@@ -84,7 +84,7 @@ def local_sketch(
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
-    refuse_flat(circuit, range(len(arrays)), range(len(arrays)))
+    check_not_flat(circuit, range(len(arrays)), range(len(arrays)))
     found = compiled.series((point,), (unflatten(tree, parts),), threads)
     leaves = flatten(found)[0]
     if structure is not None:
@@ -92,5 +92,5 @@ def local_sketch(
     series = leaves[0]
     everything = [np.ones(array.shape, dtype=bool) for array in arrays]
     resolution = RESOLUTION[np.dtype(dtype) == np.complex64]
-    constancy = constancy_of(circuit, arrays, lambda: everything, [series], resolution)
+    constancy = find_constancy(circuit, arrays, lambda: everything, [series], resolution)
     return Query(series, chosen, constancy=constancy, unit="coordinate", structure=structure)

@@ -22,7 +22,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.convergence import ratio_of_decay, scaled_norms, truncation_of
-from circuitsketch.limits import disk_free, human, memory_available, require_memory, within_memory
+from circuitsketch.limits import disk_free, format_bytes, memory_available, require_memory, within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, pack_directions
 from circuitsketch.propagate.parts import RANDOM, SketchSpec
@@ -119,15 +119,18 @@ class Plan:
             )
         if self.nbytes is not None and self.working is not None and self.disk is not None:
             available, free = memory_available(), disk_free(".")
-            there = "" if available is None else f"; {human(available)} are available here"
+            there = "" if available is None else f"; {format_bytes(available)} are available here"
             lines.append(
                 (
                     "memory",
-                    f"{human(self.nbytes)} of coefficients ({self.dtype}) and {human(self.working)} to work in{there}",
+                    f"{format_bytes(self.nbytes)} of coefficients ({self.dtype}) and "
+                    f"{format_bytes(self.working)} to work in{there}",
                 )
             )
-            there = "" if free is None else f"; {human(free)} are free in this folder"
-            lines.append(("disk", f"{human(self.disk)} instead of the coefficients' memory, with path=...{there}"))
+            there = "" if free is None else f"; {format_bytes(free)} are free in this folder"
+            lines.append(
+                ("disk", f"{format_bytes(self.disk)} instead of the coefficients' memory, with path=...{there}")
+            )
         return lines
 
     def promise(self) -> list[tuple[str, str]]:
@@ -491,9 +494,9 @@ def measured_rate(run: Training, part: PartSize) -> float:
     """Seconds of one core for a scalar gate along a direction of a part, from the run's first steps."""
     executable, is_complex = executable_of(run, part), part.target.mode.complex
     width = executable.target.width
-    together = executable.side_by_side(4, run.n, 1)
+    together = executable.choose_blocks_per_run(4, run.n, 1)
     require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
-    arena = executable.arena(together)
+    arena = executable.allocate_arena(together)
     distribution = Sphere(run.n)
     rows = np.stack(
         [pack_directions(distribution.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)]

@@ -33,7 +33,7 @@ from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.validation import PER_EXAMPLE
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.directions import Distribution, Given
-from circuitsketch.display import completed, some, table
+from circuitsketch.display import list_completions, summarize, table
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.estimators import exact_series, monte_carlo, own_effects
 from circuitsketch.estimators.convergence import (
@@ -525,7 +525,7 @@ class Query:
                 ("coordinates", f"{self.n:,}" + (f", {single}" if single else "")),
                 ("directions", random if len(self.coefficients) else "none at random"),
                 ("estimator", self.estimator),
-                *((name, some(values)) for name, values in about if values is not None),
+                *((name, summarize(values)) for name, values in about if values is not None),
             ],
         )
 
@@ -541,7 +541,7 @@ class Query:
         return found if self.structure is None else TreePrediction.of(found, self.structure)
 
     def __dir__(self) -> list[str]:
-        return completed(self, PUBLIC)
+        return list_completions(self, PUBLIC)
 
     # -------------------------------------------------------------------------------- inside
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_instance, check_int, check_order, is_int, quoted
-from circuitsketch.arrays import coefficient_type, plain_array
+from circuitsketch.arrays import check_dtype, plain_array
 from circuitsketch.attribution.description import Sketched, describe, facts, heading
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Basis, Given, check_count, find_distribution
-from circuitsketch.display import completed, table
+from circuitsketch.display import list_completions, table
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.similarity import effects_similarity, given_similarity
@@ -165,7 +165,7 @@ class Sketch(Sketched):
         return table(heading(self), facts(self))
 
     def __dir__(self) -> list[str]:
-        return completed(self, PUBLIC)
+        return list_completions(self, PUBLIC)
 
     def __repr__(self) -> str:
         unit = "example" if self.groups is None else "group"
@@ -264,7 +264,7 @@ def wanted_of(
         run = run.grouped(groups)
     alone = check_per_example_order(order, per_example, per_example_order)
     count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and alone is not None else 1)
-    number = coefficient_type(dtype)
+    number = check_dtype(dtype)
     return SketchSpec(
         run,
         find_distribution(distribution, run.n, seed),
@@ -383,7 +383,7 @@ def push(
         raise InputError(
             f"directions of shape {given.shape}; give (directions, examples) = (any, {run.n}), one weight an example"
         )
-    number = coefficient_type(dtype)
+    number = check_dtype(dtype)
     wanted = SketchSpec(run, Given(given), len(given), check_order(order), None, number, threads, check_device(device))
     return made(wanted, progress=progress)
 

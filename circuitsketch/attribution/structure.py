@@ -14,7 +14,7 @@ from circuitsketch.arrays import real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, printable
 from circuitsketch.gates import cells
-from circuitsketch.tree import Tree, flatten, leaves_like, unflatten
+from circuitsketch.tree import Tree, flatten, flatten_up_to, unflatten
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Structure:
         """
         if isinstance(value, np.ndarray):
             return value
-        named = zip(leaves_like(self.tree, value), self.tree.names(), strict=True)
+        named = zip(flatten_up_to(self.tree, value), self.tree.names(), strict=True)
         leaves = [real_array(leaf, name) for leaf, name in named]
         for name, leaf, shape in zip(self.tree.names(), leaves, self.shapes, strict=True):
             if leaf.shape[lead:] != shape:

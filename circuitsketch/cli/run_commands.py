@@ -104,9 +104,9 @@ def sketch(
     if directions == 0 and not per_example:
         raise typer.BadParameter("--directions 0 requires --per-example")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
-    from circuitsketch.backends.registry import backend
+    from circuitsketch.backends.registry import get_backend
 
-    backend(device.value).check()  # before tracing, which takes long
+    get_backend(device.value).check_available()  # before tracing, which takes long
     run = trace_run(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")

@@ -16,7 +16,7 @@ import numpy as np
 
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.contract import Executable
-from circuitsketch.backends.scheduler import in_turns
+from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
@@ -96,10 +96,10 @@ def push_blocks(
         check_series(run, executable, w)
     elif remaining and check:
         run.train_with(w)
-    together = executable.side_by_side(len(remaining), run.n, threads)
+    together = executable.choose_blocks_per_run(len(remaining), run.n, threads)
 
     def report_progress(now: float, seconds: float) -> None:
-        due = executable.progress(now, reported[0], seconds)
+        due = executable.round_progress(now, reported[0], seconds)
         if due is None:
             return
         reported[0], reported_at[0] = max(reported[0], due), time.monotonic()
@@ -113,30 +113,30 @@ def push_blocks(
                 now = len(done) + sum(in_progress.values())
                 report_progress(now, time.monotonic() - reported_at[0])
 
-        arena = executable.arena(len(block_group))
+        arena = executable.allocate_arena(len(block_group))
         arena.set_state(run.state_leaves)
         rows = [
             pack_directions(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in block_group
         ]
         first_steps = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        yield from arena.slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
+        yield from arena.run_in_slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
         for i, b in enumerate(block_group):
-            lanes = arena.lane_state(i)
+            lanes = arena.get_lane_state(i)
             if not np.all(np.isfinite(lanes)):
                 raise overflow(run, executable, lanes, b * width)
             if store is None:
                 lane_blocks[b] = lanes
             else:
-                store.write_constants(arena.state())
+                store.write_constants(arena.get_state())
                 store.write(b, lanes)
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
                 report_progress(len(done), math.inf)  # a finished block does not wait
         if block_group[0] == remaining[0]:
-            constants.extend(arena.state())
+            constants.extend(arena.get_state())
 
-    in_turns(propagate_blocks, remaining, together, executable.threads(threads))
+    run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store

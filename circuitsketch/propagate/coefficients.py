@@ -15,9 +15,9 @@ import numpy as np
 
 from circuitsketch.arguments import call
 from circuitsketch.backends.contract import Arena, Schedule, Target
-from circuitsketch.backends.lane_blocks import coefficients_of, in_blocks, put_series
-from circuitsketch.backends.registry import build, target_for
-from circuitsketch.checks.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
+from circuitsketch.backends.lane_blocks import copy_series, read_coefficients, run_blocks
+from circuitsketch.backends.registry import build, make_target
+from circuitsketch.checks.dependence import RESOLUTION, Constancy, check_not_flat, find_constancy
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
@@ -97,7 +97,7 @@ class PropagatedRun:
                 if at >= 0:
                     view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
                     part = coefficients[block * width : (block + 1) * width, 1:]
-                    part[...] = coefficients_of(view, self.target.mode)[: len(part)]
+                    part[...] = read_coefficients(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
     @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
@@ -195,7 +195,7 @@ class PropagatedRun:
         if isinstance(self.distribution, Given):  # which may have any length
             lengths = np.linalg.norm(self.directions, axis=1)
             rounding *= min(1.0, *lengths[lengths > 0], 1.0) ** self.order
-        return constancy_of(circuit, self.constants, self.moved, series, rounding)
+        return find_constancy(circuit, self.constants, self.moved, series, rounding)
 
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
         """Return the rows of the results of directions begin, ..., begin + count - 1; a basis is ordered by example."""
@@ -220,26 +220,26 @@ class PropagatedRun:
         if order:
             check_point(circuit, self.constants, varying, self.moved)
         dtype = np.complex64 if self.target.single else np.complex128
-        target = target_for(mode, dtype, self.target.width, device)
+        target = make_target(mode, dtype, self.target.width, device)
         executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
         layouts, shape = executable.tapes[0].outputs, value_shape(circuit)
         number = np.complex128 if mode.complex else np.float64
 
         def blocks(begins: range) -> None:
-            arena = executable.arena(len(begins))
+            arena = executable.allocate_arena(len(begins))
             arena.set_state(self.constants)
             for block, begin in enumerate(begins if order else ()):
-                arena.put_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
-            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+                arena.set_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
+            arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
             for block, begin in enumerate(begins):
                 part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
                 if circuit.out_tree.kind is None:
-                    put_series(part, arena, layouts[0], block)
+                    copy_series(part, arena, layouts[0], block)
                 else:
                     put_leaves(part, arena, layouts, block)
                 take(begin, part)
 
-        in_blocks(blocks, self.count, executable, self.threads)
+        run_blocks(blocks, self.count, executable, self.threads)
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """Trace a measurement: a circuit from the state to one array, or to a pytree of arrays."""
@@ -269,7 +269,7 @@ class PropagatedRun:
 
         first, second = trace_once(), trace_once()
         if self.order:
-            refuse_flat(first, self.varying, self.varying_by_value)
+            check_not_flat(first, self.varying, self.varying_by_value)
         if digest(describe_circuit(first)) != digest(describe_circuit(second)):
             raise InputError(
                 "the measurement is a different function each time it is called: it draws random numbers, or reads "
@@ -288,7 +288,7 @@ def put_leaves(part: np.ndarray, arena: Arena, layouts: Sequence[Layout], block:
     at = 0
     for layout in layouts:
         leaf = np.zeros((*part.shape[:2], *layout.shape), dtype=part.dtype)
-        put_series(leaf, arena, layout, block)
+        copy_series(leaf, arena, layout, block)
         part[:, :, at : at + cells(layout.shape)] = leaf.reshape(*part.shape[:2], -1)
         at += cells(layout.shape)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import backend, target_for
+from circuitsketch.backends.registry import get_backend, make_target
 from circuitsketch.directions import Basis, Distribution, Given, find_distribution
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
@@ -24,7 +24,7 @@ from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
 from circuitsketch.store.part_store import Store, check_same_sketch
 from circuitsketch.training.training import Training, trained_params
-from circuitsketch.tree import tree_of
+from circuitsketch.tree import parse_paths
 
 RANDOM, SINGLES = "random", "singles"
 StoreFor = Callable[[str, Header], Store]
@@ -81,10 +81,10 @@ def push_parts(
 
     def choose_width(name: str, mode: Mode, count: int, existing: PropagatedRun | None) -> int:
         width = None
-        if backend(spec.device).widths_vary:  # goes on with the width of what there is
+        if get_backend(spec.device).widths_vary:  # goes on with the width of what there is
             width = existing.target.width if existing is not None and existing.count else None
             width = stored_width(name) if stored_width is not None else width
-        return target_for(mode, spec.dtype, width, spec.device, count).width
+        return make_target(mode, spec.dtype, width, spec.device, count).width
 
     widths = {RANDOM: choose_width(RANDOM, spec.mode, spec.count, directions_before)} if spec.count else {}
     if singles_mode is not None:
@@ -161,7 +161,7 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Prop
         state_lane.append(lane if leaf.varies else -1)
         lane += cells(leaf.shape) if leaf.varies else 0
     if run is None:
-        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
+        tree, params = parse_paths([leaf.name for leaf in header.leaves]), trained_params
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)

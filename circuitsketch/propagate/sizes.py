@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import backend, target_for
+from circuitsketch.backends.registry import get_backend, make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Distribution, Orthonormal
 from circuitsketch.errors import StoreError
@@ -67,7 +67,7 @@ class PartSize:
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
         """Bytes of the memory that threads push this part in."""
-        together = executable.side_by_side(self.blocks, n, threads)
+        together = executable.choose_blocks_per_run(self.blocks, n, threads)
         workers = thread_count(threads, -(-self.blocks // together))
         rows = 2 * together * self.target.width * n * (16 if self.target.mode.complex else 8)
         return workers * (executable.arena_bytes(together) + rows)
@@ -83,7 +83,7 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     if spec.per_example_order is not None:
         parts.append((SINGLES, None, run.n, Mode(spec.per_example_order, False)))
     for name, distribution, count, mode in parts:
-        target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
+        target = make_target(mode, spec.dtype, 1 if get_backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, distribution, count, target, cells)
 
 
@@ -110,7 +110,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
         require_disk(disk_bytes, path, what, ["another disk", *size_remedies(spec)])
         require_memory(directions, f"the directions of {what}", ["distribution='sphere'", *size_remedies(spec)])
-    if spec.device == "cpu" and any(part.cells for part in parts):
+    if get_backend(spec.device).runs_constants and any(part.cells for part in parts):
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
         fewer = ["threads=1"] if spec.threads != 1 else []

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cache import sources_hash
-from circuitsketch.backends.numba_cache import keep
+from circuitsketch.backends.cache import hash_sources
+from circuitsketch.backends.numba_cache import attach_cache
 from circuitsketch.estimators.interactions.one_order import OneOrder
 from circuitsketch.estimators.interactions.priors import Prior, power
 
@@ -172,7 +172,7 @@ def compiled() -> Any:
 
     from circuitsketch.estimators.interactions import sparse_kernels
 
-    source = sources_hash("estimators/interactions/sparse_kernels.py")
+    source = hash_sources("estimators/interactions/sparse_kernels.py")
     for loop in (sparse_kernels.gather, sparse_kernels.add_rows, sparse_kernels.raise_powers, sparse_kernels.pair_sums):
-        keep(loop, FunctionCache, dumps, source, loop.__name__)
+        attach_cache(loop, FunctionCache, dumps, source, loop.__name__)
     return sparse_kernels
