@@ -15,6 +15,7 @@ the same; psi alone would leave out k(psi, psi'), which carries half of what is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -76,11 +77,25 @@ class Prior:
 
 @dataclass(eq=False)
 class Priors:
-    """The priors that rest on the sketch alone: its measurements share them. factor: J (n, p) of S = J J^T, or None."""
+    """The priors that rest on the sketch alone: its measurements share them.
 
-    factor: np.ndarray | None
-    directions: np.ndarray
+    find_factor : returns J (n, p) of S = J J^T, or None. generate_directions : returns the directions, complex (m, n).
+    Both are called when they are first needed.
+    """
+
+    find_factor: Callable[[], np.ndarray | None]
+    generate_directions: Callable[[], np.ndarray]
     found: dict[str, Prior] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def factor(self) -> np.ndarray | None:
+        """J, or None."""
+        return self.find_factor()
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The directions, complex (m, n)."""
+        return self.generate_directions()
 
     @cached_property
     def given(self) -> np.ndarray | None:
