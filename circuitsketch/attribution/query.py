@@ -7,7 +7,6 @@ is estimated is left to the estimators.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
 from circuitsketch.attribution.ground_truth import ids_of_largest_errors
 from circuitsketch.attribution.influence import Influence, TreeInfluence
 from circuitsketch.attribution.prediction import Prediction, TreePrediction, in_units
-from circuitsketch.attribution.series import MeasuredSeries
-from circuitsketch.attribution.stability import Stability
-from circuitsketch.attribution.validation import real_vectors
+from circuitsketch.attribution.series import ESTIMATORS, MeasuredSeries
+from circuitsketch.attribution.validation import parse_downweights, real_vectors
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.checks import require_answers
-from circuitsketch.estimators.interactions.estimator import WithInteractions
+from circuitsketch.estimators.interface import Estimator
 from circuitsketch.limits import within_memory
 from circuitsketch.training.subsets import NOTHING
 from circuitsketch.training.training import Training
@@ -138,6 +136,11 @@ class Query(MeasuredSeries):
         return self.predict(h, estimator=estimator, order=order, median_groups=median_groups)
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
+    def downweights(self, what: Any, *, label: Any = NOTHING) -> np.ndarray:
+        """Convert what `without` takes to downweights (n,), or (B, n)."""
+        return parse_downweights(what, self.n, self.labels, self.items, label, self.unit)
+
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def reweight(
         self,
         downweights: Any,
@@ -201,66 +204,7 @@ class Query(MeasuredSeries):
         )
         return influence if self.structure is None else TreeInfluence.packed(influence, self.structure)
 
-    def stability(self) -> Stability:
-        """Measure the norms ||F_r||, r = 1, ..., order, with standard errors; exact at order 1 with per-example series.
-
-        Returns
-        -------
-        Stability
-
-        Raises
-        ------
-        InputError
-            For given directions, or none.
-        """
-        log_norms, relative = self.random.log_norms
-        with np.errstate(over="ignore"):
-            norms = np.exp(log_norms)
-        examples = None if self.per_example is None else self.n
-        notes = () if self.constancy is None else self.constancy.notes
-        return Stability(norms, norms * relative, len(norms), len(self.coefficients), self.unit, examples, notes)
-
     # -------------------------------------------------------------------------------- retraining
-
-    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
-    def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Query:
-        """Return a query that also knows retrained values, or series along other directions.
-
-        Parameters
-        ----------
-        what : subsets or directions
-            K of them, in the forms of `without`, or real h's (K, n).
-        values : array_like, of shape (K, *measurement), optional
-            What was measured after retraining without each. The prediction of such a subset becomes that, and those of
-            similar subsets follow. An example retrained alone tells what its own series leaves out; the largest errors
-            of `influence` say for which examples that is worthwhile.
-        coefficients : array_like, of shape (K, order + 1, *measurement), optional
-            Instead: real Taylor coefficients along each h, such as directions that are constant on groups.
-
-        Returns
-        -------
-        Query
-
-        Raises
-        ------
-        InputError
-            Without random directions and per-example series to judge evidence by; for shapes that do not fit; for both
-            or neither of values and coefficients.
-        """
-        together = self.estimators.get("interactions")
-        if not isinstance(together, WithInteractions) or self.interactions is None:
-            raise InputError(
-                "evidence updates what is known of interactions: measure a sketch with random directions of order 2 "
-                "and per_example='series'"
-            )
-        h = np.atleast_2d(self.downweights(what))
-        if self.structure is not None:
-            values = None if values is None else self.structure.flat(values, 1)
-            coefficients = None if coefficients is None else self.structure.flat(coefficients, 2)
-        query = copy(self)
-        query.evidence = together.take_in(h, np.asarray(self.first_value), values, coefficients)
-        vars(query).pop("estimators")
-        return query
 
     @within_memory("the evaluation", "fewer subsets", "a measurement of fewer values")
     def evaluate(
@@ -382,3 +326,16 @@ class Query(MeasuredSeries):
         one_each = np.eye(self.n)[ids]
         truth = check_truth(source.retrain(one_each, threads, device), (len(ids), *self.shape))
         return self.with_evidence(one_each, truth)
+
+    def choose_estimator(self, name: str | None) -> Estimator:
+        """Return an estimator by name, by default `estimator`; raise InputError if it is unknown, or lacks data."""
+        if name is None:
+            return self.estimators[self.estimator]
+        if not isinstance(name, str) or name not in ESTIMATORS:
+            raise InputError(f"there is no estimator {quoted(name)}; choose one of {', '.join(ESTIMATORS)}")
+        if name not in self.estimators:
+            raise InputError(
+                f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or use "
+                "estimator='theorem'"
+            )
+        return self.estimators[name]

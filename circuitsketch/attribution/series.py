@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from circuitsketch.arguments import check_choice, check_instance, kind_of, quoted
+from circuitsketch.arguments import check_choice, check_instance, kind_of
 from circuitsketch.arrays import plain
 from circuitsketch.attribution import validation
 from circuitsketch.attribution.ground_truth import Source
-from circuitsketch.attribution.prediction import in_units
+from circuitsketch.attribution.stability import Stability
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.directions import Distribution, Given
@@ -33,7 +33,7 @@ from circuitsketch.estimators.interface import Estimator, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.estimators.own_effects import OwnEffects
 from circuitsketch.limits import within_memory
-from circuitsketch.training.subsets import NOTHING, check_labels, downweights_of, entry_per_example
+from circuitsketch.training.subsets import check_labels, entry_per_example
 from circuitsketch.training.training import Training
 
 ESTIMATORS = ("theorem", "interactions", "per-example", "first-order")
@@ -131,6 +131,7 @@ class MeasuredSeries:
         estimator = ExactSeries if isinstance(distribution, Given) else MonteCarlo
         self.random: MonteCarlo | ExactSeries = estimator(self.measurement, median_groups)
         self.priors = priors or Priors(lambda: factor, lambda: self.directions)
+        self.estimator = "theorem" if self.per_example is None else "interactions"  # if none is named
         self.fit = InteractionsFit(self.measurement, self.priors)
 
     @property
@@ -153,11 +154,6 @@ class MeasuredSeries:
         """The fitted interactions of examples; None without per-example series and random directions of order 2."""
         return self.fit.model
 
-    @property
-    def estimator(self) -> str:
-        """The estimator that answers if none is named: "interactions" with per-example series, else "theorem"."""
-        return "theorem" if self.per_example is None else "interactions"
-
     @cached_property
     def estimators(self) -> dict[str, Estimator]:
         """The estimators that the coefficients suffice for, by name."""
@@ -166,29 +162,6 @@ class MeasuredSeries:
         own = [OwnEffects(self.measurement, self.random, self.fit, name) for name in ("per-example", "first-order")]
         together = WithInteractions(self.measurement, self.random, self.fit, evidence=self.evidence)
         return {one.name: one for one in (self.random, together, *own)}
-
-    def choose_estimator(self, name: str | None) -> Estimator:
-        """Return an estimator by name, by default `estimator`; raise InputError if it is unknown, or lacks data."""
-        if name is None:
-            return self.estimators[self.estimator]
-        if not isinstance(name, str) or name not in ESTIMATORS:
-            raise InputError(f"there is no estimator {quoted(name)}; choose one of {', '.join(ESTIMATORS)}")
-        if name not in self.estimators:
-            raise InputError(
-                f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or use "
-                "estimator='theorem'"
-            )
-        return self.estimators[name]
-
-    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
-    def downweights(self, what: Any, *, label: Any = NOTHING) -> np.ndarray:
-        """Convert what `without` takes to downweights (n,), or (B, n)."""
-        try:
-            return downweights_of(what, self.n, self.labels, self.items, label)
-        except InputError as reason:
-            if self.unit == "example":
-                raise
-            raise InputError(in_units(str(reason), self.unit)) from None
 
     def known_source(self, name: str, run: Training | None = None) -> Source:
         """Return what was measured, and of which run; raise InputError if one of them is missing."""
@@ -199,6 +172,65 @@ class MeasuredSeries:
                 "with" + (", or the truth= of each subset" if name == "evaluate" else "")
             )
         return source.of_run(run, self.n, name)
+
+    def stability(self) -> Stability:
+        """Measure the norms ||F_r||, r = 1, ..., order, with standard errors; exact at order 1 with per-example series.
+
+        Returns
+        -------
+        Stability
+
+        Raises
+        ------
+        InputError
+            For given directions, or none.
+        """
+        log_norms, relative = self.random.log_norms
+        with np.errstate(over="ignore"):
+            norms = np.exp(log_norms)
+        examples = None if self.per_example is None else self.n
+        notes = () if self.constancy is None else self.constancy.notes
+        return Stability(norms, norms * relative, len(norms), len(self.coefficients), self.unit, examples, notes)
+
+    @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
+    def with_evidence(self, what: Any, values: Any = None, *, coefficients: Any = None) -> Self:
+        """Return a query that also knows retrained values, or series along other directions.
+
+        Parameters
+        ----------
+        what : subsets or directions
+            K of them, in the forms of `without`, or real h's (K, n).
+        values : array_like, of shape (K, *measurement), optional
+            What was measured after retraining without each. The prediction of such a subset becomes that, and those of
+            similar subsets follow. An example retrained alone tells what its own series leaves out; the largest errors
+            of `influence` say for which examples that is worthwhile.
+        coefficients : array_like, of shape (K, order + 1, *measurement), optional
+            Instead: real Taylor coefficients along each h, such as directions that are constant on groups.
+
+        Returns
+        -------
+        Query
+
+        Raises
+        ------
+        InputError
+            Without random directions and per-example series to judge evidence by; for shapes that do not fit; for both
+            or neither of values and coefficients.
+        """
+        together = self.estimators.get("interactions")
+        if not isinstance(together, WithInteractions) or self.interactions is None:
+            raise InputError(
+                "evidence updates what is known of interactions: measure a sketch with random directions of order 2 "
+                "and per_example='series'"
+            )
+        h = np.atleast_2d(validation.parse_downweights(what, self.n, self.labels, self.items, unit=self.unit))
+        if self.structure is not None:
+            values = None if values is None else self.structure.flat(values, 1)
+            coefficients = None if coefficients is None else self.structure.flat(coefficients, 2)
+        series = copy(self)
+        series.evidence = together.take_in(h, np.asarray(self.first_value), values, coefficients)
+        vars(series).pop("estimators")
+        return series
 
     def with_source(self, source: Source) -> Self:
         """Return the same series, measured from this."""

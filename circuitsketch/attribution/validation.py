@@ -3,12 +3,15 @@ estimators take go out, or an InputError that says what is wrong with them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arrays import plain_array
+from circuitsketch.attribution.prediction import in_units
 from circuitsketch.errors import InputError
+from circuitsketch.training.subsets import NOTHING, downweights_of
 
 
 def coefficients(given: Any, fewest: int) -> np.ndarray:
@@ -76,6 +79,23 @@ def similarity(given: Any, n: int) -> np.ndarray:
             f"a similarity is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
         )
     return found.astype(np.float64, copy=False)
+
+
+def parse_downweights(
+    what: Any,
+    n: int,
+    labels: Sequence[Any] | None,
+    items: Sequence[Any] | None,
+    label: Any = NOTHING,
+    unit: str = "example",
+) -> np.ndarray:
+    """Convert what `Query.without` takes to downweights (n,), or (B, n)."""
+    try:
+        return downweights_of(what, n, labels, items, label)
+    except InputError as reason:
+        if unit == "example":
+            raise
+        raise InputError(in_units(str(reason), unit)) from None
 
 
 def real_vectors(given: Any, n: int) -> np.ndarray:

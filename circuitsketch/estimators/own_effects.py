@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from circuitsketch.arrays import power
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.checks import choose_order, refuse_nonfinite
 from circuitsketch.estimators.convergence import (
@@ -37,7 +38,6 @@ from circuitsketch.estimators.convergence import (
 from circuitsketch.estimators.exact_series import ExactSeries
 from circuitsketch.estimators.interactions.fitting import InteractionsFit
 from circuitsketch.estimators.interactions.posterior import Interactions
-from circuitsketch.estimators.interactions.priors import power
 from circuitsketch.estimators.interface import Effects, Estimate, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.limits import blocks_of

@@ -15,7 +15,7 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Orthonormal, Sphere
 from circuitsketch.estimators import own_effects
 from circuitsketch.estimators.convergence import warnings_of_beyond
-from circuitsketch.estimators.interactions import fitting, priors
+from circuitsketch.estimators.interactions import fitting, posterior, priors
 from circuitsketch.estimators.interactions.posterior import MANY
 from circuitsketch.zoo import mlp
 
@@ -106,7 +106,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
     fit, s = model.orders[0], model.prior.similarity
     psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = priors.shapes(model.per_example, 2, psi, psi @ model.prior.cosines)[:, :, 0]
+    columns = posterior.shapes(model.per_example, 2, psi, psi @ model.prior.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
     matrix = priors.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
@@ -118,7 +118,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
     for row in h:
         weights = np.array([k(row, p) for p in psi]) / fit.size
-        both = priors.shapes(model.per_example, 2, row[None], (row @ model.prior.cosines)[None])
+        both = posterior.shapes(model.per_example, 2, row[None], (row @ model.prior.cosines)[None])
         shaped = fit.shapes[:, 0] @ both[:, 0, 0]
         truth = np.concatenate([weights.real, weights.imag]) @ alpha + shaped
         found = model.see(fit, model.points(row[None])).mean[0, 0]

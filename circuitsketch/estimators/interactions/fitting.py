@@ -16,10 +16,11 @@ from functools import cached_property
 
 import numpy as np
 
+from circuitsketch.arrays import power
 from circuitsketch.directions import Given
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.posterior import Interactions
-from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors, power, shapes
+from circuitsketch.estimators.interactions.posterior import Interactions, shapes
+from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors
 from circuitsketch.estimators.interface import Measurement
 from circuitsketch.limits import require_memory
 
