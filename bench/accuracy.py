@@ -92,7 +92,8 @@ class Cache:
 
 
 def push_all(case: Case, budget: int, cache: Cache) -> Pushed:
-    """The singles, and random directions of both distributions. Costs are timed on 64 of each, so that a cache changes none."""
+    """The singles, and random directions of both distributions. Costs are timed on 64 of each, so that a cache changes
+    none."""
     run = case.run
     some = np.random.default_rng(0).random((64, run.n)) < 0.1
     for _ in range(2):  # the first time compiles

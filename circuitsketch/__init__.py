@@ -55,7 +55,8 @@ from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
 from circuitsketch.attribution.given_directions import push
 from circuitsketch.attribution.local import local_sketch
-from circuitsketch.attribution.plan import Plan, plan
+from circuitsketch.attribution.plan import plan
+from circuitsketch.attribution.plan_record import Plan
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.sketch import Sketch, sketch

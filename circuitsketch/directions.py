@@ -177,7 +177,8 @@ class Given:
     def log_factor(self, r: int) -> float:
         """Raises InputError: directions chosen by hand have no distribution."""
         raise InputError(
-            f"given directions have no distribution, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
+            f"given directions have no distribution, so order {r} has no factor: use a random distribution "
+            f"({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
@@ -186,7 +187,8 @@ class Basis:
     """The n real unit vectors: each reweights one example alone, so its series is that example's own.
 
     Direction j is that of example `examples[j]` (default: j), so that whoever pushes them may say which come together.
-    No distribution, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Distributions of this kind are compared by identity.
+    No distribution, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Distributions of this kind are compared
+    by identity.
     """
 
     n: int
@@ -218,7 +220,8 @@ class Basis:
     def log_factor(self, r: int) -> float:
         """Raises InputError: basis directions are no sample."""
         raise InputError(
-            f"basis directions are no sample, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
+            f"basis directions are no sample, so order {r} has no factor: use a random distribution "
+            f"({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
@@ -239,7 +242,8 @@ def find_distribution(name: str, n: int, seed: int = 0) -> Distribution:
     """
     if not isinstance(name, str) or name not in RANDOM_DISTRIBUTIONS:
         raise InputError(
-            f"there is no distribution of directions called {quoted(name)}: choose one of {', '.join(RANDOM_DISTRIBUTIONS)}"
+            f"there is no distribution of directions called {quoted(name)}: choose one of "
+            f"{', '.join(RANDOM_DISTRIBUTIONS)}"
         )
     return RANDOM_DISTRIBUTIONS[name](n, seed)
 

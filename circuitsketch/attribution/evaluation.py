@@ -1,8 +1,8 @@
 """Scores of predictions whose ground truth is known, and files of masks and truths.
 
-In: predictions of many deletions, retrained truths. Out: `Evaluation`: how well the predictions rank (LDS), how far they
-are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and `margins.npy` of
-datamodels (Ilyas et al., arXiv 2202.00622).
+In: predictions of many deletions, retrained truths. Out: `Evaluation`: how well the predictions rank (LDS), how far
+they are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and
+`margins.npy` of datamodels (Ilyas et al., arXiv 2202.00622).
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def check_truth(truth: Any, shape: tuple[int, ...]) -> np.ndarray:
     truth = real_array(truth, "the array of truths")
     if truth.shape != shape:
         raise InputError(
-            f"the truths have the shape {truth.shape}, and {shape[0]} subsets of the query's measurement {shape}: measure "
+            f"the truths have the shape {truth.shape}, and {shape[0]} subsets of the query's measurement {shape}: "
+            "measure "
             "the same function"
         )
     if not np.isfinite(truth).all():

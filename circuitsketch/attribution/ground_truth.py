@@ -1,6 +1,7 @@
 """The ground truth: what a measurement is after retraining without subsets of the data.
 
-In: a training run, subsets, a measured function. Out: measured values, from many retrainings at once (subsets as lanes).
+In: a training run, subsets, a measured function. Out: measured values, from many retrainings at once (subsets as
+lanes).
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class Influence:
         return self
 
     def facts(self) -> list[tuple[str, Sequence[Any]]]:
-        """Return the columns that describe the examples, by name: items and labels; of groups, whose items are labels, one."""
+        """Return the columns that describe the examples, by name: items and labels; of groups, whose items are labels,
+        one."""
         named = (self.unit, self.items), ("label", None if self.labels == self.items else self.labels)
         return [(name, values) for name, values in named if values is not None]
 

@@ -112,11 +112,12 @@ class Prediction:
         return self
 
     def interval(self, level: float = 0.95) -> tuple[float | np.ndarray, float | np.ndarray]:
-        """Return the confidence interval of the value, value -+ t stderr, with the quantile t of Student's distribution.
+        """Return the confidence interval of the value, value -+ t stderr, with the quantile t of Student's
+        distribution.
 
-        For "theorem", stderr is itself estimated from the spread over a finite number of directions; the interval covers
-        the noise of the directions, not the orders left out (`truncation`). For estimators that rest on per-example
-        series it covers both, and few degrees of freedom say that most of stderr is a guess.
+        For "theorem", stderr is itself estimated from the spread over a finite number of directions; the interval
+        covers the noise of the directions, not the orders left out (`truncation`). For estimators that rest on
+        per-example series it covers both, and few degrees of freedom say that most of stderr is a guess.
 
         Parameters
         ----------
@@ -162,7 +163,8 @@ class Prediction:
         return table(f"prediction, {self._source()}", figures, names, notes)
 
     def to_dict(self, level: float = 0.95) -> dict[str, Any]:
-        """Return everything as numbers, lists and strings, with the interval of a level; None for what is not finite."""
+        """Return everything as numbers, lists and strings, with the interval of a level; None for what is not
+        finite."""
         low, high = self.interval(level)
         numbers = {
             "value": self.value,
@@ -227,9 +229,9 @@ class Prediction:
 class TreePrediction(Prediction):
     """A prediction of a measurement that is a pytree, of one h or of B.
 
-    value, baseline, change, stderr, terms, term_stderr, truncation, outside (and degrees_of_freedom, where it differs) are such
-    pytrees, with leaves (*shape), or (B, *shape); of terms (order, *shape), or (order, B, *shape). flat: the same
-    prediction of the vector of all leaves, which is what tables show.
+    value, baseline, change, stderr, terms, term_stderr, truncation, outside (and degrees_of_freedom, where it differs)
+    are such pytrees, with leaves (*shape), or (B, *shape); of terms (order, *shape), or (order, B, *shape). flat: the
+    same prediction of the vector of all leaves, which is what tables show.
     """
 
     _: KW_ONLY

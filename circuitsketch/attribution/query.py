@@ -1,8 +1,8 @@
 """A measurement, ready for questions: what would it be at x + h, for any h?
 
 In: a measured series (`MeasuredSeries`). Out: predictions, influences, stability, comparisons with retraining. For a
-training run h are downweights (`without`, `reweight`); for a function of one's own, any vector (`predict`). How a change
-is estimated is left to the estimators.
+training run h are downweights (`without`, `reweight`); for a function of one's own, any vector (`predict`). How a
+change is estimated is left to the estimators.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from circuitsketch.training.training import Training
 class Query(MeasuredSeries):
     """A measurement's Taylor coefficients along directions, ready for questions.
 
-    `sketch.measure` and `local_sketch` make queries. For coefficients of one's own, the constructor takes the parameters
-    of `circuitsketch.attribution.series.MeasuredSeries`.
+    `sketch.measure` and `local_sketch` make queries. For coefficients of one's own, the constructor takes the
+    parameters of `circuitsketch.attribution.series.MeasuredSeries`.
 
     Attributes
     ----------
@@ -276,9 +276,9 @@ class Query(MeasuredSeries):
     ) -> Query:
         """Retrain without each of the few examples whose own series leaves out most, and take the results in.
 
-        Each is one training, and all are done at once. On a small GPT with 1,000 names, sixteen of them make predictions
-        of random subsets as good as the summed effects of 1,000 examples that were each retrained without: the series
-        of the first few names, which the optimiser saw before it had averaged much, converge slowly.
+        Each is one training, and all are done at once. On a small GPT with 1,000 names, sixteen of them make
+        predictions of random subsets as good as the summed effects of 1,000 examples that were each retrained without:
+        the series of the first few names, which the optimiser saw before it had averaged much, converge slowly.
 
         Parameters
         ----------
@@ -297,8 +297,8 @@ class Query(MeasuredSeries):
         Raises
         ------
         InputError
-            For a count below 1; without random directions of order 2 and per-example series; if what was measured is not
-            known.
+            For a count below 1; without random directions of order 2 and per-example series; if what was measured is
+            not known.
         DeviceError
             If there is no such device.
 
@@ -335,7 +335,8 @@ class Query(MeasuredSeries):
             raise InputError(f"there is no estimator {quoted(name)}; choose one of {', '.join(ESTIMATORS)}")
         if name not in self.estimators:
             raise InputError(
-                f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or use "
+                f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or "
+                "use "
                 "estimator='theorem'"
             )
         return self.estimators[name]

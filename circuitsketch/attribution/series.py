@@ -1,7 +1,8 @@
 """The Taylor coefficients of a measurement, checked, with the estimators that they suffice for.
 
 In: coefficients along directions, the distribution of the directions and, if they were pushed, every example's own
-series. Out: `MeasuredSeries`, which holds them, lists the estimators and describes itself. Questions are left to `Query`.
+series. Out: `MeasuredSeries`, which holds them, lists the estimators and describes itself. Questions are left to
+`Query`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ ESTIMATORS = ("theorem", "interactions", "per-example", "first-order")
 
 # What tab completion shows.
 PUBLIC = (
-    "without reweight predict influence stability evaluate retrain_worst with_evidence baseline shape order estimator n "
+    "without reweight predict influence stability evaluate retrain_worst with_evidence baseline shape order "
+    "estimator n "
     "distribution directions coefficients per_example labels items"
 ).split()
 
@@ -58,8 +60,8 @@ class MeasuredSeries:
     median_groups : int, optional
         The number of groups whose median is taken; by default 1 to 9, growing with m. Given directions have none.
     per_example : array_like, of shape (n, order' + 1, *measurement), optional
-        Real; coefficient k of example i is F_k(e_i, ..., e_i). The order may differ from that of the directions, of which
-        there may then be none (m = 0).
+        Real; coefficient k of example i is F_k(e_i, ..., e_i). The order may differ from that of the directions, of
+        which there may then be none (m = 0).
     similarity : array_like, of shape (n, p), optional
         A real factor J of the similarity J J^T in which examples interact.
     labels, items : sequence, optional
@@ -69,8 +71,8 @@ class MeasuredSeries:
     unit : {"example", "group", "coordinate"}
         What a coordinate of h is called.
     structure : Structure, optional
-        Of a measurement that is a pytree, whose leaves are concatenated in `coefficients` and `per_example`; predictions
-        and influences are then such pytrees.
+        Of a measurement that is a pytree, whose leaves are concatenated in `coefficients` and `per_example`;
+        predictions and influences are then such pytrees.
     constancy : Constancy, optional
         Which values do not change along any direction; predictions then say so.
     source : Source, optional
@@ -100,7 +102,8 @@ class MeasuredSeries:
     ) -> None:
         if not isinstance(distribution, Distribution):
             raise InputError(
-                f"distribution must be a distribution of directions, such as that of a sketch, not {kind_of(distribution)}"
+                f"distribution must be a distribution of directions, such as that of a sketch, not "
+                f"{kind_of(distribution)}"
             )
         for value, name, kind, words in (
             (structure, "structure", Structure, "the structure of a measurement"),
@@ -168,7 +171,8 @@ class MeasuredSeries:
         source = self.source
         if source is None:
             raise InputError(
-                f"this query was made from coefficients, not from a sketch: give cs.{name} run= and measure= to retrain "
+                f"this query was made from coefficients, not from a sketch: give cs.{name} run= and measure= to "
+                "retrain "
                 "with" + (", or the truth= of each subset" if name == "evaluate" else "")
             )
         return source.of_run(run, self.n, name)

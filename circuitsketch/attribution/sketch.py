@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_int, check_order, is_int, quoted
-from circuitsketch.arrays import coefficient_type
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.backends.registry import check_device
+from circuitsketch.attribution.validation import check_spec
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.circuit import Circuit
-from circuitsketch.directions import Basis, Given, check_count, find_distribution
+from circuitsketch.directions import Basis, Given, check_count
 from circuitsketch.display import completed, table
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.priors import Priors
@@ -35,13 +33,15 @@ from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, SketchSpec, push_
 from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.propagate.sizes import check_capacity
 from circuitsketch.store.atomic_files import absolute_path
-from circuitsketch.store.sketch_store import SketchMetadata, SketchStore, json_values
+from circuitsketch.store.metadata import SketchMetadata, json_values
+from circuitsketch.store.sketch_store import SketchStore
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
 
 # What tab completion shows.
 PUBLIC = (
-    "measure extend info path n count order distribution directions coefficients parts per_example similarity labels items "
+    "measure extend info path n count order distribution directions coefficients parts per_example similarity labels "
+    "items "
     "groups run params state nbytes origin"
 ).split()
 
@@ -58,7 +58,8 @@ class Sketch(SketchRecord):
     distribution : Distribution
         Of the random (or given) directions; see `circuitsketch.directions`.
     count, order, n : int
-        The number of these directions, the highest order of their Taylor coefficients, the number of examples or groups.
+        The number of these directions, the highest order of their Taylor coefficients, the number of examples or
+        groups.
     run : Training or None
         What was sketched, with one weight per group if there are groups; None if the sketch was opened without it.
     labels, items : tuple or None
@@ -139,8 +140,8 @@ class Sketch(SketchRecord):
         Raises
         ------
         TraceError, InputError
-            If the measurement is locally constant (a count, a rate, an accuracy), so that a series cannot predict it. If
-            only some of its values are, predictions say which.
+            If the measurement is locally constant (a count, a rate, an accuracy), so that a series cannot predict it.
+            If only some of its values are, predictions say which.
         """
         circuit = self.first_part.measurement(function, args)
         nbytes = sum(part.measured_bytes(circuit) for part in self.parts.values())
@@ -202,7 +203,8 @@ class Sketch(SketchRecord):
         count = check_count(directions)
         if isinstance(self.distribution, Given | Basis):
             raise InputError(
-                f"this sketch has {self.count} {self.distribution.name} directions, which no seed goes on with; use cs.push"
+                f"this sketch has {self.count} {self.distribution.name} directions, which no seed goes on with; use "
+                "cs.push"
             )
         if count <= self.count:
             raise InputError(f"this sketch has {self.count} directions; say how many there shall be, a larger number")
@@ -229,7 +231,8 @@ class Sketch(SketchRecord):
         unit = "example" if self.groups is None else "group"
         also = "" if self.per_example is None else f" and every {unit} alone to order {self.per_example.order}"
         return (
-            f"<Sketch of {self.count} {self.distribution.name} directions to order {self.order}{also}, {self.n} {unit}s, "
+            f"<Sketch of {self.count} {self.distribution.name} directions to order {self.order}{also}, {self.n} "
+            f"{unit}s, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 
@@ -267,8 +270,8 @@ def sketch(
     distribution : {"orthonormal", "sphere", "gaussian"}
         Of the directions; "sphere" is the theorem's. See `circuitsketch.directions`.
     per_example : {"series"}, optional
-        "series" pushes the n real basis directions too, to order `per_example_order`: every example's own series. A real
-        direction costs a quarter of a complex one, and skips the steps before its example.
+        "series" pushes the n real basis directions too, to order `per_example_order`: every example's own series. A
+        real direction costs a quarter of a complex one, and skips the steps before its example.
     per_example_order : int, optional
         By default, `order`.
     groups : sequence, optional
@@ -324,53 +327,6 @@ def sketch(
     )
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
     return make_sketch(spec, similarity=factor, progress=progress, path=path)
-
-
-def check_spec(
-    run: Training,
-    directions: int,
-    order: int,
-    seed: int,
-    distribution: str,
-    per_example: str | None,
-    per_example_order: int | None,
-    groups: Sequence[Any] | None,
-    dtype: Any,
-    threads: int | None,
-    device: str,
-) -> SketchSpec:
-    """Return the specification of a sketch, from the arguments of `sketch`, checked."""
-    if groups is not None:
-        run = run.grouped(groups)
-    series_order = check_per_example_order(order, per_example, per_example_order)
-    count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and series_order is not None else 1)
-    number = coefficient_type(dtype)
-    return SketchSpec(
-        run,
-        find_distribution(distribution, run.n, seed),
-        count,
-        check_order(order),
-        series_order,
-        number,
-        threads,
-        check_device(device),
-    )
-
-
-def check_per_example_order(order: int, per_example: str | None, per_example_order: int | None) -> int | None:
-    """Return the order of the per-example series; None without them."""
-    if per_example is not None and not (isinstance(per_example, str) and per_example == "series"):
-        raise InputError(f"per_example is {quoted(per_example)}; choose 'series' (every example's own series), or None")
-    if per_example is None and per_example_order is not None:
-        raise InputError(
-            f"per_example_order is {quoted(per_example_order)} and per_example is None; give per_example='series'"
-        )
-    if per_example is None:
-        return None
-    chosen = check_order(order if per_example_order is None else per_example_order)
-    if not chosen:
-        raise InputError("per_example_order is 0, and their effects begin at order 1; give per_example_order=1 or more")
-    return chosen
 
 
 def make_sketch(

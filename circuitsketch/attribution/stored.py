@@ -24,8 +24,8 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
         The folder of the sketch.
     run : Training, optional
         The training run: then the store must be its own, and the state has its structure. Without it the state is made
-        of nested dicts and lists by the names of its leaves, and measurements see state["params"], or the whole state if
-        there is none.
+        of nested dicts and lists by the names of its leaves, and measurements see state["params"], or the whole state
+        if there is none.
     threads : int, optional
         Of measurements; by default, one per core.
 

@@ -369,8 +369,8 @@ def figures(
 
 def count_blocks(path: Path) -> int:
     """Return how many blocks of a sketch are on the disk."""
+    from circuitsketch.store.metadata import FOLDERS
     from circuitsketch.store.part_store import PartStore
-    from circuitsketch.store.sketch_store import FOLDERS
 
     stores = [str(path / folder) for folder in FOLDERS.values()]
     return sum(len(PartStore.open(store).done) for store in stores if PartStore.exists(store))

@@ -1,4 +1,5 @@
-"""What estimators check before they answer, and of their answers: the data suffice, the order was measured, memory too."""
+"""What estimators check before they answer, and of their answers: the data suffice, the order was measured, memory
+too."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The theorem's estimator (THEORY (1)): from Taylor coefficients along random directions to the effect of any h.
 
 In: a `Measurement` with random directions. Out: the change f(x + h) - f(x), one term per order, and standard errors.
-With Z_r = factor_r <psi, h>^r c_r(psi), it takes Re Z_r since the true change is real, averages over the directions of a
-group, and takes the median over groups: see `grouping`. The distribution of directions is left to `directions`, the
+With Z_r = factor_r <psi, h>^r c_r(psi), it takes Re Z_r since the true change is real, averages over the directions of
+a group, and takes the median over groups: see `grouping`. The distribution of directions is left to `directions`, the
 region in which the series can be trusted to `convergence`.
 """
 

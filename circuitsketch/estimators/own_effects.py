@@ -1,8 +1,8 @@
 """Every example's own series, summed, and what is known of interactions: from h's to changes with honest errors.
 
-In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Estimate`: the change, its
-terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h is
-trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
+In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Estimate`: the
+change, its terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h
+is trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
 
 The error. The posterior's deviations are right as they come where examples act apart. Three things they do not know.
 Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
@@ -15,8 +15,8 @@ The fitted shapes count as wrong by as much as they say.
 
 The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
 the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
-random subset is then near the normal distribution, a coherent group far from it. TRUST, TAIL and HIGH are heuristics: set on
-retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
+random subset is then near the normal distribution, a coherent group far from it. TRUST, TAIL and HIGH are heuristics:
+set on retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class OwnEffects:
         return combine(parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order))
 
     def judge(self, estimate: Estimate, lengths: np.ndarray) -> Estimate:
-        """Say whether h lies in the region of trust, by the lengths |h| (B,) and by what the orders left out may add."""
+        """Say whether h lies in the region of trust, by the lengths |h| (B,) and by what the orders left out may
+        add."""
         change, stderr, slowness, shape = estimate.change, estimate.stderr, estimate.slowness, self.measurement.shape
         assert slowness is not None
         slow = (slowness > TRUST).reshape(slowness.shape + (1,) * len(shape))
@@ -201,9 +202,9 @@ def influence(per_example: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarr
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
     """|sum h_i v_i|^2 / sum |h_i v_i|^2 less what chance adds, at least 1: (B,).
 
-    Of first-order effects on the values measured and of those that the similarity knows (square: h S h), weighed by their
-    effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 / D)^(1/2): an
-    excess of that much is chance.
+    Of first-order effects on the values measured and of those that the similarity knows (square: h S h), weighed by
+    their effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 /
+    D)^(1/2): an excess of that much is chance.
     """
     together, apart = (sums.own[0] ** 2).sum(axis=1), sums.first.sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)

@@ -44,7 +44,8 @@ def given_similarity(similarity: Any, n: int) -> np.ndarray:
     found = real_array(similarity, "similarity")
     if found.ndim != 2 or found.shape[0] != n or not found.shape[1]:
         raise InputError(
-            f"similarity has shape {found.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an example"
+            f"similarity has shape {found.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an "
+            "example"
         )
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
@@ -61,7 +62,8 @@ def given_similarity(similarity: Any, n: int) -> np.ndarray:
     if skew.max() > SLACK * peak:
         i, j = np.unravel_index(int(np.argmax(skew)), skew.shape)
         raise InputError(
-            f"similarity is {n} by {n}, not symmetric ({found[i, j]:.6g} in row {i}, column {j}, {found[j, i]:.6g} in row "
+            f"similarity is {n} by {n}, not symmetric ({found[i, j]:.6g} in row {i}, column {j}, {found[j, i]:.6g} "
+            "in row "
             f"{j}, column {i}); a square one is taken as a similarity: for {n} features give x @ x.T"
         )
     return root((found + found.T) / 2)
@@ -112,7 +114,8 @@ def root(sigma: np.ndarray) -> np.ndarray:
     peak = float(np.abs(values).max())
     if values[0] < -SLACK * peak:
         raise InputError(
-            f"similarity has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, whose "
+            f"similarity has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, "
+            "whose "
             "x @ x.T has none, or add to the diagonal"
         )
     above = values > len(sigma) * np.finfo(float).eps * peak

@@ -40,11 +40,11 @@ class PropagatedRun:
 
     Attributes
     ----------
-    distribution : the distribution of the directions, of which there are `count`. target : defines the layout of lane blocks.
-    tree : the state's structure. params : maps a state to the trained parameters.
-    constants : the final state's values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does
-    not vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : that
-    computed them, "cpu" or "cuda". run : the run, if it is at hand.
+    distribution : the distribution of the directions, of which there are `count`. target : defines the layout of lane
+    blocks. tree : the state's structure. params : maps a state to the trained parameters. constants : the final state's
+    values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does not vary. lanes : lane blocks
+    (elements, components, width) by number, in memory or in a store. device : that computed them, "cpu" or "cuda". run
+    : the run, if it is at hand.
     """
 
     distribution: Distribution

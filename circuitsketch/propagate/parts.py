@@ -33,7 +33,8 @@ StoreFor = Callable[[str, Header], PartStore]
 
 @dataclass(frozen=True, eq=False)
 class SketchSpec:
-    """The specification of a sketch: `count` directions to `order`, per-example series to `per_example_order` if not None.
+    """The specification of a sketch: `count` directions to `order`, per-example series to `per_example_order` if not
+    None.
 
     dtype : complex128 or complex64, of all parts. threads : None is one per core. device : "cpu" or "cuda", of all
     parts.

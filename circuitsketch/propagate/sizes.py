@@ -20,8 +20,8 @@ from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, SketchSpec
+from circuitsketch.store.metadata import FOLDERS
 from circuitsketch.store.part_store import PartStore
-from circuitsketch.store.sketch_store import FOLDERS
 from circuitsketch.training.training import Training
 
 CLUSTER = 4096  # bytes: on most disks the space that a file takes is a multiple of this

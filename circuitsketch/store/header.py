@@ -44,15 +44,13 @@ class Header:
 
     Attributes
     ----------
-    distribution, seed : the distribution of the directions; seed is None where there is none. n : the number of examples.
-    directions : the number requested; the only field that `PartStore.extend` changes.
-    order : the highest coefficient, 1 or more. is_complex : complex or real directions.
-    dtype : of the lanes, "float64" or "float32". width : lanes per block.
-    steps, size : of the run; size is size(A).
-    leaves : of the state, in order; lanes hold those that vary, one after the other.
-    fingerprint : digests by part, as returned by `store.fingerprint`.
-    at : the point of expansion, downweights (n,); None (to which zeros are converted) is the run as it was.
-    given : what a seed cannot reproduce: the directions of "given", (directions, n); the examples of "basis", (n,).
+    distribution, seed : the distribution of the directions; seed is None where there is none. n : the number of
+    examples. directions : the number requested; the only field that `PartStore.extend` changes. order : the highest
+    coefficient, 1 or more. is_complex : complex or real directions. dtype : of the lanes, "float64" or "float32". width
+    : lanes per block. steps, size : of the run; size is size(A). leaves : of the state, in order; lanes hold those that
+    vary, one after the other. fingerprint : digests by part, as returned by `store.fingerprint`. at : the point of
+    expansion, downweights (n,); None (to which zeros are converted) is the run as it was. given : what a seed cannot
+    reproduce: the directions of "given", (directions, n); the examples of "basis", (n,).
 
     Raises
     ------
@@ -240,7 +238,8 @@ def from_json(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | 
     )
     distribution = plain["law"]
     header = Header(
-        distribution["name"], distribution["n"], distribution["seed"], plain["directions"], plain["order"], plain["complex"], plain["dtype"],
+        distribution["name"], distribution["n"], distribution["seed"],
+        plain["directions"], plain["order"], plain["complex"], plain["dtype"],
         plain["width"], plain["steps"], plain["size"], leaves, dict(plain["fingerprint"]), at, given,
     )  # fmt: skip
     if canonical(header.to_json()) != canonical({key: plain[key] for key in header.to_json()}):

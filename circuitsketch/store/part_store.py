@@ -299,7 +299,8 @@ class PartStore(StoreReader):
     def __repr__(self) -> str:
         h = self.header
         return printable(
-            f"<PartStore {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.distribution} directions to "
+            f"<PartStore {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.distribution} "
+            "directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
 

@@ -11,11 +11,11 @@ from polynomials import (
     symmetric,
 )
 
+from circuitsketch import limits
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Gaussian, Given, Orthonormal, Sphere
 from circuitsketch.errors import InputError
-from circuitsketch import limits
 
 # ---------------------------------------------------------------------------------------- shapes, batches, questions
 

@@ -1,4 +1,5 @@
-"""Single examples summed, their interactions in a similarity, and evidence: against tensors, refits and real retraining."""
+"""Single examples summed, their interactions in a similarity, and evidence: against tensors, refits and real
+retraining."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ N = 12
 
 
 def low_rank(seed=0, n=N, rank=2):
-    """A polynomial of degree 3 whose interactions of order 2 live in a similarity of this rank, and the similarity's factor."""
+    """A polynomial of degree 3 whose interactions of order 2 live in a similarity of this rank, and the similarity's
+    factor."""
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=(n, rank))
     core = symmetric(rng, rank, 2)

@@ -61,7 +61,8 @@ class InteractionsFit:
 def fit_interactions(coefficients: np.ndarray, per_example: np.ndarray, priors: Priors) -> Interactions:
     """Fit orders 2 to that of the directions.
 
-    coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >= order.
+    coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >=
+    order.
     """
     per_example = np.asarray(per_example, dtype=np.float64)
     order = coefficients.shape[1] - 1
@@ -87,7 +88,8 @@ def fit_order(prior: Prior, per_example: np.ndarray, r: int, observed: np.ndarra
     kernel = prior.decomposed(r)
     size, values, vectors = kernel.size, kernel.values, kernel.vectors
     loss, scale, surprise = left_out(values, vectors, both)
-    # Two coefficients fitted are worth 2 each (Akaike). Where the similarity holds everything the shapes only disturb it.
+    # Two coefficients fitted are worth 2 each (Akaike). Where the similarity holds everything the shapes only
+    # disturb it.
     shaped = surprise[:, :count].min(axis=0) + 2 * len(fitted) < surprise[:, count:].min(axis=0)
     fitted = np.where(shaped, fitted, 0.0)
     every = np.where(shaped, np.arange(count), count + np.arange(count))

@@ -63,7 +63,8 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """The fitted interactions of a measurement with C values, orders 2 to `order`. per_example (n, order + 1, C) real."""
+    """The fitted interactions of a measurement with C values, orders 2 to `order`. per_example (n, order + 1, C)
+    real."""
 
     per_example: np.ndarray
     prior: Prior
@@ -140,7 +141,8 @@ class Interactions:
 
     @cached_property
     def effective(self) -> tuple[float, float]:
-        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the similarity."""
+        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the
+        similarity."""
         first = self.per_example[:, 1].T @ self.per_example[:, 1]
         both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.similarity)]
         return max(both[0], 1.0), max(both[1], 1.0)
