@@ -28,11 +28,12 @@ Sketch it
     local_sketch        the same for any function at a point, without a training run
 
 Ask it
-    Query               what `sketch.measure(function)` gives: without, reweight, influence, stability
+    Query               what `sketch.measure(function)` gives: without, reweight, influence, stability, evaluate,
+                        retrain_worst
     Prediction          a value with its error, its terms and its warnings
-    evaluate, Evaluation
-                        hold predictions against retraining
-    retrain_worst       retrain without the few examples whose own series leaves out most
+    evaluate, retrain_worst, Evaluation
+                        compare predictions with retraining; retrain without the few examples whose own series leaves
+                        out most; for queries that do not know their run
     read_datamodels     masks and margins from a folder
 
 Look below

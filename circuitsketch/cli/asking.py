@@ -301,7 +301,7 @@ def evaluate(
             watch=counted,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
-    evaluation = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
+    evaluation = query.evaluate(masks, truth=truth, seed=seed, **options)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
         plain = request_facts(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()

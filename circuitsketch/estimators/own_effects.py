@@ -230,13 +230,13 @@ def parts_of(per_example: np.ndarray, model: Interactions | None, h: np.ndarray,
         beyond = np.where(several[:, None], np.nan, np.zeros((batch, cells)))
         return Parts(own, means, deviations, factors, np.sqrt(missing + tail) + unknown, beyond, tail**2, h)
 
-    square, found = model.look(h, fits)
+    square, at_orders = model.look(h, fits)
     alike = np.where(several, coherence(sums, square, model.effective), 1.0)
-    ratio = ratio_between([at.prior for at in found], sums.first)
+    ratio = ratio_between([at.prior for at in at_orders], sums.first)
     ratio = np.where(several, ratio * np.sqrt(alike), 0.0)
     counted = np.where(several, np.clip(2 - ratio / (CONVERGES / 2), 0, 1), 0.0)[:, None]
     shaped, guessed = np.zeros((batch, cells)), tail**2
-    for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
+    for i, (fit, at) in enumerate(zip(fits, at_orders, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
         variance = np.maximum(at.prior, at.variance + at.mean**2)  # what was measured and is left out counts as error
         if estimator == "interactions" and order < fit.r:  # known, and left out

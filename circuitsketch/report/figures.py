@@ -163,7 +163,7 @@ def draw_sketch(
         data.append(("influence", influences_in(query, measured)))
     if truths is not None:
         masks, margins = cs.read_datamodels(truths)
-        found = cs.evaluate(query, masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
+        found = query.evaluate(masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
         data.append(("calibration", calibration_of(found, measured)))
         if one:
             data.append(("agreement", agreement_with(query, found, measured)))
