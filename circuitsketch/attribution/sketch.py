@@ -40,9 +40,8 @@ from circuitsketch.tree import unflatten
 
 # What tab completion shows.
 PUBLIC = (
-    "measure extend info path n count order distribution directions coefficients parts per_example similarity labels "
-    "items "
-    "groups run params state nbytes origin"
+    "measure extend info path n count order distribution directions coefficients per_example similarity labels "
+    "items groups run params state nbytes origin"
 ).split()
 
 

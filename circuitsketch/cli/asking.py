@@ -262,7 +262,6 @@ def evaluate(
         raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
     import numpy as np
 
-    import circuitsketch as cs
     from circuitsketch.report.tables import of_predictions
     from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
 

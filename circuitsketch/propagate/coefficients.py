@@ -40,11 +40,24 @@ class PropagatedRun:
 
     Attributes
     ----------
-    distribution : the distribution of the directions, of which there are `count`. target : defines the layout of lane
-    blocks. tree : the state's structure. params : maps a state to the trained parameters. constants : the final state's
-    values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does not vary. lanes : lane blocks
-    (elements, components, width) by number, in memory or in a store. device : that computed them, "cpu" or "cuda". run
-    : the run, if it is at hand.
+    distribution
+        The distribution of the directions, of which there are `count`.
+    target
+        Defines the layout of lane blocks.
+    tree
+        The state's structure.
+    params
+        Maps a state to the trained parameters.
+    constants
+        The final state's values, by leaf.
+    state_lane
+        The offset of each leaf in a lane block, -1 if it does not vary.
+    lanes
+        Lane blocks (elements, components, width) by number, in memory or in a store.
+    device
+        The device that computed them, "cpu" or "cuda".
+    run
+        The run, if it is at hand.
     """
 
     distribution: Distribution
@@ -108,9 +121,12 @@ class PropagatedRun:
 
         Parameters
         ----------
-        function : a NumPy function of the trained parameters; returns a number, an array, or a pytree of them.
-        args : passed to the function unchanged; they are not traced.
-        device : "cpu" or "cuda"; it need not be the device that computed the directions.
+        function : callable
+            A NumPy function of the trained parameters; returns a number, an array, or a pytree of them.
+        *args
+            Passed to the function unchanged; they are not traced.
+        device : {"cpu", "cuda"}
+            It need not be the device that computed the directions.
 
         Returns
         -------
@@ -119,8 +135,12 @@ class PropagatedRun:
 
         Raises
         ------
-        InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
-        DeviceError : there is no GPU, or a single block does not fit into its memory.
+        InputError, TraceError, DivergenceError
+            If the measurement cannot be traced, or is not finite.
+        DomainError
+            A gate of the measurement has no series there.
+        DeviceError
+            There is no GPU, or a single block does not fit into its memory.
         """
         circuit = self.measurement(function, args)
         refuse_measurement(self.measured_bytes(circuit), circuit, self.count)

@@ -33,11 +33,16 @@ StoreFor = Callable[[str, Header], PartStore]
 
 @dataclass(frozen=True, eq=False)
 class SketchSpec:
-    """The specification of a sketch: `count` directions to `order`, per-example series to `per_example_order` if not
-    None.
+    """What a sketch is to hold: `count` directions to `order`, and per-example series to `per_example_order`, unless None.
 
-    dtype : complex128 or complex64, of all parts. threads : None is one per core. device : "cpu" or "cuda", of all
-    parts.
+    Attributes
+    ----------
+    dtype
+        complex128 or complex64, of all parts.
+    threads
+        None is one per core.
+    device
+        "cpu" or "cuda", of all parts.
     """
 
     run: Training

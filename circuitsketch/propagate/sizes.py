@@ -98,7 +98,10 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
 
     Raises
     ------
-    InputError : there is not enough memory for it, or for computing it. StoreError : there is not enough disk space.
+    InputError
+        There is not enough memory for it, or for computing it.
+    StoreError
+        There is not enough disk space.
     """
     parts = list(parts_of(spec))
     coefficient_bytes = sum(part.nbytes for part in parts)

@@ -60,10 +60,18 @@ class SketchMetadata:
 
     Attributes
     ----------
-    parts : the names of its parts, finished or not. pending : distribution, seed and order of random directions that
-    may be added later; None where they are a part. groups : the label of each example, if there is one weight per
-    group. labels, items : of examples (or groups); None if unknown or not representable in JSON. similarity : (n,
-    columns), None. origin : a note of how the run is made, or None; it is never compared.
+    parts
+        The names of its parts, finished or not.
+    pending
+        Distribution, seed and order of random directions that may be added later; None where they are a part.
+    groups
+        The label of each example, if there is one weight per group.
+    labels, items
+        Of examples (or groups); None if unknown or not representable in JSON.
+    similarity
+        (n, columns), None.
+    origin
+        A note of how the run is made, or None; it is never compared.
     """
 
     parts: tuple[str, ...]

@@ -85,11 +85,13 @@ class PartStore(StoreReader):
 
         Parameters
         ----------
-        path : a folder that is empty or does not exist, in a folder that exists.
+        path
+            A folder that is empty or does not exist, in a folder that exists.
 
         Raises
         ------
-        StoreError : the path exists and is not empty, cannot be written, or is being written by another process.
+        StoreError
+            The path exists and is not empty, cannot be written, or is being written by another process.
         """
         path = absolute_path(path)
         if PartStore.exists(path):
@@ -129,13 +131,15 @@ class PartStore(StoreReader):
 
         Parameters
         ----------
-        mode : "r" to read, also while another process writes; "a" to add blocks.
-        header : if given, the store must match it, except in the number of directions.
+        mode
+            "r" to read, also while another process writes; "a" to add blocks.
+        header
+            If given, the store must match it, except in the number of directions.
 
         Raises
         ------
-        StoreError : there is no store; it is of another run, of a newer format, or damaged; with "a", another process
-        writes it.
+        StoreError
+            There is no store; it is of another run, of a newer format, or damaged; with "a", another process writes it.
         """
         path = absolute_path(path)
         if mode not in ("r", "a"):
@@ -187,8 +191,10 @@ class PartStore(StoreReader):
 
         Raises
         ------
-        StoreError : the disk is full, or cannot be written; the store is unchanged. InputError : the block is already
-        written, or has another shape or dtype.
+        StoreError
+            The disk is full, or cannot be written; the store is unchanged.
+        InputError
+            The block is already written, or has another shape or dtype.
         """
         self.check_block(block)
         if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
@@ -216,8 +222,9 @@ class PartStore(StoreReader):
         """Write the final state's constant terms, leaf by leaf; written ones must be equal bit for bit.
         Raises
         ------
-        StoreError : as for `write`; or the run does not reproduce its values (another processor, another version of a
-        package), so that new blocks would not match the old ones.
+        StoreError
+            As for `write`; or the run does not reproduce its values (another processor, another version of a package),
+            so that new blocks would not match the old ones.
         """
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:

@@ -56,8 +56,16 @@ class SketchStore:
 
     Attributes
     ----------
-    path : absolute. metadata : see `SketchMetadata`. created : date and time in UTC. versions : of the packages that
-    created it. stores : the open stores of its parts, by name.
+    path
+        Absolute.
+    metadata
+        See `SketchMetadata`.
+    created
+        Date and time in UTC.
+    versions
+        Of the packages that created it.
+    stores
+        The open stores of its parts, by name.
     """
 
     def __init__(
@@ -76,8 +84,8 @@ class SketchStore:
 
         Raises
         ------
-        StoreError : there is no sketch; it is not finished, of a newer format, or damaged; its parts are of different
-        runs.
+        StoreError
+            There is no sketch; it is not finished, of a newer format, or damaged; its parts are of different runs.
         """
         path = absolute_path(path)
         if not PartStore.exists(path):
@@ -108,8 +116,9 @@ class SketchStore:
 
         Raises
         ------
-        StoreError : the path holds anything else, or a sketch with another similarity or other groups; another process
-        writes it.
+        StoreError
+            The path holds anything else, or a sketch with another similarity or other groups; another process writes
+            it.
         """
         path = absolute_path(path)
         if PartStore.exists(path):
