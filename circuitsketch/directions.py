@@ -1,8 +1,7 @@
 """The distributions of directions: from n, a seed and an index to a direction in C^n, and to its unbiasing factor.
 
-In: the number of coordinates, a seed, a range of indices. Out: that block of directions, the same bits in
-whatever order and by whatever worker blocks are generated, and `log_factor(r)`, the weight of order r. What is
-done with a direction's Taylor coefficients is left to the estimators.
+In: the number of coordinates, a seed, a range of indices. Out: that block of directions, whose bits do not depend on
+which blocks were generated before, and `log_factor(r)`, the weight of order r. Estimates are left to `estimators`.
 
 A direction psi of a random distribution comes scaled so that its entries have size 1: |psi|^2 = n, or n on average.
 With <psi, h> = sum_i conj(psi_i) h_i and c_r(psi) = F_r(psi, ..., psi),

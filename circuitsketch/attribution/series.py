@@ -42,8 +42,7 @@ ESTIMATORS = ("theorem", "interactions", "per-example", "first-order")
 # What tab completion shows.
 PUBLIC = (
     "without reweight predict influence stability evaluate retrain_worst with_evidence baseline shape order "
-    "estimator n "
-    "distribution directions coefficients per_example labels items"
+    "estimator n distribution directions coefficients per_example labels items"
 ).split()
 
 

@@ -2,7 +2,7 @@
 
 In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Estimate`: the
 change, its terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h
-is trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
+is trusted or not. How interactions are fitted is left to `interactions.fitting`, sentences and tables to `prediction`.
 
 The error. The posterior's deviations are right as they come where examples act apart. Three things they do not know.
 Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.

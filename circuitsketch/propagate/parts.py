@@ -33,7 +33,7 @@ StoreFor = Callable[[str, Header], PartStore]
 
 @dataclass(frozen=True, eq=False)
 class SketchSpec:
-    """What a sketch is to hold: `count` directions to `order`, and per-example series to `per_example_order`, unless None.
+    """What a sketch is to hold: `count` directions to `order`, and per-example series, unless their order is None.
 
     Attributes
     ----------

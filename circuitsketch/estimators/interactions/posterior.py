@@ -2,7 +2,7 @@
 
 In: the fit of every order (made by `fitting`) and h's. Out: the mean of O_r(h), its variance, and covariances, where
 F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples and what a user is told are left to
-`backbone`; the kernel k is that of `priors`; many sparse h's at once take the way of `many`.
+`own_effects`; the kernel k is that of `priors`; many sparse h's at once take the way of `sparse_batches`.
 
 Beside S^(x r) the prior has an isotropic part: of variance tau for directions of random phases, to which it is white
 noise, and of variance 2 tau (|h|^2r - sum h_i^2r) / n^r at a real h.
@@ -21,7 +21,7 @@ from circuitsketch.estimators.interactions.one_order import OneOrder
 from circuitsketch.estimators.interactions.priors import Prior
 from circuitsketch.estimators.interactions.sparse_batches import Tables, entries_of, look
 
-MANY = 32  # h's from which on `many` is worth its tables
+MANY = 32  # h's from which on `sparse_batches` is worth its tables
 SPARSE = 0.25  # and the share of entries different from zero up to which it is
 
 
@@ -133,7 +133,7 @@ class Interactions:
         projected: np.ndarray,
         both: np.ndarray,
     ) -> AtOrder:
-        """What `see` says, from the sums of `many`."""
+        """What `see` says, from the sums of `sparse_batches`."""
         shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
         prior = self._prior_variance(fit, kernel, isotropic)
         known = projected**2 @ fit.precision
@@ -149,7 +149,7 @@ class Interactions:
 
     @cached_property
     def tables(self) -> Tables:
-        """What `many` adds up rows of."""
+        """The tables whose rows `sparse_batches` adds up."""
         return Tables.of(self.prior, self.per_example, relative(self.per_example[:, 1]), self.orders)
 
 

@@ -1,7 +1,7 @@
 """What is believed of interactions before any direction is seen: similarities of examples, a kernel, and two shapes.
 
 In: a similarity S over examples, their own series, directions or h's. Out: the covariance of what directions observe,
-and the columns of the shapes. Fitting is left to `fitting`, answers to `interactions`.
+and the columns of the shapes. Fitting is left to `fitting`, answers to `posterior`.
 
 The prior over a symmetric tensor T with covariance S^(x r) has E T(x, ..) T(y, ..) = (x S y)^r, E T(x, ..) T_jj.. =
 (x S)_j^r and E T_ii.. T_jj.. = S_ij^r. So its off-diagonal part has, at every order r and for complex x and y too,

@@ -1,4 +1,4 @@
-"""The loops of `many`, which Numba compiles when they are first called; `many.compiled` lets the code be kept."""
+"""The loops of `sparse_batches`, which Numba compiles when they are first called and keeps on disk."""
 
 from __future__ import annotations
 
