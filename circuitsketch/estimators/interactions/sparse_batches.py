@@ -58,8 +58,8 @@ class Tables:
     """One measurement's tables.
 
     through: S and S psi. diagonal (n,), pairs: of S, and beside it the cosines where a shape needs them; see
-    `sparse_kernels.pair_sums`. values: C. own, columns: of each order what h^r meets, and what (h S)^r and (h S psi)^r meet, C
-    columns of the mean before E projections. links, per_example: F_1, relative, to the power r, and F_r.
+    `sparse_kernels.pair_sums`. values: C. own, columns: of each order what h^r meets, and what (h S)^r and (h S psi)^r
+    meet, C columns of the mean before E projections. links, per_example: F_1, relative, to the power r, and F_r.
     """
 
     through: np.ndarray
