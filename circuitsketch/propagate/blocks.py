@@ -20,7 +20,7 @@ from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
@@ -38,23 +38,29 @@ def push_blocks(
     device: str = "cpu",
     at: np.ndarray | None = None,
     progress: Progress | None = None,
-    store_for: Callable[[Executable], Store] | None = None,
+    store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
-) -> tuple[Executable, list[np.ndarray], np.ndarray | Store]:
+) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
     Parameters
     ----------
-    block_of : `block_of(start, stop)` -> directions (stop - start, n), complex or real.
-    count : the number of directions.
-    at : the point of expansion, downweights (n,) (default 0: the run as it was).
-    progress : called with (blocks done, blocks) whenever a block is finished, and once per second with fractions of
-        unfinished blocks included; on a GPU, which runs many blocks at once, whenever their steps add up to another
-        block.
-    store_for : opens the store that blocks are written to; blocks that it has already are not computed again.
-    made : the first lane blocks, in memory, which are complete and not computed again.
-    check : check every gate's domain first; False if that was done before.
+    block_of
+        `block_of(start, stop)` -> directions (stop - start, n), complex or real.
+    count
+        The number of directions.
+    at
+        The point of expansion, downweights (n,) (default 0: the run as it was).
+    progress
+        Called with (blocks done, blocks) whenever a block is finished, and once per second with fractions of unfinished
+        blocks included; on a GPU, which runs many blocks at once, whenever their steps add up to another block.
+    store_for
+        Opens the store that blocks are written to; blocks that it has already are not computed again.
+    existing
+        The first lane blocks, in memory, which are complete and not computed again.
+    check
+        Check every gate's domain first; False if that was done before.
 
     Returns
     -------
@@ -63,8 +69,10 @@ def push_blocks(
 
     Raises
     ------
-    DomainError, DivergenceError : see `training.health`; also for coefficients that leave the dtype's range.
-    DeviceError : there is no GPU, or a single block does not fit into its memory.
+    DomainError, DivergenceError
+        See `training.health`; also for coefficients that leave the dtype's range.
+    DeviceError
+        There is no GPU, or a single block does not fit into its memory.
     """
     order = check_order(order)
     if not run.varying() and run.varying(values=True):

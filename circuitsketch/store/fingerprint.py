@@ -31,8 +31,14 @@ def fingerprint(
 
     Parameters
     ----------
-    circuits : one per kind of step. schedule : the circuit of each step, the data it reads, the examples it weights.
-    state : the first state's leaves. n, steps : how many examples and steps.
+    circuits
+        One per kind of step.
+    schedule
+        The circuit of each step, the data it reads, the examples it weights.
+    state
+        The first state's leaves.
+    n, steps
+        How many examples and steps.
 
     Returns
     -------
