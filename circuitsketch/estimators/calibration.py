@@ -1,0 +1,209 @@
+"""Weigh estimators by retrained subsets, and give their combination conformal intervals.
+
+Whatever an estimator assumes, retraining a few dozen subsets of the kind that is asked about says how far it is off
+(THEORY section 11). From m such subsets, per measured value:
+
+1. The best single estimator: the one of the least weighted mean squared error, "no change" (zero) among them.
+2. Weights that improve on it: a ridge regression of the true changes on the predicted ones, pulled towards the best
+   single estimator. It is taken only where it predicts subsets left out better by more than chance allows.
+3. An interval: residuals of subsets left out, each predicted by a fit without it (steps 1 and 2 included), divided by a
+   scale that grows as errors were seen to grow; the k-th smallest of these, k = ceil(level (m + 1)), times the scale of
+   a new subset. With exchangeable subsets it holds the truth at about the level, with m as small as 1 / (1 - level);
+   with fewer the interval is infinite. This is the jackknife+ of Barber, Candès, Ramdas and Tibshirani (2021), with the
+   point prediction in the place of the predictions of the fits left out, from which it differs by one subset's pull.
+
+Errors of subsets of different sizes are weighed by 1 / size, as if an error's variance grew with the size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# Penalties of the ridge, in units of the predictions' own weighted squares; infinity is the best single estimator.
+PENALTIES = (0.01, 0.1, 1.0)
+# How many standard errors of the difference weights must improve on the best single estimator by, to be taken.
+MARGIN = 1.0
+SCALES = ("constant", "root of the size", "size", "standard error")
+MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of K estimators for C values.
+
+    Attributes
+    ----------
+    weights : (K, C). best : (C,), the best single estimator's number, K for "no change".
+    scale : (C,), which of SCALES an error grows with.
+    """
+
+    weights: np.ndarray
+    best: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What retrained subsets say of some estimators' predictions.
+
+    Attributes
+    ----------
+    weights : the estimators' weights.
+    scores : (m, C), residuals of subsets left out over their scale, sorted.
+    residuals : (m, C), residuals of subsets left out. baseline : (m, C), the true changes, which are the residuals of
+        "no change".
+    """
+
+    weights: Weights
+    scores: np.ndarray
+    residuals: np.ndarray
+    baseline: np.ndarray
+
+    def predict(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the weighed change, (B, C), of the estimators' changes (B, K, C)."""
+        return weighed(predictions, self.weights.weights)
+
+    def halfwidth(self, level: float, sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """Return half the length of the intervals (B, C) for subsets of B sizes and the estimators' errors (B, K, C).
+
+        It is infinite where there are fewer than level / (1 - level) retrained subsets.
+        """
+        m, values = self.scores.shape
+        rank = math.ceil(level * (m + 1) - 1e-9)
+        quantile = np.full(values, np.inf) if rank > m else self.scores[rank - 1]
+        return quantile * scale_of(self.weights, sizes, errors)
+
+
+def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Calibration:
+    """Weigh K estimators by m retrained subsets.
+
+    Parameters
+    ----------
+    predictions : array, shape (m, K, C)
+        What each estimator says that each of C values changes by.
+    errors : array, shape (m, K, C)
+        Its standard errors; infinite or NaN where it has none.
+    sizes : array, shape (m,)
+        The sizes |h|^2 of the subsets, above 0.
+    truths : array, shape (m, C)
+        What the values really change by.
+
+    Returns
+    -------
+    Calibration
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> truths = rng.normal(size=(40, 1))
+    >>> predictions = np.stack([truths + 0.1, 5 + 0 * truths], axis=1)
+    >>> found = calibrate(predictions, np.full((40, 2, 1), np.inf), np.ones(40), truths)
+    >>> int(found.weights.best[0]), bool(found.halfwidth(0.9, np.ones(1), predictions[:1])[0, 0] < 0.11)
+    (0, True)
+    """
+    count = len(truths)
+    left_out = np.empty_like(truths)
+    scales = np.empty_like(truths)
+    for j in range(count):
+        rest = np.delete(np.arange(count), j)
+        fit = fit_weights(predictions[rest], errors[rest], sizes[rest], truths[rest])
+        left_out[j] = truths[j] - weighed(predictions[j : j + 1], fit.weights)[0]
+        scales[j] = scale_of(fit, sizes[j : j + 1], errors[j : j + 1])[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = np.where(left_out == 0, 0.0, np.abs(left_out) / scales)
+    weights = fit_weights(predictions, errors, sizes, truths)
+    return Calibration(weights, np.sort(scores, axis=0), left_out, truths)
+
+
+def fit_weights(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Weights:
+    """Fit the weights of K estimators, and the scale of what is left."""
+    best = best_single(predictions, sizes, truths)
+    weights = single_weights(best, predictions.shape[1])
+    residuals = truths - weighed(predictions, weights)
+    predictions = np.where(np.isfinite(predictions).all(axis=0), predictions, 0.0)  # of no use where they overflow
+    single = residuals**2 / sizes[:, None]
+    least = single.mean(axis=0)
+    for penalty in PENALTIES:
+        pulled, left_out = ridge(predictions, sizes, truths, single_weights(best, predictions.shape[1]), penalty)
+        gain = single - left_out**2 / sizes[:, None]
+        sure = gain.mean(axis=0) > MARGIN * gain.std(axis=0, ddof=1) / math.sqrt(len(gain))
+        error = (left_out**2 / sizes[:, None]).mean(axis=0)
+        better = sure & (error < least)
+        weights, least = np.where(better, pulled, weights), np.where(better, error, least)
+        residuals = np.where(better, left_out, residuals)
+    return Weights(weights, best, best_scale(residuals, sizes, chosen_errors(errors, best)))
+
+
+def best_single(predictions: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """Return the number of the estimator of the least weighted squared error per value; K is "no change"."""
+    none = np.zeros_like(predictions[:, :1])
+    squares = (truths[:, None] - np.concatenate([predictions, none], axis=1)) ** 2 / sizes[:, None, None]
+    return np.argmin(np.where(np.isfinite(squares), squares, np.inf).mean(axis=0), axis=0)
+
+
+def weighed(predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the sum over K of weights (K, C) times predictions (B, K, C), of which those of no weight may overflow."""
+    return np.einsum("bkc,kc->bc", np.where(weights == 0, 0.0, predictions), weights)
+
+
+def single_weights(best: np.ndarray, count: int) -> np.ndarray:
+    """Return the weights (K, C) that take one estimator per value, or none."""
+    return (np.arange(count)[:, None] == best).astype(np.float64)
+
+
+def ridge(
+    predictions: np.ndarray, sizes: np.ndarray, truths: np.ndarray, centre: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit weights (K, C) that are pulled towards `centre`; return them, and the residuals of subsets left out (m, C).
+
+    Minimises sum_j (y_j - p_j b)^2 / size_j + penalty sum_k S_k (b_k - centre_k)^2 with S_k = sum_j p_jk^2 / size_j. The
+    residual of a fit without subset j is that of the whole fit over 1 - H_jj, with H the matrix from y to p b.
+    """
+    root = np.sqrt(sizes)[:, None, None]
+    x, y = predictions / root, truths / root[:, 0]
+    squares = (x**2).sum(axis=0)
+    gram = np.einsum("mkc,mlc->ckl", x, x)
+    k = np.arange(gram.shape[1])
+    scale = np.sqrt(np.where(squares > 0, squares, 1.0)).T  # (C, K): predictions of any unit are penalised alike
+    system = gram / scale[:, :, None] / scale[:, None, :]
+    system[:, k, k] += penalty
+    rows = np.einsum("mkc,ck->cmk", x, 1 / scale)
+    solved = np.linalg.solve(system, rows.transpose(0, 2, 1))  # (C, K, m)
+    hat = np.einsum("cmk,ckm->mc", rows, solved)
+    off = y - np.einsum("mkc,kc->mc", x, centre)
+    moved = np.einsum("ckm,mc->ck", solved, off)
+    left_out = (off - np.einsum("cmk,ck->mc", rows, moved)) / (1 - hat)
+    return centre + (moved / scale).T, left_out * root[:, 0]
+
+
+def chosen_errors(errors: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return the standard errors (m, C) of each value's best single estimator; NaN for "no change"."""
+    count = errors.shape[1]
+    picked = np.take_along_axis(errors, np.minimum(best, count - 1)[None, None, :], axis=1)[:, 0]
+    return np.where(best == count, np.nan, picked)
+
+
+def best_scale(residuals: np.ndarray, sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return which of SCALES makes residuals (m, C) most alike, by the likelihood of Laplace's distribution."""
+    logs = []
+    for scale in scales_of(sizes, errors):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.log((np.abs(residuals) / scale).mean(axis=0)) + np.log(scale).mean(axis=0)
+        logs.append(np.where(np.isfinite(spread), spread, np.inf))
+    logs[0] = np.where(np.isfinite(logs[0]), logs[0], 0.0)  # residuals that are all zero: any scale does
+    return np.argmin(logs, axis=0)
+
+
+def scale_of(weights: Weights, sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return the scale (B, C) of the error of subsets of B sizes, with the estimators' errors (B, K, C)."""
+    scales = np.stack(list(scales_of(sizes, chosen_errors(errors, weights.best))))
+    return np.take_along_axis(scales, weights.scale[None, None, :], axis=0)[0]
+
+
+def scales_of(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the scales (m, C) that an error may grow with, in the order of SCALES."""
+    one = np.ones_like(errors)
+    return one, one * np.sqrt(sizes)[:, None], one * sizes[:, None], errors
