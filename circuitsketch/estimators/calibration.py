@@ -6,11 +6,12 @@ Whatever an estimator assumes, retraining a few dozen subsets of the kind that i
 1. The best single estimator: the one of the least weighted mean squared error, "no change" (zero) among them.
 2. Weights that improve on it: a ridge regression of the true changes on the predicted ones, pulled towards the best
    single estimator. It is taken only where it predicts subsets left out better by more than chance allows.
-3. An interval: residuals of subsets left out, each predicted by a fit without it (steps 1 and 2 included), divided by a
-   scale that grows as errors were seen to grow; the k-th smallest of these, k = ceil(level (m + 1)), times the scale of
-   a new subset. With exchangeable subsets it holds the truth at about the level, with m as small as 1 / (1 - level);
-   with fewer the interval is infinite. This is the jackknife+ of Barber, Candès, Ramdas and Tibshirani (2021), with the
-   point prediction in the place of the predictions of the fits left out, from which it differs by one subset's pull.
+3. An interval, by the jackknife+ (Barber, Candès, Ramdas and Tibshirani, 2021): every subset is predicted by a fit
+   without it (steps 1 and 2 included), and its residual is divided by a scale that grows as errors were seen to grow.
+   Each of these fits predicts a new subset too, and that prediction plus and minus the fit's scaled residual is an end
+   on either side; the interval reaches to the k-th of these, k = ceil(level (m + 1)). With exchangeable subsets it holds
+   the truth at about the level, and never at less than 2 level - 1, whatever the fits do. With m below
+   level / (1 - level) the interval is infinite.
 
 Errors of subsets of different sizes are weighed by 1 / size, as if an error's variance grew with the size.
 """
@@ -47,34 +48,40 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What retrained subsets say of some estimators' predictions.
+    """What m retrained subsets say of some estimators' predictions.
 
     Attributes
     ----------
-    weights : the estimators' weights.
-    scores : (m, C), residuals of subsets left out over their scale, sorted.
-    residuals : (m, C), residuals of subsets left out. baseline : (m, C), the true changes, which are the residuals of
-        "no change".
+    weights : the estimators' weights. left_out : the same, fitted without each subset.
+    residuals : (m, C), what a subset's true change is above its prediction by the fit without it.
+    scores : (m, C), the sizes of the residuals over their scale.
     """
 
     weights: Weights
-    scores: np.ndarray
+    left_out: tuple[Weights, ...]
     residuals: np.ndarray
-    baseline: np.ndarray
+    scores: np.ndarray
 
     def predict(self, predictions: np.ndarray) -> np.ndarray:
         """Return the weighed change, (B, C), of the estimators' changes (B, K, C)."""
         return weighed(predictions, self.weights.weights)
 
-    def halfwidth(self, level: float, sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Return half the length of the intervals (B, C) for subsets of B sizes and the estimators' errors (B, K, C).
+    def interval(
+        self, level: float, predictions: np.ndarray, sizes: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the intervals of the change, (B, C) each, for B subsets of some sizes.
 
-        It is infinite where there are fewer than level / (1 - level) retrained subsets.
+        predictions, errors : (B, K, C), what the estimators say and their standard errors.
         """
-        m, values = self.scores.shape
-        rank = math.ceil(level * (m + 1) - 1e-9)
-        quantile = np.full(values, np.inf) if rank > m else self.scores[rank - 1]
-        return quantile * scale_of(self.weights, sizes, errors)
+        count = len(self.left_out)
+        rank = math.ceil(level * (count + 1) - 1e-9)
+        if rank > count:
+            infinite = np.full((len(sizes), self.scores.shape[1]), np.inf)
+            return -infinite, infinite
+        centres = np.stack([weighed(predictions, fit.weights) for fit in self.left_out])
+        reaches = np.stack([scale_of(fit, sizes, errors) for fit in self.left_out]) * self.scores[:, None]
+        lows, highs = np.sort(centres - reaches, axis=0), np.sort(centres + reaches, axis=0)
+        return lows[count - rank], highs[rank - 1]
 
 
 def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Calibration:
@@ -100,22 +107,22 @@ def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, tr
     >>> rng = np.random.default_rng(0)
     >>> truths = rng.normal(size=(40, 1))
     >>> predictions = np.stack([truths + 0.1, 5 + 0 * truths], axis=1)
-    >>> found = calibrate(predictions, np.full((40, 2, 1), np.inf), np.ones(40), truths)
-    >>> int(found.weights.best[0]), bool(found.halfwidth(0.9, np.ones(1), predictions[:1])[0, 0] < 0.11)
+    >>> fit = calibrate(predictions, np.full((40, 2, 1), np.inf), np.ones(40), truths)
+    >>> low, high = fit.interval(0.9, predictions[:1], np.ones(1), np.full((1, 2, 1), np.inf))
+    >>> int(fit.weights.best[0]), bool(low[0, 0] < truths[0, 0] < high[0, 0])
     (0, True)
     """
     count = len(truths)
-    left_out = np.empty_like(truths)
-    scales = np.empty_like(truths)
+    fits, residuals, scales = [], np.empty_like(truths), np.empty_like(truths)
     for j in range(count):
         rest = np.delete(np.arange(count), j)
         fit = fit_weights(predictions[rest], errors[rest], sizes[rest], truths[rest])
-        left_out[j] = truths[j] - weighed(predictions[j : j + 1], fit.weights)[0]
+        residuals[j] = truths[j] - weighed(predictions[j : j + 1], fit.weights)[0]
         scales[j] = scale_of(fit, sizes[j : j + 1], errors[j : j + 1])[0]
+        fits.append(fit)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.where(left_out == 0, 0.0, np.abs(left_out) / scales)
-    weights = fit_weights(predictions, errors, sizes, truths)
-    return Calibration(weights, np.sort(scores, axis=0), left_out, truths)
+        scores = np.where(residuals == 0, 0.0, np.abs(residuals) / scales)
+    return Calibration(fit_weights(predictions, errors, sizes, truths), tuple(fits), residuals, scores)
 
 
 def fit_weights(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Weights:
@@ -159,8 +166,8 @@ def ridge(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit weights (K, C) that are pulled towards `centre`; return them, and the residuals of subsets left out (m, C).
 
-    Minimises sum_j (y_j - p_j b)^2 / size_j + penalty sum_k S_k (b_k - centre_k)^2 with S_k = sum_j p_jk^2 / size_j. The
-    residual of a fit without subset j is that of the whole fit over 1 - H_jj, with H the matrix from y to p b.
+    Minimises sum_j (y_j - p_j b)^2 / size_j + penalty sum_k S_k (b_k - centre_k)^2 with S_k = sum_j p_jk^2 / size_j.
+    The residual of a fit without subset j is that of the fit to all over 1 - H_jj, with H the matrix from y to p b.
     """
     root = np.sqrt(sizes)[:, None, None]
     x, y = predictions / root, truths / root[:, 0]

@@ -1,4 +1,4 @@
-"""Calibration by retrained subsets: fits left out one by one, coverage of new subsets, and never much worse than one."""
+"""Calibration by retrained subsets: fits without one subset, coverage of new ones, never much worse than the best."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_calibrated_intervals_cover_new_subsets_and_no_estimator_is_much_better(
         errors = none(predictions)
         fit = calibrate(predictions[:M], errors[:M], sizes[:M], truths[:M])
         off = truths[M:] - fit.predict(predictions[M:])
-        covered.append(np.abs(off) <= fit.halfwidth(0.9, sizes[M:], errors[M:]))
+        low, high = fit.interval(0.9, predictions[M:], sizes[M:], errors[M:])
+        covered.append((low <= truths[M:]) & (truths[M:] <= high))
         singles = [truths[M:], *(truths[M:] - predictions[M:, k] for k in range(2))]
         ratios.append(np.sqrt((off**2).mean() / min((one**2).mean() for one in singles)))
     # 12 runs of 3 values with 48 subsets each: the share has a deviation of (.1 .9 / 49 / 36)^(1/2) = .007.
@@ -79,8 +80,10 @@ def test_the_interval_grows_as_errors_were_seen_to_grow():
     predictions, sizes, truths = subsets_of("smooth", np.random.default_rng(1), 200)
     fit = calibrate(predictions[:, 1:], none(predictions[:, 1:]), sizes, truths)
     assert [calibration.SCALES[i] for i in fit.weights.scale] == ["size"] * 3
-    few, many = fit.halfwidth(0.95, np.array([5.0, 20.0]), none(predictions[:2, 1:]))
-    np.testing.assert_allclose(many, 4 * few)
+    zeros = np.zeros((2, 1, 3))  # where all fits say the same, the interval is as long on both sides
+    low, high = fit.interval(0.95, zeros, np.array([5.0, 20.0]), none(zeros))
+    np.testing.assert_allclose(high[1], 4 * high[0])
+    np.testing.assert_allclose(low, -high)
 
 
 def test_a_standard_error_that_tells_which_subsets_are_hard_scales_the_interval():
@@ -94,10 +97,25 @@ def test_a_standard_error_that_tells_which_subsets_are_hard_scales_the_interval(
 def test_too_few_subsets_for_a_level_give_infinite_intervals_and_exact_ones_give_none():
     predictions, sizes, truths = subsets_of("noisy", np.random.default_rng(3), 18)
     fit = calibrate(predictions, none(predictions), sizes, truths)
-    assert np.isinf(fit.halfwidth(0.95, sizes[:1], none(predictions[:1]))).all()
-    assert np.isfinite(fit.halfwidth(0.94, sizes[:1], none(predictions[:1]))).all()
+    asked = predictions[:1], sizes[:1], none(predictions[:1])
+    assert np.isinf(fit.interval(0.95, *asked)).all() and np.isfinite(fit.interval(0.94, *asked)).all()
     exact = calibrate(truths[:, None], none(truths[:, None]), sizes, truths)
-    assert not exact.halfwidth(0.9, sizes[:1], none(truths[:1, None])).any()
+    low, high = exact.interval(0.9, truths[:1, None], sizes[:1], none(truths[:1, None]))
+    assert np.array_equal(low, truths[:1]) and np.array_equal(high, truths[:1])
+
+
+def test_a_fit_that_changes_with_one_subset_costs_no_coverage():
+    # Two estimators, equally good on average, that fail on different subsets: which is best hangs on single subsets.
+    held = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truths = rng.normal(size=(248, 1))
+        wild = rng.choice([0.01, 3.0], p=[0.9, 0.1], size=(248, 2, 1))
+        predictions = truths[:, None] + wild * rng.normal(size=(248, 2, 1))
+        fit = calibrate(predictions[:M], none(predictions[:M]), np.ones(M), truths[:M])
+        low, high = fit.interval(0.9, predictions[M:], np.ones(200), none(predictions[M:]))
+        held.append(((low <= truths[M:]) & (truths[M:] <= high)).mean())
+    assert np.mean(held) > 0.88 and min(held) > 0.75
 
 
 def test_an_estimator_that_overflows_has_no_weight():
@@ -105,4 +123,4 @@ def test_an_estimator_that_overflows_has_no_weight():
     predictions[7, 1, 0], predictions[8, 1, 1] = np.inf, np.nan
     fit = calibrate(predictions, none(predictions), sizes, truths)
     assert fit.weights.weights[1, 0] == fit.weights.weights[1, 1] == 0
-    assert np.isfinite(fit.predict(predictions)).all() and np.isfinite(fit.scores).all()
+    assert np.isfinite(fit.predict(predictions)).all() and np.isfinite(fit.residuals).all()
