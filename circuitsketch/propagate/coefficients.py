@@ -28,7 +28,7 @@ from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import describe_circuit, digest
+from circuitsketch.store.fingerprint import same_program
 from circuitsketch.store.part_store import Store
 from circuitsketch.tree import Tree, flatten, unflatten
 
@@ -272,15 +272,15 @@ def trace_measurement(
                 "a measurement must return a number, an array, or a pytree of them, and this one returns 0 leaves; "
                 "return the measured value"
             )
-        return simplify(circuit)
+        return circuit
 
     first, second = trace_once(), trace_once()
-    if digest(describe_circuit(first)) != digest(describe_circuit(second)):
+    if not same_program(first, second):
         raise InputError(
             "the measurement is a different function each time it is called: it draws random numbers, or reads "
             "mutable state; a measurement may depend on the trained parameters only, so draw before measuring"
         )
-    return first
+    return simplify(first)
 
 
 def value_shape(circuit: Circuit) -> tuple[int, ...]:

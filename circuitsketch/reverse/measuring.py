@@ -19,6 +19,7 @@ from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
 from circuitsketch.errors import InputError
+from circuitsketch.gates import cells
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun, trace_measurement, value_shape, values_of
 from circuitsketch.training.training import Training
@@ -89,7 +90,7 @@ class Measured:
 
     def by_leaf(self, result: np.ndarray, axis: int) -> Any:
         """Return a result whose values lie along an axis in the structure of the measurement's value."""
-        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
+        sizes = [cells(shape) for shape in self.shapes]
         parts = np.split(result, np.cumsum(sizes)[:-1], axis=axis)
         leaves = [
             part.reshape(*part.shape[:axis], *shape, *part.shape[axis + 1 :])

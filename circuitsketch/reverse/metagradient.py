@@ -21,7 +21,7 @@ from circuitsketch.limits import within_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import refuse_constant_run
 from circuitsketch.propagate.progress import Progress, show_progress
-from circuitsketch.reverse.cotangents import FinalCotangents, gradient_circuit
+from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
 from circuitsketch.reverse.sweep import NotFiniteError
@@ -141,7 +141,7 @@ def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...])
     for _ in forward.advance():
         pass
     measured = Measured(run, job.w, forward.arena.state(), function, args)
-    final = FinalCotangents(gradient_circuit(measured.circuit, run.varying()), measured.shapes, measured.state)
+    final = FinalCotangents(measured.circuit, run.varying(), measured.state)
 
     def check() -> None:
         check_series(run, run.executable(Mode(1, complex=False)), job.w)
@@ -165,7 +165,7 @@ def differentiate_along(
     check_series(run, run.executable(Mode(order, np.iscomplexobj(rows)), dtype), job.w)
     state = flatten(run.train_with(job.w))[0]
     measured = Measured(run, job.w, state, function, args)
-    final = FinalCotangents(gradient_circuit(measured.circuit, run.varying()), measured.shapes, measured.state)
+    final = FinalCotangents(measured.circuit, run.varying(), measured.state)
     try:
         result = sweep_directions(job, final, measured.values, rows, order, dtype)
     except NotFiniteError:

@@ -105,8 +105,10 @@ class Sweep:
         self.mode = executable.target.mode
         self.kinks = 0.0  # entries, of all steps that were played, on a kink
 
-    def play(self, forward: Forward, cotangents: Cotangents) -> Iterator[int]:
+    def play(self, forward: Forward, cotangents: Cotangents, watch: bool = False) -> Iterator[int]:
         """Carry cotangents back through the segment that the run has recorded; yield how many steps were played.
+
+        watch : whether to look at the constants after every step, which takes as long as a small gate.
 
         Raises
         ------
@@ -119,9 +121,10 @@ class Sweep:
         for block, lanes in enumerate(cotangents.lanes):
             self.arena.put_lane_state(block, lanes)
         schedule = self.run.schedule
-        steps = range(last - 1, first - 1, -1)
-        ids = np.concatenate([self.run.examples[t] for t in steps])
-        starts = np.concatenate([[0], np.cumsum(np.diff(schedule.ids_start)[steps])])
+        steps = np.arange(first, last)[::-1]
+        counts = np.diff(schedule.ids_start)[steps]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        ids = schedule.ids[np.repeat(schedule.ids_start[steps] - starts[:-1], counts) + np.arange(starts[-1])]
         read = (ids, starts) if along_directions(self.mode) else (ids[:0], np.zeros_like(starts))
         bad = yield from play(
             self.arena,
@@ -130,7 +133,7 @@ class Sweep:
             len(steps),
             self.w,
             directions=self.directions,
-            watch=True,
+            watch=watch,
             source=record if along_directions(self.mode) else None,
             totals=Totals(DERIVATIVE, ids, starts, cotangents.totals, cotangents.lane_totals),
         )

@@ -54,7 +54,7 @@ class Job:
 
     def go_back(self, sweep: Sweep, forward: Forward, cotangents: Cotangents, sweeps: int = 1) -> Iterator[int]:
         """Carry cotangents, of so many sweeps side by side, back through the recorded segment; report the progress."""
-        for steps in sweep.play(forward, cotangents):
+        for steps in sweep.play(forward, cotangents, watch=self.at_edges):
             with self.mutex:
                 self.done += steps * sweeps
                 if self.progress is not None:
@@ -104,7 +104,7 @@ def sweep_directions(
     mode = Mode(order, np.iscomplexobj(directions))
     played = run.executable(mode, dtype)
     executable = sweep_executable(run, mode, dtype, job.at_edges)
-    ending = final.executable(executable.target, run.varying())
+    ending = final.executable(executable.target)
     width = executable.target.width
     result = np.zeros((len(directions), order + 1, count, run.n), dtype=directions.dtype)
     begins = range(0, len(directions), width)

@@ -89,8 +89,9 @@ def run_steps(
         p = step_program[t]
         program = PROGRAM_ROW * p
         if phases & CONSTANT:
-            for i in range(data_start[t], data_start[t + 1]):
-                constants[data_slot[p] + i - data_start[t]] = data[i]
+            begin, into = data_start[t], data_slot[p]
+            for i in range(data_start[t + 1] - begin):
+                constants[into + i] = data[begin + i]
             for i in range(ids_start[t], ids_start[t + 1]):
                 constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
             if record_last:
