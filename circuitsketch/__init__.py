@@ -27,6 +27,9 @@ Sketch it
     open_sketch         a sketch that lies on disk
     local_sketch        the same for any function at a point, without a training run
 
+Differentiate it
+    metagradient        the derivative of a measurement with respect to every example's weight, by one reverse sweep
+
 Ask it
     Query               what `sketch.measure(function)` gives: without, reweight, influence, stability
     Prediction          a value with its error, its terms and its warnings
@@ -92,6 +95,7 @@ from circuitsketch.functions import (
     take,
 )
 from circuitsketch.gates.gate import close_table
+from circuitsketch.reverse.metagradient import metagradient
 from circuitsketch.training.training import Training
 
 __version__ = "0.1.0"
@@ -130,6 +134,7 @@ __all__ = [
     "jvp",
     "local_sketch",
     "log_softmax",
+    "metagradient",
     "open_sketch",
     "optim",
     "plan",

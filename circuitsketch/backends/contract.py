@@ -78,6 +78,41 @@ class Schedule:
         return Schedule(zero, np.zeros(0), two, zero[:0], two)
 
 
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The inputs of consecutive steps, kept by a run for a sweep that plays them in reverse; the last step comes first.
+
+    Attributes
+    ----------
+    last : the number of the step after the last one.
+    constants, starts : state, data and keeps of each step, packed, and where each step's begin (one entry more).
+    lanes : (blocks, steps, numbers), the lanes of the state; None if there are none.
+    """
+
+    last: int
+    constants: np.ndarray
+    starts: np.ndarray
+    lanes: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Sums, by example, of the entries of one output over all steps.
+
+    Attributes
+    ----------
+    output : the position of the output, which has an entry per example of the step.
+    ids, starts : the examples of each step, packed, and where each step's begin (one entry more).
+    constants : (examples,). lanes : (blocks, examples, components, width), in double precision.
+    """
+
+    output: int
+    ids: np.ndarray
+    starts: np.ndarray
+    constants: np.ndarray
+    lanes: np.ndarray
+
+
 class InstructionTime(NamedTuple):
     """One instruction: its stage, what it does, where it comes from, seconds, useful multiply-adds (contractions)."""
 
@@ -185,11 +220,16 @@ class Arena(Protocol):
         begins: np.ndarray | None = None,
         watch: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
     ) -> int:
         """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
 
         at : the point of expansion, downweights (n,). directions : (blocks, n, parts, width).
         begins : the first step of each block's lanes (default: all steps).
+        record : where to keep the inputs of the steps. source : a record whose lanes step t reads from row t, as the
+            lanes of the inputs that follow the state. totals : where to add up an output.
         """
 
     def slices(

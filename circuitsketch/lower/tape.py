@@ -61,7 +61,9 @@ def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[i
     carry = dict(carry or {})
     inputs = [p.layouts[wire] for wire in circuit.inputs]
     kept = {x.buffer for x in inputs} | set(p.constants)
-    outputs = [own_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
+    outputs = [p.layouts[wire] for wire in circuit.outputs]
+    if carry:  # else no input is written over
+        outputs = [own_output(p, wire, inputs, carry.get(i), kept) for i, wire in enumerate(circuit.outputs)]
     lane_operations = [o for o in p.operations if p.buffer_varies[o.buffer]] if mode.components else []
     if mode.values:
         constant_operations = [o for o in p.operations if not p.buffer_varies[o.buffer]]
@@ -111,12 +113,12 @@ def updates_early(tape: Tape) -> list[Group]:
 
 
 def own_output(p: Program, wire: int, inputs: list[Layout], carried: int | None, kept: Set[int]) -> Layout:
-    """An output's layout; a carried output that is another input's buffer, or plain data (`kept`), is copied first, so
-    that writing one part of the state cannot change another."""
+    """An output's layout; an output that is another input's buffer, or plain data (`kept`), is copied first, so that
+    writing one part of the state cannot change another."""
     layout = p.layouts[wire]
-    if carried is None:
+    if layout.buffer not in kept:
         return layout
-    if layout.buffer not in kept or (layout.buffer == inputs[carried].buffer and layout.is_whole):
+    if carried is not None and layout.buffer == inputs[carried].buffer and layout.is_whole:
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.whole(p.new_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)

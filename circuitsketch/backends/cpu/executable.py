@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.contract import CACHE_LINE, Phases, Report, Schedule, Target
+from circuitsketch.backends.contract import CACHE_LINE, Phases, Record, Report, Schedule, Target, Totals
 from circuitsketch.backends.cpu.building import build
 from circuitsketch.backends.cpu.contraction import suited
 from circuitsketch.backends.cpu.jit import function_of
@@ -156,11 +156,11 @@ class CpuArena:
         begins: np.ndarray | None = None,
         watch: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
     ) -> int:
-        """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
-
-        directions : (blocks, n, parts, width). begins : the first step of each block's lanes (default: all steps).
-        """
+        """Play steps first..last; see `contract.Arena.run`."""
         e = self.executable
         groups, row = self.lanes.shape
         if directions is None:
@@ -168,6 +168,7 @@ class CpuArena:
         if begins is None:
             begins = np.zeros(groups, dtype=np.int64)
         whole, real, lane = np.int64, np.float64, self.lanes.dtype
+        slots = e.entries_of(None if totals is None else totals.output)
         return step_loop(e.target.single)(
             start(e.tape, whole), start(e.args, whole), start(e.programs, whole), int(first), int(last),
             start(schedule.program, whole), start(schedule.data, real), start(schedule.data_start, whole),
@@ -175,7 +176,8 @@ class CpuArena:
             start(e.keep_slot, whole), start(at, real), start(directions, real), start(begins, whole),
             start(self.constants, real), start(self.shared, lane), start(self.lanes, lane), groups, row,
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
-            e.state_cells if watch else 0, int(phases),
+            e.state_cells if watch else 0, int(phases), *record_arguments(record, source, e, lane),
+            start(slots, whole), *totals_arguments(totals),
         )  # fmt: skip
 
     def slices(
@@ -201,6 +203,27 @@ class CpuArena:
             if report is not None:
                 report(first, steps)
             yield
+
+
+def record_arguments(record: Record | None, source: Record | None, e: CpuExecutable, lane: Any) -> list[int]:
+    """What `run_steps` is told of a record to write, or of one whose lanes it reads."""
+    kept = record or source
+    if kept is None:
+        return [0, 0, 0, 0, 0, 0, -1]
+    lanes, rows, numbers, lanes_to = 0, 0, 0, -1
+    if kept.lanes is not None:
+        lanes, rows, numbers = start(kept.lanes, lane), *kept.lanes.shape[1:]
+        lanes_to = -1 if source is None else e.lane_state_cells * e.unit
+    last = 0 if record is None else record.last
+    return [start(kept.constants, np.float64), start(kept.starts, np.int64), last, lanes, rows, numbers, lanes_to]
+
+
+def totals_arguments(totals: Totals | None) -> list[int]:
+    """What `run_steps` is told of totals, beside where the output lies."""
+    if totals is None:
+        return [0] * 5
+    ids, starts = start(totals.ids, np.int64), start(totals.starts, np.int64)
+    return [ids, starts, start(totals.constants, np.float64), start(totals.lanes, np.float64), totals.constants.size]
 
 
 @cache

@@ -1,0 +1,111 @@
+"""Where a reverse sweep begins: the derivatives of a measurement with respect to the trained state.
+
+In: a measurement's circuit and the trained state, perhaps with its series along directions. Out: the cotangents of the
+state's varying leaves, of one value of the measurement at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from circuitsketch.autodiff import pull_back
+from circuitsketch.backends.contract import Arena, Executable, Schedule, Target
+from circuitsketch.backends.registry import build
+from circuitsketch.circuit import Circuit, Node, compute, evaluate
+from circuitsketch.frontends.numpy import Builder, replay
+from circuitsketch.gates import cells
+from circuitsketch.passes import simplify
+from circuitsketch.reverse.pullback import vjp_of_series
+
+
+def gradient_circuit(circuit: Circuit, varying: Sequence[int]) -> Circuit:
+    """Return the vjp of a measurement: its inputs are the state's leaves and a cotangent per output, its outputs the
+    cotangents of the varying leaves."""
+    builder = Builder()
+    inputs = [builder.input(circuit.nodes[wire].shape, circuit.nodes[wire].label) for wire in circuit.inputs]
+    seeds = [builder.input(circuit.nodes[wire].shape) for wire in circuit.outputs]
+    outputs = replay(builder, circuit, inputs)
+    results = pull_back(outputs, seeds, [inputs[i] for i in varying], vjp_of_series)
+    return Circuit(
+        nodes=tuple(builder.nodes),
+        inputs=tuple(wire.index for wire in (*inputs, *seeds)),
+        outputs=tuple(wire.index for wire in results),
+        input_names=(*circuit.input_names, *circuit.output_names),
+    )
+
+
+class FinalCotangents:
+    """The derivatives of a measurement's values with respect to the varying leaves of a state.
+
+    Parameters
+    ----------
+    measurement : its circuit. varying : the positions of the state's varying leaves. state : by leaf.
+    """
+
+    def __init__(self, measurement: Circuit, varying: Sequence[int], state: Sequence[np.ndarray]) -> None:
+        self.circuit = gradient_circuit(measurement, varying)
+        self.varying, self.state = tuple(varying), list(state)
+        self.shapes = [measurement.nodes[wire].shape for wire in measurement.outputs]
+        inputs, self.seed_inputs = self.circuit.inputs[: len(self.state)], self.circuit.inputs[len(self.state) :]
+        needed = self.circuit.needed_for(self.circuit.outputs)
+        seeded = self.circuit.reached_from(self.seed_inputs)
+        self.seeded = sorted(needed & seeded)
+        with np.errstate(all="ignore"):
+            given = dict(zip(inputs, self.state, strict=True))
+            self.shared = evaluate(self.circuit.nodes, given, compute, sorted(needed - seeded))  # by all values
+
+    def seeds(self, value: int) -> list[np.ndarray]:
+        """Return the cotangents of the measurement's outputs that select one of its values."""
+        unit = np.zeros(sum(cells(shape) for shape in self.shapes))
+        unit[value] = 1.0
+        parts = np.split(unit, np.cumsum([cells(shape) for shape in self.shapes])[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def constants(self, value: int) -> list[np.ndarray]:
+        """Return the cotangents that belong to one value, by leaf.
+
+        All that depends on the seeds is linear in them, so that what reads only zeros of them is zero.
+        """
+
+        def apply(node: Node, *operands: np.ndarray) -> np.ndarray:
+            if all(id(operand) in zeros or i not in seeded for i, operand in zip(node.operands, operands, strict=True)):
+                return remember(np.zeros(node.shape))
+            result = compute(node, *operands)
+            return result if np.any(result) else remember(result)
+
+        def remember(zero: np.ndarray) -> np.ndarray:
+            zeros[id(zero)] = zero
+            return zero
+
+        seeded, zeros = set(self.seeded), dict[int, np.ndarray]()
+        seeds = dict(zip(self.seed_inputs, self.seeds(value), strict=True))
+        for seed in seeds.values():
+            if not np.any(seed):
+                remember(seed)
+        with np.errstate(all="ignore"):
+            wires = evaluate(self.circuit.nodes, self.shared | seeds, apply, self.seeded)
+        return [wires[wire] for wire in self.circuit.outputs]
+
+    def executable(self, target: Target) -> Executable:
+        """Return the vjp compiled for series of the state's varying leaves."""
+        return build([simplify(self.circuit)], target, self.varying, len(self.circuit.inputs), {}, has_keep=False)
+
+    def series(self, arena: Arena, lanes: np.ndarray, value: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the cotangents that belong to one value, by leaf, and their lanes, given those of the state.
+
+        arena : of the executable. lanes : of the state's varying leaves, (elements, components, width).
+        """
+        arena.set_state([*self.state, *self.seeds(value)])
+        arena.put_lane_state(0, lanes)
+        arena.run(Schedule.single(), 0, 1, np.zeros(0))
+        outputs = arena.executable.tapes[0].outputs
+        constants = [arena.constant_view(0, layout).copy() for layout in outputs]
+        rows = []
+        for layout in outputs:
+            if layout.buffer in arena.executable.placements[0].lane:
+                rows.append(arena.lane_view(0, layout).reshape(-1, *lanes.shape[1:]))
+            else:
+                rows.append(np.zeros((cells(layout.shape), *lanes.shape[1:]), lanes.dtype))
+        return constants, np.concatenate(rows)

@@ -1,0 +1,173 @@
+"""Reverse sweeps for all values of a measurement, or for all values along all directions, shared among threads.
+
+In: a run that was played forward, and the derivatives of a measurement at its end. Out: the derivatives with respect to
+the downweights. What threads share out are lane blocks, which know nothing of each other, so that results do not depend
+on how many threads there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.backends.lane_blocks import coefficients_of
+from circuitsketch.backends.scheduler import in_turns, thread_count
+from circuitsketch.limits import require_memory
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.propagate.blocks import overflow, pack_directions
+from circuitsketch.propagate.progress import Progress
+from circuitsketch.reverse.cotangents import FinalCotangents
+from circuitsketch.reverse.forward import Forward, Segment, plan_segments, record_lengths
+from circuitsketch.reverse.sweep import Cotangents, Sweep, sweep_executable
+from circuitsketch.training.training import Training
+
+
+@dataclass(eq=False)
+class Job:
+    """What all sweeps of a metagradient have in common.
+
+    Attributes
+    ----------
+    run : the run. w : downweights (n,). segments : into which checkpoints divide its steps.
+    at_edges : whether gates are at the edge of their domains, see `pullback.vjp_at_edges`.
+    kinks : whether a gate was on its kink.
+    """
+
+    run: Training
+    w: np.ndarray
+    segments: list[Segment]
+    threads: int | None
+    progress: Progress | None
+    at_edges: bool = False
+    kinks: bool = False
+    sweeps: int = 1
+    done: int = 0
+    mutex: Lock = field(default_factory=Lock)
+
+    def begin(self, sweeps: int) -> None:
+        """Begin some sweeps, none of whose steps are done."""
+        self.sweeps, self.done = sweeps, 0
+
+    def go_back(self, sweep: Sweep, forward: Forward, cotangents: Cotangents, sweeps: int = 1) -> Iterator[int]:
+        """Carry cotangents, of so many sweeps side by side, back through the recorded segment; report the progress."""
+        for steps in sweep.play(forward, cotangents, watch=self.at_edges):
+            with self.mutex:
+                self.done += steps * sweeps
+                if self.progress is not None:
+                    self.progress(self.done, self.sweeps * self.run.steps)
+            yield steps
+        self.kinks |= sweep.kinks > 0
+
+
+def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
+    """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
+    run, w = job.run, job.w
+    mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
+    executable = sweep_executable(run, mode, at_edges=job.at_edges)
+    width = executable.target.width if mode.values else 1
+    begins = range(0, count, width)
+    result = np.zeros((count, run.n))
+    job.begin(len(begins))
+
+    def sweep_blocks(some: range) -> Iterator[int]:
+        mine = forward if some[0] == 0 else forward.twin()
+        ends = [final.constants(value) for begin in some for value in range(begin, min(begin + width, count))]
+        lanes = np.zeros((len(some) * mode.components, executable.lane_state_cells, 1, width))
+        if mode.values:
+            for i, leaves in enumerate(ends):
+                lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
+        cotangents = Cotangents.at_end(ends[0], lanes, run.n)
+        sweep = Sweep(run, executable, w, len(some))
+        for number in reversed(range(len(job.segments))):
+            yield from mine.rewind(number)
+            yield from job.go_back(sweep, mine, cotangents, len(some))
+        rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
+        result[some[0] : some[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
+
+    together = executable.side_by_side(len(begins), run.n, job.threads)
+    in_turns(sweep_blocks, begins, together, job.threads)
+    return result
+
+
+def sweep_directions(
+    job: Job, final: FinalCotangents, count: int, directions: np.ndarray, order: int, dtype: Any
+) -> np.ndarray:
+    """Return the Taylor coefficients of the derivatives of `count` values along directions.
+
+    Shape (directions, order + 1, values, n), real or complex as the directions are.
+    """
+    run, w = job.run, job.w
+    mode = Mode(order, np.iscomplexobj(directions))
+    played = run.executable(mode, dtype)
+    executable = sweep_executable(run, mode, dtype, job.at_edges)
+    ending = final.executable(executable.target)
+    width = executable.target.width
+    result = np.zeros((len(directions), order + 1, count, run.n), dtype=directions.dtype)
+    begins = range(0, len(directions), width)
+    shares = min(-(-thread_count(job.threads, count * len(begins)) // len(begins)), count)
+    job.begin(len(begins) * count)
+
+    def sweep_block(parts: list[tuple[int, range]]) -> Iterator[int]:
+        ((begin, values),) = parts
+        rows = directions[begin : begin + width]
+        packed = pack_directions(rows, width, mode.complex)[None]
+        forward = Forward(run, played, w, job.segments, packed)
+        yield from forward.advance()
+        state = forward.arena.lane_state().copy()
+        if not np.isfinite(state).all():
+            raise overflow(run, played, state, begin)
+        arena = ending.arena()
+        ends = [final.series(arena, state, value) for value in values]
+        carried = [Cotangents.at_end(constants, lanes[None], run.n) for constants, lanes in ends]
+        sweep = Sweep(run, executable, w, 1, packed)
+        for number in reversed(range(len(job.segments))):
+            yield from forward.rewind(number)
+            for cotangents in carried:
+                yield from job.go_back(sweep, forward, cotangents)
+        for value, cotangents in zip(values, carried, strict=True):
+            part = result[begin : begin + width, :, value]
+            part[:, 0] = cotangents.totals
+            part[:, 1:] = coefficients_of(cotangents.lane_totals[0], mode)[: len(rows)]
+
+    ends = [count * (i + 1) // shares for i in range(shares)]
+    chunks = [range(first, last) for first, last in zip([0, *ends], ends, strict=False)]
+    in_turns(sweep_block, [(begin, values) for begin in begins for values in chunks], 1, job.threads)
+    return result
+
+
+def plan_job(
+    run: Training,
+    w: np.ndarray,
+    checkpoints: int | None,
+    threads: int | None,
+    progress: Progress | None,
+    directions: np.ndarray | None,
+    mode: Mode,
+    dtype: Any,
+) -> Job:
+    """Return a job whose checkpoints suit the memory; of `mode` along directions.
+
+    Raises
+    ------
+    InputError : there is no memory for it.
+    """
+    step_bytes = 8 * int(record_lengths(run).mean())
+    state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
+    workers = 1
+    if directions is not None:
+        played = run.executable(mode, dtype)
+        lane_bytes = played.lane_state_cells * played.unit * (4 if played.target.single else 8)
+        step_bytes, state_bytes = step_bytes + lane_bytes, state_bytes + lane_bytes
+        workers = thread_count(threads, -(-len(directions) // played.target.width))
+    segments = plan_segments(run.steps, checkpoints, workers * step_bytes)
+    longest = max(last - first for first, last in segments)
+    require_memory(
+        workers * (len(segments) * state_bytes + longest * step_bytes),
+        f"{len(segments):,} checkpoints and {longest:,} steps between two",
+        ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
+    )
+    return Job(run, w, segments, threads, progress)
