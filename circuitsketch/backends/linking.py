@@ -77,7 +77,9 @@ class Linked:
         for tape, placement in zip(self.tapes, self.placements, strict=True) if output is not None else ():
             layout = tape.outputs[output]
             tables = placement.constant, placement.lane
-            rows.append([*(t[layout.buffer] + layout.offset if layout.buffer in t else -1 for t in tables), *layout.strides])
+            rows.append(
+                [*(t[layout.buffer] + layout.offset if layout.buffer in t else -1 for t in tables), *layout.strides]
+            )
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
     @property

@@ -1,14 +1,13 @@
-"""Every example's own effect, by training again without it: n models, as lanes that share what their steps share.
+"""Models retrained on other weights, as lanes that share what their steps share, and measurements of them.
 
-In: a run and the examples to leave out, one at a time. Out: the final states of those models, in lane blocks. The steps
-before an example is first read are the plain run's, so a block begins at the first step of its earliest example, from
-the state that the plain run has there: in one epoch that halves the cost. Where the run is not smooth, or its series
-end too early, this is what a sum of own effects can still be built on.
+In: a run and rows of downweights, such as one for every example alone. Out: the final states, in lane blocks, or what a
+measurement is of each. The steps before a block's first changed weight are the plain run's, so the block begins there,
+from the state that the plain run has: where rows are ordered by their first step, that halves the cost of an epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -17,13 +16,17 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable, Schedule
 from circuitsketch.backends.lane_blocks import in_blocks
+from circuitsketch.backends.registry import build, target_for
+from circuitsketch.circuit import Circuit
 from circuitsketch.errors import DivergenceError
+from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import by_first_step, first_step
+from circuitsketch.propagate.blocks import first_step, pack_directions
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
 
 VALUES = Mode(0, complex=False, values=True)
+Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
 
 
 class PlainStates:
@@ -48,10 +51,10 @@ class PlainStates:
 
 def retrain_blocks(
     run: Training,
+    rows: Rows,
+    count: int,
     take: Callable[[int, np.ndarray], None],
     *,
-    examples: np.ndarray | None = None,
-    weight: float = 1.0,
     blocks: set[int] | None = None,
     dtype: Any = np.complex128,
     width: int | None = None,
@@ -59,19 +62,19 @@ def retrain_blocks(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Executable:
-    """Train again without each of some examples.
+    """Retrain with each of some rows of downweights.
 
     Parameters
     ----------
     run : Training
+    rows : callable
+        `rows(start, stop)` -> rows start, ..., stop - 1 of the downweights, (stop - start, n).
+    count : int
+        The number of rows.
     take : callable
         Called with a block's number and its lanes (elements of the varying state, 1, width); several threads may call.
-    examples : array of int, optional
-        Whose models are wanted, lane by lane; by default all, in the order in which the run first reads them.
-    weight : float
-        The downweight of the example that is left out: 1 deletes it.
     blocks : set of int, optional
-        The blocks that are wanted, by default all.
+        The blocks to compute, by default all.
     dtype, width, threads, device :
         As for `push_blocks`.
     progress : callable, optional
@@ -85,42 +88,36 @@ def retrain_blocks(
     Raises
     ------
     DivergenceError
-        A model has a value that is not finite; it names the example, the step and the gate.
+        A value is not finite; it names the step and the gate.
     """
-    examples = by_first_step(run) if examples is None else examples
-    executable = run.executable(VALUES, dtype, width, device, len(examples))
+    executable = run.executable(VALUES, dtype, width, device, count)
     width = executable.target.width
     plain = PlainStates(run)
-    wanted = [b for b in range(-(-len(examples) // width)) if blocks is None or b in blocks]
+    remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
     done, lock = [0], Lock()
 
     def retrain_some(some: range) -> Iterator[None]:
-        group = [wanted[i // width] for i in some]
+        group = [remaining[i // width] for i in some]
         arena = executable.arena(len(group))
-        packed = np.zeros((len(group), run.n, 1, width))
-        for i, block in enumerate(group):
-            for lane, example in enumerate(examples[block * width : (block + 1) * width]):
-                packed[i, example, 0, lane] = weight
-        first = min(first_step(run, row) for row in packed)
+        weights = [rows(b * width, min((b + 1) * width, count)) for b in group]
+        packed = np.stack([pack_directions(part, width, False) for part in weights])
+        first = min(first_step(run, block) for block in packed)
         arena.set_state(plain.at(first))
         yield from arena.slices(steps_from(run.schedule, first), plain.weights, packed)
         for i, block in enumerate(group):
             lanes = arena.lane_state(i)
-            bad = np.flatnonzero(~np.isfinite(lanes).all(axis=(0, 1)))
-            if bad.size and block * width + bad[0] < len(examples):
-                example = int(examples[block * width + bad[0]])
-                w = np.zeros(run.n)
-                w[example] = weight
-                run.train_with(w)  # raises, with step and gate
-                raise DivergenceError(f"training without example {example} diverged")
+            bad = np.flatnonzero(~np.isfinite(lanes[..., : len(weights[i])]).all(axis=(0, 1)))
+            if bad.size:
+                run.train_with(weights[i][bad[0]])  # raises, with step and gate
+                raise DivergenceError(f"retraining diverged for row {block * width + bad[0]}")
             take(block, lanes)
         with lock:
             done[0] += len(group)
             if progress is not None:
-                progress(done[0], len(wanted))
+                progress(done[0], len(remaining))
 
-    if wanted:
-        in_blocks(retrain_some, len(wanted) * width, executable, threads, run.n)
+    if remaining:
+        in_blocks(retrain_some, len(remaining) * width, executable, threads, run.n)
     return executable
 
 
@@ -132,3 +129,79 @@ def steps_from(schedule: Schedule, first: int) -> Schedule:
         data_start=schedule.data_start[first:],
         ids_start=schedule.ids_start[first:],
     )
+
+
+class LaneMeasurement:
+    """A measurement of models that lie in lanes.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        From the state to the measured values.
+    state : sequence of ndarray
+        The plain run's final state, by leaf; leaves that no weight changes are the same in all models.
+    varying : sequence of int
+        The positions of the other leaves.
+    width : int
+        Lanes per block.
+    """
+
+    def __init__(self, circuit: Circuit, state: Sequence[np.ndarray], varying: Sequence[int], width: int) -> None:
+        target = target_for(VALUES, np.complex128, width)
+        self.executable = build([circuit], target, tuple(varying), len(circuit.inputs), {}, has_keep=False)
+        self.state = state
+
+    def __call__(self, lanes: np.ndarray) -> np.ndarray:
+        """Return the values of the models in a lane block, (width, values)."""
+        arena = self.executable.arena()
+        arena.set_state(self.state)
+        arena.put_lane_state(0, lanes)
+        arena.run(Schedule.single(), 0, 1, np.zeros(0))
+        columns = []
+        for layout in self.executable.tapes[0].outputs:
+            if layout.buffer in self.executable.placements[0].lane:
+                view = arena.lane_view(0, layout)[..., 0, :]
+            else:
+                view = np.broadcast_to(arena.constant_view(0, layout)[..., None], (*layout.shape, lanes.shape[-1]))
+            columns.append(view.reshape(cells(layout.shape), -1).T)
+        return np.concatenate(columns, axis=1)
+
+
+def measure_retrained(
+    run: Training,
+    circuit: Circuit,
+    state: Sequence[np.ndarray],
+    rows: Rows,
+    count: int,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    width: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Retrain with rows of downweights, and measure each model.
+
+    Parameters
+    ----------
+    circuit, state : the measurement and the plain run's final state, as for `LaneMeasurement`.
+    run, rows, count, threads, progress, width : as for `retrain_blocks`.
+
+    Returns
+    -------
+    values : (count, values), of the measurement.
+    distances : (count,), the 2-norm of the difference between the final state and the plain run's.
+    """
+    varying = run.varying(values=True)
+    width = run.executable(VALUES, lanes=count, width=width).target.width
+    measurement = LaneMeasurement(circuit, state, varying, width)
+    plain = np.concatenate([np.ravel(state[i]) for i in varying]) if varying else np.zeros(0)
+    values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
+    distances = np.zeros(count)
+
+    def take(block: int, lanes: np.ndarray) -> None:
+        part = slice(block * width, min((block + 1) * width, count))
+        size = part.stop - part.start
+        values[part] = measurement(lanes)[:size]
+        distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
+
+    retrain_blocks(run, rows, count, take, width=width, threads=threads, progress=progress)
+    return values, distances

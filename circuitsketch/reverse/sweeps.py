@@ -65,32 +65,48 @@ class Job:
 
 def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
     """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
-    run, w = job.run, job.w
-    mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
-    executable = sweep_executable(run, mode, at_edges=job.at_edges)
-    width = executable.target.width if mode.values else 1
-    begins = range(0, count, width)
-    result = np.zeros((count, run.n))
+    executable = values_executable(job, count)
+    begins = range(0, count, executable.target.width if count > 1 else 1)
+    result = np.zeros((count, job.run.n))
     job.begin(len(begins))
 
-    def sweep_blocks(some: range) -> Iterator[int]:
+    def sweep_some(some: range) -> Iterator[int]:
         mine = forward if some[0] == 0 else forward.twin()
-        ends = [final.constants(value) for begin in some for value in range(begin, min(begin + width, count))]
-        lanes = np.zeros((len(some) * mode.components, executable.lane_state_cells, 1, width))
-        if mode.values:
-            for i, leaves in enumerate(ends):
-                lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
-        cotangents = Cotangents.at_end(ends[0], lanes, run.n)
-        sweep = Sweep(run, executable, w, len(some))
-        for number in reversed(range(len(job.segments))):
-            yield from mine.rewind(number)
-            yield from job.go_back(sweep, mine, cotangents, len(some))
-        rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
-        result[some[0] : some[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
+        yield from sweep_blocks(job, mine, final, count, result, some)
 
-    together = executable.side_by_side(len(begins), run.n, job.threads)
-    in_turns(sweep_blocks, begins, together, job.threads)
+    together = executable.side_by_side(len(begins), job.run.n, job.threads)
+    in_turns(sweep_some, begins, together, job.threads)
     return result
+
+
+def values_executable(job: Job, count: int) -> Executable:
+    """Return the executable of sweeps of one value, or of values as lanes."""
+    mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
+    return sweep_executable(job.run, mode, at_edges=job.at_edges)
+
+
+def sweep_blocks(
+    job: Job, forward: Forward, final: FinalCotangents, count: int, result: np.ndarray, begins: range | None = None
+) -> Iterator[int]:
+    """Write the derivatives of lane blocks of values to their rows of `result`, (count, n).
+
+    begins : the first value of each block; by default of all blocks.
+    """
+    run, executable = job.run, values_executable(job, count)
+    mode, width = executable.target.mode, executable.target.width if count > 1 else 1
+    begins = range(0, count, width) if begins is None else begins
+    ends = [final.constants(value) for begin in begins for value in range(begin, min(begin + width, count))]
+    lanes = np.zeros((len(begins) * mode.components, executable.lane_state_cells, 1, width))
+    if mode.values:
+        for i, leaves in enumerate(ends):
+            lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
+    cotangents = Cotangents.at_end(ends[0], lanes, run.n)
+    sweep = Sweep(run, executable, job.w, len(begins))
+    for number in reversed(range(len(job.segments))):
+        yield from forward.rewind(number)
+        yield from job.go_back(sweep, forward, cotangents, len(begins))
+    rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
+    result[begins[0] : begins[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
 
 
 def sweep_directions(
@@ -148,8 +164,9 @@ def plan_job(
     directions: np.ndarray | None,
     mode: Mode,
     dtype: Any,
+    workers: int = 1,
 ) -> Job:
-    """Return a job whose checkpoints suit the memory; of `mode` along directions.
+    """Return a job whose checkpoints suit the memory of some workers; of `mode` along directions.
 
     Raises
     ------
@@ -157,7 +174,6 @@ def plan_job(
     """
     step_bytes = 8 * int(record_lengths(run).mean())
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
-    workers = 1
     if directions is not None:
         played = run.executable(mode, dtype)
         lane_bytes = played.lane_state_cells * played.unit * (4 if played.target.single else 8)

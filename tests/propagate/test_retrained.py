@@ -11,7 +11,8 @@ from steps import by_hand, codes, random_step
 
 import circuitsketch as cs
 from circuitsketch.propagate.blocks import by_first_step
-from circuitsketch.propagate.retrained import retrain_blocks
+from circuitsketch.propagate.coefficients import trace_measurement
+from circuitsketch.propagate.retrained import measure_retrained, retrain_blocks
 from circuitsketch.tree import flatten
 
 N = 11
@@ -34,22 +35,28 @@ def network(epochs=3):
     return cs.Training(step, cs.optim.adam_state(params), [(x[i], y[i]) for i in ids], ids, n=N)
 
 
-def models(run, **options):
-    """The leaves of every example's model, (n, *shape), in the order of the examples; those that do not vary, once."""
-    order = options.get("examples", by_first_step(run))
+def models(run, weight=1.0, examples=None, **options):
+    """The leaves of every example's model, (n, *shape), in the order of the examples; None for those that do not vary."""
+    order = by_first_step(run) if examples is None else examples
+    basis = weight * np.eye(run.n)[order]
     blocks = {}
-    executable = retrain_blocks(run, lambda block, lanes: blocks.__setitem__(block, lanes.copy()), **options)
+    executable = retrain_blocks(
+        run,
+        lambda a, b: basis[a:b],
+        len(order),
+        lambda block, lanes: blocks.__setitem__(block, lanes.copy()),
+        **options,
+    )
     width = executable.target.width
-    rows = []
+    leaves = []
     for leaf, at in zip(run.state_leaves, executable.state_lane, strict=True):
         if at < 0:
-            rows.append(None)
+            leaves.append(None)
             continue
-        lanes = [blocks[i // width][at : at + leaf.size, 0, i % width] for i in range(len(order))]
-        rows.append(np.empty((run.n, *leaf.shape)))
-        for example, lane in zip(order, lanes, strict=True):
-            rows[-1][example] = lane.reshape(leaf.shape)
-    return rows
+        leaves.append(np.empty((run.n, *leaf.shape)))
+        for i, example in enumerate(order):
+            leaves[-1][example] = blocks[i // width][at : at + leaf.size, 0, i % width].reshape(leaf.shape)
+    return leaves
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.5, -1.0])
@@ -86,9 +93,12 @@ def test_an_example_that_no_step_reads_leaves_the_plain_model():
 def test_blocks_are_the_same_bits_on_any_number_of_threads_and_one_by_one():
     run = network()
     one, two = {}, {}
-    retrain_blocks(run, lambda b, lanes: one.__setitem__(b, lanes.copy()), width=4, threads=1)
+    rows = lambda a, b: np.eye(N)[by_first_step(run)][a:b]  # noqa: E731
+    retrain_blocks(run, rows, N, lambda b, lanes: one.__setitem__(b, lanes.copy()), width=4, threads=1)
     for block in (2, 0, 1):  # also in another order
-        retrain_blocks(run, lambda b, lanes: two.__setitem__(b, lanes.copy()), width=4, blocks={block}, threads=2)
+        retrain_blocks(
+            run, rows, N, lambda b, lanes: two.__setitem__(b, lanes.copy()), width=4, blocks={block}, threads=2
+        )
     assert sorted(one) == sorted(two) == [0, 1, 2]
     assert all(np.array_equal(one[b], two[b]) for b in one)
 
@@ -100,9 +110,12 @@ def test_single_precision_retrains_to_six_digits():
 
 
 def test_progress_counts_blocks_up_to_all():
-    told = []
-    retrain_blocks(network(1), lambda *_: None, width=4, threads=1, progress=lambda *numbers: told.append(numbers))
-    assert told[-1] == (3, 3) and [done for done, _ in told] == sorted(done for done, _ in told)
+    reports = []
+    rows = lambda a, b: np.eye(N)[a:b]  # noqa: E731
+    retrain_blocks(
+        network(1), rows, N, lambda *_: None, width=4, threads=1, progress=lambda *numbers: reports.append(numbers)
+    )
+    assert reports[-1] == (3, 3) and [done for done, _ in reports] == sorted(done for done, _ in reports)
 
 
 def test_a_model_that_diverges_is_named():
@@ -112,4 +125,22 @@ def test_a_model_that_diverges_is_named():
 
     run = cs.Training(step, np.array(1e20), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0], [[0], [1], [0], [0], [0], [0]])
     with raises(cs.DivergenceError, "diverged at step"):
-        retrain_blocks(run, lambda *_: None)
+        retrain_blocks(run, lambda a, b: np.eye(2)[a:b], 2, lambda *_: None)
+
+
+def test_models_are_measured_as_lanes():
+    run = network()
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(4, 3))
+    measure = lambda p: {"out": np.maximum(x @ p["w"], 0.0) @ p["v"], "norm": (p["w"] ** 2).sum(), "data": x}  # noqa: E731
+    weights = rng.random(size=(7, N))
+    state = flatten(run.train())[0]
+    circuit = trace_measurement(measure, (), run.train(), run.params)
+    values, distances = measure_retrained(run, circuit, state, lambda a, b: weights[a:b], 7)
+    models = run.retrain(weights)
+    for i in range(7):
+        model = {key: leaf[i] for key, leaf in models["params"].items()}
+        right = np.concatenate([np.ravel(leaf) for leaf in flatten(measure(model))[0]])
+        np.testing.assert_allclose(values[i], right, rtol=1e-12)
+        moved = [leaf[i] - plain for leaf, plain in zip(flatten(models)[0], state, strict=True) if leaf[i].ndim]
+        assert distances[i] == pytest.approx(np.sqrt(sum((part**2).sum() for part in moved)), rel=1e-6)
