@@ -27,7 +27,7 @@ from timing import timed
 
 import circuitsketch as cs
 from circuitsketch.attribution.evaluation import Evaluation, score
-from circuitsketch.attribution.ground_truth import retrained, worst_of
+from circuitsketch.attribution.ground_truth import ids_of_largest_errors, retrain_and_measure
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import find_distribution
@@ -86,7 +86,7 @@ class Cache:
         made = self.arrays(
             case,
             f"{what.replace(' ', '')}-{len(masks)}-{key}",
-            lambda: {"truth": retrained(case.run, masks.astype(np.float64), case.measure, (), 1)},
+            lambda: {"truth": retrain_and_measure(case.run, masks.astype(np.float64), case.measure, (), 1)},
         )
         return made["truth"]
 
@@ -135,7 +135,7 @@ def methods(
     if m <= FITTED:
         spent = cost["singles"] + m * cost["direction"]
         found["interactions"] = query.predict(h), spent
-        worst = worst_of(query, ALONE)
+        worst = ids_of_largest_errors(query.influence(), ALONE)
         known = query.with_evidence(np.eye(n)[worst], singly[worst])
         found[PLUS] = known.predict(h), spent + ALONE
     return found

@@ -54,13 +54,15 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
-from circuitsketch.attribution.evaluation import Evaluation, evaluate, read_datamodels
-from circuitsketch.attribution.ground_truth import retrain_worst
+from circuitsketch.attribution.comparison import evaluate, retrain_worst
+from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
+from circuitsketch.attribution.given_directions import push
 from circuitsketch.attribution.local import local_sketch
 from circuitsketch.attribution.plan import Plan, plan
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.sketch import Sketch, open_sketch, push, sketch
+from circuitsketch.attribution.sketch import Sketch, sketch
+from circuitsketch.attribution.stored import open_sketch
 from circuitsketch.autodiff import grad, jvp, value_and_grad
 from circuitsketch.circuit import Circuit
 from circuitsketch.compiler import compile

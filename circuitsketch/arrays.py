@@ -126,3 +126,23 @@ def coefficient_type(dtype: Any) -> np.dtype[Any]:
     if kind.name not in ("complex128", "complex64", "float64", "float32"):
         raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
     return kind
+
+
+def plain(number: Any) -> float | np.ndarray:
+    """Return an array; a float if it has no axes."""
+    array = np.asarray(number)
+    return float(array) if array.ndim == 0 else array
+
+
+def flag(condition: Any) -> bool | np.ndarray:
+    """Return a boolean array; a bool if it has no axes."""
+    array = np.asarray(condition)
+    return bool(array) if array.ndim == 0 else array
+
+
+def power(x: np.ndarray, r: int) -> np.ndarray:
+    """Return x^r by products: NumPy's own power takes many times as long from r = 3 on."""
+    result = x
+    for _ in range(r - 1):
+        result = result * x
+    return result

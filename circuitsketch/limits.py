@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from circuitsketch.errors import InputError, StoreError
 
 SMALL = 16 << 20  # bytes; below this the check is skipped, since it takes 0.1 ms
+NUMBERS_AT_ONCE = 1 << 22  # in a temporary array: 32 MB
 UNLIMITED = 1 << 60  # cgroups v1 reports "no limit" as a number above this
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -170,6 +171,12 @@ def or_(ways: Iterable[str], verb: str = "use") -> str:
     if not listed:
         return ""
     return f"; {verb} " + ", ".join([*listed[:-1], f"or {listed[-1]}" if len(listed) > 1 else listed[-1]])
+
+
+def blocks_of(count: int, numbers_each: int) -> Iterator[slice]:
+    """Return slices that cover range(count), each of at most NUMBERS_AT_ONCE numbers, or of one item."""
+    step = max(1, NUMBERS_AT_ONCE // max(1, numbers_each))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

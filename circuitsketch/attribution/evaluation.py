@@ -1,8 +1,8 @@
-"""Predictions held against the truth: a query and many deletions in, retrained truths and scores out.
+"""Scores of predictions whose ground truth is known, and files of masks and truths.
 
-`evaluate` retrains (subsets as lanes) unless it is given the truths, and says how well the predictions rank (LDS), how
-far they are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and
-`margins.npy` of datamodels (Ilyas et al., arXiv 2202.00622). How predictions are made is left to `Query`.
+In: predictions of many deletions, retrained truths. Out: `Evaluation`: how well the predictions rank (LDS), how far they
+are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and `margins.npy` of
+datamodels (Ilyas et al., arXiv 2202.00622).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,25 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import (
-    check_callable,
-    check_instance,
-    check_int,
-    check_path,
-    check_tuple,
-    shortened,
-)
+from circuitsketch.arguments import check_path, shortened
 from circuitsketch.arrays import plain_array, real_array
-from circuitsketch.attribution.ground_truth import retrained
 from circuitsketch.attribution.prediction import Prediction
-from circuitsketch.attribution.query import Query
-from circuitsketch.backends.registry import check_device
-from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.display import table
 from circuitsketch.errors import InputError
-from circuitsketch.limits import within_memory
 from circuitsketch.store.atomic_files import write_atomically
-from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
 CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))  # levels of the calibration curve
@@ -142,71 +128,17 @@ class Evaluation:
         return table(self._heading(), self._scores())
 
 
-@within_memory("the evaluation", "fewer subsets", "a measurement of fewer values")
-def evaluate(
-    query: Query,
-    subsets: Any,
-    *,
-    run: Training | None = None,
-    measure: Callable[..., Any] | None = None,
-    args: tuple[Any, ...] = (),
-    truth: Any = None,
-    threads: int | None = None,
-    device: str = "cpu",
-    seed: int = 0,
-    **options: Any,
-) -> Evaluation:
-    """Hold a query's predictions against retraining.
-
-    Parameters
-    ----------
-    query : of the measurement. subsets : what `run.retrain` takes: a list of ids, masks or downweights, or a 2-D array.
-    run, measure, args : the training run and the measured function, `measure(params, *args)`, to find the truth with.
-    truth : (subsets, *measurement), instead of those: retrained before, or read by `read_datamodels`.
-    threads, device : of the retraining, as for `Training.retrain`. seed : of the bootstrap.
-    options : of `query.without`: estimator, order, median_groups.
-
-    Raises
-    ------
-    InputError : fewer than two subsets, neither run and measure nor truth, a measurement of another shape or baseline.
-    DeviceError : there is no such device.
-
-    >>> import numpy as np, circuitsketch as cs
-    >>> step = lambda s, x, keep: s + keep.sum() * x
-    >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0], [[0], [1], [2]])
-    >>> query = cs.sketch(run, directions=3, order=1, distribution="orthonormal").measure(lambda s: s)
-    >>> found = cs.evaluate(query, [[0], [1], [0, 2], [1, 2]], run=run, measure=lambda s: s)
-    >>> round(found.lds, 6), round(found.rmse, 6)
-    (1.0, 0.0)
-    """
-    check_device(device)
-    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
-    check_int(seed, "seed", 0, 2**64 - 1)
-    weights = query.downweights(subsets)
-    if weights.ndim != 2 or len(weights) < 2:
-        raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
-    thread_count(threads, 1)
-    if run is not None:
-        check_instance(run, "run", Training, "the cs.Training that was sketched")
-    if measure is not None:
-        check_callable(measure, "measure")
-    args = check_tuple(args, "args")
-    if truth is None:
-        if run is None or measure is None:
-            raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
-        truth = retrained(run, weights, measure, args, threads, device)
-    elif query.structure is not None:
-        truth = query.structure.flat(truth, 1)
+def check_truth(truth: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the values after retraining as float64 (subsets, *measurement); raise InputError if they are not."""
     truth = real_array(truth, "the array of truths")
-    if truth.shape != (len(weights), *query.shape):
+    if truth.shape != shape:
         raise InputError(
-            f"the truths have the shape {truth.shape}, and {len(weights)} subsets of the query's measurement "
-            f"{(len(weights), *query.shape)}: measure the same function"
+            f"the truths have the shape {truth.shape}, and {shape[0]} subsets of the query's measurement {shape}: measure "
+            "the same function"
         )
     if not np.isfinite(truth).all():
         raise InputError("the truths hold a NaN or an infinity; leave those subsets out")
-    prediction = query.predict(weights, **options).flattened()
-    return score(prediction, truth, weights == 1 if np.isin(weights, (0, 1)).all() else None, seed)
+    return truth
 
 
 def score(prediction: Prediction, truth: np.ndarray, masks: np.ndarray | None, seed: int = 0) -> Evaluation:

@@ -17,7 +17,7 @@ import numpy as np
 
 from circuitsketch.arguments import is_real, quoted
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.sketch import wanted_of
+from circuitsketch.attribution.sketch import check_spec
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
@@ -256,7 +256,7 @@ def plan(
             raise InputError("give epsilon and delta, to plan a sketch, or run=, to price one")
         count, order = 512 if directions is None else directions, 3 if order is None else order
         chosen = "orthonormal" if distribution is None else distribution
-        wanted = wanted_of(run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu")
+        wanted = check_spec(run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu")
         promised = Plan(None, None, None, wanted.order, wanted.count, 1, None, None, distribution=chosen)
         return priced(promised, wanted, seconds_per_gate)
     refuse(
@@ -280,7 +280,7 @@ def plan(
             "is for the cost of a run; give run too",
         )
         return promised
-    wanted = wanted_of(
+    wanted = check_spec(
         run,
         promised.directions,
         promised.order,

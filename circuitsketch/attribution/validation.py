@@ -3,15 +3,15 @@ estimators take go out, or an InputError that says what is wrong with them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import is_int, quoted
 from circuitsketch.arrays import plain_array
+from circuitsketch.attribution.prediction import in_units
 from circuitsketch.errors import InputError
-
-PER_EXAMPLE = ("interactions", "per-example", "first-order")  # the estimators that need every example's own series
+from circuitsketch.training.subsets import NOTHING, downweights_of
 
 
 def coefficients(given: Any, fewest: int) -> np.ndarray:
@@ -81,8 +81,25 @@ def similarity(given: Any, n: int) -> np.ndarray:
     return found.astype(np.float64, copy=False)
 
 
-def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
-    """h's as float64 (B, n), and whether it was a single one."""
+def parse_downweights(
+    what: Any,
+    n: int,
+    labels: Sequence[Any] | None,
+    items: Sequence[Any] | None,
+    label: Any = NOTHING,
+    unit: str = "example",
+) -> np.ndarray:
+    """Convert what `Query.without` takes to downweights (n,), or (B, n)."""
+    try:
+        return downweights_of(what, n, labels, items, label)
+    except InputError as reason:
+        if unit == "example":
+            raise
+        raise InputError(in_units(str(reason), unit)) from None
+
+
+def real_vectors(given: Any, n: int) -> np.ndarray:
+    """Return h's as float64 (n,), or (B, n)."""
     found = plain_array(given, "h (real numbers)")
     if found.dtype.kind not in "biuf":
         raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
@@ -96,31 +113,4 @@ def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
     if not finite.all():
         bad = np.argwhere(~finite)
         raise InputError(f"h holds a NaN or an infinity at coordinate {bad[0][-1]}: give finite numbers")
-    return np.atleast_2d(found).astype(np.float64, copy=False), found.ndim == 1
-
-
-def order(given: int | None, highest: int) -> int:
-    """The order of a prediction, by default the highest."""
-    if not highest:
-        raise InputError(
-            "coefficients of order 0 tell the measurement as it was, and nothing of changes: push to order 1"
-        )
-    if given is None:
-        return highest
-    if not is_int(given, 1, highest):
-        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {quoted(given)}")
-    return int(given)
-
-
-def estimator(given: str | None, default: str, with_singles: bool) -> str:
-    """An estimator by name, one that the data suffice for."""
-    if given is None:
-        return default
-    if not isinstance(given, str) or given not in ("theorem", *PER_EXAMPLE):
-        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *PER_EXAMPLE))}")
-    if given in PER_EXAMPLE and not with_singles:
-        raise InputError(
-            f"estimator {given!r} needs every example's own series: make the sketch with per_example='series', or use "
-            "estimator='theorem'"
-        )
-    return given
+    return found.astype(np.float64, copy=False)

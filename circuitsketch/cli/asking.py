@@ -158,7 +158,7 @@ def predict_many(
     """Predict several named subsets; returns JSON values with a list of them, a title and a table."""
     import numpy as np
 
-    from circuitsketch.attribution.ground_truth import retrained
+    from circuitsketch.attribution.ground_truth import retrain_and_measure
     from circuitsketch.report.tables import missed, of_predictions
 
     h = np.zeros((len(subsets), sketch.n))
@@ -168,7 +168,7 @@ def predict_many(
     truth = None
     if run is not None:
         with show_status(f"retraining {len(h)} times"):
-            truth = retrained(run, h, function, (), None, device.value)
+            truth = retrain_and_measure(run, h, function, (), None, device.value)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])

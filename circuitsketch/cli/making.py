@@ -369,11 +369,11 @@ def figures(
 
 def count_blocks(path: Path) -> int:
     """Return how many blocks of a sketch are on the disk."""
-    from circuitsketch.store.part_store import Store
-    from circuitsketch.store.sketch_store import PARTS
+    from circuitsketch.store.part_store import PartStore
+    from circuitsketch.store.sketch_store import FOLDERS
 
-    stores = [str(path / part) for part in PARTS]
-    return sum(len(Store.open(store).done) for store in stores if Store.exists(store))
+    stores = [str(path / folder) for folder in FOLDERS.values()]
+    return sum(len(PartStore.open(store).done) for store in stores if PartStore.exists(store))
 
 
 def trace_run(target: str) -> Training:

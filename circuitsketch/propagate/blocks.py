@@ -20,7 +20,7 @@ from circuitsketch.backends.scheduler import in_turns
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
@@ -38,10 +38,10 @@ def push_blocks(
     device: str = "cpu",
     at: np.ndarray | None = None,
     progress: Progress | None = None,
-    store_for: Callable[[Executable], Store] | None = None,
+    store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
-) -> tuple[Executable, list[np.ndarray], np.ndarray | Store]:
+) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
     Parameters

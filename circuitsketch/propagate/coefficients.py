@@ -29,7 +29,8 @@ from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
 from circuitsketch.store.fingerprint import same_program
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
+from circuitsketch.training.training import Training
 from circuitsketch.tree import Tree, flatten, unflatten
 
 
@@ -43,7 +44,7 @@ class PropagatedRun:
     tree : the state's structure. params : maps a state to the trained parameters.
     constants : the final state's values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does
     not vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : that
-    computed them, "cpu" or "cuda".
+    computed them, "cpu" or "cuda". run : the run, if it is at hand.
     """
 
     distribution: Distribution
@@ -53,9 +54,10 @@ class PropagatedRun:
     params: Callable[[Any], Any]
     constants: list[np.ndarray]
     state_lane: list[int]
-    lanes: np.ndarray | Store
+    lanes: np.ndarray | PartStore
     threads: int | None = None
     device: str = "cpu"
+    run: Training | None = None
 
     @property
     def n(self) -> int:
@@ -122,15 +124,7 @@ class PropagatedRun:
         """
         circuit = self.measurement(function, args)
         refuse_measurement(self.measured_bytes(circuit), circuit, self.count)
-        coefficients, at, leaves = self.measured(circuit, device), 0, []
-        if circuit.out_tree.kind is None:
-            return coefficients
-        for wire in circuit.outputs:
-            shape = circuit.nodes[wire].shape
-            part = coefficients[:, :, at : at + cells(shape)]
-            leaves.append(part.reshape(*coefficients.shape[:2], *shape))
-            at += cells(shape)
-        return unflatten(circuit.out_tree, leaves)
+        return unpack_series(circuit, self.measured(circuit, device))
 
     def measured_bytes(self, circuit: Circuit) -> int:
         """Return the bytes that `measured` takes: the coefficients, and a boolean per coefficient."""
@@ -165,8 +159,9 @@ class PropagatedRun:
 
     @property
     def varying_by_value(self) -> list[int]:
-        """The positions of the state's leaves that the weights are known to change, also through comparisons."""
-        return self.varying
+        """The positions of the state's leaves that the weights change, through comparisons too; without the run, those
+        with a series."""
+        return self.varying if self.run is None else list(self.run.varying(values=True))
 
     def moved(self) -> list[np.ndarray | None]:
         """Return for each leaf of the state a mask of the elements that some direction changes, or None if none.
@@ -286,6 +281,16 @@ def trace_measurement(
 def value_shape(circuit: Circuit) -> tuple[int, ...]:
     """Return the shape of a measurement's value; of a pytree, that of the vector of its leaves."""
     return circuit.nodes[circuit.outputs[0]].shape if circuit.out_tree.kind is None else (values_of(circuit),)
+
+
+def unpack_series(circuit: Circuit, series: np.ndarray) -> Any:
+    """Return the coefficients (directions, order + 1, numbers) of a pytree as that pytree; an array's as they are."""
+    if circuit.out_tree.kind is None:
+        return series
+    shapes = [circuit.nodes[wire].shape for wire in circuit.outputs]
+    parts = np.split(series, np.cumsum([cells(shape) for shape in shapes])[:-1], axis=2)
+    leaves = [part.reshape(*series.shape[:2], *shape) for part, shape in zip(parts, shapes, strict=True)]
+    return unflatten(circuit.out_tree, leaves)
 
 
 def put_leaves(part: np.ndarray, arena: Arena, layouts: Sequence[Layout], block: int) -> None:

@@ -19,8 +19,9 @@ from circuitsketch.directions import Distribution, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec
-from circuitsketch.store.part_store import Store
+from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, SketchSpec
+from circuitsketch.store.part_store import PartStore
+from circuitsketch.store.sketch_store import FOLDERS
 from circuitsketch.training.training import Training
 
 CLUSTER = 4096  # bytes: on most disks the space that a file takes is a multiple of this
@@ -81,7 +82,7 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     if spec.count:
         parts.append((RANDOM, spec.distribution, spec.count, spec.mode))
     if spec.per_example_order is not None:
-        parts.append((SINGLES, None, run.n, Mode(spec.per_example_order, False)))
+        parts.append((PER_EXAMPLE, None, run.n, Mode(spec.per_example_order, False)))
     for name, distribution, count, mode in parts:
         target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, distribution, count, target, cells)
@@ -142,8 +143,8 @@ def size_remedies(spec: SketchSpec) -> Iterator[str]:
 
 def count_finished_blocks(path: str | os.PathLike[str], part: PartSize) -> int:
     """Return how many blocks of a part are at a path already; errors in them are left to whoever resumes the store."""
-    folder = os.path.join(os.path.abspath(path), part.name)
+    folder = os.path.join(os.path.abspath(path), FOLDERS[part.name])
     try:
-        return len(Store.open(folder).done) if Store.exists(folder) else 0
+        return len(PartStore.open(folder).done) if PartStore.exists(folder) else 0
     except StoreError:
         return 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.lane_blocks import coefficients_of
 from circuitsketch.backends.scheduler import in_turns, thread_count
 from circuitsketch.limits import require_memory

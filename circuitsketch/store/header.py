@@ -45,7 +45,7 @@ class Header:
     Attributes
     ----------
     distribution, seed : the distribution of the directions; seed is None where there is none. n : the number of examples.
-    directions : the number requested; the only field that `Store.extend` changes.
+    directions : the number requested; the only field that `PartStore.extend` changes.
     order : the highest coefficient, 1 or more. is_complex : complex or real directions.
     dtype : of the lanes, "float64" or "float32". width : lanes per block.
     steps, size : of the run; size is size(A).

@@ -47,7 +47,7 @@ from circuitsketch.store.atomic_files import (
 from circuitsketch.store.fingerprint import device_of
 from circuitsketch.store.header import FORMAT, Header, canonical, describe_array, format_versions, require, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, Lock, acquire
-from circuitsketch.store.part_store import Store, check_new_path
+from circuitsketch.store.part_store import PartStore, check_new_path
 from circuitsketch.store.zarr_layout import (
     LOCK,
     MAX_METADATA_BYTES,
@@ -66,7 +66,8 @@ from circuitsketch.store.zarr_layout import (
 )
 
 VERSION = 1  # of this layout; parts have their own
-PARTS = {"random": "random directions", "singles": "single examples"}
+PARTS = {"random": "random directions", "per-example": "single examples"}
+FOLDERS = {"random": "random", "per-example": "singles"}  # of the parts, and their names in the metadata
 SKETCH_LOCK = os.path.join("lock", os.path.basename(LOCK))
 MAX_LABEL_BYTES = 16 << 20  # larger labels or items are not stored; they come from the run
 JSON_SCALARS = (str, int, float, bool, type(None))
@@ -99,7 +100,7 @@ class SketchMetadata:
         return {
             "format": FORMAT,
             "whole": VERSION,
-            "parts": sorted(self.parts),
+            "parts": sorted(FOLDERS[name] for name in self.parts),
             "directions_to_come": pending,
             **lists,
             "metric": None if self.similarity is None else describe_array(self.similarity),
@@ -144,7 +145,7 @@ class SketchStore:
         self.created = created
         self.versions = package_versions
         self.lock = lock
-        self.stores: dict[str, Store] = {}
+        self.stores: dict[str, PartStore] = {}
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> SketchStore:
@@ -156,15 +157,15 @@ class SketchStore:
         runs.
         """
         path = absolute_path(path)
-        if not Store.exists(path):
+        if not PartStore.exists(path):
             raise StoreError(explain_missing(path))
         sketch = SketchStore(path, *read_metadata(path), None)
         left = []
         for name in sketch.metadata.parts:
-            if not Store.exists(sketch.part_path(name)):
+            if not PartStore.exists(sketch.part_path(name)):
                 left.append(f"none of its {PARTS[name]}")
                 continue
-            store = sketch.stores[name] = Store.open(sketch.part_path(name))
+            store = sketch.stores[name] = PartStore.open(sketch.part_path(name))
             if not store.complete:
                 left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
@@ -188,7 +189,7 @@ class SketchStore:
         writes it.
         """
         path = absolute_path(path)
-        if Store.exists(path):
+        if PartStore.exists(path):
             read_metadata(path)  # before anything is written to what may not be a sketch
         else:
             check_new_path(path, is_unfinished)
@@ -197,7 +198,7 @@ class SketchStore:
                 make_folder(folder)
             lock = acquire(path, SKETCH_LOCK)
         try:
-            if Store.exists(path):
+            if PartStore.exists(path):
                 before, created, package_versions = read_metadata(path)
                 check_metadata(path, before, metadata)
                 parts = tuple(sorted({*before.parts, *metadata.parts}))
@@ -212,28 +213,28 @@ class SketchStore:
 
     def part_path(self, name: str) -> str:
         """Return the folder of a part. StoreError: it is a symbolic link."""
-        where = os.path.join(self.path, name)
+        where = os.path.join(self.path, FOLDERS[name])
         with explain_access_errors(where):
             refuse_links(self.path, where)
         return where
 
     def width(self, name: str) -> int | None:
         """Return the directions per block of a part on disk; None if there is none."""
-        return Store.open(self.part_path(name)).header.width if Store.exists(self.part_path(name)) else None
+        return PartStore.open(self.part_path(name)).header.width if PartStore.exists(self.part_path(name)) else None
 
-    def part(self, name: str, header: Header) -> Store:
+    def part(self, name: str, header: Header) -> PartStore:
         """Open a part's store for writing, or create it; every other part must be of the same run."""
-        if Store.exists(self.part_path(name)):
-            Store.open(self.part_path(name), header=header)  # the part's own error is the most precise
+        if PartStore.exists(self.part_path(name)):
+            PartStore.open(self.part_path(name), header=header)  # the part's own error is the most precise
         for other in PARTS:
-            if other != name and Store.exists(self.part_path(other)):
-                check_same_run(self.path, [Store.open(self.part_path(other))], header)
-        if Store.exists(self.part_path(name)):
-            self.stores[name] = Store.resume(self.part_path(name), header)  # may refuse, before anything is written
+            if other != name and PartStore.exists(self.part_path(other)):
+                check_same_run(self.path, [PartStore.open(self.part_path(other))], header)
+        if PartStore.exists(self.part_path(name)):
+            self.stores[name] = PartStore.resume(self.part_path(name), header)  # may refuse, before anything is written
             write_metadata(self.path, self.metadata, self.created, self.versions)
         else:
             write_metadata(self.path, self.metadata, self.created, self.versions)
-            self.stores[name] = Store.resume(self.part_path(name), header)
+            self.stores[name] = PartStore.resume(self.part_path(name), header)
         return self.stores[name]
 
     def close(self) -> None:
@@ -265,7 +266,7 @@ def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) 
         )
 
 
-def check_same_run(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
+def check_same_run(path: str, stores: Sequence[PartStore], header: Header | None = None) -> None:
     """Refuse parts of different runs, or parts whose runs end in different values."""
     expected = header or stores[0].header
     for store in stores:
@@ -333,7 +334,7 @@ def write_metadata(path: str, metadata: SketchMetadata, created: str, package_ve
         for name in ("", *os.listdir(path)):
             if name in ("", "lock") or SIMILARITY_FOLDER.fullmatch(name):
                 remove_temporaries(os.path.join(path, name), path)
-        if Store.exists(path):
+        if PartStore.exists(path):
             with explain_read_errors(where, REMAKE_HINT):
                 before = read_text(where, MAX_METADATA_BYTES, path)
             if before == data:
@@ -373,14 +374,16 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
         pending = attributes["directions_to_come"]
         pending = None if pending is None else tuple(pending[name] for name in PENDING_FIELDS)
         lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LABEL_FIELDS}
+        require(set(attributes["parts"]) <= set(FOLDERS.values()), f"it has the parts {list(attributes['parts'])}")
+        parts = [name for folder in attributes["parts"] for name in FOLDERS if FOLDERS[name] == folder]
         metadata = SketchMetadata(
-            tuple(attributes["parts"]), pending, **lists, similarity=similarity, origin=attributes.get("origin")
+            tuple(parts), pending, **lists, similarity=similarity, origin=attributes.get("origin")
         )
         created, package_versions = attributes["created"], attributes["versions"]
         check_provenance(created, package_versions)
         if canonical(root) != canonical(group_metadata(metadata, created, package_versions)):
             raise InputError("it does not match its sha256, or has unknown fields")
-        require(metadata.parts != () and set(metadata.parts) <= set(PARTS), f"it has the parts {list(metadata.parts)}")
+        require(metadata.parts != (), "it has no parts")
         check_values(metadata)
     except StoreError:
         raise

@@ -118,7 +118,7 @@ def test_what_cannot_be_evaluated_is_refused():
     run, query = polynomial()
     for ask, words in (
         (lambda: cs.evaluate(query, [0]), "at least two subsets"),
-        (lambda: cs.evaluate(query, [[0], [1]]), "run= and measure="),
+        (lambda: cs.evaluate(cs.Query(query.coefficients, query.distribution), [[0], [1]]), "run= and measure="),
         (lambda: cs.evaluate(query, [[0], [1]], truth=np.ones(2)), "have the shape"),
         (lambda: cs.evaluate(query, [[0], [1]], truth=np.full((2, 2), np.nan)), "NaN"),
     ):

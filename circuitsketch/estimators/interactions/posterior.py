@@ -16,8 +16,9 @@ from functools import cached_property
 
 import numpy as np
 
+from circuitsketch.arrays import power
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.priors import Prior, power, relative, shapes
+from circuitsketch.estimators.interactions.priors import Prior
 from circuitsketch.estimators.interactions.sparse_batches import Tables, entries_of, look
 
 MANY = 32  # h's from which on `many` is worth its tables
@@ -148,3 +149,23 @@ class Interactions:
     def tables(self) -> Tables:
         """What `many` adds up rows of."""
         return Tables.of(self.prior, self.per_example, relative(self.per_example[:, 1]), self.orders)
+
+
+def shapes(per_example: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+    """The two shapes of interactions of order r at real or complex x (B, n): (2, B, C).
+
+    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together; C
+    x is `alike`. A link: (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order
+    effect.
+    """
+    first = relative(per_example[:, 1])
+    link = power(x @ first, r) - power(x, r) @ power(first, r)
+    if alike is None:
+        return np.stack([np.zeros_like(link), link])
+    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ per_example[:, r], link])
+
+
+def relative(effects: np.ndarray) -> np.ndarray:
+    """Effects (n, C) over the largest of each column."""
+    peak = np.abs(effects).max(axis=0)
+    return effects / np.where(peak > 0, peak, 1)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arrays import power
 from circuitsketch.backends.cache import sources_hash
 from circuitsketch.backends.numba_cache import keep
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.priors import Prior, power
+from circuitsketch.estimators.interactions.priors import Prior
 
 TILE = 64  # columns of a tile: 256 kB in single precision for a thousand examples
 
