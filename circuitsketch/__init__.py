@@ -54,6 +54,7 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
 from circuitsketch.attribution.given_directions import push
@@ -126,6 +127,7 @@ __all__ = [
     "TraceError",
     "Training",
     "compile",
+    "attribute",
     "cross_entropy",
     "erf",
     "errors",

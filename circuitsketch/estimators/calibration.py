@@ -27,7 +27,10 @@ import numpy as np
 PENALTIES = (0.01, 0.1, 1.0)
 # How many standard errors of the difference weights must improve on the best single estimator by, to be taken.
 MARGIN = 1.0
-SCALES = ("constant", "root of the size", "size", "standard error")
+# What an error may grow with: a power of the size |h|^2 (a sum of independent errors has 1/2, what r examples do together
+# r/2, what all of alike ones do r), or the best single estimator's own standard error.
+POWERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+SCALES = (*(f"size^{power:g}" for power in POWERS), "standard error")
 MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything
 
 
@@ -53,12 +56,14 @@ class Calibration:
     Attributes
     ----------
     weights : the estimators' weights. left_out : the same, fitted without each subset.
+    truths : (m, C), what the subsets really changed.
     residuals : (m, C), what a subset's true change is above its prediction by the fit without it.
     scores : (m, C), the sizes of the residuals over their scale.
     """
 
     weights: Weights
     left_out: tuple[Weights, ...]
+    truths: np.ndarray
     residuals: np.ndarray
     scores: np.ndarray
 
@@ -122,7 +127,7 @@ def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, tr
         fits.append(fit)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(residuals == 0, 0.0, np.abs(residuals) / scales)
-    return Calibration(fit_weights(predictions, errors, sizes, truths), tuple(fits), residuals, scores)
+    return Calibration(fit_weights(predictions, errors, sizes, truths), tuple(fits), truths, residuals, scores)
 
 
 def fit_weights(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Weights:
@@ -212,5 +217,4 @@ def scale_of(weights: Weights, sizes: np.ndarray, errors: np.ndarray) -> np.ndar
 
 def scales_of(sizes: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the scales (m, C) that an error may grow with, in the order of SCALES."""
-    one = np.ones_like(errors)
-    return one, one * np.sqrt(sizes)[:, None], one * sizes[:, None], errors
+    return (*(np.broadcast_to(sizes[:, None] ** power, errors.shape) for power in POWERS), errors)

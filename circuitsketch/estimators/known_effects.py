@@ -23,6 +23,11 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.interface import Effects, Estimate
 
 NAMES = ("first-order", "per-example", "pairs")
+WORDS = {
+    "first-order": "exact first-order effects, summed",
+    "per-example": "every example's own effect, summed",
+    "pairs": "every example's own effect, and effects of pairs",
+}
 UNCALIBRATED = (
     "nothing is known yet of this prediction's error: query.calibrate() retrains a few dozen subsets, and gives it an "
     "interval"
@@ -105,7 +110,7 @@ class FromKnownEffects:
         if order is not None:
             terms = terms[:order]
         change = sum(terms)
-        alone = np.count_nonzero(rows, axis=1) == 1
+        alone = (rows != 0).sum(axis=1) == 1
         exact = alone[:, None] & self.is_exact(rows) if len(terms) > 1 else np.zeros_like(change, dtype=bool)
         none = ~rows.any(axis=1)
         stderr = np.where(exact | none[:, None], 0.0, np.inf)
@@ -126,12 +131,14 @@ class FromKnownEffects:
             outside=shaped(np.zeros(change.shape, dtype=bool)),
             estimator=self.name,
             warnings=() if np.all(stderr == 0) else (UNCALIBRATED,),
+            words=WORDS[self.name],
         )
 
     def is_exact(self, rows: np.ndarray) -> np.ndarray:
         """Return which rows delete examples that were all retrained alone, (B, C)."""
         known = np.isfinite(self.known.own).all(axis=1)
-        return (((rows == 0) | ((rows == 1) & known)).all(axis=1))[:, None] & np.ones(self.known.own.shape[1], bool)
+        exact = ((rows == 0) | ((rows == 1) & known)).all(axis=1)
+        return np.broadcast_to(exact[:, None], (len(rows), self.known.own.shape[1]))
 
     def influence(self) -> Effects:
         """Return the own effects where they are known, exact, and first order elsewhere, whose error is not known."""

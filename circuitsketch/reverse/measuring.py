@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.autodiff import evaluate
-from circuitsketch.checks.dependence import RESOLUTION, constancy_of, reached, refuse_flat
+from circuitsketch.checks.dependence import RESOLUTION, Constancy, constancy_of, reached, refuse_flat
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
@@ -49,6 +49,7 @@ class Measured:
         args: tuple[Any, ...],
     ) -> None:
         self.run, self.w, self.state = run, w, list(state)
+        self.constancy: Constancy | None = None
         self.circuit: Circuit = trace_measurement(function, args, unflatten(run.state_tree, self.state), run.params)
         by_value = run.varying(values=True)
         refuse_flat(self.circuit, run.varying(), by_value)
@@ -81,12 +82,18 @@ class Measured:
         pushed = PropagatedRun(given, 1, executable.target, tree, params, constants, executable.state_lane, lanes)
         return pushed.moved()
 
+    @cached_property
+    def baseline(self) -> np.ndarray:
+        """The measured values, (values,)."""
+        return np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
+
     def refuse_constant(self, gradient: np.ndarray) -> None:
-        """Raise InputError if the measurement is locally constant, by its derivatives (values, n)."""
+        """Raise InputError if the measurement is locally constant, by its derivatives (values, n); note constant parts."""
         shape = value_shape(self.circuit)
-        values = np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
-        series = np.stack([np.broadcast_to(values[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
-        constancy_of(self.circuit, self.state, lambda: self.moved, [np.moveaxis(series, -1, 0)], RESOLUTION[False])
+        series = np.stack([np.broadcast_to(self.baseline[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
+        self.constancy = constancy_of(
+            self.circuit, self.state, lambda: self.moved, [np.moveaxis(series, -1, 0)], RESOLUTION[False]
+        )
 
     def by_leaf(self, result: np.ndarray, axis: int) -> Any:
         """Return a result whose values lie along an axis in the structure of the measurement's value."""

@@ -134,6 +134,17 @@ def metagradient(
         return measured.by_leaf(result, axis=2)
 
 
+def differentiate_run(
+    run: Training, function: Callable[..., Any], args: tuple[Any, ...], threads: int | None = None
+) -> tuple[Measured, np.ndarray]:
+    """Return a measurement of the plain run and its derivatives, (values, n); raise what `metagradient` raises."""
+    refuse_constant_run(run)
+    job = plan_job(run, np.zeros(run.n), None, threads, None, None, Mode(0), np.complex128)
+    measured, result = differentiate(job, function, args)
+    measured.refuse_constant(result)
+    return measured, result
+
+
 def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Measured, np.ndarray]:
     """Return the measurement and its derivatives, (values, n)."""
     run = job.run

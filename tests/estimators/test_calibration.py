@@ -79,7 +79,7 @@ def test_weights_improve_on_the_best_single_estimator_where_it_is_half_the_truth
 def test_the_interval_grows_as_errors_were_seen_to_grow():
     predictions, sizes, truths = subsets_of("smooth", np.random.default_rng(1), 200)
     fit = calibrate(predictions[:, 1:], none(predictions[:, 1:]), sizes, truths)
-    assert [calibration.SCALES[i] for i in fit.weights.scale] == ["size"] * 3
+    assert [calibration.SCALES[i] for i in fit.weights.scale] == ["size^1"] * 3
     zeros = np.zeros((2, 1, 3))  # where all fits say the same, the interval is as long on both sides
     low, high = fit.interval(0.95, zeros, np.array([5.0, 20.0]), none(zeros))
     np.testing.assert_allclose(high[1], 4 * high[0])
