@@ -18,6 +18,7 @@ from circuitsketch.attribution.ground_truth import ids_of_largest_errors
 from circuitsketch.attribution.influence import Influence, TreeInfluence
 from circuitsketch.attribution.prediction import Prediction, TreePrediction, in_units
 from circuitsketch.attribution.series import ESTIMATORS, MeasuredSeries
+from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.attribution.validation import parse_downweights, real_vectors
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count

@@ -109,7 +109,7 @@ class FromKnownEffects:
             terms[-1] = terms[-1] + np.stack(together, axis=1)
         if order is not None:
             terms = terms[:order]
-        change = sum(terms)
+        change = np.sum(terms, axis=0)
         alone = (rows != 0).sum(axis=1) == 1
         exact = alone[:, None] & self.is_exact(rows) if len(terms) > 1 else np.zeros_like(change, dtype=bool)
         none = ~rows.any(axis=1)
