@@ -260,7 +260,7 @@ def attribute(
     known = KnownEffects(gradient.T, own, chosen, pairs, shape)
     kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]
-    calibrated = calibrate_estimators(estimators, rows, truths, kind, gradient.T, shape)
+    calibrated = calibrate_estimators(estimators, rows, truths, kind, gradient.T, shape, sizes)
     query = query.with_estimators([*estimators, calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
