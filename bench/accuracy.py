@@ -30,10 +30,10 @@ from circuitsketch.attribution.evaluation import Evaluation, score
 from circuitsketch.attribution.ground_truth import retrained, worst_of
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
-from circuitsketch.directions import find_law
+from circuitsketch.directions import find_distribution
 
 SINGLES_ORDER, ORDER = 6, 3
-SPHERE, FITTED = 256, 1024  # directions up to which the paper's law is pushed, and interactions are fitted
+SPHERE, FITTED = 256, 1024  # directions up to which the paper's distribution is pushed, and interactions are fitted
 ALONE = 16  # examples retrained alone, those whose own series leaves out most
 PLUS = f"interactions + {ALONE}"
 GOALS = {
@@ -51,7 +51,7 @@ class Pushed:
     """What was made once. cost: CPU seconds of one training, and in trainings those of "singles", "first order", a
     "direction"."""
 
-    singles: np.ndarray
+    per_example: np.ndarray
     factor: np.ndarray
     random: dict[str, np.ndarray]
     cost: dict[str, float]
@@ -63,10 +63,10 @@ class Cache:
 
     folder: Path | None
 
-    def sketch(self, case: Case, budget: int, law: str) -> np.ndarray:
+    def sketch(self, case: Case, budget: int, distribution: str) -> np.ndarray:
         """Coefficients along the first `budget` directions; a kept sketch is extended."""
-        path = None if self.folder is None else self.folder / f"{case.name}-{case.run.n}-{law}.sketch"
-        made = cs.sketch(case.run, budget, ORDER, seed=0, law=law, path=path)
+        path = None if self.folder is None else self.folder / f"{case.name}-{case.run.n}-{distribution}.sketch"
+        made = cs.sketch(case.run, budget, ORDER, seed=0, distribution=distribution, path=path)
         return made.measure(case.measure).coefficients[:budget]
 
     def arrays(self, case: Case, what: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -92,15 +92,15 @@ class Cache:
 
 
 def push_all(case: Case, budget: int, cache: Cache) -> Pushed:
-    """The singles, and random directions of both laws. Costs are timed on 64 of each, so that a cache changes none."""
+    """The singles, and random directions of both distributions. Costs are timed on 64 of each, so that a cache changes none."""
     run = case.run
     some = np.random.default_rng(0).random((64, run.n)) < 0.1
     for _ in range(2):  # the first time compiles
         one = timed(lambda: run.retrain(some, 1)).cpu / len(some)
-    spent = timed(lambda: cs.push(run, find_law("orthonormal", run.n, 0).block(0, 64), ORDER, threads=1)).cpu
+    spent = timed(lambda: cs.push(run, find_distribution("orthonormal", run.n, 0).block(0, 64), ORDER, threads=1)).cpu
     costs = {"training": one, "direction": spent / 64 / one}
 
-    def singles() -> dict[str, np.ndarray]:
+    def per_example() -> dict[str, np.ndarray]:
         found, first = {}, {}
         alone = timed(lambda: found.update(made=cs.push(run, np.eye(run.n), SINGLES_ORDER, threads=1))).cpu
         linear = timed(lambda: first.update(made=cs.push(run, np.eye(run.n), 1, threads=1))).cpu
@@ -109,7 +109,7 @@ def push_all(case: Case, budget: int, cache: Cache) -> Pushed:
         own = found["made"].measure(case.measure).coefficients.real
         return {"own": own, "factor": factor, "cost": np.array([alone, linear]) / one}
 
-    made = cache.arrays(case, f"singles-{SINGLES_ORDER}", singles)
+    made = cache.arrays(case, f"singles-{SINGLES_ORDER}", per_example)
     costs |= {"singles": float(made["cost"][0]), "first order": float(made["cost"][1])}
     random = {
         "orthonormal": cache.sketch(case, budget, "orthonormal"),
@@ -125,13 +125,13 @@ def methods(
     without each single example, of which one method knows a few."""
     h, n, cost = masks.astype(np.float64), case.run.n, pushed.cost
     found: dict[str, tuple[Prediction, float]] = {}
-    for law, name in (("sphere", "plain sketch"), ("orthonormal", "orthonormal")):
-        if m <= len(pushed.random[law]):
-            query = Query(pushed.random[law][:m], find_law(law, n, 0))
-            found[name] = query.predict(h, groups=1), m * cost["direction"]
+    for distribution, name in (("sphere", "plain sketch"), ("orthonormal", "orthonormal")):
+        if m <= len(pushed.random[distribution]):
+            query = Query(pushed.random[distribution][:m], find_distribution(distribution, n, 0))
+            found[name] = query.predict(h, median_groups=1), m * cost["direction"]
     query = whole_query(case, pushed, min(m, FITTED))
     found["first order"] = query.predict(h, estimator="first-order"), cost["first order"]
-    found["singles"] = query.predict(h, estimator="singles"), cost["singles"]
+    found["singles"] = query.predict(h, estimator="per-example"), cost["singles"]
     if m <= FITTED:
         spent = cost["singles"] + m * cost["direction"]
         found["interactions"] = query.predict(h), spent
@@ -148,8 +148,10 @@ def whole_query(case: Case, pushed: Pushed, m: int) -> Query:
     """The query of singles and m directions, fitted once."""
     key = (case.name, m)
     if key not in QUERIES:
-        law = find_law("orthonormal", case.run.n, 0)
-        QUERIES[key] = Query(pushed.random["orthonormal"][:m], law, singles=pushed.singles, metric=pushed.factor)
+        distribution = find_distribution("orthonormal", case.run.n, 0)
+        QUERIES[key] = Query(
+            pushed.random["orthonormal"][:m], distribution, per_example=pushed.per_example, similarity=pushed.factor
+        )
     return QUERIES[key]
 
 

@@ -16,7 +16,7 @@ from timing import timed
 import circuitsketch as cs
 from circuitsketch.attribution.ground_truth import retrained
 from circuitsketch.attribution.query import Query
-from circuitsketch.directions import Law, find_law
+from circuitsketch.directions import Distribution, find_distribution
 from circuitsketch.estimators import monte_carlo
 from circuitsketch.report.figures import PAPER
 from circuitsketch.zoo import microgpt
@@ -37,10 +37,10 @@ def in_theory(examples: int | None = None) -> dict[str, Any]:
     now = case("tumours", 32, examples)
     h = now.kinds["random 0.1 %"].astype(np.float64)
     change = retrained(now.run, h, now.measure, (), 1) - now.measure(now.run.params(now.run.train()))
-    law = find_law("sphere", now.run.n, 0)
-    sketch = cs.sketch(now.run, RATE[-1], ORDER, seed=0, law="sphere", threads=1)
-    factors = np.array([law.log_factor(r) for r in range(1, ORDER + 1)])
-    inner = monte_carlo.inner_products(law.block(0, RATE[-1]), h)
+    distribution = find_distribution("sphere", now.run.n, 0)
+    sketch = cs.sketch(now.run, RATE[-1], ORDER, seed=0, distribution="sphere", threads=1)
+    factors = np.array([distribution.log_factor(r) for r in range(1, ORDER + 1)])
+    inner = monte_carlo.inner_products(distribution.block(0, RATE[-1]), h)
     samples = monte_carlo.contributions(sketch.measure(now.measure).coefficients, inner, factors).sum(axis=0)
     means = (samples.reshape(len(h), -1, m, change.shape[1]).mean(axis=2) for m in RATE)
     errors = [float(np.sqrt(((mean - change[:, None]) ** 2).mean() / (change**2).mean())) for mean in means]
@@ -80,20 +80,22 @@ def predictions_a_second(query: Query) -> dict[str, dict[str, float]]:
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"))
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            arrays = query.coefficients, query.singles, query.metric
-            return pool.submit(asked_of, query.law, *arrays).result()
+            arrays = query.coefficients, query.per_example, query.similarity
+            return pool.submit(asked_of, query.distribution, *arrays).result()
     finally:
         os.environ.clear()
         os.environ.update(before)
 
 
 def asked_of(
-    law: Law, coefficients: np.ndarray, singles: np.ndarray, metric: np.ndarray
+    distribution: Distribution, coefficients: np.ndarray, per_example: np.ndarray, similarity: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """What `predictions_a_second` returns, here."""
     rng, found = np.random.default_rng(0), {}
-    for count in (1, singles.shape[2]):
-        asked = Query(coefficients[:, :, :count], law, singles=singles[:, :, :count], metric=metric)
+    for count in (1, per_example.shape[2]):
+        asked = Query(
+            coefficients[:, :, :count], distribution, per_example=per_example[:, :, :count], similarity=similarity
+        )
         speeds = found[str(count)] = {}
         for share in ASKED:
             masks = rng.random((AT_ONCE, asked.n)).argsort(axis=1) < max(1, round(share * asked.n))

@@ -1,10 +1,10 @@
-"""The laws of directions: from n, a seed and an index to a direction in C^n, and to its unbiasing factor.
+"""The distributions of directions: from n, a seed and an index to a direction in C^n, and to its unbiasing factor.
 
 In: the number of coordinates, a seed, a range of indices. Out: that block of directions, the same bits in
 whatever order and by whatever worker blocks are made, and `log_factor(r)`, the weight of order r. What is
 done with a direction's Taylor coefficients is left to the estimators.
 
-A direction psi of a random law comes scaled so that its entries have size 1: |psi|^2 = n, or n on average.
+A direction psi of a random distribution comes scaled so that its entries have size 1: |psi|^2 = n, or n on average.
 With <psi, h> = sum_i conj(psi_i) h_i and c_r(psi) = F_r(psi, ..., psi),
 
     Z_r = exp(log_factor(r)) <psi, h>^r c_r(psi)     has     E Z_r = F_r(h, ..., h),
@@ -27,17 +27,17 @@ from circuitsketch.arguments import check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
-# -------------------------------------------------------------------------------- the laws
+# -------------------------------------------------------------------------------- the distributions
 
 
 @dataclass(frozen=True)
 class Sphere:
-    """The theorem's law: uniform on the complex sphere of radius sqrt(n) in C^n, independent of each other.
+    """The theorem's distribution: uniform on the complex sphere of radius sqrt(n) in C^n, independent of each other.
 
-    >>> law = Sphere(n=3, seed=7)
-    >>> law.block(0, 5).shape
+    >>> distribution = Sphere(n=3, seed=7)
+    >>> distribution.block(0, 5).shape
     (5, 3)
-    >>> bool((law.block(0, 5)[2:] == law.block(2, 5)).all())
+    >>> bool((distribution.block(0, 5)[2:] == distribution.block(2, 5)).all())
     True
     """
 
@@ -47,7 +47,7 @@ class Sphere:
     block_size: ClassVar[int] = 1  # this many directions depend on each other: none
 
     def __post_init__(self) -> None:
-        _check_law(self)
+        _check_distribution(self)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
@@ -64,7 +64,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The law CN(0, I): independent complex normal entries, E |psi_i|^2 = 1 and E psi_i^2 = 0."""
+    """The distribution CN(0, I): independent complex normal entries, E |psi_i|^2 = 1 and E psi_i^2 = 0."""
 
     n: int
     seed: int = 0
@@ -72,7 +72,7 @@ class Gaussian:
     block_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check_law(self)
+        _check_distribution(self)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
@@ -90,7 +90,7 @@ class Gaussian:
 class Orthonormal:
     """The rows of Haar unitaries, times sqrt(n): the first n directions are one block, and so on.
 
-    Each direction has the law of `Sphere`, so the factor is the same; directions of one block are orthogonal,
+    Each direction has the distribution of `Sphere`, so the factor is the same; directions of one block are orthogonal,
     which takes away first-order noise (all of it, once a block is full); blocks are independent of each
     other. A direction depends only on those before it in its block, so fewer directions are a prefix of more.
     """
@@ -100,7 +100,7 @@ class Orthonormal:
     name: ClassVar[str] = "orthonormal"
 
     def __post_init__(self) -> None:
-        _check_law(self)
+        _check_distribution(self)
 
     @property
     def block_size(self) -> int:
@@ -133,8 +133,8 @@ class Orthonormal:
 class Given:
     """Directions that were chosen by hand, real or complex, as an array `vectors` of shape (count, n).
 
-    No law, so no factor and no average: a run pushed along them is known exactly, to its order, for every h
-    that is a multiple of one of them. Laws of this kind are compared by identity.
+    No distribution, so no factor and no average: a run pushed along them is known exactly, to its order, for every h
+    that is a multiple of one of them. Distributions of this kind are compared by identity.
     """
 
     vectors: np.ndarray = field(repr=False)
@@ -175,9 +175,9 @@ class Given:
         return self.vectors[start:stop].astype(np.complex128)
 
     def log_factor(self, r: int) -> float:
-        """Raises InputError: directions chosen by hand have no law."""
+        """Raises InputError: directions chosen by hand have no distribution."""
         raise InputError(
-            f"given directions have no law, so order {r} has no factor: use a random law ({', '.join(RANDOM_LAWS)})"
+            f"given directions have no distribution, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
@@ -186,7 +186,7 @@ class Basis:
     """The n real unit vectors: each reweights one example alone, so its series is that example's own.
 
     Direction j is that of example `examples[j]` (default: j), so that whoever pushes them may say which come together.
-    No law, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Laws of this kind are compared by identity.
+    No distribution, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Distributions of this kind are compared by identity.
     """
 
     n: int
@@ -218,28 +218,30 @@ class Basis:
     def log_factor(self, r: int) -> float:
         """Raises InputError: basis directions are no sample."""
         raise InputError(
-            f"basis directions are no sample, so order {r} has no factor: use a random law ({', '.join(RANDOM_LAWS)})"
+            f"basis directions are no sample, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
-Law = Sphere | Gaussian | Orthonormal | Given | Basis
+Distribution = Sphere | Gaussian | Orthonormal | Given | Basis
 
-RANDOM_LAWS: dict[str, type[Sphere | Gaussian | Orthonormal]] = {
-    law.name: law for law in (Sphere, Gaussian, Orthonormal)
+RANDOM_DISTRIBUTIONS: dict[str, type[Sphere | Gaussian | Orthonormal]] = {
+    distribution.name: distribution for distribution in (Sphere, Gaussian, Orthonormal)
 }
 
 
-def find_law(name: str, n: int, seed: int = 0) -> Law:
-    """The random law of this name for directions in C^n.
+def find_distribution(name: str, n: int, seed: int = 0) -> Distribution:
+    """The random distribution of this name for directions in C^n.
 
     InputError: an unknown name, n < 1, a seed that is not an int from 0 to 2^64 - 1.
 
-    >>> find_law("gaussian", n=10, seed=3)
+    >>> find_distribution("gaussian", n=10, seed=3)
     Gaussian(n=10, seed=3)
     """
-    if not isinstance(name, str) or name not in RANDOM_LAWS:
-        raise InputError(f"there is no law of directions called {quoted(name)}: choose one of {', '.join(RANDOM_LAWS)}")
-    return RANDOM_LAWS[name](n, seed)
+    if not isinstance(name, str) or name not in RANDOM_DISTRIBUTIONS:
+        raise InputError(
+            f"there is no distribution of directions called {quoted(name)}: choose one of {', '.join(RANDOM_DISTRIBUTIONS)}"
+        )
+    return RANDOM_DISTRIBUTIONS[name](n, seed)
 
 
 def check_count(directions: Any) -> int:
@@ -263,7 +265,7 @@ def log_sphere_factor(n: int, r: int) -> float:
 
 
 def gaussian_direction(n: int, seed: int, index: int) -> np.ndarray:
-    """Direction `index` of the law CN(0, I): complex128 of shape (n,).
+    """Direction `index` of the distribution CN(0, I): complex128 of shape (n,).
 
     Counter-based: Philox keyed by (seed, index). By the Box-Muller transform g = sqrt(-log u) exp(2 pi i v),
     of raw words rather than of NumPy's own normals: the words of a bit generator are promised to stay the
@@ -329,13 +331,15 @@ def _length(vector: np.ndarray) -> float:
 # -------------------------------------------------------------------------------- the border
 
 
-def _check_law(law: Sphere | Gaussian | Orthonormal) -> None:
-    if not is_int(law.n, 1):
-        raise InputError(f"n is the number of coordinates of a direction, an int of at least 1, not {quoted(law.n)}")
-    if not is_int(law.seed, 0, 2**64 - 1):
-        raise InputError(f"a seed is an int from 0 to 2^64 - 1, not {quoted(law.seed)}")
-    object.__setattr__(law, "n", int(law.n))
-    object.__setattr__(law, "seed", int(law.seed))
+def _check_distribution(distribution: Sphere | Gaussian | Orthonormal) -> None:
+    if not is_int(distribution.n, 1):
+        raise InputError(
+            f"n is the number of coordinates of a direction, an int of at least 1, not {quoted(distribution.n)}"
+        )
+    if not is_int(distribution.seed, 0, 2**64 - 1):
+        raise InputError(f"a seed is an int from 0 to 2^64 - 1, not {quoted(distribution.seed)}")
+    object.__setattr__(distribution, "n", int(distribution.n))
+    object.__setattr__(distribution, "seed", int(distribution.seed))
 
 
 def _rows(start: int, stop: int, n: int) -> tuple[int, int]:

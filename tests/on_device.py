@@ -306,7 +306,7 @@ def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch
     with pytest.raises(cs.errors.StoreError, match="a CPU's blocks and a GPU's"):
         cs.sketch(run, 12, 1, path=tmp_path / "a")
     with pytest.raises(cs.errors.StoreError, match="was computed on device='cuda'.*rounds differently"):
-        cs.sketch(run, 0, 1, singles="exact", path=tmp_path / "a")
+        cs.sketch(run, 0, 1, per_example="series", path=tmp_path / "a")
     cs.sketch(run, 6, 1, path=tmp_path / "b")
     with pytest.raises(cs.errors.StoreError, match="a CPU's blocks and a GPU's"):
         cs.sketch(run, 6, 1, path=tmp_path / "b", device="cuda")
@@ -318,7 +318,7 @@ def test_parts_are_pushed_extended_and_opened_on_the_device(tmp_path, monkeypatc
     monkeypatch.setattr(device.Device, "lanes_a_block", wide)
     run = network(2)
     look = lambda params: np.tanh(params["w"]).sum(0)  # noqa: E731
-    options = {"order": 2, "singles": "exact", "singles_order": 1}
+    options = {"order": 2, "per_example": "series", "per_example_order": 1}
     theirs = cs.sketch(run, 11, **options).measure(look)
     told = []
     begun = cs.sketch(run, 6, **options, device="cuda", progress=lambda *done: told.append(done))
@@ -327,14 +327,16 @@ def test_parts_are_pushed_extended_and_opened_on_the_device(tmp_path, monkeypatc
     stored = cs.sketch(run, 6, **options, device="cuda", path=tmp_path / "a").extend(11)
     opened = cs.open_sketch(tmp_path / "a", run)
     for ours in (more, stored, opened):
-        assert ours.device == ours.singles.device == "cuda"
+        assert ours.device == ours.per_example.device == "cuda"
         assert ours.target.width == 4 and cs.sketch(run, 11, 1, device="cuda").target.width == 8
         assert "device" in ours.info()
         for where in ("cpu", "cuda"):
             found = ours.measure(look, device=where)
             np.testing.assert_allclose(found.coefficients, theirs.coefficients, rtol=0, atol=1e-11)
-            np.testing.assert_allclose(found.singles, theirs.singles, rtol=0, atol=1e-11)
-            np.testing.assert_allclose(found.metric @ found.metric.T, theirs.metric @ theirs.metric.T, atol=1e-11)
+            np.testing.assert_allclose(found.per_example, theirs.per_example, rtol=0, atol=1e-11)
+            np.testing.assert_allclose(
+                found.similarity @ found.similarity.T, theirs.similarity @ theirs.similarity.T, atol=1e-11
+            )
     assert cs.open_sketch(tmp_path / "a").device == "cuda"
     assert "device" not in cs.sketch(run, 4, 1).info()
 

@@ -17,11 +17,11 @@ steady = settings(derandomize=True, deadline=None, max_examples=20)
 # ---------------------------------------------------------------------------------------- the model of a function
 
 
-def symmetric(rng, n, r, metric=None):
-    """A random symmetric r-tensor on R^n, of covariance metric^(x r) if there is one."""
+def symmetric(rng, n, r, similarity=None):
+    """A random symmetric r-tensor on R^n, of covariance similarity^(x r) if there is one."""
     tensor = rng.normal(size=(n,) * r)
-    if metric is not None:
-        root = np.linalg.cholesky(metric + 1e-12 * np.eye(n))
+    if similarity is not None:
+        root = np.linalg.cholesky(similarity + 1e-12 * np.eye(n))
         for axis in range(r):
             tensor = np.moveaxis(np.tensordot(root, tensor, (1, axis)), 0, axis)
     orders = list(permutations(range(r)))
@@ -41,30 +41,30 @@ def coefficients_of(tensors, vectors, constant=0.0):
     return np.stack(columns + [along(tensor, vectors) for tensor in tensors], axis=1)
 
 
-def query_of(tensors, law, m, constant=0.0, groups=None):
-    return Query(coefficients_of(tensors, law.block(0, m), constant), law, groups=groups)
+def query_of(tensors, distribution, m, constant=0.0, groups=None):
+    return Query(coefficients_of(tensors, distribution.block(0, m), constant), distribution, median_groups=groups)
 
 
 def query_with_singles(tensors, m, n, factor=None, seed=0, **more):
     """A query of m directions on the sphere and of the series of every single example; the constant is 1."""
-    law = Sphere(n, seed)
-    singles = coefficients_of(tensors, np.eye(n), 1.0).real
-    coefficients = coefficients_of(tensors, law.block(0, m), 1.0) if m else np.zeros((0, len(tensors) + 1))
-    return Query(coefficients, law, singles=singles, metric=factor, **more)
+    distribution = Sphere(n, seed)
+    per_example = coefficients_of(tensors, np.eye(n), 1.0).real
+    coefficients = coefficients_of(tensors, distribution.block(0, m), 1.0) if m else np.zeros((0, len(tensors) + 1))
+    return Query(coefficients, distribution, per_example=per_example, similarity=factor, **more)
 
 
 def terms_of(tensors, h):
     return np.array([along(tensor, h[None])[0] for tensor in tensors])
 
 
-def log_factors(law, order):
-    return np.array([law.log_factor(r) for r in range(1, order + 1)])
+def log_factors(distribution, order):
+    return np.array([distribution.log_factor(r) for r in range(1, order + 1)])
 
 
 def samples_of(query, h, turn=1):
     """Re Z_r of each direction (order, m); turn = -1j gives the imaginary parts."""
     inner = monte_carlo.inner_products(query.directions, h[None])
     found = monte_carlo.contributions(
-        (turn * query.coefficients)[:, :, None], inner, log_factors(query.law, query.order)
+        (turn * query.coefficients)[:, :, None], inner, log_factors(query.distribution, query.order)
     )
     return found[:, 0, :, 0]

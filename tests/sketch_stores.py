@@ -16,7 +16,7 @@ N = 10
 X = np.random.default_rng(0).standard_normal((N, 2))
 BATCHES = [[3, 8], [0, 1], [9, 2], [4, 5], [7, 6], [8, 0]]
 LABELS = ["a", "b"] * 5
-METRIC = np.random.default_rng(1).standard_normal((N, 3))
+SIMILARITY = np.random.default_rng(1).standard_normal((N, 3))
 
 
 def make(rate=0.4, x=X, start=0.3, **options):
@@ -37,7 +37,13 @@ def measure(p):
 
 
 def make_sketch(path, directions=LARGE, **options):
-    options = {"order": 2, "seed": 5, "singles": "exact", "singles_order": 3, "metric": METRIC} | options
+    options = {
+        "order": 2,
+        "seed": 5,
+        "per_example": "series",
+        "per_example_order": 3,
+        "similarity": SIMILARITY,
+    } | options
     return cs.sketch(options.pop("run", RUN), directions, path=path, **options)
 
 
@@ -53,7 +59,7 @@ def make_and_extend_sketch(path, threads=1):
 
 def bits(sketch):
     """All coefficients of a sketch, as bytes."""
-    parts = [sketch.state, sketch.singles.state, sketch.singles.directions]
+    parts = [sketch.state, sketch.per_example.state, sketch.per_example.directions]
     return b"".join(leaf.tobytes() for part in parts for leaf in (part.values() if isinstance(part, dict) else [part]))
 
 
@@ -65,6 +71,6 @@ def opens_right_or_refuses(path, right):
     except StoreError as reason:
         assert str(path) in str(reason)
         return False
-    assert found == right and np.array_equal(sketch.metric, METRIC)
+    assert found == right and np.array_equal(sketch.similarity, SIMILARITY)
     assert sketch.labels == RUN.labels and sketch.items == RUN.items
     return True

@@ -176,9 +176,9 @@ def step(state: Any, x: Any, keep: Any) -> Any:
 
 
 RUN = cs.Training(step, np.zeros(()), [1.0, 2.0, 0.5], [[0], [1], [2]], labels=["a", "b", "a"], items=[1, 2, 3])
-SKETCH = cs.sketch(RUN, 3, 2, singles="exact")
+SKETCH = cs.sketch(RUN, 3, 2, per_example="series")
 QUERY = SKETCH.measure(lambda s: s)
-PLAIN = cs.sketch(RUN, 4, 2, law="sphere").measure(lambda s: np.stack([s, s * s]))
+PLAIN = cs.sketch(RUN, 4, 2, distribution="sphere").measure(lambda s: np.stack([s, s * s]))
 ANSWERS = cs.evaluate(QUERY, [[0], [1], [2]], run=RUN, measure=lambda s: s)
 CIRCUIT = cs.trace(lambda x: np.exp(x).sum(), np.zeros(2))
 COMPILED = cs.compile(CIRCUIT, 2)
@@ -206,7 +206,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "sketch": (cs.sketch, {"run": RUN, "directions": 3, "order": 2}),
     "sketch with singles": (
         cs.sketch,
-        {"run": RUN, "directions": 3, "order": 2, "singles": "exact", "singles_order": 2},
+        {"run": RUN, "directions": 3, "order": 2, "per_example": "series", "per_example_order": 2},
     ),
     "push": (cs.push, {"run": RUN, "directions": np.eye(3), "order": 2}),
     "local_sketch": (cs.local_sketch, {"function": lambda x: (x * x).sum(), "at": X, "directions": 3, "order": 2}),
@@ -234,13 +234,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         cs.Query,
         {
             "coefficients": QUERY.coefficients,
-            "law": QUERY.law,
-            "singles": QUERY.singles,
-            "metric": np.eye(3),
+            "distribution": QUERY.distribution,
+            "per_example": QUERY.per_example,
+            "similarity": np.eye(3),
             "labels": ["a", "b", "c"],
         },
     ),
-    "Query of directions": (cs.Query, {"coefficients": PLAIN.coefficients, "law": Sphere(3)}),
+    "Query of directions": (cs.Query, {"coefficients": PLAIN.coefficients, "distribution": Sphere(3)}),
     "Query.with_evidence": (QUERY.with_evidence, {"what": [[0], [1]], "values": [0.5, 0.5]}),
     "Query.with_evidence of series": (
         QUERY.with_evidence,
@@ -270,7 +270,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             ("influence", "top", 2),
         )
     },
-    "Query.without a group": (QUERY.without, {"group": "a"}),
+    "Query.without a group": (QUERY.without, {"label": "a"}),
     **{
         f"optim.{rule}": (function, {"state": STATES[rule], "grads": GRADS, "learning_rate": 0.1})
         for rule, function in RULES.items()
@@ -411,10 +411,10 @@ EDGES = {
     "an infinite truth": (lambda truth: cs.evaluate(QUERY, [[0], [1]], truth=truth), [0.0, np.inf]),
     "a limit whose square is 0": (lambda limit: cs.optim.clip_by_norm(GRADS, limit), 1e-200),
     "a mask that is larger than memory": (lambda shape: cs.optim.dropout_mask(shape, 0.5, 0, 0), (2**40, 2**40)),
-    "a group that cannot be looked up": (lambda group: QUERY.without(group=group), ["a"]),
-    "a group that is not itself": (lambda group: QUERY.without(group=group), float("nan")),
-    "laws": (lambda law: cs.sketch(RUN, 3, 1, law=law), ["sphere"]),
-    "a law of one's own": (lambda law: cs.Query(PLAIN.coefficients, law), "sphere"),
+    "a group that cannot be looked up": (lambda label: QUERY.without(label=label), ["a"]),
+    "a group that is not itself": (lambda label: QUERY.without(label=label), float("nan")),
+    "laws": (lambda distribution: cs.sketch(RUN, 3, 1, distribution=distribution), ["sphere"]),
+    "a distribution of one's own": (lambda distribution: cs.Query(PLAIN.coefficients, distribution), "sphere"),
     "a progress of nothing": (lambda progress: cs.sketch(RUN, 3, 1, progress=progress), lambda: None),
     "params of nothing": (lambda params: cs.Training(step, 0.0, [1.0], [[0]], params=params).params(0.0), lambda: None),
     "a measurement with more arguments": (SKETCH.measure, lambda s, more: s),
@@ -432,7 +432,7 @@ def test_what_gave_a_number_or_a_bare_error_is_refused(name):
 
 def test_a_promise_that_nothing_can_break_takes_one_direction():
     found = cs.plan(1e308, 0.1)
-    assert (found.order, found.per_group, found.groups, found.directions) == (1, 1, 1, 1)
+    assert (found.order, found.per_group, found.median_groups, found.directions) == (1, 1, 1, 1)
     with pytest.raises(cs.InputError, match="no order reaches"):
         cs.plan(1e-9, 1e-320)
 

@@ -231,7 +231,7 @@ PUSHES = {
     "no number of directions": (lambda: cs.sketch(RUN, 0, 1), "at least 1, not 0"),
     "a fraction of directions": (lambda: cs.sketch(RUN, 1.5, 1), "at least 1, not 1.5"),
     "a negative seed": (lambda: cs.sketch(RUN, 2, 1, seed=-1), "seed"),
-    "an unknown law": (lambda: cs.sketch(RUN, 2, 1, law="cube"), "'cube': choose one of sphere"),
+    "an unknown distribution": (lambda: cs.sketch(RUN, 2, 1, distribution="cube"), "'cube': choose one of sphere"),
     "a small dtype": (lambda: cs.sketch(RUN, 2, 1, dtype=np.float16), "complex128 or complex64"),
     "no dtype": (lambda: cs.sketch(RUN, 2, 1, dtype="wide"), "'wide' is no dtype"),
     "a step that does not use keep": (

@@ -82,7 +82,7 @@ def run_of_five(**about):
 
 def test_printed_influence_says_who_the_examples_are():
     items, labels = ["ann", "bob " * 20, "cid", "dan", "eve"], ["x", "y", "x", "y", "y"]
-    query = cs.sketch(run_of_five(items=items, labels=labels), 0, 3, singles="exact").measure(lambda s: s)
+    query = cs.sketch(run_of_five(items=items, labels=labels), 0, 3, per_example="series").measure(lambda s: s)
     lines = str(query.influence(top=5)).splitlines()
     assert lines[1].split() == ["id", "example", "label", "change", "+-"]
     for line, i in zip(lines[2:7], query.influence().top(5), strict=True):
@@ -91,22 +91,22 @@ def test_printed_influence_says_who_the_examples_are():
     columns = [line.rstrip().rfind(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:7]]
     assert len(set(columns)) == 1  # in a column
     assert "bob" in query.influence()._repr_html_()
-    only = str(cs.sketch(run_of_five(labels=labels), 0, 3, singles="exact").measure(lambda s: s).influence())
+    only = str(cs.sketch(run_of_five(labels=labels), 0, 3, per_example="series").measure(lambda s: s).influence())
     assert only.splitlines()[1].split() == ["id", "label", "change", "+-"]
-    bare = str(cs.sketch(run_of_five(), 0, 3, singles="exact").measure(lambda s: s).influence())
+    bare = str(cs.sketch(run_of_five(), 0, 3, per_example="series").measure(lambda s: s).influence())
     assert bare.splitlines()[1].split() == ["example", "change", "+-"]
 
 
 def test_labels_that_would_steer_a_terminal_are_one_line():
-    query = cs.sketch(run_of_five(items=["a\nb\tc", *"bcde"]), 0, 2, singles="exact").measure(lambda s: s)
+    query = cs.sketch(run_of_five(items=["a\nb\tc", *"bcde"]), 0, 2, per_example="series").measure(lambda s: s)
     assert "a b c" in str(query.influence())
 
 
-@pytest.mark.parametrize("estimator", ["interactions", "singles", "first-order", "theorem"])
+@pytest.mark.parametrize("estimator", ["interactions", "per-example", "first-order", "theorem"])
 def test_a_prediction_of_order_1_is_of_order_1(estimator):
     step = lambda s, x, keep: s + 0.02 * keep.sum() * x * (1 + 0.3 * np.sin(s + x))  # noqa: E731
     run = cs.Training(step, np.zeros(()), [1.0, 5.0, 2.0, 4.0, 3.0], [[i] for i in range(5)])
-    query = cs.sketch(run, 60, 3, singles="exact").measure(np.tanh)
+    query = cs.sketch(run, 60, 3, per_example="series").measure(np.tanh)
     found = query.without([1, 3], order=1, estimator=estimator)
     assert found.order == 1 and found.terms.shape == (1,) and "order 2" not in str(found)
     assert found.change == pytest.approx(found.terms[0])
@@ -116,13 +116,13 @@ def test_a_prediction_of_order_1_is_of_order_1(estimator):
         assert found.change == pytest.approx(slope, rel=1e-5)
     if estimator == "interactions":
         two = query.without([1, 3], order=2)
-        own = query.without([1, 3], order=2, estimator="singles")
+        own = query.without([1, 3], order=2, estimator="per-example")
         assert two.terms.shape == (2,) and two.change != own.change  # there are interactions of order 2 to leave out,
         assert found.stderr > two.stderr  # and what was left out is in the error
 
 
 def test_a_group_is_called_a_group():
-    grouped = cs.sketch(run_of_five(), 8, 2, singles="exact", groups=["a", "a", "b", "b", "c"])
+    grouped = cs.sketch(run_of_five(), 8, 2, per_example="series", groups=["a", "a", "b", "b", "c"])
     query = grouped.measure(lambda s: s)
     for thing in (grouped, query, query.without("a"), query.influence(), query.without(["a", "b"])):
         text = f"{thing} {thing!r} {thing._repr_html_()}"

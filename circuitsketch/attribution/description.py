@@ -21,19 +21,19 @@ from circuitsketch.training.training import Training
 class Sketched(PropagatedRun):
     """The data of a sketch, whose attributes `Sketch` tells: what was pushed, and what is known of the run."""
 
-    singles: PropagatedRun | None = None
+    per_example: PropagatedRun | None = None
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
     groups: tuple[Any, ...] | None = None
-    chosen_metric: np.ndarray | None = None
+    chosen_similarity: np.ndarray | None = None
     path: str | None = None
     origin: str | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the coefficients of all parts."""
-        return super().nbytes + (0 if self.singles is None else self.singles.nbytes)
+        return super().nbytes + (0 if self.per_example is None else self.per_example.nbytes)
 
 
 def describe(sketch: Sketched) -> str:
@@ -43,26 +43,26 @@ def describe(sketch: Sketched) -> str:
 
 def heading(sketch: Sketched) -> str:
     """Its directions and their order."""
-    seed = "" if sketch.law.seed is None else f", seed {sketch.law.seed}"
+    seed = "" if sketch.distribution.seed is None else f", seed {sketch.distribution.seed}"
     kind = "complex" if sketch.target.mode.complex else "real"
-    return f"sketch of {sketch.count:,} {kind} directions ({sketch.law.name}{seed}) to order {sketch.order}"
+    return f"sketch of {sketch.count:,} {kind} directions ({sketch.distribution.name}{seed}) to order {sketch.order}"
 
 
 def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
     """Everything else that is known of a sketch, by name."""
     what = "examples" if sketch.groups is None else "groups"
-    if sketch.singles is not None:
-        yield "singles", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.singles.order}"
+    if sketch.per_example is not None:
+        yield f"per {what[:-1]}", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.per_example.order}"
     if sketch.groups is not None:
         yield "groups", f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {some(sketch.groups)}"
     elif sketch.labels is not None:
         yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {some(sketch.labels)}"
     if sketch.items is not None and sketch.groups is None:
         yield "items", some(sketch.items)
-    if sketch.chosen_metric is not None:
-        yield "metric", f"given, as {sketch.chosen_metric.shape[1]:,} columns"
-    elif sketch.singles is not None and sketch.singles.order:
-        yield "metric", "learned: what each single does to the trained parameters at first order"
+    if sketch.chosen_similarity is not None:
+        yield "similarity", f"given, as {sketch.chosen_similarity.shape[1]:,} columns"
+    elif sketch.per_example is not None and sketch.per_example.order:
+        yield "similarity", "learned: what each one does to the trained parameters at first order"
     steps, size, prints = trained(sketch)
     yield "run", f"{steps:,} steps on {sketch.n:,} {what}, size(A) = {size:,} scalar gates"
     yield "prints", ", ".join(f"{part} {found[:12]}" for part, found in prints.items())
@@ -85,5 +85,5 @@ def trained(sketch: Sketched) -> tuple[int, int, Mapping[str, str]]:
 
 def stores_of(sketch: Sketched) -> list[Store]:
     """The stores of the parts that are on disk."""
-    parts = (sketch, sketch.singles)
+    parts = (sketch, sketch.per_example)
     return [part.lanes for part in parts if part is not None and isinstance(part.lanes, Store)]

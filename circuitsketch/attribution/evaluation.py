@@ -164,7 +164,7 @@ def evaluate(
     run, measure, args : the training run and the measured function, `measure(params, *args)`, to find the truth with.
     truth : (subsets, *measurement), instead of those: retrained before, or read by `read_datamodels`.
     threads, device : of the retraining, as for `Training.retrain`. seed : of the bootstrap.
-    options : of `query.without`: estimator, order, groups.
+    options : of `query.without`: estimator, order, median_groups.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def evaluate(
     >>> import numpy as np, circuitsketch as cs
     >>> step = lambda s, x, keep: s + keep.sum() * x
     >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0], [[0], [1], [2]])
-    >>> query = cs.sketch(run, directions=3, order=1, law="orthonormal").measure(lambda s: s)
+    >>> query = cs.sketch(run, directions=3, order=1, distribution="orthonormal").measure(lambda s: s)
     >>> found = cs.evaluate(query, [[0], [1], [0, 2], [1, 2]], run=run, measure=lambda s: s)
     >>> round(found.lds, 6), round(found.rmse, 6)
     (1.0, 0.0)

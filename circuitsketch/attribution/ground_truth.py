@@ -43,7 +43,7 @@ def retrain_worst(
 
     Parameters
     ----------
-    query : with random directions of order 2 and singles="exact". run, measure, args : what it is of: the training run
+    query : with random directions of order 2 and per_example="series". run, measure, args : what it is of: the training run
         and the measured function, `measure(params, *args)`.
     count : how many examples, at most. threads, device : of the retraining, as for `Training.retrain`.
 
@@ -59,7 +59,7 @@ def retrain_worst(
     >>> import numpy as np, circuitsketch as cs
     >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
     >>> run = cs.Training(step, np.zeros(()), [1.0, 2.0, 0.5], [[0], [1], [2]])
-    >>> query = cs.sketch(run, directions=3, order=2, singles="exact").measure(lambda s: s)
+    >>> query = cs.sketch(run, directions=3, order=2, per_example="series").measure(lambda s: s)
     >>> known = cs.retrain_worst(query, run=run, measure=lambda s: s, count=1)
     >>> truth = float(run.retrain(without=[1]))
     >>> [round(abs(q.without([1]).value - truth), 3) for q in (query, known)]
@@ -73,7 +73,7 @@ def retrain_worst(
     if run.n != query.n:
         raise InputError(f"the query is of {query.n} examples and the run of {run.n}; give the run that was sketched")
     if query.interactions is None:
-        raise InputError("a sketch with random directions of order 2 and singles='exact' can take in retrainings")
+        raise InputError("a sketch with random directions of order 2 and per_example='series' can take in retrainings")
     worst = worst_of(query, count)
     if not worst.size:
         return query

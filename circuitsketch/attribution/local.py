@@ -16,7 +16,7 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.dependence import RESOLUTION, constancy_of, refuse_flat
 from circuitsketch.compiler import compile as compile_circuit
-from circuitsketch.directions import check_count, find_law
+from circuitsketch.directions import check_count, find_distribution
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.gates import cells
@@ -32,7 +32,7 @@ def local_sketch(
     order: int = 3,
     seed: int = 0,
     *,
-    law: str = "orthonormal",
+    distribution: str = "orthonormal",
     dtype: Any = np.complex128,
     threads: int | None = None,
     device: str = "cpu",
@@ -43,7 +43,7 @@ def local_sketch(
     ----------
     function : of one pytree of arrays, in NumPy; its value is a number, an array, or a pytree of them.
     at : the point x; h is a vector as long as all its leaves together, in their order.
-    directions, order, seed, law, dtype, threads, device : as for `sketch`.
+    directions, order, seed, distribution, dtype, threads, device : as for `sketch`.
 
     Returns
     -------
@@ -66,13 +66,13 @@ def local_sketch(
     if not all(np.all(np.isfinite(array)) for array in arrays):
         raise InputError("the point holds a NaN or an infinity; give finite numbers")
     point = unflatten(tree, arrays)
-    chosen = find_law(law, sum(array.size for array in arrays), seed)
+    chosen = find_distribution(distribution, sum(array.size for array in arrays), seed)
     circuit = traced(lambda x: call(function, "the function", x), (point,), "refuse", function)
     structure = Structure.of(circuit)
     if not circuit.outputs:
         raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")
     values = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
-    made_of = 2 if law == "orthonormal" else 1  # directions that are kept to make the next ones
+    made_of = 2 if distribution == "orthonormal" else 1  # directions that are kept to make the next ones
     require_memory(
         16 * count * made_of * chosen.n + 17 * count * (check_order(order) + 1) * values,
         f"a sketch of {count:,} directions in {chosen.n:,} coordinates, to order {order}, of {values:,} values",

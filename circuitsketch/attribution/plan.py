@@ -45,7 +45,7 @@ class Plan:
     ----------
     epsilon, delta : as asked; None, as are alpha, error and truncation, where a sketch was priced and nothing promised.
     alpha : the stability function at 4 |h|. alpha_is : "assumed" (to be 1), "given", or "measured" by a pilot.
-    order : s. per_group, groups : m and k. directions : m k, of law `law`. singles_order : of every example alone, or
+    order : s. per_group, median_groups : m and k. directions : m k, of distribution `distribution`. per_example_order : of every example alone, or
     None. dtype : of the coefficients.
     error : epsilon alpha, what holds with probability 1 - delta. truncation : the part of it left to orders above s.
     deleted : how many examples may go, |h|^2, where a pilot was asked; further : (deleted, alpha) of other deletions.
@@ -61,7 +61,7 @@ class Plan:
     alpha: float | None
     order: int
     per_group: int
-    groups: int
+    median_groups: int
     error: float | None
     truncation: float | None
     seconds: float | None = None
@@ -73,8 +73,8 @@ class Plan:
     deleted: float | None = None
     further: tuple[tuple[float, float], ...] = ()
     pilot: str = ""
-    law: str = "sphere"
-    singles_order: int | None = None
+    distribution: str = "sphere"
+    per_example_order: int | None = None
     coordinates: int | None = None
     unit: str = "example"
     dtype: str = "complex128"
@@ -84,18 +84,18 @@ class Plan:
     @property
     def directions(self) -> int:
         """m k."""
-        return self.per_group * self.groups
+        return self.per_group * self.median_groups
 
     def __str__(self) -> str:
         parts = []
         if self.directions:
-            grouped = f", in {self.groups} group{'s' * (self.groups > 1)} of {self.per_group:,}"
+            grouped = f", in {self.median_groups} group{'s' * (self.median_groups > 1)} of {self.per_group:,}"
             parts.append(
-                f"{self.directions:,} directions of law {self.law!r} to order {self.order}"
+                f"{self.directions:,} directions of distribution {self.distribution!r} to order {self.order}"
                 f"{grouped if self.error is not None else ''}"
             )
-        if self.singles_order is not None:
-            parts.append(f"every one of {self.coordinates:,} {self.unit}s alone to order {self.singles_order}")
+        if self.per_example_order is not None:
+            parts.append(f"every one of {self.coordinates:,} {self.unit}s alone to order {self.per_example_order}")
         lines = [f"plan: {', and '.join(parts)}", *(f"  {name:<10} {text}" for name, text in self.lines())]
         return "\n".join(lines)
 
@@ -190,9 +190,9 @@ def plan(
     run: Training | None = None,
     directions: int | None = None,
     order: int | None = None,
-    law: str | None = None,
-    singles: str | None = None,
-    singles_order: int | None = None,
+    distribution: str | None = None,
+    per_example: str | None = None,
+    per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
     seconds_per_gate: float | None = None,
     dtype: Any = np.complex128,
@@ -213,8 +213,8 @@ def plan(
 
     With t = epsilon - 4^-s / 3 that gives m = v(s)^2 / (p(k) t^2), rounded up. Of all s and k the plan takes those with
     the least k m s (s + 1): a product of series of order s takes 2 s (s + 1) real multiply-adds. The directions must be
-    independent of each other, as those of the laws "sphere" and "gaussian" are, and the prediction the theorem's:
-    `query.without(..., estimator="theorem", groups=plan.groups)`.
+    independent of each other, as those of the distributions "sphere" and "gaussian" are, and the prediction the theorem's:
+    `query.without(..., estimator="theorem", median_groups=plan.median_groups)`.
 
     A pilot's norms are taken two standard errors larger than they were measured. Where (4 |h|)^r ||F_r|| still grows at
     its highest order, alpha is the largest of those that were measured, s is at most the pilot's order, and what is
@@ -230,7 +230,7 @@ def plan(
         downweights); by default 1, and the errors of larger deletions are listed.
     run : of which time and bytes are predicted: directions times size(A) times the rate, over the threads; single
         examples are real directions, which skip the steps before their example.
-    directions, order, law, singles, singles_order, groups, dtype, threads : as for `sketch`. Where epsilon is given,
+    directions, order, distribution, per_example, per_example_order, groups, dtype, threads : as for `sketch`. Where epsilon is given,
         the first three follow from it.
     seconds_per_gate : the rate, of one core at this order, along a complex direction (single examples are then taken
         to cost what their multiply-adds do). By default it is measured: a few directions are pushed through the run's
@@ -243,7 +243,7 @@ def plan(
 
     >>> import circuitsketch as cs
     >>> found = cs.plan(0.1, 0.05)
-    >>> found.order, found.groups, found.per_group
+    >>> found.order, found.median_groups, found.per_group
     (2, 1, 820)
     """
     if run is not None and not isinstance(run, Training):
@@ -255,12 +255,12 @@ def plan(
         if run is None:
             raise InputError("give epsilon and delta, to plan a sketch, or run=, to price one")
         count, order = 512 if directions is None else directions, 3 if order is None else order
-        chosen = "orthonormal" if law is None else law
-        wanted = wanted_of(run, count, order, 0, chosen, singles, singles_order, groups, dtype, threads, "cpu")
-        promised = Plan(None, None, None, wanted.order, wanted.count, 1, None, None, law=chosen)
+        chosen = "orthonormal" if distribution is None else distribution
+        wanted = wanted_of(run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu")
+        promised = Plan(None, None, None, wanted.order, wanted.count, 1, None, None, distribution=chosen)
         return priced(promised, wanted, seconds_per_gate)
     refuse(
-        {"directions": directions, "order": order, "law": law},
+        {"directions": directions, "order": order, "distribution": distribution},
         "follows from epsilon and delta; leave it out, or leave out those to price a sketch",
     )
     epsilon, delta = check_positive("epsilon", epsilon), check_positive("delta", delta)
@@ -276,12 +276,22 @@ def plan(
     promised = promise_of(epsilon, delta, alpha, query, deleted, run)
     if run is None:
         refuse(
-            {"seconds_per_gate": seconds_per_gate, "singles": singles, "groups": groups},
+            {"seconds_per_gate": seconds_per_gate, "per_example": per_example, "groups": groups},
             "is for the cost of a run; give run too",
         )
         return promised
     wanted = wanted_of(
-        run, promised.directions, promised.order, 0, "sphere", singles, singles_order, None, dtype, threads, "cpu"
+        run,
+        promised.directions,
+        promised.order,
+        0,
+        "sphere",
+        per_example,
+        per_example_order,
+        None,
+        dtype,
+        threads,
+        "cpu",
     )
     return priced(promised, wanted, seconds_per_gate)
 
@@ -449,7 +459,7 @@ def priced(promised: Plan, wanted: SketchSpec, given: float | None) -> Plan:
         seconds_per_gate=shown,
         threads=workers,
         measured=given is None,
-        singles_order=wanted.singles_order,
+        per_example_order=wanted.per_example_order,
         coordinates=run.n,
         unit="example" if run.groups is None else "group",
         dtype="complex64" if np.dtype(wanted.dtype).name in ("complex64", "float32") else "complex128",
@@ -484,9 +494,9 @@ def measured_rate(run: Training, part: PartSize) -> float:
     together = executable.side_by_side(4, run.n, 1)
     require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
     arena = executable.arena(together)
-    law = Sphere(run.n)
+    distribution = Sphere(run.n)
     rows = np.stack(
-        [pack_directions(law.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)]
+        [pack_directions(distribution.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)]
     )
     at = np.zeros(run.n)
     arena.set_state(run.state_leaves)

@@ -41,11 +41,11 @@ class Prediction:
       orders above
                        the last may add if ||F_r|| |h|^r goes on as it was measured, infinite without decay, NaN if
                        unknown. Of the others its deviation, contained in stderr
-      freedom          degrees of freedom of stderr; of those that rest on single examples S, few where it is guessed
+      degrees_of_freedom          degrees of freedom of stderr; of those that rest on single examples S, few where it is guessed
       estimator        which one made it. "theorem": random directions, unbiased; "series": the exact series
       along a given
-                       direction; "interactions": single examples' series, summed, and their interactions in a metric
-                       (biased by design: towards no interactions); "singles": without these; "first-order"
+                       direction; "interactions": single examples' series, summed, and their interactions in a similarity
+                       (biased by design: towards no interactions); "per-example": without these; "first-order"
       outside          S, bool: where the measured decay says that h lies outside the region of trust
       warnings         sentences that a reader of the value must know; empty if there are none
     With more than one group each term is a median of its own: the terms add up to the change up to the error.
@@ -60,8 +60,8 @@ class Prediction:
     truncation: Number
     order: int
     directions: int
-    groups: int
-    freedom: Number
+    median_groups: int
+    degrees_of_freedom: Number
     estimator: str
     outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Prediction:
         """The confidence interval of the value, (low, high): value -+ t stderr, with Student's t.
 
         Student's and not the normal quantile: for "theorem" because stderr is itself estimated from the spread over a
-        finite number of directions (`freedom`); the two agree from about fifty on. It covers the noise of the
+        finite number of directions (`degrees_of_freedom`); the two agree from about fifty on. It covers the noise of the
         directions, not the orders left out (`truncation`). For estimators that rest on single examples it covers
         both, and few degrees of freedom say that most of stderr was guessed.
         """
@@ -84,8 +84,10 @@ class Prediction:
         if not is_real(level) or not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {quoted(level)}")
         level = float(level)
-        freedom = np.asarray(self.freedom, dtype=np.float64)
-        quantile = np.where(freedom > 0, stdtrit(np.maximum(freedom, 1), 0.5 + level / 2), math.inf)
+        degrees_of_freedom = np.asarray(self.degrees_of_freedom, dtype=np.float64)
+        quantile = np.where(
+            degrees_of_freedom > 0, stdtrit(np.maximum(degrees_of_freedom, 1), 0.5 + level / 2), math.inf
+        )
         reach = np.zeros_like(self.stderr)
         np.multiply(self.stderr, quantile, out=reach, where=np.asarray(self.stderr) > 0)
         return plain(self.value - reach), plain(self.value + reach)
@@ -129,8 +131,10 @@ class Prediction:
         return {name: _jsonable(number) for name, number in numbers.items()} | {
             "order": self.order,
             "directions": self.directions,
-            "groups": self.groups,
-            "freedom": self.freedom if isinstance(self.freedom, int) else _jsonable(self.freedom),
+            "median_groups": self.median_groups,
+            "degrees_of_freedom": self.degrees_of_freedom
+            if isinstance(self.degrees_of_freedom, int)
+            else _jsonable(self.degrees_of_freedom),
             "estimator": self.estimator,
             "outside": np.asarray(self.outside).tolist(),
             "warnings": list(self.warnings),
@@ -141,12 +145,12 @@ class Prediction:
             return f"the exact series to order {self.order} along a given direction"
         names = {
             "interactions": f"single {self.unit}s' series and interactions from {self.directions} directions",
-            "singles": f"single {self.unit}s' series, summed",
+            "per-example": f"single {self.unit}s' series, summed",
             "first-order": "exact first-order effects, summed",
         }
         if self.estimator in names:
             return f"order {self.order}, {names[self.estimator]}"
-        groups = f"the median over {self.groups} groups" if self.groups > 1 else "the mean"
+        groups = f"the median over {self.median_groups} groups" if self.median_groups > 1 else "the mean"
         return f"order {self.order}, {groups} of {self.directions} directions"
 
     def _table(self) -> tuple[list[str], list[tuple[str, list[float]]], int]:
@@ -175,7 +179,7 @@ class Prediction:
 class TreePrediction(Prediction):
     """A prediction of a measurement that is a pytree, of one h or of B.
 
-    value, baseline, change, stderr, terms, term_stderr, truncation, outside (and freedom, where it differs) are such
+    value, baseline, change, stderr, terms, term_stderr, truncation, outside (and degrees_of_freedom, where it differs) are such
     pytrees, with leaves (*shape), or (B, *shape); of terms (order, *shape), or (order, B, *shape). flat: the same
     prediction of the vector of all leaves, which is what tables show.
     """
@@ -274,7 +278,7 @@ class Influence:
         texts = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in rows]
         lines = [
             f"influence of {len(self.change)} {self.unit}s, order {self.order}, "
-            + ("exact series" if self.estimator == "singles" else f"{self.directions} directions"),
+            + ("exact series" if self.estimator == "per-example" else f"{self.directions} directions"),
             _line(texts[0], ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
         ]
         for i, text in zip(top, texts[1:], strict=True):

@@ -1,6 +1,6 @@
 """A measurement, ready for questions: what would it be at x + h, for any h?
 
-In: the Taylor coefficients of a measurement along directions, the law of the directions, and, where they were pushed,
+In: the Taylor coefficients of a measurement along directions, the distribution of the directions, and, where they were pushed,
 every example's own series. Out: predictions, influences, stability. For a training run h are downweights (`without`,
 `reweight`); for a function of one's own, any vector (`predict`). Further questions pass through nothing again.
 """
@@ -30,12 +30,12 @@ from circuitsketch.attribution.prediction import (
     plain,
 )
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.attribution.validation import OF_SINGLES
+from circuitsketch.attribution.validation import PER_EXAMPLE
 from circuitsketch.checks.dependence import Constancy
-from circuitsketch.directions import Given, Law
+from circuitsketch.directions import Distribution, Given
 from circuitsketch.display import completed, some, table
 from circuitsketch.errors import DivergenceError, InputError
-from circuitsketch.estimators import exact_series, monte_carlo, per_example
+from circuitsketch.estimators import exact_series, monte_carlo, own_effects
 from circuitsketch.estimators.convergence import (
     Region,
     ratio_of_decay,
@@ -59,8 +59,8 @@ SQUARES, KERNELS, TABLES = 9, 10, 8
 
 # What tab completion shows.
 PUBLIC = (
-    "without reweight predict influence stability with_evidence baseline shape order estimator n law directions "
-    "coefficients singles labels items"
+    "without reweight predict influence stability with_evidence baseline shape order estimator n distribution directions "
+    "coefficients per_example labels items"
 ).split()
 
 
@@ -69,17 +69,17 @@ class Query:
     """A measurement's Taylor coefficients along m directions, and what follows from them.
 
     coefficients: complex, of shape (m, order+1, *measurement); coefficient 0 comes first, is real and the
-    same for every direction. law: where the directions come from; the m are its first ones. groups: the
-    number of groups of which the median is taken (None: see `estimators.arrange`); a law of given directions
+    same for every direction. distribution: where the directions come from; the m are its first ones. median_groups: the
+    number of groups of which the median is taken (None: see `estimators.arrange`); a distribution of given directions
     has none.
 
-    singles: real (n, order' + 1, *measurement), coefficient k of [i] being F_k(e_i, ..., e_i); the order may be another
-    than that of the directions, of which there may then be none (m = 0). metric: (n, p), a real factor J of the metric
+    per_example: real (n, order' + 1, *measurement), coefficient k of [i] being F_k(e_i, ..., e_i); the order may be another
+    than that of the directions, of which there may then be none (m = 0). similarity: (n, p), a real factor J of the similarity
     J J^T in which examples interact. labels, items: n groups, n examples, for `without`. evidence: see `with_evidence`.
-    priors: what follows from metric and directions, which the measurements of a sketch share; made where it is not
-    given. Metric and priors may be functions: they are called when an estimator first needs them. unit: what a
+    priors: what follows from similarity and directions, which the measurements of a sketch share; made where it is not
+    given. Similarity and priors may be functions: they are called when an estimator first needs them. unit: what a
     coordinate of h is called: an example, a group. structure: of a measurement that is a pytree, whose leaves lie one
-    after the other in `coefficients` and `singles`; predictions and influences are then such pytrees, norms are not.
+    after the other in `coefficients` and `per_example`; predictions and influences are then such pytrees, norms are not.
     constancy: what is known of values that do not change along any direction, which predictions then say.
 
     InputError: shapes that do not go together, a NaN, a coefficient 0 that differs between directions.
@@ -92,11 +92,11 @@ class Query:
     """
 
     coefficients: np.ndarray
-    law: Law
+    distribution: Distribution
     _: KW_ONLY
-    groups: int | None = None
-    singles: np.ndarray | None = None
-    metric: Any = Late()
+    median_groups: int | None = None
+    per_example: np.ndarray | None = None
+    similarity: Any = Late()
     labels: Sequence[Any] | None = None
     items: Sequence[Any] | None = None
     evidence: Evidence | None = None
@@ -106,8 +106,10 @@ class Query:
     constancy: Constancy | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.law, Law):
-            raise InputError(f"law must be a law of directions, such as that of a sketch, not {kind_of(self.law)}")
+        if not isinstance(self.distribution, Distribution):
+            raise InputError(
+                f"distribution must be a distribution of directions, such as that of a sketch, not {kind_of(self.distribution)}"
+            )
         if self.evidence is not None:
             check_instance(self.evidence, "evidence", Evidence, "what `with_evidence` has taken in")
         if self.constancy is not None:
@@ -115,25 +117,29 @@ class Query:
         check_choice(self.unit, "unit", ("example", "group", "coordinate"))
         if self.structure is not None:
             check_instance(self.structure, "structure", Structure, "the structure of a measurement")
-        coefficients = validation.coefficients(self.coefficients, fewest=1 if self.singles is None else 0)
-        if isinstance(self.law, Given) and len(coefficients) > self.law.count:
-            raise InputError(f"{len(coefficients)} directions were measured and the law has {self.law.count}")
+        coefficients = validation.coefficients(self.coefficients, fewest=1 if self.per_example is None else 0)
+        if isinstance(self.distribution, Given) and len(coefficients) > self.distribution.count:
+            raise InputError(
+                f"{len(coefficients)} directions were measured and the distribution has {self.distribution.count}"
+            )
         found = {
             "coefficients": coefficients,
             "labels": check_labels(self.labels, self.n),
             "items": entry_per_example(self.items, self.n, "items"),
         }
-        if self.singles is not None:
-            found["singles"] = validation.singles(self.singles, self.n, coefficients.shape[2:])
-        metric, priors = vars(self).get("metric"), vars(self).get("priors")
-        found["metric"] = metric if metric is None or callable(metric) else validation.metric(metric, self.n)
+        if self.per_example is not None:
+            found["per_example"] = validation.per_example(self.per_example, self.n, coefficients.shape[2:])
+        similarity, priors = vars(self).get("similarity"), vars(self).get("priors")
+        found["similarity"] = (
+            similarity if similarity is None or callable(similarity) else validation.similarity(similarity, self.n)
+        )
         if priors is not None and not callable(priors):
             check_instance(priors, "priors", Priors, "those of a sketch, or a function that makes them")
         for name, value in found.items():
             object.__setattr__(self, name, value)
         if len(coefficients):
-            validation.constant(coefficients, self.singles)
-            self._grouping(self.groups)
+            validation.constant(coefficients, self.per_example)
+            self._grouping(self.median_groups)
 
     # -------------------------------------------------------------------------------- what is known
 
@@ -144,17 +150,17 @@ class Query:
 
     @property
     def _baseline(self) -> Number:
-        return plain(self.coefficients[0, 0].real if self.singles is None else self.singles[0, 0])
+        return plain(self.coefficients[0, 0].real if self.per_example is None else self.per_example[0, 0])
 
     @property
     def n(self) -> int:
         """The number of coordinates of h: of examples, for a training run."""
-        return self.law.n
+        return self.distribution.n
 
     @property
     def order(self) -> int:
         """The highest order of the series: along directions, or of single examples where it is higher."""
-        return max(part.shape[1] - 1 for part in (self.coefficients, self.singles) if part is not None)
+        return max(part.shape[1] - 1 for part in (self.coefficients, self.per_example) if part is not None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -166,7 +172,7 @@ class Query:
         """The m directions, complex128 of shape (m, n), made when first asked for and kept."""
         m = len(self.coefficients)
         require_memory(16 * m * self.n, f"{m:,} directions of {self.n:,} coordinates", ["fewer directions"])
-        directions = self.law.block(0, m)
+        directions = self.distribution.block(0, m)
         directions.flags.writeable = False
         return directions
 
@@ -174,15 +180,15 @@ class Query:
     def estimator(self) -> str:
         """Which estimator answers when none is named: "interactions" where single examples were pushed, else
         "theorem"."""
-        return "theorem" if self.singles is None else "interactions"
+        return "theorem" if self.per_example is None else "interactions"
 
     @cached_property
     def interactions(self) -> Interactions | None:
         """The fitted interactions of examples, made when first asked for; None without directions of order 2."""
         order = self.coefficients.shape[1] - 1
-        if self.singles is None or isinstance(self.law, Given) or not len(self.coefficients) or order < 2:
+        if self.per_example is None or isinstance(self.distribution, Given) or not len(self.coefficients) or order < 2:
             return None
-        order = min(order, self.singles.shape[1] - 1)
+        order = min(order, self.per_example.shape[1] - 1)
         flat = self.coefficients[:, : order + 1].reshape(len(self.coefficients), order + 1, -1)
         if order < 2:
             return None
@@ -192,62 +198,64 @@ class Query:
             f"what {n:,} {self.unit}s do together, fitted to {m:,} directions,",
             ["estimator='theorem'", "a sketch with groups=..."],
         )
-        return fit_interactions(flat, self._flat_singles, self.priors or Priors(self.metric, self.directions))
+        return fit_interactions(flat, self._flat_per_example, self.priors or Priors(self.similarity, self.directions))
 
     @property
-    def _flat_singles(self) -> np.ndarray:
-        assert self.singles is not None
-        return self.singles.reshape(*self.singles.shape[:2], -1)
+    def _flat_per_example(self) -> np.ndarray:
+        assert self.per_example is not None
+        return self.per_example.reshape(*self.per_example.shape[:2], -1)
 
     @cached_property
     def _weighed(self) -> Updated | None:
         if self.evidence is None:
             return None
         assert self.interactions is not None
-        return weigh(self.evidence, self.interactions, self._flat_singles, self.order)
+        return weigh(self.evidence, self.interactions, self._flat_per_example, self.order)
 
     @cached_property
     def _log_norms(self) -> tuple[np.ndarray, np.ndarray]:
         self._need_directions()
-        one_group = monte_carlo.arrange(len(self.coefficients), self.law.block_size, 1, exact=self._alone_is_exact)
+        one_group = monte_carlo.arrange(
+            len(self.coefficients), self.distribution.block_size, 1, exact=self._alone_is_exact
+        )
         logs, errors = monte_carlo.tensor_norms(self.coefficients, self._log_factors(self._theorem_order), one_group)
-        if self.singles is not None:
+        if self.per_example is not None:
             with np.errstate(divide="ignore"):
-                logs[0] = 0.5 * np.log((self.singles[:, 1] ** 2).sum(axis=0))
+                logs[0] = 0.5 * np.log((self.per_example[:, 1] ** 2).sum(axis=0))
             errors[0] = 0
         return logs, errors
 
     @cached_property
     def _region(self) -> Region | None:
         """The region of trust; None where no random directions have measured it."""
-        if isinstance(self.law, Given) or not len(self.coefficients) or not self._theorem_order:
+        if isinstance(self.distribution, Given) or not len(self.coefficients) or not self._theorem_order:
             return None
-        return Region(self._log_norms[0], None if self.singles is None else self.n)
+        return Region(self._log_norms[0], None if self.per_example is None else self.n)
 
     # -------------------------------------------------------------------------------- questions
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def predict(
-        self, h: Any, *, estimator: str | None = None, order: int | None = None, groups: int | None = None
+        self, h: Any, *, estimator: str | None = None, order: int | None = None, median_groups: int | None = None
     ) -> Prediction:
         """The measurement at x + h, for real h of shape (n,), or for a batch (B, n).
 
         estimator: "interactions" (single examples' series plus interactions: the default where single examples were
-        pushed), "singles" (without interactions), "first-order", or "theorem" (random directions alone: unbiased, the
-        default otherwise). order: leave out the orders above this one; groups: another number of groups than the
+        pushed), "per-example" (without interactions), "first-order", or "theorem" (random directions alone: unbiased, the
+        default otherwise). order: leave out the orders above this one; median_groups: another number of groups than the
         query's, of the theorem's median.
 
         InputError: h of another length, not real, not finite; an estimator that this query has no data for; with given
         directions, an h that is no multiple of one.
         """
         wanted, single = validation.real_vectors(h, self.n)
-        estimator = validation.estimator(estimator, self.estimator, self.singles is not None)
+        estimator = validation.estimator(estimator, self.estimator, self.per_example is not None)
         self._need_memory(len(wanted), estimator)
-        if estimator in OF_SINGLES:
-            if groups is not None:
-                raise InputError(f"groups belong to estimator='theorem'; {estimator!r} takes no median")
-            return self._shaped(self._noted(self._from_singles(wanted, single, estimator, order)))
-        return self._shaped(self._noted(self._from_directions(wanted, single, order, groups)))
+        if estimator in PER_EXAMPLE:
+            if median_groups is not None:
+                raise InputError(f"median_groups belongs to estimator='theorem'; {estimator!r} takes no median")
+            return self._shaped(self._noted(self._from_per_example(wanted, single, estimator, order)))
+        return self._shaped(self._noted(self._from_directions(wanted, single, order, median_groups)))
 
     def _noted(self, prediction: Prediction) -> Prediction:
         """The prediction, of unknown error where the measurement is locally constant, with the sentences about that."""
@@ -262,11 +270,13 @@ class Query:
             warnings=self.constancy.notes + prediction.warnings,
         )
 
-    def _from_directions(self, wanted: np.ndarray, single: bool, order: int | None, groups: int | None) -> Prediction:
+    def _from_directions(
+        self, wanted: np.ndarray, single: bool, order: int | None, median_groups: int | None
+    ) -> Prediction:
         self._need_directions()
         order = validation.order(order, self._theorem_order)
-        grouping = self._grouping(self.groups if groups is None else groups)
-        if isinstance(self.law, Given):
+        grouping = self._grouping(self.median_groups if median_groups is None else median_groups)
+        if isinstance(self.distribution, Given):
             terms = exact_series.series_terms(self.coefficients, self.directions, wanted, order)
             change, zero = terms.sum(axis=0), np.zeros_like(terms[0])
             if not np.isfinite(change).all():
@@ -275,7 +285,7 @@ class Query:
                     "region where the series can be trusted; take a smaller h, or a lower order"
                 )
             found = monte_carlo.Estimate(change, zero, terms, np.zeros_like(terms))
-            decay, kind, k, freedom = np.abs(terms), "series", 1, 0
+            decay, kind, k, degrees_of_freedom = np.abs(terms), "series", 1, 0
             outside, reach = ratio_of_decay(decay) >= 1, ""
         else:
             inner = monte_carlo.inner_products(self.directions, wanted)
@@ -284,7 +294,7 @@ class Query:
             assert self._region is not None
             decay, outside = self._region.terms(lengths), self._region.excludes(lengths)
             reach = reach_of(self._region, lengths, outside)
-            kind, k, freedom = "theorem", len(grouping.groups), grouping.freedom
+            kind, k, degrees_of_freedom = "theorem", len(grouping.groups), grouping.degrees_of_freedom
         cut = 0 if single else slice(None)
         change, stderr, decay, outside = found.change[cut], found.stderr[cut], decay[:, cut], outside[cut]
         return Prediction(
@@ -297,20 +307,20 @@ class Query:
             truncation=plain(truncation_of(decay, order)),
             order=order,
             directions=len(self.coefficients),
-            groups=k,
-            freedom=freedom,
+            median_groups=k,
+            degrees_of_freedom=degrees_of_freedom,
             estimator=kind,
             outside=flag(outside),
             warnings=warnings_of(decay, outside, change, stderr, len(self.coefficients), reach),
         )
 
-    def _from_singles(self, wanted: np.ndarray, single: bool, estimator: str, order: int | None) -> Prediction:
+    def _from_per_example(self, wanted: np.ndarray, single: bool, estimator: str, order: int | None) -> Prediction:
         order = 1 if estimator == "first-order" else validation.order(order, self.order)
         parts, found = [], []
         weighed = self._weighed if estimator == "interactions" and order > 1 else None
         for part in monte_carlo.blocks_of(len(wanted), 16 * self.n):
-            known = per_example.parts_of(self._flat_singles, self.interactions, wanted[part], estimator, order)
-            found.append(per_example.combine(known, *(weighed.update(known) if weighed else ())))
+            known = own_effects.parts_of(self._flat_per_example, self.interactions, wanted[part], estimator, order)
+            found.append(own_effects.combine(known, *(weighed.update(known) if weighed else ())))
             parts.append(part)
 
         def joined(name: str, axis: int = 0) -> np.ndarray:
@@ -326,7 +336,7 @@ class Query:
             )
         beyond = np.concatenate([answer.beyond for answer in found])
         beyond = beyond[0] if single else beyond
-        slow = (beyond > per_example.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
+        slow = (beyond > own_effects.TRUST).reshape(beyond.shape + (1,) * len(self.shape))
         slow = np.broadcast_to(slow, change.shape) & ((change != 0) | (stderr != 0))
         outside = np.zeros(change.shape, dtype=bool)
         sentences: tuple[str, ...] = ()
@@ -350,11 +360,11 @@ class Query:
             truncation=plain(joined("left_out")),
             order=len(found[0].terms),
             directions=len(self.coefficients),
-            groups=1,
-            freedom=plain(joined("freedom")),
+            median_groups=1,
+            degrees_of_freedom=plain(joined("degrees_of_freedom")),
             estimator=estimator,
             outside=flag(outside | slow),
-            warnings=sentences + warnings_of_beyond(beyond, per_example.TRUST, change, stderr),
+            warnings=sentences + warnings_of_beyond(beyond, own_effects.TRUST, change, stderr),
         )
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
@@ -362,28 +372,28 @@ class Query:
         self,
         what: Any = None,
         *,
-        group: Any = NOTHING,
+        label: Any = NOTHING,
         estimator: str | None = None,
         order: int | None = None,
-        groups: int | None = None,
+        median_groups: int | None = None,
     ) -> Prediction:
         """The measurement without some training examples.
 
         what: ids, a mask, or downweights (1 = deleted); a group's label, if it is a string, or a list of labels; a
         function of an example that says whether it goes; a list of subsets, or a 2-D array of masks or downweights (B,
-        n), to ask about B subsets at once. group: a label of any kind. The others: as `predict`.
+        n), to ask about B subsets at once. label: a label of any kind. The others: as `predict`.
 
         Everything else stays: the order of steps, seeds and denominators; example i's loss is multiplied by 1 - w_i.
         InputError as `training.weights`, and for labels or items that are unknown.
         """
-        h = self.downweights(what, group=group)
-        return self.predict(h, estimator=estimator, order=order, groups=groups)
+        h = self.downweights(what, label=label)
+        return self.predict(h, estimator=estimator, order=order, median_groups=median_groups)
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
-    def downweights(self, what: Any, *, group: Any = NOTHING) -> np.ndarray:
+    def downweights(self, what: Any, *, label: Any = NOTHING) -> np.ndarray:
         """What `without` is given, as downweights (n,) or (B, n)."""
         try:
-            return downweights_of(what, self.n, self.labels, self.items, group)
+            return downweights_of(what, self.n, self.labels, self.items, label)
         except InputError as reason:
             if self.unit == "example":
                 raise
@@ -406,7 +416,7 @@ class Query:
         if self.interactions is None:
             raise InputError(
                 "evidence updates what is known of interactions: measure a sketch with random directions of order 2 "
-                "and singles='exact'"
+                "and per_example='series'"
             )
         h = np.atleast_2d(self.downweights(what))
         pieces = len(h) + (0 if self.evidence is None else len(self.evidence.h))
@@ -427,7 +437,7 @@ class Query:
         *,
         estimator: str | None = None,
         order: int | None = None,
-        groups: int | None = None,
+        median_groups: int | None = None,
     ) -> Prediction:
         """The measurement under downweights, floats (n,) or (B, n): 1 deletes, 0.5 halves, -1 doubles."""
         given = plain_array(downweights, "the array of downweights")
@@ -436,7 +446,7 @@ class Query:
         if given.dtype.kind != "f":
             said = f"reweight takes one float per example, n = {self.n} of them; for ids or a mask, use without"
             raise InputError(of_units(said, self.unit))
-        return self.predict(self.downweights(given), estimator=estimator, order=order, groups=groups)
+        return self.predict(self.downweights(given), estimator=estimator, order=order, median_groups=median_groups)
 
     @within_memory("the answer", "fewer subsets at a time", "a measurement of fewer values")
     def influence(self, top: int = 10, *, estimator: str | None = None) -> Influence:
@@ -446,26 +456,26 @@ class Query:
         """
         if not is_int(top, 1):
             raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
-        estimator = validation.estimator(estimator, self.estimator, self.singles is not None)
+        estimator = validation.estimator(estimator, self.estimator, self.per_example is not None)
         self._need_memory(self.n, estimator, terms=False)
-        if estimator in OF_SINGLES:
-            kind = "first-order" if estimator == "first-order" else "singles"
-            order = 1 if kind == "first-order" else self._flat_singles.shape[1] - 1
-            if self.evidence is not None and kind == "singles":
+        if estimator in PER_EXAMPLE:
+            kind = "first-order" if estimator == "first-order" else "per-example"
+            order = 1 if kind == "first-order" else self._flat_per_example.shape[1] - 1
+            if self.evidence is not None and kind == "per-example":
                 alone = self.predict(np.eye(self.n), estimator="interactions")
                 found = np.asarray(alone.flattened().change), np.asarray(alone.flattened().stderr)
             else:
-                found = per_example.influence(self._flat_singles, order)
+                found = own_effects.influence(self._flat_per_example, order)
             change, stderr = (part.reshape(self.n, *self.shape) for part in found)
         else:
             self._need_directions()
-            kind, order = "series" if isinstance(self.law, Given) else "theorem", self._theorem_order
+            kind, order = "series" if isinstance(self.distribution, Given) else "theorem", self._theorem_order
             if kind == "series":
                 change = exact_series.influence(self.coefficients, self.directions)
                 stderr = np.zeros_like(change)
             else:
                 change, stderr = monte_carlo.influence(
-                    self.coefficients, self.directions, self._log_factors(order), self._grouping(self.groups)
+                    self.coefficients, self.directions, self._log_factors(order), self._grouping(self.median_groups)
                 )
         warnings, m = warnings_of_influence(change, stderr), len(self.coefficients)
         if kind == "theorem" and self._region is not None:
@@ -489,7 +499,7 @@ class Query:
         log_norms, relative = self._log_norms
         with np.errstate(over="ignore"):
             norms = np.exp(log_norms)
-        examples = None if self.singles is None else self.n
+        examples = None if self.per_example is None else self.n
         notes = () if self.constancy is None else self.constancy.notes
         m, top = len(self.coefficients), self._theorem_order
         return Stability(norms, norms * relative, top, m, self.unit, examples, notes)
@@ -498,7 +508,7 @@ class Query:
         what = f"a measurement of {self._kind()}" if self.shape else f"a measurement, {self.baseline:.6g}"
         return (
             f"query: {what} at h = 0, to order {self.order} along {len(self.coefficients)} directions of "
-            f"law {self.law.name!r} in {self.n} coordinates"
+            f"distribution {self.distribution.name!r} in {self.n} coordinates"
         )
 
     def __repr__(self) -> str:
@@ -506,8 +516,8 @@ class Query:
 
     def _repr_html_(self) -> str:
         about = (("labels", self.labels), ("items", self.items))
-        single = "" if self.singles is None else f"every one alone to order {self.singles.shape[1] - 1}"
-        random = f"{len(self.coefficients)} of law {self.law.name!r}, to order {self._theorem_order}"
+        single = "" if self.per_example is None else f"every one alone to order {self.per_example.shape[1] - 1}"
+        random = f"{len(self.coefficients)} of distribution {self.distribution.name!r}, to order {self._theorem_order}"
         return table(
             "query: what would a measurement be",
             [
@@ -538,15 +548,17 @@ class Query:
     @property
     def _alone_is_exact(self) -> bool:
         """In one coordinate a direction of length one knows everything; a Gaussian one does not."""
-        return self.n == 1 and self.law.name != "gaussian"
+        return self.n == 1 and self.distribution.name != "gaussian"
 
-    def _grouping(self, groups: int | None) -> monte_carlo.Grouping:
-        if isinstance(self.law, Given) and groups is not None:
-            raise InputError("given directions are not averaged, so there are no groups: leave groups out")
-        return monte_carlo.arrange(len(self.coefficients), self.law.block_size, groups, exact=self._alone_is_exact)
+    def _grouping(self, median_groups: int | None) -> monte_carlo.Grouping:
+        if isinstance(self.distribution, Given) and median_groups is not None:
+            raise InputError("given directions are not averaged, so there is no median: leave median_groups out")
+        return monte_carlo.arrange(
+            len(self.coefficients), self.distribution.block_size, median_groups, exact=self._alone_is_exact
+        )
 
     def _log_factors(self, order: int) -> np.ndarray:
-        return np.array([self.law.log_factor(r) for r in range(1, order + 1)])
+        return np.array([self.distribution.log_factor(r) for r in range(1, order + 1)])
 
     @property
     def _theorem_order(self) -> int:
@@ -554,10 +566,10 @@ class Query:
 
     def _need_memory(self, count: int, estimator: str, terms: bool = True) -> None:
         """Refuse more h's than memory holds answers for: a change, its error and, if wanted, terms for each value; and
-        for one h at a time what every direction says of it, or a few copies of the singles."""
+        for one h at a time what every direction says of it, or a few copies of the per-example series."""
         values, orders = cells(self.shape), self.order if terms else 0
-        if estimator in OF_SINGLES and self.singles is not None:
-            besides = 2 * self.singles.nbytes
+        if estimator in PER_EXAMPLE and self.per_example is not None:
+            besides = 2 * self.per_example.nbytes
         else:
             besides = 24 * self._theorem_order * len(self.coefficients) * values
         require_memory(
@@ -570,7 +582,7 @@ class Query:
         if not len(self.coefficients):
             raise InputError(
                 "this query has no random directions, only single examples' series: make the sketch with "
-                "directions=, or use estimator='singles'"
+                "directions=, or use estimator='per-example'"
             )
         validation.order(None, self._theorem_order)
 

@@ -1,6 +1,6 @@
 """The front of the package: push directions through a run, then measure anything and ask.
 
-In: a training run, how many directions of which law, an order; single examples if wanted. Out: a `Sketch`; `measure`
+In: a training run, how many directions of which distribution, an order; single examples if wanted. Out: a `Sketch`; `measure`
 turns it into a `Query`.
 """
 
@@ -22,11 +22,11 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.directions import Basis, Given, check_count, find_law
+from circuitsketch.directions import Basis, Given, check_count, find_distribution
 from circuitsketch.display import completed, table
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.priors import Priors
-from circuitsketch.estimators.similarity import effects_metric, given_metric
+from circuitsketch.estimators.similarity import effects_similarity, given_similarity
 from circuitsketch.limits import within_memory
 from circuitsketch.propagate.coefficients import PropagatedRun, refuse_measurement
 from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec, push_parts, stored_part, without_directions
@@ -38,7 +38,7 @@ from circuitsketch.training.training import Training
 
 # What tab completion shows.
 PUBLIC = (
-    "measure extend info path n count order law directions coefficients singles metric labels items groups run params "
+    "measure extend info path n count order distribution directions coefficients per_example similarity labels items groups run params "
     "state nbytes origin"
 ).split()
 
@@ -51,25 +51,25 @@ class Sketch(Sketched):
 
     Attributes
     ----------
-    singles : every example alone, exactly; or None. run : what was sketched, with a weight a group where there are
+    per_example : every example alone, exactly; or None. run : what was sketched, with a weight a group where there are
     groups; None if the sketch was opened without it. labels, items : of the coordinates (examples or groups), or None.
     groups : the label of each example, where weights are constant on groups, or None.
-    chosen_metric : the factor of a metric that the user gave, or None. path : where it lies on disk, or None.
+    chosen_similarity : the factor of a similarity that the user gave, or None. path : where it lies on disk, or None.
     origin : what its run says of how it is made (`Training.origin`), or None.
     """
 
     @cached_property
-    def metric(self) -> np.ndarray | None:
-        """A factor J (n, p) of the metric over examples, Sigma = J J^T: the user's, else that of the single examples'
+    def similarity(self) -> np.ndarray | None:
+        """A factor J (n, p) of the similarity over examples, Sigma = J J^T: the user's, else that of the single examples'
         first-order effects on the trained parameters, else None. Made when it is first asked for, and kept."""
-        if self.chosen_metric is not None or self.singles is None or not self.singles.order:
-            return self.chosen_metric
-        return effects_metric(self.singles)
+        if self.chosen_similarity is not None or self.per_example is None or not self.per_example.order:
+            return self.chosen_similarity
+        return effects_similarity(self.per_example)
 
     @cached_property
     def priors(self) -> Priors:
         """What all measurements share of the fit of interactions; made when it is first asked for, and kept."""
-        return Priors(self.metric, self.law.block(0, self.count))
+        return Priors(self.similarity, self.distribution.block(0, self.count))
 
     @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
     def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
@@ -88,21 +88,23 @@ class Sketch(Sketched):
             cannot predict it. Where only some of its values are, predictions say which, and know the others.
         """
         circuit = self.measurement(function, args)
-        nbytes = self.measured_bytes(circuit) + (0 if self.singles is None else self.singles.measured_bytes(circuit))
-        refuse_measurement(nbytes, circuit, self.count + (0 if self.singles is None else self.n))
+        nbytes = self.measured_bytes(circuit) + (
+            0 if self.per_example is None else self.per_example.measured_bytes(circuit)
+        )
+        refuse_measurement(nbytes, circuit, self.count + (0 if self.per_example is None else self.n))
         along = self.measured(circuit, device)
-        singles = None if self.singles is None else self.singles.measured(circuit, device)
-        series = [along] if singles is None else [along, singles]
+        per_example = None if self.per_example is None else self.per_example.measured(circuit, device)
+        series = [along] if per_example is None else [along, per_example]
         constancy = self.constancy(circuit, *series)
         if constancy is not None and not constancy.flat.any():  # the same for all weights: what there is is rounding
             for part in series:
                 part[:, 1:] = 0
         return Query(
             along,
-            self.law,
-            singles=singles,
+            self.distribution,
+            per_example=per_example,
             constancy=constancy,
-            metric=lambda: self.metric,
+            similarity=lambda: self.similarity,
             labels=self.labels,
             items=self.items,
             priors=lambda: self.priors,
@@ -117,7 +119,7 @@ class Sketch(Sketched):
 
     def moved(self) -> list[np.ndarray | None]:
         """As `PropagatedRun.moved`, from the single examples where there are no other directions."""
-        return super().moved() if self.count or self.singles is None else self.singles.moved()
+        return super().moved() if self.count or self.per_example is None else self.per_example.moved()
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
@@ -141,19 +143,19 @@ class Sketch(Sketched):
         True
         """
         count = check_count(directions)
-        if isinstance(self.law, Given | Basis):
+        if isinstance(self.distribution, Given | Basis):
             raise InputError(
-                f"this sketch has {self.count} {self.law.name} directions, which no seed goes on with; use cs.push"
+                f"this sketch has {self.count} {self.distribution.name} directions, which no seed goes on with; use cs.push"
             )
         if count <= self.count:
             raise InputError(f"this sketch has {self.count} directions; say how many there shall be, a larger number")
         if self.run is None:
             raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
         dtype = np.complex64 if self.target.single else np.complex128
-        alone = None if self.singles is None else self.singles.order
-        wanted = SketchSpec(self.run, self.law, count, self.order, alone, dtype, self.threads, self.device)
-        before = None if self.path else (self, self.singles)
-        return made(wanted, metric=self.chosen_metric, before=before, progress=progress, path=self.path)
+        alone = None if self.per_example is None else self.per_example.order
+        wanted = SketchSpec(self.run, self.distribution, count, self.order, alone, dtype, self.threads, self.device)
+        before = None if self.path else (self, self.per_example)
+        return made(wanted, similarity=self.chosen_similarity, before=before, progress=progress, path=self.path)
 
     def info(self) -> str:
         """What this sketch is, in a few lines: its parts, the run that was sketched, where it lies."""
@@ -167,9 +169,9 @@ class Sketch(Sketched):
 
     def __repr__(self) -> str:
         unit = "example" if self.groups is None else "group"
-        alone = "" if self.singles is None else f" and every {unit} alone to order {self.singles.order}"
+        alone = "" if self.per_example is None else f" and every {unit} alone to order {self.per_example.order}"
         return (
-            f"<Sketch of {self.count} {self.law.name} directions to order {self.order}{alone}, {self.n} {unit}s, "
+            f"<Sketch of {self.count} {self.distribution.name} directions to order {self.order}{alone}, {self.n} {unit}s, "
             f"{self.nbytes / 1e6:.1f} MB>"
         )
 
@@ -181,11 +183,11 @@ def sketch(
     order: int = 3,
     seed: int = 0,
     *,
-    law: str = "orthonormal",
-    singles: str | None = None,
-    singles_order: int | None = None,
+    distribution: str = "orthonormal",
+    per_example: str | None = None,
+    per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
-    metric: Any = None,
+    similarity: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
@@ -196,14 +198,14 @@ def sketch(
 
     Parameters
     ----------
-    run : a Training. directions : how many; 0 only with `singles`. order : the highest Taylor coefficient.
+    run : a Training. directions : how many; 0 only with `per_example`. order : the highest Taylor coefficient.
     seed : of the directions; the same seed gives the same sketch, whatever the number of threads.
-    law : "orthonormal", "sphere" (the theorem's) or "gaussian"; see `circuitsketch.directions`.
-    singles : "exact" pushes the n real basis directions too, to order `singles_order` (default: `order`): every
+    distribution : "orthonormal", "sphere" (the theorem's) or "gaussian"; see `circuitsketch.directions`.
+    per_example : "series" pushes the n real basis directions too, to order `per_example_order` (default: `order`): every
         example's own series. A real direction costs a quarter of a complex one, and skips the steps before its example.
     groups : (examples,) labels: weights are constant on each group, and questions are about groups; see
         `Training.grouped`.
-    metric : how alike examples are, for the interactions between them: a similarity (n, n), or features (n, p). By
+    similarity : how alike examples are, for the interactions between them: a similarity (n, n), or features (n, p). By
         default it is learned from the single examples; see `circuitsketch.estimators.similarity`.
     dtype : complex128, or complex64 for half the memory and time.
     threads : how many (default: one a core). progress : True for a bar with rate and remaining time, or a function that
@@ -229,7 +231,7 @@ def sketch(
     >>> query = cs.sketch(run, directions=2, order=1).measure(lambda s: s)
     >>> round(query.without([1]).value, 6)
     1.0
-    >>> cs.sketch(run, directions=0, order=1, singles="exact").measure(lambda s: s).singles
+    >>> cs.sketch(run, directions=0, order=1, per_example="series").measure(lambda s: s).per_example
     array([[ 11.,  -1.],
            [ 11., -10.]])
     """
@@ -237,9 +239,11 @@ def sketch(
         raise InputError(f"cs.sketch takes a cs.Training, not {type(run).__name__}; for a function use cs.local_sketch")
     path = None if path is None else absolute_path(path)
     thread_count(threads, 1)
-    wanted = wanted_of(run, directions, order, seed, law, singles, singles_order, groups, dtype, threads, device)
-    factor = None if metric is None else given_metric(metric, wanted.run.n)
-    return made(wanted, metric=factor, progress=progress, path=path)
+    wanted = wanted_of(
+        run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device
+    )
+    factor = None if similarity is None else given_similarity(similarity, wanted.run.n)
+    return made(wanted, similarity=factor, progress=progress, path=path)
 
 
 def wanted_of(
@@ -247,9 +251,9 @@ def wanted_of(
     directions: int,
     order: int,
     seed: int,
-    law: str,
-    singles: str | None,
-    singles_order: int | None,
+    distribution: str,
+    per_example: str | None,
+    per_example_order: int | None,
     groups: Sequence[Any] | None,
     dtype: Any,
     threads: int | None,
@@ -258,44 +262,53 @@ def wanted_of(
     """What `sketch` is asked for, checked."""
     if groups is not None:
         run = run.grouped(groups)
-    alone = order_of_singles(order, singles, singles_order)
+    alone = check_per_example_order(order, per_example, per_example_order)
     count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and alone is not None else 1)
     number = coefficient_type(dtype)
     return SketchSpec(
-        run, find_law(law, run.n, seed), count, check_order(order), alone, number, threads, check_device(device)
+        run,
+        find_distribution(distribution, run.n, seed),
+        count,
+        check_order(order),
+        alone,
+        number,
+        threads,
+        check_device(device),
     )
 
 
-def order_of_singles(order: int, singles: str | None, singles_order: int | None) -> int | None:
+def check_per_example_order(order: int, per_example: str | None, per_example_order: int | None) -> int | None:
     """The order of the single examples, None without them."""
-    if singles is not None and not (isinstance(singles, str) and singles == "exact"):
-        raise InputError(f"singles is {quoted(singles)}; choose 'exact' (every example's own series), or None")
-    if singles is None and singles_order is not None:
-        raise InputError(f"singles_order is {quoted(singles_order)} and there are no singles; give singles='exact'")
-    if singles is None:
+    if per_example is not None and not (isinstance(per_example, str) and per_example == "series"):
+        raise InputError(f"per_example is {quoted(per_example)}; choose 'series' (every example's own series), or None")
+    if per_example is None and per_example_order is not None:
+        raise InputError(
+            f"per_example_order is {quoted(per_example_order)} and per_example is None; give per_example='series'"
+        )
+    if per_example is None:
         return None
-    found = check_order(order if singles_order is None else singles_order)
+    found = check_order(order if per_example_order is None else per_example_order)
     if not found:
-        raise InputError("the singles' order is 0, and their effects begin at order 1; give singles_order=1 or more")
+        raise InputError("per_example_order is 0, and their effects begin at order 1; give per_example_order=1 or more")
     return found
 
 
 def made(
     wanted: SketchSpec,
     *,
-    metric: np.ndarray | None = None,
+    similarity: np.ndarray | None = None,
     before: tuple[PropagatedRun, PropagatedRun | None] | None = None,
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
 ) -> Sketch:
     """The sketch that is wanted, at a path if there is one."""
     run = wanted.run
-    kept = None if path is None else about(wanted, metric)
+    kept = None if path is None else about(wanted, similarity)
     with show_progress(progress) as tell:
         check_capacity(wanted, path)  # before anything is at the path
         whole = None if path is None or kept is None else SketchStore.resume(path, kept)
         with whole or nullcontext():
-            directions, singles = push_parts(
+            directions, per_example = push_parts(
                 wanted,
                 before=before,
                 progress=tell,
@@ -304,20 +317,20 @@ def made(
             )
     return Sketch(
         **vars_of(directions),
-        singles=singles,
+        per_example=per_example,
         run=run,
         labels=run.labels,
         items=run.items,
         groups=run.groups,
-        chosen_metric=metric,
+        chosen_similarity=similarity,
         path=None if whole is None else whole.path,
         origin=run.origin,
     )
 
 
-def about(wanted: SketchSpec, metric: np.ndarray | None) -> SketchMetadata:
+def about(wanted: SketchSpec, similarity: np.ndarray | None) -> SketchMetadata:
     """What is kept on disk of a sketch beside its parts."""
-    run, law = wanted.run, wanted.law
+    run, distribution = wanted.run, wanted.distribution
     groups = None
     if run.groups is not None:
         groups = json_values(run.groups)
@@ -325,10 +338,10 @@ def about(wanted: SketchSpec, metric: np.ndarray | None) -> SketchMetadata:
             raise InputError(
                 "groups of a sketch on disk are labelled by strings or finite numbers; give such, or no path"
             )
-    parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.singles_order is not None)
-    come = None if wanted.count else (law.name, int(law.seed or 0), wanted.order)
+    parts = ["random"] * (wanted.count > 0) + ["singles"] * (wanted.per_example_order is not None)
+    come = None if wanted.count else (distribution.name, int(distribution.seed or 0), wanted.order)
     labels, items = (None, None) if groups else (json_values(run.labels), json_values(run.items))
-    return SketchMetadata(tuple(parts), come, groups, labels, items, metric, run.origin)
+    return SketchMetadata(tuple(parts), come, groups, labels, items, similarity, run.origin)
 
 
 def vars_of(pushed: PropagatedRun) -> dict[str, Any]:
@@ -356,7 +369,7 @@ def push(
 
     Returns
     -------
-    Sketch of law "given": along a direction psi, keep is 1 - z psi, and `state` holds the coefficients of z^k.
+    Sketch of distribution "given": along a direction psi, keep is 1 - z psi, and `state` holds the coefficients of z^k.
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep[0] * keep[0] * x, np.zeros(()), [1.0], [[0]])
@@ -404,22 +417,22 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
     if run is not None and kept.groups is not None and run.groups != kept.groups:
         run = run.grouped(kept.groups)
     parts = {name: stored_part(store, run, threads) for name, store in whole.stores.items()}
-    directions, singles = parts.get(RANDOM), parts.get(SINGLES)
+    directions, per_example = parts.get(RANDOM), parts.get(SINGLES)
     if directions is None:
-        assert kept.pending is not None and singles is not None
-        law, seed, order = kept.pending
-        directions = without_directions(find_law(law, singles.n, seed), order, singles)
+        assert kept.pending is not None and per_example is not None
+        distribution, seed, order = kept.pending
+        directions = without_directions(find_distribution(distribution, per_example.n, seed), order, per_example)
     labels, items = kept.labels, kept.items
     if kept.groups is not None:
         labels = items = tuple(dict.fromkeys(kept.groups))
     return Sketch(
         **vars_of(directions),
-        singles=singles,
+        per_example=per_example,
         run=run,
         labels=labels if run is None or run.labels is None else run.labels,
         items=items if run is None or run.items is None else run.items,
         groups=kept.groups,
-        chosen_metric=kept.metric,
+        chosen_similarity=kept.similarity,
         path=whole.path,
         origin=kept.origin if run is None or run.origin is None else run.origin,
     )

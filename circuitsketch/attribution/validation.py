@@ -11,7 +11,7 @@ from circuitsketch.arguments import is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 
-OF_SINGLES = ("interactions", "singles", "first-order")  # the estimators that need every example's own series
+PER_EXAMPLE = ("interactions", "per-example", "first-order")  # the estimators that need every example's own series
 
 
 def coefficients(given: Any, fewest: int) -> np.ndarray:
@@ -37,13 +37,13 @@ def coefficients(given: Any, fewest: int) -> np.ndarray:
     return found
 
 
-def constant(along: np.ndarray, singles: np.ndarray | None) -> None:
+def constant(along: np.ndarray, per_example: np.ndarray | None) -> None:
     """Whether coefficient 0 is real and the same for every direction, and every single example."""
     first = along[0, 0]
     slack = np.sqrt(np.finfo(along.dtype).eps) * max(np.abs(first).max(), np.finfo(np.float32).tiny)
     off = max(np.abs(along[:, 0] - first).max(), np.abs(first.imag).max())
-    if singles is not None:
-        off = max(off, np.abs(singles[0, 0] - first).max())
+    if per_example is not None:
+        off = max(off, np.abs(per_example[0, 0] - first).max())
     if off > slack:
         raise InputError(
             "coefficient 0 is the measurement as it was, real and the same for every direction; this one is "
@@ -51,30 +51,32 @@ def constant(along: np.ndarray, singles: np.ndarray | None) -> None:
         )
 
 
-def singles(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
+def per_example(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
     """Every example's own series, float64 (n, order + 1, *measurement)."""
-    found = plain_array(given, "the array of singles")
+    found = plain_array(given, "the array of per-example series")
     if found.dtype.kind not in "iufc" or found.ndim < 2 or found.shape[1] < 2:
-        raise InputError(f"singles are numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}")
+        raise InputError(
+            f"per_example must be numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}"
+        )
     if found.dtype.kind == "c":
         if np.abs(found.imag).max() > 1e-9 * np.abs(found.real).max():
-            raise InputError("singles are the series along real unit vectors, so they are real; these are complex")
+            raise InputError("per-example series are along real unit vectors, so they must be real; these are complex")
         found = found.real
     if found.shape != (n, found.shape[1], *shape):
         raise InputError(
-            f"singles of shape {found.shape} do not go with {n} examples and a measurement of shape {shape}"
+            f"per_example of shape {found.shape} do not go with {n} examples and a measurement of shape {shape}"
         )
     if not np.isfinite(found).all():
-        raise InputError("singles hold a NaN or an infinity: take a lower order or a wider dtype")
+        raise InputError("per_example contains a NaN or an infinity: take a lower order or a wider dtype")
     return found.astype(np.float64, copy=False)
 
 
-def metric(given: Any, n: int) -> np.ndarray:
+def similarity(given: Any, n: int) -> np.ndarray:
     """A factor J, float64 (n, p)."""
-    found = plain_array(given, "the factor of the metric")
+    found = plain_array(given, "the factor of the similarity")
     if found.ndim != 2 or len(found) != n or found.dtype.kind not in "biuf" or not np.isfinite(found).all():
         raise InputError(
-            f"a metric is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
+            f"a similarity is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
         )
     return found.astype(np.float64, copy=False)
 
@@ -114,11 +116,11 @@ def estimator(given: str | None, default: str, with_singles: bool) -> str:
     """An estimator by name, one that the data suffice for."""
     if given is None:
         return default
-    if not isinstance(given, str) or given not in ("theorem", *OF_SINGLES):
-        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *OF_SINGLES))}")
-    if given in OF_SINGLES and not with_singles:
+    if not isinstance(given, str) or given not in ("theorem", *PER_EXAMPLE):
+        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *PER_EXAMPLE))}")
+    if given in PER_EXAMPLE and not with_singles:
         raise InputError(
-            f"estimator {given!r} needs every example's own series: make the sketch with singles='exact', or use "
+            f"estimator {given!r} needs every example's own series: make the sketch with per_example='series', or use "
             "estimator='theorem'"
         )
     return given

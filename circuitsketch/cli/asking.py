@@ -53,7 +53,7 @@ def predict(
         list[str] | None,
         typer.Option(metavar="IDS", help="Delete these examples, such as 1,5,7-9.", show_default=False),
     ] = None,
-    group: Annotated[
+    label: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL", help="Delete all examples with this label.", show_default=False),
     ] = None,
@@ -86,13 +86,13 @@ def predict(
 ) -> None:
     """Predict a measurement without some training examples.
 
-    --without, --group, --containing and --file can be combined, and the first three can be repeated: the union is
+    --without, --label, --containing and --file can be combined, and the first three can be repeated: the union is
     deleted. For a file with several subsets, each subset is predicted, in its own row.
     """
     answer = Answer(json_to)
-    if without is None and group is None and containing is None and file is None:
+    if without is None and label is None and containing is None and file is None:
         raise typer.BadParameter(
-            "give the examples to delete: --without IDS, --group LABEL, --containing TEXT, or --file FILE"
+            "give the examples to delete: --without IDS, --label LABEL, --containing TEXT, or --file FILE"
         )
     if not math.isfinite(strength) or strength == 0:
         raise typer.BadParameter(
@@ -107,7 +107,7 @@ def predict(
     from circuitsketch.report.tables import missed, of_prediction, words_of_missed
 
     sketch, query, function = measure_stored(store, measure, target, device)
-    ids = select_examples(sketch, without or [], group or [], containing or [])
+    ids = select_examples(sketch, without or [], label or [], containing or [])
     subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
@@ -323,7 +323,7 @@ EXAMPLES = {
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9 --level 0.8\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
-        "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --group web --json -"
+        "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --label web --json -"
     ),
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
@@ -398,14 +398,14 @@ def to_plain(query: Query, truth: Any) -> Any:
     return truth.tolist() if query.structure is None else query.structure.plain(truth)
 
 
-def select_examples(sketch: Sketch, without: list[str], group: list[str], containing: list[str]) -> list[int]:
+def select_examples(sketch: Sketch, without: list[str], labels: list[str], containing: list[str]) -> list[int]:
     """Return the sorted ids of all examples selected by any option."""
     from circuitsketch.cli import words
 
     ids: set[int] = set()
     for text in without:
         ids |= set(words.parse_ids(text, sketch.n, unit=unit_of(sketch)))
-    for label in group:
+    for label in labels:
         ids |= set(words.ids_with_label(label, sketch.labels, unit_of(sketch)))
     for text in containing:
         ids |= set(words.ids_containing(text, sketch.items, unit_of(sketch)))

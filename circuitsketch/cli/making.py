@@ -12,9 +12,9 @@ from rich.console import RenderableType
 from circuitsketch.cli.options import (
     Device,
     DeviceName,
+    Distribution,
     Dtype,
     Json,
-    Law,
     Precision,
     RunOf,
     Seed,
@@ -63,7 +63,9 @@ def sketch(
     target: Target,
     directions: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Number of random directions; more reduce errors. 0 requires --singles."),
+        typer.Option(
+            metavar="N", min=0, help="Number of random directions; more reduce errors. 0 requires --per-example."
+        ),
     ] = 512,
     order: Annotated[int, typer.Option(metavar="N", min=1, help="The highest Taylor coefficient.")] = 3,
     seed: Seed = 0,
@@ -71,16 +73,16 @@ def sketch(
         Path | None,
         typer.Option(metavar="STORE", help="Folder to write; default: TARGET.sketch in the working folder."),
     ] = None,
-    law: Annotated[
-        Law,
+    distribution: Annotated[
+        Distribution,
         typer.Option(
             metavar="NAME", help="Distribution of the directions: orthonormal, sphere (the theorem's), or gaussian."
         ),
-    ] = Law.orthonormal,
-    singles: Annotated[
-        bool, typer.Option("--singles", help="Also compute per-example series, which have no sampling error.")
+    ] = Distribution.orthonormal,
+    per_example: Annotated[
+        bool, typer.Option("--per-example", help="Also compute per-example series, which have no sampling error.")
     ] = False,
-    singles_order: Annotated[
+    per_example_order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
     ] = None,
     by_label: Annotated[
@@ -97,10 +99,10 @@ def sketch(
     Run the same command again to resume. A larger --directions extends an existing sketch.
     """
     answer = Answer(json_to)
-    if singles_order is not None and not singles:
-        raise typer.BadParameter("--singles-order is the order of --singles; give that too")
-    if directions == 0 and not singles:
-        raise typer.BadParameter("--directions 0 requires --singles")
+    if per_example_order is not None and not per_example:
+        raise typer.BadParameter("--per-example-order is the order of --per-example; give that too")
+    if directions == 0 and not per_example:
+        raise typer.BadParameter("--directions 0 requires --per-example")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     from circuitsketch.backends.registry import backend
 
@@ -131,9 +133,9 @@ def sketch(
                 directions=directions,
                 order=order,
                 seed=seed,
-                law=law.value,
-                singles="exact" if singles else None,
-                singles_order=singles_order,
+                distribution=distribution.value,
+                per_example="series" if per_example else None,
+                per_example_order=per_example_order,
                 groups=run.labels if by_label else None,
                 dtype=dtype.value,
                 threads=threads,
@@ -182,11 +184,11 @@ def plan(
         int | None,
         typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False),
     ] = None,
-    law: Annotated[
-        Law | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
+    distribution: Annotated[
+        Distribution | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
     ] = None,
-    singles: Annotated[bool, typer.Option("--singles", help="Include per-example series.")] = False,
-    singles_order: Annotated[
+    per_example: Annotated[bool, typer.Option("--per-example", help="Include per-example series.")] = False,
+    per_example_order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
     ] = None,
     by_label: Annotated[bool, typer.Option("--by-label", help="One weight per label.")] = False,
@@ -204,8 +206,8 @@ def plan(
     and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
     """
     answer = Answer(json_to)
-    if singles_order is not None and not singles:
-        raise typer.BadParameter("--singles-order is the order of --singles; give that too")
+    if per_example_order is not None and not per_example:
+        raise typer.BadParameter("--per-example-order is the order of --per-example; give that too")
     if (pilot is None) != (measure is None):
         raise typer.BadParameter("--pilot and --measure go together: give both --pilot STORE and --measure FUNCTION")
     if target is None and epsilon is None:
@@ -231,9 +233,9 @@ def plan(
             run=run,
             directions=directions,
             order=order,
-            law=None if law is None else law.value,
-            singles="exact" if singles else None,
-            singles_order=singles_order,
+            distribution=None if distribution is None else distribution.value,
+            per_example="series" if per_example else None,
+            per_example_order=per_example_order,
             groups=run.labels if by_label and run is not None else None,
             seconds_per_gate=rate,
             dtype=dtype.value,
@@ -386,11 +388,11 @@ EXAMPLES = {
     demo: "Example:\n\n  circuitsketch demo --steps 200 --directions 64",
     sketch: (
         "Examples:\n\n  circuitsketch sketch microgpt:200 --directions 256 --out names.sketch\n\n"
-        "  circuitsketch sketch my_run.py:make --singles --order 2 --out mine.sketch\n\n"
+        "  circuitsketch sketch my_run.py:make --per-example --order 2 --out mine.sketch\n\n"
         "where my_run.py has a function make() that returns a cs.Training."
     ),
     plan: (
-        "Examples:\n\n  circuitsketch plan my_run.py:make --directions 512 --order 3 --singles\n\n"
+        "Examples:\n\n  circuitsketch plan my_run.py:make --directions 512 --order 3 --per-example\n\n"
         "  circuitsketch plan logistic --epsilon 0.2 --delta 0.05 --pilot pilot.sketch --measure held_out_loss"
     ),
     trace: (

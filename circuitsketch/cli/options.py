@@ -14,7 +14,7 @@ TARGET_HELP = (
 )
 
 
-class Law(StrEnum):
+class Distribution(StrEnum):
     """The distribution of random directions."""
 
     orthonormal = "orthonormal"
@@ -48,7 +48,7 @@ class Estimator(StrEnum):
     """The estimator of a prediction."""
 
     interactions = "interactions"
-    singles = "singles"
+    per_example = "per-example"
     first_order = "first-order"
     theorem = "theorem"
 
@@ -85,7 +85,7 @@ EstimatorName = Annotated[
     Estimator | None,
     typer.Option(
         metavar="NAME",
-        help="interactions, singles, first-order, or theorem; default: interactions if the sketch has --singles, "
+        help="interactions, per-example, first-order, or theorem; default: interactions if the sketch has --per-example, "
         "otherwise theorem.",
         show_default=False,
     ),

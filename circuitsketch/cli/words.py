@@ -365,7 +365,7 @@ def parse_ids(text: str, n: int, where: str = "--without", unit: str = "example"
         if match is None:
             raise UsageError(
                 f"{where}: {word!r} is not an id; give ids and ranges such as 1,5,7-9, or use --containing TEXT "
-                "or --group LABEL"
+                "or --label LABEL"
             )
         first, last = (parse_id(digits, n) for digits in (match[1], match[2] or match[1]))
         if last < first:
@@ -448,12 +448,12 @@ def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example"
 def ids_with_label(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """Return the ids of the examples with a label."""
     if labels is None:
-        raise InputError("--group: the sketch has no labels; give the run labels=, or use --without IDS")
+        raise InputError("--label: the sketch has no labels; give the run labels=, or use --without IDS")
     ids = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
     if not ids:
         known = [text_of(x) for x in in_order(labels)]
         raise InputError(
-            f"--group: no {unit} has the label {label!r}; labels are {first_values(known)}{suggest_name(label, known)}"
+            f"--label: no {unit} has the label {label!r}; labels are {first_values(known)}{suggest_name(label, known)}"
         )
     return ids
 

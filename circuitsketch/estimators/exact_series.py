@@ -30,7 +30,7 @@ def series_terms(coefficients: np.ndarray, own: np.ndarray, wanted: np.ndarray, 
         which = f"h number {stray[0]}" if len(wanted) > 1 else "h"
         raise InputError(
             f"{which} is no multiple of a given direction, and only along those is the series known: "
-            "make a sketch with a random law (sphere, gaussian, orthonormal) to ask about any h"
+            "make a sketch with a random distribution (sphere, gaussian, orthonormal) to ask about any h"
         )
     return monte_carlo.series(coefficients[nearest, : order + 1], factors * peak[:, 0])
 

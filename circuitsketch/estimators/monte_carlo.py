@@ -1,7 +1,7 @@
 """From Taylor coefficients along directions to the effect of any h: estimates and their errors, in NumPy.
 
 In: coefficients of shape (m, order+1, *measurement) for m directions, the inner products <psi_j, h>, the
-logarithms of the law's factors, and a grouping of the directions. Out: the change f(x + h) - f(x), one term
+logarithms of the distribution's factors, and a grouping of the directions. Out: the change f(x + h) - f(x), one term
 an order, and standard errors. Who the directions are is left to `sketch.directions`, what a user is told to
 `prediction`.
 
@@ -64,12 +64,12 @@ class Grouping:
         return sum(self.groups)
 
     @property
-    def freedom(self) -> int:
+    def degrees_of_freedom(self) -> int:
         """The degrees of freedom of the standard error: of the variance between blocks, if that is used."""
-        return self.full - 1 if self.full >= MANY_BLOCKS else self.inside_freedom
+        return self.full - 1 if self.full >= MANY_BLOCKS else self.degrees_inside
 
     @property
-    def inside_freedom(self) -> int:
+    def degrees_inside(self) -> int:
         """The degrees of freedom of the variance inside blocks: one is lost a block."""
         return self.directions - len(self.blocks)
 
@@ -214,12 +214,12 @@ def median_of_means(samples: np.ndarray, grouping: Grouping) -> np.ndarray:
 
 def pooled_variance(samples: np.ndarray, grouping: Grouping) -> np.ndarray:
     """The variance over directions inside blocks, (..., m, S) -> (..., S); infinite where it is unknown."""
-    if grouping.inside_freedom < 1:
+    if grouping.degrees_inside < 1:
         return np.full((*samples.shape[:-2], samples.shape[-1]), np.inf)
     sizes = np.array(grouping.blocks)
     sums = np.add.reduceat(samples, np.cumsum(sizes) - sizes, axis=-2)
     centred = samples - np.repeat(sums / sizes[:, None], sizes, axis=-2)
-    return np.einsum("...ms,...ms->...s", centred, centred) / grouping.inside_freedom
+    return np.einsum("...ms,...ms->...s", centred, centred) / grouping.degrees_inside
 
 
 def block_variance(samples: np.ndarray, grouping: Grouping) -> np.ndarray:

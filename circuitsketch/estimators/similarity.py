@@ -1,4 +1,4 @@
-"""A metric over the examples, Sigma = J J^T, in which examples that do alike lie close (THEORY section 5).
+"""A similarity over the examples, Sigma = J J^T, in which examples that do alike lie close (THEORY section 5).
 
 In: the single examples' series, or what a user knows of the examples (features, a similarity). Out: a factor J with one
 row an example and at most as many columns as rows. What is done with it is left to the estimators.
@@ -21,12 +21,12 @@ SQUARES = 5  # matrices (n, n) that are held together while one is factored
 SLACK = 1e-8  # of the largest entry: what a similarity may be off symmetry, or below zero, by rounding
 
 
-def given_metric(metric: Any, n: int) -> np.ndarray:
-    """The factor of a metric that a user gives.
+def given_similarity(similarity: Any, n: int) -> np.ndarray:
+    """The factor of a similarity that a user gives.
 
     Parameters
     ----------
-    metric : (n, n), a similarity: symmetric and positive semi-definite, or (n, p) features with p other than n.
+    similarity : (n, n), a similarity: symmetric and positive semi-definite, or (n, p) features with p other than n.
 
     Returns
     -------
@@ -36,22 +36,24 @@ def given_metric(metric: Any, n: int) -> np.ndarray:
     ------
     InputError : another shape, no finite real numbers, a similarity that is none.
 
-    >>> factor = given_metric([[2.0, 1.0], [1.0, 2.0]], 2)
+    >>> factor = given_similarity([[2.0, 1.0], [1.0, 2.0]], 2)
     >>> (factor @ factor.T).round(6)
     array([[2., 1.],
            [1., 2.]])
     """
-    found = real_array(metric, "metric")
+    found = real_array(similarity, "similarity")
     if found.ndim != 2 or found.shape[0] != n or not found.shape[1]:
         raise InputError(
-            f"metric has shape {found.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an example"
+            f"similarity has shape {found.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an example"
         )
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
-        raise InputError(f"metric holds a NaN or an infinity in row {bad[0][0]}; give finite numbers")
+        raise InputError(f"similarity holds a NaN or an infinity in row {bad[0][0]}; give finite numbers")
     if found.shape[1] < n:
         return found
-    require_memory(SQUARES * 8 * n * n, f"the factor of a metric of {n:,} examples", ["features (n, p) with p below n"])
+    require_memory(
+        SQUARES * 8 * n * n, f"the factor of a similarity of {n:,} examples", ["features (n, p) with p below n"]
+    )
     if found.shape[1] > n:
         return root(found @ found.T)
     peak = float(np.abs(found).max())
@@ -59,21 +61,21 @@ def given_metric(metric: Any, n: int) -> np.ndarray:
     if skew.max() > SLACK * peak:
         i, j = np.unravel_index(int(np.argmax(skew)), skew.shape)
         raise InputError(
-            f"metric is {n} by {n}, not symmetric ({found[i, j]:.6g} in row {i}, column {j}, {found[j, i]:.6g} in row "
-            f"{j}, column {i}); a square metric is a similarity: for {n} features give x @ x.T"
+            f"similarity is {n} by {n}, not symmetric ({found[i, j]:.6g} in row {i}, column {j}, {found[j, i]:.6g} in row "
+            f"{j}, column {i}); a square one is taken as a similarity: for {n} features give x @ x.T"
         )
     return root((found + found.T) / 2)
 
 
-def effects_metric(singles: PropagatedRun) -> np.ndarray:
-    """The metric of the trained parameters' own first-order effects: row i of J is what example i does to them.
+def effects_similarity(per_example: PropagatedRun) -> np.ndarray:
+    """The similarity of the trained parameters' own first-order effects: row i of J is what example i does to them.
 
     Learned, and needs no measurement. With more parameters than examples, J is the root of Sigma, which is summed up
     over slices of the parameters, so that memory is bounded by that of Sigma.
 
     Parameters
     ----------
-    singles : the basis directions, pushed to order 1 or higher.
+    per_example : the basis directions, pushed to order 1 or higher.
 
     Returns
     -------
@@ -83,20 +85,20 @@ def effects_metric(singles: PropagatedRun) -> np.ndarray:
     def flat(params: Any) -> Any:
         return np.concatenate([np.reshape(leaf, -1) for leaf in flatten(params)[0]])
 
-    circuit = singles.measurement(flat, ())
+    circuit = per_example.measurement(flat, ())
     width = circuit.nodes[circuit.outputs[0]].shape[0]
-    n = singles.n
+    n = per_example.n
     columns = width if width <= n else max(AT_ONCE // (8 * n), 1)
     held = SQUARES * n if width > n else width
-    require_memory(8 * n * held, f"the metric of {n:,} examples", ["groups=...", "metric=..."])
+    require_memory(8 * n * held, f"the similarity of {n:,} examples", ["groups=...", "similarity=..."])
     sigma = np.zeros((n, n)) if width > n else None
     for begin in range(0, width, columns):
         effects = np.empty((n, min(columns, width - begin)))
 
         def take(first: int, part: np.ndarray, effects: np.ndarray = effects, begin: int = begin) -> None:
-            effects[singles.rows(first, len(part))] = part[:, 1, begin : begin + effects.shape[1]]
+            effects[per_example.rows(first, len(part))] = part[:, 1, begin : begin + effects.shape[1]]
 
-        singles.measure_blocks(circuit, 1, take)
+        per_example.measure_blocks(circuit, 1, take)
         if sigma is None:
             return effects
         sigma += effects @ effects.T
@@ -110,7 +112,7 @@ def root(sigma: np.ndarray) -> np.ndarray:
     peak = float(np.abs(values).max())
     if values[0] < -SLACK * peak:
         raise InputError(
-            f"metric has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, whose "
+            f"similarity has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, whose "
             "x @ x.T has none, or add to the diagonal"
         )
     above = values > len(sigma) * np.finfo(float).eps * peak

@@ -1,4 +1,4 @@
-"""Exponential, trigonometric and normal-law functions: solutions of small differential equations.
+"""Exponential, trigonometric and normal-distribution functions: solutions of small differential equations.
 
 Each rule is the equation's recurrence. Series that the equation needs beside the result (the cosine of a sine, the
 density of an error function) are its companions, carried to the full order like the result itself.

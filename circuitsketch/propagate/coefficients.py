@@ -21,7 +21,7 @@ from circuitsketch.checks.dependence import RESOLUTION, Constancy, constancy_of,
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
-from circuitsketch.directions import Basis, Given, Law
+from circuitsketch.directions import Basis, Distribution, Given
 from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.gates import cells
@@ -39,14 +39,14 @@ class PropagatedRun:
 
     Attributes
     ----------
-    law : the distribution of the directions, of which there are `count`. target : defines the layout of lane blocks.
+    distribution : the distribution of the directions, of which there are `count`. target : defines the layout of lane blocks.
     tree : the state's structure. params : maps a state to the trained parameters.
     constants : the final state's values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does
     not vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : that
     computed them, "cpu" or "cuda".
     """
 
-    law: Law
+    distribution: Distribution
     count: int
     target: Target
     tree: Tree
@@ -60,7 +60,7 @@ class PropagatedRun:
     @property
     def n(self) -> int:
         """The number of examples."""
-        return self.law.n
+        return self.distribution.n
 
     @property
     def order(self) -> int:
@@ -70,7 +70,7 @@ class PropagatedRun:
     @cached_property
     def directions(self) -> np.ndarray:
         """The directions, (count, n)."""
-        return self.law.block(0, self.count)
+        return self.distribution.block(0, self.count)
 
     @property
     def nbytes(self) -> int:
@@ -174,7 +174,7 @@ class PropagatedRun:
         In a leaf without a series these are all elements, if the weights change it by value. One block of random
         directions changes every element that any direction changes.
         """
-        given = isinstance(self.law, Given | Basis)
+        given = isinstance(self.distribution, Given | Basis)
         blocks = range(-(-self.count // self.target.width) if given else min(self.count, 1))
         masks: list[np.ndarray | None] = [
             np.ones(leaf.shape, dtype=bool) if i in self.varying_by_value else None
@@ -192,16 +192,16 @@ class PropagatedRun:
     def constancy(self, circuit: Circuit, *series: np.ndarray) -> Constancy | None:
         """Return which elements of a measurement are locally constant, by its coefficients: see `dependence`."""
         rounding = RESOLUTION[self.target.single]
-        if isinstance(self.law, Given):  # which may have any length
+        if isinstance(self.distribution, Given):  # which may have any length
             lengths = np.linalg.norm(self.directions, axis=1)
             rounding *= min(1.0, *lengths[lengths > 0], 1.0) ** self.order
         return constancy_of(circuit, self.constants, self.moved, series, rounding)
 
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
         """Return the rows of the results of directions begin, ..., begin + count - 1; a basis is ordered by example."""
-        if isinstance(self.law, Basis):
-            assert self.law.examples is not None
-            return self.law.examples[begin : begin + count]
+        if isinstance(self.distribution, Basis):
+            assert self.distribution.examples is not None
+            return self.distribution.examples[begin : begin + count]
         return slice(begin, begin + count)
 
     def measure_blocks(

@@ -14,7 +14,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
 from circuitsketch.backends.registry import backend, target_for
-from circuitsketch.directions import Basis, Given, Law, find_law
+from circuitsketch.directions import Basis, Distribution, Given, find_distribution
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, push_blocks
@@ -32,17 +32,17 @@ StoreFor = Callable[[str, Header], Store]
 
 @dataclass(frozen=True, eq=False)
 class SketchSpec:
-    """The specification of a sketch: `count` directions to `order`, per-example series to `singles_order` if not None.
+    """The specification of a sketch: `count` directions to `order`, per-example series to `per_example_order` if not None.
 
     dtype : complex128 or complex64, of all parts. threads : None is one per core. device : "cpu" or "cuda", of all
     parts.
     """
 
     run: Training
-    law: Law
+    distribution: Distribution
     count: int
     order: int
-    singles_order: int | None = None
+    per_example_order: int | None = None
     dtype: Any = np.complex128
     threads: int | None = None
     device: str = "cpu"
@@ -50,7 +50,7 @@ class SketchSpec:
     @property
     def mode(self) -> Mode:
         """The mode of the directions: complex, unless they are given real ones."""
-        real = isinstance(self.law, Given) and not np.iscomplexobj(self.law.vectors)
+        real = isinstance(self.distribution, Given) and not np.iscomplexobj(self.distribution.vectors)
         return Mode(self.order, not real)
 
 
@@ -66,7 +66,7 @@ def push_parts(
 
     Parameters
     ----------
-    before : the parts of a smaller sketch of the same run, law and orders, in memory.
+    before : the parts of a smaller sketch of the same run, distribution and orders, in memory.
     progress : called with (blocks done, blocks) of all parts together.
     store_for : opens the store of a part for writing, by the part's name and header. stored_width : returns the
         directions per block of a part on disk, by its name; None if there is none.
@@ -77,7 +77,7 @@ def push_parts(
     """
     run = spec.run
     directions_before, singles_before = before if before is not None else (None, None)
-    singles_mode = None if spec.singles_order is None else Mode(spec.singles_order, False)
+    singles_mode = None if spec.per_example_order is None else Mode(spec.per_example_order, False)
 
     def choose_width(name: str, mode: Mode, count: int, existing: PropagatedRun | None) -> int:
         width = None
@@ -94,7 +94,7 @@ def push_parts(
     reported: list[float] = []
 
     def push_part(
-        name: str, law: Law, count: int, mode: Mode, offset: int, existing: PropagatedRun | None
+        name: str, distribution: Distribution, count: int, mode: Mode, offset: int, existing: PropagatedRun | None
     ) -> PropagatedRun:
         def report_progress(done: float, blocks: int) -> None:
             reported.append(done)
@@ -103,11 +103,11 @@ def push_parts(
 
         def open_store(executable: Executable) -> Store:
             assert store_for is not None
-            return store_for(name, header_of(run, law, count, executable, spec.device))
+            return store_for(name, header_of(run, distribution, count, executable, spec.device))
 
         executable, constants, lanes = push_blocks(
             run,
-            law.block,
+            distribution.block,
             count,
             mode.order,
             is_complex=mode.complex,
@@ -122,22 +122,26 @@ def push_parts(
         )
         constants = constants or existing.constants if existing is not None else constants
         target, tree, lane = executable.target, run.state_tree, executable.state_lane
-        return PropagatedRun(law, count, target, tree, run.params, constants, lane, lanes, spec.threads, spec.device)
+        return PropagatedRun(
+            distribution, count, target, tree, run.params, constants, lane, lanes, spec.threads, spec.device
+        )
 
-    directions = push_part(RANDOM, spec.law, spec.count, spec.mode, 0, directions_before) if spec.count else None
-    singles = None
+    directions = (
+        push_part(RANDOM, spec.distribution, spec.count, spec.mode, 0, directions_before) if spec.count else None
+    )
+    per_example = None
     if singles_mode is not None:
-        basis = Basis(run.n, by_first_step(run)) if singles_before is None else singles_before.law
-        singles = push_part(SINGLES, basis, run.n, singles_mode, first_blocks, singles_before)
-    return directions or without_directions(spec.law, spec.order, singles), singles
+        basis = Basis(run.n, by_first_step(run)) if singles_before is None else singles_before.distribution
+        per_example = push_part(SINGLES, basis, run.n, singles_mode, first_blocks, singles_before)
+    return directions or without_directions(spec.distribution, spec.order, per_example), per_example
 
 
-def without_directions(law: Law, order: int, singles: PropagatedRun | None) -> PropagatedRun:
-    """Return a part without directions, which keeps their law and order so that some can be added later."""
-    assert singles is not None
-    target = replace(singles.target, mode=Mode(order))
+def without_directions(distribution: Distribution, order: int, per_example: PropagatedRun | None) -> PropagatedRun:
+    """Return a part without directions, which keeps their distribution and order so that some can be added later."""
+    assert per_example is not None
+    target = replace(per_example.target, mode=Mode(order))
     lanes = np.zeros((0, 0, target.mode.components, target.width))
-    return replace(singles, law=law, count=0, target=target, lanes=lanes)
+    return replace(per_example, distribution=distribution, count=0, target=target, lanes=lanes)
 
 
 def stored_part(store: Store, run: Training | None, threads: int | None) -> PropagatedRun:
@@ -146,12 +150,12 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Prop
     device = device_of(header.fingerprint)
     mode = Mode(header.order, header.is_complex)
     target = Target(mode, header.width, header.dtype == "float32")
-    law: Law
-    if header.law == "basis":
+    distribution: Distribution
+    if header.distribution == "basis":
         assert header.given is not None
-        law = Basis(header.n, header.given.astype(np.int64))
+        distribution = Basis(header.n, header.given.astype(np.int64))
     else:
-        law = find_law(header.law, header.n, header.seed or 0)
+        distribution = find_distribution(header.distribution, header.n, header.seed or 0)
     state_lane, lane = [], 0
     for leaf in header.leaves:
         state_lane.append(lane if leaf.varies else -1)
@@ -161,20 +165,20 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Prop
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        check_same_sketch(store, header_of(run, law, header.directions, executable, device))
+        check_same_sketch(store, header_of(run, distribution, header.directions, executable, device))
     return PropagatedRun(
-        law, header.directions, target, tree, params, store.constants, state_lane, store, threads, device
+        distribution, header.directions, target, tree, params, store.constants, state_lane, store, threads, device
     )
 
 
 def full_blocks(existing: PropagatedRun) -> np.ndarray:
     """Return the full lane blocks, which more directions do not change; of a basis, which has no more, all blocks."""
     assert isinstance(existing.lanes, np.ndarray)
-    is_basis = isinstance(existing.law, Basis)
+    is_basis = isinstance(existing.distribution, Basis)
     return existing.lanes if is_basis else existing.lanes[: existing.count // existing.target.width]
 
 
-def header_of(run: Training, law: Law, count: int, executable: Executable, device: str) -> Header:
+def header_of(run: Training, distribution: Distribution, count: int, executable: Executable, device: str) -> Header:
     """Build the header of a part's store. device : that computes its blocks."""
     target = executable.target
     leaves = tuple(
@@ -182,9 +186,9 @@ def header_of(run: Training, law: Law, count: int, executable: Executable, devic
         for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
     )
     return Header(
-        law=law.name,
+        distribution=distribution.name,
         n=run.n,
-        seed=law.seed,
+        seed=distribution.seed,
         directions=count,
         order=target.mode.order,
         is_complex=target.mode.complex,
@@ -194,5 +198,5 @@ def header_of(run: Training, law: Law, count: int, executable: Executable, devic
         size=run.size,
         leaves=leaves,
         fingerprint=fingerprint_of(run, device),
-        given=law.examples if isinstance(law, Basis) else None,
+        given=distribution.examples if isinstance(distribution, Basis) else None,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.backends.contract import Executable, Target
 from circuitsketch.backends.registry import backend, target_for
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.directions import Law, Orthonormal
+from circuitsketch.directions import Distribution, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
@@ -35,7 +35,7 @@ class PartSize:
     """
 
     name: str
-    law: Law | None
+    distribution: Distribution | None
     count: int
     target: Target
     cells: int
@@ -63,7 +63,7 @@ class PartSize:
 
     def directions(self, n: int) -> int:
         """Return the bytes of directions held in memory: each orthonormal direction needs all those before it."""
-        return 16 * n * min(self.count, n) if isinstance(self.law, Orthonormal) else 0
+        return 16 * n * min(self.count, n) if isinstance(self.distribution, Orthonormal) else 0
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
         """Bytes of the memory that threads push this part in."""
@@ -77,14 +77,14 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     """Yield the parts of a specified sketch; on a GPU, whose blocks may have any width, with blocks of width 1."""
     run = spec.run
     cells = sum(run.state_leaves[i].size for i in run.varying())
-    parts: list[tuple[str, Law | None, int, Mode]] = []
+    parts: list[tuple[str, Distribution | None, int, Mode]] = []
     if spec.count:
-        parts.append((RANDOM, spec.law, spec.count, spec.mode))
-    if spec.singles_order is not None:
-        parts.append((SINGLES, None, run.n, Mode(spec.singles_order, False)))
-    for name, law, count, mode in parts:
+        parts.append((RANDOM, spec.distribution, spec.count, spec.mode))
+    if spec.per_example_order is not None:
+        parts.append((SINGLES, None, run.n, Mode(spec.per_example_order, False)))
+    for name, distribution, count, mode in parts:
         target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
-        yield PartSize(name, law, count, target, cells)
+        yield PartSize(name, distribution, count, target, cells)
 
 
 def executable_of(run: Training, part: PartSize) -> Executable:
@@ -109,7 +109,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
     else:
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
         require_disk(disk_bytes, path, what, ["another disk", *size_remedies(spec)])
-        require_memory(directions, f"the directions of {what}", ["law='sphere'", *size_remedies(spec)])
+        require_memory(directions, f"the directions of {what}", ["distribution='sphere'", *size_remedies(spec)])
     if spec.device == "cpu" and any(part.cells for part in parts):
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
@@ -121,8 +121,8 @@ def describe_spec(spec: SketchSpec) -> str:
     """Describe a specified sketch."""
     what = "groups" if spec.run.groups is not None else "examples"
     parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
-    if spec.singles_order is not None:
-        parts.append(f"{spec.run.n:,} single {what} to order {spec.singles_order}")
+    if spec.per_example_order is not None:
+        parts.append(f"{spec.run.n:,} single {what} to order {spec.per_example_order}")
     return f"a sketch of {' and '.join(parts)}"
 
 
@@ -132,11 +132,11 @@ def size_remedies(spec: SketchSpec) -> Iterator[str]:
         yield "dtype='complex64' for half of it"
     if spec.run.groups is None:
         yield "groups=... with one weight per label"
-    if spec.singles_order is not None and spec.count:
-        yield "no singles"
+    if spec.per_example_order is not None and spec.count:
+        yield "per_example=None"
     if spec.count > 1:
         yield "fewer directions"
-    if max(spec.order if spec.count else 0, spec.singles_order or 0) > 1:
+    if max(spec.order if spec.count else 0, spec.per_example_order or 0) > 1:
         yield "a lower order"
 
 

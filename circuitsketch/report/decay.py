@@ -37,7 +37,7 @@ class Decay:
 def decay_of(sketch: cs.Sketch, names: Sequence[str]) -> Decay:
     """The decay along each direction of a sketch of microgpt, direction i measured by the loss on names[i]."""
     orders = np.arange(1, sketch.order + 1)
-    factors = np.array([sketch.law.log_factor(int(r)) for r in orders]) / 2
+    factors = np.array([sketch.distribution.log_factor(int(r)) for r in orders]) / 2
     each = np.empty((len(names), len(orders)))
     for i, name in enumerate(names):
         coefficients = sketch.coefficients(microgpt.loss, name)[i, 1:]

@@ -208,7 +208,7 @@ def study(experiment: Experiment, watch: Watch = lambda stage, done, total: None
             directions=settings.directions,
             order=settings.order,
             seed=settings.seed,
-            singles="exact",
+            per_example="series",
             progress=lambda done, total: watch("sketch", done, total),
         )
 

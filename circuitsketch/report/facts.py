@@ -19,7 +19,7 @@ def facts_of(sketch: Sketch) -> dict[str, Any]:
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
     >>> facts = facts_of(cs.sketch(run, directions=2, order=1))
-    >>> facts["directions"], facts["examples"], facts["singles_order"]
+    >>> facts["directions"], facts["examples"], facts["per_example_order"]
     (2, 2, None)
     """
     steps, size, prints = trained(sketch)
@@ -28,10 +28,10 @@ def facts_of(sketch: Sketch) -> dict[str, Any]:
         "path": sketch.path,
         "target": sketch.origin,
         "directions": sketch.count,
-        "law": sketch.law.name,
-        "seed": sketch.law.seed,
+        "distribution": sketch.distribution.name,
+        "seed": sketch.distribution.seed,
         "order": sketch.order,
-        "singles_order": None if sketch.singles is None else sketch.singles.order,
+        "per_example_order": None if sketch.per_example is None else sketch.per_example.order,
         "dtype": "complex64" if sketch.target.single else "complex128",
         "examples": sketch.n if sketch.groups is None else len(sketch.groups),
         "groups": None if sketch.groups is None else sketch.n,

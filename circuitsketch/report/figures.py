@@ -155,7 +155,7 @@ def draw_sketch(
     """
     pictures()
     data: list[tuple[str, Any]] = []
-    if query.coefficients.shape[0] > 1 and query.coefficients.shape[1] > 2 and query.law.name != "given":
+    if query.coefficients.shape[0] > 1 and query.coefficients.shape[1] > 2 and query.distribution.name != "given":
         sizes = [d for d in (1, 4, 16, 64) if d <= query.n]
         data.append(("stability", trust_of(query, measured, sizes, "")))
     one = query.shape == () or query.shape == (1,)
@@ -207,9 +207,9 @@ def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
             scale.directions,
             scale.order,
             scale.seed,
-            singles="exact",
+            per_example="series",
             threads=threads,
-            path=kept / "singles.sketch",
+            path=kept / "per-example.sketch",
             progress=stage_progress(watch, "sketch"),
         ).measure(microgpt.loss, question.name)
     )
@@ -246,7 +246,7 @@ def paper_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
     def sketch(name: str, directions: int, order: int) -> cs.Sketch:
         progress, path = stage_progress(watch, name), kept / f"{name}.sketch"
         return cs.sketch(
-            run, directions, order, scale.seed, law="sphere", threads=threads, progress=progress, path=path
+            run, directions, order, scale.seed, distribution="sphere", threads=threads, progress=progress, path=path
         )
 
     def predictions() -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.registry import backend
-from circuitsketch.directions import find_law
+from circuitsketch.directions import find_distribution
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import pack_directions
 from circuitsketch.training.training import Training
@@ -105,7 +105,9 @@ def profile_of(
     width = executable.target.width
     w, directions = np.zeros(run.n), None
     if order:
-        directions = np.stack([pack_directions(find_law("orthonormal", run.n, 0).block(0, width), width, True)])
+        directions = np.stack(
+            [pack_directions(find_distribution("orthonormal", run.n, 0).block(0, width), width, True)]
+        )
     arena = executable.arena()
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, w, directions)  # whatever is compiled at the first call

@@ -87,7 +87,7 @@ def predict_along(
     wanted = np.outer(strengths, direction_of(run, question))
     curves = []
     for order in orders:
-        found = query.predict(wanted, order=order, groups=1)
+        found = query.predict(wanted, order=order, median_groups=1)
         value, error = np.asarray(found.value), np.asarray(found.stderr)
         curves.append(Curve(f"order {order}", value, value - error, value + error))
     return removal_of(run, question, strengths, tuple(curves), "one standard error", threads, report_retraining)

@@ -44,7 +44,7 @@ class Header:
 
     Attributes
     ----------
-    law, seed : the distribution of the directions; seed is None where there is none. n : the number of examples.
+    distribution, seed : the distribution of the directions; seed is None where there is none. n : the number of examples.
     directions : the number requested; the only field that `Store.extend` changes.
     order : the highest coefficient, 1 or more. is_complex : complex or real directions.
     dtype : of the lanes, "float64" or "float32". width : lanes per block.
@@ -59,7 +59,7 @@ class Header:
     InputError : a field is invalid.
     """
 
-    law: str
+    distribution: str
     n: int
     seed: int | None
     directions: int
@@ -75,7 +75,10 @@ class Header:
     given: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        require(isinstance(self.law, str) and self.law != "", f"law must be a non-empty string, not {self.law!r}")
+        require(
+            isinstance(self.distribution, str) and self.distribution != "",
+            f"distribution must be a non-empty string, not {self.distribution!r}",
+        )
         for name, low in (("n", 1), ("directions", 1), ("order", 1), ("width", 1), ("steps", 1), ("size", 0)):
             highest = math.inf if name == "size" else LARGEST
             object.__setattr__(self, name, check_int(getattr(self, name), name, low, highest))
@@ -100,12 +103,12 @@ class Header:
             is_sha256 = isinstance(part, str) and isinstance(hexdigest, str) and re.fullmatch("[0-9a-f]{64}", hexdigest)
             require(bool(is_sha256), f"fingerprint[{part!r}] must be a sha256 digest, not {hexdigest!r}")
         object.__setattr__(self, "at", self.check_vector("at", self.at, (self.n,), real=True))
-        basis = self.law == "basis"
+        basis = self.distribution == "basis"
         shape = (self.directions,) if basis else (self.directions, self.n)
         object.__setattr__(self, "given", self.check_vector("given", self.given, shape, real=basis))
         require(
-            (self.given is not None) == (self.law in ("given", "basis")),
-            "directions are stored for the laws 'given' and 'basis' only",
+            (self.given is not None) == (self.distribution in ("given", "basis")),
+            "directions are stored for the distributions 'given' and 'basis' only",
         )
         if basis:
             require(self.directions == self.n, f"a basis of {self.n} examples has {self.directions} directions")
@@ -156,7 +159,7 @@ class Header:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "law": {"name": self.law, "n": self.n, "seed": self.seed},
+            "law": {"name": self.distribution, "n": self.n, "seed": self.seed},
             "directions": self.directions,
             "order": self.order,
             "complex": self.is_complex,
@@ -197,7 +200,7 @@ class Header:
         """
         differences = []
         for name, word in (
-            ("law", "law"),
+            ("distribution", "distribution"),
             ("seed", "seed"),
             ("order", "order"),
             ("dtype", "dtype"),
@@ -225,7 +228,7 @@ class Header:
                 differences.append(words.get(part, f"another fingerprint of {part}"))
         if mine["at"] != others["at"]:
             differences.append("another point of expansion")
-        if mine["given"] != others["given"] and self.law == other.law:
+        if mine["given"] != others["given"] and self.distribution == other.distribution:
             differences.append("other given directions")
         return differences
 
@@ -235,9 +238,9 @@ def from_json(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | 
     leaves = tuple(
         Leaf(leaf["name"], tuple(leaf["shape"]), leaf["lane_offset"] is not None) for leaf in plain["leaves"]
     )
-    law = plain["law"]
+    distribution = plain["law"]
     header = Header(
-        law["name"], law["n"], law["seed"], plain["directions"], plain["order"], plain["complex"], plain["dtype"],
+        distribution["name"], distribution["n"], distribution["seed"], plain["directions"], plain["order"], plain["complex"], plain["dtype"],
         plain["width"], plain["steps"], plain["size"], leaves, dict(plain["fingerprint"]), at, given,
     )  # fmt: skip
     if canonical(header.to_json()) != canonical({key: plain[key] for key in header.to_json()}):

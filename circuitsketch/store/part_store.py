@@ -299,7 +299,7 @@ class Store(StoreReader):
     def __repr__(self) -> str:
         h = self.header
         return printable(
-            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.law} directions to "
+            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.distribution} directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
 

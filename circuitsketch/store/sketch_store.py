@@ -6,7 +6,7 @@ writer at a time, and refuses parts of different runs. The contents of a part ar
     names.sketch/
         zarr.json           a Zarr group; its attributes are `SketchMetadata`, and their own sha256
         random/, singles/   the parts, see `zarr_layout`
-        metric-HASH/c.0.0   (examples, columns), where the user gave a metric
+        metric-HASH/c.0.0   (examples, columns), where the user gave a similarity
         lock/.lock          held by the process that writes; in an empty array's folder, where Zarr readers do not look
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_order
-from circuitsketch.directions import find_law
+from circuitsketch.directions import find_distribution
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.atomic_files import (
     TMP_NAME,
@@ -78,9 +78,9 @@ class SketchMetadata:
 
     Attributes
     ----------
-    parts : the names of its parts, finished or not. pending : law, seed and order of random directions that may be
+    parts : the names of its parts, finished or not. pending : distribution, seed and order of random directions that may be
     added later; None where they are a part. groups : the label of each example, if there is one weight per group.
-    labels, items : of examples (or groups); None if unknown or not representable in JSON. metric : (n, columns), None.
+    labels, items : of examples (or groups); None if unknown or not representable in JSON. similarity : (n, columns), None.
     origin : a note of how the run is made, or None; it is never compared.
     """
 
@@ -89,11 +89,11 @@ class SketchMetadata:
     groups: tuple[Any, ...] | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
-    metric: np.ndarray | None = None
+    similarity: np.ndarray | None = None
     origin: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the metadata as JSON values, the metric as its shape, dtype and digest."""
+        """Return the metadata as JSON values, the similarity as its shape, dtype and digest."""
         lists = {name: None if (values := getattr(self, name)) is None else list(values) for name in LABEL_FIELDS}
         pending = None if self.pending is None else dict(zip(PENDING_FIELDS, self.pending, strict=True))
         return {
@@ -102,12 +102,12 @@ class SketchMetadata:
             "parts": sorted(self.parts),
             "directions_to_come": pending,
             **lists,
-            "metric": None if self.metric is None else describe_array(self.metric),
+            "metric": None if self.similarity is None else describe_array(self.similarity),
             **({} if self.origin is None else {"origin": self.origin}),
         }
 
 
-METRIC_FOLDER = re.compile("metric-[0-9a-f]{16}")
+SIMILARITY_FOLDER = re.compile("metric-[0-9a-f]{16}")
 PENDING_FIELDS = ("law", "seed", "order")
 LABEL_FIELDS = ("groups", "labels", "items")
 
@@ -184,7 +184,7 @@ class SketchStore:
 
         Raises
         ------
-        StoreError : the path holds anything else, or a sketch with another metric or other groups; another process
+        StoreError : the path holds anything else, or a sketch with another similarity or other groups; another process
         writes it.
         """
         path = absolute_path(path)
@@ -254,9 +254,9 @@ class SketchStore:
 
 
 def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) -> None:
-    """Refuse groups or a metric that differ from those a sketch was created with."""
+    """Refuse groups or a similarity that differ from those a sketch was created with."""
     mine, others = before.to_json(), metadata.to_json()
-    words = {"groups": "other groups of examples", "metric": "another metric"}
+    words = {"groups": "other groups of examples", "metric": "another similarity"}
     differences = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
     if differences:
         raise StoreError(
@@ -291,11 +291,11 @@ def check_same_run(path: str, stores: Sequence[Store], header: Header | None = N
 
 
 def check_counts(sketch: SketchStore) -> None:
-    """Refuse labels, items, groups or a metric whose number of examples is not that of the parts."""
+    """Refuse labels, items, groups or a similarity whose number of examples is not that of the parts."""
     for store in sketch.stores.values():
         n, metadata = store.header.n, sketch.metadata
         groups = None if metadata.groups is None else len(set(metadata.groups))
-        counts = {"labels": metadata.labels, "items": metadata.items, "metric": metadata.metric}
+        counts = {"labels": metadata.labels, "items": metadata.items, "metric": metadata.similarity}
         lengths = {name: len(values) for name, values in counts.items() if values is not None}
         for name, count in (lengths | ({} if groups is None else {"groups": groups})).items():
             if count != n:
@@ -315,13 +315,13 @@ def group_metadata(metadata: SketchMetadata, created: str, package_versions: dic
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def metric_folder(plain: dict[str, Any]) -> str:
-    """Name a metric's folder by its content, so that after any interruption a folder never holds another metric."""
+def similarity_folder(plain: dict[str, Any]) -> str:
+    """Name a similarity's folder by its content, so that after any interruption a folder never holds another similarity."""
     return f"metric-{plain['sha256'][:16]}"
 
 
-def metadata_of_metric(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of the metric's array."""
+def metadata_of_similarity(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the similarity's array."""
     return metadata_of_array(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
 
 
@@ -331,7 +331,7 @@ def write_metadata(path: str, metadata: SketchMetadata, created: str, package_ve
     where = os.path.join(path, ROOT)
     with explain_write_errors(path):
         for name in ("", *os.listdir(path)):
-            if name in ("", "lock") or METRIC_FOLDER.fullmatch(name):
+            if name in ("", "lock") or SIMILARITY_FOLDER.fullmatch(name):
                 remove_temporaries(os.path.join(path, name), path)
         if Store.exists(path):
             with explain_read_errors(where, REMAKE_HINT):
@@ -341,12 +341,14 @@ def write_metadata(path: str, metadata: SketchMetadata, created: str, package_ve
         sync_folder(os.path.dirname(path))
         nothing = metadata_of_array((0,), (1,), "uint8", 0, ("nothing",))
         write_atomically(os.path.join(path, "lock", ROOT), encode_metadata(nothing, path), path)
-        if metadata.metric is not None:
-            plain = describe_array(metadata.metric)
-            folder = metric_folder(plain)
+        if metadata.similarity is not None:
+            plain = describe_array(metadata.similarity)
+            folder = similarity_folder(plain)
             make_folder(os.path.join(path, folder))
-            write_atomically(os.path.join(path, folder, ROOT), encode_metadata(metadata_of_metric(plain), path), path)
-            write_atomically(chunk_path(path, folder, 0, 0), to_little_endian(metadata.metric), path)
+            write_atomically(
+                os.path.join(path, folder, ROOT), encode_metadata(metadata_of_similarity(plain), path), path
+            )
+            write_atomically(chunk_path(path, folder, 0, 0), to_little_endian(metadata.similarity), path)
         sync_folder(path)
         write_atomically(where, data, path)
 
@@ -367,12 +369,12 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
             f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
-        metric = None if attributes["metric"] is None else read_metric(path, attributes["metric"])
+        similarity = None if attributes["metric"] is None else read_similarity(path, attributes["metric"])
         pending = attributes["directions_to_come"]
         pending = None if pending is None else tuple(pending[name] for name in PENDING_FIELDS)
         lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LABEL_FIELDS}
         metadata = SketchMetadata(
-            tuple(attributes["parts"]), pending, **lists, metric=metric, origin=attributes.get("origin")
+            tuple(attributes["parts"]), pending, **lists, similarity=similarity, origin=attributes.get("origin")
         )
         created, package_versions = attributes["created"], attributes["versions"]
         check_provenance(created, package_versions)
@@ -398,17 +400,17 @@ def check_values(metadata: SketchMetadata) -> None:
         "it has random directions both stored and pending, or neither",
     )
     if metadata.pending is not None:
-        find_law(metadata.pending[0], 1, metadata.pending[1])
+        find_distribution(metadata.pending[0], 1, metadata.pending[1])
         check_order(metadata.pending[2])
 
 
-def read_metric(path: str, plain: dict[str, Any]) -> np.ndarray:
-    """Read the metric, whose shape, dtype and digest the attributes give."""
+def read_similarity(path: str, plain: dict[str, Any]) -> np.ndarray:
+    """Read the similarity, whose shape, dtype and digest the attributes give."""
     shape = plain["shape"]
     if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
-        raise InputError(f"its metric has shape {shape} and dtype {plain['dtype']}")
-    folder = metric_folder(plain)
-    if canonical(parse_metadata(os.path.join(path, folder, ROOT), path)) != canonical(metadata_of_metric(plain)):
+        raise InputError(f"its similarity has shape {shape} and dtype {plain['dtype']}")
+    folder = similarity_folder(plain)
+    if canonical(parse_metadata(os.path.join(path, folder, ROOT), path)) != canonical(metadata_of_similarity(plain)):
         raise InputError(f"{folder}/{ROOT} contradicts it")
     where = chunk_path(path, folder, 0, 0)
     with explain_read_errors(where, REMAKE_HINT):
@@ -425,7 +427,7 @@ def is_unfinished(path: str) -> bool:
     """
     for entry in walk_paths(path):
         top, *below = entry.split(os.sep)
-        folder = top == "lock" or METRIC_FOLDER.fullmatch(top)
+        folder = top == "lock" or SIMILARITY_FOLDER.fullmatch(top)
         known = (ROOT, "c.0.0", ".lock", ".lock" + FILELOCK_SUFFIX)
         if below:
             expected = folder and len(below) == 1 and (below[0] in known or TMP_NAME.fullmatch(below[0]))

@@ -17,11 +17,11 @@ from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import downweights, is_many, many_downweights
 
-NOTHING: Any = object()  # the default of `group`, because None may be a label
+NOTHING: Any = object()  # the default of `label`, because None may be a label
 
 
 def downweights_of(
-    what: Any, n: int, labels: Sequence[Any] | None, items: Sequence[Any] | None, group: Any = NOTHING
+    what: Any, n: int, labels: Sequence[Any] | None, items: Sequence[Any] | None, label: Any = NOTHING
 ) -> np.ndarray:
     """Return the downweights (n,) of one subset, or (subsets, n) of several.
 
@@ -34,7 +34,7 @@ def downweights_of(
         The number of examples.
     labels, items : sequence or None
         What is known of the examples.
-    group : hashable
+    label : hashable
         A label of any type, instead of `what`.
 
     Examples
@@ -42,10 +42,10 @@ def downweights_of(
     >>> downweights_of("b", 3, ["a", "b", "b"], None), downweights_of(lambda x: x > 1, 3, None, [1, 2, 0])
     (array([0., 1., 1.]), array([0., 1., 0.]))
     """
-    if group is not NOTHING:
+    if label is not NOTHING:
         if what is not None:
-            raise InputError("pass examples or group=, not both")
-        return select_groups([group], n, labels)
+            raise InputError("pass examples or label=, not both")
+        return select_groups([label], n, labels)
     if isinstance(what, str):
         return select_groups([what], n, labels)
     if isinstance(what, list | tuple | set | frozenset) and what and all(isinstance(x, str) for x in what):

@@ -54,10 +54,10 @@ def training():
 RUN = training()
 SKETCHES = {
     "directions": lambda: cs.sketch(RUN, 8, 2),
-    "singles": lambda: cs.sketch(RUN, 8, 2, singles="exact"),
-    "singles alone": lambda: cs.sketch(RUN, 0, 2, singles="exact"),
-    "complex64": lambda: cs.sketch(RUN, 8, 2, singles="exact", dtype=np.complex64),
-    "groups": lambda: cs.sketch(RUN, 4, 2, singles="exact", groups=[int(y) for y in Y]),
+    "singles": lambda: cs.sketch(RUN, 8, 2, per_example="series"),
+    "singles alone": lambda: cs.sketch(RUN, 0, 2, per_example="series"),
+    "complex64": lambda: cs.sketch(RUN, 8, 2, per_example="series", dtype=np.complex64),
+    "groups": lambda: cs.sketch(RUN, 4, 2, per_example="series", groups=[int(y) for y in Y]),
     "given": lambda: cs.push(RUN, np.eye(N)[:2], 2),
 }
 
@@ -135,7 +135,7 @@ def test_a_part_that_is_constant_says_so_and_the_rest_answers(sketch):
     assert found.change[1] == pytest.approx(alone.without([0]).change, rel=1e-6)
     low, high = found.interval()
     assert low[0] == -np.inf and high[0] == np.inf
-    if query.law.name != "given":
+    if query.distribution.name != "given":
         influence = query.influence()
         assert any("locally constant" in text for text in influence.warnings)
         assert np.isinf(influence.stderr[:, 0]).all() and not re.search(r"\binf\b", str(influence))
@@ -145,7 +145,7 @@ def test_every_estimator_and_batch_knows_the_constant_part():
     query = SKETCHES["singles"]().measure(lambda p: np.maximum(0.0, 1.0 - margin(p) * (2 * Y - 1)))
     off = np.asarray(query.baseline) == 0
     assert 0 < off.sum() < N
-    for estimator in ("interactions", "singles", "first-order", "theorem"):
+    for estimator in ("interactions", "per-example", "first-order", "theorem"):
         found = query.without([[0], [1, 2]], estimator=estimator)
         assert np.array_equal(np.isinf(found.stderr), np.broadcast_to(off, (2, N)))
         assert found.outside[:, off].all()

@@ -26,8 +26,8 @@ def prediction(value, stderr):
         truncation=0 * stderr,
         order=1,
         directions=10,
-        groups=1,
-        freedom=10**6,
+        median_groups=1,
+        degrees_of_freedom=10**6,
         estimator="theorem",
         outside=np.zeros(value.shape, dtype=bool),
     )
@@ -52,7 +52,7 @@ def test_scores_are_those_of_the_textbook():
 def polynomial():
     step = lambda s, x, keep: s + keep.sum() * x  # noqa: E731
     run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0, 5.0], [[0], [1], [2], [3]])
-    return run, cs.sketch(run, directions=4, order=1, law="orthonormal").measure(lambda s: s * np.ones(2))
+    return run, cs.sketch(run, directions=4, order=1, distribution="orthonormal").measure(lambda s: s * np.ones(2))
 
 
 def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
@@ -61,7 +61,7 @@ def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
     run = cs.Training(
         lambda s, x, keep: s + np.tanh(keep.sum() * x - 0.3 * s), np.zeros(()), list(x), np.arange(12)[:, None]
     )
-    query = cs.sketch(run, directions=24, order=2, singles="exact").measure(measure, 2.0)
+    query = cs.sketch(run, directions=24, order=2, per_example="series").measure(measure, 2.0)
     known = cs.retrain_worst(query, run=run, measure=measure, args=(2.0,), count=3)
     assert sorted(np.flatnonzero(known.evidence.h.any(axis=0))) == [0, 1, 2]
     subsets = [[i] for i in range(12)] + [[i, j] for i in range(3) for j in range(3, 12, 2)]
@@ -75,7 +75,7 @@ def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
         (lambda: cs.retrain_worst(query, run=run, measure=measure, args=(2.0,), count=0), "at least 1, not 0"),
         (lambda: cs.retrain_worst(query, run=run, measure=lambda s: s), "measure the same function"),
         (lambda: cs.retrain_worst(query, run=polynomial()[0], measure=measure), "12 examples and the run of 4"),
-        (lambda: cs.retrain_worst(polynomial()[1], run=polynomial()[0], measure=measure), "singles='exact'"),
+        (lambda: cs.retrain_worst(polynomial()[1], run=polynomial()[0], measure=measure), "per_example='series'"),
     ):
         with pytest.raises(cs.InputError, match=words):
             ask()
@@ -84,7 +84,7 @@ def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
 def test_a_query_whose_series_have_all_ended_takes_in_nothing():
     step = lambda s, x, keep: s + keep.sum() * x  # noqa: E731
     run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0, 5.0], [[0], [1], [2], [3]])
-    query = cs.sketch(run, directions=8, order=2, singles="exact").measure(lambda s: s)
+    query = cs.sketch(run, directions=8, order=2, per_example="series").measure(lambda s: s)
     assert cs.retrain_worst(query, run=run, measure=lambda s: s) is query
 
 

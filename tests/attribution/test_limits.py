@@ -33,7 +33,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def sketch(run):
-    return cs.sketch(run, 60, 2, singles="exact")
+    return cs.sketch(run, 60, 2, per_example="series")
 
 
 @pytest.fixture
@@ -50,7 +50,10 @@ def room(monkeypatch):
 
 LARGE = {
     "sketch in memory": (lambda run, sketch: cs.sketch(run, 4000, 3), "path="),
-    "singles in memory": (lambda run, sketch: cs.sketch(run, 8, 2, singles="exact", singles_order=9), "groups="),
+    "singles in memory": (
+        lambda run, sketch: cs.sketch(run, 8, 2, per_example="series", per_example_order=9),
+        "groups=",
+    ),
     "push": (lambda run, sketch: cs.push(run, np.ones((500, 30)), 3), "complex64"),
     "extend": (lambda run, sketch: sketch.extend(4000), "fewer directions"),
     "measure": (lambda run, sketch: sketch.measure(lambda p: np.outer(p, p)), "a measurement of fewer values"),
@@ -92,7 +95,7 @@ def test_what_memory_does_not_hold_is_refused_in_our_words(what, run, sketch, ro
 def test_working_memory_of_threads_is_refused_before_a_folder_is_made(run, room, tmp_path):
     room(memory=100_000)
     with pytest.raises(cs.InputError, match=r"pushing a sketch of 8 directions to order 3 would take .*threads=1"):
-        cs.sketch(run, 8, 3, law="sphere", threads=2, path=tmp_path / "a.sketch")
+        cs.sketch(run, 8, 3, distribution="sphere", threads=2, path=tmp_path / "a.sketch")
     assert not list(tmp_path.iterdir())
 
 
@@ -117,7 +120,7 @@ def test_what_is_on_the_disk_already_needs_no_room_again(run, room, tmp_path):
     assert made.extend(130).count == 130
 
 
-@pytest.mark.parametrize("options", [{}, {"dtype": np.complex64}, {"singles": "exact", "singles_order": 4}])
+@pytest.mark.parametrize("options", [{}, {"dtype": np.complex64}, {"per_example": "series", "per_example_order": 4}])
 def test_the_memory_that_is_asked_for_is_what_a_sketch_takes(run, room, monkeypatch, options):
     cs.sketch(run, 400, 2, threads=1, **options)  # compiled
     monkeypatch.setattr(limits, "SMALL", 0)
@@ -136,7 +139,7 @@ def test_interactions_of_many_examples_are_refused_and_estimated_well(room):
     n = 500
     step = lambda s, x, keep: np.tanh(0.5 * s + (keep * x).sum() / n)  # noqa: E731
     run = cs.Training(step, np.zeros(2), [np.linspace(-1, 1, n)] * 2, [range(n)] * 2)
-    query = cs.sketch(run, 32, 2, singles="exact").measure(np.sum)
+    query = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
     asked = []
     from circuitsketch.attribution import query as queries
 
@@ -150,7 +153,7 @@ def test_interactions_of_many_examples_are_refused_and_estimated_well(room):
     finally:
         queries.require_memory = real
     assert 0.7 * peak < max(asked) < 2 * peak
-    fresh = cs.sketch(run, 32, 2, singles="exact").measure(np.sum)
+    fresh = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
     room(memory=5_000_000)
     with pytest.raises(cs.InputError, match="what 500 examples do together.*estimator='theorem'"):
         fresh.without([1, 2])
@@ -251,7 +254,7 @@ def test_a_process_that_may_take_little_gets_our_words_and_not_pythons():
         taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 29), resource.RLIM_INFINITY))
         try:
-            cs.sketch(run, 8, 1, singles="exact", singles_order=3)
+            cs.sketch(run, 8, 1, per_example="series", per_example_order=3)
         except cs.InputError as reason:
             print(reason)
         """

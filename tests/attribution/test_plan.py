@@ -25,7 +25,7 @@ def promise(plan):
     spread = sum(math.sqrt(math.factorial(2 * r)) / math.factorial(r) / 4**r for r in range(1, plan.order + 1))
     slack = plan.epsilon - sum(4.0**-r for r in range(plan.order + 1, 200))
     assert slack > 0
-    return tail(plan.groups, min(spread**2 / (plan.per_group * slack**2), 1.0))
+    return tail(plan.median_groups, min(spread**2 / (plan.per_group * slack**2), 1.0))
 
 
 WANTED = [(0.5, 0.05), (0.1, 0.05), (0.1, 0.01), (0.03, 0.2), (0.02, 1e-6), (0.001, 1e-3), (3.0, 0.3)]
@@ -35,7 +35,7 @@ WANTED = [(0.5, 0.05), (0.1, 0.05), (0.1, 0.01), (0.03, 0.2), (0.02, 1e-6), (0.0
 def test_a_plan_keeps_the_promise_and_no_cheaper_one_does(epsilon, delta):
     plan = cs.plan(epsilon, delta, 7.0)
     assert promise(plan) <= delta * (1 + 1e-9)
-    assert plan.error == 7.0 * epsilon and plan.directions == plan.per_group * plan.groups
+    assert plan.error == 7.0 * epsilon and plan.directions == plan.per_group * plan.median_groups
     assert plan.truncation == pytest.approx(7.0 * sum(4.0**-r for r in range(plan.order + 1, 200)))
     cost = plan.directions * plan.order * (plan.order + 1)
     for order in range(1, 9):
@@ -58,8 +58,8 @@ def test_the_promise_holds_on_a_function_of_known_alpha():
     off = []
     for seed in range(60):
         wanted = (plan.directions, plan.order, seed)
-        query = cs.local_sketch(lambda x: 1.0 / (1.0 + x @ q), np.zeros(n), *wanted, law="sphere")
-        off.append(abs(query.predict(h, groups=plan.groups).value - truth))
+        query = cs.local_sketch(lambda x: 1.0 / (1.0 + x @ q), np.zeros(n), *wanted, distribution="sphere")
+        off.append(abs(query.predict(h, median_groups=plan.median_groups).value - truth))
     assert np.mean(np.array(off) > plan.error) <= plan.delta
     assert max(off) > plan.error / 20  # the promise is not idle: within a factor
 
@@ -77,7 +77,7 @@ def small_run():
 def test_the_promise_holds_against_retraining_with_alpha_from_a_pilot(deleted, scale):
     run = small_run()
     measure = lambda s: scale * np.tanh(s)  # noqa: E731
-    pilot = cs.sketch(run, 48, 4, seed=99, law="sphere").measure(measure)
+    pilot = cs.sketch(run, 48, 4, seed=99, distribution="sphere").measure(measure)
     epsilon, delta = 0.4, 0.1
     plan = cs.plan(epsilon, delta, query=pilot, deleted=deleted)
     assert plan.alpha_is == "measured" and plan.error == pytest.approx(epsilon * plan.alpha)
@@ -86,8 +86,8 @@ def test_the_promise_holds_against_retraining_with_alpha_from_a_pilot(deleted, s
     truth = measure(run.retrain(subsets))
     off = []
     for seed in range(50):
-        query = cs.sketch(run, plan.directions, plan.order, seed, law="sphere").measure(measure)
-        found = query.without(subsets, estimator="theorem", groups=plan.groups)
+        query = cs.sketch(run, plan.directions, plan.order, seed, distribution="sphere").measure(measure)
+        found = query.without(subsets, estimator="theorem", median_groups=plan.median_groups)
         off.append(np.abs(found.value - truth))
     share = np.mean(np.array(off) > plan.error, axis=0)  # of each subset, over seeds
     assert (share <= delta + 3 * math.sqrt(delta * (1 - delta) / 50)).all(), share
@@ -101,14 +101,14 @@ def test_the_promise_holds_against_retraining_with_alpha_from_a_pilot(deleted, s
 def test_alpha_is_the_largest_scaled_norm_of_a_polynomial_that_is_known():
     # f(x) = a . x + (b . x)^2 in four coordinates: F_1 = a, F_2 = b b^T, nothing above.
     a, b = np.array([0.3, -0.1, 0.2, 0.05]), np.array([0.1, 0.2, -0.05, 0.1])
-    query = cs.local_sketch(lambda x: x @ a + (x @ b) ** 2, np.zeros(4), 400, 4, law="sphere")
+    query = cs.local_sketch(lambda x: x @ a + (x @ b) ** 2, np.zeros(4), 400, 4, distribution="sphere")
     for deleted in (1, 2, 9):
         plan = cs.plan(0.2, 0.1, query=query, deleted=deleted)
         radius = 4 * math.sqrt(deleted)
         exact = max(radius * np.linalg.norm(a), radius**2 * np.linalg.norm(b) ** 2)
         assert exact * 0.98 < plan.alpha < exact * 1.25, deleted
     assert "1 coordinate" in str(cs.plan(0.2, 0.1, query=query))
-    wide = cs.local_sketch(lambda x: np.stack([x @ a, 5 * (x @ a)]), np.zeros(4), 400, 2, law="sphere")
+    wide = cs.local_sketch(lambda x: np.stack([x @ a, 5 * (x @ a)]), np.zeros(4), 400, 2, distribution="sphere")
     assert cs.plan(0.2, 0.1, query=wide).alpha == pytest.approx(20 * np.linalg.norm(a), rel=0.2)  # the larger value's
 
 
@@ -128,23 +128,23 @@ def test_a_plan_says_what_its_alpha_is():
 def test_any_sketch_can_be_priced():
     run = small_run()
     for options in (
-        {"directions": 20, "order": 3, "singles": "exact"},
+        {"directions": 20, "order": 3, "per_example": "series"},
         {"directions": 9, "order": 2, "dtype": np.complex64},
-        {"directions": 0, "order": 2, "singles": "exact", "singles_order": 4},
+        {"directions": 0, "order": 2, "per_example": "series", "per_example_order": 4},
         {"directions": 7, "order": 2, "groups": list("aabbccddd")},
     ):
         plan = cs.plan(run=run, threads=1, **options)
         made = cs.sketch(run, threads=1, **options)
-        kept = made.lanes.nbytes + (0 if made.singles is None else made.singles.lanes.nbytes)
+        kept = made.lanes.nbytes + (0 if made.per_example is None else made.per_example.lanes.nbytes)
         assert plan.nbytes == kept and plan.directions == options["directions"], options
         assert plan.error is None and "promise" not in str(plan) and plan.seconds > 0
-        assert plan.singles_order == (None if made.singles is None else made.singles.order)
+        assert plan.per_example_order == (None if made.per_example is None else made.per_example.order)
 
 
 def test_the_disk_that_a_plan_tells_is_what_a_stored_sketch_takes(tmp_path):
     run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(3000), [np.ones(3000)] * 4, [[0], [1], [2], [3]])
-    plan = cs.plan(run=run, directions=40, order=2, singles="exact", seconds_per_gate=1e-9)
-    cs.sketch(run, 40, 2, singles="exact", path=tmp_path / "a.sketch")
+    plan = cs.plan(run=run, directions=40, order=2, per_example="series", seconds_per_gate=1e-9)
+    cs.sketch(run, 40, 2, per_example="series", path=tmp_path / "a.sketch")
     taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "a.sketch").rglob("*"))
     assert taken * 0.9 < plan.disk < taken * 1.3
 
@@ -152,8 +152,8 @@ def test_the_disk_that_a_plan_tells_is_what_a_stored_sketch_takes(tmp_path):
 def test_single_examples_skip_the_steps_before_them():
     # Every step reads a new example: of n blocks of one step each, the average begins in the middle.
     run = cs.Training(lambda s, x, keep: np.sin(s) + keep[0] * x, np.zeros(()), [1.0] * 64, [[i] for i in range(64)])
-    alone = cs.plan(run=run, directions=0, order=3, singles="exact", seconds_per_gate=1e-9, threads=1)
-    width = cs.sketch(run, 0, 1, singles="exact").singles.target.width
+    alone = cs.plan(run=run, directions=0, order=3, per_example="series", seconds_per_gate=1e-9, threads=1)
+    width = cs.sketch(run, 0, 1, per_example="series").per_example.target.width
     whole = 64 * run.size * 1e-9 / 4  # real directions take a quarter of the multiply-adds
     assert alone.seconds == pytest.approx(whole * (64 + width) / 128)
 
@@ -161,9 +161,9 @@ def test_single_examples_skip_the_steps_before_them():
 def test_time_and_bytes_of_a_run_are_predicted():
     run = microgpt.training(microgpt.names()[:150])
     plan = cs.plan(0.35, 0.1, run=run, threads=1)
-    cs.sketch(run, 1, plan.order, law="sphere", threads=1)  # compiled, as plan had it
+    cs.sketch(run, 1, plan.order, distribution="sphere", threads=1)  # compiled, as plan had it
     begin = time.process_time()
-    sketch = cs.sketch(run, plan.directions, plan.order, law="sphere", threads=1)
+    sketch = cs.sketch(run, plan.directions, plan.order, distribution="sphere", threads=1)
     spent = time.process_time() - begin
     # Lanes beyond the last direction, the look at every gate's domain, a processor shared: within a factor of three.
     assert plan.seconds / 3 < spent < 3 * plan.seconds
@@ -187,7 +187,7 @@ def test_a_given_rate_is_used_as_it_is_and_threads_share():
 
 def pilot(directions=8, order=3):
     """A small sketch's measurement."""
-    return cs.sketch(small_run(), directions, order, law="sphere").measure(lambda s: s)
+    return cs.sketch(small_run(), directions, order, distribution="sphere").measure(lambda s: s)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def pilot(directions=8, order=3):
         (lambda: cs.plan(0.1, 0.1, 2.0, query=pilot()), "leave one of them out"),
         (lambda: cs.plan(0.1, 0.1, query=pilot(), deleted=1e8), "do not fall for deletions of 1e.08"),
         (lambda: cs.plan(0.1, 0.1, query=pilot(), run=small_run().grouped(list("aabbccddd"))), "of this run"),
-        (lambda: cs.plan(0.1, 0.1, singles="exact"), "give run too"),
+        (lambda: cs.plan(0.1, 0.1, per_example="series"), "give run too"),
         (lambda: cs.plan(run=small_run(), directions=0), "directions"),
     ],
 )

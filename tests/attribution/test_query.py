@@ -20,24 +20,25 @@ from circuitsketch.estimators import monte_carlo
 # ---------------------------------------------------------------------------------------- shapes, batches, questions
 
 
-def wide_query(law, m=80, shape=(2, 3), order=3, seed=8):
+def wide_query(distribution, m=80, shape=(2, 3), order=3, seed=8):
     """A measurement of six values, each its own polynomial."""
     rng = np.random.default_rng(seed)
-    psi = law.block(0, m)
+    psi = distribution.block(0, m)
     cells = [
-        coefficients_of([symmetric(rng, law.n, r) for r in range(1, order + 1)], psi, constant=i) for i in range(6)
+        coefficients_of([symmetric(rng, distribution.n, r) for r in range(1, order + 1)], psi, constant=i)
+        for i in range(6)
     ]
-    return Query(np.stack(cells, axis=2).reshape(m, order + 1, *shape), law)
+    return Query(np.stack(cells, axis=2).reshape(m, order + 1, *shape), distribution)
 
 
-@pytest.mark.parametrize("law", [Sphere(5, 1), Gaussian(5, 1), Orthonormal(5, 1)])
-def test_a_measurement_of_many_values_is_each_of_them(law):
-    query = wide_query(law)
+@pytest.mark.parametrize("distribution", [Sphere(5, 1), Gaussian(5, 1), Orthonormal(5, 1)])
+def test_a_measurement_of_many_values_is_each_of_them(distribution):
+    query = wide_query(distribution)
     h = np.array([0.5, 0, 0, -1, 0.2])
     found, stability, influence = query.predict(h), query.stability(), query.influence()
     assert found.value.shape == (2, 3) and found.terms.shape == (3, 2, 3) and influence.change.shape == (5, 2, 3)
     for cell in np.ndindex(2, 3):
-        one = Query(query.coefficients[(slice(None), slice(None), *cell)], law)
+        one = Query(query.coefficients[(slice(None), slice(None), *cell)], distribution)
         single = one.predict(h)
         # Six values are scaled together before they are weighed: some roundings.
         assert found.value[cell] == pytest.approx(single.value, rel=1e-12)
@@ -62,9 +63,9 @@ def test_a_batch_is_its_members():
         assert found.terms[:, i] == pytest.approx(one.terms, rel=1e-11, abs=1e-14)
 
 
-@pytest.mark.parametrize("law", RANDOM)
-def test_influences_are_the_predictions_of_single_deletions(law, monkeypatch):
-    query = wide_query(law(7, 2))
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_influences_are_the_predictions_of_single_deletions(distribution, monkeypatch):
+    query = wide_query(distribution(7, 2))
     whole = query.influence()
     for i in range(7):
         one = query.without([i])
@@ -109,14 +110,14 @@ def test_a_lower_order_leaves_the_higher_terms_out():
     h = np.ones(5) / 3
     short, whole = query.predict(h, order=2), query.predict(h)
     assert short.order == 2 and np.array_equal(short.terms, whole.terms[:2])
-    assert query.predict(h, order=2, groups=1).change == pytest.approx(
-        query.predict(h, groups=1).terms[:2].sum(axis=0), rel=1e-12
+    assert query.predict(h, order=2, median_groups=1).change == pytest.approx(
+        query.predict(h, median_groups=1).terms[:2].sum(axis=0), rel=1e-12
     )
 
 
 def test_single_precision_coefficients_serve_as_well():
     query = wide_query(Sphere(5, 1))
-    narrow = Query(query.coefficients.astype(np.complex64), query.law)
+    narrow = Query(query.coefficients.astype(np.complex64), query.distribution)
     # Coefficients of 24 bits, weights of at most a hundred.
     assert narrow.predict(np.ones(5)).value == pytest.approx(query.predict(np.ones(5)).value, abs=1e-4)
 
@@ -137,7 +138,7 @@ def test_a_scalar_measurement_gives_floats_and_prints_itself():
         assert word in text
     assert f"{found.value:.6g}" in text
     assert "<table>" in found._repr_html_() and "order 2" in found._repr_html_()
-    assert "law 'sphere' in 3 coordinates" in str(query) and str(query) in repr(query)
+    assert "distribution 'sphere' in 3 coordinates" in str(query) and str(query) in repr(query)
 
 
 def test_a_prediction_is_json():
@@ -163,23 +164,23 @@ def test_records_are_frozen():
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda q: Query(np.ones(3), q.law), r"shape \(directions, order \+ 1"),
-        (lambda q: Query(np.ones((3, 0)), q.law), "order 0, not"),
-        (lambda q: Query(np.ones((3, 1)), q.law).predict(np.ones(3)), "nothing of changes"),
-        (lambda q: Query(np.ones((3, 2, 0)), q.law), "nothing to predict"),
-        (lambda q: Query(np.array([["a", "b"]]), q.law), "are numbers"),
+        (lambda q: Query(np.ones(3), q.distribution), r"shape \(directions, order \+ 1"),
+        (lambda q: Query(np.ones((3, 0)), q.distribution), "order 0, not"),
+        (lambda q: Query(np.ones((3, 1)), q.distribution).predict(np.ones(3)), "nothing of changes"),
+        (lambda q: Query(np.ones((3, 2, 0)), q.distribution), "nothing to predict"),
+        (lambda q: Query(np.array([["a", "b"]]), q.distribution), "are numbers"),
         (
-            lambda q: Query(np.array([[0, 1], [0, np.nan]]), q.law),
+            lambda q: Query(np.array([[0, 1], [0, np.nan]]), q.distribution),
             "direction 1 has a NaN or an infinity at order 1",
         ),
-        (lambda q: Query(np.array([[0, 1], [1, 1.0]]), q.law), "same for every direction"),
-        (lambda q: Query(np.array([[1j, 1]]), q.law), "real and the same"),
+        (lambda q: Query(np.array([[0, 1], [1, 1.0]]), q.distribution), "same for every direction"),
+        (lambda q: Query(np.array([[1j, 1]]), q.distribution), "real and the same"),
         (
             lambda q: Query(np.ones((3, 2)), Given(np.ones((2, 4)))),
-            "3 directions were measured and the law has 2",
+            "3 directions were measured and the distribution has 2",
         ),
-        (lambda q: Query(q.coefficients, q.law, groups=0), "number of groups"),
-        (lambda q: Query(q.coefficients, q.law, groups=99), "99 groups"),
+        (lambda q: Query(q.coefficients, q.distribution, median_groups=0), "number of groups"),
+        (lambda q: Query(q.coefficients, q.distribution, median_groups=99), "99 groups"),
         (lambda q: q.predict([1.0, 2.0]), r"h has the shape \(3,\)"),
         (lambda q: q.predict(1.0), r"h has the shape \(3,\)"),
         (lambda q: q.predict(np.ones((2, 2, 3))), r"h has the shape \(3,\)"),

@@ -53,11 +53,11 @@ def same(left, right, tolerance=1e-12):
     assert flatten(left)[1] == flatten(right)[1]
 
 
-@pytest.mark.parametrize("estimator", ["theorem", "singles"])
+@pytest.mark.parametrize("estimator", ["theorem", "per-example"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_leaf_is_predicted_as_if_it_were_measured_alone(run, shape, estimator):
     measure = SHAPES[shape]
-    sketch = cs.sketch(run, 6, 2, singles="exact")
+    sketch = cs.sketch(run, 6, 2, per_example="series")
     query = sketch.measure(measure)
     leaves, tree = flatten(measure(run.train()))
     for what in ([1], [[0], [1, 2], [3]]):
@@ -97,7 +97,7 @@ def test_a_prediction_of_the_parameters_is_what_retraining_gives(run):
 
 def test_influence_evaluation_and_evidence_take_pytrees(run):
     measure = lambda p: p  # noqa: E731
-    sketch = cs.sketch(run, 8, 2, singles="exact")
+    sketch = cs.sketch(run, 8, 2, per_example="series")
     query = sketch.measure(measure)
     found = query.influence()
     flat = sketch.measure(lambda p: np.concatenate([np.reshape(leaf, -1) for leaf in flatten(p)[0]]))
@@ -127,12 +127,12 @@ def test_coefficients_and_local_sketches_are_pytrees_too(run):
     found = sketch.coefficients(lambda p: p)
     same(found, sketch.state, 1e-12)
     query = cs.local_sketch(lambda x: {"sum": x.sum(), "squares": [x * x]}, np.ones(3), 3, 2)
-    half = query.predict([0.5, 0.0, 0.0], groups=1)
+    half = query.predict([0.5, 0.0, 0.0], median_groups=1)
     assert half.value["sum"] == pytest.approx(3.5) and half.value["squares"][0].shape == (3,)
 
 
 def test_pytrees_print_and_turn_into_json(run):
-    query = cs.sketch(run, 6, 2, singles="exact").measure(lambda p: p)
+    query = cs.sketch(run, 6, 2, per_example="series").measure(lambda p: p)
     found = query.without([1])
     text = str(found)
     assert "w[0, 0]" in text and "w[1, 1]" in text and "9 leaves" not in repr(found) and "3 leaves" in repr(found)

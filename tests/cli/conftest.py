@@ -19,7 +19,7 @@ def home(tmp_path_factory):
     (folder / "own.py").write_text(OWN)
     (folder / "lacking.py").write_text("import nowhere_to_be_found\n")
     for arguments in (
-        ("own.py:make", "--directions", "8", "--order", "2", "--singles", "--out", "own.sketch"),
+        ("own.py:make", "--directions", "8", "--order", "2", "--per-example", "--out", "own.sketch"),
         ("logistic:epochs=3", "--directions", "8", "--order", "2", "--out", "zoo.sketch"),
     ):
         command = [sys.executable, "-m", "circuitsketch.cli", "sketch", *arguments]

@@ -30,18 +30,18 @@ def test_info_is_what_the_sketch_was_made_of(found, home):
     run = logistic.training(epochs=3)
     assert (facts["target"], facts["directions"], facts["order"]) == ("logistic:epochs=3", 8, 2)
     assert (facts["examples"], facts["steps"], facts["size"]) == (run.n, run.steps, run.size)
-    assert facts["labels"] == 2 and facts["singles_order"] is None
-    assert found("info", "own.sketch")["singles_order"] == 2
+    assert facts["labels"] == 2 and facts["per_example_order"] is None
+    assert found("info", "own.sketch")["per_example_order"] == 2
 
 
 @pytest.mark.parametrize(
     ("options", "gone"),
     [
         (("--without", "0,2-3"), [0, 2, 3]),
-        (("--group", "b"), [2, 3]),
+        (("--label", "b"), [2, 3]),
         (("--containing", "an"), [0, 3]),
         (("--file", "ids.txt"), [1, 3]),
-        (("--without", "0", "--group", "b", "--without", "2"), [0, 2, 3]),
+        (("--without", "0", "--label", "b", "--without", "2"), [0, 2, 3]),
     ],
 )
 def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, home, options, gone):
@@ -184,9 +184,18 @@ def test_a_picture_of_a_circuit_has_its_nodes_and_edges(call, home, monkeypatch)
 def test_a_sketch_is_what_its_options_say(tmp_path, found, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.py").write_text(OWN)
-    options = "--directions 3 --order 2 --seed 5 --law sphere --dtype complex64 --singles --singles-order 4"
+    options = (
+        "--directions 3 --order 2 --seed 5 --distribution sphere --dtype complex64 --per-example --per-example-order 4"
+    )
     facts = found("sketch", "run.py:make", *options.split())
-    named = {"directions": 3, "order": 2, "seed": 5, "law": "sphere", "dtype": "complex64", "singles_order": 4}
+    named = {
+        "directions": 3,
+        "order": 2,
+        "seed": 5,
+        "distribution": "sphere",
+        "dtype": "complex64",
+        "per_example_order": 4,
+    }
     assert {name: facts[name] for name in named} == named
     assert facts["path"] == str(tmp_path / "run.sketch") and facts["groups"] is None
     assert found("sketch", "run.py:make", "--directions", "2", "--by-label", "--out", "labels.sketch")["groups"] == 2
@@ -196,7 +205,7 @@ def test_answers_are_of_the_order_estimator_and_size_that_were_asked_for(found):
     one = ("own.sketch", "--measure", "own.py:value")
     answer = found("predict", *one, "--without", "1", "--order", "1")
     assert answer["order"] == len(answer["terms"]) == 1
-    for estimator in ("theorem", "singles", "first-order"):
+    for estimator in ("theorem", "per-example", "first-order"):
         assert found("predict", *one, "--without", "1", "--estimator", estimator)["estimator"] == estimator
         assert found("influence", *one, "--estimator", estimator)["estimator"] == estimator
         arguments = ("--target", "own.py:make", "--subsets", "3", "--estimator", estimator)

@@ -48,9 +48,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     (folder / "mine.py").write_text(OWN)
     for name, options in {
-        "own": ["--directions", "8", "--order", "2", "--singles"],
-        "grouped": ["--directions", "8", "--order", "2", "--singles", "--by-label"],
-        "noisy": ["--directions", "12", "--order", "3", "--law", "sphere"],
+        "own": ["--directions", "8", "--order", "2", "--per-example"],
+        "grouped": ["--directions", "8", "--order", "2", "--per-example", "--by-label"],
+        "noisy": ["--directions", "12", "--order", "3", "--distribution", "sphere"],
     }.items():
         command = [sys.executable, "-m", "circuitsketch.cli", "sketch", "mine.py:make", "--out", f"{name}.sketch"]
         command += options
@@ -118,7 +118,7 @@ def test_the_level_of_an_interval_is_chosen(found, call):
     ask = ("predict", "noisy.sketch", "--measure", "mine.py:wobbly", "--without", "1")
     for level in (0.5, 0.95, 0.999):
         answer = found(*ask, "--level", str(level))
-        reach = student.ppf(0.5 + level / 2, answer["freedom"]) * answer["stderr"]
+        reach = student.ppf(0.5 + level / 2, answer["degrees_of_freedom"]) * answer["stderr"]
         assert answer["level"] == level and answer["high"] - answer["value"] == pytest.approx(reach)
     assert "50 % interval" in call(*ask, "--level", "0.5")[1]
     assert "95 % interval" in call(*ask)[1]
@@ -150,14 +150,16 @@ def test_a_sketch_of_groups_speaks_of_groups(call, home):
     target = ("--target", "mine.py:make")
     for command in (
         ("info", "grouped.sketch"),
-        ("predict", "grouped.sketch", "--measure", "mine.py:value", "--group", "a"),
+        ("predict", "grouped.sketch", "--measure", "mine.py:value", "--label", "a"),
         ("influence", "grouped.sketch", "--measure", "mine.py:value"),
         ("stability", "grouped.sketch", "--measure", "mine.py:value"),
         ("evaluate", "grouped.sketch", "--measure", "mine.py:value", "--subsets", "2", "--size", "1", *target),
     ):
         code, out, err = call(*command)
         assert code == 0, err
-        assert "example" not in out.replace("2 of 4 examples", "") and "group" in out, (command, out)
+        assert (
+            "example" not in out.replace("2 of 4 examples", "").replace("estimator per-example", "") and "group" in out
+        ), (command, out)
     code, _, err = call("predict", "grouped.sketch", "--measure", "mine.py:value", "--without", "7")
     assert code == 1 and "no group 7" in err
     query = cs.open_sketch(home / "grouped.sketch").measure(lambda p: p)
@@ -192,10 +194,10 @@ def test_a_plan_is_the_packages_own(found, call, home):
     expected = cs.plan(0.4, 0.05, query=run, deleted=2)
     assert answer["alpha"] == pytest.approx(expected.alpha) and answer["directions"] == expected.directions
     assert answer["seconds"] > 0 and answer["disk"] > 0
-    priced = found("plan", "mine.py:make", "--directions", "20", "--order", "2", "--singles", "--rate", "1e-9")
-    made = cs.sketch(run_of(home), 20, 2, singles="exact")
-    assert priced["nbytes"] == made.lanes.nbytes + made.singles.lanes.nbytes and priced["error"] is None
-    for wrong in ((), ("mine.py:make", "--pilot", "noisy.sketch"), ("x", "--singles-order", "2")):
+    priced = found("plan", "mine.py:make", "--directions", "20", "--order", "2", "--per-example", "--rate", "1e-9")
+    made = cs.sketch(run_of(home), 20, 2, per_example="series")
+    assert priced["nbytes"] == made.lanes.nbytes + made.per_example.lanes.nbytes and priced["error"] is None
+    for wrong in ((), ("mine.py:make", "--pilot", "noisy.sketch"), ("x", "--per-example-order", "2")):
         assert call("plan", *wrong)[0] == 2
 
 

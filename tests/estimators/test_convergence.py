@@ -17,7 +17,7 @@ from circuitsketch.directions import Sphere
 from circuitsketch.estimators.convergence import Region, counted, length_of, truncation_of
 
 N = 50
-ESTIMATORS = ("interactions", "singles", "first-order", "theorem")
+ESTIMATORS = ("interactions", "per-example", "first-order", "theorem")
 
 
 def linear(rng):
@@ -79,7 +79,7 @@ def measured(request):
     """A query with every example alone, random deletions, their shares, and the retrained truth."""
     model, adam = RUNS[request.param]
     run, measure = training(model, 0, adam)
-    query = cs.sketch(run, 64, 3, singles="exact", singles_order=4).measure(measure)
+    query = cs.sketch(run, 64, 3, per_example="series", per_example_order=4).measure(measure)
     shares = np.repeat([0.04, 0.1, 0.2, 0.5, 0.8, 1.0], 10)
     rng = np.random.default_rng(0)
     masks = np.concatenate([random_deletions(share, 1, rng) for share in shares])
@@ -122,7 +122,7 @@ def test_beyond_the_printed_radius_every_estimator_warns(measured, estimator):
 
 def test_random_directions_alone_are_trusted_up_to_one_over_the_rate(measured):
     query = measured[0]
-    alone = cs.Query(query.coefficients, query.law)
+    alone = cs.Query(query.coefficients, query.distribution)
     stability = alone.stability()
     radius, rate = (np.asarray(pair[0]) for pair in (stability.radius, stability.rate))
     np.testing.assert_allclose(radius, 1 / rate, rtol=1e-12)
@@ -156,7 +156,7 @@ def test_a_series_that_ends_is_trusted_everywhere():
 
 def test_what_an_estimator_leaves_out_although_it_was_measured_counts_as_its_error(measured):
     query, masks, shares, _ = measured
-    known, less = (query.without(masks[shares == 0.2], estimator=name) for name in ("interactions", "singles"))
+    known, less = (query.without(masks[shares == 0.2], estimator=name) for name in ("interactions", "per-example"))
     assert np.all(less.stderr >= 0.7 * np.abs(known.change - less.change))
 
 

@@ -1,4 +1,4 @@
-"""Single examples summed, their interactions in a metric, and evidence: against tensors, refits and real retraining."""
+"""Single examples summed, their interactions in a similarity, and evidence: against tensors, refits and real retraining."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polynomials import along, coefficients_of, query_with_singles, symmetric
 import circuitsketch as cs
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Orthonormal, Sphere
-from circuitsketch.estimators import per_example
+from circuitsketch.estimators import own_effects
 from circuitsketch.estimators.convergence import warnings_of_beyond
 from circuitsketch.estimators.interactions import fitting, priors
 from circuitsketch.estimators.interactions.posterior import MANY
@@ -23,7 +23,7 @@ N = 12
 
 
 def low_rank(seed=0, n=N, rank=2):
-    """A polynomial of degree 3 whose interactions of order 2 live in a metric of this rank, and the metric's factor."""
+    """A polynomial of degree 3 whose interactions of order 2 live in a similarity of this rank, and the similarity's factor."""
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=(n, rank))
     core = symmetric(rng, rank, 2)
@@ -37,7 +37,7 @@ def low_rank(seed=0, n=N, rank=2):
 def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tensor(r):
     n, rng = 3, np.random.default_rng(r)
     factor = rng.normal(size=(n, n))
-    metric = factor @ factor.T
+    similarity = factor @ factor.T
     rows = rng.normal(size=(2, n)) + 1j * rng.normal(size=(2, n))
     indices = [a for a in product(range(n), repeat=r) if len(set(a)) > 1]
 
@@ -45,12 +45,14 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
         return sum(
             np.prod(x[list(a)])
             * np.prod(y[list(b)])
-            * np.mean([np.prod([metric[i, b[j]] for i, j in zip(a, p, strict=True)]) for p in permutations(range(r))])
+            * np.mean(
+                [np.prod([similarity[i, b[j]] for i, j in zip(a, p, strict=True)]) for p in permutations(range(r))]
+            )
             for a in indices
             for b in indices
         )
 
-    found = priors.kernel_matrix(metric, rows, r)
+    found = priors.kernel_matrix(similarity, rows, r)
     for i, j in product(range(2), repeat=2):
         plain, conjugate = covariance(rows[i], rows[j]), covariance(rows[i], rows[j].conj())
         # Re a Re b = Re (ab + a conj b) / 2, and so on; sums of some hundred terms of size up to a thousand.
@@ -93,7 +95,7 @@ def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
     mean = model.see(model.orders[0], at).mean[:, 0]
     assert np.sqrt(((mean - off) ** 2).mean()) < 0.1 * off.std()  # three unknowns, 120 observations
     assert model.orders[0].explained[0] > 0.9
-    alone = query.predict(h, estimator="singles")
+    alone = query.predict(h, estimator="per-example")
     assert np.sqrt(((alone.change - truth) ** 2).mean()) > 0.5 * off.std()
 
 
@@ -101,10 +103,10 @@ def test_the_mean_at_h_is_that_of_the_textbook():
     """k(h, psi) (K + tau)^-1 y, with k by its definition."""
     tensors, factor = low_rank(seed=4)
     model = query_with_singles(tensors, 20, N, factor).interactions
-    fit, s = model.orders[0], model.prior.metric
+    fit, s = model.orders[0], model.prior.similarity
     psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = priors.shapes(model.singles, 2, psi, psi @ model.prior.cosines)[:, :, 0]
+    columns = priors.shapes(model.per_example, 2, psi, psi @ model.prior.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
     matrix = priors.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
@@ -116,7 +118,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
     for row in h:
         weights = np.array([k(row, p) for p in psi]) / fit.size
-        both = priors.shapes(model.singles, 2, row[None], (row @ model.prior.cosines)[None])
+        both = priors.shapes(model.per_example, 2, row[None], (row @ model.prior.cosines)[None])
         shaped = fit.shapes[:, 0] @ both[:, 0, 0]
         truth = np.concatenate([weights.real, weights.imag]) @ alpha + shaped
         found = model.see(fit, model.points(row[None])).mean[0, 0]
@@ -138,7 +140,7 @@ def test_many_sparse_h_are_seen_as_few_are(masks, like):
     few = model.points(h)
     square, many = model.look(h, model.orders)
     assert not like or all(model.see(fit, few).mean.any() for fit in model.orders)
-    # Products with the metric are in single precision: 1e-7 of sums of some hundred numbers.
+    # Products with the similarity are in single precision: 1e-7 of sums of some hundred numbers.
     assert square == pytest.approx(few.square, rel=1e-5, abs=1e-5 * few.square.max())
     for fit, found in zip(model.orders, many, strict=True):
         right = model.see(fit, few)
@@ -166,12 +168,12 @@ def test_a_large_example_does_not_drown_the_interactions_of_small_ones():
 def test_measurements_of_a_sketch_share_what_does_not_depend_on_them():
     data = mlp.data(40)
     run = mlp.training(data.x, data.y, epochs=2)
-    sketch = cs.sketch(run, 20, 2, singles="exact")
+    sketch = cs.sketch(run, 20, 2, per_example="series")
     measure = lambda p: mlp.margin(p, data.test_x[:2], data.test_y[:2])  # noqa: E731
     one, two = sketch.measure(measure), sketch.measure(measure)
     assert one.without([0, 1], estimator="theorem").estimator == "theorem"
-    assert "metric" not in vars(sketch) and "priors" not in vars(sketch)  # the theorem needs neither
-    right = Query(one.coefficients, one.law, singles=one.singles, metric=sketch.metric)
+    assert "similarity" not in vars(sketch) and "priors" not in vars(sketch)  # the theorem needs neither
+    right = Query(one.coefficients, one.distribution, per_example=one.per_example, similarity=sketch.similarity)
     for query in (one, two):
         assert query.without([0, 1, 5]).value == pytest.approx(right.without([0, 1, 5]).value, rel=1e-12)
     shared = {name for name, prior in sketch.priors.found.items() if prior.found}
@@ -186,7 +188,9 @@ def test_interactions_that_are_noise_shrink_to_nothing():
     h = (rng.random((50, n)) < 0.1).astype(float)
     h = h[h.sum(axis=1) > 1]
     truth = h @ first + along(noise, h)
-    error = [np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean()) for e in ("interactions", "singles")]
+    error = [
+        np.sqrt(((query.predict(h, estimator=e).change - truth) ** 2).mean()) for e in ("interactions", "per-example")
+    ]
     assert error[0] < 1.1 * error[1]
 
 
@@ -199,17 +203,17 @@ def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a
     found = query.without(range(6))
     # Coherence is 6, less sqrt(2 / 2) that chance may make of two dimensions; each F_ii is c, and there are 6 of them.
     assert found.stderr == pytest.approx(c * (6 - 1 - 1) * 6, rel=1e-3)
-    assert found.freedom == pytest.approx(per_example.GUESSED, rel=1e-3)
+    assert found.degrees_of_freedom == pytest.approx(own_effects.GUESSED, rel=1e-3)
     low, high = found.interval(0.95)
     assert high - low == pytest.approx(2 * 3.182446 * found.stderr, rel=1e-3)  # of any printed table
     signs, rng = np.where(np.arange(N) % 2, 1.0, -1.0), np.random.default_rng(2)
     query = query_with_singles([signs, symmetric(rng, N, 2), np.zeros((N,) * 3)], 40, N, np.eye(N))
-    assert query.without(range(6)).freedom > 1000  # examples that act apart: what was measured is all
+    assert query.without(range(6)).degrees_of_freedom > 1000  # examples that act apart: what was measured is all
 
 
 @pytest.mark.parametrize("beyond, warned", [(0.05, False), (0.2, True)])
 def test_the_warning_asks_what_orders_above_may_add_to_the_change(beyond, warned):
-    found = warnings_of_beyond(np.array(beyond), per_example.TRUST, np.array(1.0), np.array(0.1))
+    found = warnings_of_beyond(np.array(beyond), own_effects.TRUST, np.array(1.0), np.array(0.1))
     assert any("may add 0.2 of the change" in text for text in found) == warned
 
 
@@ -222,7 +226,7 @@ def test_one_example_is_its_own_series_and_influence_is_all_of_them():
     truth = np.array([sum(along(t, e[None])[0] for t in tensors) for e in np.eye(N)])
     influence = query.influence(top=3)
     assert influence.change == pytest.approx(truth, rel=1e-12)
-    assert influence.estimator == "singles" and len(influence.top()) == 3
+    assert influence.estimator == "per-example" and len(influence.top()) == 3
     assert influence.top()[0] == np.abs(truth).argmax() and f"{N - 3} smaller ones" in str(influence)
     found = query.without([4])
     assert found.estimator == "interactions" and found.change == pytest.approx(truth[4], rel=1e-12)
@@ -235,18 +239,18 @@ def test_each_estimator_says_its_name_and_needs_its_data():
     query = query_with_singles(tensors, 40, N, factor)
     h = np.zeros(N)
     h[:3] = 0.1
-    for name in ("theorem", "singles", "interactions", "first-order"):
+    for name in ("theorem", "per-example", "interactions", "first-order"):
         found = query.predict(h, estimator=name)
         assert found.estimator == name and found.to_dict()["estimator"] == name
         assert "<table>" in found._repr_html_()
     with pytest.raises(cs.InputError, match="no estimator 'best'"):
         query.predict(h, estimator="best")
     with pytest.raises(cs.InputError, match="no median"):
-        query.predict(h, groups=3)
-    plain = Query(query.coefficients, query.law)
+        query.predict(h, median_groups=3)
+    plain = Query(query.coefficients, query.distribution)
     assert plain.predict(h).estimator == "theorem"
-    with pytest.raises(cs.InputError, match="singles='exact'"):
-        plain.predict(h, estimator="singles")
+    with pytest.raises(cs.InputError, match="per_example='series'"):
+        plain.predict(h, estimator="per-example")
 
 
 def test_without_random_directions_the_error_of_several_examples_is_unknown():
@@ -266,21 +270,21 @@ def test_labels_groups_and_questions_name_examples():
     labels, items = ["x", "y", "z"] * 4, list(range(N))
     query = query_with_singles(tensors, 40, N, factor, labels=labels, items=items)
     wanted = query.without([0, 3, 6, 9]).value
-    assert query.without("x").value == wanted == query.without(group="x").value
+    assert query.without("x").value == wanted == query.without(label="x").value
     assert query.without(lambda i: i % 3 == 0).value == wanted
     assert query.without(["x", "y"]).value == query.without([i for i in range(N) if i % 3 < 2]).value
     assert query.without([[0], [1, 2]]).value.shape == (2,)
     numbered = query_with_singles(tensors, 40, N, factor, labels=[0, 1, 2] * 4)
-    assert numbered.without(group=0).value == pytest.approx(wanted)
+    assert numbered.without(label=0).value == pytest.approx(wanted)
     for ask, words in (
         (lambda: query.without("q"), "no group 'q'; the labels are 'x', 'y', 'z'"),
         (lambda: query.without(lambda i: i), "True or False"),
         (lambda: numbered.without(lambda i: True), "items="),
         (lambda: query_with_singles(tensors, 40, N).without("x"), "labels="),
-        (lambda: query.without([1], group="x"), "not both"),
+        (lambda: query.without([1], label="x"), "not both"),
         (lambda: query_with_singles(tensors, 40, N, labels=["a"]), "labels has 1 entries for n = 12 examples"),
-        (lambda: query_with_singles(tensors, 40, N, np.ones((3, 2))), "a metric is given"),
-        (lambda: Query(query.coefficients, query.law, singles=np.ones((3, 4))), "do not go with"),
+        (lambda: query_with_singles(tensors, 40, N, np.ones((3, 2))), "a similarity is given"),
+        (lambda: Query(query.coefficients, query.distribution, per_example=np.ones((3, 4))), "do not go with"),
     ):
         with pytest.raises(cs.InputError, match=words):
             ask()
@@ -349,13 +353,13 @@ def test_evidence_that_says_what_is_known_already_changes_nothing():
 def test_coefficients_along_a_group_correct_its_orders():
     tensors, factor = low_rank(seed=7)
     rng = np.random.default_rng(8)
-    tensors[1] = tensors[1] + 0.3 * symmetric(rng, N, 2)  # partly outside the metric
+    tensors[1] = tensors[1] + 0.3 * symmetric(rng, N, 2)  # partly outside the similarity
     query = query_with_singles(tensors, 12, N, factor)
     h = np.zeros((1, N))
     h[0, [1, 2, 5]] = 1
     known = query.with_evidence(h.astype(bool), coefficients=coefficients_of(tensors, h, 1.0).real)
     truth = along(tensors[1], h)[0] - (h**2 @ np.diag(tensors[1]))[0]
-    parts = per_example.parts_of(known._flat_singles, known.interactions, h, "interactions", 3)
+    parts = own_effects.parts_of(known._flat_per_example, known.interactions, h, "interactions", 3)
     means, _ = known._weighed.update(parts)
     assert means[0, 0, 0] == pytest.approx(truth, abs=1e-3 * abs(truth))
     assert abs(parts.means[0, 0, 0] - truth) > 0.01 * abs(truth)  # it was not known before
@@ -393,9 +397,9 @@ def digits():
     pushed = cs.push(run, np.eye(150), 4)
     factor = np.concatenate([leaf[:, 1].real.reshape(150, -1) for leaf in pushed.state["params"].values()], axis=1)
     measure = lambda p: mlp.margin(p, x, y)  # noqa: E731
-    singles = pushed.measure(measure).coefficients
-    random = cs.sketch(run, 100, 3, law="orthonormal").measure(measure)
-    query = Query(random.coefficients, random.law, singles=singles, metric=factor)
+    per_example = pushed.measure(measure).coefficients
+    random = cs.sketch(run, 100, 3, distribution="orthonormal").measure(measure)
+    query = Query(random.coefficients, random.distribution, per_example=per_example, similarity=factor)
     return query, cs.evaluate(query, masks, run=run, measure=measure)
 
 
@@ -425,6 +429,6 @@ def test_the_default_is_as_good_as_singles_and_better_than_first_order(digits):
     truth = found.truth[chosen]
     error = {
         name: np.sqrt(((query.predict(h, estimator=name).value - truth) ** 2).mean())
-        for name in ("interactions", "singles", "first-order")
+        for name in ("interactions", "per-example", "first-order")
     }
-    assert error["interactions"] < 1.02 * error["singles"] and error["singles"] < error["first-order"]
+    assert error["interactions"] < 1.02 * error["per-example"] and error["per-example"] < error["first-order"]

@@ -19,14 +19,14 @@ from circuitsketch.estimators import monte_carlo
 
 
 @pytest.mark.parametrize("n", [3, 4, 6])
-@pytest.mark.parametrize("law", RANDOM)
-def test_the_estimate_is_unbiased_at_every_order(law, n):
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_the_estimate_is_unbiased_at_every_order(distribution, n):
     rng = np.random.default_rng(n)
     tensors = [symmetric(rng, n, r) for r in (1, 2, 3)]
     h = rng.normal(size=n) / np.sqrt(n)
-    found = query_of(tensors, law(n, seed=n), 4000, constant=2.5, groups=1).predict(h)
+    found = query_of(tensors, distribution(n, seed=n), 4000, constant=2.5, groups=1).predict(h)
     truth = terms_of(tensors, h)
-    # Five standard errors; at order one an orthonormal law is exact but for rounding and its last, partial block.
+    # Five standard errors; at order one an orthonormal distribution is exact but for rounding and its last, partial block.
     assert np.all(abs(found.terms - truth) < 5 * found.term_stderr + 1e-10)
     assert abs(found.change - truth.sum()) < 5 * found.stderr
     assert found.value == 2.5 + found.change and found.baseline == 2.5
@@ -48,19 +48,19 @@ def only(tensor):
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
-@pytest.mark.parametrize("law", [Sphere, Gaussian])
-def test_the_variance_is_that_of_the_theory_and_below_its_bound(law, r):
+@pytest.mark.parametrize("distribution", [Sphere, Gaussian])
+def test_the_variance_is_that_of_the_theory_and_below_its_bound(distribution, r):
     n = 3
     rng = np.random.default_rng(10 + r)
     tensor, h = symmetric(rng, n, r), rng.normal(size=n)
-    query = query_of(only(tensor), law(n, seed=r), 6000)
+    query = query_of(only(tensor), distribution(n, seed=r), 6000)
     square = samples_of(query, h)[-1] ** 2 + samples_of(query, h, turn=-1j)[-1] ** 2
     # |Z_r| is a polynomial of degree 2r with the tensor sym(h^r (x) F_r): (2r)! over r!^2 times its norm squared.
     product = np.multiply.outer(outer_power(h, r), tensor)
     orders = list(permutations(range(2 * r)))
     whole = sum(product.transpose(p) for p in orders) / len(orders)
     exact = math.comb(2 * r, r) * (whole**2).sum()
-    if law is Sphere:
+    if distribution is Sphere:
         exact *= math.comb(n + r - 1, r) ** 2 / math.comb(n + 2 * r - 1, 2 * r) / math.comb(2 * r, r)
     assert exact <= math.comb(2 * r, r) * (h @ h) ** r * (tensor**2).sum()
     error = square.std() / np.sqrt(len(square))
@@ -87,15 +87,15 @@ def test_the_real_part_halves_the_variance_where_the_truth_is_zero(r):
 
 @steady
 @given(
-    law=st.sampled_from([Sphere, Orthonormal]),
+    distribution=st.sampled_from([Sphere, Orthonormal]),
     numbers=st.lists(st.floats(-3, 3), min_size=1, max_size=12),
     h=st.floats(-1.5, 1.5),
     m=st.integers(1, 60),
 )
-def test_in_one_coordinate_every_polynomial_is_exact(law, numbers, h, m):
-    psi = law(1, seed=4).block(0, m)[:, 0]
+def test_in_one_coordinate_every_polynomial_is_exact(distribution, numbers, h, m):
+    psi = distribution(1, seed=4).block(0, m)[:, 0]
     series = np.stack([np.ones(m), *(c * psi**r for r, c in enumerate(numbers, start=1))], axis=1)
-    found = Query(series, law(1, seed=4)).predict([h])  # h may be a subnormal number
+    found = Query(series, distribution(1, seed=4)).predict([h])  # h may be a subnormal number
     truth = math.fsum(c * h**r for r, c in enumerate(numbers, start=1))
     # Twelve terms of size up to 3 x 1.5^12 = 400, each to some 200 roundings.
     assert found.change == pytest.approx(truth, abs=1e-10)
@@ -123,9 +123,9 @@ def test_full_orthonormal_blocks_are_exact_at_order_one(groups):
     which=st.integers(0, 2),
 )
 def test_along_a_given_direction_the_series_is_exact(numbers, t, which):
-    law = Given(np.array([[1.0, 2.0, 0.0], [0.0, 0.5, -1.0], [3.0, 0.0, 0.0]]))
+    distribution = Given(np.array([[1.0, 2.0, 0.0], [0.0, 0.5, -1.0], [3.0, 0.0, 0.0]]))
     rows = [[7.0, *((j + 1) * c for c in numbers)] for j in range(3)]
-    found = Query(np.array(rows), law).predict(t * law.vectors[which])
+    found = Query(np.array(rows), distribution).predict(t * distribution.vectors[which])
     truth = [(which + 1) * c * t**r for r, c in enumerate(numbers, start=1)]
     assert found.terms == pytest.approx(truth, rel=1e-13, abs=1e-13)
     assert found.value == pytest.approx(7 + math.fsum(truth), rel=1e-13, abs=1e-13)
@@ -133,24 +133,24 @@ def test_along_a_given_direction_the_series_is_exact(numbers, t, which):
 
 
 def test_a_complex_given_direction_answers_for_its_real_multiple():
-    law = Given(np.array([[1j, 2j]]))
-    found = Query(np.array([[0, 3j, -5]]), law).predict([2.0, 4.0])  # f = 3 x_1 + 5 x_1^2
+    distribution = Given(np.array([[1j, 2j]]))
+    found = Query(np.array([[0, 3j, -5]]), distribution).predict([2.0, 4.0])  # f = 3 x_1 + 5 x_1^2
     assert found.terms == pytest.approx([6, 20], rel=1e-14)
 
 
-def test_any_other_h_needs_a_random_law():
+def test_any_other_h_needs_a_random_distribution():
     query = Query(np.array([[0, 1.0]]), Given([[1.0, 2.0]]))
-    with pytest.raises(InputError, match="no multiple of a given direction.*random law"):
+    with pytest.raises(InputError, match="no multiple of a given direction.*random distribution"):
         query.predict([1.0, 2.0 + 1e-6])
     with pytest.raises(InputError, match="no multiple"):
         query.predict([1e200, 1e199])
     assert query.predict([1e200, 2e200]).value == pytest.approx(1e200, rel=1e-14)
     with pytest.raises(InputError, match="h number 1"):
         query.predict([[1.0, 2.0], [2.0, 1.0]])
-    with pytest.raises(InputError, match="use a random law"):
+    with pytest.raises(InputError, match="use a random distribution"):
         query.stability()
-    with pytest.raises(InputError, match="no groups"):
-        query.predict([1.0, 2.0], groups=3)
+    with pytest.raises(InputError, match="no median"):
+        query.predict([1.0, 2.0], median_groups=3)
 
 
 def test_basis_directions_give_every_influence_exactly():
@@ -167,10 +167,10 @@ def test_an_exponential_is_predicted_within_its_error():
     rng = np.random.default_rng(2)
     n, order, m = 5, 8, 3000
     slope, h = rng.normal(size=n), np.array([0.3, -0.2, 0.1, 0.4, 0.0])
-    for law in (Sphere(n, 1), Gaussian(n, 1), Orthonormal(n, 1)):
-        inner = law.block(0, m) @ slope
+    for distribution in (Sphere(n, 1), Gaussian(n, 1), Orthonormal(n, 1)):
+        inner = distribution.block(0, m) @ slope
         series = np.stack([inner**r / math.factorial(r) for r in range(order + 1)], axis=1)
-        found = Query(series, law).predict(h)
+        found = Query(series, distribution).predict(h)
         # Five standard errors; the terms above order 8 are below 1e-6.
         assert abs(found.value - math.exp(slope @ h)) < 5 * found.stderr
         assert found.truncation < 1e-2 and not any("decay" in text for text in found.warnings)
@@ -192,18 +192,18 @@ def exact_power_terms(n, q, p, r):
 
 def test_order_a_hundred_in_a_thousand_coordinates_is_right():
     n, order, m = 1000, 100, 3
-    law = Sphere(n, 6)
+    distribution = Sphere(n, 6)
     rng = np.random.default_rng(6)
     slope, h = rng.normal(size=n) / 10, np.ones(n)  # |slope| is about 3, |h| about 32
-    inner = law.block(0, m) @ slope
+    inner = distribution.block(0, m) @ slope
     series = inner[:, None] ** np.arange(order + 1)
-    samples = samples_of(Query(series, law), h)
-    q = (law.block(0, m) @ h).conj()
+    samples = samples_of(Query(series, distribution), h)
+    q = (distribution.block(0, m) @ h).conj()
     for r in (1, 10, 100):
         truth = [float(exact_power_terms(n, q[j], inner[j], r)) for j in range(m)]
         # Powers take r times the rounding of the inner products, exponentials of 500 another 1e-13.
         assert samples[r - 1] == pytest.approx(truth, rel=1e-11 * r)
-    found = Query(series, law).predict(h)
+    found = Query(series, distribution).predict(h)
     assert np.isfinite(found.terms).all() and np.isfinite(found.value)
 
 
@@ -223,10 +223,10 @@ def test_a_power_that_overflows_alone_meets_its_small_coefficient():
 @pytest.mark.parametrize("tiny", [1e-310, 5e-324])
 def test_numbers_below_the_normal_ones_are_numbers(tiny):
     # A subnormal number keeps few digits: its products are right to one unit of the smallest number, times |psi| < 3.
-    law = Sphere(2, 1)
-    slope = query_of([np.array([3.0, 1.0])], law, 400, groups=1)
+    distribution = Sphere(2, 1)
+    slope = query_of([np.array([3.0, 1.0])], distribution, 400, groups=1)
     assert slope.predict([tiny, 0.0]).change == pytest.approx(tiny * slope.predict([1.0, 0.0]).change, abs=5e-322)
-    small = Query(slope.coefficients * tiny, law, groups=1)
+    small = Query(slope.coefficients * tiny, distribution, median_groups=1)
     assert small.predict([1.0, 0.0]).change == pytest.approx(tiny * slope.predict([1.0, 0.0]).change, abs=5e-322)
     assert np.isfinite(small.stability().norms).all()
 

@@ -35,8 +35,8 @@ def test_the_estimate_is_a_median_of_means(m, groups):
     def reference(samples):
         return statistics.median(math.fsum(samples[a:b]) / (b - a) for a, b in zip(ends, ends[1:], strict=False))
 
-    found = query.predict(h, groups=groups)
-    assert found.groups == k
+    found = query.predict(h, median_groups=groups)
+    assert found.median_groups == k
     # Rounding: other orders of summation of some fifty numbers of size ten.
     assert found.change == pytest.approx(reference([a + b for a, b in zip(*z, strict=True)]), abs=1e-12)
     assert found.terms == pytest.approx([reference(z[0]), reference(z[1])], abs=1e-12)
@@ -49,10 +49,10 @@ def test_one_wild_direction_moves_the_median_only_within_the_other_groups():
     clean = samples_of(query, h).sum(axis=0).reshape(9, 20).mean(axis=1)
     wild = query.coefficients.copy()
     wild[33, 1:] *= 1e12
-    found = Query(wild, query.law).predict(h)
+    found = Query(wild, query.distribution).predict(h)
     others = np.delete(clean, 1)
     assert others.min() <= found.change <= others.max()
-    assert abs(Query(wild, query.law).predict(h, groups=1).change) > 1e8
+    assert abs(Query(wild, query.distribution).predict(h, median_groups=1).change) > 1e8
 
 
 def test_groups_of_orthonormal_directions_are_whole_blocks():
@@ -79,15 +79,15 @@ def test_the_variance_of_a_median_of_normals_is_known_to_two_percent(k):
     assert monte_carlo.median_variance(k) == pytest.approx(draws.var(), rel=0.05)
 
 
-def spread_and_report(law, tensors, h, m, groups, runs=300):
+def spread_and_report(distribution, tensors, h, m, groups, runs=300):
     """The empirical standard deviation of the prediction over seeds, and the root mean square of what it reported."""
     found = []
     for start in range(0, runs * m, m):
-        psi = law.block(start, start + m)
+        psi = distribution.block(start, start + m)
         inner = monte_carlo.inner_products(psi, h[None])
         series = coefficients_of(tensors, psi)
-        grouping = monte_carlo.arrange(m, law.block_size, groups)
-        estimate = monte_carlo.estimate(series, inner, log_factors(law, len(tensors)), grouping)
+        grouping = monte_carlo.arrange(m, distribution.block_size, groups)
+        estimate = monte_carlo.estimate(series, inner, log_factors(distribution, len(tensors)), grouping)
         found.append((estimate.change[0], estimate.stderr[0], *estimate.terms[:, 0], *estimate.term_stderr[:, 0]))
     change, stderr, *rest = np.array(found).T
     half = len(tensors)
@@ -99,11 +99,11 @@ def spread_and_report(law, tensors, h, m, groups, runs=300):
 
 
 @pytest.mark.parametrize("groups", [1, 5])
-@pytest.mark.parametrize("law", [Sphere, Gaussian])
-def test_the_reported_error_is_the_spread_over_seeds(law, groups):
+@pytest.mark.parametrize("distribution", [Sphere, Gaussian])
+def test_the_reported_error_is_the_spread_over_seeds(distribution, groups):
     rng = np.random.default_rng(4)
     tensors = [rng.normal(size=4), symmetric(rng, 4, 2)]
-    total, terms = spread_and_report(law(4, 11), tensors, rng.normal(size=4) / 2, 120, groups)
+    total, terms = spread_and_report(distribution(4, 11), tensors, rng.normal(size=4) / 2, 120, groups)
     # 300 runs know a standard deviation to 4 %; heavy tails and the normal approximation of the median add.
     assert total == pytest.approx(1, abs=0.2)
     assert terms == pytest.approx(1, abs=0.2)

@@ -13,29 +13,29 @@ from circuitsketch.estimators import monte_carlo
 # ---------------------------------------------------------------------------------------- norms and warnings
 
 
-@pytest.mark.parametrize("law", RANDOM)
-def test_the_measured_norms_are_those_of_the_tensors(law):
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_the_measured_norms_are_those_of_the_tensors(distribution):
     rng = np.random.default_rng(7)
     n = 4
     tensors = [symmetric(rng, n, r) for r in (1, 2, 3)]
-    found = query_of(tensors, law(n, 3), 4000).stability()
+    found = query_of(tensors, distribution(n, 3), 4000).stability()
     truth = np.array([np.sqrt((tensor**2).sum()) for tensor in tensors])
     assert np.all(abs(found.norms - truth) < 5 * found.stderr + 1e-12)  # five standard errors, or rounding
     assert np.all(found.stderr < 0.1 * truth)
     assert found.decay(2.0) == pytest.approx(found.norms * [2, 4, 8], rel=1e-12)
     assert found.alpha(2.0) == pytest.approx(max(found.norms * [2, 4, 8]), rel=1e-12)
-    if law is Orthonormal:
+    if distribution is Orthonormal:
         assert found.stderr[0] == 0  # 4000 directions are a thousand full blocks
     assert "||F_r||" in str(found)
 
 
 def test_the_error_of_a_norm_is_its_spread_over_seeds():
     tensors = [np.zeros(4), symmetric(np.random.default_rng(7), 4, 2)]
-    law = Sphere(4, 3)
+    distribution = Sphere(4, 3)
     found = []
     for start in range(0, 200 * 60, 60):
-        series = coefficients_of(tensors, law.block(start, start + 60))[:, :, None]
-        norm, error = monte_carlo.tensor_norms(series, log_factors(law, 2), monte_carlo.arrange(60, groups=1))
+        series = coefficients_of(tensors, distribution.block(start, start + 60))[:, :, None]
+        norm, error = monte_carlo.tensor_norms(series, log_factors(distribution, 2), monte_carlo.arrange(60, groups=1))
         found.append((np.exp(norm[1, 0]), np.exp(norm[1, 0]) * error[1, 0]))
     norms, errors = np.array(found).T
     assert norms.std() == pytest.approx(errors.mean(), rel=0.2)  # 200 runs know it to 5 %
@@ -60,12 +60,12 @@ def test_a_series_that_grows_is_reported_and_one_that_decays_is_not():
 
 
 def test_a_polynomial_that_ends_or_has_gaps_raises_no_alarm():
-    law = Given([[1.0]])
-    ends = Query(np.array([[1.0, 2.0, 3.0, 0.0]]), law).predict([5.0])
-    odd = Query(np.array([[0.0, 1.0, 0.0, -1 / 6]]), law).predict([1.0])  # the sine
+    distribution = Given([[1.0]])
+    ends = Query(np.array([[1.0, 2.0, 3.0, 0.0]]), distribution).predict([5.0])
+    odd = Query(np.array([[0.0, 1.0, 0.0, -1 / 6]]), distribution).predict([1.0])  # the sine
     assert ends.warnings == () and ends.truncation == 0
     assert odd.warnings == () and 0 < odd.truncation < 0.2
-    assert Query(np.array([[1.0, 0.0, 0.0, 0.0]]), law).predict([5.0]).warnings == ()
+    assert Query(np.array([[1.0, 0.0, 0.0, 0.0]]), distribution).predict([5.0]).warnings == ()
 
 
 def test_noise_above_the_change_is_reported_with_a_remedy():

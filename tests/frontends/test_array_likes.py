@@ -83,7 +83,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def query(run):
-    return cs.sketch(run, 3, 2, singles="exact").measure(lambda s: s)
+    return cs.sketch(run, 3, 2, per_example="series").measure(lambda s: s)
 
 
 def one_step(state=0.0, batch=1.0, ids=(0, 1, 2), **options):

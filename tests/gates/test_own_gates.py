@@ -212,7 +212,7 @@ def test_runs_keep_the_gate_that_they_were_made_with():
 
     runs = {c: training(swell(c)) for c in (1.0, 2.0, 3.0)}
     for c, run in runs.items():
-        query = cs.sketch(run, 4, 2, singles="exact").measure(lambda p: p)
+        query = cs.sketch(run, 4, 2, per_example="series").measure(lambda p: p)
         assert query.baseline == pytest.approx(np.exp(c * 0.5) + np.exp(c))
         assert run.params(run.retrain(without=[1])) == pytest.approx(np.exp(c * 0.5) + 1.0)
         # exp(c (1 - h)) to second order in h, at h = 1.

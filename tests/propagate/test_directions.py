@@ -1,4 +1,4 @@
-"""Laws of directions: reproducible however they are cut, with the moments that make the estimator unbiased."""
+"""Distributions of directions: reproducible however they are cut, with the moments that make the estimator unbiased."""
 
 import math
 from functools import cache
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuitsketch import directions
-from circuitsketch.directions import Gaussian, Given, Orthonormal, Sphere, check_count, find_law
+from circuitsketch.directions import Gaussian, Given, Orthonormal, Sphere, check_count, find_distribution
 from circuitsketch.errors import InputError
 
 RANDOM = [Sphere, Gaussian, Orthonormal]
@@ -18,9 +18,9 @@ MANY = 10_000
 
 
 @cache
-def many(law):
+def many(distribution):
     """Directions for moments, n = 3."""
-    return law(3, seed=5).block(0, MANY)
+    return distribution(3, seed=5).block(0, MANY)
 
 
 steady = settings(derandomize=True, deadline=None, max_examples=25)
@@ -28,23 +28,23 @@ steady = settings(derandomize=True, deadline=None, max_examples=25)
 
 @steady
 @given(
-    law=st.sampled_from(RANDOM),
+    distribution=st.sampled_from(RANDOM),
     n=st.integers(1, 12),
     seed=st.integers(0, 2**64 - 1),
     cuts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
 )
-def test_a_block_is_the_same_bits_however_it_is_cut(law, n, seed, cuts):
-    whole = law(n, seed).block(0, 30)
+def test_a_block_is_the_same_bits_however_it_is_cut(distribution, n, seed, cuts):
+    whole = distribution(n, seed).block(0, 30)
     directions._frame.cache_clear()
     ends = sorted({0, 30, *cuts})
-    pieces = [law(n, seed).block(a, b) for a, b in reversed(list(zip(ends, ends[1:], strict=False)))]
+    pieces = [distribution(n, seed).block(a, b) for a, b in reversed(list(zip(ends, ends[1:], strict=False)))]
     assert np.array_equal(np.concatenate(pieces[::-1]), whole)
     assert whole.dtype == np.complex128 and whole.shape == (30, n)
 
 
-@pytest.mark.parametrize("law", RANDOM)
-def test_another_seed_and_another_index_give_another_direction(law):
-    rows = np.concatenate([law(5, seed).block(0, 12) for seed in (0, 1, 2**63)])
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_another_seed_and_another_index_give_another_direction(distribution):
+    rows = np.concatenate([distribution(5, seed).block(0, 12) for seed in (0, 1, 2**63)])
     assert len(np.unique(np.round(rows, 12), axis=0)) == len(rows)
 
 
@@ -83,24 +83,24 @@ def _symmetric_projection(n, r):
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
-@pytest.mark.parametrize("law", RANDOM)
-def test_the_moments_are_the_symmetric_projection_over_the_factor(law, r):
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_the_moments_are_the_symmetric_projection_over_the_factor(distribution, r):
     n, m = 3, MANY
-    powers = psi = many(law)
+    powers = psi = many(distribution)
     for _ in range(r - 1):
         powers = np.einsum("ma,mb->mab", powers, psi).reshape(m, -1)
     moment = powers.T @ powers.conj() / m
-    exact = math.factorial(r) if law is Gaussian else n**r / math.comb(n + r - 1, r)
+    exact = math.factorial(r) if distribution is Gaussian else n**r / math.comb(n + r - 1, r)
     spread = np.sqrt(np.einsum("ma,mb->ab", abs(powers) ** 2, abs(powers) ** 2) / m / m)
     # 5 standard errors for up to 27 x 27 entries; orthonormal blocks have a smaller one.
     assert np.all(abs(moment - exact * _symmetric_projection(n, r)) < 5 * spread)
-    assert math.exp(-law(n).log_factor(r)) == pytest.approx(exact, rel=1e-13)
+    assert math.exp(-distribution(n).log_factor(r)) == pytest.approx(exact, rel=1e-13)
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
-@pytest.mark.parametrize("law", RANDOM)
-def test_odd_pairings_vanish(law, r):
-    samples = many(law)[:, 0] ** r * many(law)[:, 1]
+@pytest.mark.parametrize("distribution", RANDOM)
+def test_odd_pairings_vanish(distribution, r):
+    samples = many(distribution)[:, 0] ** r * many(distribution)[:, 1]
     assert abs(samples.mean()) < 5 * np.sqrt((abs(samples) ** 2).mean() / MANY)  # 5 standard errors
 
 
@@ -131,13 +131,13 @@ def test_an_orthonormal_block_is_a_unitary_and_blocks_are_apart():
 
 def test_given_directions_come_back_as_they_were_and_cannot_be_changed():
     vectors = np.arange(6.0).reshape(3, 2)
-    law = Given(vectors)
+    distribution = Given(vectors)
     vectors[0, 0] = 99
-    assert np.array_equal(law.block(1, 3), [[2, 3], [4, 5]])
-    assert law.block(0, 1).dtype == np.complex128 and law.vectors.dtype == np.float64
-    assert (law.n, law.count, law.name, law.seed) == (2, 3, "given", None)
+    assert np.array_equal(distribution.block(1, 3), [[2, 3], [4, 5]])
+    assert distribution.block(0, 1).dtype == np.complex128 and distribution.vectors.dtype == np.float64
+    assert (distribution.n, distribution.count, distribution.name, distribution.seed) == (2, 3, "given", None)
     with pytest.raises(ValueError):
-        law.vectors[0, 0] = 1
+        distribution.vectors[0, 0] = 1
     assert Given([[1j, 2]]).vectors.dtype == np.complex128
 
 
@@ -154,8 +154,8 @@ def test_given_directions_come_back_as_they_were_and_cannot_be_changed():
         (lambda: Sphere(3).block(2, 1), "from start to stop"),
         (lambda: Sphere(3).block(-1, 1), "from start to stop"),
         (
-            lambda: find_law("cauchy", 3),
-            "no law of directions called 'cauchy': choose one of sphere, gaussian",
+            lambda: find_distribution("cauchy", 3),
+            "no distribution of directions called 'cauchy': choose one of sphere, gaussian",
         ),
         (lambda: check_count(0), "at least 1, not 0"),
         (lambda: check_count(1.0), "not 1.0"),
@@ -165,7 +165,7 @@ def test_given_directions_come_back_as_they_were_and_cannot_be_changed():
         (lambda: Given([["a", "b"]]), "array of numbers"),
         (lambda: Given([[1.0], [1.0, 2.0]]), "array of numbers"),
         (lambda: Given(np.ones((2, 3))).block(0, 3), "direction 2 was asked for and 2 were given"),
-        (lambda: Given(np.ones((2, 3))).log_factor(1), "use a random law"),
+        (lambda: Given(np.ones((2, 3))).log_factor(1), "use a random distribution"),
     ],
 )
 def test_what_cannot_be_a_law_is_refused_with_a_reason(act, words):
@@ -174,7 +174,7 @@ def test_what_cannot_be_a_law_is_refused_with_a_reason(act, words):
 
 
 def test_laws_are_found_by_name_and_print_themselves():
-    for law in RANDOM:
-        assert find_law(law.name, 3, 4) == law(3, 4)
-        assert repr(law(3, np.int64(4))) == f"{law.__name__}(n=3, seed=4)"
+    for distribution in RANDOM:
+        assert find_distribution(distribution.name, 3, 4) == distribution(3, 4)
+        assert repr(distribution(3, np.int64(4))) == f"{distribution.__name__}(n=3, seed=4)"
     assert check_count(np.int32(3)) == 3

@@ -7,7 +7,7 @@ import pytest
 from steps import by_hand, on_a_circle
 
 import circuitsketch as cs
-from circuitsketch.directions import find_law
+from circuitsketch.directions import find_distribution
 
 N = 5
 X = np.array([[1.0, 0.5], [-0.5, 2.0], [0.25, -1.0], [1.5, 0.75], [-1.0, 1.25]])
@@ -100,9 +100,9 @@ def test_order_zero_measures_the_run_as_it_was():
 
 def test_a_sketch_says_what_it_is_and_keeps_its_directions():
     sketch = cs.sketch(cubic_run(), 6, 2, seed=4)
-    assert (sketch.order, sketch.n, sketch.count, sketch.law.name) == (2, N, 6, "orthonormal")
+    assert (sketch.order, sketch.n, sketch.count, sketch.distribution.name) == (2, N, 6, "orthonormal")
     assert "6 orthonormal directions to order 2" in repr(sketch)
-    np.testing.assert_array_equal(sketch.directions, find_law("orthonormal", N, 4).block(0, 6))
+    np.testing.assert_array_equal(sketch.directions, find_distribution("orthonormal", N, 4).block(0, 6))
     assert sketch.state["params"].shape == (6, 3, 2) and sketch.state["seen"].shape == (6, 3)
     given = cs.push(cubic_run(), sketch.directions, 2)
     np.testing.assert_array_equal(given.state["params"], sketch.state["params"])
@@ -111,18 +111,18 @@ def test_a_sketch_says_what_it_is_and_keeps_its_directions():
 # Reproducibility.
 
 
-@pytest.mark.parametrize("law", ["sphere", "gaussian", "orthonormal"])
-def test_a_seed_gives_the_same_bits_whatever_the_threads_and_the_number_of_directions(law):
+@pytest.mark.parametrize("distribution", ["sphere", "gaussian", "orthonormal"])
+def test_a_seed_gives_the_same_bits_whatever_the_threads_and_the_number_of_directions(distribution):
     run = smooth_run()
-    first = cs.sketch(run, 37, 2, seed=11, law=law, threads=1)
+    first = cs.sketch(run, 37, 2, seed=11, distribution=distribution, threads=1)
     for threads in (2, 3):
-        again = cs.sketch(run, 37, 2, seed=11, law=law, threads=threads)
+        again = cs.sketch(run, 37, 2, seed=11, distribution=distribution, threads=threads)
         assert np.array_equal(first.state, again.state)
         ours, theirs = (s.measure(lambda p: np.exp(p)).coefficients for s in (first, again))
         assert np.array_equal(ours, theirs)
-    fewer = cs.sketch(run, 10, 2, seed=11, law=law, threads=1)
+    fewer = cs.sketch(run, 10, 2, seed=11, distribution=distribution, threads=1)
     assert np.array_equal(fewer.state, first.state[:10])
-    assert not np.array_equal(cs.sketch(run, 10, 2, seed=12, law=law).state, fewer.state)
+    assert not np.array_equal(cs.sketch(run, 10, 2, seed=12, distribution=distribution).state, fewer.state)
 
 
 def test_progress_is_told_after_every_block():
@@ -137,10 +137,10 @@ def test_progress_is_told_after_every_block():
 # Predictions.
 
 
-@pytest.mark.parametrize("law", ["sphere", "gaussian", "orthonormal"])
-def test_predictions_of_a_polynomial_run_are_right_within_their_standard_errors(law):
+@pytest.mark.parametrize("distribution", ["sphere", "gaussian", "orthonormal"])
+def test_predictions_of_a_polynomial_run_are_right_within_their_standard_errors(distribution):
     run = cubic_run()
-    query = cs.sketch(run, 3000, 3, seed=2, law=law).measure(lambda p: p)
+    query = cs.sketch(run, 3000, 3, seed=2, distribution=distribution).measure(lambda p: p)
     subsets = [[i] for i in range(N)] + [[i, j] for i in range(N) for j in range(i)]
     truths = run.params(run.retrain(subsets))
     scores = []
@@ -157,7 +157,7 @@ def test_predictions_of_a_polynomial_run_are_right_within_their_standard_errors(
 
 def test_a_full_frame_of_orthonormal_directions_knows_a_linear_run_exactly():
     run = cs.Training(lambda s, x, keep: s + keep @ x, np.zeros(2), [X[:3], X[2:]], [[0, 1, 2], [2, 3, 4]])
-    query = cs.sketch(run, N, 1, law="orthonormal").measure(lambda p: p)
+    query = cs.sketch(run, N, 1, distribution="orthonormal").measure(lambda p: p)
     for subset in ([0], [1, 2], [0, 1, 2, 3, 4]):
         found = query.without(subset)
         np.testing.assert_allclose(found.value, run.retrain(subset), atol=1e-12)
@@ -167,7 +167,7 @@ def test_a_full_frame_of_orthonormal_directions_knows_a_linear_run_exactly():
 
 def test_deletions_from_a_smooth_run_lie_in_their_intervals():
     run = smooth_run()
-    query = cs.sketch(run, 4000, 5, seed=7, law="orthonormal").measure(lambda p: p)
+    query = cs.sketch(run, 4000, 5, seed=7, distribution="orthonormal").measure(lambda p: p)
     subsets = [[0], [5], [11], [2, 7], [1, 9], [3, 4]]
     truths = run.retrain(subsets)
     for subset, truth in zip(subsets, truths, strict=True):
@@ -209,7 +209,7 @@ def test_a_local_sketch_of_a_linear_function_is_exact_along_a_full_frame():
         at,
         directions=7,
         order=1,
-        law="orthonormal",
+        distribution="orthonormal",
     )
     h = np.array([1.0, -1.0, 0.5, 0.0, 2.0, 1.0, -0.25])  # x row by row, then y
     found = query.predict(h)

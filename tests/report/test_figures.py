@@ -42,7 +42,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def query(run):
-    return cs.sketch(run, 24, order=2, singles="exact").measure(microgpt.loss, "mary")
+    return cs.sketch(run, 24, order=2, per_example="series").measure(microgpt.loss, "mary")
 
 
 def truth(run, ids, strength=1.0):
@@ -65,7 +65,7 @@ def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
 
 
 def test_bands_are_one_standard_error_of_the_mean_over_directions(run):
-    sketched = cs.sketch(run, 40, order=2, law="sphere").measure(microgpt.loss, "mary")
+    sketched = cs.sketch(run, 40, order=2, distribution="sphere").measure(microgpt.loss, "mary")
     found = predict_along(run, sketched, TINY.question, (1, 2))
     # By hand, from the directions: the mean of Re C(n+r-1, r) <psi, h>^r c_r / n^r and its standard error.
     h = np.zeros(run.n)
@@ -87,7 +87,7 @@ def test_the_answer_along_the_strength_has_an_interval_around_it(run, query):
 
 
 def test_the_decay_of_a_direction_is_that_of_its_coefficients(run):
-    sketch = cs.sketch(run, 3, order=4, law="sphere")
+    sketch = cs.sketch(run, 3, order=4, distribution="sphere")
     found = decay_of(sketch, ["mary", "john", "mary"])
     unit = sketch.directions[1] / math.sqrt(run.n)
     assert np.linalg.norm(unit) == pytest.approx(1)
@@ -171,7 +171,7 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
             "agreement",
             {"strength", "influence", "stability"},
             {"agreement", "cost"},
-            {"singles", "stability"},
+            {"per-example", "stability"},
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_the_least_of_some_times_is_taken_after_a_first_one(monkeypatch):
 
 
 def test_what_is_outside_the_region_of_trust_is_marked(run):
-    query = cs.sketch(run, 24, order=2, law="sphere").measure(microgpt.loss, "mary")
+    query = cs.sketch(run, 24, order=2, distribution="sphere").measure(microgpt.loss, "mary")
     subsets = [("at random", [0]), ("at random", list(range(20)))]
     found = agreement_of(run, query, "mary", subsets)
     h = np.zeros((2, run.n))

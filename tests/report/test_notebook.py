@@ -24,7 +24,7 @@ def shown():
     run = cs.Training(
         step, np.zeros(()), [1.0, 10.0, 2.0, 3.0], [[0], [1], [2], [3]], labels=["a", "<i>", "a", "a"], items=[RUDE] * 4
     )
-    sketch = cs.sketch(run, directions=4, order=2, singles="exact")
+    sketch = cs.sketch(run, directions=4, order=2, per_example="series")
     query = sketch.measure(value)
     return {
         "Training": run,
@@ -88,9 +88,9 @@ def test_what_it_shows_is_true(shown):
     assert cells["Circuit"]["takes"] == "args.0 f64[], args.1 f64[], args.2 f64[1]"
     assert f"depth {shown['Circuit'].depth}" in cells["Circuit"]["size"]
     assert ("pre", str(shown["Circuit"])) in Reader(shown["Circuit"]._repr_html_()).found
-    assert cells["Sketch"]["singles"].startswith("each of the 4 examples alone")
+    assert cells["Sketch"]["per example"].startswith("each of the 4 examples alone")
     assert cells["Query"]["as trained"] == "6.625"  # 1/8 + 10/4 + 2/2 + 3, of which 10/4 goes
-    assert cells["Query"]["directions"] == "4 of law 'orthonormal', to order 2"
+    assert cells["Query"]["directions"] == "4 of distribution 'orthonormal', to order 2"
     assert cells["Prediction"]["value"] == "4.125"
     assert cells["several"]["value"] == "4.125 | 4.125"
     assert cells["Evaluation"]["LDS"].startswith(f"{shown['Evaluation'].lds:.3f}")

@@ -67,15 +67,15 @@ def test_a_header_comes_back_as_it_was(tmp_path):
     for number, header in enumerate(
         (
             HEADER,
-            replace(HEADER, law="given", directions=6, seed=None, given=given, at=None),
-            replace(HEADER, law="given", directions=6, seed=None, given=given.imag, is_complex=False),
+            replace(HEADER, distribution="given", directions=6, seed=None, given=given, at=None),
+            replace(HEADER, distribution="given", directions=6, seed=None, given=given.imag, is_complex=False),
             replace(HEADER, seed=2**64 - 1, size=10**30, leaves=(Leaf("wörter.\ud800 ", (7,), True),)),
         )
     ):
         Store.create(tmp_path / f"{number}", header).close()
         again = Store.open(tmp_path / f"{number}", header=header).header
         for name in (
-            "law",
+            "distribution",
             "n",
             "seed",
             "directions",
@@ -101,7 +101,7 @@ def test_expanding_at_zero_weights_is_expanding_at_none():
 def test_any_zarr_reader_opens_a_store(tmp_path, whole):
     zarr = pytest.importorskip("zarr", minversion="3.0")
     given = np.random.default_rng(0).standard_normal((6, 10)) * 1j
-    produce(tmp_path / "g", replace(HEADER, law="given", directions=6, seed=None, given=given), [1])
+    produce(tmp_path / "g", replace(HEADER, distribution="given", directions=6, seed=None, given=given), [1])
     group = zarr.open_group(whole, mode="r")
     assert sorted(group.keys()) == ["at", "constants", "constants_sha256", "lanes", "lanes_sha256"]
     assert group.attrs["law"] == {"name": "sphere", "n": 10, "seed": 3} and group.attrs["size"] == 12345
@@ -227,7 +227,7 @@ def test_an_empty_folder_may_become_a_sketch_and_a_missing_one_is_no_sketch(tmp_
 ANOTHER = [
     ({"order": 3}, "order 2, not 3"),
     ({"dtype": "float32"}, "dtype float64, not float32"),
-    ({"law": "gaussian"}, "law sphere, not gaussian"),
+    ({"distribution": "gaussian"}, "distribution sphere, not gaussian"),
     ({"seed": 4}, "seed 3, not 4"),
     ({"n": 11, "at": None}, "n 10, not 11"),
     ({"steps": 51}, "steps 50, not 51"),
@@ -251,7 +251,7 @@ def test_a_store_of_another_run_is_refused_and_says_what_differs(whole, changes,
 
 
 def test_other_given_directions_are_another_sketch(tmp_path):
-    one = replace(HEADER, law="given", seed=None, directions=2, given=np.eye(2, 10))
+    one = replace(HEADER, distribution="given", seed=None, directions=2, given=np.eye(2, 10))
     Store.create(tmp_path / "a", one).close()
     with pytest.raises(StoreError, match="other given directions"):
         Store.resume(tmp_path / "a", replace(one, given=2 * np.eye(2, 10)))
@@ -307,7 +307,7 @@ def test_headers_that_cannot_be_are_refused():
         {"order": 0}, {"n": 0}, {"n": 2.5}, {"seed": -1}, {"seed": True}, {"width": 0}, {"directions": 0},
         {"dtype": "float16"}, {"leaves": ()}, {"leaves": (Leaf("w", (0,), True),)}, {"fingerprint": {}},
         {"leaves": (Leaf("w", (-1, -1), True),)}, {"fingerprint": {"data": "0"}}, {"at": np.zeros(9)},
-        {"given": np.zeros((18, 10))}, {"law": "given"}, {"law": ""}, {"is_complex": 1},
+        {"given": np.zeros((18, 10))}, {"distribution": "given"}, {"distribution": ""}, {"is_complex": 1},
     ):  # fmt: skip
         with pytest.raises(InputError):
             replace(HEADER, **changes)

@@ -95,7 +95,9 @@ class Patient:
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory) -> Patient:
     path = tmp_path_factory.mktemp("patient") / "a.sketch"
-    header = replace(HEADER, law="given", seed=None, directions=6, given=np.random.default_rng(1).random((6, 10)))
+    header = replace(
+        HEADER, distribution="given", seed=None, directions=6, given=np.random.default_rng(1).random((6, 10))
+    )
     produce(path, header)
     return Patient.of(path, header)
 

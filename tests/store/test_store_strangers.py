@@ -25,7 +25,7 @@ from circuitsketch.cli import main
 from circuitsketch.display import table
 from circuitsketch.errors import StoreError, printable
 
-METRIC = np.arange(12.0).reshape(4, 3)
+SIMILARITY = np.arange(12.0).reshape(4, 3)
 
 
 def run(**about):
@@ -44,8 +44,8 @@ RUN = run()
 
 
 def produce(path, directions=4):
-    """Make a sketch of both parts and a metric, or go on with one."""
-    return cs.sketch(RUN, directions, 2, singles="exact", metric=METRIC, path=path, threads=1)
+    """Make a sketch of both parts and a similarity, or go on with one."""
+    return cs.sketch(RUN, directions, 2, per_example="series", similarity=SIMILARITY, path=path, threads=1)
 
 
 def answer(sketch):
@@ -59,7 +59,7 @@ def original(tmp_path_factory):
     return path
 
 
-RIGHT = answer(cs.sketch(RUN, 4, 2, singles="exact", metric=METRIC, threads=1))
+RIGHT = answer(cs.sketch(RUN, 4, 2, per_example="series", similarity=SIMILARITY, threads=1))
 
 
 def everything_in(path: Path) -> list[str]:
@@ -169,7 +169,7 @@ def test_a_lock_is_never_emptied_and_only_a_number_of_ours_is_written_over(tmp_p
                 RUN,
                 12,
                 2,
-                metric=METRIC,
+                similarity=SIMILARITY,
                 path=path,
                 progress=lambda *_, path=path, name=name, seen=seen: seen.append((path / name).read_text()),
             )
@@ -181,8 +181,8 @@ def test_a_lock_is_never_emptied_and_only_a_number_of_ours_is_written_over(tmp_p
 def test_what_a_dead_writer_left_aside_is_removed_and_what_others_left_is_not(tmp_path, original):
     path = tmp_path / "a.sketch"
     shutil.copytree(original, path)
-    metric = next(path.glob("metric-*")).name
-    for folder in ("", "lock/", "random/", "random/lanes/", "singles/constants/", f"{metric}/"):
+    similarity = next(path.glob("metric-*")).name
+    for folder in ("", "lock/", "random/", "random/lanes/", "singles/constants/", f"{similarity}/"):
         for name in ("zarr.json.tmp", "zarr.json.0123456789abcdef.tmp", "c.3.0.0.0.fedcba9876543210.tmp"):
             (path / (folder + name)).write_text("half")
     (path / "notes.tmp").write_text("mine")
@@ -295,7 +295,7 @@ EVIL = "\x1b[31mred\x1b]0;title\x07\r\b\x7f\x9b2J‮gnp‬⁦\u2028\u2029​\x00
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory):
     path = tmp_path_factory.mktemp("evil") / "e.sketch"
-    cs.sketch(run(), 4, 2, singles="exact", path=path, threads=1)
+    cs.sketch(run(), 4, 2, per_example="series", path=path, threads=1)
 
     def change(root):
         root |= {"labels": [EVIL + "1", EVIL, "[/b]", ":smiley:"], "items": [EVIL, "[red]", "y", EVIL], "origin": EVIL}
@@ -346,8 +346,8 @@ def test_what_a_sketch_says_is_printed_without_control_characters(evil, capsys):
         ["influence", "--measure", "test_store_strangers:identity", "--json", "-"],
         ["predict", "--measure", "test_store_strangers:identity", "--containing", "red"],
         ["predict", "--measure", "test_store_strangers:identity", "--containing", "none of them"],
-        ["predict", "--measure", "test_store_strangers:identity", "--group", "[/b]"],
-        ["predict", "--measure", "test_store_strangers:identity", "--group", "another"],
+        ["predict", "--measure", "test_store_strangers:identity", "--label", "[/b]"],
+        ["predict", "--measure", "test_store_strangers:identity", "--label", "another"],
         ["predict", "--measure", "test_store_strangers:identity", "--without", "0", "--retrain"],
         ["evaluate", "--measure", "test_store_strangers:identity"],
         ["predict", "--measure", "test_store_strangers:named", "--without", "0"],

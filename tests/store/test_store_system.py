@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_store_strangers import METRIC, RIGHT, RUN, answer, identity, original, produce
+from test_store_strangers import RIGHT, RUN, SIMILARITY, answer, identity, original, produce
 
 import circuitsketch as cs
 from circuitsketch.cli import main
@@ -196,7 +196,9 @@ def test_where_no_thread_is_to_be_had_those_that_there_are_do_the_work(tmp_path,
 
     expected = RUN.retrain([[0], [1], [2]], threads=1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    sketch = cs.sketch(RUN, 40, 2, singles="exact", metric=METRIC, threads=4, progress=True, path=tmp_path / "a.sketch")
+    sketch = cs.sketch(
+        RUN, 40, 2, per_example="series", similarity=SIMILARITY, threads=4, progress=True, path=tmp_path / "a.sketch"
+    )
     assert np.array_equal(RUN.retrain([[0], [1], [2]], threads=3), expected)
     assert np.isfinite(answer(sketch))
 
@@ -206,7 +208,7 @@ import os, signal, time
 sys.modules["fcntl"] = None
 import warnings
 warnings.simplefilter("error")
-from test_store_system import METRIC, RIGHT, RUN, StoreError, answer, cs, produce
+from test_store_system import SIMILARITY, RIGHT, RUN, StoreError, answer, cs, produce
 path = sys.argv[1]
 
 def refused(done, blocks):
@@ -218,10 +220,10 @@ def refused(done, blocks):
         raise AssertionError
 
 if sys.argv[2] == "work":
-    cs.sketch(RUN, 4, 2, singles="exact", metric=METRIC, path=path, progress=refused, threads=1)
+    cs.sketch(RUN, 4, 2, per_example="series", similarity=SIMILARITY, path=path, progress=refused, threads=1)
     assert answer(produce(path)) == RIGHT
 else:
-    cs.sketch(RUN, 12, 2, metric=METRIC, path=path, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    cs.sketch(RUN, 12, 2, similarity=SIMILARITY, path=path, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 

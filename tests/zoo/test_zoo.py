@@ -226,7 +226,7 @@ def test_logistic_regression_ends_where_newtons_method_does_and_its_influences_a
     found = np.concatenate([pushed.state["params"]["w"], pushed.state["params"]["b"][..., None]], axis=-1)
     assert found[:, 1].real == pytest.approx(closed, abs=1e-9)
     # With as many orthonormal directions as examples, a sketch knows the first order exactly.
-    query = cs.sketch(run, directions=60, order=1, law="orthonormal").measure(lambda p: p["w"][0])
+    query = cs.sketch(run, directions=60, order=1, distribution="orthonormal").measure(lambda p: p["w"][0])
     assert query.influence().change == pytest.approx(closed[:, 0], abs=1e-9)
 
 
@@ -250,7 +250,7 @@ def test_the_first_coefficient_is_the_finite_difference_of_retraining(name):
 def test_a_sketch_predicts_what_retraining_gives(name):
     run, measure = trained(name)
     query = cs.sketch(run, directions=128, order=3, seed=1).measure(measure)
-    influence = cs.sketch(run, directions=64, order=1, law="orthonormal").measure(measure).influence()
+    influence = cs.sketch(run, directions=64, order=1, distribution="orthonormal").measure(measure).influence()
     # The two examples whose absence lowers the measurement most, so that there is something to predict.
     ids = np.argsort(influence.change)[:2]
     prediction = query.without(ids)

@@ -17,7 +17,7 @@ import numpy as np
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.posterior import Interactions, Points
-from circuitsketch.estimators.per_example import TAIL, Parts, own_tail, parts_of
+from circuitsketch.estimators.own_effects import TAIL, Parts, own_tail, parts_of
 
 JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
 NOTHING, SMALLEST = 1e-20, 1e-250  # variances below this share of the largest one, or below this, count as this
@@ -87,9 +87,9 @@ def evidence_of(h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: 
     return Evidence(np.tile(h, (len(orders), 1)), np.repeat(orders, len(h)), flat.reshape(-1, flat.shape[2]))
 
 
-def weigh(evidence: Evidence, model: Interactions, singles: np.ndarray, order: int) -> Updated:
+def weigh(evidence: Evidence, model: Interactions, per_example: np.ndarray, order: int) -> Updated:
     """Compare the evidence with what is predicted without it."""
-    parts = parts_of(singles, model, evidence.h, "interactions", order)
+    parts = parts_of(per_example, model, evidence.h, "interactions", order)
     points = model.points(evidence.h)
     each, rest = covariances(model, evidence, (parts, points), (parts, points))
     whole = evidence.orders == 0
@@ -116,7 +116,7 @@ def covariances(
     """Of each order (R - 1, B, K, C), and of all the rest (B, K, C), between h's and pieces of evidence.
 
     Of the rest, of deviation `Parts.rest`, the tails of the examples' own series are the same where the same examples
-    go; what is left is taken to be as alike at two h's as the square of their cosine in the metric.
+    go; what is left is taken to be as alike at two h's as the square of their cosine in the similarity.
     """
     (pieces, there), (parts, here) = known, asked
     whole = evidence.orders == 0
@@ -127,7 +127,7 @@ def covariances(
         found[i] = weights[:, :, None] * model.covariance(fit, here, there)
     sizes = [np.sqrt(np.maximum(at.square, np.finfo(float).tiny)) for at in (here, there)]
     alike = np.clip(here.through @ there.h.T / np.outer(*sizes), -1, 1) ** 2
-    tails = (TAIL * own_tail(model.singles)[0]) ** 2
+    tails = (TAIL * own_tail(model.per_example)[0]) ** 2
     others = [np.sqrt(np.maximum(at.rest**2 - at.h**2 @ tails, 0)) for at in (parts, pieces)]
     same = np.einsum("bi,ki,ic->bkc", here.h, there.h, tails, optimize=True)
     return found, (same + alike[:, :, None] * others[0][:, None] * others[1][None]) * whole[:, None]

@@ -1,4 +1,4 @@
-"""The fit of interactions: which metric, how much noise, which shapes; each asked of the directions left out.
+"""The fit of interactions: which similarity, how much noise, which shapes; each asked of the directions left out.
 
 In: what directions observed, priors, every example's own series. Out: `Interactions`.
 
@@ -22,24 +22,26 @@ KEPT = 64  # eigenvectors that reduce the variance at most; those left out make 
 NEEDED = 0.2  # eigenvalues over the smallest tau, below which an eigenvector says next to nothing
 
 
-def fit_interactions(coefficients: np.ndarray, singles: np.ndarray, priors: Priors) -> Interactions:
+def fit_interactions(coefficients: np.ndarray, per_example: np.ndarray, priors: Priors) -> Interactions:
     """Fit orders 2 to that of the directions.
 
-    coefficients (m, order + 1, C) along the m directions of the priors; singles (n, order' + 1, C), order' >= order.
+    coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >= order.
     """
-    singles = np.asarray(singles, dtype=np.float64)
+    per_example = np.asarray(per_example, dtype=np.float64)
     order = coefficients.shape[1] - 1
-    observed = [coefficients[:, r] - power(priors.directions, r) @ singles[:, r] for r in range(2, order + 1)]
-    tried = priors.candidates(singles)
+    observed = [coefficients[:, r] - power(priors.directions, r) @ per_example[:, r] for r in range(2, order + 1)]
+    tried = priors.candidates(per_example)
     prior = min(tried, key=lambda prior: likelihood(prior, observed[0])) if observed else tried[0]
-    return Interactions(singles, prior, tuple(fit_order(prior, singles, r, o) for r, o in enumerate(observed, 2)))
+    return Interactions(
+        per_example, prior, tuple(fit_order(prior, per_example, r, o) for r, o in enumerate(observed, 2))
+    )
 
 
-def fit_order(prior: Prior, singles: np.ndarray, r: int, observed: np.ndarray) -> OneOrder:
+def fit_order(prior: Prior, per_example: np.ndarray, r: int, observed: np.ndarray) -> OneOrder:
     """Fit order r to what its directions observed, complex (m, C)."""
     directions = prior.directions
     m = len(directions)
-    columns = shapes(singles, r, directions, None if prior.cosines is None else directions @ prior.cosines)
+    columns = shapes(per_example, r, directions, None if prior.cosines is None else directions @ prior.cosines)
     columns = np.concatenate([columns.real, columns.imag], axis=1)
     whole = np.concatenate([observed.real, observed.imag])
     fitted = fit_shapes(columns, whole)
@@ -49,7 +51,7 @@ def fit_order(prior: Prior, singles: np.ndarray, r: int, observed: np.ndarray) -
     kernel = prior.decomposed(r)
     size, values, vectors = kernel.size, kernel.values, kernel.vectors
     loss, scale, surprise = left_out(values, vectors, both)
-    # Two coefficients fitted are worth 2 each (Akaike). Where the metric holds everything the shapes only disturb it.
+    # Two coefficients fitted are worth 2 each (Akaike). Where the similarity holds everything the shapes only disturb it.
     shaped = surprise[:, :count].min(axis=0) + 2 * len(fitted) < surprise[:, count:].min(axis=0)
     fitted = np.where(shaped, fitted, 0.0)
     every = np.where(shaped, np.arange(count), count + np.arange(count))

@@ -37,7 +37,7 @@ class AtOrder:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Real h's (B, n) and the products with the metric and the directions that every order needs.
+    """Real h's (B, n) and the products with the similarity and the directions that every order needs.
 
     used: the coordinates at which any h differs from zero. through: h S, (B, n). seen: h S psi, complex (B, m).
     alike: h times the cosines, (B, n).
@@ -62,9 +62,9 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """The fitted interactions of a measurement with C values, orders 2 to `order`. singles (n, order + 1, C) real."""
+    """The fitted interactions of a measurement with C values, orders 2 to `order`. per_example (n, order + 1, C) real."""
 
-    singles: np.ndarray
+    per_example: np.ndarray
     prior: Prior
     orders: tuple[OneOrder, ...]
 
@@ -86,16 +86,16 @@ class Interactions:
 
         seen = through(self.prior.metric_directions.view(np.float64)).view(np.complex128)
         alike = None if self.prior.cosines is None else through(self.prior.cosines)
-        return Points(h, used, through(self.prior.metric), seen, alike)
+        return Points(h, used, through(self.prior.similarity), seen, alike)
 
     def see(self, fit: OneOrder, at: Points) -> AtOrder:
         """What is known of one order."""
         own, through, seen = at.powers(fit.r)
-        both = shapes(self.singles, fit.r, at.h, at.alike)
+        both = shapes(self.per_example, fit.r, at.h, at.alike)
         shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
         mean = seen @ fit.weights - through @ fit.through - own @ fit.own + shaped
         used = own[:, at.used]
-        together = np.einsum("bi,bi->b", used @ power(self.prior.metric[np.ix_(at.used, at.used)], fit.r), used)
+        together = np.einsum("bi,bi->b", used @ power(self.prior.similarity[np.ix_(at.used, at.used)], fit.r), used)
         kernel = power(at.square, fit.r) - 2 * np.einsum("bi,bi->b", through, own) + together
         isotropic = power(np.einsum("bi,bi->b", at.h, at.h), fit.r) - np.einsum("bi,bi->b", own, own)
         prior = self._prior_variance(fit, kernel, isotropic)
@@ -109,7 +109,9 @@ class Interactions:
     def covariance(self, fit: OneOrder, one: Points, other: Points) -> np.ndarray:
         """The covariance of O_r between h's given the directions: (B, B', C)."""
         (x, sx, px), (y, sy, py) = one.powers(fit.r), other.powers(fit.r)
-        kernel = power(one.through @ other.h.T, fit.r) - sx @ y.T - x @ sy.T + x @ power(self.prior.metric, fit.r) @ y.T
+        kernel = (
+            power(one.through @ other.h.T, fit.r) - sx @ y.T - x @ sy.T + x @ power(self.prior.similarity, fit.r) @ y.T
+        )
         isotropic = (power(one.h @ other.h.T, fit.r) - x @ y.T) / float(x.shape[1]) ** fit.r
         p, q = self.projected(fit, x, sx, px), self.projected(fit, y, sy, py)
         known = np.einsum("be,de,ec->bdc", p, q, fit.precision, optimize=True)
@@ -117,7 +119,7 @@ class Interactions:
 
     def _prior_variance(self, fit: OneOrder, kernel: np.ndarray, isotropic: np.ndarray) -> np.ndarray:
         """From k(h, h) and |h|^2r - sum h_i^2r, (B,), to the variance before any direction was seen (B, C)."""
-        isotropic = np.maximum(isotropic, 0) / float(len(self.singles)) ** fit.r
+        isotropic = np.maximum(isotropic, 0) / float(len(self.per_example)) ** fit.r
         return fit.scale * (np.maximum(kernel, 0)[:, None] / fit.size + 2 * fit.tau * isotropic[:, None])
 
     def _sparse(
@@ -137,12 +139,12 @@ class Interactions:
 
     @cached_property
     def effective(self) -> tuple[float, float]:
-        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the metric."""
-        first = self.singles[:, 1].T @ self.singles[:, 1]
-        both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.metric)]
+        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the similarity."""
+        first = self.per_example[:, 1].T @ self.per_example[:, 1]
+        both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.similarity)]
         return max(both[0], 1.0), max(both[1], 1.0)
 
     @cached_property
     def tables(self) -> Tables:
         """What `many` adds up rows of."""
-        return Tables.of(self.prior, self.singles, relative(self.singles[:, 1]), self.orders)
+        return Tables.of(self.prior, self.per_example, relative(self.per_example[:, 1]), self.orders)

@@ -1,6 +1,6 @@
-"""What is believed of interactions before any direction is seen: metrics of examples, a kernel, and two shapes.
+"""What is believed of interactions before any direction is seen: similarities of examples, a kernel, and two shapes.
 
-In: a metric S over examples, their own series, directions or h's. Out: the covariance of what directions observe, and
+In: a similarity S over examples, their own series, directions or h's. Out: the covariance of what directions observe, and
 the columns of the shapes. Fitting is left to `fitting`, answers to `interactions`.
 
 The prior over a symmetric tensor T with covariance S^(x r) has E T(x, ..) T(y, ..) = (x S y)^r, E T(x, ..) T_jj.. =
@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
-TRIED_ON = 256  # directions on which metrics are compared: an eighth of the work of 512
+TRIED_ON = 256  # directions on which similarities are compared: an eighth of the work of 512
 KEPT = 256 << 20  # bytes of eigenvectors up to which they are kept for the next measurement
 
 
@@ -35,13 +35,13 @@ class Decomposed:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A metric, and what follows from it and the directions alone, made when first asked for and kept.
+    """A similarity, and what follows from it and the directions alone, made when first asked for and kept.
 
-    metric: S (n, n), of trace n. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
+    similarity: S (n, n), of trace n. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
     """
 
     name: str
-    metric: np.ndarray
+    similarity: np.ndarray
     cosines: np.ndarray | None
     directions: np.ndarray
     found: dict[tuple[int, int], Decomposed] = field(default_factory=dict, repr=False)
@@ -50,12 +50,12 @@ class Prior:
     @cached_property
     def metric_directions(self) -> np.ndarray:
         """S psi, complex (n, m)."""
-        return times(self.metric, self.directions.T)
+        return times(self.similarity, self.directions.T)
 
     def rest(self, r: int) -> np.ndarray:
         """(S psi)^r - S^r psi^r, complex (n, m): what h^r meets in k(h, psi)."""
         if r not in self.rests:
-            spread = times(power(self.metric, r), power(self.directions, r).T)
+            spread = times(power(self.similarity, r), power(self.directions, r).T)
             self.rests[r] = power(self.metric_directions, r) - spread
         return self.rests[r]
 
@@ -63,7 +63,7 @@ class Prior:
         """The kernel matrix of order r of the first few directions, or of all of them."""
         count = min(first or len(self.directions), len(self.directions))
         if (r, count) not in self.found:
-            matrix = kernel_matrix(self.metric, self.directions[:count], r)
+            matrix = kernel_matrix(self.similarity, self.directions[:count], r)
             size = float(np.trace(matrix)) / len(matrix)
             size = size if size > 0 else 1.0
             values, vectors = np.linalg.eigh(matrix / size)
@@ -89,18 +89,18 @@ class Priors:
 
     @cached_property
     def cosines(self) -> np.ndarray | None:
-        """S_ij / sqrt(S_ii S_jj) of the given metric; an example of size zero is like no other."""
+        """S_ij / sqrt(S_ii S_jj) of the given similarity; an example of size zero is like no other."""
         return None if self.given is None else cosine(self.given)
 
-    def candidates(self, singles: np.ndarray) -> list[Prior]:
+    def candidates(self, per_example: np.ndarray) -> list[Prior]:
         """Priors to choose among: the likelihood decides which one the directions agree with.
 
-        The given metric; the same half and half with its diagonal; and two whose examples are as large as their own
+        The given similarity; the same half and half with its diagonal; and two whose examples are as large as their own
         orders two, all unlike or with the given cosines (seen: a few examples with strong interactions dominate a
-        full-batch run). These two are of one measurement, whose singles (n, order + 1, C) they rest on.
+        full-batch run). These two are of one measurement, whose per_example (n, order + 1, C) they rest on.
         """
-        n = len(singles)
-        own = np.sqrt((singles[:, 2] ** 2).mean(axis=1)) if singles.shape[1] > 2 else np.ones(n)
+        n = len(per_example)
+        own = np.sqrt((per_example[:, 2] ** 2).mean(axis=1)) if per_example.shape[1] > 2 else np.ones(n)
         if not own.any():
             own = np.ones(n)
         alone = self._prior("own", np.diag(own**2))
@@ -114,20 +114,20 @@ class Priors:
             alone,
         ]
 
-    def _prior(self, name: str, metric: np.ndarray) -> Prior:
-        return Prior(name, metric * (len(metric) / np.trace(metric)), self.cosines, self.directions)
+    def _prior(self, name: str, similarity: np.ndarray) -> Prior:
+        return Prior(name, similarity * (len(similarity) / np.trace(similarity)), self.cosines, self.directions)
 
-    def _shared(self, name: str, metric: np.ndarray) -> Prior:
+    def _shared(self, name: str, similarity: np.ndarray) -> Prior:
         if name not in self.found:
-            self.found[name] = self._prior(name, metric)
+            self.found[name] = self._prior(name, similarity)
         return self.found[name]
 
 
-def cosine(metric: np.ndarray) -> np.ndarray:
+def cosine(similarity: np.ndarray) -> np.ndarray:
     """S_ij / sqrt(S_ii S_jj); an example of size zero is like no other."""
-    size = np.sqrt(np.maximum(np.diag(metric), 0))
+    size = np.sqrt(np.maximum(np.diag(similarity), 0))
     size[size == 0] = np.inf
-    return metric / size[:, None] / size
+    return similarity / size[:, None] / size
 
 
 def power(x: np.ndarray, r: int) -> np.ndarray:
@@ -138,18 +138,18 @@ def power(x: np.ndarray, r: int) -> np.ndarray:
     return found
 
 
-def shapes(singles: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+def shapes(per_example: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
     """The two shapes of interactions of order r at real or complex x (B, n): (2, B, C).
 
     Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together; C
     x is `alike`. A link: (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order
     effect.
     """
-    first = relative(singles[:, 1])
+    first = relative(per_example[:, 1])
     link = power(x @ first, r) - power(x, r) @ power(first, r)
     if alike is None:
         return np.stack([np.zeros_like(link), link])
-    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ singles[:, r], link])
+    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ per_example[:, r], link])
 
 
 def relative(effects: np.ndarray) -> np.ndarray:
@@ -163,11 +163,11 @@ def times(real: np.ndarray, number: np.ndarray) -> np.ndarray:
     return (real @ np.ascontiguousarray(number).view(np.float64)).view(np.complex128)
 
 
-def kernel_matrix(metric: np.ndarray, directions: np.ndarray, r: int) -> np.ndarray:
+def kernel_matrix(similarity: np.ndarray, directions: np.ndarray, r: int) -> np.ndarray:
     """The covariance of the 2m real observations (real parts, then imaginary ones), up to a scale."""
-    through = times(metric, directions.T).T
+    through = times(similarity, directions.T).T
     powers, through_powers = power(directions, r), power(through, r)
-    spread = times(power(metric, r), powers.T)
+    spread = times(power(similarity, r), powers.T)
     plain_cross, cross = through_powers @ powers.T, through_powers @ powers.conj().T
     plain = power(through @ directions.T, r) - plain_cross - plain_cross.T + powers @ spread
     conjugate = power(through @ directions.conj().T, r) - cross - cross.conj().T + powers @ spread.conj()

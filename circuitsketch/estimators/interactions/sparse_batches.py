@@ -4,8 +4,8 @@ In: tables with a row an example, h's as lists of their entries. Out: h S h, and
 mean, the projections of k(h, psi) and the shapes; what they mean is left to `interactions`, which says the same of few
 or dense h's in plain products. Here a table is cut into tiles that a core's second-level cache holds, and every h adds
 up its rows of a tile before the next tile comes; seen for 50 of 1,000 examples, a column takes a fifth of the time that
-SciPy's sparse product takes in double precision. What goes through the metric is in single precision: beside the
-posterior's deviation the mean errs by 1e-6, by 1e-4 where a few examples dominate the metric.
+SciPy's sparse product takes in double precision. What goes through the similarity is in single precision: beside the
+posterior's deviation the mean errs by 1e-6, by 1e-4 where a few examples dominate the similarity.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Tables:
 
     through: S and S psi. diagonal (n,), pairs: of S, and beside it the cosines where a shape needs them; see
     `loops.pair_sums`. values: C. own, columns: of each order what h^r meets, and what (h S)^r and (h S psi)^r meet, C
-    columns of the mean before E projections. links, singles: F_1, relative, to the power r, and F_r.
+    columns of the mean before E projections. links, per_example: F_1, relative, to the power r, and F_r.
     """
 
     through: np.ndarray
@@ -68,19 +68,19 @@ class Tables:
     own: dict[int, np.ndarray]
     columns: dict[int, np.ndarray]
     links: dict[int, np.ndarray]
-    singles: dict[int, np.ndarray]
+    per_example: dict[int, np.ndarray]
 
     @staticmethod
-    def of(prior: Prior, singles: np.ndarray, first: np.ndarray, fits: Sequence[OneOrder]) -> Tables:
+    def of(prior: Prior, per_example: np.ndarray, first: np.ndarray, fits: Sequence[OneOrder]) -> Tables:
         """The tables of a fit; first: relative first-order effects (n, C)."""
         seen = prior.metric_directions
-        (n, m), values = seen.shape, singles.shape[2]
+        (n, m), values = seen.shape, per_example.shape[2]
         real, imaginary = whole(n), whole(n) + whole(m)  # where the parts of h S psi begin
         table = np.zeros((n, imaginary + whole(m)), np.float32)
-        table[:, :n] = prior.metric
+        table[:, :n] = prior.similarity
         table[:, real : real + m], table[:, imaginary : imaginary + m] = seen.real, seen.imag
         below = np.tril_indices(n, -1)
-        pairs = [prior.metric[below]]
+        pairs = [prior.similarity[below]]
         if prior.cosines is not None and any(fit.shapes[0].any() for fit in fits):
             pairs.append(prior.cosines[below])
         own, columns = {}, {}
@@ -93,13 +93,13 @@ class Tables:
             columns[fit.r] = rows
         return Tables(
             tiled(table),
-            np.diag(prior.metric).copy(),
+            np.diag(prior.similarity).copy(),
             np.stack(pairs, axis=1).astype(np.float32),
             values,
             own,
             columns,
             {r: tiled(power(first, r)) for r in (1, *own)},
-            {r: tiled(np.ascontiguousarray(singles[:, r])) for r in own},
+            {r: tiled(np.ascontiguousarray(per_example[:, r])) for r in own},
         )
 
 
@@ -110,28 +110,30 @@ def look(
     (B, E), shapes (2, B, C)."""
     batch, n, count = len(at.starts) - 1, whole(len(tables.diagonal)), tables.values
     top = max(orders)
-    metric, alike = np.empty(len(at.ids)), np.empty(len(at.ids))
+    similarity, alike = np.empty(len(at.ids)), np.empty(len(at.ids))
     together = np.zeros((batch, top + 1))
-    compiled().pair_sums(at.ids, at.starts, at.weights, tables.pairs, metric, alike, together)
+    compiled().pair_sums(at.ids, at.starts, at.weights, tables.pairs, similarity, alike, together)
     # Alone and together with others are kept apart: a large example's own terms cancel exactly.
     alone = at.weights * tables.diagonal[at.ids]
-    metric, alike = metric + alone, alike + at.weights
+    similarity, alike = similarity + alone, alike + at.weights
     sums = at.times(tables.through)
-    square, length = at.totals(at.weights * metric), at.totals(at.weights**2)
+    square, length = at.totals(at.weights * similarity), at.totals(at.weights**2)
     powers, link, found = sums.copy(), at.times(tables.links[1])[:, :count], []
     for r in range(2, top + 1):
         compiled().raise_powers(sums, n, powers)
         if r not in orders:
             continue
         own = at.power(r)
-        kernel = power(square, r) + together[:, r] + at.totals((power(alone, r) - 2 * power(metric, r)) * own.weights)
+        kernel = (
+            power(square, r) + together[:, r] + at.totals((power(alone, r) - 2 * power(similarity, r)) * own.weights)
+        )
         isotropic = power(length, r) - at.totals(own.weights**2)
         columns = powers @ tables.columns[r] - own.times(tables.own[r])[:, : tables.columns[r].shape[1]]
         linked = power(link, r) - own.times(tables.links[r])[:, :count]
         like = np.zeros_like(linked)
         if tables.pairs.shape[1] > 1:
             weights = at.weights * (power(alike, r - 1) - power(at.weights, r - 1))
-            like = at.times(tables.singles[r], weights)[:, :count]
+            like = at.times(tables.per_example[r], weights)[:, :count]
         mean = columns[:, :count].astype(np.float64)
         found.append((kernel, isotropic, mean, columns[:, count:].astype(np.float64), np.stack([like, linked])))
     return square, found

@@ -65,16 +65,16 @@ def raise_powers(first, real, found):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath=LOOSE)
-def pair_sums(ids, starts, weights, pairs, metric, alike, together):  # type: ignore[no-untyped-def]
+def pair_sums(ids, starts, weights, pairs, similarity, alike, together):  # type: ignore[no-untyped-def]
     """Sums over the pairs of different examples of each h, whose ids ascend.
 
-    pairs: a row of numbers for every (i, j), j < i, in turn: the metric's, and if there are two, how alike they are.
-    metric, alike: for every entry the sum of these over its h's other entries by their weights. together (B, top + 1):
-    column r is the sum over all ordered pairs of the r-th power of the metric and both weights, r from 2 on.
+    pairs: a row of numbers for every (i, j), j < i, in turn: the similarity's, and if there are two, how alike they are.
+    similarity, alike: for every entry the sum of these over its h's other entries by their weights. together (B, top + 1):
+    column r is the sum over all ordered pairs of the r-th power of the similarity and both weights, r from 2 on.
     """
     top, two, width = together.shape[1] - 1, pairs.shape[1] > 1, pairs.shape[1]
     flat, reached = pairs.reshape(-1), starts[:-1].copy()
-    metric[:] = 0.0
+    similarity[:] = 0.0
     alike[:] = 0.0
     most = 0
     for b in range(len(reached)):
@@ -100,8 +100,8 @@ def pair_sums(ids, starts, weights, pairs, metric, alike, together):  # type: ig
                     total += one
                     square += one * one
                     cube += one * one * one
-                metric[k] += total
-                sums = metric[begin:k]
+                similarity[k] += total
+                sums = similarity[begin:k]
                 for o in range(count):
                     sums[o] += u * near[o]
                 if two:

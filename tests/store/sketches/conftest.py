@@ -17,7 +17,7 @@ import circuitsketch as cs
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
     """Kernels are made before processes are copied."""
-    cs.sketch(RUN, LARGE, 2, singles="exact", singles_order=3).measure(measure)
+    cs.sketch(RUN, LARGE, 2, per_example="series", per_example_order=3).measure(measure)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from sketch_stores import (
     LABELS,
     LANES,
     LARGE,
-    METRIC,
     RUN,
+    SIMILARITY,
     SMALL,
     N,
     X,
@@ -39,17 +39,17 @@ def test_a_sketch_on_disk_answers_like_one_in_memory(whole, right):
     for sketch in (cs.open_sketch(whole), cs.open_sketch(whole, RUN), make_sketch(whole)):
         assert bits(sketch) == right
         query = sketch.measure(measure)
-        for name in ("coefficients", "singles", "metric"):
+        for name in ("coefficients", "per_example", "similarity"):
             assert np.array_equal(getattr(query, name), getattr(here, name)), name
-        assert query.labels == RUN.labels and query.items == RUN.items and query.law == here.law
+        assert query.labels == RUN.labels and query.items == RUN.items and query.distribution == here.distribution
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("law", ["orthonormal", "sphere", "gaussian"])
-def test_a_sketch_made_in_pieces_is_that_made_at_once(tmp_path, law, threads):
-    make_sketch(tmp_path / "once", law=law, threads=3 - threads)
+@pytest.mark.parametrize("distribution", ["orthonormal", "sphere", "gaussian"])
+def test_a_sketch_made_in_pieces_is_that_made_at_once(tmp_path, distribution, threads):
+    make_sketch(tmp_path / "once", distribution=distribution, threads=3 - threads)
     for directions in (0, SMALL, LARGE):
-        make_sketch(tmp_path / "pieces", directions, law=law, threads=threads)
+        make_sketch(tmp_path / "pieces", directions, distribution=distribution, threads=threads)
     assert content(tmp_path / "pieces") == content(tmp_path / "once")
 
 
@@ -61,7 +61,7 @@ def test_a_stored_sketch_is_extended_where_it_lies(tmp_path, whole, right):
     assert len(told) == len(list((whole / "random/lanes").glob("c.*"))) - SMALL // LANES
     make_sketch(tmp_path / "b", 0)
     nothing = cs.open_sketch(tmp_path / "b", RUN)
-    assert (nothing.count, nothing.order, nothing.law.seed) == (0, 2, 5)
+    assert (nothing.count, nothing.order, nothing.distribution.seed) == (0, 2, 5)
     assert bits(nothing.extend(SMALL).extend(LARGE)) == right
     assert content(tmp_path / "b") == content(whole)
     with pytest.raises(InputError, match="takes its run: cs.open_sketch"):
@@ -69,16 +69,16 @@ def test_a_stored_sketch_is_extended_where_it_lies(tmp_path, whole, right):
 
 
 def test_parts_may_be_made_one_by_one(tmp_path, whole):
-    make_sketch(tmp_path / "a", singles=None, singles_order=None)
-    assert cs.open_sketch(tmp_path / "a").singles is None
+    make_sketch(tmp_path / "a", per_example=None, per_example_order=None)
+    assert cs.open_sketch(tmp_path / "a").per_example is None
     make_sketch(tmp_path / "a")
     assert content(tmp_path / "a") == content(whole)
-    make_sketch(tmp_path / "a", SMALL, singles=None, singles_order=None)  # less than there is
+    make_sketch(tmp_path / "a", SMALL, per_example=None, per_example_order=None)  # less than there is
     assert content(tmp_path / "a") == content(whole)
 
 
 def test_groups_come_back_with_the_sketch(tmp_path):
-    options = {"groups": LABELS, "metric": np.eye(2)}
+    options = {"groups": LABELS, "similarity": np.eye(2)}
     made = make_sketch(tmp_path / "a", SMALL, **options)
     for sketch in (cs.open_sketch(tmp_path / "a"), cs.open_sketch(tmp_path / "a", RUN)):
         assert (sketch.n, sketch.labels, sketch.items) == (2, ("a", "b"), ("a", "b"))
@@ -86,9 +86,9 @@ def test_groups_come_back_with_the_sketch(tmp_path):
         assert "2 of 10 examples" in sketch.info() and str(tmp_path / "a") in sketch.info()
     assert cs.open_sketch(tmp_path / "a", RUN.grouped(LABELS)).extend(LARGE).count == LARGE
     with pytest.raises(InputError, match="labelled by strings or finite numbers"):
-        make_sketch(tmp_path / "b", SMALL, groups=[(i,) for i in range(N)], metric=None)
+        make_sketch(tmp_path / "b", SMALL, groups=[(i,) for i in range(N)], similarity=None)
     with pytest.raises(StoreError, match="other groups of examples"):
-        make_sketch(tmp_path / "a", SMALL, groups=["a"] * 5 + ["b"] * 5, metric=np.eye(2))
+        make_sketch(tmp_path / "a", SMALL, groups=["a"] * 5 + ["b"] * 5, similarity=np.eye(2))
 
 
 def test_labels_that_json_does_not_hold_are_left_to_the_run(tmp_path):
@@ -110,12 +110,12 @@ def test_any_zarr_reader_opens_a_whole_sketch(whole, recwarn):
     sketch = cs.open_sketch(whole)
     names = sorted(group.keys())
     assert [name for name in names if not name.startswith("metric-")] == ["lock", "random", "singles"]
-    np.testing.assert_array_equal(group[next(n for n in names if n.startswith("metric-"))][:], METRIC)
+    np.testing.assert_array_equal(group[next(n for n in names if n.startswith("metric-"))][:], SIMILARITY)
     assert group.attrs["labels"] == LABELS and group.attrs["parts"] == ["random", "singles"]
-    for name, part in (("random", sketch), ("singles", sketch.singles)):
+    for name, part in (("random", sketch), ("singles", sketch.per_example)):
         lanes = group[name]["lanes"][:]
         np.testing.assert_array_equal(lanes, np.stack([part.lanes[i] for i in range(len(part.lanes))]))
-    np.testing.assert_array_equal(group["singles"]["given"][:], sketch.singles.law.examples)
+    np.testing.assert_array_equal(group["singles"]["given"][:], sketch.per_example.distribution.examples)
     assert not [w for w in recwarn if "Zarr" in str(w.message)]
 
 
@@ -126,16 +126,16 @@ def test_measuring_a_stored_sketch_goes_block_by_block(tmp_path, monkeypatch):
     cells, n, directions = 48_000 // LANES, 6 * LANES, 12 * LANES
     x = np.random.default_rng(2).standard_normal((n, cells))
     run = cs.Training(lambda s, x, keep: s + np.tanh(keep[0] * x), np.zeros(cells), list(x), np.arange(n)[:, None])
-    here = cs.sketch(run, directions, 3, singles="exact", path=tmp_path / "a").measure(lambda s: s[:3])
+    here = cs.sketch(run, directions, 3, per_example="series", path=tmp_path / "a").measure(lambda s: s[:3])
     reads = []
     read = Store.read
     monkeypatch.setattr(Store, "read", lambda store, block: reads.append((store.path, block)) or read(store, block))
-    monkeypatch.setattr(metrics, "AT_ONCE", 1 << 20)  # so that the metric too is summed up in slices
+    monkeypatch.setattr(metrics, "AT_ONCE", 1 << 20)  # so that the similarity too is summed up in slices
     sketch = cs.open_sketch(tmp_path / "a", threads=1)
     assert reads == []
     stored = sum(file.stat().st_size for file in (tmp_path / "a").rglob("c.*"))
     largest = max(file.stat().st_size for file in (tmp_path / "a").rglob("c.*"))
-    sketch.measure(lambda s: s[:3])  # makes the metric, and compiles
+    sketch.measure(lambda s: s[:3])  # makes the similarity, and compiles
     once = [(str(tmp_path / "a" / name), i) for name, part in parts(sketch) for i in range(len(part.lanes))]
     reads.clear()
     tracemalloc.start()
@@ -144,21 +144,21 @@ def test_measuring_a_stored_sketch_goes_block_by_block(tmp_path, monkeypatch):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert reads == once  # each block once: the metric is kept
+    assert reads == once  # each block once: the similarity is kept
     assert stored > 12 * largest
     # A block as it is read, and in the arena it is measured in; the rest is small change, and far from the whole.
     assert peak < 3 * largest, (peak, largest, stored)
     tracemalloc.start()
     try:
-        metric = cs.open_sketch(tmp_path / "a", threads=1).metric
+        similarity = cs.open_sketch(tmp_path / "a", threads=1).similarity
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 5 * largest, (peak, largest, stored)
     np.testing.assert_array_equal(query.coefficients, here.coefficients)
-    np.testing.assert_array_equal(query.singles, here.singles)
-    np.testing.assert_allclose(metric @ metric.T, here.metric @ here.metric.T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(query.per_example, here.per_example)
+    np.testing.assert_allclose(similarity @ similarity.T, here.similarity @ here.similarity.T, rtol=1e-9, atol=1e-9)
 
 
 def parts(sketch):
-    return [("random", sketch), ("singles", sketch.singles)]
+    return [("random", sketch), ("singles", sketch.per_example)]

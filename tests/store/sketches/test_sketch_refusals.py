@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from sketch_stores import (
     LABELS,
-    METRIC,
     RUN,
+    SIMILARITY,
     SMALL,
     X,
     make,
@@ -31,12 +31,12 @@ from circuitsketch.store.part_store import Store
 ANOTHER = [
     ({"order": 3}, "order 2, not 3"),
     ({"seed": 6}, "seed 5, not 6"),
-    ({"law": "sphere"}, "law orthonormal, not sphere"),
+    ({"distribution": "sphere"}, "distribution orthonormal, not sphere"),
     ({"dtype": np.complex64}, "dtype float64, not float32"),
-    ({"singles_order": 4}, "order 3, not 4"),
-    ({"metric": None}, "another metric"),
-    ({"metric": METRIC + 1}, "another metric"),
-    ({"groups": LABELS, "metric": None}, "other groups of examples and another metric"),
+    ({"per_example_order": 4}, "order 3, not 4"),
+    ({"similarity": None}, "another similarity"),
+    ({"similarity": SIMILARITY + 1}, "another similarity"),
+    ({"groups": LABELS, "similarity": None}, "other groups of examples and another similarity"),
     ({"run": make(rate=0.5)}, "other circuits"),
     ({"run": make(x=X[::-1])}, "other data"),
     ({"run": make(start=0.2)}, "another initial state"),
@@ -70,7 +70,7 @@ def test_a_part_of_another_run_is_refused(tmp_path, whole):
         with pytest.raises(StoreError, match="singles is of another run than the rest"):
             act()
     assert content(tmp_path / "a") == before
-    make_sketch(tmp_path / "b", singles=None, singles_order=None)  # and one that is not there yet
+    make_sketch(tmp_path / "b", per_example=None, per_example_order=None)  # and one that is not there yet
     with pytest.raises(StoreError, match="random is of another run"):
         make_sketch(tmp_path / "b", 0, run=make(rate=0.5))
 
@@ -175,7 +175,7 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first(tmp_path):
 
     holder = start(hold)
     assert os.read(told, 100) == b"holding"
-    options = {"singles": None, "singles_order": None}
+    options = {"per_example": None, "per_example_order": None}
     for act in (lambda: make_sketch(path), lambda: make_sketch(path, 0), lambda: make_sketch(path, SMALL, **options)):
         with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
             act()

@@ -1,6 +1,6 @@
 """Every example's own series, summed, and what is known of interactions: from h's to changes with honest errors.
 
-In: the singles (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Answer`: the change, its
+In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Answer`: the change, its
 terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h is
 trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
 
@@ -15,7 +15,7 @@ The fitted shapes count as wrong by as much as they say.
 
 The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
 the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
-random subset is then near the normal law, a coherent group far from it. TRUST, TAIL and HIGH are heuristics: set on
+random subset is then near the normal distribution, a coherent group far from it. TRUST, TAIL and HIGH are heuristics: set on
 retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
 """
 
@@ -35,18 +35,18 @@ TRUST = 0.1  # what the orders left out may add, over the change, up to which h 
 TAIL = 2.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
 GUESSED = 3  # degrees of freedom of a deviation that one or two numbers tell: right up to a factor of about two
-ENDLESS = 1e6  # degrees of freedom: the normal law
+ENDLESS = 1e6  # degrees of freedom: the normal distribution
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """For B h's and C values: change, stderr, its freedom, left_out (B, C); terms, term_stderr (order, B, C); beyond
+    """For B h's and C values: change, stderr, its degrees_of_freedom, left_out (B, C); terms, term_stderr (order, B, C); beyond
     (B,): what the orders that were left out may add, over the change."""
 
     change: np.ndarray
     stderr: np.ndarray
-    freedom: np.ndarray
+    degrees_of_freedom: np.ndarray
     terms: np.ndarray
     term_stderr: np.ndarray
     left_out: np.ndarray
@@ -72,9 +72,9 @@ class Parts:
     h: np.ndarray
 
 
-def own_tail(singles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def own_tail(per_example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each example's own series leaves out at h_i = 1, (n, C), and the ratio of its last orders, (n,)."""
-    size = np.abs(singles[:, 1:])
+    size = np.abs(per_example[:, 1:])
     order = size.shape[1]
     peak = size.max(axis=2)
     if order == 1:
@@ -92,64 +92,64 @@ class Sums:
     """Sums over the examples of B h's, C values each.
 
     own (order, B, C): sum_i F_r(e_i, ..., e_i) h_i^r. By h_i^2: tail, first (B, C), squared tails and first-order
-    effects; two (B, C), F_2(e_i, e_i)^2 / S_ii; metric (B,), S_ii.
+    effects; two (B, C), F_2(e_i, e_i)^2 / S_ii; similarity (B,), S_ii.
     """
 
     own: np.ndarray
     tail: np.ndarray
     first: np.ndarray
     two: np.ndarray
-    metric: np.ndarray
+    similarity: np.ndarray
 
 
-def sums_of(singles: np.ndarray, metric: np.ndarray | None, h: np.ndarray) -> Sums:
+def sums_of(per_example: np.ndarray, similarity: np.ndarray | None, h: np.ndarray) -> Sums:
     """The sums at h's (B, n)."""
-    n, order, count = len(singles), singles.shape[1] - 1, singles.shape[2]
-    diagonal = np.zeros(n) if metric is None else np.diag(metric)
-    two = singles[:, 2] ** 2 if order > 1 else np.zeros((n, count))
+    n, order, count = len(per_example), per_example.shape[1] - 1, per_example.shape[2]
+    diagonal = np.zeros(n) if similarity is None else np.diag(similarity)
+    two = per_example[:, 2] ** 2 if order > 1 else np.zeros((n, count))
     two = np.divide(two, diagonal[:, None], out=np.zeros_like(two), where=diagonal[:, None] > 0)
-    squared = np.concatenate([own_tail(singles)[0] ** 2, singles[:, 1] ** 2, two, diagonal[:, None]], axis=1)
+    squared = np.concatenate([own_tail(per_example)[0] ** 2, per_example[:, 1] ** 2, two, diagonal[:, None]], axis=1)
     if ((h == 0) | (h == 1)).all():  # h^r is h: one product
-        both = h @ np.concatenate([singles[:, 1:].reshape(n, -1), squared], axis=1)
+        both = h @ np.concatenate([per_example[:, 1:].reshape(n, -1), squared], axis=1)
         own = np.moveaxis(both[:, : order * count].reshape(len(h), order, count), 1, 0)
         rest = both[:, order * count :]
     else:
-        own = np.stack([power(h, r) @ singles[:, r] for r in range(1, order + 1)])
+        own = np.stack([power(h, r) @ per_example[:, r] for r in range(1, order + 1)])
         rest = h**2 @ squared
     tail, first, two = (rest[:, i * count : (i + 1) * count] for i in range(3))
     return Sums(own, tail, first, two, rest[:, -1])
 
 
-def influence(singles: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+def influence(per_example: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Every example's own series to an order, summed, and its error: two arrays (n, C)."""
-    error = np.hypot(TAIL * own_tail(singles)[0], singles[:, order + 1 :].sum(axis=1))
-    return singles[:, 1 : order + 1].sum(axis=1), error
+    error = np.hypot(TAIL * own_tail(per_example)[0], per_example[:, order + 1 :].sum(axis=1))
+    return per_example[:, 1 : order + 1].sum(axis=1), error
 
 
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
     """|sum h_i v_i|^2 / sum |h_i v_i|^2 less what chance adds, at least 1: (B,).
 
-    Of first-order effects on the values measured and of those that the metric knows (square: h S h), weighed by their
+    Of first-order effects on the values measured and of those that the similarity knows (square: h S h), weighed by their
     effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 / D)^(1/2): an
     excess of that much is chance.
     """
     together, apart = (sums.own[0] ** 2).sum(axis=1), sums.first.sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)
-    there = np.divide(square, sums.metric, out=np.ones_like(apart), where=sums.metric > 0)
+    there = np.divide(square, sums.similarity, out=np.ones_like(apart), where=sums.similarity > 0)
     whole = sum(sizes)
     return np.maximum((sizes[0] * values + sizes[1] * there) / whole - np.sqrt(2 / whole), 1)
 
 
-def parts_of(singles: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int) -> Parts:
-    """Everything known at h's (B, n), by an estimator: "interactions", "singles" or "first-order"."""
-    sums = sums_of(singles, None if model is None else model.prior.metric, h)
+def parts_of(per_example: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int) -> Parts:
+    """Everything known at h's (B, n), by an estimator: "interactions", "per-example" or "first-order"."""
+    sums = sums_of(per_example, None if model is None else model.prior.similarity, h)
     whole = sums.own
     own = whole[: 1 if estimator == "first-order" else order]
     missing = whole[len(own) :].sum(axis=0) ** 2
     tail = TAIL**2 * sums.tail
     fits = [] if model is None else [fit for fit in model.orders if fit.r <= max(order, 2)]
     several = np.count_nonzero(h, axis=1) > 1
-    batch, cells = h.shape[0], singles.shape[2]
+    batch, cells = h.shape[0], per_example.shape[2]
     means, deviations = np.zeros((len(fits), batch, cells)), np.zeros((len(fits), batch, cells))
     factors = np.ones((len(fits), batch))
     if not fits or model is None:
@@ -177,7 +177,7 @@ def parts_of(singles: np.ndarray, model: Interactions | None, h: np.ndarray, est
         guessed = guessed + ((factors[i] ** 2 - 1)[:, None] * variance) ** 2
     bounded = np.minimum(ratio, 0.9)[:, None]
     beyond = deviations[0] * bounded ** len(fits) / (1 - bounded)
-    equal = ((alike - 1) ** 2 * sums.metric)[:, None] * sums.two
+    equal = ((alike - 1) ** 2 * sums.similarity)[:, None] * sums.two
     guesses = [part * several[:, None] for part in (beyond**2, equal, shaped)]
     rest = np.sqrt(missing + tail + sum(guesses))
     guessed = guessed + sum(part**2 for part in guesses)
@@ -213,7 +213,9 @@ def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray 
     tiny = np.finfo(float).tiny
     known = spread + parts.rest**2
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        freedom = GUESSED * np.nan_to_num((known / np.sqrt(np.maximum(parts.guessed, tiny))) ** 2, nan=ENDLESS)
+        degrees_of_freedom = GUESSED * np.nan_to_num(
+            (known / np.sqrt(np.maximum(parts.guessed, tiny))) ** 2, nan=ENDLESS
+        )
         beyond = np.sqrt((parts.beyond**2).mean(axis=1) / np.maximum((change**2).mean(axis=1), tiny))
-    freedom = np.clip(freedom, GUESSED, ENDLESS)
-    return Answer(change, np.sqrt(total), freedom, terms, errors, parts.rest, beyond)
+    degrees_of_freedom = np.clip(degrees_of_freedom, GUESSED, ENDLESS)
+    return Answer(change, np.sqrt(total), degrees_of_freedom, terms, errors, parts.rest, beyond)

@@ -1,4 +1,4 @@
-"""Single examples exactly, weights by group, metrics, more directions later: what a sketch hands to its queries.
+"""Single examples exactly, weights by group, similarities, more directions later: what a sketch hands to its queries.
 
 The oracles: Cauchy's formula on runs by hand, directions pushed one by one, sums written out over the examples.
 """
@@ -59,37 +59,37 @@ def truth(direction, order):
 
 @pytest.mark.parametrize("directions", [0, 5])
 def test_singles_are_the_series_of_each_example_alone(directions):
-    query = cs.sketch(make(), directions, 2, singles="exact", singles_order=5).measure(measure)
-    assert query.singles.shape == (N, 6, 2) and query.singles.dtype == np.float64
+    query = cs.sketch(make(), directions, 2, per_example="series", per_example_order=5).measure(measure)
+    assert query.per_example.shape == (N, 6, 2) and query.per_example.dtype == np.float64
     assert query.coefficients.shape == (directions, 3, 2)
     for i in range(N):
         expected = truth(np.eye(N)[i], 5)
         assert np.abs(expected.imag).max() < 1e-9
-        np.testing.assert_allclose(query.singles[i], expected.real, atol=1e-9)
-    assert not query.singles[7, 1:].any()  # nobody reads it
-    assert np.abs(query.singles[np.arange(N) != 7, 1]).min() > 1e-6
+        np.testing.assert_allclose(query.per_example[i], expected.real, atol=1e-9)
+    assert not query.per_example[7, 1:].any()  # nobody reads it
+    assert np.abs(query.per_example[np.arange(N) != 7, 1]).min() > 1e-6
 
 
 def test_random_directions_are_the_same_bits_with_and_without_singles():
-    both = cs.sketch(make(), 9, 3, seed=5, singles="exact").measure(measure)
+    both = cs.sketch(make(), 9, 3, seed=5, per_example="series").measure(measure)
     alone = cs.sketch(make(), 9, 3, seed=5).measure(measure)
     assert np.array_equal(both.coefficients, alone.coefficients)
-    assert alone.singles is None and alone.metric is None
-    assert both.singles.shape[1] == 4  # the order of the directions
+    assert alone.per_example is None and alone.similarity is None
+    assert both.per_example.shape[1] == 4  # the order of the directions
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
 def test_singles_are_the_same_bits_on_any_number_of_threads(dtype):
-    make_one = lambda threads: cs.sketch(make(), 0, 3, singles="exact", dtype=dtype, threads=threads)  # noqa: E731
+    make_one = lambda threads: cs.sketch(make(), 0, 3, per_example="series", dtype=dtype, threads=threads)  # noqa: E731
     first = make_one(1)
     for threads in (2, 3):
         again = make_one(threads)
-        assert np.array_equal(first.singles.lanes, again.singles.lanes)
-        assert np.array_equal(first.measure(measure).singles, again.measure(measure).singles)
+        assert np.array_equal(first.per_example.lanes, again.per_example.lanes)
+        assert np.array_equal(first.measure(measure).per_example, again.measure(measure).per_example)
 
 
 def test_a_block_of_singles_skips_the_steps_before_its_first_example(monkeypatch):
-    width = cs.sketch(make(), 0, 1, singles="exact").singles.target.width
+    width = cs.sketch(make(), 0, 1, per_example="series").per_example.target.width
     steps, n = 12 * width, 12 * width
     order = np.random.default_rng(0).permutation(n)  # of step t, the example
     run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(()), np.ones(steps), order[:, None])
@@ -97,9 +97,9 @@ def test_a_block_of_singles_skips_the_steps_before_its_first_example(monkeypatch
     begins = []
     original = pushing.first_step
     monkeypatch.setattr(pushing, "first_step", lambda run, row: begins.append(original(run, row)) or begins[-1])
-    found = cs.sketch(run, 0, 1, singles="exact", threads=1)
+    found = cs.sketch(run, 0, 1, per_example="series", threads=1)
     assert begins == list(range(0, steps, width))
-    np.testing.assert_array_equal(found.measure(lambda s: s).singles, [[steps, -1.0]] * n)
+    np.testing.assert_array_equal(found.measure(lambda s: s).per_example, [[steps, -1.0]] * n)
 
 
 def test_an_example_is_placed_by_its_first_of_many_reads():
@@ -109,8 +109,8 @@ def test_an_example_is_placed_by_its_first_of_many_reads():
 
 
 def test_basis_directions_come_in_the_order_that_they_are_asked_for():
-    law = Basis(4, np.array([2, 0, 3, 1]))
-    np.testing.assert_array_equal(law.block(1, 4), np.eye(4)[[0, 3, 1]])
+    distribution = Basis(4, np.array([2, 0, 3, 1]))
+    np.testing.assert_array_equal(distribution.block(1, 4), np.eye(4)[[0, 3, 1]])
     for bad in ([0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4]):
         with pytest.raises(cs.InputError, match="each once"):
             Basis(4, np.array(bad))
@@ -120,12 +120,12 @@ def test_basis_directions_come_in_the_order_that_they_are_asked_for():
 
 
 def test_groups_share_a_weight_in_singles_and_random_directions():
-    sketch = cs.sketch(make(items=range(N)), 7, 3, singles="exact", groups=LABELS, seed=2)
+    sketch = cs.sketch(make(items=range(N)), 7, 3, per_example="series", groups=LABELS, seed=2)
     query = sketch.measure(measure)
     assert (sketch.n, query.n, query.labels, query.items) == (3, 3, ("b", "a", "c"), ("b", "a", "c"))
     member = np.array([[label == group for label in LABELS] for group in "bac"], dtype=float)
     given = cs.push(make(), member, 3).measure(measure)
-    np.testing.assert_allclose(query.singles, given.coefficients, atol=1e-13)
+    np.testing.assert_allclose(query.per_example, given.coefficients, atol=1e-13)
     spread = sketch.directions @ member
     np.testing.assert_allclose(query.coefficients, cs.push(make(), spread, 3).measure(measure).coefficients, atol=1e-12)
 
@@ -148,7 +148,7 @@ def test_few_groups_are_known_exactly_from_enough_directions():
         np.testing.assert_allclose(query.predict(np.eye(3)[number]).value, run.retrain(without), atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------- metrics
+# ------------------------------------------------------------------------------------------- similarities
 
 
 def effects(sketch):
@@ -161,10 +161,10 @@ def effects(sketch):
 
 
 def test_the_metric_is_learned_from_first_order_effects_on_the_parameters():
-    sketch = cs.sketch(make(), 2, 2, singles="exact")
-    factor = sketch.measure(measure).metric
+    sketch = cs.sketch(make(), 2, 2, per_example="series")
+    factor = sketch.measure(measure).similarity
     np.testing.assert_allclose(factor, effects(sketch), atol=1e-13)
-    assert factor is sketch.metric  # made once
+    assert factor is sketch.similarity  # made once
 
 
 @pytest.mark.parametrize("at_once", [1, 8 * 6 * 2, 1 << 20])
@@ -172,7 +172,7 @@ def test_more_parameters_than_examples_are_reduced_without_changing_the_metric(m
     monkeypatch.setattr(metrics, "AT_ONCE", at_once)
     x = np.random.default_rng(1).standard_normal((6, 40))
     run = cs.Training(lambda s, x, keep: s + np.tanh(keep[0] * x), np.zeros(40), list(x), np.arange(6)[:, None])
-    factor = cs.sketch(run, 0, 2, singles="exact").metric
+    factor = cs.sketch(run, 0, 2, per_example="series").similarity
     exact = -x / np.cosh(x) ** 2  # d tanh(keep x) / d w at keep = 1
     assert factor.shape == (6, 6)
     np.testing.assert_allclose(factor @ factor.T, exact @ exact.T, rtol=1e-10, atol=1e-12)
@@ -180,52 +180,54 @@ def test_more_parameters_than_examples_are_reduced_without_changing_the_metric(m
 
 def test_chosen_parameters_make_the_metric_even_if_they_are_computed():
     run = make(params=lambda state: {"twice": 2.0 * state["params"]["w"], "count": state["count"]})
-    factor = cs.sketch(run, 0, 1, singles="exact").metric
+    factor = cs.sketch(run, 0, 1, per_example="series").similarity
     expected = 2.0 * effects(None)[:, :2]
     np.testing.assert_allclose(factor, np.column_stack([expected, np.zeros(N)]), atol=1e-13)
 
 
 def test_a_given_metric_is_handed_on_as_a_factor():
     features = RNG.standard_normal((N, 4))
-    found = cs.sketch(make(), 2, 1, metric=features).measure(measure).metric
+    found = cs.sketch(make(), 2, 1, similarity=features).measure(measure).similarity
     np.testing.assert_array_equal(found, features)
     similar = features @ features.T
     for given in (similar, similar + 1e-12 * RNG.standard_normal((N, N))):  # by rounding, neither symmetric nor >= 0
-        found = cs.sketch(make(), 2, 1, singles="exact", metric=given).measure(measure).metric
+        found = cs.sketch(make(), 2, 1, per_example="series", similarity=given).measure(measure).similarity
         assert found.shape[0] == N and found.shape[1] < N
         np.testing.assert_allclose(found @ found.T, similar, atol=1e-9)
     wide = RNG.standard_normal((N, 30))
-    found = cs.sketch(make(), 2, 1, metric=wide).metric
+    found = cs.sketch(make(), 2, 1, similarity=wide).similarity
     assert found.shape == (N, N)
     np.testing.assert_allclose(found @ found.T, wide @ wide.T, atol=1e-9)
 
 
 def test_without_first_orders_there_is_nothing_to_learn_a_metric_from():
     still = cs.Training(lambda s, x, keep: s + (keep - 1.0) ** 2 @ x, np.zeros(2), [X[:2]], [[0, 1]])
-    assert not cs.sketch(still, 0, 1, singles="exact").metric.any()
+    assert not cs.sketch(still, 0, 1, per_example="series").similarity.any()
 
 
 # ------------------------------------------------------------------------------------------- more later
 
 
-@pytest.mark.parametrize("singles", [None, "exact"])
+@pytest.mark.parametrize("per_example", [None, "series"])
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (3, 13), (8, 9), (8, 24)])
-def test_an_extended_sketch_has_the_bits_of_one_made_at_once(singles, first, then):
-    once = cs.sketch(make(), then, 3, seed=4, singles=singles)
-    small = cs.sketch(make(), first, 3, seed=4, singles=singles)
+def test_an_extended_sketch_has_the_bits_of_one_made_at_once(per_example, first, then):
+    once = cs.sketch(make(), then, 3, seed=4, per_example=per_example)
+    small = cs.sketch(make(), first, 3, seed=4, per_example=per_example)
     before = small.measure(measure).coefficients
     large = small.extend(then)
     assert large.count == then and np.array_equal(large.lanes, once.lanes)
     mine, theirs = large.measure(measure), once.measure(measure)
     assert np.array_equal(mine.coefficients, theirs.coefficients)
-    if singles:
-        assert np.array_equal(mine.singles, theirs.singles) and np.array_equal(mine.metric, theirs.metric)
+    if per_example:
+        assert np.array_equal(mine.per_example, theirs.per_example) and np.array_equal(
+            mine.similarity, theirs.similarity
+        )
     assert small.count == first and np.array_equal(small.measure(measure).coefficients, before)
 
 
 def test_an_extension_pushes_only_what_is_new():
     width = cs.sketch(make(), 1, 1).target.width
-    sketch = cs.sketch(make(), 2 * width + 1, 1, singles="exact")
+    sketch = cs.sketch(make(), 2 * width + 1, 1, per_example="series")
     told = []
     sketch.extend(5 * width, progress=lambda *numbers: told.append(numbers))
     alone = -(-N // width)
@@ -233,11 +235,15 @@ def test_an_extension_pushes_only_what_is_new():
 
 
 def test_random_directions_may_come_after_the_singles():
-    once = cs.sketch(make(), 6, 2, seed=9, law="sphere", singles="exact", singles_order=4, dtype=np.complex64)
-    later = cs.sketch(make(), 0, 2, seed=9, law="sphere", singles="exact", singles_order=4, dtype=np.complex64)
+    once = cs.sketch(
+        make(), 6, 2, seed=9, distribution="sphere", per_example="series", per_example_order=4, dtype=np.complex64
+    )
+    later = cs.sketch(
+        make(), 0, 2, seed=9, distribution="sphere", per_example="series", per_example_order=4, dtype=np.complex64
+    )
     assert later.count == 0 and later.order == 2
     later = later.extend(directions=6)
-    assert np.array_equal(later.lanes, once.lanes) and np.array_equal(later.singles.lanes, once.singles.lanes)
+    assert np.array_equal(later.lanes, once.lanes) and np.array_equal(later.per_example.lanes, once.per_example.lanes)
 
 
 # ------------------------------------------------------------------------------------------- what is told
@@ -251,7 +257,7 @@ def test_labels_and_items_reach_the_query():
 
 def test_info_tells_all_of_it():
     run = make(labels=LABELS, items=range(N))
-    text = cs.sketch(run, 6, 2, seed=8, singles="exact", singles_order=4).info()
+    text = cs.sketch(run, 6, 2, seed=8, per_example="series", per_example_order=4).info()
     for words in (
         "6 complex directions (orthonormal, seed 8) to order 2",
         "each of the 11 examples alone, exactly, to order 4",
@@ -264,7 +270,9 @@ def test_info_tells_all_of_it():
         "MB of float64",
     ):
         assert words in text, words
-    text = cs.sketch(run, 0, 2, singles="exact", groups=LABELS, metric=np.ones((3, 2)), dtype=np.complex64).info()
+    text = cs.sketch(
+        run, 0, 2, per_example="series", groups=LABELS, similarity=np.ones((3, 2)), dtype=np.complex64
+    ).info()
     for words in ("3 of 11 examples", "each of the 3 groups alone", "given, as 2 columns", "MB of float32"):
         assert words in text, words
     assert "4 real directions (given) to order 1" in cs.push(run, np.eye(4, N), 1).info()
@@ -281,7 +289,7 @@ def test_a_bar_shows_rate_and_remaining_time():
 
 def test_progress_counts_all_parts_and_true_draws_a_bar(capfd):
     told = []
-    sketch = cs.sketch(make(), 9, 1, singles="exact", progress=lambda *numbers: told.append(numbers))
+    sketch = cs.sketch(make(), 9, 1, per_example="series", progress=lambda *numbers: told.append(numbers))
     blocks = -(-9 // sketch.target.width) - (-N // sketch.target.width)
     assert told == [(done, blocks) for done in range(1, blocks + 1)]
     cs.sketch(make(), 9, 1, progress=True)
@@ -292,13 +300,19 @@ def test_progress_counts_all_parts_and_true_draws_a_bar(capfd):
 
 
 BAD = {
-    "a kind of singles": (lambda: cs.sketch(make(), 2, singles="all"), "choose 'exact'"),
-    "an order of no singles": (lambda: cs.sketch(make(), 2, singles_order=2), "there are no singles"),
-    "singles of order 0": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0), "singles_order=1 or more"),
-    "half an order of singles": (lambda: cs.sketch(make(), 2, singles="exact", singles_order=0.5), "an integer >= 0"),
+    "a kind of singles": (lambda: cs.sketch(make(), 2, per_example="all"), "choose 'series'"),
+    "an order of no singles": (lambda: cs.sketch(make(), 2, per_example_order=2), "per_example is None"),
+    "singles of order 0": (
+        lambda: cs.sketch(make(), 2, per_example="series", per_example_order=0),
+        "per_example_order=1 or more",
+    ),
+    "half an order of singles": (
+        lambda: cs.sketch(make(), 2, per_example="series", per_example_order=0.5),
+        "an integer >= 0",
+    ),
     "no directions at all": (lambda: cs.sketch(make(), 0), "at least 1, not 0"),
-    "directions below none": (lambda: cs.sketch(make(), -1, singles="exact"), "at least 1, not -1"),
-    "directions that are False": (lambda: cs.sketch(make(), False, singles="exact"), "not False"),
+    "directions below none": (lambda: cs.sketch(make(), -1, per_example="series"), "at least 1, not -1"),
+    "directions that are False": (lambda: cs.sketch(make(), False, per_example="series"), "not False"),
     "too few groups": (lambda: cs.sketch(make(), 2, groups=["a", "b"]), "2 entries for n = 11 examples"),
     "groups that are one word": (lambda: cs.sketch(make(), 2, groups="abcabcabcab"), "one entry per example"),
     "groups that are lists": (lambda: cs.sketch(make(), 2, groups=[[1]] * N), r"groups\[0\] is \[1\]"),
@@ -307,12 +321,12 @@ BAD = {
     "labels of another length": (lambda: make(labels=range(3)), "labels has 3 entries"),
     "labels in a set": (lambda: make(labels=set(range(N))), "one entry per example, not set"),
     "items that are a number": (lambda: make(items=3), "items must be a list"),
-    "a metric of another length": (lambda: cs.sketch(make(), 2, metric=np.eye(3)), r"shape \(3, 3\)"),
-    "a metric of words": (lambda: cs.sketch(make(), 2, metric=[["a"]] * N), "real numbers"),
-    "a metric with a NaN": (lambda: cs.sketch(make(), 2, metric=np.full((N, 2), np.nan)), "in row 0"),
-    "a metric without columns": (lambda: cs.sketch(make(), 2, metric=np.zeros((N, 0))), "give a similarity"),
-    "a metric that is not symmetric": (lambda: cs.sketch(make(), 2, metric=np.tri(N)), "not symmetric"),
-    "a metric below zero": (lambda: cs.sketch(make(), 2, metric=-np.eye(N)), "eigenvalue -1"),
+    "a similarity of another length": (lambda: cs.sketch(make(), 2, similarity=np.eye(3)), r"shape \(3, 3\)"),
+    "a similarity of words": (lambda: cs.sketch(make(), 2, similarity=[["a"]] * N), "real numbers"),
+    "a similarity with a NaN": (lambda: cs.sketch(make(), 2, similarity=np.full((N, 2), np.nan)), "in row 0"),
+    "a similarity without columns": (lambda: cs.sketch(make(), 2, similarity=np.zeros((N, 0))), "give a similarity"),
+    "a similarity that is not symmetric": (lambda: cs.sketch(make(), 2, similarity=np.tri(N)), "not symmetric"),
+    "a similarity below zero": (lambda: cs.sketch(make(), 2, similarity=-np.eye(N)), "eigenvalue -1"),
     "fewer than there are": (lambda: cs.sketch(make(), 5).extend(5), "a larger number"),
     "more given directions": (lambda: cs.push(make(), np.eye(N)).extend(20), "no seed goes on with"),
     "progress of a kind": (lambda: cs.sketch(make(), 2, progress="bar"), "progress must be True or a function"),
@@ -345,4 +359,4 @@ UNMEASURABLE = {
 def test_what_is_no_function_of_the_state_is_not_measured(name):
     function, words = UNMEASURABLE[name]
     with pytest.raises(cs.CircuitSketchError, match=words):
-        cs.sketch(make(), 2, 1, singles="exact").measure(function)
+        cs.sketch(make(), 2, 1, per_example="series").measure(function)
