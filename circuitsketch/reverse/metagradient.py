@@ -37,7 +37,7 @@ def metagradient(
     function: Callable[..., Any],
     *args: Any,
     directions: Any = None,
-    order: int = 1,
+    order: int | None = None,
     at: Any = None,
     checkpoints: int | None = None,
     threads: int | None = None,
@@ -61,8 +61,8 @@ def metagradient(
         Passed to the function unchanged; they are not traced.
     directions : (directions, n) array_like, optional
         Directions in the space of downweights, real or complex, along which the derivatives are expanded.
-    order : int
-        With directions, the highest Taylor coefficient, at least 1.
+    order : int, optional
+        The highest Taylor coefficient along directions, at least 1; by default 1.
     at : (n,) array_like, optional
         The downweights at which the derivatives are taken; by default 0, the run as it was.
     checkpoints : int, optional
@@ -119,10 +119,10 @@ def metagradient(
     w = np.zeros(run.n) if at is None else check_weights(at, run.n)
     kept = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
-    if directions is None:
-        rows, highest = None, 0
-    else:
-        rows, highest = check_directions(directions, run.n), check_int(order, "order", 1, HIGHEST)
+    if directions is None and order is not None:
+        raise InputError("order is the highest coefficient along directions; pass directions= too")
+    rows = None if directions is None else check_directions(directions, run.n)
+    highest = 0 if rows is None else check_int(1 if order is None else order, "order", 1, HIGHEST)
     with show_progress(progress, task="metagradient", thing="step") as report:
         job = plan_job(run, w, kept, threads, report, rows, Mode(highest, np.iscomplexobj(rows)), number)
         if rows is None:

@@ -167,7 +167,7 @@ def plan_job(
     longest = max(last - first for first, last in segments)
     require_memory(
         workers * (len(segments) * state_bytes + longest * step_bytes),
-        f"{len(segments):,} checkpoints and {longest:,} steps between two",
+        f"keeping {len(segments):,} states and the records of {longest:,} steps",
         ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
     )
     return Job(run, w, segments, threads, progress)
