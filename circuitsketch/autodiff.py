@@ -21,7 +21,6 @@ from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, user_place
 from circuitsketch.tree import flatten, leaves_like, unflatten
 
-
 Vjp = Callable[..., Sequence[Any]]  # (node, cotangent, result, *operands) -> a cotangent per operand, or None
 
 

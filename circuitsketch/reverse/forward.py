@@ -26,7 +26,8 @@ KEPT = 1 << 30  # bytes of records up to which the steps are not played again, i
 def play(
     arena: Arena, schedule: Schedule, first: int, last: int, at: np.ndarray, **options: Any
 ) -> Generator[int, None, int]:
-    """Play steps first..last in slices of about SLICE seconds, so that others can have the thread after each; yield how many steps each has.
+    """Play steps first..last in slices of about SLICE seconds, so that others can have the thread after each; yield how
+    many steps each has.
 
     Returns the step after which the state was not finite, where `options` ask to watch it, else -1.
     """

@@ -124,7 +124,7 @@ def metagradient(
     rows = None if directions is None else check_directions(directions, run.n)
     highest = 0 if rows is None else check_int(1 if order is None else order, "order", 1, HIGHEST)
     with show_progress(progress, task="metagradient", thing="step") as report:
-        job = plan_job(run, w, kept, threads, report, rows, Mode(highest, np.iscomplexobj(rows)), number)
+        job = plan_job(run, w, kept, threads, report, rows, highest, number)
         if rows is None:
             measured, result = differentiate(job, function, args)
             measured.refuse_constant(result)

@@ -1,4 +1,4 @@
-"""One reverse sweep: cotangents carried from the trained state back to the first step, and what the weights get of them.
+"""A reverse sweep: cotangents carried from the trained state back to the first step, and their share for each weight.
 
 In: a run that was played forward, and the cotangents of its trained state. Out: totals by example, the derivatives of
 the measurement with respect to the downweights. Lanes hold several values of a measurement, which share the work on the

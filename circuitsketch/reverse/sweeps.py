@@ -146,10 +146,10 @@ def plan_job(
     threads: int | None,
     progress: Progress | None,
     directions: np.ndarray | None,
-    mode: Mode,
+    order: int,
     dtype: Any,
 ) -> Job:
-    """Return a job whose checkpoints suit the memory; of `mode` along directions.
+    """Return a job whose checkpoints suit the memory.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def plan_job(
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
     workers = 1
     if directions is not None:
-        played = run.executable(mode, dtype)
+        played = run.executable(Mode(order, np.iscomplexobj(directions)), dtype)
         lane_bytes = played.lane_state_cells * played.unit * (4 if played.target.single else 8)
         step_bytes, state_bytes = step_bytes + lane_bytes, state_bytes + lane_bytes
         workers = thread_count(threads, -(-len(directions) // played.target.width))

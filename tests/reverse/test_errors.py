@@ -110,7 +110,7 @@ def test_progress_counts_the_steps_of_all_sweeps():
         told = []
         report = lambda done, steps: told.append((done, steps))  # noqa: E731
         function = (lambda s: np.stack([s, s * s])) if options else (lambda s: s)
-        cs.metagradient(run, function, progress=report, **options)  # noqa: B023
+        cs.metagradient(run, function, progress=report, **options)
         assert told == sorted(told) and {steps for _, steps in told} == {20 * sweeps}
         assert told[-1] == (20 * sweeps, 20 * sweeps)
 

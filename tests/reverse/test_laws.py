@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from steps import codes, on_a_circle, random_step
 from steps import by_hand as iterated
+from steps import codes, on_a_circle, random_step
 from strategies import programs
 
 import circuitsketch as cs
@@ -152,9 +152,7 @@ def test_models_have_the_finite_differences_of_retraining_at_any_weights(name):
     run, function = model(name)
     at = np.random.default_rng(2).uniform(-0.3, 0.5, run.n)
     found = cs.metagradient(run, function, at=at)
-    ends = [
-        [function(run.params(run.retrain(at + size * row))) for row in np.eye(run.n)] for size in (-1e-4, 1e-4)
-    ]
+    ends = [[function(run.params(run.retrain(at + size * row))) for row in np.eye(run.n)] for size in (-1e-4, 1e-4)]
     # The third derivative times 1e-8 / 6, and rounding over 2e-4.
     check_close(found, (np.transpose(ends[1]) - np.transpose(ends[0])) / 2e-4, 1e-5)
 

@@ -166,7 +166,9 @@ def steps_signature(single: bool) -> Any:
     numbers = [types.int64] * 10
     record = [DOUBLES, INTS, types.int64, reals, types.int64, types.int64, types.int64]
     totals = [INTS, INTS, INTS, DOUBLES, DOUBLES, types.int64]
-    return types.int64(INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers, *record, *totals)
+    return types.int64(
+        INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers, *record, *totals
+    )
 
 
 REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)
