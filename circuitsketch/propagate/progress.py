@@ -111,7 +111,8 @@ def show_progress(
         return
     if progress is not True:
         if not callable(progress):
-            raise InputError(f"progress must be True or a function of ({thing}s done, {thing}s), not {quoted(progress)}")
+            form = f"({thing}s done, {thing}s)"
+            raise InputError(f"progress must be True or a function of {form}, not {quoted(progress)}")
 
         def forward(done: float, blocks: int) -> None:
             call(progress, "progress", done, blocks)

@@ -104,15 +104,20 @@ def test_what_memory_would_not_hold_is_refused_before_anything_is_played(monkeyp
         cs.metagradient(run, lambda s: s[0])
 
 
-def test_progress_counts_the_steps_of_all_sweeps():
+@pytest.mark.parametrize(
+    "function, directions, sweeps",
+    [
+        (lambda s: s, None, 1),
+        (lambda s: np.stack([s, s * s]), None, 1),  # values are lanes
+        (lambda s: np.stack([s, s * s]), np.eye(2), 2),
+    ],
+)
+def test_progress_counts_the_steps_of_all_sweeps(function, directions, sweeps):
     run = smooth(batches=np.ones(20), examples=[[t % 2] for t in range(20)])
-    for options, sweeps in (({}, 1), ({"directions": np.eye(2)}, 2)):
-        told = []
-        report = lambda done, steps: told.append((done, steps))  # noqa: E731
-        function = (lambda s: np.stack([s, s * s])) if options else (lambda s: s)
-        cs.metagradient(run, function, progress=report, **options)
-        assert told == sorted(told) and {steps for _, steps in told} == {20 * sweeps}
-        assert told[-1] == (20 * sweeps, 20 * sweeps)
+    calls = []
+    cs.metagradient(run, function, directions=directions, progress=lambda *call: calls.append(call))
+    assert calls == sorted(calls) and {steps for _, steps in calls} == {20 * sweeps}
+    assert calls[-1] == (20 * sweeps, 20 * sweeps)
 
 
 def test_what_a_callback_raises_ends_the_sweeps():
