@@ -33,6 +33,7 @@ class Job:
     Attributes
     ----------
     run : the run. w : downweights (n,). segments : into which checkpoints divide its steps.
+    nbytes : of the states and records that are kept.
     at_edges : whether gates are at the edge of their domains, see `pullback.vjp_at_edges`.
     kinks : whether a gate was on its kink.
     """
@@ -42,6 +43,7 @@ class Job:
     segments: list[Segment]
     threads: int | None
     progress: Progress | None
+    nbytes: int
     at_edges: bool = False
     kinks: bool = False
     sweeps: int = 1
@@ -165,9 +167,10 @@ def plan_job(
         workers = thread_count(threads, -(-len(directions) // played.target.width))
     segments = plan_segments(run.steps, checkpoints, workers * step_bytes)
     longest = max(last - first for first, last in segments)
+    nbytes = workers * (len(segments) * state_bytes + longest * step_bytes)
     require_memory(
-        workers * (len(segments) * state_bytes + longest * step_bytes),
+        nbytes,
         f"keeping {len(segments):,} states and the records of {longest:,} steps",
         ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
     )
-    return Job(run, w, segments, threads, progress)
+    return Job(run, w, segments, threads, progress, nbytes)
