@@ -111,8 +111,9 @@ def show_progress(
         return
     if progress is not True:
         if not callable(progress):
-            form = f"({thing}s done, {thing}s)"
-            raise InputError(f"progress must be True or a function of {form}, not {quoted(progress)}")
+            raise InputError(
+                f"progress must be True or a function of ({thing}s done, {thing}s), not {quoted(progress)}"
+            )
 
         def forward(done: float, blocks: int) -> None:
             call(progress, "progress", done, blocks)

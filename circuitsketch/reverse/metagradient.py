@@ -142,18 +142,7 @@ def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...])
         pass
     measured = Measured(run, job.w, forward.arena.state(), function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-
-    def check() -> None:
-        check_series(run, run.executable(Mode(1, complex=False)), job.w)
-
-    try:
-        result = sweep_values(job, forward, final, measured.values)
-    except NotFiniteError:
-        check()  # raises where the run has no derivative
-        result = at_edges(job, lambda: sweep_values(job, forward, final, measured.values))
-    else:
-        if job.kinks:
-            check()  # warns
+    result = checked(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
     return measured, result
 
 
@@ -161,16 +150,35 @@ def differentiate_along(
     job: Job, function: Callable[..., Any], args: tuple[Any, ...], rows: np.ndarray, order: int, dtype: Any
 ) -> tuple[Measured, np.ndarray]:
     """Return the measurement and the coefficients of its derivatives, (directions, order + 1, values, n)."""
-    run = job.run
-    check_series(run, run.executable(Mode(order, np.iscomplexobj(rows)), dtype), job.w)
-    state = flatten(run.train_with(job.w))[0]
-    measured = Measured(run, job.w, state, function, args)
+    run, mode = job.run, Mode(order, np.iscomplexobj(rows))
+    measured = Measured(run, job.w, flatten(run.train_with(job.w))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    try:
-        result = sweep_directions(job, final, measured.values, rows, order, dtype)
-    except NotFiniteError:
-        result = at_edges(job, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
+    result = checked(job, mode, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
     return measured, result
+
+
+def checked(job: Job, mode: Mode, sweep: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the result of sweeps; look at every gate of every step, as before a push, only if there is reason to.
+
+    Raises
+    ------
+    DomainError : a gate has no derivative. DivergenceError : a coefficient or a cotangent overflows.
+    """
+
+    def check() -> None:
+        check_series(job.run, job.run.executable(mode), job.w)
+
+    try:
+        result = sweep()
+    except DivergenceError:
+        check()
+        raise
+    except NotFiniteError:
+        check()
+        return at_edges(job, sweep)
+    if job.suspects:
+        check()
+    return result
 
 
 def at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:

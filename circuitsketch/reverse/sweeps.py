@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.lane_blocks import coefficients_of
+from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import in_turns, thread_count
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
@@ -35,7 +36,7 @@ class Job:
     run : the run. w : downweights (n,). segments : into which checkpoints divide its steps.
     nbytes : of the states and records that are kept.
     at_edges : whether gates are at the edge of their domains, see `pullback.vjp_at_edges`.
-    kinks : whether a gate was on its kink.
+    suspects : whether a gate may have been on its kink or, along directions, outside its domain.
     """
 
     run: Training
@@ -45,7 +46,7 @@ class Job:
     progress: Progress | None
     nbytes: int
     at_edges: bool = False
-    kinks: bool = False
+    suspects: bool = False
     sweeps: int = 1
     done: int = 0
     mutex: Lock = field(default_factory=Lock)
@@ -62,15 +63,15 @@ class Job:
                 if self.progress is not None:
                     self.progress(self.done, self.sweeps * self.run.steps)
             yield steps
-        self.kinks |= sweep.kinks > 0
+        self.suspects |= sweep.suspects > 0
 
 
 def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
     """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
     run, w = job.run, job.w
     mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
-    executable = sweep_executable(run, mode, at_edges=job.at_edges)
-    width = executable.target.width if mode.values else 1
+    width = min(1 << (count - 1).bit_length(), lane_width(single=False))
+    executable = sweep_executable(run, mode, at_edges=job.at_edges, width=width)
     begins = range(0, count, width)
     result = np.zeros((count, run.n))
     job.begin(len(begins))
