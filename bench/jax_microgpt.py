@@ -166,12 +166,12 @@ class JaxRun:
         zeros = jnp.zeros(len(self.words))
         return lambda: jax.block_until_ready(jitted(zeros))
 
-    def hessian_row(self, word: tuple[Any, Any], direction: np.ndarray, recompute: bool) -> Callable[[], Any]:
-        """The Hessian of the loss on a word times a direction: reverse over forward."""
+    def hessian_rows(self, word: tuple[Any, Any], directions: np.ndarray, recompute: bool) -> Callable[[], Any]:
+        """The Hessian of the loss on a word times some directions: reverse over forward, vmapped."""
         value = self.outcome(word, recompute)
         slope = lambda w, psi: jax.jvp(value, (w,), (psi,))[1]  # noqa: E731
-        jitted = jax.jit(jax.grad(slope))
-        zeros, given = jnp.zeros(len(self.words)), jnp.asarray(direction)
+        jitted = jax.jit(jax.vmap(jax.grad(slope), in_axes=(None, 0)))
+        zeros, given = jnp.zeros(len(self.words)), jnp.asarray(directions)
         return lambda: jax.block_until_ready(jitted(zeros, given))
 
     def outcome(self, word: tuple[Any, Any], recompute: bool) -> Callable[[Any], Any]:

@@ -85,22 +85,22 @@ def jax_rows(report: Report, run: cs.Training, repeats: int) -> None:
 
     jax_run = JaxRun(run)
     word = microgpt.encode(WORDS[0], microgpt.ALPHABET, run.state["params"]["wpe"].shape[0])
-    rows = directions(1, run.n, real=True)
+    rows = directions(LANES, run.n, real=True)
     of = np.array([ids[0] for ids in run.examples])
     ours: dict[str, Callable[[], Any]] = {
         "metagradient": lambda: cs.metagradient(run, losses(1), threads=1)[of],
-        "hessian": lambda: cs.metagradient(run, losses(1), directions=rows, threads=1)[0, 1][of],
+        "hessian": lambda: cs.metagradient(run, losses(1), directions=rows, threads=1)[:, 1, of],
     }
-    for name, what in (("metagradient", "1 value"), ("hessian", "a Hessian row, 1 direction and 1 value")):
+    for name, what in (("metagradient", "1 value"), ("hessian", f"Hessian rows, {LANES} directions and 1 value")):
         others: dict[str, Callable[[], Any]] = {}
         for recompute in (False, True):
             form = "checkpoint" if recompute else "scan"
             if name == "metagradient":
                 others[form] = jax_run.metagradient(word, recompute)
             else:
-                others[form] = jax_run.hessian_row(word, rows[0][of], recompute)
+                others[form] = jax_run.hessian_rows(word, rows[:, of], recompute)
         for form, other in others.items():
-            agree(report, f"{name}_{form}", ours[name]()[None, None], np.asarray(other())[None, None])
+            agree(report, f"{name}_{form}", *(np.reshape(side(), (-1, 1, run.steps)) for side in (ours[name], other)))
         found = interleaved({"ours": ours[name], **others}, repeats)
         best = min(others, key=lambda form: middle(found[form]))
         note = f"{1e3 * middle(found['ours']):.3g} against {1e3 * middle(found[best]):.3g} ms, {best}"

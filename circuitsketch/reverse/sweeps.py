@@ -17,6 +17,7 @@ import numpy as np
 from circuitsketch.backends.lane_blocks import coefficients_of
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import in_turns, thread_count
+from circuitsketch.errors import DivergenceError
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import overflow, pack_directions
@@ -84,6 +85,7 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
             for i, leaves in enumerate(ends):
                 lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
         cotangents = Cotangents.at_end(ends[0], lanes, run.n)
+        check_ends(cotangents, some[0])
         sweep = Sweep(run, executable, w, len(some))
         for number in reversed(range(len(job.segments))):
             yield from mine.rewind(number)
@@ -94,6 +96,15 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
     together = executable.side_by_side(len(begins), run.n, job.threads)
     in_turns(sweep_blocks, begins, together, job.threads)
     return result
+
+
+def check_ends(cotangents: Cotangents, value: int) -> None:
+    """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
+    if not cotangents.is_finite:
+        raise DivergenceError(
+            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or one "
+            "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
+        )
 
 
 def sweep_directions(
@@ -126,6 +137,8 @@ def sweep_directions(
         arena = ending.arena()
         ends = [final.series(arena, state, value) for value in values]
         carried = [Cotangents.at_end(constants, lanes[None], run.n) for constants, lanes in ends]
+        for value, cotangents in zip(values, carried, strict=True):
+            check_ends(cotangents, value)
         sweep = Sweep(run, executable, w, 1, packed)
         for number in reversed(range(len(job.segments))):
             yield from forward.rewind(number)
