@@ -70,11 +70,11 @@ class Linked:
         """Lane elements of the state, which begin the lane arena."""
         return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
 
-    def entries_of(self, output: int | None) -> np.ndarray:
+    def entries_of(self, output: int) -> np.ndarray:
         """Where the entries of an output with one axis lie in every program, (programs, 3): the constant and the lane
-        element of the first (-1: it has none), and how far apart they are. None: of no output."""
+        element of the first (-1: it has none), and how far apart they are."""
         rows = []
-        for tape, placement in zip(self.tapes, self.placements, strict=True) if output is not None else ():
+        for tape, placement in zip(self.tapes, self.placements, strict=True):
             layout = tape.outputs[output]
             tables = placement.constant, placement.lane
             rows.append(

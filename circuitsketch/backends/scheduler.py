@@ -18,7 +18,7 @@ from typing import Any
 from circuitsketch.arguments import is_int, quoted
 from circuitsketch.errors import InputError
 
-Slices = Iterator[None] | None  # what is left to do of a part; None: it was done at once
+Slices = Iterator[Any] | None  # what is left to do of a part; None: it was done at once
 
 
 def thread_count(threads: int | None, parts: int) -> int:

@@ -110,9 +110,9 @@ class FromKnownEffects:
         if order is not None:
             terms = terms[:order]
         change = np.sum(terms, axis=0)
-        alone = (rows != 0).sum(axis=1) == 1
+        alone: np.ndarray = np.count_nonzero(rows, axis=1) == 1
         exact = alone[:, None] & self.is_exact(rows) if len(terms) > 1 else np.zeros_like(change, dtype=bool)
-        none = ~rows.any(axis=1)
+        none: np.ndarray = np.count_nonzero(rows, axis=1) == 0
         stderr = np.where(exact | none[:, None], 0.0, np.inf)
         single = np.ndim(h) == 1
 

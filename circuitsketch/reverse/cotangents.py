@@ -14,7 +14,7 @@ import numpy as np
 from circuitsketch.autodiff import pull_back
 from circuitsketch.backends.contract import Arena, Executable, Schedule, Target
 from circuitsketch.backends.registry import build
-from circuitsketch.circuit import Circuit, Node, compute, evaluate
+from circuitsketch.circuit import Circuit, compute, evaluate
 from circuitsketch.frontends.numpy import Builder, replay
 from circuitsketch.gates import cells
 from circuitsketch.passes import simplify
@@ -78,27 +78,22 @@ class FinalCotangents:
     def constants(self, value: int) -> list[np.ndarray]:
         """Return the cotangents that belong to one value, by leaf.
 
-        All that depends on the seeds is linear in them, so that what reads only zeros of them is zero.
+        All that depends on the seeds is linear in them, so that what reads only zeros of them is zero, and is left out.
         """
-
-        def apply(node: Node, *operands: np.ndarray) -> np.ndarray:
-            if all(id(operand) in zeros or i not in seeded for i, operand in zip(node.operands, operands, strict=True)):
-                return remember(np.zeros(node.shape))
-            result = compute(node, *operands)
-            return result if np.any(result) else remember(result)
-
-        def remember(zero: np.ndarray) -> np.ndarray:
-            zeros[id(zero)] = zero
-            return zero
-
-        seeded, zeros = set(self.seeded), dict[int, np.ndarray]()
-        seeds = dict(zip(self.seed_inputs, self.seeds(value), strict=True))
-        for seed in seeds.values():
-            if not np.any(seed):
-                remember(seed)
+        nodes, values = self.circuit.nodes, dict(self.shared)
+        values |= {wire: seed for wire, seed in zip(self.seed_inputs, self.seeds(value), strict=True) if np.any(seed)}
+        nonzero = set(values) - set(self.shared)
         with np.errstate(all="ignore"):
-            wires = evaluate(self.circuit.nodes, self.shared | seeds, apply, self.seeded)
-        return [wires[wire] for wire in self.circuit.outputs]
+            for wire in self.seeded:
+                node = nodes[wire]
+                if nonzero.isdisjoint(node.operands):
+                    continue
+                operands = [values[i] if i in values else np.zeros(nodes[i].shape) for i in node.operands]
+                result = compute(node, *operands)
+                if np.any(result):
+                    values[wire] = result
+                    nonzero.add(wire)
+        return [values[wire] if wire in values else np.zeros(nodes[wire].shape) for wire in self.circuit.outputs]
 
     def executable(self, target: Target) -> Executable:
         """Return the vjp compiled for series of the state's varying leaves."""

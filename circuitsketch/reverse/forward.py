@@ -20,13 +20,16 @@ from circuitsketch.limits import memory_available
 from circuitsketch.training.training import Training
 
 SLICE = 0.3  # seconds of steps between two looks at other parts, and at Ctrl-C
-KEPT = 1 << 30  # bytes of records up to which the steps are not played again, if a quarter of the memory holds them
+# Bytes of a segment's record, or a quarter of the memory. Memory that is new to a process has its price: 900 MB of it
+# took 65 to 350 ms to be written first, which is more than the steps took to be played again (microgpt, eight lanes).
+KEPT = 256 << 20
 
 
 def play(
     arena: Arena, schedule: Schedule, first: int, last: int, at: np.ndarray, **options: Any
 ) -> Generator[int, None, int]:
-    """Play steps first..last in slices of about SLICE seconds, so that others can have the thread after each; yield how many steps each has.
+    """Play steps first..last in slices of about SLICE seconds, so that others can have the thread after each; yield how
+    many steps each has.
 
     Returns the step after which the state was not finite, where `options` ask to watch it, else -1.
     """
@@ -50,15 +53,15 @@ Segment = tuple[int, int]  # its first step, and the step after its last
 def plan_segments(steps: int, checkpoints: int | None, step_bytes: int) -> list[Segment]:
     """Return the segments that so many checkpoints divide the steps into, of about one length.
 
-    checkpoints : states that are kept, at least 1; as many as there are steps: one segment, of which every state is
-        kept. None: all if KEPT bytes hold them and the memory has four times as much, else sqrt(steps).
+    checkpoints : states that are kept, at least 1; as many as there are steps: one segment, whose record has them all.
+        None: so few that a segment's record takes KEPT bytes, at most sqrt(steps), which take least memory.
     step_bytes : of a step's record.
     """
     if checkpoints is None:
         available = memory_available()
-        within = KEPT if available is None else min(KEPT, available // 4)
-        checkpoints = steps if steps * step_bytes <= within else math.ceil(math.sqrt(steps))
-    count = 1 if checkpoints >= steps else checkpoints
+        kept = KEPT if available is None else min(KEPT, max(available // 4, 1))
+        checkpoints = min(-(-steps * step_bytes // kept), math.ceil(math.sqrt(steps)))
+    count = 1 if checkpoints >= steps else max(checkpoints, 1)
     ends = [steps * (i + 1) // count for i in range(count)]
     return list(zip([0, *ends], ends, strict=False))
 

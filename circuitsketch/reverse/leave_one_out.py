@@ -9,6 +9,7 @@ that they hold on runs whose series diverge or have kinks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -21,7 +22,7 @@ from circuitsketch.propagate.progress import Progress
 from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
-from circuitsketch.reverse.sweeps import Job, plan_job, sweep_blocks
+from circuitsketch.reverse.sweeps import plan_job, sweep_blocks
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
 
@@ -71,14 +72,14 @@ def leave_one_out(
     measured = Measured(run, zeros, flatten(run.train_with(zeros))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
     workers = thread_count(threads, max(len(wanted), 1))
-    plan = plan_job(run, zeros, None, workers, None, None, Mode(0), np.complex128, workers)
+    plan = plan_job(run, zeros, None, workers, None, None, 0, np.complex128, workers)
     done, lock = [0], Lock()
 
     def differentiate(some: Sequence[int]) -> Iterator[None]:
         for example in some:
             w = np.zeros(run.n)
             w[example] = weight
-            job = Job(run, w, plan.segments, 1, None)
+            job = replace(plan, w=w, threads=1)
             forward = Forward(run, run.executable(Mode(0)), w, plan.segments)
             yield from (None for _ in forward.advance())
             state = forward.arena.state()

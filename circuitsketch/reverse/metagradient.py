@@ -37,7 +37,7 @@ def metagradient(
     function: Callable[..., Any],
     *args: Any,
     directions: Any = None,
-    order: int = 1,
+    order: int | None = None,
     at: Any = None,
     checkpoints: int | None = None,
     threads: int | None = None,
@@ -61,14 +61,14 @@ def metagradient(
         Passed to the function unchanged; they are not traced.
     directions : (directions, n) array_like, optional
         Directions in the space of downweights, real or complex, along which the derivatives are expanded.
-    order : int
-        With directions, the highest Taylor coefficient, at least 1.
+    order : int, optional
+        The highest Taylor coefficient along directions, at least 1; by default 1.
     at : (n,) array_like, optional
         The downweights at which the derivatives are taken; by default 0, the run as it was.
     checkpoints : int, optional
-        The number of states that are kept on the way forward; the steps between two are played again. By default all
-        if they take up to 1 GB and a quarter of the memory, else the root of the number of steps. The result does not
-        depend on it.
+        The number of states that are kept on the way forward; the steps between two are played again, and all states
+        between two are kept meanwhile. By default all states of the run are kept if they take up to 256 MB, else as
+        many as make that suffice between two, at most the root of the number of steps. The result does not depend on it.
     threads : int, optional
         The number of threads, which share values and directions; by default all cores.
     dtype : dtype
@@ -119,12 +119,12 @@ def metagradient(
     w = np.zeros(run.n) if at is None else check_weights(at, run.n)
     kept = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
-    if directions is None:
-        rows, highest = None, 0
-    else:
-        rows, highest = check_directions(directions, run.n), check_int(order, "order", 1, HIGHEST)
+    if directions is None and order is not None:
+        raise InputError("order is the highest coefficient along directions; pass directions= too")
+    rows = None if directions is None else check_directions(directions, run.n)
+    highest = 0 if rows is None else check_int(1 if order is None else order, "order", 1, HIGHEST)
     with show_progress(progress, task="metagradient", thing="step") as report:
-        job = plan_job(run, w, kept, threads, report, rows, Mode(highest, np.iscomplexobj(rows)), number)
+        job = plan_job(run, w, kept, threads, report, rows, highest, number)
         if rows is None:
             measured, result = differentiate(job, function, args)
             measured.refuse_constant(result)
@@ -139,7 +139,7 @@ def differentiate_run(
 ) -> tuple[Measured, np.ndarray]:
     """Return a measurement of the plain run and its derivatives, (values, n); raise what `metagradient` raises."""
     refuse_constant_run(run)
-    job = plan_job(run, np.zeros(run.n), None, threads, None, None, Mode(0), np.complex128)
+    job = plan_job(run, np.zeros(run.n), None, threads, None, None, 0, np.complex128)
     measured, result = differentiate(job, function, args)
     measured.refuse_constant(result)
     return measured, result
@@ -153,18 +153,7 @@ def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...])
         pass
     measured = Measured(run, job.w, forward.arena.state(), function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-
-    def check() -> None:
-        check_series(run, run.executable(Mode(1, complex=False)), job.w)
-
-    try:
-        result = sweep_values(job, forward, final, measured.values)
-    except NotFiniteError:
-        check()  # raises where the run has no derivative
-        result = at_edges(job, lambda: sweep_values(job, forward, final, measured.values))
-    else:
-        if job.kinks:
-            check()  # warns
+    result = checked(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
     return measured, result
 
 
@@ -172,16 +161,35 @@ def differentiate_along(
     job: Job, function: Callable[..., Any], args: tuple[Any, ...], rows: np.ndarray, order: int, dtype: Any
 ) -> tuple[Measured, np.ndarray]:
     """Return the measurement and the coefficients of its derivatives, (directions, order + 1, values, n)."""
-    run = job.run
-    check_series(run, run.executable(Mode(order, np.iscomplexobj(rows)), dtype), job.w)
-    state = flatten(run.train_with(job.w))[0]
-    measured = Measured(run, job.w, state, function, args)
+    run, mode = job.run, Mode(order, np.iscomplexobj(rows))
+    measured = Measured(run, job.w, flatten(run.train_with(job.w))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    try:
-        result = sweep_directions(job, final, measured.values, rows, order, dtype)
-    except NotFiniteError:
-        result = at_edges(job, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
+    result = checked(job, mode, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
     return measured, result
+
+
+def checked(job: Job, mode: Mode, sweep: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the result of sweeps; look at every gate of every step, as before a push, only if there is reason to.
+
+    Raises
+    ------
+    DomainError : a gate has no derivative. DivergenceError : a coefficient or a cotangent overflows.
+    """
+
+    def check() -> None:
+        check_series(job.run, job.run.executable(mode), job.w)
+
+    try:
+        result = sweep()
+    except DivergenceError:
+        check()
+        raise
+    except NotFiniteError:
+        check()
+        return at_edges(job, sweep)
+    if job.suspects:
+        check()
+    return result
 
 
 def at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:

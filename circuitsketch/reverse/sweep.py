@@ -1,4 +1,4 @@
-"""One reverse sweep: cotangents carried from the trained state back to the first step, and what the weights get of them.
+"""A reverse sweep: cotangents carried from the trained state back to the first step, and their share for each weight.
 
 In: a run that was played forward, and the cotangents of its trained state. Out: totals by example, the derivatives of
 the measurement with respect to the downweights. Lanes hold several values of a measurement, which share the work on the
@@ -32,17 +32,19 @@ class NotFiniteError(CircuitSketchError):
         self.step = step
 
 
-def sweep_executable(run: Training, mode: Mode, dtype: Any = np.complex128, at_edges: bool = False) -> Executable:
-    """Return the vjps of a run's steps, compiled for a mode; cached.
+def sweep_executable(
+    run: Training, mode: Mode, dtype: Any = np.complex128, at_edges: bool = False, width: int | None = None
+) -> Executable:
+    """Return the vjps of a run's steps, compiled for a mode, and a number of lanes unless a vector's suits; cached.
 
-    Their state is the cotangents of the varying leaves and the number of kinks. The leaves themselves are data: along
-    directions, data with lanes.
+    Their state is the cotangents of the varying leaves and the number of suspects. The leaves themselves are data:
+    along directions, data with lanes.
     """
-    target = target_for(mode, dtype)
+    target = target_for(mode, dtype, width)
     key = ("reverse", target, at_edges)
     if key not in run.executables:
         varying = run.varying()
-        circuits = [pullback_circuit(circuit, varying, at_edges) for circuit in run.circuits]
+        circuits = [pullback_circuit(circuit, varying, at_edges, along_directions(mode)) for circuit in run.circuits]
         count = len(varying) + 1
         lanes: list[int] = []
         if mode.components:
@@ -103,7 +105,7 @@ class Sweep:
         self.run, self.executable, self.w, self.directions = run, executable, w, directions
         self.arena = executable.arena(blocks)
         self.mode = executable.target.mode
-        self.kinks = 0.0  # entries, of all steps that were played, on a kink
+        self.suspects = 0.0  # entries, of all steps that were played, on a kink
 
     def play(self, forward: Forward, cotangents: Cotangents, watch: bool = False) -> Iterator[int]:
         """Carry cotangents back through the segment that the run has recorded; yield how many steps were played.
@@ -137,8 +139,8 @@ class Sweep:
             source=record if along_directions(self.mode) else None,
             totals=Totals(DERIVATIVE, ids, starts, cotangents.totals, cotangents.lane_totals),
         )
-        *cotangents.constants, kinks = self.arena.state()
-        self.kinks += float(kinks)
+        *cotangents.constants, suspects = self.arena.state()
+        self.suspects += float(suspects)
         for block, lanes in enumerate(cotangents.lanes):
             lanes[...] = self.arena.lane_state(block)
         if bad >= 0 or not cotangents.is_finite:

@@ -16,7 +16,9 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.lane_blocks import coefficients_of
+from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import in_turns, thread_count
+from circuitsketch.errors import DivergenceError
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import overflow, pack_directions
@@ -34,8 +36,9 @@ class Job:
     Attributes
     ----------
     run : the run. w : downweights (n,). segments : into which checkpoints divide its steps.
+    nbytes : of the states and records that are kept.
     at_edges : whether gates are at the edge of their domains, see `pullback.vjp_at_edges`.
-    kinks : whether a gate was on its kink.
+    suspects : whether a gate may have been on its kink or, along directions, outside its domain.
     """
 
     run: Training
@@ -43,8 +46,9 @@ class Job:
     segments: list[Segment]
     threads: int | None
     progress: Progress | None
+    nbytes: int
     at_edges: bool = False
-    kinks: bool = False
+    suspects: bool = False
     sweeps: int = 1
     done: int = 0
     mutex: Lock = field(default_factory=Lock)
@@ -61,7 +65,7 @@ class Job:
                 if self.progress is not None:
                     self.progress(self.done, self.sweeps * self.run.steps)
             yield steps
-        self.kinks |= sweep.kinks > 0
+        self.suspects |= sweep.suspects > 0
 
 
 def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
@@ -83,7 +87,8 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
 def values_executable(job: Job, count: int) -> Executable:
     """Return the executable of sweeps of one value, or of values as lanes."""
     mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
-    return sweep_executable(job.run, mode, at_edges=job.at_edges)
+    width = min(1 << (count - 1).bit_length(), lane_width(single=False))
+    return sweep_executable(job.run, mode, at_edges=job.at_edges, width=width)
 
 
 def sweep_blocks(
@@ -102,12 +107,22 @@ def sweep_blocks(
         for i, leaves in enumerate(ends):
             lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
     cotangents = Cotangents.at_end(ends[0], lanes, run.n)
+    check_ends(cotangents, begins[0])
     sweep = Sweep(run, executable, job.w, len(begins))
     for number in reversed(range(len(job.segments))):
         yield from forward.rewind(number)
         yield from job.go_back(sweep, forward, cotangents, len(begins))
     rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
     result[begins[0] : begins[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
+
+
+def check_ends(cotangents: Cotangents, value: int) -> None:
+    """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
+    if not cotangents.is_finite:
+        raise DivergenceError(
+            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or one "
+            "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
+        )
 
 
 def sweep_directions(
@@ -140,6 +155,8 @@ def sweep_directions(
         arena = ending.arena()
         ends = [final.series(arena, state, value) for value in values]
         carried = [Cotangents.at_end(constants, lanes[None], run.n) for constants, lanes in ends]
+        for value, cotangents in zip(values, carried, strict=True):
+            check_ends(cotangents, value)
         sweep = Sweep(run, executable, w, 1, packed)
         for number in reversed(range(len(job.segments))):
             yield from forward.rewind(number)
@@ -163,7 +180,7 @@ def plan_job(
     threads: int | None,
     progress: Progress | None,
     directions: np.ndarray | None,
-    mode: Mode,
+    order: int,
     dtype: Any,
     workers: int = 1,
 ) -> Job:
@@ -176,15 +193,16 @@ def plan_job(
     step_bytes = 8 * int(record_lengths(run).mean())
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
     if directions is not None:
-        played = run.executable(mode, dtype)
+        played = run.executable(Mode(order, np.iscomplexobj(directions)), dtype)
         lane_bytes = played.lane_state_cells * played.unit * (4 if played.target.single else 8)
         step_bytes, state_bytes = step_bytes + lane_bytes, state_bytes + lane_bytes
         workers = thread_count(threads, -(-len(directions) // played.target.width))
     segments = plan_segments(run.steps, checkpoints, workers * step_bytes)
     longest = max(last - first for first, last in segments)
+    nbytes = workers * (len(segments) * state_bytes + longest * step_bytes)
     require_memory(
-        workers * (len(segments) * state_bytes + longest * step_bytes),
-        f"{len(segments):,} checkpoints and {longest:,} steps between two",
+        nbytes,
+        f"keeping {len(segments):,} states and the records of {longest:,} steps",
         ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
     )
-    return Job(run, w, segments, threads, progress)
+    return Job(run, w, segments, threads, progress, nbytes)

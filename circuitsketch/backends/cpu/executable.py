@@ -168,7 +168,7 @@ class CpuArena:
         if begins is None:
             begins = np.zeros(groups, dtype=np.int64)
         whole, real, lane = np.int64, np.float64, self.lanes.dtype
-        slots = e.entries_of(None if totals is None else totals.output)
+        slots = np.zeros((0, 3), dtype=whole) if totals is None else e.entries_of(totals.output)
         return step_loop(e.target.single)(
             start(e.tape, whole), start(e.args, whole), start(e.programs, whole), int(first), int(last),
             start(schedule.program, whole), start(schedule.data, real), start(schedule.data_start, whole),

@@ -18,7 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.contract import CACHE_LINE, STRAIGHT_ORDER, Arena, Executable, Phases, Report, Schedule
+from circuitsketch.backends.contract import (
+    CACHE_LINE,
+    STRAIGHT_ORDER,
+    Arena,
+    Executable,
+    Phases,
+    Record,
+    Report,
+    Schedule,
+    Totals,
+)
 from circuitsketch.backends.cuda.barriers import barriers
 from circuitsketch.backends.cuda.codegen import PLAIN, Program
 from circuitsketch.backends.cuda.device import Plan, find, plan, reported
@@ -301,12 +311,16 @@ class DeviceArena:
         begins: np.ndarray | None = None,
         watch: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
         report: Report | None = None,
     ) -> int:
-        """Play steps first..last; see `Arena.run`.
+        """Play steps first..last; see `Arena.run`. There are no records and totals here.
 
         Without the lane phase nothing happens on the device.
         """
+        assert record is None and source is None and totals is None, "reverse sweeps are played by the CPU"
         if phases != Phases.ALL or not self.executable.target.mode.components:
             return self.host.run(schedule, first, last, at, watch=watch, phases=phases & ~Phases.LANE)
         assert not watch, "a run whose lanes are played has been looked at before"
