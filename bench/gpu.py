@@ -112,7 +112,11 @@ class Case:
         blocks = -(-self.directions // executable.target.width)
         flops = 2.0 * self.directions * run_cost(run, mode)
         touched = float(self.directions * count_lane_bytes(executable, run.schedule))
-        return flops, touched, f"{executable.target.width} directions per block; {executable.plan_memory(blocks, run.n)}"
+        return (
+            flops,
+            touched,
+            f"{executable.target.width} directions per block; {executable.plan_memory(blocks, run.n)}",
+        )
 
     def __str__(self) -> str:
         kind = "float32" if self.dtype == "complex64" else "float64"

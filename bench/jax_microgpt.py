@@ -133,6 +133,13 @@ class JaxRun:
 
     def scanned(self, keeps: np.ndarray) -> Callable[[], Any]:
         """Return the training as one jitted scan, in which a switch selects the step for the word's length."""
+        train = self.scan()
+        jitted = jax.jit(train if keeps.ndim == 1 else jax.vmap(train))
+        weights = jnp.asarray(keeps)
+        return lambda: jax.block_until_ready(jitted(weights))
+
+    def scan(self, recompute: bool = False) -> Callable[[Any], Any]:
+        """Return the training as a function of the keeps, to be jitted; `recompute`: its gradient keeps states alone."""
         widest = self.lengths[-1]
         kind = jnp.asarray([self.lengths.index(len(tokens)) for tokens, _ in self.words])
         padded = [jnp.asarray([np.resize(word[i], widest) for word in self.words]) for i in (0, 1)]
@@ -147,11 +154,29 @@ class JaxRun:
                 return lax.switch(which, [of(length) for length in self.lengths], state), None
 
             given = (jnp.asarray(self.numbers), kind, *padded, jnp.asarray(self.rates), keep)
-            return lax.scan(body, self.state(), given)[0][0]
+            return lax.scan(jax.checkpoint(body) if recompute else body, self.state(), given)[0][0]
 
-        jitted = jax.jit(train if keeps.ndim == 1 else jax.vmap(train))
-        given = jnp.asarray(keeps)
-        return lambda: jax.block_until_ready(jitted(given))
+        return train
+
+    def metagradient(self, word: tuple[Any, Any], recompute: bool) -> Callable[[], Any]:
+        """The derivatives of the loss on a word with respect to the downweight of every step."""
+        value = self.outcome(word, recompute)
+        jitted = jax.jit(jax.grad(value))
+        zeros = jnp.zeros(len(self.words))
+        return lambda: jax.block_until_ready(jitted(zeros))
+
+    def hessian_rows(self, word: tuple[Any, Any], directions: np.ndarray, recompute: bool) -> Callable[[], Any]:
+        """The Hessian of the loss on a word times some directions: reverse over forward, vmapped."""
+        value = self.outcome(word, recompute)
+        slope = lambda w, psi: jax.jvp(value, (w,), (psi,))[1]  # noqa: E731
+        jitted = jax.jit(jax.vmap(jax.grad(slope), in_axes=(None, 0)))
+        zeros, given = jnp.zeros(len(self.words)), jnp.asarray(directions)
+        return lambda: jax.block_until_ready(jitted(zeros, given))
+
+    def outcome(self, word: tuple[Any, Any], recompute: bool) -> Callable[[Any], Any]:
+        """The loss of the trained model on a word, as a function of the downweights of the steps."""
+        train = self.scan(recompute)
+        return lambda w: loss(train(1.0 - w), self.shapes, jnp.asarray(word[0]), jnp.asarray(word[1]))
 
     def jet(self, directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
         """Return the propagation of directions by jet, vmapped, `block` at a time, with a jitted step per word length.

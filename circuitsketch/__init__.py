@@ -28,9 +28,13 @@ Sketch it
     open_sketch         open a sketch on disk
     local_sketch        sketch any function at a point, without a training run
 
+Differentiate it
+    metagradient        the derivative of a measurement with respect to every example's weight, by one reverse sweep
+
 Query it
+    attribute           a query of one measurement, as good as a budget of trainings allows
     Query               the result of `sketch.measure(function)`: without, reweight, influence, stability, evaluate,
-                        retrain_worst
+                        calibrate, retrain_worst
     Prediction          a value with its error, its terms and its warnings
     evaluate, retrain_worst, Evaluation
                         compare predictions with retraining, and retrain without each of the examples with the largest
@@ -53,6 +57,7 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
 from circuitsketch.attribution.given_directions import push
@@ -97,6 +102,7 @@ from circuitsketch.functions import (
     take,
 )
 from circuitsketch.gates.gate import close_table
+from circuitsketch.reverse.metagradient import metagradient
 from circuitsketch.training.training import Training
 
 __version__ = "0.1.0"
@@ -125,6 +131,7 @@ __all__ = [
     "TraceError",
     "Training",
     "compile",
+    "attribute",
     "cross_entropy",
     "erf",
     "errors",
@@ -135,6 +142,7 @@ __all__ = [
     "jvp",
     "local_sketch",
     "log_softmax",
+    "metagradient",
     "open_sketch",
     "optim",
     "plan",

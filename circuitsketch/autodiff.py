@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable, check_int, check_tuple
-from circuitsketch.circuit import Circuit, compute, reached_from
+from circuitsketch.circuit import Circuit, Node, compute, reached_from
 from circuitsketch.circuit import evaluate as evaluate_nodes
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy import Builder, Wire
@@ -21,11 +21,21 @@ from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, user_place
 from circuitsketch.tree import flatten, flatten_up_to, unflatten
 
+Vjp = Callable[..., Sequence[Any]]  # (node, cotangent, result, *operands) -> a cotangent per operand, or None
 
-def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Sequence[Wire]) -> list[Wire]:
+
+def vjp_of_gate(node: Node, cotangent: Any, result: Wire, *operands: Wire) -> Sequence[Any]:
+    """Return the cotangents of a node's operands, by its gate's own rule."""
+    return node.gate.vjp(cotangent, result, *operands, **node.params)
+
+
+def pull_back(
+    outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Sequence[Wire], vjp: Vjp = vjp_of_gate
+) -> list[Wire]:
     """Return the cotangents of `sources` given those of `outputs`, by one reverse sweep over the builder's nodes.
 
-    Only nodes that depend on a source are visited; all others are treated as constants.
+    Only nodes that depend on a source are visited; all others are treated as constants. `vjp` is the rule of a node, by
+    default its gate's.
     """
     if not sources or not outputs:
         return [build.lift(np.zeros(wire.shape)) for wire in sources for build in (wire.builder,)]
@@ -48,7 +58,7 @@ def pull_back(outputs: Sequence[Wire], cotangents: Sequence[Any], sources: Seque
             continue
         outer, build.place = build.place, node.place  # errors in a derivative name the line of its gate
         try:
-            shares = node.gate.vjp(pending.pop(index), Wire(build, index), *operands, **node.params)
+            shares = vjp(node, pending.pop(index), Wire(build, index), *operands)
             for operand, share in zip(node.operands, shares, strict=True):
                 if share is not None and operand in depends and build.nodes[operand].label == "float":
                     pending[operand] = pending[operand] + share if operand in pending else share

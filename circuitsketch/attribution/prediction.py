@@ -19,7 +19,7 @@ from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.display import table
 from circuitsketch.errors import InputError
-from circuitsketch.estimators.interface import Estimate
+from circuitsketch.estimators.interface import Bounds, Estimate
 
 ORDERS_SHOWN = 6
 
@@ -58,6 +58,8 @@ class Prediction:
         Sentences that a reader of the value must know.
     unit : str
         What a coordinate of h is called.
+    bounds, words : callable or None, str
+        As for `Estimate`.
     """
 
     value: float | np.ndarray
@@ -75,6 +77,8 @@ class Prediction:
     outside: bool | np.ndarray = field(default=False, repr=False)
     warnings: tuple[str, ...] = ()
     unit: str = field(default="example", repr=False)
+    bounds: Bounds | None = field(default=None, repr=False)
+    words: str = field(default="", repr=False)
 
     @staticmethod
     def of(estimate: Estimate, baseline: Any, directions: int, unit: str, constancy: Constancy | None) -> Prediction:
@@ -105,6 +109,8 @@ class Prediction:
             outside=flag(outside),
             warnings=tuple(in_units(text, unit) for text in (*notes, *estimate.warnings)),
             unit=unit,
+            bounds=estimate.bounds if constancy is None else None,
+            words=estimate.words,
         )
 
     def flattened(self) -> Prediction:
@@ -117,7 +123,8 @@ class Prediction:
 
         For "theorem", stderr is itself estimated from the spread over a finite number of directions; the interval
         covers the noise of the directions, not the orders left out (`truncation`). For estimators that rest on
-        per-example series it covers both, and few degrees of freedom say that most of stderr is a guess.
+        per-example series it covers both, and few degrees of freedom say that most of stderr is a guess. For "calibrated" it is
+        the interval of the jackknife+, see `estimators.calibration`.
 
         Parameters
         ----------
@@ -133,6 +140,9 @@ class Prediction:
         if not is_real(level) or not 0 < level < 1:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {quoted(level)}")
         level = float(level)
+        if self.bounds is not None:
+            low, high = self.bounds(level)
+            return plain(self.baseline + low), plain(self.baseline + high)
         degrees_of_freedom = np.asarray(self.degrees_of_freedom, dtype=np.float64)
         quantile = np.where(
             degrees_of_freedom > 0, stdtrit(np.maximum(degrees_of_freedom, 1), 0.5 + level / 2), math.inf
@@ -191,6 +201,8 @@ class Prediction:
         }
 
     def _source(self) -> str:
+        if self.words:
+            return self.words
         if self.estimator == "series":
             return f"the exact series to order {self.order} along a given direction"
         names = {

@@ -18,10 +18,13 @@ from circuitsketch.attribution.ground_truth import ids_of_largest_errors
 from circuitsketch.attribution.influence import Influence, TreeInfluence
 from circuitsketch.attribution.prediction import Prediction, TreePrediction, in_units
 from circuitsketch.attribution.series import ESTIMATORS, MeasuredSeries
+from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.attribution.validation import parse_downweights, real_vectors
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
+from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.checks import require_answers
 from circuitsketch.estimators.interface import Estimator
 from circuitsketch.limits import within_memory
@@ -189,7 +192,7 @@ class Query(MeasuredSeries):
         if not is_int(top, 1):
             raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
         chosen = self.choose_estimator(estimator)
-        if chosen.name == "per-example":
+        if chosen.name == "per-example" and "interactions" in self.estimators:
             chosen = self.estimators["interactions"]  # the same for an example alone, evidence included
         require_answers(self.measurement, self.n, self.order if self.evidence else 0, chosen.working_bytes)
         influence = Influence.of(
@@ -270,6 +273,93 @@ class Query(MeasuredSeries):
         prediction = self.predict(weights, **options).flattened()
         return score(prediction, truth, weights == 1 if np.isin(weights, (0, 1)).all() else None, seed)
 
+    @within_memory("the calibration", "a smaller count", "threads=1")
+    def calibrate(
+        self,
+        subsets: Any = None,
+        *,
+        kind: str = "random",
+        size: Any = None,
+        count: int = 48,
+        truth: Any = None,
+        run: Training | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Query:
+        """Retrain subsets of the kind that will be asked about, and weigh the estimators by them.
+
+        The result predicts by a weighted sum of this query's estimators, never much worse than the best of them or than
+        "no change", and its intervals hold for subsets like those that were retrained, whatever the run is like; it warns
+        of others. 19 subsets are enough for intervals of 95 %, 99 for 99 %.
+
+        Parameters
+        ----------
+        subsets : list of ids, masks or downweights, or 2-D array, optional
+            The subsets to retrain, in the forms of `without`; by default they are drawn.
+        kind : {"random", "label"}
+            Of drawn subsets: any examples, or examples that share a label.
+        size : int or (int, int), optional
+            Of drawn subsets: the number of examples, or its smallest and largest value; by default up to a tenth of the
+            examples at random, or up to all with a label.
+        count : int
+            Of drawn subsets: how many.
+        truth : array_like, of shape (subsets, *measurement), optional
+            The values after retraining, if they are known.
+        run, threads, device : optional
+            As for `evaluate`.
+        seed : int
+            Of drawn subsets.
+
+        Returns
+        -------
+        Query
+            With the default estimator "calibrated"; `worth` says what it is worth.
+
+        Raises
+        ------
+        InputError
+            For fewer than eight subsets, or sizes that there are not; if there is no truth, and what was measured is not
+            known.
+        DeviceError
+            If there is no such device.
+
+        Examples
+        --------
+        >>> import circuitsketch as cs
+        >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
+        >>> run = cs.Training(step, np.zeros(()), np.linspace(0, 1, 50), [[i] for i in range(50)])
+        >>> query = cs.sketch(run, directions=0, order=1, per_example="series").measure(lambda s: s)
+        >>> calibrated = query.calibrate(size=5, count=24)
+        >>> low, high = calibrated.without([40, 45, 46, 47, 48]).interval(0.9)
+        >>> low < float(run.retrain(without=[40, 45, 46, 47, 48])) < high
+        True
+        """
+        check_device(device)
+        thread_count(threads, 1)
+        check_int(seed, "seed", 0, 2**64 - 1)
+        sizes = None
+        if subsets is None:
+            if truth is not None:
+                raise InputError("truth is of subsets that you give; pass subsets= too")
+            rows, sizes = draw_subsets(self.n, self.labels, kind, size, count, seed)
+        else:
+            rows, kind = np.atleast_2d(self.downweights(subsets)), "given"
+        if len(rows) < MIN_SUBSETS:
+            raise InputError(
+                f"a calibration needs at least {MIN_SUBSETS} subsets, not {len(rows)}; 48 are a good number"
+            )
+        if truth is None:
+            truth = self.known_source("calibrate", run).retrain(rows, threads, device)
+        elif self.structure is not None:
+            truth = self.structure.flat(truth, 1)
+        truth = check_truth(truth, (len(rows), *self.shape)).reshape(len(rows), -1)
+        parts = [part for part in self.estimators.values() if not isinstance(part, Calibrated)]
+        gradient = None if self.per_example is None else self.measurement.flat_per_example[:, 1]
+        changes = truth - np.reshape(self.first_value, -1)
+        calibrated = calibrate_estimators(parts, rows, changes, kind, gradient, self.shape, sizes)
+        return self.with_estimators([*parts, calibrated])
+
     @within_memory("retraining", "a smaller count", "threads=1")
     def retrain_worst(
         self, count: int = 16, *, run: Training | None = None, threads: int | None = None, device: str = "cpu"
@@ -333,6 +423,10 @@ class Query(MeasuredSeries):
             return self.estimators[self.estimator]
         if not isinstance(name, str) or name not in ESTIMATORS:
             raise InputError(f"there is no estimator {quoted(name)}; choose one of {', '.join(ESTIMATORS)}")
+        if name == "calibrated" and name not in self.estimators:
+            raise InputError("estimator 'calibrated' weighs the others by retrained subsets; use query.calibrate()")
+        if name == "pairs" and name not in self.estimators:
+            raise InputError("estimator 'pairs' needs the effects of pairs; use cs.attribute with a larger budget")
         if name not in self.estimators:
             raise InputError(
                 f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or "

@@ -24,6 +24,7 @@ from circuitsketch.checks.dependence import Constancy
 from circuitsketch.directions import Distribution, Given
 from circuitsketch.display import list_completions, summarize, table
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.calibrated import Calibrated, Worth
 from circuitsketch.estimators.exact_series import ExactSeries
 from circuitsketch.estimators.interactions.conditioning import Evidence
 from circuitsketch.estimators.interactions.estimator import WithInteractions
@@ -37,7 +38,7 @@ from circuitsketch.limits import within_memory
 from circuitsketch.training.subsets import check_labels, entry_per_example
 from circuitsketch.training.training import Training
 
-ESTIMATORS = ("theorem", "interactions", "per-example", "first-order")
+ESTIMATORS = ("theorem", "interactions", "pairs", "per-example", "first-order", "calibrated")
 
 # What tab completion shows.
 PUBLIC = (
@@ -127,6 +128,8 @@ class MeasuredSeries:
             validation.constant(self.coefficients, self.per_example)
         factor = None if similarity is None else validation.similarity(similarity, self.n)
         self.evidence: Evidence | None = None
+        self.chosen_estimators: dict[str, Estimator] | None = None
+        self.plan: Any = None  # what a budget was spent on, see `attribute`
         self.first_value = plain(self.coefficients[0, 0].real if self.per_example is None else self.per_example[0, 0])
         self.measurement = Measurement(self.coefficients, distribution, self.per_example, unit)
         self.order = max(self.coefficients.shape[1], 0 if self.per_example is None else self.per_example.shape[1]) - 1
@@ -140,6 +143,12 @@ class MeasuredSeries:
     def baseline(self) -> Any:
         """The measurement at h = 0: a float for a scalar measurement, an array, or a pytree."""
         return self.first_value if self.structure is None else self.structure.pack(self.first_value)
+
+    @property
+    def worth(self) -> Worth | None:
+        """What a calibrated query is worth, by the retrained subsets, each predicted without itself; else None."""
+        calibrated = self.estimators.get("calibrated")
+        return calibrated.worth if isinstance(calibrated, Calibrated) else None
 
     @property
     def directions(self) -> np.ndarray:
@@ -158,7 +167,9 @@ class MeasuredSeries:
 
     @cached_property
     def estimators(self) -> dict[str, Estimator]:
-        """The estimators that the coefficients suffice for, by name."""
+        """The estimators that answer, by name: those that were chosen, or those that the coefficients suffice for."""
+        if self.chosen_estimators is not None:
+            return self.chosen_estimators
         if self.per_example is None:
             return {"theorem": self.random}
         own = [OwnEffects(self.measurement, self.random, self.fit, name) for name in ("per-example", "first-order")]
@@ -233,6 +244,14 @@ class MeasuredSeries:
         series = copy(self)
         series.evidence = together.take_in(h, np.asarray(self.first_value), values, coefficients)
         vars(series).pop("estimators")
+        return series
+
+    def with_estimators(self, estimators: Sequence[Estimator]) -> Self:
+        """Return the same series, about which these estimators answer, the last of them if none is named."""
+        series = copy(self)
+        series.chosen_estimators = {estimator.name: estimator for estimator in estimators}
+        series.estimator = estimators[-1].name
+        vars(series).pop("estimators", None)
         return series
 
     def with_source(self, source: Source) -> Self:

@@ -89,6 +89,41 @@ class Schedule:
         return Schedule(zero, np.zeros(0), two, zero[:0], two)
 
 
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The inputs of consecutive steps, kept by a run for a sweep that plays them in reverse; the last step comes first.
+
+    Attributes
+    ----------
+    last : the number of the step after the last one.
+    constants, starts : state, data and keeps of each step, packed, and where each step's begin (one entry more).
+    lanes : (blocks, steps, numbers), the lanes of the state; None if there are none.
+    """
+
+    last: int
+    constants: np.ndarray
+    starts: np.ndarray
+    lanes: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Sums, by example, of the entries of one output over all steps.
+
+    Attributes
+    ----------
+    output : the position of the output, which has an entry per example of the step.
+    ids, starts : the examples of each step, packed, and where each step's begin (one entry more).
+    constants : (examples,). lanes : (blocks, examples, components, width), in double precision.
+    """
+
+    output: int
+    ids: np.ndarray
+    starts: np.ndarray
+    constants: np.ndarray
+    lanes: np.ndarray
+
+
 class InstructionTime(NamedTuple):
     """The time of one instruction.
 
@@ -209,6 +244,9 @@ class Arena(Protocol):
         first_steps: np.ndarray | None = None,
         check_finite: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
     ) -> int:
         """Run the steps from `first` to `last` (excluded).
 
@@ -224,6 +262,12 @@ class Arena(Protocol):
             Whether to stop after a step with a state that is not finite.
         phases : Phases
             What to run of each step.
+        record : Record, optional
+            Where to keep the inputs of the steps.
+        source : Record, optional
+            A record whose lanes step t reads from row t, as the lanes of the inputs that follow the state.
+        totals : Totals, optional
+            Where to add up an output.
 
         Returns
         -------

@@ -71,6 +71,18 @@ class Linked:
         """The number of lane elements of the state, which are the first of the lane arena."""
         return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
 
+    def entries_of(self, output: int) -> np.ndarray:
+        """Where the entries of an output with one axis lie in every program, (programs, 3): the constant and the lane
+        element of the first (-1: it has none), and how far apart they are."""
+        rows = []
+        for tape, placement in zip(self.tapes, self.placements, strict=True):
+            layout = tape.outputs[output]
+            tables = placement.constant, placement.lane
+            rows.append(
+                [*(t[layout.buffer] + layout.offset if layout.buffer in t else -1 for t in tables), *layout.strides]
+            )
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
     @property
     def unit(self) -> int:
         """The number of reals in one element's lane block."""
@@ -102,8 +114,10 @@ def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_
         data_slot.append(at)
         for position in range(state_count, len(tape.inputs)):
             inputs["constant"][position] = at
-            if has_keep and position == len(tape.inputs) - 1:
+            weights = has_keep and position == len(tape.inputs) - 1
+            if weights:
                 keep_slot.append((at, lane_at))
+            if weights or tape.program.buffer_varies[tape.inputs[position].buffer]:
                 inputs["lane"][position] = lane_at
                 lane_at += cells(tape.inputs[position].shape)
             at += cells(tape.inputs[position].shape)

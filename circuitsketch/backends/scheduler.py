@@ -18,7 +18,7 @@ from typing import Any
 from circuitsketch.arguments import is_int, quoted
 from circuitsketch.errors import InputError
 
-Slices = Iterator[None] | None  # the rest of a task; None if the call did all of it
+Slices = Iterator[Any] | None  # the rest of a task; None if the call did all of it
 
 
 def thread_count(threads: int | None, parts: int) -> int:

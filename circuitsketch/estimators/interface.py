@@ -6,6 +6,7 @@ An estimator is an object with the interface `Estimator`. It is built from a `Me
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,6 +16,8 @@ import numpy as np
 
 from circuitsketch.directions import Distribution
 from circuitsketch.limits import require_memory
+
+Bounds = Callable[[float], tuple[np.ndarray, np.ndarray]]  # level -> the ends of an interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,10 @@ class Estimate:
         The name of the estimator, or "series" for the exact series along a given direction.
     warnings : sequence of str
         Sentences that a reader of the change must know.
+    bounds : callable, or None
+        `bounds(level)` -> the ends of the interval of the change, (B, *S) each; None: it follows from stderr.
+    words : str
+        What the estimate rests on, in words; empty: it follows from the estimator's name.
     """
 
     change: np.ndarray
@@ -110,6 +117,8 @@ class Estimate:
     median_groups: int = 1
     estimator: str = "theorem"
     warnings: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,11 @@ def lower(circuit: Circuit, varying: Sequence[int], mode: Mode, carry: Mapping[i
     carry = dict(carry or {})
     inputs = [p.layouts[wire] for wire in circuit.inputs]
     protected = {x.buffer for x in inputs} | set(p.constants)
-    outputs = [ensure_owned_output(p, wire, inputs, carry.get(i), protected) for i, wire in enumerate(circuit.outputs)]
+    outputs = [p.layouts[wire] for wire in circuit.outputs]
+    if carry:  # else no input is written over
+        outputs = [
+            ensure_owned_output(p, wire, inputs, carry.get(i), protected) for i, wire in enumerate(circuit.outputs)
+        ]
     lane_operations = [o for o in p.operations if p.buffer_varies[o.buffer]] if mode.components else []
     if mode.values:
         constant_operations = [o for o in p.operations if not p.buffer_varies[o.buffer]]
@@ -127,9 +131,9 @@ def ensure_owned_output(
     Otherwise, writing one part of the state would change another. protected : the buffers of inputs and literals.
     """
     layout = p.layouts[wire]
-    if carried is None:
+    if layout.buffer not in protected:
         return layout
-    if layout.buffer not in protected or (layout.buffer == inputs[carried].buffer and layout.is_contiguous):
+    if carried is not None and layout.buffer == inputs[carried].buffer and layout.is_contiguous:
         return layout
     node = p.circuit.nodes[wire]
     target = Layout.contiguous(p.add_buffer(layout.shape, p.buffer_varies[layout.buffer]), layout.shape)

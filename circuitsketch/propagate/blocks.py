@@ -75,13 +75,7 @@ def push_blocks(
         There is no GPU, or a single block does not fit into its memory.
     """
     order = check_order(order)
-    if not run.varying() and run.varying(values=True):
-        raise InputError(
-            "the state depends on the examples' weights only through comparisons, so it is locally constant and has no "
-            "series; let the step use gradients or other smooth functions of the weights"
-        )
-    if not run.varying():
-        raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
+    refuse_constant_run(run)
     w = np.zeros(run.n) if at is None else at
     mode = Mode(order, is_complex)
     executable = run.executable(mode, dtype, width, device, count)
@@ -148,6 +142,17 @@ def push_blocks(
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store
+
+
+def refuse_constant_run(run: Training) -> None:
+    """Raise InputError if the state has no series in the examples' weights."""
+    if not run.varying() and run.varying(values=True):
+        raise InputError(
+            "the state depends on the examples' weights only through comparisons, so it is locally constant and has no "
+            "series; let the step use gradients or other smooth functions of the weights"
+        )
+    if not run.varying():
+        raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
 
 
 def by_first_step(run: Training) -> np.ndarray:

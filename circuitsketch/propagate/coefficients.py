@@ -28,10 +28,10 @@ from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
-from circuitsketch.store.fingerprint import describe_circuit, digest
+from circuitsketch.store.fingerprint import same_program
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.training import Training
-from circuitsketch.tree import Tree, unflatten
+from circuitsketch.tree import Tree, flatten, unflatten
 
 
 @dataclass(eq=False)
@@ -258,39 +258,44 @@ class PropagatedRun:
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """Trace a measurement: a circuit from the state to one array, or to a pytree of arrays."""
-        if not callable(function):
-            raise InputError(
-                f"a measurement must be a function of the trained parameters, not {type(function).__name__}"
-            )
-        state = unflatten(self.tree, self.constants)
-
-        def trace_once() -> Circuit:
-            try:
-                circuit = traced(lambda s: call(function, "the measurement", self.params(s), *args), (state,), "allow")
-            except (LookupError, AttributeError, TypeError) as reason:
-                if isinstance(reason, CircuitSketchError):
-                    raise
-                leaves = ", ".join(self.tree.names("state"))
-                raise InputError(
-                    f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
-                    f"parameters, out of {leaves}, followed by the {len(args)} arguments that were given after it"
-                ) from reason
-            if not circuit.outputs:
-                raise InputError(
-                    "a measurement must return a number, an array, or a pytree of them, and this one returns 0 leaves; "
-                    "return the measured value"
-                )
-            return simplify(circuit)
-
-        first, second = trace_once(), trace_once()
+        circuit = trace_measurement(function, args, unflatten(self.tree, self.constants), self.params)
         if self.order:
-            check_not_flat(first, self.varying, self.varying_by_value)
-        if digest(describe_circuit(first)) != digest(describe_circuit(second)):
+            check_not_flat(circuit, self.varying, self.varying_by_value)
+        return circuit
+
+
+def trace_measurement(
+    function: Callable[..., Any], args: tuple[Any, ...], state: Any, params: Callable[[Any], Any]
+) -> Circuit:
+    """Trace a measurement of `params(state)`: a circuit from the state to one array, or to a pytree of arrays."""
+    if not callable(function):
+        raise InputError(f"a measurement must be a function of the trained parameters, not {type(function).__name__}")
+
+    def trace_once() -> Circuit:
+        try:
+            circuit = traced(lambda s: call(function, "the measurement", params(s), *args), (state,), "allow")
+        except (LookupError, AttributeError, TypeError) as reason:
+            if isinstance(reason, CircuitSketchError):
+                raise
+            leaves = ", ".join(flatten(state)[1].names("state"))
             raise InputError(
-                "the measurement is a different function each time it is called: it draws random numbers, or reads "
-                "mutable state; a measurement may depend on the trained parameters only, so draw before measuring"
+                f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
+                f"parameters, out of {leaves}, followed by the {len(args)} arguments that were given after it"
+            ) from reason
+        if not circuit.outputs:
+            raise InputError(
+                "a measurement must return a number, an array, or a pytree of them, and this one returns 0 leaves; "
+                "return the measured value"
             )
-        return first
+        return circuit
+
+    first, second = trace_once(), trace_once()
+    if not same_program(first, second):
+        raise InputError(
+            "the measurement is a different function each time it is called: it draws random numbers, or reads "
+            "mutable state; a measurement may depend on the trained parameters only, so draw before measuring"
+        )
+    return simplify(first)
 
 
 def value_shape(circuit: Circuit) -> tuple[int, ...]:

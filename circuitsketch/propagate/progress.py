@@ -95,8 +95,12 @@ def compile_bar(bars: Any) -> Callable[[int, int], None] | None:
 
 
 @contextmanager
-def show_progress(progress: Progress | bool | None, stream: Any = None) -> Iterator[Progress | None]:
+def show_progress(
+    progress: Progress | bool | None, stream: Any = None, task: str = "sketch", thing: str = "block"
+) -> Iterator[Progress | None]:
     """Yield the callback that a user's `progress` stands for; True draws a bar on stderr (or on `stream`).
+
+    task, thing : the bar's description, and the name of what is counted.
 
     >>> with show_progress(None) as report_progress:
     ...     report_progress is None
@@ -107,7 +111,9 @@ def show_progress(progress: Progress | bool | None, stream: Any = None) -> Itera
         return
     if progress is not True:
         if not callable(progress):
-            raise InputError(f"progress must be True or a function of (blocks done, blocks), not {quoted(progress)}")
+            raise InputError(
+                f"progress must be True or a function of ({thing}s done, {thing}s), not {quoted(progress)}"
+            )
 
         def forward(done: float, blocks: int) -> None:
             call(progress, "progress", done, blocks)
@@ -127,7 +133,7 @@ def show_progress(progress: Progress | bool | None, stream: Any = None) -> Itera
             yield None
             return
         stack.enter_context(watch_compiling(compile_bar(bars)))
-        bar = bars.add_task("sketch", total=None)
+        bar = bars.add_task(task, total=None, thing=thing)
 
         def report_progress(done: float, blocks: int) -> None:
             if next(task for task in bars.tasks if task.id == bar).total is None:

@@ -85,6 +85,19 @@ def describe_circuit(circuit: Circuit) -> list[Any]:
     return [nodes, circuit.inputs, circuit.outputs]
 
 
+def same_program(one: Circuit, other: Circuit) -> bool:
+    """Return whether two circuits compute the same, node by node: whether their descriptions have one digest."""
+    if len(one.nodes) != len(other.nodes) or (one.inputs, one.outputs) != (other.inputs, other.outputs):
+        return False
+    return all(
+        (a.operands, a.shape, a.label) == (b.operands, b.shape, b.label)
+        and (a.gate is b.gate or gate_identity(a) == gate_identity(b))
+        and a.params.keys() == b.params.keys()
+        and all(value is b.params[name] or digest(value) == digest(b.params[name]) for name, value in a.params.items())
+        for a, b in zip(one.nodes, other.nodes, strict=True)
+    )
+
+
 def gate_identity(node: Node) -> str | list[str]:
     """Return what identifies a node's gate: its name and, of a user's own gate, its meaning.
 

@@ -122,6 +122,7 @@ class Training:
         leaves, self.state_tree = flatten(state)
         self.state_leaves = [number_leaf(leaf, name) for leaf, name in zip(leaves, self.state_names, strict=True)]
         self.circuits: list[Circuit] = []
+        self.varying_leaves: dict[bool, tuple[int, ...]] = {}  # see `varying`
         self.schedule = self.trace_steps(step)
         self.executables: dict[Any, Executable] = {}
         check_run_indices(self)
@@ -214,6 +215,8 @@ class Training:
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
         """Return the positions of the state leaves that depend on the weights (`values`: also through comparisons)."""
+        if values in self.varying_leaves:
+            return self.varying_leaves[values]
         varying: set[int] = set()
         while True:
             before = len(varying)
@@ -222,7 +225,8 @@ class Training:
                 reached = circuit.reached_from(weighted, through=lambda node: values or not node.gate.flat)
                 varying |= {i for i, wire in enumerate(circuit.outputs) if wire in reached}
             if len(varying) == before:
-                return tuple(sorted(varying))
+                self.varying_leaves[values] = tuple(sorted(varying))
+                return self.varying_leaves[values]
 
     def executable(
         self,

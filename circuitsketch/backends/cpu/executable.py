@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.contract import CACHE_LINE, Phases, Report, Schedule, Target
+from circuitsketch.backends.contract import CACHE_LINE, Phases, Record, Report, Schedule, Target, Totals
 from circuitsketch.backends.cpu.codegen import compile_loop
 from circuitsketch.backends.cpu.compile_workers import compile_kernels
 from circuitsketch.backends.cpu.contraction import choose_kernel
@@ -156,6 +156,9 @@ class CpuArena:
         first_steps: np.ndarray | None = None,
         check_finite: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
     ) -> int:
         """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`."""
         e = self.executable
@@ -165,6 +168,7 @@ class CpuArena:
         if first_steps is None:
             first_steps = np.zeros(groups, dtype=np.int64)
         integer, real, lane = np.int64, np.float64, self.lanes.dtype
+        slots = np.zeros((0, 3), dtype=integer) if totals is None else e.entries_of(totals.output)
         return compile_step_loop(e.target.single)(
             address_of(e.tape, integer), address_of(e.args, integer), address_of(e.programs, integer),
             int(first), int(last),
@@ -175,7 +179,8 @@ class CpuArena:
             address_of(first_steps, integer), address_of(self.constants, real), address_of(self.shared, lane),
             address_of(self.lanes, lane), groups, row,
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
-            e.state_cells if check_finite else 0, int(phases),
+            e.state_cells if check_finite else 0, int(phases), *record_arguments(record, source, e, lane),
+            address_of(slots, integer), *totals_arguments(totals),
         )  # fmt: skip
 
     def run_in_slices(
@@ -201,6 +206,41 @@ class CpuArena:
             if report is not None:
                 report(first, steps)
             yield
+
+
+def record_arguments(record: Record | None, source: Record | None, e: CpuExecutable, lane: Any) -> list[int]:
+    """What `run_steps` is told of a record to write, or of one whose lanes it reads."""
+    kept = record or source
+    if kept is None:
+        return [0, 0, 0, 0, 0, 0, -1]
+    lanes, rows, numbers, lanes_to = 0, 0, 0, -1
+    if kept.lanes is not None:
+        lanes, rows, numbers = address_of(kept.lanes, lane), *kept.lanes.shape[1:]
+        lanes_to = -1 if source is None else e.lane_state_cells * e.unit
+    last = 0 if record is None else record.last
+    return [
+        address_of(kept.constants, np.float64),
+        address_of(kept.starts, np.int64),
+        last,
+        lanes,
+        rows,
+        numbers,
+        lanes_to,
+    ]
+
+
+def totals_arguments(totals: Totals | None) -> list[int]:
+    """What `run_steps` is told of totals, beside where the output lies."""
+    if totals is None:
+        return [0] * 5
+    ids, starts = address_of(totals.ids, np.int64), address_of(totals.starts, np.int64)
+    return [
+        ids,
+        starts,
+        address_of(totals.constants, np.float64),
+        address_of(totals.lanes, np.float64),
+        totals.constants.size,
+    ]
 
 
 @cache

@@ -62,8 +62,8 @@ def execute(tape, args, first, last, constants, shared, lanes):  # type: ignore[
 def run_steps(  # type: ignore[no-untyped-def]
     tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
     at, directions, first_steps, constants, shared, lanes, groups, row, examples, parts, components, width, values,
-    mirror,
-    finite_count, phases,
+    mirror, finite_count, phases, record, record_start, record_last, lane_record, lane_rows, lane_numbers, lanes_to,
+    total_slot, total_ids, total_start, totals, lane_totals, total_count,
 ):  # fmt: skip
     """Run the program of every step from `first_step` to `last_step` (excluded).
 
@@ -77,6 +77,12 @@ def run_steps(  # type: ignore[no-untyped-def]
     values : whether lanes hold values; `directions` are then downweights.
     mirror : whether to copy the constants to the lanes' precision.
     phases : see `Phases`.
+    record, record_start : the inputs of step t are written to row record_last - 1 - t (record_last 0: nowhere).
+    lane_record : (groups, lane_rows, lane_numbers), the lanes of the state that go with them. They are written too, or,
+        where lanes_to >= 0, row t is read before step t, to this number of a lane block on.
+    total_slot : three numbers per program: where the entries of an output lie (constant element and lane element, -1:
+        nowhere) and their distance. They are added to the totals of total_ids, of which step t has those from
+        total_start[t] on: totals (total_count,), lane_totals (groups, total_count, components, width).
     Return the step after which one of the first `finite_count` constants (the state) was not finite, or -1.
     """
     c, r, s, number = address_of(constants), address_of(shared), address_of(lanes), 4 if mirror else 8
@@ -84,17 +90,34 @@ def run_steps(  # type: ignore[no-untyped-def]
         p = step_program[t]
         program = PROGRAM_ROW * p
         if phases & CONSTANT:
-            for i in range(data_start[t], data_start[t + 1]):
-                constants[data_slot[p] + i - data_start[t]] = data[i]
+            begin, into = data_start[t], data_slot[p]
+            for i in range(data_start[t + 1] - begin):
+                constants[into + i] = data[begin + i]
             for i in range(ids_start[t], ids_start[t + 1]):
                 constants[keep_slot[2 * p] + i - ids_start[t]] = 1.0 - at[ids[i]]
+            if record_last:
+                begin = record_start[record_last - 1 - t]
+                for i in range(keep_slot[2 * p] + ids_start[t + 1] - ids_start[t]):
+                    record[begin + i] = constants[i]
             execute(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
+            if total_count and total_slot[3 * p] >= 0:
+                for i in range(total_start[t], total_start[t + 1]):
+                    entry = total_slot[3 * p] + (i - total_start[t]) * total_slot[3 * p + 2]
+                    totals[total_ids[i]] += constants[entry]
         if phases & LANE and components and mirror:
             for i in range(programs[program + CONSTANTS_USED]):
                 shared[i] = constants[i]
         for g in range(groups if phases & LANE and components else 0):
+            if lane_numbers and lanes_to < 0:
+                begin = (g * lane_rows + record_last - 1 - t) * lane_numbers
+                for q in range(lane_numbers):
+                    lane_record[begin + q] = lanes[g * row + q]
             if t < first_steps[g]:
                 continue
+            if lane_numbers and lanes_to >= 0:
+                begin = (g * lane_rows + t) * lane_numbers
+                for q in range(lane_numbers):
+                    lanes[g * row + lanes_to + q] = lane_record[begin + q]
             for i in range(ids_start[t], ids_start[t + 1]):
                 weights = g * row + (keep_slot[2 * p + 1] + i - ids_start[t]) * components * width
                 for q in range(components * width):
@@ -104,6 +127,12 @@ def run_steps(  # type: ignore[no-untyped-def]
                     lanes[weights + q] = (1.0 if values else 0.0) - directions[direction + q]
             at_block = s + g * row * number
             execute(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
+            if total_count and total_slot[3 * p + 1] >= 0:
+                for i in range(total_start[t], total_start[t + 1]):
+                    entry = total_slot[3 * p + 1] + (i - total_start[t]) * total_slot[3 * p + 2]
+                    into = (g * total_count + total_ids[i]) * components * width
+                    for q in range(components * width):
+                        lane_totals[into + q] += lanes[g * row + entry * components * width + q]
             if phases & CARRY:
                 execute(
                     tape,
@@ -136,7 +165,11 @@ def make_steps_signature(single: bool) -> Any:
     schedule = [INTS, DOUBLES, INTS, INTS, INTS, INTS, INTS]
     arenas = [DOUBLES, DOUBLES, INTS, DOUBLES, reals, reals]
     numbers = [types.int64] * 10
-    return types.int64(INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers)
+    record = [DOUBLES, INTS, types.int64, reals, types.int64, types.int64, types.int64]
+    totals = [INTS, INTS, INTS, DOUBLES, DOUBLES, types.int64]
+    return types.int64(
+        INTS, types.int64, INTS, types.int64, types.int64, *schedule, *arenas, *numbers, *record, *totals
+    )
 
 
 REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)

@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.contract import CACHE_LINE, UNROLLED_ORDER, Arena, Executable, Phases, Report, Schedule
+from circuitsketch.backends.contract import (
+    CACHE_LINE,
+    UNROLLED_ORDER,
+    Arena,
+    Executable,
+    Phases,
+    Record,
+    Report,
+    Schedule,
+    Totals,
+)
 from circuitsketch.backends.cuda.barriers import place_barriers
 from circuitsketch.backends.cuda.codegen import PLAIN, DeviceCode
 from circuitsketch.backends.cuda.device import MemoryPlan, convert_errors, find_device, plan_memory
@@ -305,12 +315,16 @@ class DeviceArena:
         first_steps: np.ndarray | None = None,
         check_finite: bool = False,
         phases: Phases = Phases.ALL,
+        record: Record | None = None,
+        source: Record | None = None,
+        totals: Totals | None = None,
         report: Report | None = None,
     ) -> int:
-        """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`.
+        """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`. Records and totals are refused.
 
         The device runs only the lane phase.
         """
+        assert record is None and source is None and totals is None, "reverse sweeps are played by the CPU"
         if phases != Phases.ALL or not self.executable.target.mode.components:
             return self.host.run(schedule, first, last, at, check_finite=check_finite, phases=phases & ~Phases.LANE)
         assert not check_finite, "the constants of a run are checked before its lanes run"
