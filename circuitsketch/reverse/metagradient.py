@@ -68,7 +68,8 @@ def metagradient(
     checkpoints : int, optional
         The number of states that are kept on the way forward; the steps between two are played again, and all states
         between two are kept meanwhile. By default all states of the run are kept if they take up to 256 MB, else as
-        many as make that suffice between two, at most the root of the number of steps. The result does not depend on it.
+        many as make that suffice between two, at most the root of the number of steps. The result does not depend on
+        it.
     threads : int, optional
         The number of threads, which share values and directions; by default all cores.
     dtype : dtype
