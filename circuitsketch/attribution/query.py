@@ -49,7 +49,7 @@ class Query(MeasuredSeries):
     estimator : str
         The estimator that answers if none is named; `estimators` holds all of them by name.
     coefficients, per_example : ndarray
-        The Taylor coefficients along the `directions`, and every example's own series, or None.
+        The Taylor coefficients along the directions, and every example's own series, or None.
     labels, items : tuple, or None
         Of the examples.
     source : Source, or None
