@@ -18,7 +18,7 @@ from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
-from circuitsketch.errors import InputError
+from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.gates import cells
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun, trace_measurement, value_shape, values_of
@@ -37,7 +37,7 @@ class Measured:
     Raises
     ------
     InputError, TraceError : it is not a function of what the training changes, or constant near it.
-    DomainError : one of its gates has no series there.
+    DomainError : one of its gates has no series there. DivergenceError : a value is not finite.
     """
 
     def __init__(
@@ -59,6 +59,13 @@ class Measured:
             )
         check_indices(self.circuit, self.state)
         check_point(self.circuit, self.state, run.varying(), lambda: self.moved)
+        self.primal = np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
+        infinite = np.flatnonzero(~np.isfinite(self.primal))
+        if infinite.size:
+            raise DivergenceError(
+                f"value {infinite[0]} of the measurement is {self.primal[infinite[0]]} at the trained parameters; measure "
+                "something finite there"
+            )
 
     @property
     def values(self) -> int:
@@ -84,8 +91,7 @@ class Measured:
     def refuse_constant(self, gradient: np.ndarray) -> None:
         """Raise InputError if the measurement is locally constant, by its derivatives (values, n)."""
         shape = value_shape(self.circuit)
-        values = np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
-        series = np.stack([np.broadcast_to(values[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
+        series = np.stack([np.broadcast_to(self.primal[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
         constancy_of(self.circuit, self.state, lambda: self.moved, [np.moveaxis(series, -1, 0)], RESOLUTION[False])
 
     def by_leaf(self, result: np.ndarray, axis: int) -> Any:

@@ -18,6 +18,7 @@ from circuitsketch.backends.lane_blocks import coefficients_of
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import in_turns, thread_count
 from circuitsketch.errors import DivergenceError
+from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import overflow, pack_directions
@@ -74,11 +75,11 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
     width = min(1 << (count - 1).bit_length(), lane_width(single=False))
     executable = sweep_executable(run, mode, at_edges=job.at_edges, width=width)
     begins = range(0, count, width)
-    result = np.zeros((count, run.n))
+    result = empty_result((count, run.n), np.float64)
     job.begin(len(begins))
 
     def sweep_blocks(some: range) -> Iterator[int]:
-        mine = forward if some[0] == 0 else forward.twin()
+        own = forward if some[0] == 0 else forward.twin()
         ends = [final.constants(value) for begin in some for value in range(begin, min(begin + width, count))]
         lanes = np.zeros((len(some) * mode.components, executable.lane_state_cells, 1, width))
         if mode.values:
@@ -88,8 +89,8 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
         check_ends(cotangents, some[0])
         sweep = Sweep(run, executable, w, len(some))
         for number in reversed(range(len(job.segments))):
-            yield from mine.rewind(number)
-            yield from job.go_back(sweep, mine, cotangents, len(some))
+            yield from own.rewind(number)
+            yield from job.go_back(sweep, own, cotangents, len(some))
         rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
         result[some[0] : some[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
 
@@ -98,11 +99,21 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
     return result
 
 
+def empty_result(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return zeros, or raise InputError if there is no memory for them and for the sums that they are copied from."""
+    require_memory(
+        2 * cells(shape) * np.dtype(dtype).itemsize,
+        f"a result of shape {shape}",
+        ["fewer values at a time", *["fewer directions at a time"] * (len(shape) > 2)],
+    )
+    return np.zeros(shape, dtype)
+
+
 def check_ends(cotangents: Cotangents, value: int) -> None:
     """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
     if not cotangents.is_finite:
         raise DivergenceError(
-            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or one "
+            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or "
             "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
         )
 
@@ -120,7 +131,7 @@ def sweep_directions(
     executable = sweep_executable(run, mode, dtype, job.at_edges)
     ending = final.executable(executable.target)
     width = executable.target.width
-    result = np.zeros((len(directions), order + 1, count, run.n), dtype=directions.dtype)
+    result = empty_result((len(directions), order + 1, count, run.n), directions.dtype)
     begins = range(0, len(directions), width)
     shares = min(-(-thread_count(job.threads, count * len(begins)) // len(begins)), count)
     job.begin(len(begins) * count)
