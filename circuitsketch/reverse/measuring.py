@@ -63,8 +63,8 @@ class Measured:
         infinite = np.flatnonzero(~np.isfinite(self.primal))
         if infinite.size:
             raise DivergenceError(
-                f"value {infinite[0]} of the measurement is {self.primal[infinite[0]]} at the trained parameters; measure "
-                "something finite there"
+                f"value {infinite[0]} of the measurement is {self.primal[infinite[0]]} at the trained parameters; "
+                "measure something finite there"
             )
 
     @property
