@@ -1,4 +1,4 @@
-"""Three training runs, what is measured of them, and subsets to delete, by kind: what bench/accuracy.py asks about."""
+"""Three training runs, their measurements, and subsets to delete by kind, for accuracy.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = ("names", "digits", "tumours")
 
 @dataclass(frozen=True)
 class Case:
-    """A run, what is measured of it, and subsets by kind, (B, n) masks."""
+    """A run, its measurement, and subsets by kind, (B, n) masks."""
 
     name: str
     run: cs.Training
@@ -26,7 +26,7 @@ class Case:
 
 
 def case(name: str, subsets: int, n: int | None = None, seed: int | None = None) -> Case:
-    """One of the three runs, with so many subsets a kind; seed: other subsets of the same run."""
+    """Return one of the three runs with a number of subsets per kind; `seed` draws other subsets of the same run."""
     rng = np.random.default_rng(2)
     if name == "names":
         rng = rng if seed is None else np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def case(name: str, subsets: int, n: int | None = None, seed: int | None = None)
     near = [neighbours(data.x, y, int(rng.integers(len(y))), int(rng.integers(3, 31))) for _ in range(subsets)]
     bad = [rng.choice(wrong, rng.integers(3, min(31, len(wrong) + 1)), replace=False) for _ in range(subsets)]
     shares = [(c, s) for c in range(classes) for s in (0.25, 0.5, 1.0)]
-    whole = [part(np.flatnonzero(y == c), s, rng) for c, s in shares]
+    by_class = [part(np.flatnonzero(y == c), s, rng) for c, s in shares]
     return Case(
         name,
         run,
@@ -64,7 +64,7 @@ def case(name: str, subsets: int, n: int | None = None, seed: int | None = None)
         | {
             "coherent": chosen(near, run.n, subsets, rng),
             "mislabelled": chosen(bad, run.n, subsets, rng),
-            "class": chosen(whole, run.n, subsets, rng),
+            "class": chosen(by_class, run.n, subsets, rng),
         },
     )
 
@@ -77,7 +77,7 @@ def random_masks(n: int, count: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 def chosen(groups: list[Any], n: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many of the groups, in random order, as masks."""
+    """Return at most `count` of the groups, in random order, as masks."""
     masks = np.zeros((min(count, len(groups)), n), dtype=bool)
     for mask, i in zip(masks, rng.permutation(len(groups)), strict=False):
         mask[np.asarray(groups[i])] = True
@@ -85,14 +85,14 @@ def chosen(groups: list[Any], n: int, count: int, rng: np.random.Generator) -> n
 
 
 def spelt_alike(docs: list[str]) -> list[tuple[int, ...]]:
-    """Names that share a letter, a pair of letters, a beginning or an ending, as ids."""
-    found: dict[str, set[int]] = {}
+    """Return the ids of names that share a letter, a pair of letters, a beginning or an ending."""
+    groups: dict[str, set[int]] = {}
     for i, doc in enumerate(docs):
         parts = {doc[a : a + 2] for a in range(len(doc) - 1)} | set(doc)
         parts |= {f"^{doc[:k]}" for k in (1, 2, 3)} | {f"{doc[-k:]}$" for k in (1, 2, 3)}
         for spelling in parts:
-            found.setdefault(spelling, set()).add(i)
-    return sorted({tuple(sorted(ids)) for ids in found.values()})
+            groups.setdefault(spelling, set()).add(i)
+    return sorted({tuple(sorted(ids)) for ids in groups.values()})
 
 
 def neighbours(x: np.ndarray, y: np.ndarray, i: int, count: int) -> np.ndarray:

@@ -1,19 +1,19 @@
-"""The package against JAX: the same training, directions and core, both sides checked to agree.
+"""Compare the package with JAX: the same training, directions and core, after a check that both sides agree.
 
     python bench/compare_jax.py [--sides plain,retrain,polynomial,jet] [--directions 64] [--full] [--write]
 
-microgpt on real names in order, without padding, in double precision. Four comparisons, all by CPU time on
-one core (the process is bound to it, and XLA told to use one thread), sides in turns:
-  plain       run.train() against jitted JAX, once with a jitted step for each length of name and once as one
-              jitted scan that switches between the lengths: the faster of the two is the opponent.
-  retrain     subsets as lanes, run.retrain(many), against the same two forms under jax.vmap.
-  polynomial  cs.push against truncated polynomials written by hand in JAX (jax_polynomial.py).
-  jet         cs.push against jax.experimental.jet through the step, gradient included, vmapped over
-              directions. It wants primals of the series' dtype, so all is complex there, with an error
-              function added for that. The other way, four real directions for each complex one, took longer.
-Agreement is asked for to 1e-9 of the largest coefficient of each order. Compiling is not timed; as JAX takes
-up to half a minute for each length of name, the small setting keeps to names of six letters (the most
-frequent); the full one takes all.
+microgpt on real names in order, without padding, in double precision. All comparisons are in CPU time on one core (the
+process is bound to it, and XLA is restricted to one thread), with both sides in turns:
+  plain       run.train() against jitted JAX, either with a jitted step per name length or as one jitted scan that
+  switches
+              between the lengths; the faster one counts.
+  retrain     subsets as lanes, run.retrain(subsets), against the same two forms under jax.vmap. polynomial  cs.push
+  against truncated polynomials written by hand in JAX (jax_polynomial.py). jet         cs.push against
+  jax.experimental.jet through the step, including its gradient, vmapped over directions. jet
+              requires primals of the dtype of the series, so everything is complex there, with an added error function.
+              The alternative, four real directions per complex one, was slower.
+Both sides must agree to 1e-9 of the largest coefficient of each order. Compilation is not timed. JAX compiles for up to
+half a minute per name length, so the small setting uses only names of six letters, the most frequent length.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SMALL_LETTERS = (6,)
 
 
 def have_jax() -> bool:
-    """Set XLA to one thread and JAX to double precision, or say that there is none."""
+    """Set XLA to one thread and JAX to double precision; return whether JAX is installed."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
@@ -51,14 +51,14 @@ def have_jax() -> bool:
 
 
 def run_of(steps: int, letters: tuple[int, ...] = ()) -> cs.Training:
-    """microgpt on real names in order; those of so many letters, or all."""
+    """Return a microgpt run on names in order, all or only those of some lengths."""
     names = [name for name in microgpt.names() if not letters or len(name) in letters]
     return microgpt.training(names[:steps], seed=42, alphabet=microgpt.ALPHABET)
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Bind the process to one of its cores, where the system can."""
+    """Bind the process to one of its cores, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -71,19 +71,21 @@ def one_core() -> Iterator[None]:
 
 
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, over the largest entry of its order (axis 1)."""
+    """Return the largest difference, relative to the largest element of its order (axis 1)."""
     axes = tuple(axis for axis in range(ours.ndim) if axis != 1)
     scale = np.abs(ours).max(axis=axes, keepdims=True)
     return float((np.abs(ours - theirs) / np.where(scale == 0.0, 1.0, scale)).max())
 
 
-def agree(report: Report, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Note how well two sides agree, and stop if they do not."""
+def check_agreement(report: Report, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Record the difference of two sides, and exit if they disagree."""
     worst = agreement(ours, theirs)
     report.numbers[f"{name}_difference"] = worst
     report.say(f"  {name}: both sides agree to {worst:.1e}")
     if not worst <= TOLERANCE:
-        raise SystemExit(f"{name}: the sides differ by {worst:.1e} of the largest entry; they are not the same run")
+        raise SystemExit(
+            f"{name}: the sides differ by {worst:.1e} of the largest element, so they are not the same run"
+        )
 
 
 def compare(
@@ -96,26 +98,26 @@ def compare(
     unit: str,
     goal: Goal,
 ) -> None:
-    """Time our side and the others in turns; the fastest of the others is the opponent."""
-    found = interleaved({"ours": ours, **others}, repeats)
-    best = min(others, key=lambda other: middle(found[other]))
-    mine, theirs = middle(found["ours"]) / per, middle(found[best]) / per
+    """Time our side and the others in turns, and compare with the fastest of the others."""
+    timings = interleaved({"ours": ours, **others}, repeats)
+    best = min(others, key=lambda other: middle(timings[other]))
+    mine, theirs = middle(timings["ours"]) / per, middle(timings[best]) / per
     for other in others:
-        report.numbers[f"{name}_jax_{other.replace(' ', '_')}_{unit}"] = middle(found[other]) / per
+        report.numbers[f"{name}_jax_{other.replace(' ', '_')}_{unit}"] = middle(timings[other]) / per
     report.numbers[f"{name}_ours_{unit}"] = mine
     label = unit.replace("_", " ")
     note = f"{mine:.4g} against {theirs:.4g} {label}, {best}"
     what = {
         "plain": "plain training, JAX's time over ours",
         "retrain": "retraining subsets as lanes, vmapped JAX's time over ours",
-        "polynomial": "directions, polynomial class in JAX: its time over ours",
+        "polynomial": "directions, polynomials in JAX: its time over ours",
         "jet": "directions, jax.experimental.jet: its time over ours",
     }[name]
-    report.add(Row(what, f"{name}_times_faster", ratio(found[best], found["ours"]), "{:.2f}", goal, note))
+    report.add(Row(what, f"{name}_times_faster", ratio(timings[best], timings["ours"]), "{:.2f}", goal, note))
 
 
 def plain(report: Report, run: cs.Training, repeats: int) -> None:
-    """run.train() against jitted JAX."""
+    """Compare run.train() with jitted JAX."""
     from jax_microgpt import JaxRun, flat
 
     jax_run = JaxRun(run)
@@ -123,12 +125,12 @@ def plain(report: Report, run: cs.Training, repeats: int) -> None:
     others = {"stepwise": jax_run.stepwise(keeps), "scanned": jax_run.scanned(keeps)}
     ours = flat(run.train()["params"])
     for other, train in others.items():
-        agree(report, f"plain_{other}", ours[None, None], np.asarray(train())[None, None])
+        check_agreement(report, f"plain_{other}", ours[None, None], np.asarray(train())[None, None])
     compare(report, "plain", run.train, others, repeats, run.steps * 1e-6, "us_per_step", Goal(">=", 1.0))
 
 
 def retrain(report: Report, run: cs.Training, subsets: int, repeats: int) -> None:
-    """Many retrainings at once against vmapped JAX."""
+    """Compare retraining of several subsets with vmapped JAX."""
     from jax_microgpt import JaxRun, flat
 
     jax_run = JaxRun(run)
@@ -140,21 +142,21 @@ def retrain(report: Report, run: cs.Training, subsets: int, repeats: int) -> Non
     others = {"stepwise": jax_run.stepwise(keeps), "scanned": jax_run.scanned(keeps)}
     ours = flat(run.retrain(without=without, threads=1)["params"], lead=1)
     for other, train in others.items():
-        agree(report, f"retrain_{other}", ours[:, None], np.asarray(train())[:, None])
+        check_agreement(report, f"retrain_{other}", ours[:, None], np.asarray(train())[:, None])
     per = run.steps * subsets * 1e-6
     mine = lambda: run.retrain(without=without, threads=1)  # noqa: E731
     compare(report, "retrain", mine, others, repeats, per, "us_per_subset_step", Goal(">=", 1.0))
 
 
 def polynomial(report: Report, run: cs.Training, given: np.ndarray, order: int, block: int, repeats: int) -> None:
-    """cs.push against the polynomial class, in blocks of directions that suit the cache."""
+    """Compare cs.push with the polynomials in JAX, in blocks of directions that fit the cache."""
     import jax_polynomial
     from jax_microgpt import JaxRun, flat
 
     jax_run = JaxRun(run)
     push = jax_polynomial.push(jax_run, run.state["params"], given, order, block)
     ours = flat(cs.push(run, given, order, threads=1).state["params"], lead=2)
-    agree(report, "polynomial", ours, jax_polynomial.coefficients(push(), jax_run.names))
+    check_agreement(report, "polynomial", ours, jax_polynomial.coefficients(push(), jax_run.names))
     per = run.steps * len(given) * 1e-3
     mine = lambda: cs.push(run, given, order, threads=1)  # noqa: E731
     compare(
@@ -170,18 +172,18 @@ def polynomial(report: Report, run: cs.Training, given: np.ndarray, order: int, 
 
 
 def jet(report: Report, run: cs.Training, given: np.ndarray, order: int, block: int, repeats: int) -> None:
-    """cs.push against jax.experimental.jet, in blocks of directions too."""
+    """Compare cs.push with jax.experimental.jet, in blocks of directions."""
     from jax_microgpt import JaxRun, flat
 
     jax_run = JaxRun(run)
-    # One function serves all blocks: what is compiled once must not be compiled for each.
+    # One function for all blocks, so that it is compiled once.
     push = jax_run.jet(given, order, block)
     ours = flat(cs.push(run, given, order, threads=1).state["params"], lead=2)
     parts = []
     for zero, terms in push():
         rows = np.stack([np.asarray(term) for term in terms], axis=1)
         parts.append(np.concatenate([np.broadcast_to(np.asarray(zero), rows[:, :1].shape), rows], axis=1))
-    agree(report, "jet", ours, np.concatenate(parts))
+    check_agreement(report, "jet", ours, np.concatenate(parts))
     per = run.steps * len(given) * 1e-3
     mine = lambda: cs.push(run, given, order, threads=1)  # noqa: E731
     compare(
@@ -197,15 +199,15 @@ def jet(report: Report, run: cs.Training, given: np.ndarray, order: int, block: 
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Compare what the options say; returns the numbers, or says why not."""
+    """Run the comparisons and return the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", default=",".join(SIDES), help="which comparisons, separated by commas")
-    parser.add_argument("--steps", type=int, help="steps that directions are pushed through; default 60, full 200")
+    parser.add_argument("--sides", default=",".join(SIDES), help="the comparisons, separated by commas")
+    parser.add_argument("--steps", type=int, help="steps to propagate directions through; default 60, full 200")
     parser.add_argument(
         "--plain-steps", type=int, help="steps of plain training and retraining; default 200, full 1000"
     )
     parser.add_argument("--directions", type=int, default=64)
-    parser.add_argument("--block", type=int, default=8, help="directions that JAX takes at a time (8 was its best)")
+    parser.add_argument("--block", type=int, default=8, help="directions per block in JAX (8 was the fastest)")
     parser.add_argument("--subsets", type=int, default=16)
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)

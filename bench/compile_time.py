@@ -1,10 +1,10 @@
-"""From nothing to a first result: programs of thousands of gates, traced, lowered and compiled by an empty cache.
+"""Benchmark compilation: the time to the first result of programs of thousands of gates, with an empty cache.
 
     python bench/compile_time.py [--only NAME ...] [--order K ...] [--stages] [--json FILE] [--write]
 
-Each program runs in processes of its own, cold (an empty CIRCUITSKETCH_CACHE) and warm (the same folder again). Seconds
-run from the first line of the program's trace to the first result; Python, NumPy, Numba and the package are imported
-before that. `--stages` says where the time went, by a profile that slows everything a little.
+Each program runs in separate processes, cold (an empty CIRCUITSKETCH_CACHE) and warm (with the same folder again).
+Seconds run from the start of the trace to the first result; Python, NumPy, Numba and the package are imported before
+that. `--stages` prints a profile, which slows everything a little.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def runge_kutta() -> Program:
-    """The gradient of a loss on the path of a small nonlinear equation, 80 steps of Runge-Kutta of order 4."""
+    """Return the gradient of a loss on the solution of a small nonlinear ODE, by 80 steps of Runge-Kutta of order 4."""
     import circuitsketch as cs
 
     def slope(x: Any, p: Any) -> Any:
@@ -50,7 +50,7 @@ def runge_kutta() -> Program:
 
 
 def gaussian_process() -> Program:
-    """The log marginal likelihood of 12 points and its gradient, by a Cholesky decomposition on single numbers."""
+    """Return the log marginal likelihood of 12 points with its gradient, by a Cholesky decomposition on scalars."""
     import circuitsketch as cs
 
     def likelihood(p: Any, x: Any, y: Any) -> Any:
@@ -81,7 +81,7 @@ def gaussian_process() -> Program:
 
 
 def recurrent() -> Program:
-    """The gradient of a recurrent network through 150 steps, written as a loop of Python."""
+    """Return the gradient of a recurrent network through 150 steps, written as a Python loop."""
     import circuitsketch as cs
 
     def loss(p: Any, x: Any, y: Any) -> Any:
@@ -101,7 +101,7 @@ def recurrent() -> Program:
 
 
 def scalars() -> Program:
-    """The gradient of a map of two numbers, applied 400 times."""
+    """Return the gradient of a map of two numbers, iterated 400 times."""
     import circuitsketch as cs
 
     def loss(p: Any) -> Any:
@@ -122,7 +122,7 @@ PROGRAMS = {
 
 
 def first_result(name: str, order: int) -> dict[str, float]:
-    """Trace a program and evaluate it, or its series of an order along two directions: what that took here."""
+    """Trace a program and evaluate it, or its series along two directions; return the time and sizes."""
     import circuitsketch as cs
     from circuitsketch.backends.cpu.jit import loaded
 
@@ -146,21 +146,21 @@ def first_result(name: str, order: int) -> dict[str, float]:
 
 
 def measure(name: str, order: int, folder: str, stages: bool) -> dict[str, float]:
-    """`first_result` in a process of its own."""
+    """Call `first_result` in a separate process."""
     command = [sys.executable, __file__, "--inside", name, str(order), *(["--stages"] if stages else [])]
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         env={**os.environ, "CIRCUITSKETCH_CACHE": folder, "NUMBA_CACHE_DIR": folder},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
-def inside(arguments: list[str]) -> None:
-    """What a measured process does."""
+def run_inside(arguments: list[str]) -> None:
+    """Run a measured process."""
     name, order = arguments[0], int(arguments[1])
     if "--stages" not in arguments:
         print(json.dumps(first_result(name, order)))
@@ -175,12 +175,12 @@ def inside(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure cold and warm starts of all programs."""
+    """Run the benchmark and return the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--only", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS))
     parser.add_argument("--order", nargs="+", type=int, default=[0, 3])
-    parser.add_argument("--stages", action="store_true", help="profiles, on standard error")
+    parser.add_argument("--stages", action="store_true", help="print profiles on standard error")
     options = parser.parse_args(arguments)
     report = Report("compile_time", options, {"programs": len(options.only)})
     lines = []
@@ -194,10 +194,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             # The goal is ten seconds for 10,000 nodes.
             goal = Goal("<=", max(cold["nodes"], 1000) / 1000)
             row = Row(name, key, cold["wall"], "{:.1f}", goal)
-            _, said, wanted, met = row.cells()
+            _, measured, goal_text, met = row.cells()
             line = [
                 f"{name}, order {order}", f"{cold['nodes']:,.0f} ({cold['kept']:,.0f})", f"{cold['kernels']:.0f}",
-                said, wanted, met, f"{cold['cpu']:.1f}", f"{warm['wall']:.1f}", f"{warm['cpu']:.1f}",
+                measured, goal_text, met, f"{cold['cpu']:.1f}", f"{warm['wall']:.1f}", f"{warm['cpu']:.1f}",
             ]  # fmt: skip
             report.say("  " + "  ".join(line))
             lines.append(line)
@@ -210,6 +210,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--inside"]:
-        inside(sys.argv[2:])
+        run_inside(sys.argv[2:])
     else:
         main()

@@ -1,8 +1,8 @@
-"""The opponent: microgpt and its training in plain JAX, and directions through it by jax.experimental.jet.
+"""microgpt and its training in JAX, for comparison, and directions through it by jax.experimental.jet.
 
-In: a microgpt run of the package, whose words, first parameters and learning rates are taken over. Out:
-functions that train, retrain many subsets together, and push directions; each over the real words in their
-order, without padding. Import this only after the options of XLA are set.
+In: a microgpt run of the package, with its words, initial parameters and learning rates. Out: functions that train,
+retrain several subsets together, and propagate directions, all over the words in their order, without padding. Import
+this only after setting the options of XLA.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ import circuitsketch as cs
 HEADS = 4
 
 
-# jet multiplies series only by primals of their own dtype, so complex directions need complex primals,
-# and JAX has no error function of these. The constant terms are real: this one is right there, and knows its
-# derivative.
+# jet multiplies series only by primals of the same dtype, so complex directions require complex primals, for which JAX
+# has no error function. The primals are real, so this one is correct, and it has a derivative.
 def erf_slope(x: Any) -> Any:
-    """The derivative of erf."""
+    """Return the derivative of erf."""
     return (2.0 / np.sqrt(np.pi)) * jnp.exp(-x * x)
 
 
 def erf_of_real_part(x: Any) -> Any:
-    """erf where the imaginary part is zero."""
+    """Return erf of a number with imaginary part zero."""
     return lax.complex(lax.erf(lax.real(x)), jnp.zeros_like(lax.real(x)))
 
 
@@ -47,17 +46,17 @@ jet.jet_rules[erf_p] = partial(jet.deriv_prop, erf_p, erf_slope)
 
 
 def erf(x: Any) -> Any:
-    """The error function of real numbers, or of series with real constant terms."""
+    """Return the error function of real numbers, or of series with real primals."""
     return erf_p.bind(x) if jnp.iscomplexobj(x) else lax.erf(x)
 
 
-def normalised(x: Any) -> Any:
-    """Rows over their root mean square."""
+def normalise(x: Any) -> Any:
+    """Divide rows by their root mean square."""
     return x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
 
 
 def loss(vector: Any, shapes: dict[str, tuple[int, ...]], tokens: Any, targets: Any) -> Any:
-    """The mean cross-entropy on one word. No maximum is subtracted: the scores of these runs are small."""
+    """Return the mean cross-entropy on one word, without subtracting a maximum, since these scores are small."""
     p, begin = {}, 0
     for name, shape in shapes.items():
         end = begin + int(np.prod(shape))
@@ -65,16 +64,16 @@ def loss(vector: Any, shapes: dict[str, tuple[int, ...]], tokens: Any, targets: 
         begin = end
     length, width = tokens.shape[0], shapes["wte"][1]
     split = (length, HEADS, width // HEADS)
-    x = normalised(p["wte"][tokens] + p["wpe"][:length])
+    x = normalise(p["wte"][tokens] + p["wpe"][:length])
     layer = 0
     while f"layer{layer}.attn_wq" in p:
         part = {name.split(".")[1]: value for name, value in p.items() if name.startswith(f"layer{layer}.")}
-        h = normalised(x)
+        h = normalise(x)
         q, k, v = ((h @ part[f"attn_w{c}"].T).reshape(split) for c in "qkv")
         scores = jnp.exp(jnp.einsum("qhd,khd->hqk", q * (width // HEADS) ** -0.5, k)) * np.tri(length)
         attention = scores / jnp.sum(scores, axis=-1, keepdims=True)
         x = x + jnp.einsum("hqk,khd->qhd", attention, v).reshape(length, width) @ part["attn_wo"].T
-        hidden = normalised(x) @ part["mlp_fc1"].T
+        hidden = normalise(x) @ part["mlp_fc1"].T
         x = x + (hidden * (0.5 + 0.5 * erf(hidden * np.sqrt(0.5)))) @ part["mlp_fc2"].T
         layer += 1
     logits = x @ p["lm_head"].T
@@ -86,7 +85,7 @@ State = tuple[Any, Any, Any]  # parameters and Adam's two moments, each one vect
 
 
 class JaxRun:
-    """A run of the package, told to JAX."""
+    """A run of the package, in JAX."""
 
     def __init__(self, run: cs.Training) -> None:
         params = run.state["params"]
@@ -99,13 +98,13 @@ class JaxRun:
         self.lengths = sorted({len(tokens) for tokens, _ in self.words})
 
     def state(self, subsets: int | None = None, dtype: Any = np.float64) -> State:
-        """The first state, or as many copies of it."""
+        """Return the initial state, or copies of it for several subsets."""
         first = self.first if subsets is None else np.tile(self.first, (subsets, 1))
         params = jnp.array(first, dtype)
         return params, jnp.zeros_like(params), jnp.zeros_like(params)
 
     def step(self, state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Any) -> State:
-        """One step of Adam with the epsilon inside the root."""
+        """Take a step of Adam with the epsilon inside the root."""
         params, m, v = state
         of_loss = jax.grad(loss, holomorphic=jnp.iscomplexobj(params))
         g = keep * of_loss(params, self.shapes, tokens, targets)
@@ -114,9 +113,9 @@ class JaxRun:
         return params - (rate / (1.0 - 0.85 ** (t + 1.0))) * m * root, m, v
 
     def stepwise(self, keeps: np.ndarray) -> Callable[[], Any]:
-        """Training with a jitted step for each length of word.
+        """Return the training with a jitted step per word length.
 
-        keeps : (steps,), or (subsets, steps) for many trainings at once.
+        `keeps` is (steps,), or (subsets, steps) to train several subsets together.
         """
         subsets = None if keeps.ndim == 1 else len(keeps)
         over = None if subsets is None else 0
@@ -133,14 +132,14 @@ class JaxRun:
         return train
 
     def scanned(self, keeps: np.ndarray) -> Callable[[], Any]:
-        """The whole training as one jitted scan, in which a switch takes the step of the word's length."""
+        """Return the training as one jitted scan, in which a switch selects the step for the word's length."""
         train = self.scan()
         jitted = jax.jit(train if keeps.ndim == 1 else jax.vmap(train))
         given = jnp.asarray(keeps)
         return lambda: jax.block_until_ready(jitted(given))
 
     def scan(self, recompute: bool = False) -> Callable[[Any], Any]:
-        """The whole training as a function of the keeps, to be jitted; `recompute`: its gradient keeps states alone."""
+        """Return the training as a scan, a function of the keeps; `recompute`: its gradient keeps only the states."""
         widest = self.lengths[-1]
         kind = jnp.asarray([self.lengths.index(len(tokens)) for tokens, _ in self.words])
         padded = [jnp.asarray([np.resize(word[i], widest) for word in self.words]) for i in (0, 1)]
@@ -180,9 +179,9 @@ class JaxRun:
         return lambda w: loss(train(1.0 - w), self.shapes, jnp.asarray(word[0]), jnp.asarray(word[1]))
 
     def jet(self, directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
-        """Directions through the training by jet, vmapped, `block` at a time, a jitted step for each length.
+        """Return the propagation of directions by jet, vmapped, `block` at a time, with a jitted step per word length.
 
-        Constant terms are shared by a block: vmap leaves alone what does not depend on a direction.
+        Primals are shared by a block, since vmap does not batch what does not depend on a direction.
         """
 
         def step(zero: State, terms: Any, t: Any, tokens: Any, targets: Any, rate: Any, psi: Any) -> Any:
@@ -200,20 +199,20 @@ class JaxRun:
         given = [[jnp.asarray(psi, complex) for psi in rows.T] for rows in blocks]
 
         def push() -> list[Any]:
-            found = []
+            results = []
             for rows, psi in zip(blocks, given, strict=True):
                 zero = self.state(dtype=complex)
                 terms: Any = ([jnp.zeros((len(rows), self.first.size), complex)] * order,) * 3
                 for t, (tokens, targets) in enumerate(self.words):
                     zero, terms = jitted(zero, terms, self.numbers[t], tokens, targets, self.rates[t], psi[t])
-                found.append(jax.block_until_ready((zero[0], terms[0])))
-            return found
+                results.append(jax.block_until_ready((zero[0], terms[0])))
+            return results
 
         return push
 
 
 def flat(params: dict[str, Any], lead: int = 0) -> np.ndarray:
-    """Matrices one after the other, row by row, behind `lead` leading axes."""
+    """Concatenate flattened matrices, row by row, after `lead` leading axes."""
     return np.concatenate([np.reshape(value, (*np.shape(value)[:lead], -1)) for value in params.values()], axis=-1)
 
 

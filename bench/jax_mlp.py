@@ -1,7 +1,7 @@
-"""The opponent for the perceptron: its training along many directions as truncated polynomials in JAX.
+"""The training of the perceptron along directions as truncated polynomials in JAX, for comparison.
 
-In: the run of `workloads.mlp`, whose batches and first parameters are taken over. Out: directions pushed through it, by
-the arithmetic and the reverse mode of jax_polynomial.py. Import this only after the options of XLA are set.
+In: the run of `workloads.mlp`, with its batches and initial parameters. Out: the propagation of directions through it,
+with the arithmetic and the reverse mode of jax_polynomial.py. Import this only after setting the options of XLA.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State = tuple[dict[str, Poly], dict[str, Poly]]  # parameters and their velocity
 
 
 def rows(tape: Tape, bias: int, count: int) -> int:
-    """A vector as each of so many rows."""
+    """Repeat a vector as `count` rows."""
 
     def repeated(a: Any) -> Any:
         return jnp.broadcast_to(a[..., None, :], (*a.shape[:-1], count, a.shape[-1]))
@@ -30,7 +30,7 @@ def rows(tape: Tape, bias: int, count: int) -> int:
 
 
 def loss_gradients(params: dict[str, Poly], x: Any, y: Any, keep: Poly) -> dict[str, Poly]:
-    """The gradient of the mean of a batch's losses, each times its keep (examples, 1), along all directions."""
+    """Return the gradient of the mean loss of a batch, weighted by keep (examples, 1), along all directions."""
     tape = Tape()
     p = {name: tape.note(value) for name, value in params.items()}
     count = x.shape[0]
@@ -51,7 +51,7 @@ def loss_gradients(params: dict[str, Poly], x: Any, y: Any, keep: Poly) -> dict[
 
 
 def step(state: State, x: Any, y: Any, keep: Poly) -> State:
-    """One step of gradient descent with momentum."""
+    """Take a step of gradient descent with momentum."""
     params, velocity = state
     grads = loss_gradients(params, x, y, keep)
     velocity = {name: velocity[name].scaled(0.9) + g for name, g in grads.items()}
@@ -59,7 +59,7 @@ def step(state: State, x: Any, y: Any, keep: Poly) -> State:
 
 
 def push(run: cs.Training, directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
-    """Directions through the training, `block` at a time; the function gives the trained parameters of every block."""
+    """Return a function that propagates directions, `block` at a time, and returns the trained parameters."""
     jitted = jax.jit(step, donate_argnums=0)
     batches = [(jnp.asarray(x), jnp.asarray(y)) for x, y in run.batches]
     blocks = [directions[begin : begin + block] for begin in range(0, len(directions), block)]
@@ -80,16 +80,16 @@ def push(run: cs.Training, directions: np.ndarray, order: int, block: int) -> Ca
 
         return polynomials(1.0), polynomials(0.0)
 
-    def pushed() -> list[dict[str, Poly]]:
-        found = []
+    def propagate() -> list[dict[str, Poly]]:
+        results = []
         for part, of_steps in zip(blocks, keeps, strict=True):
             state = first(len(part))
             for (x, y), kept in zip(batches, of_steps, strict=True):
                 state = jitted(state, x, y, kept)
-            found.append(jax.block_until_ready(state[0]))
-        return found
+            results.append(jax.block_until_ready(state[0]))
+        return results
 
-    return pushed
+    return propagate
 
 
 __all__ = ["push", "step"]

@@ -1,12 +1,10 @@
-"""The opponent: truncated polynomials in JAX, with a reverse mode of their own, as an expert would write
-them by hand.
+"""Truncated polynomials in JAX with their own reverse mode, as an expert would write them by hand, for comparison.
 
-In: microgpt's parameters and a word. Out: one training step along many directions at once. It knows what the
-package knows: constant terms are real and shared by all directions, coefficients are complex, and a function
-of one operand needs its derivatives at the constant term only. Of the spellings tried on one core (complex
-einsums, lanes last, blocks side by side in one product, coefficients as separate arrays) this was the
-fastest on XLA's code for CPUs: real and imaginary parts apart, directions as the batch of each einsum, and
-few enough directions for the cache. Import this only after the options of XLA are set.
+In: microgpt's parameters and a word. Out: one training step along several directions at once. As in the package,
+primals are real and shared by all directions, coefficients are complex, and a unary function needs its derivatives at
+the primal only. Of the variants tried on one core (complex einsums, lanes last, blocks side by side in one product,
+coefficients as separate arrays) this was the fastest with XLA on CPUs: separate real and imaginary parts, directions as
+the batch of each einsum, and few enough directions for the cache. Import this only after setting the options of XLA.
 """
 
 from __future__ import annotations
@@ -26,17 +24,17 @@ Pair = tuple[Any, Any]  # real and imaginary part, each (directions, *shape)
 
 @dataclass(frozen=True, eq=False)
 class Poly:
-    """zero + terms[0] z + terms[1] z^2 + ...
+    """The polynomial zero + terms[0] z + terms[1] z^2 + ...
 
-    zero : real, (*shape).
-    terms : (order, 2, directions, *shape), real and imaginary parts apart; None for a constant.
+    `zero` is real (*shape); `terms` (order, 2, directions, *shape) has separate real and imaginary parts, None for a
+    constant.
     """
 
     zero: Any
     terms: Any = None
 
     def __add__(self, other: Poly) -> Poly:
-        return Poly(self.zero + other.zero, added(self.terms, other.terms))
+        return Poly(self.zero + other.zero, add_terms(self.terms, other.terms))
 
     def __sub__(self, other: Poly) -> Poly:
         return self + other.scaled(-1.0)
@@ -45,29 +43,29 @@ class Poly:
         return bilinear(lambda a, b: a * b, self, other)
 
     def scaled(self, factor: Any) -> Poly:
-        """Times a real number or array that is the same along all directions."""
+        """Multiply by a real number or array that all directions share."""
         return self.linear(lambda a: a * factor)
 
     def linear(self, f: Callable[[Any], Any]) -> Poly:
-        """A linear function that treats any leading axis as a batch."""
+        """Apply a linear function that treats leading axes as a batch."""
         return Poly(f(self.zero), None if self.terms is None else f(self.terms))
 
 
 jax.tree_util.register_pytree_node(Poly, lambda p: ((p.zero, p.terms), None), lambda _, parts: Poly(*parts))
 
 
-def added(one: Any, two: Any) -> Any:
-    """The sum of terms, where either may be missing."""
+def add_terms(one: Any, two: Any) -> Any:
+    """Add terms, of which either may be None."""
     if one is None or two is None:
         return two if one is None else one
     return one + two
 
 
 def bilinear(f: Callable[[Any, Any], Any], x: Poly, y: Poly) -> Poly:
-    """The ring's product under a bilinear f: coefficient k is the sum of f(x_j, y_{k-j})."""
+    """Multiply two polynomials with a bilinear f: coefficient k is the sum of f(x_j, y_{k-j})."""
     from_x = None if x.terms is None else f(x.terms, y.zero)
     from_y = None if y.terms is None else f(x.zero, y.terms)
-    terms = added(from_x, from_y)
+    terms = add_terms(from_x, from_y)
     if from_x is not None and from_y is not None and len(terms) > 1:
         parts = [jnp.zeros_like(terms[0])]
         for k in range(1, len(terms)):
@@ -98,32 +96,32 @@ def composed(f: Sequence[Any], u: Poly) -> Poly:
     return Poly(f[0], jnp.stack([jnp.stack(t) for t in total]))
 
 
-# A function's Taylor coefficients 0..order + 1 at real points: one more than needed, for the derivative.
+# Taylor coefficients 0..order + 1 of a function at real points, one more than needed for its derivative.
 def exp_at(x: Any, order: int) -> list[Any]:
-    """e^x."""
+    """Return the coefficients of e^x."""
     e = jnp.exp(x)
     return [e / factorial(m) for m in range(order + 2)]
 
 
 def log_at(x: Any, order: int) -> list[Any]:
-    """ln x."""
+    """Return the coefficients of ln x."""
     return [jnp.log(x), *((-1) ** (m - 1) / m * x ** float(-m) for m in range(1, order + 2))]
 
 
 def power_at(exponent: float) -> Callable[[Any, int], list[Any]]:
-    """x^exponent."""
+    """Return the coefficients of x^exponent."""
 
     def at(x: Any, order: int) -> list[Any]:
-        one, found = 1.0 / x, [x**exponent]
+        one, terms = 1.0 / x, [x**exponent]
         for m in range(order + 1):
-            found.append(found[-1] * one * ((exponent - m) / (m + 1)))
-        return found
+            terms.append(terms[-1] * one * ((exponent - m) / (m + 1)))
+        return terms
 
     return at
 
 
 def gelu_at(x: Any, order: int) -> list[Any]:
-    """x Phi(x), by the equation e' = -x e of the normal density."""
+    """Return the coefficients of x Phi(x), by the equation e' = -x e of the normal density."""
     e = [jnp.exp(-0.5 * x * x) / np.sqrt(2.0 * np.pi)]
     phi = [0.5 + 0.5 * lax.erf(x * np.sqrt(0.5))]
     for m in range(order + 1):
@@ -133,39 +131,39 @@ def gelu_at(x: Any, order: int) -> list[Any]:
 
 
 def derivative(f: Sequence[Any]) -> list[Any]:
-    """Taylor coefficients of f'."""
+    """Return the Taylor coefficients of f'."""
     return [m * f[m] for m in range(1, len(f))]
 
 
 class Tape:
-    """Reverse mode over polynomials: every operation notes how a cotangent goes back."""
+    """Reverse mode over polynomials: every operation records its vjp."""
 
     def __init__(self) -> None:
         self.values: list[Poly] = []
         self.back: list[Callable[[Poly], list[tuple[int, Poly]]] | None] = []
 
     def note(self, value: Poly, back: Callable[[Poly], list[tuple[int, Poly]]] | None = None) -> int:
-        """Keep a value; its number stands for it."""
+        """Record a value and return its number."""
         self.values.append(value)
         self.back.append(back)
         return len(self.values) - 1
 
     def gradients(self, of: int, to: Sequence[int]) -> list[Poly]:
-        """The gradient of a scalar."""
-        found = {of: Poly(jnp.ones(self.values[of].zero.shape))}
+        """Return the gradient of a scalar."""
+        pending = {of: Poly(jnp.ones(self.values[of].zero.shape))}
         for i in range(of, -1, -1):
             back = self.back[i]
-            if i in found and back is not None:
-                for j, ct in back(found.pop(i)):
-                    found[j] = found[j] + ct if j in found else ct
-        return [found[i] for i in to]
+            if i in pending and back is not None:
+                for j, ct in back(pending.pop(i)):
+                    pending[j] = pending[j] + ct if j in pending else ct
+        return [pending[i] for i in to]
 
     def add(self, i: int, j: int) -> int:
-        """Entry by entry, of one shape."""
+        """Multiply elementwise, with equal shapes."""
         return self.note(self.values[i] + self.values[j], lambda ct: [(i, ct), (j, ct)])
 
     def multiply(self, i: int, j: int) -> int:
-        """Entry by entry; the second may have a last axis of extent 1."""
+        """Multiply elementwise; the second may have a last axis of size 1."""
         x, y = self.values[i], self.values[j]
 
         def back(ct: Poly) -> list[tuple[int, Poly]]:
@@ -177,17 +175,17 @@ class Tape:
         return self.note(x * y, back)
 
     def scale(self, i: int, factor: Any) -> int:
-        """Times a number or array."""
+        """Multiply by a number or array."""
         return self.note(self.values[i].scaled(factor), lambda ct: [(i, ct.scaled(factor))])
 
     def apply(self, at: Callable[[Any, int], list[Any]], i: int) -> int:
-        """A function of one operand."""
+        """Apply a unary function."""
         u = self.values[i]
         f = at(u.zero, len(u.terms))
         return self.note(composed(f, u), lambda ct: [(i, ct * composed(derivative(f), u))])
 
     def einsum(self, spec: str, i: int, j: int) -> int:
-        """A contraction; directions are an ellipsis in front."""
+        """Contract two values; directions are a leading ellipsis."""
         (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
         x, y = self.values[i], self.values[j]
 
@@ -200,11 +198,11 @@ class Tape:
         return self.note(contracted(spec, x, y), back)
 
     def linear(self, i: int, f: Callable[[Any], Any], adjoint: Callable[[Any], Any]) -> int:
-        """A linear function, given with its adjoint."""
+        """Apply a linear function, given with its adjoint."""
         return self.note(self.values[i].linear(f), lambda ct: [(i, ct.linear(adjoint))])
 
     def sum_last(self, i: int, weight: float = 1.0) -> int:
-        """The last axis summed up and kept."""
+        """Sum over the last axis, keeping it."""
         shape = self.values[i].zero.shape
         return self.linear(
             i,
@@ -214,14 +212,14 @@ class Tape:
 
 
 def contracted(spec: str, x: Poly, y: Poly) -> Poly:
-    """An einsum of polynomials."""
+    """Compute an einsum of polynomials."""
     (one, two), out = spec.split("->")[0].split(","), spec.split("->")[1]
     dotted = f"...{one},...{two}->...{out}"
     return bilinear(lambda a, b: jnp.einsum(dotted, a, b), x, y)
 
 
 def rows(tape: Tape, i: int, at: Any) -> int:
-    """Rows of a matrix, gathered; their cotangents are added up."""
+    """Gather rows of a matrix."""
     shape = tape.values[i].zero.shape
 
     def adjoint(ct: Any) -> Any:
@@ -231,7 +229,7 @@ def rows(tape: Tape, i: int, at: Any) -> int:
 
 
 def normalised(tape: Tape, x: int) -> int:
-    """Rows over their root mean square."""
+    """Divide rows by their root mean square."""
     width = tape.values[x].zero.shape[-1]
     mean = tape.sum_last(tape.multiply(x, x), 1.0 / width)
     inside = tape.note(tape.values[mean] + Poly(1e-5), lambda ct: [(mean, ct)])
@@ -239,7 +237,7 @@ def normalised(tape: Tape, x: int) -> int:
 
 
 def reshaped(tape: Tape, i: int, shape: tuple[int, ...]) -> int:
-    """The last axes in another shape."""
+    """Reshape the last axes."""
     old = tape.values[i].zero.shape
     return tape.linear(
         i,
@@ -249,7 +247,7 @@ def reshaped(tape: Tape, i: int, shape: tuple[int, ...]) -> int:
 
 
 def loss_gradients(params: dict[str, Poly], tokens: Any, targets: Any, heads: int = 4) -> dict[str, Poly]:
-    """The gradient of microgpt's mean loss on one name, along all directions."""
+    """Return the gradient of microgpt's mean loss on one name, along all directions."""
     tape = Tape()
     p = {name: tape.note(value) for name, value in params.items()}
     length, width = tokens.shape[0], params["wte"].zero.shape[1]
@@ -284,7 +282,7 @@ State = tuple[dict[str, Poly], dict[str, Poly], dict[str, Poly]]
 
 
 def step(state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Poly) -> State:
-    """One step of Adam with the epsilon inside the root; `keep` is 1 - z psi."""
+    """Take a step of Adam with the epsilon inside the root; `keep` is 1 - z psi."""
     params, m, v = state
     grads = {name: keep * g for name, g in loss_gradients(params, tokens, targets).items()}
     new_p, new_m, new_v = {}, {}, {}
@@ -298,7 +296,7 @@ def step(state: State, t: Any, tokens: Any, targets: Any, rate: Any, keep: Poly)
 
 
 def first_state(params: dict[str, Any], directions: int, order: int) -> State:
-    """The parameters with terms that are zero, and moments of zero."""
+    """Return the initial parameters and moments, with zero terms."""
 
     def polynomials(tree: dict[str, Any]) -> dict[str, Poly]:
         return {
@@ -311,36 +309,36 @@ def first_state(params: dict[str, Any], directions: int, order: int) -> State:
 
 
 def keep_of(psi: np.ndarray, order: int) -> Poly:
-    """1 - z psi for directions psi (directions,), to be multiplied with matrices."""
+    """Return 1 - z psi for directions psi (directions,), to multiply matrices with."""
     terms = np.zeros((order, 2, len(psi), 1, 1))
     terms[0, :, :, 0, 0] = -psi.real, -psi.imag
     return Poly(jnp.ones((1, 1)), jnp.asarray(terms))
 
 
 def push(run: Any, params: dict[str, Any], directions: np.ndarray, order: int, block: int) -> Callable[[], Any]:
-    """Directions through the training of a `JaxRun`, `block` at a time, with a jitted step for each length.
+    """Return a function that propagates directions through the training of a `JaxRun`, `block` at a time.
 
-    The function gives the trained parameters of every block.
+    The step is jitted once per word length; the function returns the trained parameters of each block.
     """
     jitted = jax.jit(step, donate_argnums=0)
     blocks = [directions[begin : begin + block] for begin in range(0, len(directions), block)]
     keeps = [[keep_of(psi, order) for psi in rows.T] for rows in blocks]
 
-    def pushed() -> list[dict[str, Poly]]:
-        found = []
+    def propagate() -> list[dict[str, Poly]]:
+        results = []
         for rows, keep in zip(blocks, keeps, strict=True):
             state = first_state(params, len(rows), order)
             for t, (tokens, targets) in enumerate(run.words):
                 state = jitted(state, run.numbers[t], tokens, targets, run.rates[t], keep[t])
-            found.append(jax.block_until_ready(state[0]))
-        return found
+            results.append(jax.block_until_ready(state[0]))
+        return results
 
-    return pushed
+    return propagate
 
 
 def coefficients(blocks: list[dict[str, Poly]], names: Sequence[str]) -> np.ndarray:
-    """What `push` found as (directions, order + 1, parameters), matrices one after the other, row by row."""
-    found = []
+    """Return the result of `push` as (directions, order + 1, parameters), with flattened matrices, row by row."""
+    results = []
     for params in blocks:
         columns = []
         for name in names:
@@ -349,8 +347,8 @@ def coefficients(blocks: list[dict[str, Poly]], names: Sequence[str]) -> np.ndar
             zero = np.broadcast_to(np.asarray(params[name].zero), terms[:, :1].shape)
             both = np.concatenate([zero, terms], axis=1)
             columns.append(both.reshape(*both.shape[:2], -1))
-        found.append(np.concatenate(columns, axis=-1))
-    return np.concatenate(found)
+        results.append(np.concatenate(columns, axis=-1))
+    return np.concatenate(results)
 
 
 __all__ = ["Poly", "coefficients", "push", "step"]

@@ -1,8 +1,7 @@
-"""The machine that a bench runs on: its description, and its peak of fused multiply-adds, measured by a
-kernel of ours.
+"""The machine that a benchmark runs on: its description, and its measured peak rate of fused multiply-adds.
 
-In: a precision and how many threads. Out: multiply-adds per CPU second of one core, with independent chains
-of them in vector registers: nothing is loaded, nothing is stored, so no kernel on this core can do more.
+In: a precision and a number of threads. Out: multiply-adds per CPU second of one core, for independent chains in vector
+registers. Nothing is loaded or stored, so no kernel on this core can do more.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from numba.core.registry import cpu_target
 
 from circuitsketch.backends.cpu import lane_width
 
-# Chains needed to hide the latency of a multiply-add: 8 to 10 on x86, more on some others; registers for 24
-# exist on AVX-512 and ARM. The best of these is the peak.
+# Chains that hide the latency of a multiply-add: 8 to 10 on x86, more on others; AVX-512 and ARM have registers
+# for 24. The peak is the best of these.
 CHAINS = (8, 12, 16, 24)
 SECONDS = 0.01
 INT = ir.IntType(64)
@@ -36,7 +35,7 @@ INT = ir.IntType(64)
 
 @cache
 def peak_kernel(single: bool, chains: int) -> Any:
-    """A function (pointer to two vectors, rounds): `chains` independent vector multiply-adds a round."""
+    """Return a function (pointer to two vectors, rounds) with `chains` independent vector multiply-adds per round."""
     width = lane_width(single)
     element = ir.FloatType() if single else ir.DoubleType()
     vector = ir.VectorType(element, width)
@@ -76,12 +75,12 @@ def peak_kernel(single: bool, chains: int) -> Any:
         library.add_llvm_module(binding.parse_assembly(str(module)))
         library.finalize()
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.get_pointer_to_function(name))
-    call.library = library  # kept alive with the function
+    call.library = library  # keep it alive with the function
     return call
 
 
 def rate(single: bool, chains: int, seconds: float) -> float:
-    """Multiply-adds per CPU second of this thread, over about `seconds`."""
+    """Measure the multiply-adds per CPU second of this thread, for about `seconds`."""
     width = lane_width(single)
     vectors = np.full((2, width), 0.5, dtype=np.float32 if single else np.float64)
     kernel = peak_kernel(single, chains)
@@ -96,28 +95,28 @@ def rate(single: bool, chains: int, seconds: float) -> float:
 
 @cache
 def best_chains(single: bool) -> int:
-    """How many chains reach the peak here."""
+    """Return the number of chains that reaches the peak on this machine."""
     for chains in CHAINS:
         rate(single, chains, SECONDS / 10)
     return max(CHAINS, key=lambda chains: rate(single, chains, SECONDS))
 
 
 def peak(single: bool, threads: int = 1, seconds: float = SECONDS) -> float:
-    """The peak of one core, in multiply-adds per CPU second, while `threads` threads try for it together."""
+    """Measure the peak of one core, in multiply-adds per CPU second, while `threads` threads run."""
     chains = best_chains(single)
     if threads == 1:
         return rate(single, chains, seconds)
-    found: list[float] = []
-    workers = [threading.Thread(target=lambda: found.append(rate(single, chains, seconds))) for _ in range(threads)]
+    rates: list[float] = []
+    workers = [threading.Thread(target=lambda: rates.append(rate(single, chains, seconds))) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return fmean(found)
+    return fmean(rates)
 
 
 def description() -> dict[str, Any]:
-    """What a table of measurements must say about where it was measured."""
+    """Describe the machine, for the tables of measurements."""
     return {
         "processor": processor(),
         "cores": cores(),
@@ -133,12 +132,12 @@ def description() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's name, as far as it tells."""
+    """Return the name of the processor."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from compare_jax import SMALL_LETTERS, agree, have_jax, one_core, run_of
+from compare_jax import SMALL_LETTERS, check_agreement, have_jax, one_core, run_of
 from report import Goal, Report, Row, add_options
 from timing import interleaved, middle, ratio
 from workloads import directions
@@ -100,7 +100,7 @@ def jax_rows(report: Report, run: cs.Training, repeats: int) -> None:
             else:
                 others[form] = jax_run.hessian_rows(word, rows[:, of], recompute)
         for form, other in others.items():
-            agree(report, f"{name}_{form}", *(np.reshape(side(), (-1, 1, run.steps)) for side in (ours[name], other)))
+            check_agreement(report, f"{name}_{form}", *(np.reshape(side(), (-1, 1, run.steps)) for side in (ours[name], other)))
         found = interleaved({"ours": ours[name], **others}, repeats)
         best = min(others, key=lambda form: middle(found[form]))
         note = f"{1e3 * middle(found['ours']):.3g} against {1e3 * middle(found[best]):.3g} ms, {best}"

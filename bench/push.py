@@ -1,14 +1,13 @@
-"""Pushing directions through a training: core milliseconds a direction and step, and the share of the peak.
+"""Benchmark the propagation of directions: core milliseconds per direction per step, and the share of the peak.
 
     python bench/push.py                                   one small push: microgpt, order 3, complex128
-    python bench/push.py --workload mlp --order 1 --real   another
-    python bench/push.py --all                             the whole table, small (some minutes)
-    python bench/push.py --all --full --write              the whole table, kept in bench/README.md
+    python bench/push.py --workload mlp --order 1 --real   another one
+    python bench/push.py --all                             the complete table, small (some minutes)
+    python bench/push.py --all --full --write              the complete table, written to bench/README.md
 
-Core milliseconds are CPU time of all threads over directions and steps, of a whole `cs.push`: directions are
-given, all else is inside, the run's check for gates without a series too. The share of the peak is useful
-multiply-adds (see multiply_adds.py) over what the same cores do at most (see machine.py), measured right
-before and right after each push.
+Core milliseconds are the CPU time of all threads of a `cs.push` with given directions, including the check for gates
+without a series, divided by directions and steps. The share of the peak is useful multiply-adds (see multiply_adds.py)
+divided by the peak of the same cores (see machine.py), measured immediately before and after each push.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import numpy as np
 from machine import cores, peak
 from multiply_adds import run_cost
 from report import Goal, Report, Row, add_options
-from start import start_rows
+from start import add_start_rows
 from timing import Timing, interleaved, middle, ratio, timed
 from workloads import STEPS, WORKLOADS, directions, training
 
@@ -39,7 +38,7 @@ LONG_ORDER, LONG_DIRECTIONS = 100, 12
 
 @dataclass(frozen=True)
 class Setting:
-    """One push: what is trained, and what lanes hold."""
+    """The settings of one push."""
 
     workload: str
     steps: int
@@ -51,17 +50,17 @@ class Setting:
 
     @property
     def single(self) -> bool:
-        """Whether lanes are in single precision."""
+        """Whether coefficients are in single precision."""
         return np.dtype(self.dtype) == np.complex64
 
-    def ready(self) -> Callable[[], Any]:
-        """The push, run and directions in place."""
+    def prepare(self) -> Callable[[], Any]:
+        """Return the push as a function, with the run and the directions."""
         run = training(self.workload, self.steps)
         given = directions(self.directions, run.n, self.real)
         return partial(cs.push, run, given, self.order, dtype=np.dtype(self.dtype), threads=self.threads)
 
     def multiply_adds(self) -> int:
-        """Useful multiply-adds of the whole push."""
+        """Count the useful multiply-adds of the push."""
         return self.directions * run_cost(training(self.workload, self.steps), Mode(self.order, not self.real))
 
     def __str__(self) -> str:
@@ -73,8 +72,8 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A setting's timings, and the peak of one core around each."""
+class Measurement:
+    """The timings of a setting, and the peak of one core around each of them."""
 
     setting: Setting
     timings: list[Timing]
@@ -82,42 +81,42 @@ class Measured:
 
     @property
     def core_ms(self) -> float:
-        """Milliseconds of one core a direction and step."""
+        """Milliseconds of one core per direction per step."""
         return 1e3 * middle(self.timings) / (self.setting.directions * self.setting.steps)
 
     @property
     def fraction(self) -> float:
-        """Useful multiply-adds over what the cores could do in the same CPU time."""
+        """Useful multiply-adds divided by the peak in the same CPU time."""
         work = self.setting.multiply_adds()
         return median(work / t.cpu / p for t, p in zip(self.timings, self.peaks, strict=True))
 
     def wall(self) -> float:
-        """Seconds of the whole push."""
+        """Return the wall-clock seconds of the push."""
         return middle(self.timings, "wall")
 
 
-def measured(setting: Setting, repeats: int, warm: Setting | None = None) -> Measured:
-    """Push `repeats` times, the peak measured around each; before that `warm` (one direction), to compile."""
-    push = setting.ready()
-    (warm or replace(setting, directions=1)).ready()()
+def measure(setting: Setting, repeats: int, warm: Setting | None = None) -> Measurement:
+    """Push `repeats` times and measure the peak around each, after `warm` (default: one direction) to compile."""
+    push = setting.prepare()
+    (warm or replace(setting, directions=1)).prepare()()
     timings, peaks = [], []
     for _ in range(repeats):
         before = peak(setting.single, setting.threads)
         timings.append(timed(push))
         peaks.append(fmean([before, peak(setting.single, setting.threads)]))
-    return Measured(setting, timings, peaks)
+    return Measurement(setting, timings, peaks)
 
 
-def main_rows(report: Report, found: Measured, prefix: str = "", goals: bool = False) -> None:
-    """Core milliseconds, share of the peak, and seconds of one setting."""
-    s = found.setting
+def add_main_rows(report: Report, measurement: Measurement, prefix: str = "", goals: bool = False) -> None:
+    """Add the core milliseconds, the share of the peak and the seconds of one setting."""
+    s = measurement.setting
     per = s.multiply_adds() / (s.directions * s.steps)
-    floor = 1e3 * per / fmean(found.peaks)
+    floor = 1e3 * per / fmean(measurement.peaks)
     report.add(
         Row(
-            f"core ms a direction and step: {s}",
+            f"core ms per direction per step: {s}",
             f"{prefix}core_ms_per_direction_step",
-            found.core_ms,
+            measurement.core_ms,
             "{:.4f}",
             Goal("<=", 0.10) if goals else None,
             f"floor {floor:.4f}",
@@ -127,19 +126,19 @@ def main_rows(report: Report, found: Measured, prefix: str = "", goals: bool = F
         Row(
             "share of the multiply-add peak, same run",
             f"{prefix}fraction_of_peak",
-            found.fraction,
+            measurement.fraction,
             "{:.2f}",
             Goal(">=", 0.5) if goals else None,
-            f"{per / 1e6:.3g} M useful a direction and step, peak {fmean(found.peaks) / 1e9:.1f} G/s a core",
+            f"{per / 1e6:.3g} M useful per direction per step, peak {fmean(measurement.peaks) / 1e9:.1f} G/s per core",
         )
     )
-    report.numbers[f"{prefix}wall_seconds"] = found.wall()
-    report.numbers[f"{prefix}peak_multiply_adds_per_second"] = fmean(found.peaks)
+    report.numbers[f"{prefix}wall_seconds"] = measurement.wall()
+    report.numbers[f"{prefix}peak_multiply_adds_per_second"] = fmean(measurement.peaks)
     report.numbers[f"{prefix}useful_multiply_adds_per_direction_step"] = per
 
 
-def ratio_rows(report: Report, base: Setting, repeats: int) -> None:
-    """What precision, real directions, a lower order and a second thread are worth: all sides in turns."""
+def add_ratio_rows(report: Report, base: Setting, repeats: int) -> None:
+    """Add the speedups by single precision, real directions, a lower order and a second thread, measured in turns."""
     sides = {
         "base": base,
         "single": replace(base, dtype="complex64"),
@@ -148,16 +147,16 @@ def ratio_rows(report: Report, base: Setting, repeats: int) -> None:
     }
     if cores() > 1:
         sides["two"] = replace(base, threads=2)
-    found = interleaved({name: setting.ready() for name, setting in sides.items()}, repeats)
+    timings = interleaved({name: setting.prepare() for name, setting in sides.items()}, repeats)
     rows = [
         ("complex64 against complex128, times faster", "complex64_speedup", "single", 1.8),
         ("real directions against complex, times faster", "real_speedup", "real", 2.5),
         ("order 1 against order 3, times faster", "order1_speedup", "first", 4.0),
     ]
     for what, key, side, goal in rows:
-        report.add(Row(what, key, ratio(found["base"], found[side]), "{:.2f}", Goal(">=", goal)))
-    if "two" in found:
-        value = ratio(found["base"], found["two"], "wall")
+        report.add(Row(what, key, ratio(timings["base"], timings[side]), "{:.2f}", Goal(">=", goal)))
+    if "two" in timings:
+        value = ratio(timings["base"], timings["two"], "wall")
         note = "wall time; needs two idle cores"
         report.add(
             Row(
@@ -170,36 +169,36 @@ def ratio_rows(report: Report, base: Setting, repeats: int) -> None:
             )
         )
     else:
-        report.say("  two threads against one: skipped, this process may use one core only")
+        report.say("  two threads against one: skipped, because this process may use only one core")
 
 
-def long_row(report: Report, steps: int, of_steps: int) -> None:
-    """Order 100: minutes for the run of the paper's figure, from as many steps as are asked for."""
+def add_long_row(report: Report, steps: int, of_steps: int) -> None:
+    """Add the minutes of the run of the paper's Figure 1 at order 100, extrapolated from `steps` to `of_steps`."""
     threads = min(cores(), 2)
     setting = Setting("microgpt", steps, LONG_DIRECTIONS, LONG_ORDER, threads=threads)
-    found = measured(setting, 1, warm=replace(setting, steps=2))
-    minutes = found.wall() * of_steps / steps / 60
+    measurement = measure(setting, 1, warm=replace(setting, steps=2))
+    minutes = measurement.wall() * of_steps / steps / 60
     note = "measured" if steps == of_steps else f"from {steps} steps"
     what = f"order {LONG_ORDER}, {LONG_DIRECTIONS} directions, {of_steps} steps, {threads} threads: minutes"
     report.add(Row(what, "order100_minutes", minutes, "{:.1f}", Goal("<=", 10.0), note))
     report.numbers["order100_steps_measured"] = steps
-    report.numbers["order100_fraction_of_peak"] = found.fraction
+    report.numbers["order100_fraction_of_peak"] = measurement.fraction
 
 
-def whole_table(report: Report, full: bool, threads: int, repeats: int) -> None:
-    """All rows."""
+def add_all_rows(report: Report, full: bool, threads: int, repeats: int) -> None:
+    """Add all rows."""
     steps, counts = (STEPS, FULL_DIRECTIONS) if full else (SMALL_STEPS, SMALL_DIRECTIONS)
     for workload in WORKLOADS:
         setting = Setting(workload, steps[workload], counts[workload], threads=threads)
         first = workload == "microgpt"
-        main_rows(report, measured(setting, repeats), "" if first else f"{workload}_", first)
-    ratio_rows(report, Setting("microgpt", steps["microgpt"], 128 if full else 32), repeats)
-    long_row(report, 1000 if full else 5, 1000)
-    start_rows(report, full)
+        add_main_rows(report, measure(setting, repeats), "" if first else f"{workload}_", first)
+    add_ratio_rows(report, Setting("microgpt", steps["microgpt"], 128 if full else 32), repeats)
+    add_long_row(report, 1000 if full else 5, 1000)
+    add_start_rows(report, full)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure what the options say; returns the numbers."""
+    """Run the benchmark and return the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=WORKLOADS, default="microgpt")
     parser.add_argument("--directions", type=int, help="default: 64, 32, 16 by workload; full: 512, 64, 32")
@@ -207,15 +206,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument("--dtype", choices=("complex128", "complex64"), default="complex128")
     parser.add_argument("--real", action="store_true", help="real directions")
-    parser.add_argument("--threads", type=int, help="default: 1; with --full or --all one a core, at most 2")
+    parser.add_argument("--threads", type=int, help="default: 1; with --full or --all one per core, at most 2")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--all", action="store_true", help="the whole table")
+    parser.add_argument("--all", action="store_true", help="measure the complete table")
     add_options(parser)
     options = parser.parse_args(arguments)
     threads = options.threads or (min(cores(), 2) if options.full or options.all else 1)
     if options.all:
         report = Report("push", options, {"full": options.full, "threads": threads, "repeats": options.repeats})
-        whole_table(report, options.full, threads, options.repeats)
+        add_all_rows(report, options.full, threads, options.repeats)
         return report.finish()
     steps, counts = (STEPS, FULL_DIRECTIONS) if options.full else (SMALL_STEPS, SMALL_DIRECTIONS)
     setting = Setting(
@@ -229,8 +228,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     )
     report = Report("push", options, {"repeats": options.repeats})
     if options.write:
-        parser.error("--write keeps the whole table; use it with --all")
-    main_rows(report, measured(setting, options.repeats))
+        parser.error("--write requires --all")
+    add_main_rows(report, measure(setting, options.repeats))
     return report.finish()
 
 

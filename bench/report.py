@@ -1,4 +1,4 @@
-"""What benches print: tables of numbers beside their goals, JSON, and the table kept in README.md."""
+"""Output of the benchmarks: tables of numbers and goals, JSON, and the tables in README.md."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ README = Path(__file__).parent / "README.md"
 
 @dataclass(frozen=True)
 class Goal:
-    """What a number should be: at most or at least `bound`, or within `slack` of it."""
+    """The goal of a number: at most or at least `bound`, or within `slack` of it."""
 
     sense: Literal["<=", ">=", "="]
     bound: float
     slack: float = 0.0
 
     def met(self, value: float) -> bool:
-        """Whether a value reaches the goal."""
+        """Return whether a value meets the goal."""
         if self.sense == "=":
             return abs(value - self.bound) <= self.slack
         return value <= self.bound if self.sense == "<=" else value >= self.bound
 
     def text(self, form: str) -> str:
-        """The goal, its numbers written in a form."""
+        """Format the goal."""
         bound = form.format(self.bound)
         return f"{bound} +- {form.format(self.slack)}" if self.sense == "=" else f"{self.sense} {bound}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number: what it is, its key in the JSON, its value, how to write it, what it should be."""
+    """A measured number: a description, its key in the JSON, its value, its format and its goal."""
 
     what: str
     key: str
@@ -46,18 +46,18 @@ class Row:
     note: str = ""
 
     def cells(self) -> list[str]:
-        """The row as text: what, measured, goal, whether it is met."""
-        said = self.form.format(self.value) + (f" ({self.note})" if self.note else "")
+        """Return the cells of the row: what, measured, goal, met."""
+        measured = self.form.format(self.value) + (f" ({self.note})" if self.note else "")
         if self.goal is None:
-            return [self.what, said, "", ""]
-        return [self.what, said, self.goal.text(self.form), "yes" if self.goal.met(self.value) else "no"]
+            return [self.what, measured, "", ""]
+        return [self.what, measured, self.goal.text(self.form), "yes" if self.goal.met(self.value) else "no"]
 
 
 HEADER = ["what", "measured", "goal", "met"]
 
 
 def table(rows: list[list[str]], header: list[str] = HEADER) -> str:
-    """A table in Markdown, its columns aligned."""
+    """Format a table in Markdown, with aligned columns."""
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     rule = ["-" * width for width in widths]
@@ -68,7 +68,7 @@ def table(rows: list[list[str]], header: list[str] = HEADER) -> str:
 
 
 def about(settings: dict[str, Any], machine: dict[str, Any]) -> str:
-    """Where and how a table was measured, in a line."""
+    """Return a line that says where and how a table was measured."""
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "numba", "llvmlite"))
     chosen = ", ".join(f"{name} {value}" for name, value in settings.items())
     return (
@@ -78,14 +78,16 @@ def about(settings: dict[str, Any], machine: dict[str, Any]) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that all benches have."""
-    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - is standard output")
-    parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
-    parser.add_argument("--full", action="store_true", help="the full settings, which take many minutes")
+    """Add the options of all benchmarks."""
+    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON to a file; - for standard output")
+    parser.add_argument("--write", action="store_true", help="write the table to bench/README.md")
+    parser.add_argument(
+        "--full", action="store_true", help="use the full settings, which take several minutes or hours"
+    )
 
 
 class Report:
-    """A bench's rows, printed one by one as they are measured."""
+    """The rows of a benchmark, printed one by one as they are measured."""
 
     def __init__(self, name: str, options: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.name = name
@@ -99,49 +101,49 @@ class Report:
         self.say(about(settings, self.machine))
 
     def say(self, text: str) -> None:
-        """Print a line beside the JSON."""
+        """Print a line; to standard error if standard output is for JSON."""
         print(text, file=self.stream, flush=True)
 
     def add(self, row: Row) -> None:
-        """Take a row and show it."""
+        """Add a row and print it."""
         self.rows.append(row)
         self.numbers[row.key] = row.value
         what, measured, goal, met = row.cells()
         self.say(f"  {what}: {measured}" + (f"   goal {goal}: {met}" if goal else ""))
 
     def add_table(self, text: str) -> None:
-        """Take another table, and show it."""
+        """Add a table and print it."""
         self.tables.append(text)
         self.say(text)
 
     def text(self) -> str:
-        """Everything, in Markdown."""
+        """Return the report in Markdown."""
         parts = [about(self.settings, self.machine)]
         if self.rows:
             parts.append(table([row.cells() for row in self.rows]))
         return "\n\n".join(parts + self.tables)
 
     def finish(self) -> dict[str, Any]:
-        """Write what the options ask for; returns the numbers."""
+        """Write the requested outputs and return the numbers."""
         if len(self.rows) > 1:
             self.say("\n" + table([row.cells() for row in self.rows]))
-        found = {"bench": self.name, "settings": self.settings, "machine": self.machine, **self.numbers}
+        numbers = {"bench": self.name, "settings": self.settings, "machine": self.machine, **self.numbers}
         if self.options.json == "-":
-            print(json.dumps(found, indent=2))
+            print(json.dumps(numbers, indent=2))
         elif self.options.json:
-            Path(self.options.json).write_text(json.dumps(found, indent=2) + "\n")
+            Path(self.options.json).write_text(json.dumps(numbers, indent=2) + "\n")
         if self.options.write:
             write_section(README, self.name, self.text())
-            self.say(f"kept in {README.name}, section {self.name}")
-        return found
+            self.say(f"written to {README.name}, section {self.name}")
+        return numbers
 
 
 def write_section(file: Path, name: str, text: str) -> None:
-    """Replace what stands between <!-- name --> and <!-- end of name --> in a file."""
+    """Replace the text between <!-- name --> and <!-- end of name --> in a file."""
     old = file.read_text()
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     if begin not in old or end not in old:
-        raise SystemExit(f"{file} has no section {begin} ... {end}; put both lines where the table should be")
+        raise SystemExit(f"{file} has no section {begin} ... {end}; add both lines where the table should be")
     before, _, rest = old.partition(begin)
     _, _, after = rest.partition(end)
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}")

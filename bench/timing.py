@@ -1,8 +1,8 @@
-"""Timing on a machine whose speed drifts: CPU seconds, medians, and sides that take turns.
+"""Timing on a machine whose speed drifts: CPU seconds, medians, and alternatives in turns.
 
-CPU time counts the work of all threads of the process, and not the time in which another process had the
-core. What a shared host takes away by a slower clock or a fuller cache it cannot see: so whatever is
-compared runs in turns (A B A B), and a ratio is the median of the ratios of the rounds.
+CPU time counts the work of all threads of the process, but not the time in which another process has the core. It does
+not account for a slower clock or a shared cache, so alternatives are run in turns (A B A B), and a ratio is the median
+of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ Clock = Literal["cpu", "wall"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds on the wall, and CPU seconds of all threads together."""
+    """Wall-clock seconds, and CPU seconds of all threads together."""
 
     wall: float
     cpu: float
 
 
 def timed(function: Callable[[], Any]) -> Timing:
-    """Call a function once."""
+    """Time one call of a function."""
     wall, cpu = time.perf_counter(), time.process_time()
     function()
     return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[Timing]]:
-    """Every side `repeats` times, in turns; each once before that (`warm`), to compile."""
+    """Time every alternative `repeats` times, in turns, after one call each (`warm`) to compile."""
     if warm:
         for function in sides.values():
             function()
-    found: dict[str, list[Timing]] = {name: [] for name in sides}
+    timings: dict[str, list[Timing]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, function in sides.items():
-            found[name].append(timed(function))
-    return found
+            timings[name].append(timed(function))
+    return timings
 
 
 def middle(timings: list[Timing], clock: Clock = "cpu") -> float:
-    """The median, in seconds."""
+    """Return the median in seconds."""
     return median(getattr(t, clock) for t in timings)
 
 
 def ratio(over: list[Timing], under: list[Timing], clock: Clock = "cpu") -> float:
-    """How many times longer `over` takes than `under`: the median over the rounds."""
+    """Return the ratio of `over` to `under`, the median over the rounds."""
     return median(getattr(a, clock) / getattr(b, clock) for a, b in zip(over, under, strict=True))

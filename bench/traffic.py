@@ -1,8 +1,8 @@
-"""How many bytes of lanes the instructions of a run touch: counted from the tape, not from any kernel.
+"""Count the bytes of lanes that the instructions of a run access, from the tape and not from any kernel.
 
-In: an executable and a schedule. Out: bytes. An instruction counts every element of lanes that it reads or writes once,
-whatever it reuses of them; between instructions nothing is reused. What a cache keeps from one instruction to the next
-never reaches memory: so a share of a card's bandwidth made from this count can exceed one.
+In: an executable and a schedule. Out: bytes. Each instruction counts every element of lanes that it reads or writes
+once; nothing is reused between instructions. Data that stays in a cache between instructions never reaches memory, so a
+share of a GPU's bandwidth computed from this count can exceed one.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from circuitsketch.backends.linking import ProgramRow
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel
 
 
-def distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
-    """Elements of a strided view; an axis of stride 0 repeats them."""
+def count_distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
+    """Count the elements of a strided view; an axis of stride 0 repeats them."""
     return prod(n for n, stride in zip(extents, strides, strict=True) if stride)
 
 
-def elements(instruction: Instruction) -> int:
-    """Lane elements that an instruction of the lane phase reads and writes."""
+def count_elements(instruction: Instruction) -> int:
+    """Count the lane elements that an instruction of the lane phase reads and writes."""
     kernel, arguments = instruction.kernel, instruction.arguments
     if isinstance(kernel, ChainKernel):
         lanes = [operand.lanes for operand in kernel.operands] + [True] * len(kernel.results)
-        sides = [distinct(arguments.extents, side.strides) for side in arguments.sides]
+        sides = [count_distinct(arguments.extents, side.strides) for side in arguments.sides]
         return sum(side for side, has in zip(sides, lanes, strict=True) if has)
     if isinstance(kernel, ContractKernel):
         left, right, result = (
@@ -36,24 +36,24 @@ def elements(instruction: Instruction) -> int:
         return left * kernel.left + right * kernel.right + result
     if isinstance(kernel, MoveKernel):
         extents, indexed = arguments.extents, kernel.index != "none"
-        moved = prod(extents) if indexed else distinct(extents, arguments.source.strides)
-        met = moved if indexed else distinct(extents, arguments.target.strides)
+        moved = prod(extents) if indexed else count_distinct(extents, arguments.source.strides)
+        met = moved if indexed else count_distinct(extents, arguments.target.strides)
         return moved + met * (1 if kernel.combine == "copy" else 2)
     return arguments.count
 
 
-def lane_bytes(executable: Executable, schedule: Schedule) -> int:
-    """Bytes of lanes that a run touches, along one direction."""
+def count_lane_bytes(executable: Executable, schedule: Schedule) -> int:
+    """Count the bytes of lanes that a run accesses per direction."""
     e = executable
     each = []
     for numbers in e.programs.tolist():
         row = ProgramRow(*numbers)
         lanes = e.instructions[row.lane_first : row.lane_last]
         phase = [*lanes, *e.instructions[row.carried_constant_last : row.carried_lane_last]]
-        each.append(sum(elements(instruction) for instruction in phase))
+        each.append(sum(count_elements(instruction) for instruction in phase))
     counts = np.bincount(schedule.program, minlength=len(each))
     size = 4 if e.target.single else 8
     return int(counts @ np.array(each, dtype=np.int64)) * e.target.mode.components * size
 
 
-__all__ = ["distinct", "elements", "lane_bytes"]
+__all__ = ["count_distinct", "count_elements", "count_lane_bytes"]

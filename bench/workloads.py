@@ -1,8 +1,8 @@
-"""The runs that are measured: three of different shape, so that nothing is tuned to one.
+"""The training runs to measure: three of different shapes, so that nothing is tuned to one of them.
 
-microgpt : a name a step, in order and without padding, width 16, one layer (Adam). mlp : 64-128-10 on the
-digits, minibatches of 64 in a seeded order (gradient descent with momentum). wide : microgpt of width 64
-with two layers, whose state is larger than a core's cache.
+microgpt: one name per step, in order and without padding, width 16, one layer (Adam). mlp: 64-128-10 on the digits,
+minibatches of 64 in a seeded order (gradient descent with momentum). wide: microgpt of width 64 with two layers, whose
+state is larger than a core's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MLP_RATE = 0.03
 
 @cache
 def training(workload: str, steps: int) -> cs.Training:
-    """A run of so many steps."""
+    """Return the run of a workload with a number of steps."""
     if workload == "microgpt":
         return microgpt.training(microgpt.names()[:steps], seed=42, alphabet=microgpt.ALPHABET)
     if workload == "wide":
@@ -33,7 +33,7 @@ def training(workload: str, steps: int) -> cs.Training:
 
 
 def mlp(steps: int) -> cs.Training:
-    """The digits by a perceptron with 128 hidden units, shuffled anew whenever all were read."""
+    """Return the training of a perceptron with 128 hidden units on the digits, shuffled in every epoch."""
     images, labels = datasets.digits()
     images = np.reshape(images, (len(images), -1))
 
@@ -51,12 +51,12 @@ def mlp(steps: int) -> cs.Training:
 
 
 def directions(count: int, n: int, real: bool = False, seed: int = 0) -> np.ndarray:
-    """Uniform on the unit sphere of C^n, or of R^n."""
+    """Draw directions uniformly on the unit sphere of C^n or R^n."""
     rng = np.random.default_rng(seed)
-    found = rng.normal(size=(count, n))
+    rows = rng.normal(size=(count, n))
     if not real:
-        found = found + 1j * rng.normal(size=(count, n))
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+        rows = rows + 1j * rng.normal(size=(count, n))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 __all__ = ["STEPS", "WORKLOADS", "directions", "training"]

@@ -1,8 +1,9 @@
 """What would a trained model say if some of its training data had never been there?
 
-Training and inference, written in NumPy, are traced into an arithmetic circuit, compiled to kernels that carry
-truncated Taylor series in many random complex directions, and summed up by an estimator that predicts any measurement
-of the model after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv 2604.07328).
+A training run, written in NumPy, is traced into an arithmetic circuit and compiled to kernels that compute truncated
+Taylor series along random complex directions in the space of example weights. From these, estimators predict any
+measurement of the model after deleting or reweighting any subset of the data, without retraining (Sam Gunn, arXiv
+2604.07328).
 
     >>> import numpy as np, circuitsketch as cs
     >>> run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
@@ -10,45 +11,45 @@ of the model after deleting or reweighting any subset of the data, without retra
     >>> round(query.without([1]).value, 6)
     1.0
 
-An overview; help(circuitsketch.sketch), and so on, says all of each.
+This is an overview; for details see help(circuitsketch.sketch), and so on.
 
 Describe a training run
-    Training            a step function applied many times, with the data each step reads; it can also be retrained
-    optim               SGD, momentum, Adam, as functions of a state
+    Training            a step function applied to one batch after another; trains and retrains
+    optim               SGD, momentum and Adam as functions of a state, schedules, clipping
     grad, jvp, value_and_grad
-                        derivatives of functions of wires
+                        derivatives of functions
     cross_entropy, erf, gelu, log_softmax, relu, rsqrt, sigmoid, silu, softmax, softplus, stop_gradient, take
-                        what NumPy does not have
+                        functions that NumPy does not have
 
 Sketch it
-    plan, Plan          how many directions an error takes, and what a sketch costs in time, memory and disk
-    sketch, Sketch      push random directions, and every example alone, through the run
-    push                push given directions
-    open_sketch         a sketch that lies on disk
-    local_sketch        the same for any function at a point, without a training run
+    plan, Plan          the directions that an error requires, and the cost of a sketch in time, memory and disk
+    sketch, Sketch      propagate random directions, and per-example series, through the run
+    push                propagate given directions
+    open_sketch         open a sketch on disk
+    local_sketch        sketch any function at a point, without a training run
 
 Differentiate it
     metagradient        the derivative of a measurement with respect to every example's weight, by one reverse sweep
 
-Ask it
-    Query               what `sketch.measure(function)` gives: without, reweight, influence, stability
+Query it
+    Query               the result of `sketch.measure(function)`: without, reweight, influence, stability
     Prediction          a value with its error, its terms and its warnings
     evaluate, Evaluation
-                        hold predictions against retraining
-    retrain_worst       retrain without the few examples whose own series leaves out most
-    read_datamodels     masks and margins from a folder
+                        compare predictions with retraining
+    retrain_worst       retrain without each of the examples with the largest truncation errors
+    read_datamodels     read masks and margins from a folder
 
-Look below
+Circuits and gates
     special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on
-    extend, testing     define a gate of one's own, and check it
-    trace, Circuit      a NumPy function as a circuit of gates
-    compile             a circuit as machine code, for values and Taylor series
+    extend, testing     define a gate of your own, and check it
+    trace, Circuit      trace a NumPy function into a circuit of gates
+    compile             compile a circuit to machine code, for values and Taylor series
 
 Errors and warnings, all in circuitsketch.errors
     CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
                         DomainError, GateError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
-    FrozenDrawWarning   a traced function draws random numbers, which every call then shares
+    FrozenDrawWarning   a traced function draws random numbers, which every call reuses
 """
 
 import sys

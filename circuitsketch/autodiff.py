@@ -48,9 +48,9 @@ def pull_back(
         if output.index in depends:
             cotangent = build.lift(cotangent)
             pending[output.index] = pending[output.index] + cotangent if output.index in pending else cotangent
-    wanted = {wire.index for wire in sources}
+    source_indices = {wire.index for wire in sources}
     for index in range(last, first - 1, -1):
-        if index not in pending or index in wanted:
+        if index not in pending or index in source_indices:
             continue
         node = build.nodes[index]
         operands = [Wire(build, i) for i in node.operands]

@@ -1,18 +1,22 @@
-"""Gates of one's own: define a function by its value, its Taylor recurrence and its derivative; use it like NumPy's.
+"""Define gates of your own, by a value, a Taylor recurrence and a derivative, and use them like NumPy functions.
 
-- `elementwise(name, arity, constants, step, vjp, ...)`: a function of numbers, entry by entry.
-- `movement(name, arity, shape, value, vjp, ...)`: a linear function of arrays, with `moves` or `view` for kernels.
-- `integrate`, `integrate_quotient`: coefficient k of v where v' = d u', or d v' = u', for use in `step`.
-- `DOMAINS`, `Domain`: where a function has a Taylor series; `DOMAINS["my domain"] = Domain(...)` adds one.
-- `Gate`, `register`: the record itself, for what the above do not offer.
+- `elementwise(name, arity, constants, step, vjp, ...)` registers an elementwise function.
+- `movement(name, arity, shape, value, vjp, ...)` registers a linear function of arrays, with `moves` or `view` for
+  kernels.
+- `integrate` and `integrate_quotient` return coefficient k of v where v' = d u' or d v' = u', for use in `step`.
+- `DOMAINS` says where functions have a Taylor series; `DOMAINS["my domain"] = Domain(...)` adds a domain.
+- `Gate` and `register` are the record itself, for everything else.
 
-`constants(m, *x)` gives the value at real x, and then the values of the companions, series that the recurrence carries
-along; it may use + - * /, the functions of `circuitsketch.gates.math.ELEMENTARY` as m.exp, m.log, ..., and m.greater,
-m.greater_equal, m.equal, m.choose, m.maximum and m.minimum, but no branches. `step(k, ops, *u, v, *companions)` writes
-coefficient k >= 1 of v and of the companions from lower ones, with + - * /, ops.convolve and ops.choose.
-`vjp(ct, out, *x)` gives one cotangent per operand, written with gates and NumPy's functions of them.
+`constants(m, *x)` returns the value at real x, then the values of the companions, the auxiliary series of the
+recurrence. It may use + - * /, the functions of `circuitsketch.gates.math.ELEMENTARY` as m.exp, m.log, ..., and
+m.greater, m.greater_equal, m.equal, m.choose, m.maximum and m.minimum, but no branches. `step(k, ops, *u, v,
+*companions)` sets coefficient k >= 1 of v and of the companions from lower ones, with + - * /, ops.convolve and
+ops.choose. `vjp(ct, out, *x)` returns one cotangent per operand, written with gates and NumPy functions.
 
-`circuitsketch.testing.check_gate` holds the parts of a new gate against each other.
+`circuitsketch.testing.check_gate` compares the parts of a new gate with each other.
+
+Examples
+--------
 
 >>> import numpy as np, circuitsketch as cs
 >>> def bump_step(k, ops, u, v, q):  # v = exp(q) with q = -u^2, so v' = v q'

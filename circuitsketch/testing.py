@@ -1,7 +1,8 @@
-"""Laws that every gate keeps, for gates of one's own: the parts of its record are held against each other.
+"""Check user-defined gates: compare the parts of a gate's record with each other.
 
-In: a gate. Out: nothing, or a GateError that says which law fails and by how much. The value is the measure: series
-are compared with interpolations of values, derivatives with differences of values, kernels with the reference.
+In: a gate. Out: nothing, or a GateError that says which check failed and by how much. The value is the reference:
+series are compared with interpolations of values, derivatives with finite differences of values, kernels with the NumPy
+reference.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from circuitsketch.gates.domains import draw_operands
 
 __all__ = ["check_gate"]
 
-RADIUS = 0.2  # how far operands move: by 0.2 along a direction of up to 1, within the margin of every domain
-NODES = 25  # of the Chebyshev interpolation of values along a curve
-STEP = 1e-5  # of central differences
-SHORT, LONG = 3, 10  # orders whose kernels are straight lines, and loops
+RADIUS = 0.2  # operands move by up to 0.2 per unit of direction, less than the margin of every domain
+NODES = 25  # Chebyshev nodes for the interpolation of values along a curve
+STEP = 1e-5  # step size of central differences
+SHORT, LONG = 3, 10  # orders with unrolled kernels, and with loops
 
 
 def check_gate(
@@ -42,23 +43,39 @@ def check_gate(
 
     Parameters
     ----------
-    operands : arrays inside the gate's domain, by 0.2 or more; floats are moved, integers are indices. By default
-        (elementwise gates only) some of the gate's domain.
-    params : the gate's parameters.
-    order : the highest coefficient that is compared with values.
-    vjp : whether the vjp is the derivative of the value (that of stop_gradient is not, by intention).
-    kernels : whether to compile kernels and compare them too, which takes about a second.
+    gate : Gate
+        The gate.
+    operands : sequence of array_like, optional
+        Operands inside the gate's domain, 0.2 or more from its boundary; floats are varied, integers are indices. By
+        default, for elementwise gates only, random operands in the domain.
+    params : mapping, optional
+        The gate's parameters.
+    order : int
+        The highest Taylor coefficient to compare with values.
+    vjp : bool
+        Whether the vjp is the derivative of the value; that of `stop_gradient`, for example, is not.
+    kernels : bool
+        Whether to compile kernels and compare them, which takes about a second.
+    seed : int
+        The seed of operands and directions.
 
     Raises
     ------
-    GateError : naming the law that fails, and what differs.
-    InputError : a gate that is not elementwise is given no operands.
+    GateError
+        If a check fails; the message names the check and the values that differ.
+    InputError
+        If there are no operands for a gate that is not elementwise.
+
+    Examples
+    --------
+    >>> from circuitsketch.gates import GATES
+    >>> check_gate(GATES["tanh"], kernels=False)
     """
     rng = np.random.default_rng(seed)
     options = dict(params or {})
     if operands is None:
         if gate.kind != "elementwise" or gate.arity is None:
-            raise InputError(f"check_gate draws operands for elementwise gates only; give operands= for {gate.name}")
+            raise InputError(f"check_gate draws operands for elementwise gates only; pass operands= for {gate.name}")
         operands = draw_operands(gate.domain, rng, (2, 3), gate.arity)
     arrays = [np.asarray(x) for x in operands]
     moves = [x.dtype.kind == "f" and i != gate.index for i, x in enumerate(arrays)]
@@ -71,7 +88,7 @@ def check_gate(
     law.try_to("have a value", law.check_value, arrays, options)
     law.try_to("have a series", law.check_series, rng, order)
     law.try_to("expand", law.check_size)
-    shares = law.try_to("have a vjp", law.shares_of, rng, arrays, options)
+    shares = law.try_to("have a vjp", law.apply_vjp, rng, arrays, options)
     if vjp and not gate.flat:
         law.try_to("have a vjp", law.check_vjp, rng, moves, *shares)
         law.try_to("have a second derivative", law.check_second_derivative, rng, any(s is None for s in shares[1]))
@@ -80,7 +97,7 @@ def check_gate(
 
 
 class Laws:
-    """One gate as a function of the operands that move, at one point."""
+    """The checks of one gate, as a function of its varied operands, at one point."""
 
     def __init__(self, gate: Gate, apply: Callable[..., Any], point: list[np.ndarray]) -> None:
         self.gate = gate
@@ -88,7 +105,7 @@ class Laws:
         self.point = point
 
     def try_to(self, what: str, law: Callable[..., Any], *args: Any) -> Any:
-        """Check a law; what a rule raises is a failure of the gate."""
+        """Call a check; an exception in a rule of the gate becomes a GateError."""
         try:
             with np.errstate(all="ignore"):
                 return law(*args)
@@ -98,50 +115,52 @@ class Laws:
             raise GateError(f"gate {self.gate.name} does not {what}: {type(reason).__name__}: {reason}") from reason
 
     def compare(self, law: str, ours: Any, theirs: Any, tolerance: float) -> None:
-        """GateError where two arrays differ by more than a tolerance, relative to the larger of 1 and their size."""
+        """Raise GateError if two arrays differ by more than a tolerance, relative to 1 plus their largest magnitude."""
         ours, theirs = np.asarray(ours), np.asarray(theirs)
         if ours.shape != theirs.shape:
             raise GateError(f"gate {self.gate.name}: {law}: shapes {ours.shape} and {theirs.shape}")
         scale = 1.0 + np.max(np.abs(theirs), initial=0.0)
-        apart = np.abs(ours - theirs)
-        if np.all(apart <= tolerance * scale):  # false for a NaN
+        errors = np.abs(ours - theirs)
+        if np.all(errors <= tolerance * scale):  # false for a NaN
             return
-        worst = np.unravel_index(np.argmax(np.where(np.isnan(apart), np.inf, apart)), apart.shape)
+        worst = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
         at = f" at {tuple(int(i) for i in worst)}" if worst else ""
         raise GateError(f"gate {self.gate.name}: {law}: {ours[worst]:.12g} and {theirs[worst]:.12g}{at}")
 
     @property
     def circuit(self) -> Circuit:
-        """The gate as a circuit."""
+        """The circuit of the gate."""
         return check(trace(lambda *moving: self.apply(*moving), *self.point))
 
     def jet(self, series: list[np.ndarray], order: int) -> np.ndarray:
-        """Coefficients (directions, order + 1, *shape) by the gate's rule, in NumPy."""
+        """Compute coefficients (directions, order + 1, *shape) by the gate's rule, in NumPy."""
         return reference.run(self.circuit, self.point, list(series), order)[0]
 
     def directions(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """One direction for each operand."""
+        """Draw one direction per operand."""
         return [rng.uniform(-1.0, 1.0, x.shape) for x in self.point]
 
-    def differences(self, function: Callable[..., Any], along: list[np.ndarray]) -> np.ndarray:
-        """The derivative of a function at the point, by central differences."""
+    def differentiate(self, function: Callable[..., Any], directions: list[np.ndarray]) -> np.ndarray:
+        """Return the directional derivative of a function at the point, by central differences."""
         ahead, behind = (
-            np.asarray(function(*(x + sign * STEP * d for x, d in zip(self.point, along, strict=True))))
+            np.asarray(function(*(x + sign * STEP * d for x, d in zip(self.point, directions, strict=True))))
             for sign in (1, -1)
         )
         return (ahead - behind) / (2 * STEP)
 
     def check_value(self, arrays: list[np.ndarray], options: dict[str, Any]) -> None:
-        """The shape rule gives the shape of the value."""
+        """Check that the shape rule gives the shape of the value, which is finite."""
         value = np.asarray(self.apply(*self.point))
         shape = self.gate.shape(*(x.shape for x in arrays), **options)
         if tuple(shape) != value.shape:
-            raise GateError(f"gate {self.gate.name}: its shape rule gives {shape}, its value has shape {value.shape}")
+            raise GateError(
+                f"gate {self.gate.name}: its shape rule gives {shape}, but its value has shape {value.shape}"
+            )
         if not np.all(np.isfinite(value)):
             raise GateError(f"gate {self.gate.name}: its value is not finite at operands inside its domain")
 
     def check_series(self, rng: np.random.Generator, order: int) -> None:
-        """The coefficients along a curve x + t d + t^2 e are those of the values there."""
+        """Compare the coefficients along a curve x + t d + t^2 e with an interpolation of values."""
         first, second = self.directions(rng), self.directions(rng)
         curve = [np.zeros((1, order, *x.shape)) for x in self.point]
         for part, d, e in zip(curve, first, second, strict=True):
@@ -149,7 +168,7 @@ class Laws:
         ours = self.jet(curve, order)[0]
         self.compare("coefficient 0 is the value", ours[0].real, self.apply(*self.point), 1e-13)
         if self.gate.flat:
-            self.compare("it is flat and has no series", ours[1:].real, 0.0 * ours[1:].real, 0.0)
+            self.compare("a flat gate has no series", ours[1:].real, 0.0 * ours[1:].real, 0.0)
             return
         nodes = np.polynomial.chebyshev.chebpts1(NODES)
         values = np.array(
@@ -165,62 +184,64 @@ class Laws:
             theirs = np.polynomial.chebyshev.chebval(0.0, slope) / np.prod(np.arange(1.0, k + 1)) / RADIUS**k
             # Values good to 1e-16 lose up to a factor NODES^k / k! / RADIUS^k: 1e-6 at order 5.
             self.compare(
-                f"coefficient {k} of its series, by the rule and by values",
+                f"coefficient {k} of its series, by the rule and by interpolation",
                 ours[k].real,
                 theirs.reshape(ours[k].shape),
                 1e-11 * 12.0**k,
             )
 
     def curve(self, first: list[np.ndarray], second: list[np.ndarray]) -> Any:
-        """Points with both of their directions."""
+        """Pair the point with its two directions."""
         return zip(self.point, first, second, strict=True)
 
     def check_size(self) -> None:
-        """The size counts the scalar gates that the gate expands to, and these compute the value."""
+        """Check that the size is the number of scalar gates in the expansion, and that these compute the value."""
         circuit = self.circuit
         scalar = check(circuit.expand())
         if circuit.size != scalar.size:
-            raise GateError(f"gate {self.gate.name}: its size is {circuit.size}, it expands to {scalar.size} gates")
+            raise GateError(f"gate {self.gate.name}: its size is {circuit.size}, but it expands to {scalar.size} gates")
         flat = [float(entry) for x in self.point for entry in x.ravel()]
         self.compare(
-            "the value, whole and by scalar gates",
+            "the value, by the array gate and by scalar gates",
             np.asarray(evaluate(scalar, flat), dtype=float),
             np.ravel(np.asarray(self.apply(*self.point), dtype=float)),
             1e-12,
         )
 
-    def shares_of(self, rng: np.random.Generator, arrays: list[np.ndarray], options: dict[str, Any]) -> Any:
-        """A cotangent, and what the vjp makes of it; one share per operand."""
+    def apply_vjp(self, rng: np.random.Generator, arrays: list[np.ndarray], options: dict[str, Any]) -> Any:
+        """Draw a cotangent of the result; return it and the cotangents of the operands."""
         out = np.asarray(self.apply(*self.point))
         ct = rng.uniform(-1.0, 1.0, out.shape)
         shares = self.gate.vjp(ct, out, *arrays, **options)
         if not isinstance(shares, tuple) or len(shares) != len(arrays):
-            raise GateError(f"gate {self.gate.name}: its vjp must give a tuple of {len(arrays)}, one per operand")
+            raise GateError(
+                f"gate {self.gate.name}: its vjp must return a tuple of {len(arrays)}, one cotangent per operand"
+            )
         if self.gate.flat and any(share is not None for share in shares):
-            raise GateError(f"gate {self.gate.name} is flat, and its vjp is not None for every operand")
+            raise GateError(f"gate {self.gate.name} is flat, but its vjp is not None for every operand")
         return ct, shares
 
     def check_vjp(self, rng: np.random.Generator, moves: list[bool], ct: np.ndarray, shares: tuple[Any, ...]) -> None:
-        """sum(ct * jvp) = sum(vjp * direction), and the jvp is that of values."""
-        along = self.directions(rng)
-        pushed = self.jet([d[None, None] for d in along], 1)[0, 1].real
-        self.compare(
-            "its first derivative, by the rule and by values", pushed, self.differences(self.apply, along), 1e-6
-        )
+        """Check that sum(ct * jvp) = sum(vjp * direction), and that the jvp is the derivative of values."""
+        directions = self.directions(rng)
+        pushed = self.jet([d[None, None] for d in directions], 1)[0, 1].real
+        slope = self.differentiate(self.apply, directions)
+        self.compare("its first derivative, by the rule and by differences", pushed, slope, 1e-6)
         pulled = 0.0
-        for share, x, d in zip([s for s, m in zip(shares, moves, strict=True) if m], self.point, along, strict=True):
+        moving = [share for share, moved in zip(shares, moves, strict=True) if moved]
+        for share, x, d in zip(moving, self.point, directions, strict=True):
             if share is None:
                 continue
             if np.shape(share) != x.shape:
                 raise GateError(
-                    f"gate {self.gate.name}: its vjp gives a cotangent of shape {np.shape(share)} for an operand of "
+                    f"gate {self.gate.name}: its vjp returns a cotangent of shape {np.shape(share)} for an operand of "
                     f"shape {x.shape}"
                 )
             pulled += float(np.sum(share * d))
         self.compare("its vjp is the adjoint of its series' first coefficient", pulled, np.sum(ct * pushed), 1e-10)
 
     def check_second_derivative(self, rng: np.random.Generator, constant: bool) -> None:
-        """The gradient's own gradient is the difference of gradients."""
+        """Compare the gradient of the gradient with differences of gradients."""
         if constant and not self.point:
             return
         weights = rng.uniform(-1.0, 1.0, np.shape(self.apply(*self.point)))
@@ -234,11 +255,11 @@ class Laws:
             return total
 
         ours = sum(float(np.sum(d * s)) for d, s in zip(second, grad(slope)(tuple(self.point)), strict=True))
-        theirs = self.differences(lambda *xs: slope(xs), second)
+        theirs = self.differentiate(lambda *xs: slope(xs), second)
         self.compare("its second derivative, by its vjp twice and by differences", ours, theirs, 1e-5)
 
     def check_kernels(self, rng: np.random.Generator) -> None:
-        """Compiled kernels give what the rule gives in NumPy."""
+        """Compare compiled kernels with the rule in NumPy."""
         circuit = self.circuit
         self.compare("the value, compiled and in NumPy", compile(circuit)(*self.point), self.apply(*self.point), 1e-12)
         for order in (SHORT, LONG):

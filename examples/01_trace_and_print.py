@@ -7,7 +7,7 @@ import circuitsketch as cs
 
 
 def loss(params, x, y):
-    """A layer of four tanh units and a cross-entropy, in plain NumPy."""
+    """Compute the cross-entropy of a layer of four tanh units, in plain NumPy."""
     hidden = np.tanh(x @ params["w1"] + params["b1"])
     return cs.cross_entropy(hidden @ params["w2"], y).mean()
 

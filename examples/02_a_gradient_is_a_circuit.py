@@ -6,7 +6,7 @@ import circuitsketch as cs
 
 
 def energy(x):
-    """A smooth function of three numbers."""
+    """Compute a smooth function of three numbers."""
     return np.sum(np.sqrt(1.0 + x**2)) + np.exp(-x[0] * x[1])
 
 

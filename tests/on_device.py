@@ -427,7 +427,7 @@ def test_the_bench_of_a_gpu_runs_and_reports(monkeypatch, tmp_path, capsys):
         assert 0 < found[f"mlp_{dtype}_fraction_of_bandwidth"] < 1
     said = capsys.readouterr().out
     assert "| seconds: mlp, 2 steps, 6 directions, order 1, float32 |" in said
-    assert "6 blocks" not in said and "directions a block; 1 block in 1 wave of 1" in said
+    assert "6 blocks" not in said and "directions per block; 1 block in 1 wave of 1" in said
 
 
 @pytest.mark.skipif(SIMULATED, reason="whole runs are too long for the simulator; run this file on a GPU")

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from circuitsketch.gates import GATES, Gate, cells
-from circuitsketch.gates.domains import MARGIN, apart, draw_operands
+from circuitsketch.gates.domains import MARGIN, draw_operands, draw_unequal
 
 Shape = tuple[int, ...]
 Rng = np.random.Generator
@@ -87,7 +87,7 @@ def elementwise(gate: Gate, rng: Rng, shape: Shape) -> Application:
     params = PARAMETERS[gate.name](rng) if gate.static else {}
     if gate.name == "where":
         test = rng.integers(0, 2, shape).astype(float)
-        return Application(gate, (test, *apart(rng, shape)), params, (False, True, True))
+        return Application(gate, (test, *draw_unequal(rng, shape)), params, (False, True, True))
     operands = tuple(draw_operands(gate.domain, rng, shape, gate.arity))
     return Application(gate, operands, params, (True,) * len(operands))
 

@@ -95,7 +95,7 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "metagradient", "start", "accuracy", "gpu"):
+    for name in ("push", "size_law", "compare_jax", "metagradient", "start", "accuracy", "trust", "gpu"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 
@@ -134,7 +134,7 @@ def test_jax_pushes_the_same_perceptron(bench, dtype):
         pytest.skip("JAX is not installed; pip install jax")
     gpu = bench("gpu")
     report = SimpleNamespace(numbers={})
-    seconds, block = gpu.in_jax(report, gpu.Case("mlp", 2, 6, 3, dtype), 1)  # stops where the two differ
+    seconds, block = gpu.time_jax(report, gpu.Case("mlp", 2, 6, 3, dtype), 1)  # stops where the two differ
     assert seconds > 0 and block == 6
     assert report.numbers[f"mlp_{dtype}_jax_difference"] > 0
 
@@ -164,7 +164,7 @@ def test_without_a_gpu_the_bench_says_what_was_looked_for_and_keeps_nothing(benc
     monkeypatch.setattr(gpu, "find", no_gpu)
     monkeypatch.setattr(report, "write_section", lambda *_: pytest.fail("nothing was measured"))
     assert "no GPU here" in gpu.main(["--full", "--write", "--json", "-"])["skipped"]
-    assert "skipped, and nothing is kept: no GPU here" in capsys.readouterr().err
+    assert "skipped, nothing is written: no GPU here" in capsys.readouterr().err
 
 
 def no_gpu():
@@ -193,7 +193,7 @@ def test_a_case_is_told_as_seconds_shares_and_ratios(bench):
     gpu = bench("gpu")
     case = gpu.Case("microgpt", 1000, 512, 3, "complex64")
     card = gpu.Card("card", 30e12, 60e12, 3e12)
-    found = gpu.Found(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan", 50.0, 64, 2.0, 256)
+    found = gpu.Measurement(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan", 50.0, 64, 2.0, 256)
     rows = {row.key.removeprefix("microgpt_complex64_"): row for row in found.rows(goals=True)}
     assert {key: row.value for key, row in rows.items()} == pytest.approx(
         {
@@ -204,13 +204,13 @@ def test_a_case_is_told_as_seconds_shares_and_ratios(bench):
     assert rows["seconds"].cells()[2:] == ["<= 1.000", "yes"]
     assert rows["over_jax"].cells()[2:] == [">= 5.0", "no"]
     assert "from 64 directions" in rows["over_cpu"].note and "256 directions at a time" in rows["over_jax"].note
-    short = gpu.Found(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan").rows(goals=False)
+    short = gpu.Measurement(case, card, 0.5, 20.0, 3e12, 0.6e12, "a plan").rows(goals=False)
     assert len(short) == 4 and not any(row.goal for row in short)
 
 
 def test_the_whole_table_of_a_gpu_has_every_workload_in_both_precisions(bench):
     gpu = bench("gpu")
-    found = gpu.cases(gpu.parsed(["--full"]))
+    found = gpu.cases(gpu.parse_options(["--full"]))
     assert [(c.workload, c.steps, c.dtype) for c in found] == [
         (workload, steps, dtype)
         for workload, steps in (("microgpt", 1000), ("mlp", 500), ("wide", 200))
@@ -218,7 +218,7 @@ def test_the_whole_table_of_a_gpu_has_every_workload_in_both_precisions(bench):
     ]
     assert all((c.directions, c.order) == (512, 3) for c in found)
     with pytest.raises(SystemExit):
-        gpu.parsed(["--workloads", "cnn"])
+        gpu.parse_options(["--workloads", "cnn"])
 
 
 def test_jax_takes_half_the_directions_where_its_memory_runs_out(bench):
@@ -227,7 +227,7 @@ def test_jax_takes_half_the_directions_where_its_memory_runs_out(bench):
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return f"pushed {block}"
 
-    fits = bench("gpu").first_that_fits
+    fits = bench("gpu").halve_until_it_fits
     assert fits(once, 512) == ("pushed 128", 128)
     with pytest.raises(RuntimeError, match="INTERNAL"):
         fits(lambda block: (_ for _ in ()).throw(RuntimeError("INTERNAL")), 512)
@@ -260,7 +260,7 @@ def one_instruction(function, *args):
 )
 def test_bytes_are_those_of_the_elements_that_an_instruction_needs(bench, function, shapes, touched):
     linked, instructions = one_instruction(function, *(np.ones(shape) for shape in shapes))
-    elements = bench("traffic").elements
+    elements = bench("traffic").count_elements
     assert sum(elements(i) for i in instructions) == touched
     schedule = cs.Training(lambda s, x, keep: s * keep[0], np.ones(()), [1.0] * 3, [[0]] * 3).schedule
-    assert bench("traffic").lane_bytes(linked, schedule) == 3 * touched * 6 * 8
+    assert bench("traffic").count_lane_bytes(linked, schedule) == 3 * touched * 6 * 8

@@ -65,8 +65,8 @@ def test_every_dependency_has_its_line_of_why():
         assert re.search(rf"\b{re.match(r'[a-z0-9-]+', requirement)[0]}\b", why)
 
 
-def test_every_room_is_on_the_map():
-    rooms = section(ROOT / "circuitsketch" / "docs" / "internals.md", "# The rooms of the code")
+def test_every_module_of_the_package_is_in_the_table():
+    rooms = section(ROOT / "circuitsketch" / "docs" / "internals.md", "# Structure of the code")
     package = ROOT / "circuitsketch"
     names = [f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()]
     names += [path.name for path in package.glob("*.py") if path.name != "__init__.py"]

@@ -1,4 +1,4 @@
-"""Circuits: the program as data and as a graph, its text, legality check, and expansion to scalar gates."""
+"""Circuits: the program as data and as a graph, its listing, invariants, and expansion to scalar gates."""
 
 from circuitsketch.circuit.check import check
 from circuitsketch.circuit.circuit import Circuit

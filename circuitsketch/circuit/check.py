@@ -1,6 +1,6 @@
-"""Check the invariants of a circuit; tests do so after every pass.
+"""Check the invariants of a circuit, for tests after every pass.
 
-In: a circuit. Out: the same circuit, or a CircuitError naming the node that breaks a rule.
+In: a circuit. Out: the same circuit, or a CircuitError that names the node that violates an invariant.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from circuitsketch.gates.gate import REGISTERED
 
 
 def check(circuit: Circuit) -> Circuit:
-    """Return the circuit if it is legal, else raise CircuitError.
+    """Return the circuit if it is valid, else raise CircuitError.
 
     Operands precede their users; gates are registered and have the right number of operands and the right parameters;
     the shape rule gives the node's shape; indices are integers; constants hold arrays of their shape; inputs are input
@@ -25,17 +25,18 @@ def check(circuit: Circuit) -> Circuit:
         if any(not 0 <= operand < wire for operand in node.operands):
             raise CircuitError(f"{where} reads {node.operands}: an operand must come before its user")
         if node.gate.arity is not None and len(node.operands) != node.gate.arity:
-            raise CircuitError(f"{where} has {len(node.operands)} operands, the gate takes {node.gate.arity}")
+            raise CircuitError(f"{where} has {len(node.operands)} operands, but the gate takes {node.gate.arity}")
         expected = {CONSTANT: ("value",), INPUT: ("shape",)}.get(node.gate, node.gate.static)
         if set(node.params) != set(expected):
-            raise CircuitError(f"{where} has parameters {sorted(node.params)}, the gate takes {sorted(expected)}")
+            raise CircuitError(f"{where} has parameters {sorted(node.params)}, but the gate takes {sorted(expected)}")
         if node.gate is CONSTANT:
             if tuple(node.params["value"].shape) != node.shape:
-                raise CircuitError(f"{where} says shape {node.shape} and holds {node.params['value'].shape}")
+                shape = node.params["value"].shape
+                raise CircuitError(f"{where} has shape {node.shape}, but its array has shape {shape}")
             continue
         if node.gate is INPUT:
             if tuple(node.params["shape"]) != node.shape:
-                raise CircuitError(f"{where} says shape {node.shape}, its parameter {node.params['shape']}")
+                raise CircuitError(f"{where} has shape {node.shape}, but its parameter says {node.params['shape']}")
             continue
         if node.gate.index is not None and (label := circuit.nodes[node.operands[node.gate.index]].label) != "int":
             raise CircuitError(f"{where} has indices of label {label}, not int")
@@ -44,10 +45,10 @@ def check(circuit: Circuit) -> Circuit:
         except (ShapeError, ValueError, IndexError, KeyError, TypeError) as reason:
             raise CircuitError(f"{where}: {reason}") from reason
         if shape != node.shape:
-            raise CircuitError(f"{where} says shape {node.shape}, the gate's rule gives {shape}")
+            raise CircuitError(f"{where} has shape {node.shape}, but the gate's rule gives {shape}")
     inputs = tuple(wire for wire, node in enumerate(circuit.nodes) if node.gate is INPUT)
     if sorted(circuit.inputs) != list(inputs):
-        raise CircuitError(f"input nodes are {inputs}, the circuit lists {circuit.inputs}")
+        raise CircuitError(f"the input nodes are {inputs}, but the circuit lists {circuit.inputs}")
     if any(not 0 <= wire < len(circuit.nodes) for wire in circuit.outputs):
-        raise CircuitError(f"outputs {circuit.outputs} are not all nodes of {len(circuit.nodes)}")
+        raise CircuitError(f"outputs {circuit.outputs} are not all nodes: there are {len(circuit.nodes)}")
     return circuit

@@ -1,7 +1,7 @@
 """A circuit: the program as data, a DAG of array gates that can be printed, measured, drawn and expanded.
 
-In: nodes in topological order. Out: a frozen record. Its nodes are told in `node`, what can be asked of it as a graph
-in `graph`, its text in `text`, its scalar gates in `expansion`.
+In: nodes in topological order. Out: a frozen record. `node` defines nodes, `graph` the queries of the graph, `text` the
+listing, and `expansion` the expansion to scalar gates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from circuitsketch.circuit.text import html, text
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Circuit(Graph):
-    """A DAG of array gates, with names for what comes in and goes out.
+    """A DAG of array gates, with named inputs and outputs.
 
     Attributes
     ----------
@@ -37,16 +37,23 @@ class Circuit(Graph):
     """
 
     def expand(self, *indices: Any) -> Circuit:
-        """Return the same program in scalar gates; for small circuits.
+        """Return the same program in scalar gates, for a small circuit.
 
         Parameters
         ----------
-        indices : the values of the circuit's integer inputs, in their order: where a gather reads is part of a scalar
-            circuit's wiring, and these inputs are constants of it.
+        *indices : array_like of int
+            The values of the circuit's integer inputs, in order. Indices determine the wiring of a scalar circuit, so
+            these inputs become constants.
+
+        Returns
+        -------
+        Circuit
+            A circuit of scalar gates.
 
         Raises
         ------
-        InputError : when integer inputs are missing, or when there are too many.
+        InputError
+            If the number of values differs from the number of integer inputs.
         """
         scalar = expand(self, *indices)
         return Circuit(scalar.nodes, scalar.inputs, scalar.outputs, scalar.input_names)

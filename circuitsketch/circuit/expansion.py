@@ -1,7 +1,7 @@
 """Expand a small array circuit to scalar gates: every element of every array becomes a node.
 
-A gate that moves numbers moves node numbers as well; what else a gate makes of scalars stands on its record. This is
-what `size` is held against.
+A gate that moves numbers moves the numbers of nodes in the same way; the expansion of any other gate is on its record.
+Tests compare `size` with the expansion.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ class ScalarBuilder:
 
     def constants_of(self, array: np.ndarray) -> np.ndarray:
         """Return the nodes of an array's elements."""
-        entries = [self.constant(float(x)) for x in array.ravel()]
-        return np.array(entries, dtype=np.int64).reshape(array.shape)
+        wires = [self.constant(float(x)) for x in array.ravel()]
+        return np.array(wires, dtype=np.int64).reshape(array.shape)
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
-    """An array wire: the scalar wires of its entries, and their values where these are known before run time."""
+class Elements:
+    """An array wire: the scalar wires of its elements, and their values if these are known before run time."""
 
     wires: np.ndarray
     value: np.ndarray | None = None
 
 
 def expand(circuit: Graph, *indices: Any) -> Graph:
-    """The scalar circuit.
+    """Return the scalar circuit.
 
     Parameters
     ----------
@@ -86,45 +86,45 @@ def expand(circuit: Graph, *indices: Any) -> Graph:
     given = dict(zip(integers, indices, strict=True))
     build = ScalarBuilder()
 
-    def known(value: Any, node: Node) -> Entries:
+    def constant(value: Any, node: Node) -> Elements:
         array = np.asarray(value, dtype=np.float64).reshape(node.shape)
-        return Entries(build.constants_of(array), array)
+        return Elements(build.constants_of(array), array)
 
-    def apply(node: Node, *operands: Entries) -> Entries:
+    def apply(node: Node, *operands: Elements) -> Elements:
         values = [operand.value for operand in operands]
         if node.gate is CONSTANT or (node.label != "float" and all(value is not None for value in values)):
-            return known(compute(node, *values), node)
-        return Entries(scalars(build, node, [operand.wires for operand in operands], values))
+            return constant(compute(node, *values), node)
+        return Elements(add_scalars(build, node, [operand.wires for operand in operands], values))
 
-    entries: dict[int, Entries] = {}
+    elements: dict[int, Elements] = {}
     for wire in sorted(circuit.inputs):
         node = circuit.nodes[wire]
         if wire in given:
-            entries[wire] = known(given[wire], node)
+            elements[wire] = constant(given[wire], node)
         else:
             numbers = [build.add(INPUT, (), {"shape": ()}, node.label, node.place) for _ in range(cells(node.shape))]
-            entries[wire] = Entries(np.array(numbers, dtype=np.int64).reshape(node.shape))
-    entries = evaluate(circuit.nodes, entries, apply)
-    inputs = tuple(int(entry) for i in circuit.inputs if i not in given for entry in entries[i].wires.ravel())
-    outputs = tuple(int(entry) for i in circuit.outputs for entry in entries[i].wires.ravel())
+            elements[wire] = Elements(np.array(numbers, dtype=np.int64).reshape(node.shape))
+    elements = evaluate(circuit.nodes, elements, apply)
+    inputs = tuple(int(wire) for i in circuit.inputs if i not in given for wire in elements[i].wires.ravel())
+    outputs = tuple(int(wire) for i in circuit.outputs for wire in elements[i].wires.ravel())
     return Graph(tuple(build.nodes), inputs, outputs, input_names=tuple(f"x{i}" for i in range(len(inputs))))
 
 
-def scalars(
+def add_scalars(
     build: ScalarBuilder, node: Node, operands: list[np.ndarray], values: list[np.ndarray | None]
 ) -> np.ndarray:
     """Add the scalar gates of one array gate and return their wires."""
     gate, place = node.gate, node.place
     if gate.kind == "elementwise":
         flat = [x.ravel() for x in operands]
-        entries = [
+        wires = [
             build.add(gate, tuple(int(i) for i in row), dict(node.params), node.label, place)
             for row in zip(*flat, strict=True)
         ]
-        return np.array(entries, dtype=np.int64).reshape(node.shape)
+        return np.array(wires, dtype=np.int64).reshape(node.shape)
     if gate.index is not None:
         if (index := values[gate.index]) is None:
-            raise InputError(f"{place}: {gate.name} has an index that is not known before run time")
+            raise InputError(f"{place}: {gate.name} has an index that is only known at run time")
         operands = [*operands[: gate.index], index, *operands[gate.index + 1 :]]
     if gate.expand is None:
         return np.asarray(gate.value(*operands, **node.params))
@@ -132,33 +132,33 @@ def scalars(
 
 
 class Scalars:
-    """What a gate's `expand` may ask for: scalar gates in the place of one array node."""
+    """The scalar gates that a gate's `expand` may add in place of its node."""
 
     def __init__(self, build: ScalarBuilder, node: Node) -> None:
         self.build = build
         self.node = node
 
     def apply(self, gate: Gate, *operands: int, **params: Any) -> int:
-        """A scalar gate."""
+        """Add a scalar gate and return its wire."""
         return self.build.add(gate, operands, params, self.node.label, self.node.place)
 
     def zero(self) -> int:
-        """The constant 0."""
+        """Return the wire of the constant 0."""
         return self.build.constant(0.0)
 
     def add(self, x: int, y: int) -> int:
-        """x + y."""
+        """Add x + y."""
         return self.apply(add, x, y)
 
     def multiply(self, x: int, y: int) -> int:
-        """x * y."""
+        """Add x * y."""
         return self.apply(multiply, x, y)
 
     def maximum(self, x: int, y: int) -> int:
-        """The larger."""
+        """Add max(x, y)."""
         return self.apply(maximum, x, y)
 
     def total(self, terms: Iterable[int]) -> int:
-        """Add up terms one by one: L - 1 sums."""
+        """Add the sum of L terms, with L - 1 additions."""
         wires = [int(term) for term in terms]
         return functools.reduce(self.add, wires) if wires else self.zero()

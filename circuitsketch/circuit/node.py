@@ -1,6 +1,6 @@
-"""A node of a circuit: a gate applied to wires, and the two kinds of nodes that no gate computes.
+"""Nodes of a circuit: gates applied to wires, and the two kinds of sources, inputs and constants.
 
-A node is a bundle of scalar gates of one kind; its wire is the array that it yields.
+A node stands for scalar gates of one kind; its wire is the array of their results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Label = Literal["float", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of the user's program, and the function of this package that it calls there, where that has parts."""
+    """A line of the user's program and, if that function adds several gates, the function of the package it calls."""
 
     file: str
     line: int
@@ -36,7 +36,7 @@ NOWHERE = Place("?", 0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One gate applied: which, to what wires, with what parameters, and where the user asked for it."""
+    """A gate applied to wires, with its parameters and the line of the user's program."""
 
     gate: Gate
     operands: tuple[int, ...]
@@ -47,12 +47,12 @@ class Node:
 
     @property
     def is_source(self) -> bool:
-        """An input or a constant."""
+        """Whether the node is an input or a constant."""
         return self.gate.kind == "source"
 
 
-def source(name: str) -> Gate:
-    """A node that no gate computes."""
+def register_source(name: str) -> Gate:
+    """Register the gate of a source node."""
     return register(
         Gate(
             name=name,
@@ -66,17 +66,17 @@ def source(name: str) -> Gate:
     )
 
 
-INPUT = source("input")
-CONSTANT = source("constant")
+INPUT = register_source("input")
+CONSTANT = register_source("constant")
 
 
 def value_of(node: Node) -> np.ndarray:
-    """The array that a constant node holds."""
+    """Return the array of a constant node."""
     return node.params["value"]
 
 
 def compute(node: Node, *operands: Any) -> np.ndarray:
-    """The value of a gate's node; an index that leaves its axis is refused in the name of the user's line."""
+    """Return the value of a node; a BoundsError names the user's line."""
     try:
         return np.asarray(node.gate.value(*operands, **node.params))
     except BoundsError as error:

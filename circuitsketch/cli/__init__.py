@@ -1,9 +1,9 @@
 """The command line: results as tables or JSON.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
-Errors are one line. `making` has the commands that start from a run, `asking` those that start from a sketch on disk;
-`words` parses runs, measurements and subsets; only `output` prints. Slow imports are left to the commands that need
-them.
+Errors are one line. `run_commands` has the commands that start from a run, `query_commands` those that start from a
+sketch on disk; `parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints. Slow imports are
+inside the commands that need them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from circuitsketch.cli import asking, making
+from circuitsketch.cli import query_commands, run_commands
 from circuitsketch.cli.output import Interrupted, print_error
-from circuitsketch.cli.words import UsageError
+from circuitsketch.cli.parsing import UsageError
 from circuitsketch.errors import CircuitSketchError
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as in shells
@@ -67,11 +67,17 @@ def root(
         typer.echo(context.get_help())
 
 
-EXAMPLES: dict[Any, str] = {**making.EXAMPLES, **asking.EXAMPLES}
+EXAMPLES: dict[Any, str] = {**run_commands.EXAMPLES, **query_commands.EXAMPLES}
 PANELS: dict[str, tuple[Any, ...]] = {
-    "Start": (making.demo, making.sketch, making.plan),
-    "Query a sketch": (asking.predict, asking.influence, asking.stability, asking.evaluate, asking.info),
-    "Inspect": (making.trace, making.profile, making.figures),
+    "Start": (run_commands.demo, run_commands.sketch, run_commands.plan),
+    "Query a sketch": (
+        query_commands.predict,
+        query_commands.influence,
+        query_commands.stability,
+        query_commands.evaluate,
+        query_commands.info,
+    ),
+    "Inspect": (run_commands.trace, run_commands.profile, run_commands.figures),
 }
 COMMANDS = [(function, panel) for panel, functions in PANELS.items() for function in functions]
 

@@ -85,8 +85,8 @@ EstimatorName = Annotated[
     Estimator | None,
     typer.Option(
         metavar="NAME",
-        help="interactions, per-example, first-order, or theorem; default: interactions if the sketch has --per-example, "
-        "otherwise theorem.",
+        help="interactions, per-example, first-order, or theorem; default: interactions if the sketch has per-example "
+        "series, otherwise theorem.",
         show_default=False,
     ),
 ]

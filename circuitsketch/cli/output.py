@@ -24,14 +24,14 @@ from circuitsketch.errors import InputError, printable
 from circuitsketch.propagate.progress import columns, compile_bar
 
 if TYPE_CHECKING:
-    from circuitsketch.report import Watch
+    from circuitsketch.report import StageProgress
 
 
 class Interrupted(Exception):
     """Ctrl-C, with a message of what was saved and how to resume."""
 
 
-class Answer:
+class Output:
     """The destination of a command's result: `--json -` writes only JSON to stdout, `--json FILE` both text and JSON.
 
     Create it before the work, so that a file that cannot be written is reported first.
@@ -42,7 +42,7 @@ class Answer:
         if json_to is not None and json_to != "-":
             check_writable(Path(json_to))
 
-    def give(self, plain: dict[str, Any], *shown: RenderableType) -> None:
+    def write(self, plain: dict[str, Any], *shown: RenderableType) -> None:
         """Write the result: `plain` as JSON if requested, `shown` as text unless stdout is for JSON."""
         if self.json_to is not None:
             write_json(plain, self.json_to)
@@ -105,7 +105,7 @@ def format_rate(speed: float | None, thing: str) -> str:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Watch]:
+def progress_bars() -> Iterator[StageProgress]:
     """Show a progress bar per stage, with its rate and remaining time; a total of 0 is not known yet.
 
     Nothing is shown before the first stage begins, and a bar whose total was never known is removed.

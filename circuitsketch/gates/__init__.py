@@ -1,4 +1,4 @@
-"""The table of gates: every primitive a circuit is made of, by family."""
+"""The table of gates: every primitive of a circuit, by family."""
 
 from circuitsketch.gates import arithmetic, contraction, exponential, gamma, inverse, movement, powers, selection
 from circuitsketch.gates.domains import DOMAINS

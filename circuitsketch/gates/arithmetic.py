@@ -1,6 +1,7 @@
-"""Sums, differences, products and quotients: the gates whose series rules are the ring's own.
+"""Sums, differences, products and quotients: the arithmetic of truncated power series.
 
-A product's coefficient k is the Cauchy product sum_j u_j w_{k-j}; a quotient solves that equation for itself.
+Coefficient k of a product is the Cauchy product sum_j u_j w_{k-j}; a quotient solves that equation for its own
+coefficients.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def multiply_step(k, ops, u, w, v):
 
 
 def square_step(k, ops, u, v):
-    """v_k = sum_j u_j u_{k-j}: the Cauchy product with itself, half of it by symmetry."""
+    """v_k = sum_j u_j u_{k-j}: the Cauchy product of u with itself, half the work by symmetry."""
     v[k] = ops.convolve(k, u, u)
 
 
@@ -128,8 +129,8 @@ copy = elementwise(
     keeps_bool=True,
 )
 stop_gradient = elementwise(
-    # The gradient stops here; the counterfactual does not. A run depends on its weights through this value as through
-    # any other, so its series passes unchanged, while the vjp, which belongs to the user's own training, is none.
+    # Stops gradients but not counterfactuals: the vjp, which belongs to the user's training, is None, but a run depends
+    # on its weights through this value as through any other, so its series passes unchanged.
     "stop_gradient",
     1,
     lambda m, x: (x,),

@@ -1,7 +1,7 @@
-"""Contractions of two arrays: where most of the arithmetic lies.
+"""Contractions of two arrays, which account for most of the arithmetic.
 
-A contraction is an einsum of two operands in which every index of an operand stands in the result or in the other
-operand, and none twice in one operand; the tracer brings matmul, dot and general einsum into this form.
+A contraction is an einsum of two operands in which every index of an operand appears in the result or in the other
+operand, and no index twice in one operand; the tracer brings matmul, dot and general einsum into this form.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, register
 
 
-def extents(spec: str, a: Shape, b: Shape) -> dict[str, int]:
-    """The extent of every index of `ij,jk->ik`, checked for agreement."""
+def index_sizes(spec: str, a: Shape, b: Shape) -> dict[str, int]:
+    """Return the size of every index of a spec such as `ij,jk->ik`, or raise ShapeError if sizes disagree."""
     (left, right), result = split(spec)
     for letters, elsewhere in ((left, right + result), (right, left + result), (result, left + right)):
         if len(set(letters)) != len(letters):
-            raise ShapeError(f"einsum {spec!r} has an index twice in {letters!r}; multiply by np.eye for a diagonal")
-        if lost := set(letters) - set(elsewhere):
-            raise ShapeError(f"einsum {spec!r}: index {min(lost)} stands in one place only; sum over it first")
-    found: dict[str, int] = {}
+            raise ShapeError(f"einsum {spec!r} repeats an index in {letters!r}; multiply by np.eye for a diagonal")
+        if single := set(letters) - set(elsewhere):
+            raise ShapeError(f"einsum {spec!r}: index {min(single)} appears only once; sum over it first")
+    sizes: dict[str, int] = {}
     for letters, shape in ((left, a), (right, b)):
         if len(letters) != len(shape):
-            raise ShapeError(f"einsum {spec!r} wants {len(letters)} axes of an operand of shape {shape}")
-        for letter, extent in zip(letters, shape, strict=True):
-            if found.setdefault(letter, extent) != extent:
+            raise ShapeError(f"einsum {spec!r} requires an operand with {len(letters)} axes, not of shape {shape}")
+        for letter, size in zip(letters, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
                 raise ShapeError(
-                    f"einsum {spec!r}: index {letter} has extent {found[letter]} and {extent} in operands "
-                    f"of shapes {a}, {b}"
+                    f"einsum {spec!r}: index {letter} has sizes {sizes[letter]} and {size} in operands "
+                    f"of shapes {a} and {b}"
                 )
-    return found
+    return sizes
 
 
 def split(spec: str) -> tuple[list[str], str]:
-    """The operands' and the result's letters of an einsum."""
+    """Split a spec into the letters of the operands and those of the result."""
     operands, result = spec.split("->")
     return operands.split(","), result
 
 
 def einsum_shape(a: Shape, b: Shape, *, spec: str) -> Shape:
-    """The extents of the result's letters."""
-    found = extents(spec, a, b)
-    return tuple(found[letter] for letter in split(spec)[1])
+    """Return the sizes of the result's letters."""
+    sizes = index_sizes(spec, a, b)
+    return tuple(sizes[letter] for letter in split(spec)[1])
 
 
 def einsum_vjp(ct, out, a, b, *, spec):
@@ -54,21 +54,21 @@ def einsum_vjp(ct, out, a, b, *, spec):
 
 
 def einsum_size(out: Shape, a: Shape, b: Shape, *, spec: str) -> int:
-    """Length L of the contracted axes: L products and L - 1 sums for every entry of the result."""
-    length = cells(tuple(extents(spec, a, b).values())) // max(cells(out), 1)
+    """Count L products and L - 1 sums per element of the result, with L the length of the contracted axes."""
+    length = cells(tuple(index_sizes(spec, a, b).values())) // max(cells(out), 1)
     return cells(out) * max(2 * length - 1, 0)
 
 
 def einsum_expand(b, shape, x, y, *, spec):
-    """Products and sums, entry by entry."""
+    """Expand to products and sums, element by element."""
     (left, right), result = split(spec)
-    extent = dict(zip(left + right, x.shape + y.shape, strict=True))
-    summed = [letter for letter in string.ascii_letters if letter in extent and letter not in result]
+    size = dict(zip(left + right, x.shape + y.shape, strict=True))
+    summed = [letter for letter in string.ascii_letters if letter in size and letter not in result]
     out = np.empty(shape, dtype=np.int64)
     for at in np.ndindex(shape):
         fixed = dict(zip(result, at, strict=True))
         terms = []
-        for inner in np.ndindex(*(extent[letter] for letter in summed)):
+        for inner in np.ndindex(*(size[letter] for letter in summed)):
             index = fixed | dict(zip(summed, inner, strict=True))
             terms.append(b.multiply(int(x[tuple(index[i] for i in left)]), int(y[tuple(index[i] for i in right)])))
         out[at] = b.total(terms)

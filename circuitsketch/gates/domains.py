@@ -1,6 +1,7 @@
-"""Where gates have a Taylor series, one record per domain: the condition, what to do outside, and operands inside.
+"""The domains of gates, where they have a Taylor series: one record per domain, by the name that a gate's record gives.
 
-In: nothing. Out: `DOMAINS`, by the name that a gate's record gives. A gate with another domain adds one record here.
+A record has the condition, advice for operands outside, and operands inside for tests. A gate with a new domain adds a
+record to `DOMAINS`.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ Shape = tuple[int, ...]
 Draw = Callable[[np.random.Generator, Shape, int], list[np.ndarray]]
 
 KINK_TOLERANCE = 4 * np.finfo(np.float64).eps
-MARGIN = 0.5  # how far the operands that are drawn stay from the edge of the domain
+MARGIN = 0.5  # distance of drawn operands from the boundary of the domain
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where a gate has a Taylor series at real constant terms.
+    """Where a gate has a Taylor series, given the real primal values of its operands.
 
     Attributes
     ----------
-    lacks_series : of the operands, true where there is none.
-    draw : `draw(rng, shape, arity)` -> operands inside, by `MARGIN`, that tests are made of.
-    advice : what is wrong outside, and what to do.
-    is_kink : there are series on both sides of where one is lacking: within rounding of it a warning is given, not an
-        error.
-    by_operand : `lacks_series` is also told which operands carry a series.
+    lacks_series : callable
+        `lacks_series(*operands)` is true where there is no series.
+    draw : callable
+        `draw(rng, shape, arity)` returns operands inside the domain, at least `MARGIN` from its boundary, for tests.
+    advice : str
+        What is wrong outside the domain, and what to do about it.
+    is_kink : bool
+        Whether there are series on both sides of the excluded points. A run within rounding error of such a point
+        warns; otherwise a point outside the domain is an error.
+    by_operand : bool
+        Whether `lacks_series` also receives which operands carry a series, as its last argument.
     """
 
     lacks_series: Callable[..., Any]
@@ -40,23 +46,23 @@ class Domain:
 
 
 def uniform(low: float, high: float) -> Draw:
-    """Operands from an interval."""
+    """Return a function that draws operands from an interval."""
     return lambda rng, shape, arity: [rng.uniform(low, high, shape) for _ in range(arity)]
 
 
-def away_from_zero(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Numbers of either sign, from MARGIN to 2 in size."""
+def draw_nonzero(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw numbers of either sign and magnitude from MARGIN to 2."""
     return rng.choice([-1.0, 1.0], shape) * rng.uniform(MARGIN, 2.0, shape)
 
 
-def apart(rng: np.random.Generator, shape: Shape, arity: int = 2) -> list[np.ndarray]:
-    """Two arrays that differ in every entry."""
+def draw_unequal(rng: np.random.Generator, shape: Shape, arity: int = 2) -> list[np.ndarray]:
+    """Draw two arrays that differ in every element."""
     x = rng.uniform(-1.5, 1.5, shape)
-    return [x, x + away_from_zero(rng, shape)]
+    return [x, x + draw_nonzero(rng, shape)]
 
 
-def around_origin(rng: np.random.Generator, shape: Shape, arity: int = 2) -> list[np.ndarray]:
-    """Points of a half plane, away from the origin and from the cut of arctan2."""
+def draw_beside_origin(rng: np.random.Generator, shape: Shape, arity: int = 2) -> list[np.ndarray]:
+    """Draw points of a half-plane, away from the origin and from the branch cut of arctan2."""
     return [rng.uniform(-1.5, 1.5, shape), rng.uniform(2.0, 3.0, shape)]
 
 
@@ -64,11 +70,11 @@ anywhere: Draw = uniform(-1.5, 1.5)
 
 
 def power_lacks_series(x: Any, y: Any, base_varies: bool, exponent_varies: bool) -> Any:
-    """Where x^y has no series. Of a varying base, whole powers have one below zero, and small ones at zero."""
+    """Return where x^y has no series: integer powers of a varying base have one below zero, small ones at zero too."""
     if exponent_varies:
         return ~((x > 0) | ((x == 0) & (y > 0) & (not base_varies)))
-    whole = np.isfinite(y) & (y == np.rint(y))
-    return ~((x > 0) | (whole & (x < 0)) | (whole & (x == 0) & (y >= 0) & (y <= 4)))
+    is_integer = np.isfinite(y) & (y == np.rint(y))
+    return ~((x > 0) | (is_integer & (x < 0)) | (is_integer & (x == 0) & (y >= 0) & (y <= 4)))
 
 
 DOMAINS: dict[str, Domain] = {
@@ -99,39 +105,39 @@ DOMAINS: dict[str, Domain] = {
     ),
     "nonzero": Domain(
         lambda x: x == 0,
-        lambda rng, shape, arity: [away_from_zero(rng, shape)],
+        lambda rng, shape, arity: [draw_nonzero(rng, shape)],
         "it divides by zero; keep the divisor away from zero",
     ),
     "nonzero divisor": Domain(
         lambda x, y: y == 0,
-        lambda rng, shape, arity: [rng.uniform(-1.5, 1.5, shape), away_from_zero(rng, shape)],
+        lambda rng, shape, arity: [rng.uniform(-1.5, 1.5, shape), draw_nonzero(rng, shape)],
         "it divides by zero; keep the divisor away from zero",
     ),
     "not the origin": Domain(
         lambda x, y: (x == 0) & (y == 0),
-        around_origin,
+        draw_beside_origin,
         "both operands are zero; keep one of them away from zero, for example by an epsilon",
     ),
     "kink at zero": Domain(
         lambda x: np.abs(x) <= KINK_TOLERANCE,
-        lambda rng, shape, arity: [away_from_zero(rng, shape)],
+        lambda rng, shape, arity: [draw_nonzero(rng, shape)],
         is_kink=True,
     ),
     "kink at equality": Domain(
         lambda x, y: np.abs(x - y) <= KINK_TOLERANCE * np.maximum(np.abs(x), np.abs(y)),
-        apart,
+        draw_unequal,
         is_kink=True,
     ),
     "base of a power": Domain(
         lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
         lambda rng, shape, arity: [rng.uniform(MARGIN, 2.0, shape), rng.uniform(-1.5, 1.5, shape)],
-        "its base is negative or zero, where only a whole exponent that no weight changes has a series (at zero: 0 to "
-        "4, or any that is known when the function is traced); keep the base above zero, or use such exponents",
+        "its base is negative or zero, where a power has a series only for an integer exponent that does not depend on "
+        "the weights (at zero: 0 to 4, or any that is known when the function is traced); keep the base above zero",
         by_operand=True,
     ),
 }
 
 
 def draw_operands(domain: str | None, rng: np.random.Generator, shape: Shape, arity: int) -> Sequence[np.ndarray]:
-    """Operands inside a domain, or anywhere near zero."""
+    """Draw operands inside a domain, or near zero if there is no domain."""
     return (anywhere if domain is None else DOMAINS[domain].draw)(rng, shape, arity)

@@ -1,7 +1,7 @@
 """Exponential, trigonometric and normal-distribution functions: solutions of small differential equations.
 
-Each rule is the equation's recurrence. Series that the equation needs beside the result (the cosine of a sine, the
-density of an error function) are its companions, carried to the full order like the result itself.
+Each rule is the recurrence of its equation. Auxiliary series that the equation needs (the cosine for a sine, the
+density for an error function) are companions, which are computed to the full order like the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,22 @@ ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
 def integrate(k, ops, u, derivative):
-    """Coefficient k of v where v' = derivative * u': k v_k = sum_{j>=1} j u_j derivative_{k-j}."""
+    """Return coefficient k of v where v' = derivative * u': k v_k = sum_{j>=1} j u_j derivative_{k-j}.
+
+    Parameters
+    ----------
+    k : int
+        The coefficient, at least 1.
+    ops : object
+        What `step` receives.
+    u, derivative : series
+        The operand and the derivative of v with respect to it, up to coefficient k and k - 1.
+
+    Returns
+    -------
+    number
+        Coefficient k of v.
+    """
     return ops.convolve(k, u, derivative, weight=lambda j: j, low=1) / k
 
 
@@ -38,7 +53,7 @@ def log_step(k, ops, u, v):
 
 
 def log1p_step(k, ops, u, v):
-    """As for log, with 1 + u in place of u: only the constant term changes."""
+    """As log_step with 1 + u in place of u: only the primal changes."""
     v[k] = (u[k] - ops.convolve(k, v, u, weight=lambda j: j, low=1, high=1) / k) / (u[0] + 1.0)
 
 
@@ -101,29 +116,29 @@ def logaddexp_step(k, ops, u, w, v, d, s, slope):
 
 
 def logaddexp_at(m, x, y):
-    """log(e^x + e^y) by the larger of the two, also where one or both are infinite."""
+    """Return log(e^x + e^y) without overflow, also at infinities, and the primals of the companions."""
     d = m.choose(m.equal(x, y), 0.0, x - y)
     s = sigmoid_at(m, d)
     return m.maximum(x, y) + m.log1p(m.exp(-m.absolute(d))), d, s, s - s * s
 
 
 def sigmoid_at(m, x):
-    """The logistic function at real x; exp(-x) may overflow to infinity, whose reciprocal is the right 0."""
+    """Return the logistic function at real x; where exp(-x) overflows to infinity, its reciprocal 0 is correct."""
     return 1.0 / (1.0 + m.exp(-x))
 
 
 def softplus_at(m, x):
-    """log(1 + exp(x)) without overflow."""
+    """Return log(1 + exp(x)) without overflow."""
     return m.maximum(x, 0.0) + m.log1p(m.exp(-m.absolute(x)))
 
 
-def times(m, x, factor):
-    """x * factor, and 0 where the factor is 0, at an infinite x too."""
+def multiply_or_zero(m, x, factor):
+    """Return x * factor, and 0 where the factor is 0, even at an infinite x."""
     return m.choose(factor, x * factor, factor)
 
 
 def normal_at(m, x):
-    """The normal distribution function and density at x."""
+    """Return the normal distribution function and density at x."""
     return 0.5 + 0.5 * m.erf(x * ONE_OVER_ROOT_TWO), ONE_OVER_ROOT_TWO_PI * m.exp(-0.5 * (x * x))
 
 
@@ -187,7 +202,7 @@ softplus = elementwise(
 silu = elementwise(
     "silu",
     1,
-    lambda m, x: (times(m, x, s := sigmoid_at(m, x)), s, s - s * s),
+    lambda m, x: (multiply_or_zero(m, x, s := sigmoid_at(m, x)), s, s - s * s),
     silu_step,
     lambda ct, out, x: (ct * ((s := sigmoid(x)) + out * (1.0 - s)),),
     companions=2,
@@ -211,7 +226,7 @@ erf = elementwise(
 gelu = elementwise(
     "gelu",
     1,
-    lambda m, x: (times(m, x, (pe := normal_at(m, x))[0]), pe[0], pe[1], -0.5 * (x * x)),
+    lambda m, x: (multiply_or_zero(m, x, (pe := normal_at(m, x))[0]), pe[0], pe[1], -0.5 * (x * x)),
     gelu_step,
     lambda ct, out, x: (ct * gelu_slope(x),),
     companions=3,
@@ -219,7 +234,7 @@ gelu = elementwise(
 
 
 def gelu_slope_step(k, ops, u, v, p, e, q, d):
-    """v = p + u e: p the normal distribution function, e its density; d = u e is the product by itself."""
+    """v = p + d with d = u e: p the normal distribution function, e its density."""
     q[k] = -ops.convolve(k, u, u) / 2
     e[k] = integrate(k, ops, q, e)
     p[k] = integrate(k, ops, u, e)
@@ -228,14 +243,14 @@ def gelu_slope_step(k, ops, u, v, p, e, q, d):
 
 
 def gelu_slope_at(m, x):
-    """The slope of gelu at x and the constant terms of its companions."""
+    """Return the derivative of gelu at x, and the primals of its companions."""
     p, e = normal_at(m, x)
-    d = times(m, x, e)
+    d = multiply_or_zero(m, x, e)
     return p + d, p, e, -0.5 * (x * x), d
 
 
 gelu_slope = elementwise(
-    # The derivative of gelu as one gate: as a composition it would evaluate erf and exp a second time.
+    # The derivative of gelu as one gate: a composition of gates would evaluate erf and exp twice.
     "gelu_slope",
     1,
     gelu_slope_at,
@@ -246,7 +261,7 @@ gelu_slope = elementwise(
 
 
 def sinh_step(k, ops, u, v, c):
-    """v' = c u' and c' = v u', with c = cosh(u); and the same with the names changed."""
+    """v' = c u' and c' = v u', with c = cosh(u); for cosh, c = sinh(u)."""
     v[k] = integrate(k, ops, u, c)
     c[k] = integrate(k, ops, u, v)
 
@@ -258,18 +273,19 @@ def hazard_step(k, ops, u, v, q):
 
 
 def log_ndtr_step(k, ops, u, v, h, q):
-    """v' = h u' with h the slope, density over distribution function."""
+    """v' = h u' with h the derivative, density over distribution function."""
     v[k] = integrate(k, ops, u, h)
     hazard_step(k, ops, u, h, q)
 
 
-FAR = -15.0  # where erfc has lost nothing yet, and 12 terms of the asymptotic series are exact to 1e-16
+FAR = -15.0  # erfc is still accurate there, and 12 terms of the asymptotic series are exact to 1e-16
 
 
 def log_ndtr_at(m, x):
-    """log of the normal distribution function, its slope h, and q = h (x + h), also far below zero.
+    """Return the log of the normal distribution function, its derivative h, and q = h (x + h).
 
-    There the distribution function is density / -x times s = 1 - t p, p = 1 - 3 t (1 - 5 t (1 - ...)), t = 1 / x^2.
+    Far below zero the distribution function is density / -x times s = 1 - t p, p = 1 - 3 t (1 - 5 t (1 -
+    ...)), t = 1 / x^2.
     """
     is_far = m.greater(FAR, x)
     far = m.choose(is_far, x, FAR)
@@ -284,7 +300,7 @@ def log_ndtr_at(m, x):
     above = 0.5 * m.erfc(near * ONE_OVER_ROOT_TWO)
     near_value = m.choose(m.greater(near, -1.0), m.log1p(-m.choose(m.greater(near, -1.0), above, 0.0)), m.log(below))
     h = ONE_OVER_ROOT_TWO_PI * m.exp(-0.5 * (near * near)) / below
-    q = times(m, near, h) + h * h
+    q = multiply_or_zero(m, near, h) + h * h
     return (
         m.choose(is_far, far_value, near_value),
         m.choose(is_far, -far / s, h),
@@ -307,7 +323,7 @@ erfc = elementwise(
     companions=2,
 )
 log_ndtr_slope = elementwise(
-    # The derivative of log_ndtr as one gate: as a quotient it would be 0 / 0 far below zero.
+    # The derivative of log_ndtr as one gate: a quotient would be 0 / 0 far below zero.
     "log_ndtr_slope",
     1,
     lambda m, x: log_ndtr_at(m, x)[1:],

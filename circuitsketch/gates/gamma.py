@@ -1,9 +1,9 @@
 """The logarithm of the gamma function, and its derivatives: digamma and the polygamma functions.
 
-They solve no algebraic differential equation. Their series are sums of powers instead, each of which has a recurrence:
-with z = u + SHIFT, psi(u) = log z - 1/(2 z) - sum_i B_{2i} / (2 i z^{2i}) - sum_{s < SHIFT} 1/(u + s), and derivatives
-of that. The rest of the asymptotic series is below 1e-16 of what it is added to for every order of derivative, since
-the poles at 0, -1, ... dominate the high ones. Series exist for positive operands; values everywhere.
+They satisfy no algebraic differential equation. Their series are sums of powers, each of which has a recurrence: with
+z = u + SHIFT, psi(u) = log z - 1/(2 z) - sum_i B_{2i} / (2 i z^{2i}) - sum_{s < SHIFT} 1/(u + s), and derivatives
+of that. The remainder of the asymptotic series is below 1e-16 relative to the sum for derivatives of every order, since
+the poles at 0, -1, ... dominate high orders. Series exist for positive operands; values everywhere.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ SHIFT = 10
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 
 
-def terms(order):
-    """The powers that a polygamma function is a sum of: (factor, offset of the base, exponent); exponent 0 is log."""
+def list_terms(order):
+    """List the powers whose sum is a polygamma function: (factor, offset of the base, exponent); exponent 0 is log."""
     sign = -1.0 if order % 2 == 0 else 1.0
-    whole = float(math.factorial(order))
-    poles = [(sign * whole, shift, -order - 1) for shift in range(SHIFT)]
+    factorial = float(math.factorial(order))
+    poles = [(sign * factorial, shift, -order - 1) for shift in range(SHIFT)]
     leading = (sign * math.factorial(order - 1), SHIFT, -order) if order else (1.0, SHIFT, 0)
     rest = [
         (sign * b * math.factorial(2 * i + order - 1) / math.factorial(2 * i), SHIFT, -2 * i - order)
         for i, b in enumerate(BERNOULLI, 1)
     ]
-    return [*poles, leading, (sign * whole / 2, SHIFT, -order - 1), *rest]
+    return [*poles, leading, (sign * factorial / 2, SHIFT, -order - 1), *rest]
 
 
-TERMS = len(terms(0))
+TERMS = len(list_terms(0))
 
 
-def whole_power(x, n):
-    """x^n for n >= 1, by squares, without a call in kernels."""
-    half = whole_power(x, n // 2) if n > 1 else None
+def integer_power(x, n):
+    """Return x^n for n >= 1 by repeated squaring, without a function call in kernels."""
+    half = integer_power(x, n // 2) if n > 1 else None
     square = None if half is None else half * half
     return x if square is None else square * x if n % 2 else square
 
 
 def polygamma_at(m, x, order):
-    """The value and its terms. Below zero digamma is reflected, and its derivatives are NaN, as SciPy has them."""
+    """Return the value and its terms. Below zero digamma is reflected and its derivatives are NaN, as in SciPy."""
     is_below = m.greater(0.0, x)
     inside = m.choose(is_below, 1.0 - x, x)
     value, powers = 0.0, []
-    for factor, offset, exponent in terms(order):
+    for factor, offset, exponent in list_terms(order):
         base = inside + float(offset) if offset else inside  # the sign of a zero is kept
-        powers.append(whole_power(1.0 / base, -exponent) if exponent else m.log(base))
+        powers.append(integer_power(1.0 / base, -exponent) if exponent else m.log(base))
         value = value + factor * powers[-1]
     if order:
         return m.choose(is_below, math.nan, value), *powers
@@ -62,7 +62,7 @@ def polygamma_at(m, x, order):
 def polygamma_step(k, ops, u, v, *powers, order):
     """v = sum factor p, and for p = w^e with w = u + offset: k w_0 p_k = sum_{j>=1} (e j - (k - j)) u_j p_{k-j}."""
     total = ops.zero
-    for (factor, offset, exponent), p in zip(terms(order), powers, strict=True):
+    for (factor, offset, exponent), p in zip(list_terms(order), powers, strict=True):
         base = u[0] + float(offset)
         if exponent:
             p[k] = ops.convolve(k, u, p, weight=lambda j, e=float(exponent): e * j - (k - j), low=1) / k / base
@@ -79,7 +79,7 @@ def gammaln_step(k, ops, u, v, slope, *powers):
 
 
 def gammaln_at(m, x):
-    """log|gamma(x)|: -infinity at -infinity as SciPy has it, and -log|x| near zero, where SciPy overflows."""
+    """Return log|gamma(x)|: -infinity at -infinity as in SciPy, and -log|x| near zero, where SciPy overflows."""
     size = m.absolute(x)
     value = m.choose(m.greater(1e-300, size), -m.log(size), m.gammaln(x))
     return m.choose(m.equal(x, -math.inf), x, value), *polygamma_at(m, x, 0)

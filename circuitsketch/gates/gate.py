@@ -1,12 +1,12 @@
-"""What a gate is: one frozen record that holds everything the package knows about a primitive.
+"""The record of a gate, with everything that the package knows about a primitive, and the table of all gates.
 
-In: nothing. Out: `Gate`, the table `GATES`, and the vocabulary in which rules are written. The families of gates
-(arithmetic, powers, exponential, contraction, movement, selection) fill the table; who adds a gate adds one record.
+The families of gates (arithmetic, powers, exponential, contraction, movement, selection, ...) register their records in
+`GATES`.
 
-Taylor rules are recurrences written once. `step(k, ops, *operands, out, *companions)` fills coefficient k >= 1 of
-`out` (and of its companions, series that the recurrence carries along) from lower ones, with `+ - * /` and
-`ops.convolve` alone, so that the same rule runs on NumPy arrays, on SIMD lanes and as generated source.
-Coefficient 0 is real and comes from `constants(math, *x)`: the value first, then the companions' values.
+A Taylor rule is a recurrence, written once. `step(k, ops, *operands, out, *companions)` sets coefficient k >= 1 of
+`out` (and of its companions, auxiliary series of the recurrence) from lower ones, with `+ - * /` and `ops.convolve`
+only, so that the same rule runs on NumPy arrays, on SIMD lanes and as generated source. Coefficient 0, the primal, is
+real and returned by `constants(math, *x)`: the value first, then the companions' values.
 """
 
 from __future__ import annotations
@@ -31,39 +31,68 @@ Reads = Literal["nothing", "operands", "all"]
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Gate:
-    """A primitive: its meaning, shape, derivative, Taylor rule and size, in one place.
+    """A primitive: its value, shape, derivative, Taylor rule and size, in one record.
 
     Attributes
     ----------
-    shape : `shape(*operand_shapes, **params)` -> shape of the result; raises ShapeError.
-    value : `value(*arrays, **params)` -> the NumPy meaning, on real arrays.
-    vjp : `vjp(ct, out, *operands, **params)` -> one cotangent an operand (None: no derivative), written with gates,
-        so that it runs on wires and on arrays alike.
-    size : `size(out_shape, *operand_shapes, **params)` -> scalar arithmetic gates in it.
-    constants, step : the Taylor rule of an elementwise gate (see the module's text). Gates of other kinds are linear
-        in every operand, and their series follow from their kind.
-    reads : which constant terms `step` reads: none, the operands', or also those of the result and companions.
-    domain : where the series exists: a key of `DOMAINS`, or None for everywhere.
-    flat : the result is locally constant: it carries no series even where its operands do.
-    companions : how many series, beside the result's, the recurrence carries along.
-    result : the label of the result: that of the operands, float or bool.
-    static : the names of the parameters.
-    guards : the value refuses operands (by a BoundsError): the gate stays even where nothing reads its result.
-    labels : for result "same", the positions of the operands whose labels count; None: of all.
-    keeps_bool : for result "same", booleans stay booleans, since they are moved or chosen and not added up.
-    commutative : the operands may change places, exactly in floating point too.
-    compose : whether the series of a function of one operand may be composed from the function's own coefficients at
-        the constant term, which is less work than the rule on lanes wherever the rule is more than a copy.
-    index : the position of an operand that holds run-time indices, or None.
-    index_extent : `index_extent(array_shape, **params)` -> the extent of the axis that these indices address.
-    view : of a movement that needs no copy, `view(shape, *layouts, **params)` -> where the entries of the result lie
-        (see `lower.layout.Layout`), or None where that needs a copy of the operand in C order.
-    moves : of any other movement, `moves(m, target, *layouts, **params)` -> what to do, in order, in terms of
-        `m.fill(value)`, `m.move(target, source, combine)` with combine "copy", "add" or "max", and
-        `m.gather`, `m.scatter` (see `lower.operations.Moves`).
-    expand : `expand(b, node_shape, *wires, **params)` -> the scalar wires of the result, an array of integers, from
-        those of the operands, in terms of `b.zero()`, `b.add(x, y)`, `b.multiply(x, y)` and `b.maximum(x, y)`; of an
-        operand with run-time indices the indices themselves. None: `value` moves the wires as it moves numbers.
+    name : str
+        Its name in listings and errors.
+    kind : str
+        "elementwise", "contraction", "movement" or "source".
+    arity : int or None
+        The number of operands; None for any number.
+    shape : callable
+        `shape(*operand_shapes, **params)` returns the shape of the result or raises ShapeError.
+    value : callable
+        `value(*arrays, **params)` returns the value on real arrays.
+    vjp : callable
+        `vjp(ct, out, *operands, **params)` returns one cotangent per operand (None: no derivative), written with gates,
+        so that it runs on wires and on arrays.
+    size : callable
+        `size(out_shape, *operand_shapes, **params)` returns the number of scalar arithmetic gates.
+    constants : callable or None
+        `constants(math, *x)` returns the value of an elementwise gate at real x, then the values of its companions.
+    step : callable or None
+        `step(k, ops, *operands, out, *companions)`, the Taylor rule of an elementwise gate, sets coefficient k. Other
+        gates are linear in every operand, and their series follow from their kind.
+    reads : {"nothing", "operands", "all"}
+        Which primals `step` reads: none, the operands', or also those of the result and the companions.
+    domain : str or None
+        Where the series exists: a key of `DOMAINS`, or None for everywhere.
+    flat : bool
+        Whether the result is piecewise constant: it has no series even if its operands do.
+    companions : int
+        The number of auxiliary series that the recurrence computes.
+    result : {"same", "float", "bool"}
+        The label of the result; "same" is that of the operands.
+    static : tuple of str
+        The names of the parameters.
+    guards : bool
+        Whether the value raises BoundsError for some operands: the gate is kept even if nothing reads its result.
+    labels : tuple of int or None
+        For result "same", the positions of the operands whose labels count; None for all.
+    keeps_bool : bool
+        For result "same", whether booleans stay booleans, because they are moved or selected and not added.
+    commutative : bool
+        Whether the operands can be exchanged, exactly in floating point too.
+    compose : bool
+        Whether the series of a unary function may be composed from its Taylor coefficients at the primal, which is less
+        work than the rule on lanes unless the rule is only a copy.
+    index : int or None
+        The position of an operand with run-time indices.
+    index_extent : callable or None
+        `index_extent(array_shape, **params)` returns the size of the axis that these indices address.
+    view : callable or None
+        Of a movement that needs no copy: `view(shape, *layouts, **params)` returns where the elements of the result are
+        (see `lower.layout.Layout`), or None if that requires a copy of the operand in C order.
+    moves : callable or None
+        Of any other movement: `moves(m, target, *layouts, **params)` returns what to do, in order, in terms of
+        `m.fill(value)`, `m.move(target, source, combine)` with combine "copy", "add" or "max", `m.gather` and
+        `m.scatter` (see `lower.operations.Moves`).
+    expand : callable or None
+        `expand(b, node_shape, *wires, **params)` returns the scalar wires of the result, an integer array, given those
+        of the operands (for an operand with run-time indices, the indices), in terms of `b.zero()`, `b.add(x, y)`,
+        `b.multiply(x, y)` and `b.maximum(x, y)`. None: `value` moves the wires as it moves numbers.
     """
 
     name: str
@@ -93,25 +122,25 @@ class Gate:
     expand: Callable[..., Any] | None = None
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
-        """Apply the gate: to wires it adds a node to their circuit, to arrays it computes."""
+        """Apply the gate: add a node to the circuit of wires, or compute on arrays."""
         for operand in operands:
             bind = getattr(operand, "bind_gate", None)
             if bind is not None:
                 return bind(self, operands, params)
         for operand in operands:
             if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
-                raise InputError(f"{self.name} is asked of {reason}")
+                raise InputError(f"the operand of {self.name} is {reason}")
             dtype = plain_array(operand, f"the operand of {self.name}").dtype
             if dtype.kind not in "biufc":
-                raise InputError(f"{self.name} is a function of numbers, not of {kind_of(operand)} with dtype {dtype}")
-        if self.unary:  # of numbers in double precision, whatever they are given as
+                raise InputError(f"{self.name} requires numbers, not {kind_of(operand)} with dtype {dtype}")
+        if self.unary:  # computed in double precision
             operands = tuple(x if np.iscomplexobj(x) else np.asarray(x, dtype=np.float64) for x in operands)
-        # A sigmoid far from zero overflows on its way to the right 0 or 1: nothing to warn of.
+        # A sigmoid far from zero overflows in an intermediate result and still returns the correct 0 or 1.
         with np.errstate(over="ignore", under="ignore"):
             return self.value(*operands, **params)
 
     def lacks_series(self, operands: Sequence[Any], varies: Sequence[bool]) -> Any:
-        """Where the gate has no series at constant terms; `varies` says which operands carry one."""
+        """Return where the gate has no series, given the primals of its operands and which of them carry a series."""
         assert self.domain is not None
         domain = DOMAINS[self.domain]
         return domain.lacks_series(*operands, varies) if domain.by_operand else domain.lacks_series(*operands)
@@ -121,67 +150,78 @@ class Gate:
 
     @property
     def unary(self) -> bool:
-        """An elementwise function of one operand, analytic where its domain says."""
+        """Whether the gate is an elementwise function of one operand, analytic in its domain."""
         return self.kind == "elementwise" and self.arity == 1 and not self.flat
 
     @property
     def is_composed(self) -> bool:
-        """Whether its series is composed from the function's own Taylor coefficients at the constant term."""
+        """Whether its series is composed from the function's Taylor coefficients at the primal."""
         return self.unary and self.compose and self.reads != "nothing"
 
     @property
     def is_kink(self) -> bool:
-        """Whether leaving the domain means a kink, on both sides of which there are series."""
+        """Whether the points outside the domain are kinks, with series on both sides."""
         return self.domain is not None and DOMAINS[self.domain].is_kink
 
 
-GATES: dict[str, Gate] = {}  # by name, the newest
-BUILT_IN: dict[str, Gate] = {}  # the package's own, once all of them are there
-REGISTERED: WeakSet[Gate] = WeakSet()  # also those that a newer gate of the same name has replaced in GATES
+GATES: dict[str, Gate] = {}  # by name; of several with one name the newest
+BUILT_IN: dict[str, Gate] = {}  # the package's own, set by `close_table`
+REGISTERED: WeakSet[Gate] = WeakSet()  # including those that a newer gate of the same name replaced in GATES
 
 
 def register(gate: Gate) -> Gate:
-    """Put a gate in the table.
+    """Register a gate.
 
-    A gate of one's own may be defined again under its name. The new gate holds for what is traced from then on, and
-    circuits that were traced before keep the gate that they were traced with.
+    A gate of your own may be redefined. Circuits that are traced from then on use the new gate; circuits that were
+    traced before keep the old one.
+
+    Parameters
+    ----------
+    gate : Gate
+        The record.
+
+    Returns
+    -------
+    Gate
+        The same record.
 
     Raises
     ------
-    InputError : the package itself has a gate of that name.
+    InputError
+        If the package has a gate of that name.
     """
     if gate.name in (BUILT_IN or GATES):
-        raise InputError(f"{gate.name!r} is a gate of circuitsketch itself and cannot be redefined; use another name")
+        raise InputError(f"{gate.name!r} is a gate of circuitsketch and cannot be redefined; use another name")
     GATES[gate.name] = gate
     REGISTERED.add(gate)
     return gate
 
 
 def close_table() -> None:
-    """Take all gates that are registered so far as the package's own: their names are taken for good."""
+    """Mark all gates that are registered so far as the package's own, which cannot be redefined."""
     BUILT_IN.update(GATES)
 
 
 def is_built_in(gate: Gate) -> bool:
-    """Whether the package defines this gate, so that its name and the package's version say what it means."""
+    """Return whether the package defines this gate, so that its name and the package's version identify it."""
     return BUILT_IN.get(gate.name) is gate
 
 
 def cells(shape: Shape) -> int:
-    """The number of scalars in an array of this shape."""
+    """Return the number of elements of an array of this shape."""
     count = 1
-    for extent in shape:
-        count *= extent
+    for size in shape:
+        count *= size
     return count
 
 
 def same_shape(name: str) -> Callable[..., Shape]:
-    """The shape rule of elementwise gates: all operands have one shape, which is the result's."""
+    """Return the shape rule of an elementwise gate: all operands have the shape of the result."""
 
     def shape(*shapes: Shape, **_: Any) -> Shape:
         if any(other != shapes[0] for other in shapes):
             listed = " and ".join(str(s) for s in shapes)
-            raise ShapeError(f"{name} needs operands of one shape, not {listed}; reshape or broadcast them first")
+            raise ShapeError(f"{name} requires operands of one shape, not {listed}; reshape or broadcast them first")
         return shapes[0]
 
     return shape
@@ -203,13 +243,36 @@ def elementwise(
     static: tuple[str, ...] = (),
     **facts: Any,
 ) -> Gate:
-    """Register an elementwise gate: `cost` arithmetic gates per scalar, value = the first of its constants.
+    """Register an elementwise gate.
 
-    facts : further attributes of `Gate`, such as `labels` and `compose`.
+    Parameters
+    ----------
+    name : str
+        Its name.
+    arity : int
+        The number of operands.
+    constants : callable
+        `constants(m, *x)` returns the value at real x, then the values of the companions.
+    step : callable or None
+        `step(k, ops, *u, v, *companions)` sets coefficient k >= 1; None if `flat`.
+    vjp : callable
+        `vjp(ct, out, *x)` returns one cotangent per operand.
+    reads, domain, flat, companions, result, static
+        As in `Gate`.
+    cost : int
+        The number of arithmetic gates per element.
+    **facts
+        Further attributes of `Gate`, such as `labels` and `compose`.
+
+    Returns
+    -------
+    Gate
+        The registered gate, a function of wires and arrays.
 
     Raises
     ------
-    InputError : the package itself has a gate of that name, or there is no such domain.
+    InputError
+        If the package has a gate of that name, or the domain does not exist.
     """
     if domain is not None and domain not in DOMAINS:
         raise InputError(f"{name!r} has the domain {domain!r}, which does not exist; use one of {sorted(DOMAINS)}")

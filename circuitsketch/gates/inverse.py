@@ -1,6 +1,6 @@
-"""Inverse trigonometric and hyperbolic functions, the angle and the length of a vector, and the logit.
+"""Inverse trigonometric and hyperbolic functions, arctan2, hypot and the logit.
 
-The derivative of each is one over an algebraic function d of the operand, which is carried as a companion: d v' = u'.
+The derivative of each is the reciprocal of an algebraic function d of the operand, which is a companion: d v' = u'.
 """
 
 from __future__ import annotations
@@ -10,7 +10,22 @@ from circuitsketch.gates.powers import power_step, sqrt
 
 
 def integrate_quotient(k, ops, u, v, d):
-    """Coefficient k of v where d v' = u': d_0 v_k = u_k - (1/k) sum_{j=1..k-1} j v_j d_{k-j}."""
+    """Return coefficient k of v where d v' = u': d_0 v_k = u_k - (1/k) sum_{j=1..k-1} j v_j d_{k-j}.
+
+    Parameters
+    ----------
+    k : int
+        The coefficient, at least 1.
+    ops : object
+        What `step` receives.
+    u, v, d : series
+        The operand, the result up to coefficient k - 1, and the reciprocal of its derivative.
+
+    Returns
+    -------
+    number
+        Coefficient k of v.
+    """
     return (u[k] - ops.convolve(k, v, d, weight=lambda j: j, low=1, high=1) / k) / d[0]
 
 
@@ -33,7 +48,7 @@ def logit_step(k, ops, u, v, d):
 
 
 def root_step(sign):
-    """The rule of d v' = u' with d = sqrt(q) and q = c + sign u^2, where c is in the constant terms alone."""
+    """Return the rule of d v' = u' with d = sqrt(q) and q = c + sign u^2; the constant c is in the primals only."""
 
     def step(k, ops, u, v, d, q):
         q[k] = ops.convolve(k, u, u) if sign > 0 else -ops.convolve(k, u, u)
@@ -44,7 +59,7 @@ def root_step(sign):
 
 
 def arccos_at(m, x):
-    """arccos, and the negative root: d v' = u' with d = -sqrt(1 - u^2)."""
+    """Return arccos, and the companions of d v' = u' with d = -sqrt(1 - u^2)."""
     q = (1.0 - x) * (1.0 + x)
     return m.arccos(x), -m.sqrt(q), q
 
@@ -63,7 +78,7 @@ def hypot_step(k, ops, x, y, v):
 
 
 def logit_at(m, x):
-    """log(x / (1 - x)); near 1/2, where that is a small difference, by s = 2 x - 1."""
+    """Return log(x / (1 - x)); near 1/2, where that is a small difference, in terms of s = 2 x - 1."""
     s = 2.0 * (x - 0.5)
     is_near = m.greater(0.5, m.absolute(s))
     s = m.choose(is_near, s, 0.0)
@@ -132,7 +147,7 @@ arccosh = elementwise(
     companions=2,
 )
 arctan2 = elementwise(
-    # The jump on the negative x axis is no obstacle: the series on either side are those of one analytic function.
+    # The branch cut on the negative x axis does not matter: on both sides the series are of one analytic function.
     "arctan2",
     2,
     lambda m, y, x: (m.arctan2(y, x), x * x + y * y),

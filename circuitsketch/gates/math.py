@@ -1,8 +1,7 @@
 """The elementary functions that a gate's `constants` may call, one row per function: a new function is a new row.
 
-In: nothing. Out: `ELEMENTARY`, by name. Every carrier of the rules (NumPy arrays, machine code, device code) takes its
-functions from this table, and adds what compares and chooses: `greater`, `greater_equal`, `equal`, `choose`, `maximum`,
-`minimum`.
+`ELEMENTARY` has the rows by name. Each implementation of the rules (NumPy, machine code, device code) takes its
+functions from this table, and adds `greater`, `greater_equal`, `equal`, `choose`, `maximum` and `minimum`.
 """
 
 from __future__ import annotations
@@ -16,15 +15,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Elementary:
-    """One elementary function, by the name that it has in each place.
+    """An elementary function, by its name in each implementation.
 
     Attributes
     ----------
-    numpy : on arrays.
-    machine : the C library's double precision function, or LLVM's intrinsic where it begins with "llvm.".
-    device : the function that Numba offers in CUDA kernels.
-    mpmath : an oracle of arbitrary precision.
-    arity : how many numbers it takes.
+    name : str
+        Its name in rules.
+    numpy : callable
+        The function on arrays.
+    machine : str
+        The double precision function of the C library, or an LLVM intrinsic if it begins with "llvm.".
+    device : str
+        The function in Numba's CUDA kernels.
+    mpmath : str
+        The function in mpmath, the oracle of arbitrary precision.
+    arity : int
+        The number of arguments.
     """
 
     name: str
@@ -36,7 +42,7 @@ class Elementary:
 
 
 def scipy(name: str) -> Callable[..., Any]:
-    """A function of scipy.special, which is imported when it is called: the import is slow."""
+    """Return a function of scipy.special, imported at the first call because the import is slow."""
 
     def call(*operands: Any) -> Any:
         from scipy import special
@@ -77,7 +83,7 @@ ELEMENTARY: dict[str, Elementary] = {row.name: row for row in ROWS}
 
 
 class NumpyMath:
-    """The vocabulary of `constants` on NumPy arrays (real or complex)."""
+    """The functions that `constants` may call, on real or complex NumPy arrays."""
 
     maximum = staticmethod(np.maximum)
     minimum = staticmethod(np.minimum)
@@ -85,17 +91,17 @@ class NumpyMath:
 
     @staticmethod
     def greater(x: Any, y: Any) -> Any:
-        """1.0 where x > y, else 0.0 (the real parts decide)."""
+        """Return 1.0 where x > y, else 0.0; compares real parts."""
         return np.asarray(np.real(x) > np.real(y), dtype=np.float64)
 
     @staticmethod
     def greater_equal(x: Any, y: Any) -> Any:
-        """1.0 where x >= y, else 0.0 (the real parts decide)."""
+        """Return 1.0 where x >= y, else 0.0; compares real parts."""
         return np.asarray(np.real(x) >= np.real(y), dtype=np.float64)
 
     @staticmethod
     def equal(x: Any, y: Any) -> Any:
-        """1.0 where x == y, else 0.0."""
+        """Return 1.0 where x == y, else 0.0."""
         return np.asarray(x == y, dtype=np.float64)
 
 

@@ -1,7 +1,7 @@
-"""Gates that move numbers: reshape, transpose, broadcast, slice, pad, concatenate, take, and the sums they need back.
+"""Gates that move numbers: reshape, transpose, broadcast, slice, pad, concatenate, take, and their adjoints.
 
-All are linear. The adjoint of each stands in this file too: slice and pad, take and scatter-add, broadcast and sum. So
-does `in_bounds`, which holds a run-time index to its axis before `take` follows it.
+All are linear, and the adjoint of each is in this file: slice and pad, take and scatter-add, broadcast and sum. So is
+`in_bounds`, which checks a run-time index before `take` uses it.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from circuitsketch.errors import BoundsError, ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, register, same_shape
 
 
-def nothing(out: Shape, *_: Shape, **__) -> int:
-    """Movement is no arithmetic."""
+def count_none(out: Shape, *_: Shape, **__) -> int:
+    """Count no arithmetic gates."""
     return 0
 
 
 def reshape_shape(x: Shape, *, shape: Shape) -> Shape:
-    """As many scalars before as after."""
+    """Check that the number of elements stays the same."""
     if cells(x) != cells(shape) or any(extent < 0 for extent in shape):
-        raise ShapeError(f"an array of shape {x} has {cells(x)} entries and cannot be reshaped to {shape}")
+        raise ShapeError(f"an array of shape {x} has {cells(x)} elements and cannot be reshaped to {shape}")
     return shape
 
 
 def transpose_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
-    """A permutation of the axes."""
+    """Permute the axes."""
     if sorted(axes) != list(range(len(x))):
         raise ShapeError(f"axes {axes} are not a permutation of the {len(x)} axes of an array of shape {x}")
     return tuple(x[axis] for axis in axes)
 
 
 def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
-    """Missing leading axes are added, axes of extent 1 repeated."""
+    """Add missing leading axes and repeat axes of size 1."""
     padded = (1,) * (len(shape) - len(x)) + x
     if len(padded) != len(shape) or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
         raise ShapeError(f"an array of shape {x} cannot be broadcast to {shape}")
@@ -42,7 +42,7 @@ def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
 
 
 def broadcast_vjp(ct, out, x, *, shape):
-    """Sum over what was repeated."""
+    """Sum over the axes that were added or repeated."""
     extra = len(shape) - len(x.shape)
     repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
     summed = sum_over(ct, axes=tuple(range(extra)) + tuple(repeated))
@@ -50,29 +50,29 @@ def broadcast_vjp(ct, out, x, *, shape):
 
 
 def sum_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
-    """The summed axes go."""
+    """Remove the summed axes."""
     if any(not 0 <= axis < len(x) for axis in axes) or len(set(axes)) != len(axes):
-        raise ShapeError(f"axes {axes} do not all exist, once each, in an array of shape {x}")
+        raise ShapeError(f"axes {axes} are not distinct axes of an array of shape {x}")
     return tuple(extent for axis, extent in enumerate(x) if axis not in axes)
 
 
 def sum_vjp(ct, out, x, *, axes):
-    """Every summand gets the sum's cotangent."""
+    """Broadcast the cotangent of the sum to all summands."""
     kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
     return (broadcast(reshape(ct, shape=kept), shape=tuple(x.shape)),)
 
 
 def slice_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
-    """Entry i of the result's axis is entry start + i * step of the operand's."""
+    """Check the slice: element i of an axis of the result is element start + i * step of the operand's."""
     for extent, start, step, count in zip(x, starts, steps, shape, strict=True):
         last = start + (count - 1) * step
         if count and not (0 <= start < extent and 0 <= last < extent):
-            raise ShapeError(f"a slice from {start} to {last} leaves an axis of extent {extent}")
+            raise ShapeError(f"a slice from {start} to {last} is out of bounds for an axis of size {extent}")
     return shape
 
 
 def strided(x, starts, steps, shape):
-    """The entries start + i * step along every axis, as NumPy slices."""
+    """Return the elements start + i * step along every axis, as a NumPy view."""
     ends = (start + count * step for start, step, count in zip(starts, steps, shape, strict=True))
     chosen = (
         slice(start, end if end >= 0 else None, step) if count else slice(0, 0)
@@ -82,33 +82,33 @@ def strided(x, starts, steps, shape):
 
 
 def pad_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
-    """The adjoint of a slice: the operand must fit where it is put."""
+    """Check the adjoint of a slice: the operand must fit into the result."""
     slice_shape(shape, starts=starts, steps=steps, shape=x)
     return shape
 
 
 def pad_value(x, *, starts, steps, shape):
-    """Zeros, with the operand at start + i * step."""
+    """Return zeros, with the operand at start + i * step."""
     out = np.zeros(shape, dtype=np.asarray(x).dtype)
     strided(out, starts, steps, np.shape(x))[...] = x
     return out
 
 
 def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
-    """Equal extents but along the axis, where they add up."""
+    """Add the sizes along the axis; other axes must agree."""
     first = shapes[0]
     if not 0 <= axis < len(first):
-        raise ShapeError(f"arrays of shape {first} have no axis {axis} to be concatenated along; stack them instead")
+        raise ShapeError(f"arrays of shape {first} have no axis {axis} to concatenate along; stack them instead")
     for other in shapes[1:]:
         if len(other) != len(first) or any(
             a != b for i, (a, b) in enumerate(zip(first, other, strict=True)) if i != axis
         ):
-            raise ShapeError(f"shapes {first} and {other} differ in more than axis {axis}; they cannot be concatenated")
+            raise ShapeError(f"shapes {first} and {other} differ in more than axis {axis} and cannot be concatenated")
     return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
 
 
 def concatenate_vjp(ct, out, *operands, axis):
-    """To every operand its own part."""
+    """Slice the cotangent into one part per operand."""
     parts, begin = [], 0
     for operand in operands:
         shape = tuple(operand.shape)
@@ -119,31 +119,31 @@ def concatenate_vjp(ct, out, *operands, axis):
 
 
 def take_shape(x: Shape, index: Shape, *, axis: int) -> Shape:
-    """The index array's shape replaces the axis."""
+    """Replace the axis by the shape of the index."""
     if not 0 <= axis < len(x):
         raise ShapeError(f"an array of shape {x} has no axis {axis} to take from")
     return x[:axis] + index + x[axis + 1 :]
 
 
 def scatter_shape(x: Shape, index: Shape, *, axis: int, length: int) -> Shape:
-    """The adjoint of take: the axes of the index become one of the given length."""
+    """Replace the axes of the index by one axis of the given length."""
     if not 0 <= axis <= len(x) - len(index) or x[axis : axis + len(index)] != index:
         raise ShapeError(f"an index of shape {index} does not fit axis {axis} of values of shape {x}")
     return x[:axis] + (length,) + x[axis + len(index) :]
 
 
-def integers(index):
-    """Run-time indices travel as numbers; here they are whole again."""
+def as_integers(index):
+    """Convert run-time indices, which are stored as floats, to integers."""
     return np.asarray(np.real(index)).astype(np.int64)
 
 
 def in_bounds_value(index, extent, *, axis, what):
-    """The index counted from the front; BoundsError for the first entry that its axis does not have.
+    """Return a non-negative index, or raise BoundsError for the first element that is out of bounds.
 
-    what : "index", which may count from the end, or "label", a class in 0..extent-1.
+    `what` is "index", which may count from the end, or "label", a class in 0..extent-1.
     """
     index, size = np.asarray(index), int(np.max(extent, initial=0))
-    inside = (index >= (-size if what == "index" else 0)) & (index < size)  # a NaN is not
+    inside = (index >= (-size if what == "index" else 0)) & (index < size)  # false for a NaN
     if not np.all(inside):
         entry = tuple(int(i) for i in np.argwhere(~inside)[0])
         number = index[entry]
@@ -151,13 +151,13 @@ def in_bounds_value(index, extent, *, axis, what):
         reason += f"axis {axis} with size {size}" if what == "index" else f"{size} classes; labels are 0..{size - 1}"
         raise BoundsError(reason, entry)
     if index.dtype.kind in "iu":
-        index = index.astype(np.int64)  # in a narrow dtype the sum would wrap around
+        index = index.astype(np.int64)  # the sum could overflow a narrower dtype
     return np.where(index < 0, index + size, index)
 
 
 def scatter_value(x, index, *, axis, length):
-    """Zeros, to which every entry is added at its index."""
-    index = integers(index)
+    """Return zeros, with every element added at its index."""
+    index = as_integers(index)
     x = np.asarray(x)
     flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
     out = np.zeros(flat.shape[:axis] + (length,) + flat.shape[axis + 1 :], dtype=x.dtype)
@@ -165,16 +165,16 @@ def scatter_value(x, index, *, axis, length):
     return out
 
 
-def lines(x, axes):
-    """An array with some axes brought together at its end."""
+def join_axes(x, axes):
+    """Move some axes to the end and merge them into one."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     shape = tuple(x.shape[axis] for axis in kept)
     return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
 
 
 def sum_expand(b, shape, x, *, axes):
-    """L - 1 sums per line of L entries."""
-    rows = lines(x, axes)
+    """Expand to L - 1 sums per row of L elements."""
+    rows = join_axes(x, axes)
     out = np.empty(shape, dtype=np.int64)
     for at in np.ndindex(shape):
         out[at] = b.total(rows[at])
@@ -182,18 +182,18 @@ def sum_expand(b, shape, x, *, axes):
 
 
 def pad_expand(b, out_shape, x, *, starts, steps, shape):
-    """The pad's own zeros must not be mistaken for wire 0: wires are counted from 1 while they move."""
+    """Move wires counted from 1, so that the zeros of the padding are not mistaken for wire 0."""
     moved = pad_value(x + 1, starts=starts, steps=steps, shape=shape) - 1
     return np.where(moved < 0, b.zero(), moved) if np.any(moved < 0) else moved
 
 
 def pad_moves(m, target, x, *, starts, steps, shape):
-    """Zeros, over which the operand is put."""
+    """Fill with zeros, then copy the operand."""
     return m.fill(0.0), m.move(target.sliced(starts, steps, x.shape), x)
 
 
 def concatenate_moves(m, target, *operands, axis):
-    """Each operand to its part of the result."""
+    """Copy each operand to its part of the result."""
     moves, begin = [], 0
     for x in operands:
         starts = tuple(begin if i == axis else 0 for i in range(len(x.shape)))
@@ -203,7 +203,7 @@ def concatenate_moves(m, target, *operands, axis):
 
 
 def scatter_expand(b, shape, x, index, *, axis, length):
-    """One sum for every entry that is added to its place."""
+    """Expand to one sum per element that is added at its index."""
     flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
     out = np.full(shape, b.zero(), dtype=np.int64)
     for at in np.ndindex(flat.shape):
@@ -212,8 +212,30 @@ def scatter_expand(b, shape, x, index, *, axis, length):
     return out
 
 
-def movement(name, arity, shape, value, vjp, *, static, size=nothing, keeps_bool=True, **facts):
-    """Register a gate that moves numbers, or is otherwise linear in its operands (but for indices)."""
+def movement(name, arity, shape, value, vjp, *, static, size=count_none, keeps_bool=True, **facts):
+    """Register a gate that moves numbers, or is otherwise linear in its operands (except indices).
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    arity : int or None
+        The number of operands; None for any number.
+    shape, value, vjp, size, keeps_bool, static
+        As in `Gate`.
+    **facts
+        Further attributes of `Gate`, such as `view`, `moves`, `index` and `expand`.
+
+    Returns
+    -------
+    Gate
+        The registered gate.
+
+    Raises
+    ------
+    InputError
+        If the package has a gate of that name.
+    """
     return register(
         Gate(
             name=name,
@@ -301,7 +323,7 @@ take = movement(
     "take",
     2,
     take_shape,
-    lambda x, index, *, axis: np.take(x, integers(index), axis=axis),
+    lambda x, index, *, axis: np.take(x, as_integers(index), axis=axis),
     lambda ct, out, x, index, *, axis: (scatter_add(ct, index, axis=axis, length=x.shape[axis]), None),
     static=("axis",),
     labels=(0,),
@@ -311,15 +333,15 @@ take = movement(
 )
 in_bounds = register(
     Gate(
-        # A run-time index on its way to `take`, beside the extent of the axis `axis` of the user's array: counted from
-        # the front, and refused where the axis does not have it. Kernels do not refuse: whoever runs them looks first.
+        # Checks a run-time index for `take` against the size of axis `axis` of the user's array, and makes it
+        # non-negative. Kernels do not check bounds: the index is checked before they run.
         name="in_bounds",
         kind="elementwise",
         arity=2,
         shape=same_shape("in_bounds"),
         value=in_bounds_value,
         vjp=lambda ct, out, index, extent, *, axis, what: (None, None),
-        size=nothing,
+        size=count_none,
         constants=lambda m, index, extent, *, axis, what: (m.choose(m.greater(0.0, index), index + extent, index),),
         flat=True,
         static=("axis", "what"),
@@ -327,7 +349,7 @@ in_bounds = register(
     )
 )
 scatter_add = movement(
-    # Each of the operand's scalars is added to its place: that is what is counted, whether or not places repeat.
+    # The size counts one addition per element of the operand, whether or not indices repeat.
     "scatter_add",
     2,
     scatter_shape,
@@ -345,25 +367,25 @@ scatter_add = movement(
 
 
 def cumsum_shape(x: Shape, *, axis: int) -> Shape:
-    """That of the operand."""
+    """Return the shape of the operand."""
     if not 0 <= axis < len(x):
         raise ShapeError(f"an array of shape {x} has no axis {axis} to sum along")
     return x
 
 
 def flip(x, axis):
-    """The entries along an axis in the opposite order."""
+    """Reverse the elements along an axis."""
     shape = tuple(x.shape)
     starts = tuple(max(n - 1, 0) if i == axis else 0 for i, n in enumerate(shape))
     return take_slice(x, starts=starts, steps=tuple(-1 if i == axis else 1 for i in range(len(shape))), shape=shape)
 
 
 def cumsum_moves(m, target, x, *, axis):
-    """A copy, then sums in place by a tree: 2 log2(n) moves, in none of which an entry reads what another writes."""
+    """Copy, then add in place along a tree: 2 log2(n) moves, each with disjoint sources and targets."""
     n, rank = x.shape[axis], len(x.shape)
 
     def add(first, gap, step):
-        """target[first::step] += target[first - gap::step]."""
+        """Return target[first::step] += target[first - gap::step]."""
         count = len(range(first, n, step))
         shape = tuple(count if i == axis else extent for i, extent in enumerate(x.shape))
         steps = tuple(step if i == axis else 1 for i in range(rank))
@@ -380,7 +402,7 @@ def cumsum_moves(m, target, x, *, axis):
 
 
 def cumsum_expand(b, shape, x, *, axis):
-    """n - 1 sums per line of n entries."""
+    """Expand to n - 1 sums per row of n elements."""
     rows = np.moveaxis(np.array(x, dtype=np.int64), axis, -1)
     for at in np.ndindex(rows.shape[:-1]):
         for i in range(1, rows.shape[-1]):

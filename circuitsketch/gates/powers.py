@@ -1,7 +1,7 @@
 """Powers: v = u^p solves u v' = p u' v, which gives every coefficient from lower ones.
 
-A whole exponent that is known when a circuit is traced becomes products and does not come here, so that a power of a
-series through zero is not refused. `raise_to` has the exponent as an operand, known at run time.
+An integer exponent that is known when a circuit is traced becomes products instead, so that a power of a series through
+zero is not refused. `raise_to` has the exponent as an operand, known at run time.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ rsqrt = elementwise(
 def raise_to_step(k, ops, u, y, v, logarithm, exponent, second, third, fourth):
     """v' = e' v with e = y l and l = log u, whose coefficients above 0 exist for a negative u_0 too.
 
-    At u_0 = 0 there is no logarithm: there v = u^y with y = 1..4 is u and its powers, carried as companions, and the
-    series of every other exponent that has one is zero.
+    At u_0 = 0 there is no logarithm. There v = u^y for y = 1..4 is u or one of its powers, which are companions, and
+    the series of any other exponent that has one is zero.
     """
     base = ops.choose(u[0], u[0], 1.0)
     logarithm[k] = (u[k] - ops.convolve(k, logarithm, u, weight=lambda j: j, low=1, high=1) / k) / base
@@ -63,14 +63,14 @@ def raise_to_step(k, ops, u, y, v, logarithm, exponent, second, third, fourth):
 
 
 def raise_to_at(m, x, y):
-    """x^y as the C library and NumPy have it, and the constant terms of the companions."""
+    """Return x^y as in the C library and NumPy, and the primals of the companions."""
     size = m.choose(m.greater(x, 0.0), x, m.choose(m.greater(0.0, x), -x, 1.0))
     logarithm = m.log(size)
     return m.power(x, y), logarithm, y * logarithm, 0.0, 0.0, 0.0
 
 
 def raise_to_vjp(ct, out, x, y):
-    """y x^(y-1), which is 0 for y = 0 at every x, and x^y log x, which is 0 at x = 0."""
+    """Return y x^(y-1), which is 0 for y = 0 at every x, and x^y log x, which is 0 at x = 0."""
     at_zero = same(x, 0.0)
     constant = multiply(at_zero, same(y, 0.0))
     slope = multiply(y, raise_to(where(constant, 1.0, x), y - 1.0))

@@ -1,7 +1,7 @@
-"""Gates that choose: comparisons, where, maximum, relu, abs, and the maximum over an axis as a constant.
+"""Gates that select: comparisons, where, maximum, relu, abs, and the maximum over an axis as a constant.
 
-The constant term decides, for every direction alike; near it the gate is a copy of the operand it chose, so it counts
-no arithmetic. On a kink there is no series, and whoever evaluates must say so (domains "kink ...").
+The primal decides, for all directions; near it the gate copies the operand that it selected, so it counts no
+arithmetic. On a kink there is no series, which is reported when the circuit is evaluated (domains "kink ...").
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, elementwise, register
-from circuitsketch.gates.movement import broadcast, lines, reshape, sum_over
+from circuitsketch.gates.movement import broadcast, join_axes, reshape, sum_over
 
 
 def no_gradient(ct, out, *operands, **params):
-    """A locally constant result has no derivative."""
+    """Return no cotangents, for a piecewise constant result."""
     return (None,) * len(operands)
 
 
 def comparison(name, constants, domain="kink at equality", **facts):
-    """A comparison: 1 where true, else 0; its result carries no series."""
+    """Register a comparison: 1 where true, else 0, without a series."""
     return elementwise(
         name,
         2,
@@ -45,10 +45,10 @@ equal = comparison("equal", lambda m, x, y: (m.equal(x, y),), commutative=True)
 not_equal = comparison("not_equal", lambda m, x, y: (1.0 - m.equal(x, y),), commutative=True)
 
 
-# Equality that is asked where a formula fails at a point and both sides of the choice agree, so that it is no kink.
+# Equality for formulas that fail at a point where both branches agree, so that it is not a kink.
 same = comparison("same", lambda m, x, y: (m.equal(x, y),), domain=None)
 balance = elementwise(
-    # Which of two takes the cotangent of their maximum: 1 for the first, 0 for the second, 1/2 for both at a tie.
+    # The share of the first operand in the cotangent of a maximum: 1, or 0 for the second, or 1/2 at a tie.
     "balance",
     2,
     lambda m, x, y: (0.5 * (m.greater_equal(x, y) + m.greater(x, y)),),
@@ -62,17 +62,17 @@ balance = elementwise(
 
 
 def or_nan(m, x, better):
-    """`better`, but 1 where x is a NaN, which wins as in NumPy: a diverging run must not vanish in a gate."""
+    """Return `better`, but 1 where x is a NaN, which propagates as in NumPy so that divergence remains visible."""
     return m.choose(m.equal(x, x), better, 1.0)
 
 
 def where_step(k, ops, test, x, y, v):
-    """v_k is x_k where the test's constant term is true, else y_k."""
+    """v_k is x_k where the primal of the test is true, else y_k."""
     v[k] = ops.choose(test[0], x[k], y[k])
 
 
 def pick_step(k, ops, x, y, v, first):
-    """v_k is the coefficient of the operand that the constant terms chose."""
+    """v_k is the coefficient of the operand that the primals selected."""
     v[k] = ops.choose(first[0], x[k], y[k])
     first[k] = ops.zero
 
@@ -151,22 +151,22 @@ absolute = elementwise(
 
 
 def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
-    """The reduced axes stay, with extent 1."""
+    """Reduce the axes to size 1."""
     if any(not 0 <= axis < len(shape) for axis in axes):
-        raise ShapeError(f"axes {axes} do not all exist in an array of shape {shape}")
+        raise ShapeError(f"axes {axes} are not all axes of an array of shape {shape}")
     if any(shape[axis] == 0 for axis in axes):
-        raise ShapeError(f"the maximum over an empty axis of an array of shape {shape} does not exist")
+        raise ShapeError(f"the maximum over an empty axis of an array of shape {shape} is undefined")
     return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
 
 
 def max_moves(m, target, x, *, axes):
-    """From -infinity up, every entry may raise its row's maximum."""
+    """Fill with -infinity, then take the maximum with every element."""
     return m.fill(-np.inf), m.move(target.broadcast(x.shape) if cells(target.shape) else target, x, "max")
 
 
 def max_expand(b, shape, x, *, axes):
-    """The maximum of each row by pairs, and then what cuts its series off."""
-    rows = lines(x, axes)
+    """Expand to the pairwise maximum of each row, and a gate that removes its series."""
+    rows = join_axes(x, axes)
     out = np.empty(rows.shape[:-1], dtype=np.int64)
     for at in np.ndindex(out.shape):
         out[at] = b.apply(max_constant, functools.reduce(b.maximum, map(int, rows[at])), axes=())
@@ -175,8 +175,8 @@ def max_expand(b, shape, x, *, axes):
 
 max_constant = register(
     Gate(
-        # For softmax and logsumexp, whose value does not depend on what is subtracted: the maximum of the constant
-        # terms, without a series. A maximum that the answer does depend on is `np.max`, a tree of `maximum` gates.
+        # For softmax and logsumexp, whose values do not depend on what is subtracted: the maximum of the primals,
+        # without a series. A maximum on which the result depends is `np.max`, a tree of `maximum` gates.
         name="max_constant",
         kind="movement",
         arity=1,
@@ -194,14 +194,14 @@ max_constant = register(
 
 
 def attained_shape(value: Shape, x: Shape, *, axis: int) -> Shape:
-    """The extremum's shape is the array's without the axis."""
+    """Check that the extremum has the shape of the array without the axis."""
     if value != x[:axis] + x[axis + 1 :]:
-        raise ShapeError(f"an extremum of shape {value} is not one over axis {axis} of an array of shape {x}")
+        raise ShapeError(f"an extremum over axis {axis} of an array of shape {x} cannot have shape {value}")
     return value
 
 
 def attained_vjp(ct, out, value, x, *, axis):
-    """The entries that attain the extremum share its cotangent equally."""
+    """Divide the cotangent equally between the elements that attain the extremum."""
     kept = x.shape[:axis] + (1,) + x.shape[axis + 1 :]
     spread = lambda y: broadcast(reshape(y, shape=kept), shape=tuple(x.shape))  # noqa: E731
     ties = same(x, spread(out))
@@ -211,8 +211,8 @@ def attained_vjp(ct, out, value, x, *, axis):
 
 attained = register(
     Gate(
-        # An extremum over an axis, computed by pairs, beside the array that it is of: the value and series of the
-        # extremum, and a gradient that does not depend on how the pairs were formed.
+        # Of an extremum over an axis, which was computed pairwise, and the array: the value and series of the extremum,
+        # with a gradient that does not depend on how the pairs were formed.
         name="attained",
         kind="movement",
         arity=2,

@@ -1,5 +1,14 @@
-"""Predictions and retrainings come in; numbers fit for a table or a file go out. Printing is left to `cli`."""
+"""Experiments and reports: tables, JSON values and figures of predictions and retrainings. `cli` prints them."""
 
-from circuitsketch.report.demo import Answer, Demo, Experiment, Question, Settings, Watch, prepare, study
+from circuitsketch.report.demo import (
+    Answer,
+    Demo,
+    Experiment,
+    Question,
+    Settings,
+    StageProgress,
+    prepare,
+    run_experiment,
+)
 
-__all__ = ["Answer", "Demo", "Experiment", "Question", "Settings", "Watch", "prepare", "study"]
+__all__ = ["Answer", "Demo", "Experiment", "Question", "Settings", "StageProgress", "prepare", "run_experiment"]

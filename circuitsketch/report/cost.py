@@ -1,7 +1,7 @@
-"""What a direction costs beside plain training: runs of growing size(A) in, processor seconds out.
+"""Measure the cost of a direction and of plain training: runs of increasing size(A) in, processor seconds out.
 
-Every run is compiled, and played once, before it is timed; times are the least of some repetitions, on one thread.
-Drawing is left to `pictures`.
+Every run is compiled and executed once before it is timed; a time is the minimum over `REPEATS` repetitions, on one
+thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Shape:
-    """A microgpt of some sizes, trained on so many names."""
+    """The sizes of a microgpt, and the number of names that it is trained on, one per step."""
 
     steps: int
     width: int = 16
@@ -37,9 +37,18 @@ class Cost:
 
     Attributes
     ----------
-    order, directions : of the sketches that were timed. shapes : (K,) the runs; sizes : (K,) their size(A).
-    train : (K,) seconds of plain training. direction : (K,) seconds a direction.
-    slope : of log seconds a direction against log size(A), by least squares; 1 where cost is in proportion.
+    order, directions : int
+        Of the sketches that were timed.
+    shapes : tuple of Shape
+        The K runs.
+    sizes : (K,) ndarray of int
+        Their size(A).
+    train : (K,) ndarray
+        Seconds of plain training.
+    direction : (K,) ndarray
+        Seconds per direction.
+    slope : float
+        The least-squares slope of log seconds per direction against log size(A); 1 if cost is proportional to size(A).
     """
 
     order: int
@@ -51,29 +60,29 @@ class Cost:
     slope: float
 
 
-def cost_of(
+def measure_cost(
     shapes: Sequence[Shape],
     directions: int,
     order: int,
     seed: int = 0,
-    watch: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Cost:
     """Time plain training and a small sketch of each shape."""
     sizes, train, direction = [], [], []
     for done, shape in enumerate(shapes):
-        watch(done, len(shapes))
+        progress(done, len(shapes))
         docs = microgpt.names()[: shape.steps]
         run = microgpt.training(docs, seed=seed, alphabet=microgpt.ALPHABET, width=shape.width, layers=shape.layers)
         sizes.append(run.size)
-        train.append(least(run.train))
-        direction.append(least(partial(cs.sketch, run, directions, order, threads=1)) / directions)
-    watch(len(shapes), len(shapes))
+        train.append(time_fastest(run.train))
+        direction.append(time_fastest(partial(cs.sketch, run, directions, order, threads=1)) / directions)
+    progress(len(shapes), len(shapes))
     slope = np.polyfit(np.log(sizes), np.log(direction), 1)[0] if len(set(sizes)) > 1 else float("nan")
     return Cost(order, directions, tuple(shapes), np.array(sizes), np.array(train), np.array(direction), float(slope))
 
 
-def least(work: Callable[[], object]) -> float:
-    """The least processor seconds that some work takes, after a first time that may compile."""
+def time_fastest(work: Callable[[], object]) -> float:
+    """Return the processor seconds of the fastest of several calls, after a first one that may compile."""
     work()
     spent = []
     for _ in range(REPEATS):

@@ -1,7 +1,7 @@
-"""How fast a measurement's Taylor tensors decay: a sketch in, norms by order out.
+"""Measure how fast the norms of a measurement's Taylor tensors decay with the order.
 
-`decay_of` looks at every direction alone, as the paper's Figure 1 does; `trust_of` holds the norms against the sizes of
-deletions, which says how many examples may be deleted before the terms stop to decay. Drawing is left to `pictures`.
+In: a sketch or a query. Out: `Decay`, an estimate per direction, as in the paper's Figure 1, and `TermBounds`, bounds
+on the terms of deletions of several sizes, which show how many examples can be deleted before the terms stop decaying.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from circuitsketch.zoo import microgpt
 
 @dataclass(frozen=True, eq=False)
 class Decay:
-    """What each direction says of the norms, for a measurement of its own.
+    """Estimates of the norms, one per direction, each direction with a measurement of its own.
 
     Attributes
     ----------
-    n : examples of the run. names : (D,), whose loss direction i was measured with. orders : (R,).
-    each : (D, R), log2 of sqrt(C(n + r - 1, r)) |c_r(psi)|, whose mean square is ||F_r||^2.
-    together : (R,), log2 of the root of the mean square over directions (and their measurements).
+    n : int
+        The number of examples.
+    names : tuple of str
+        Direction i measured the loss on name i, of D.
+    orders : (R,) ndarray of int
+        The orders r, from 1.
+    each : (D, R) ndarray
+        log2 of sqrt(C(n + r - 1, r)) |c_r(psi)|, whose mean square is ||F_r||^2.
+    together : (R,) ndarray
+        log2 of the root mean square over directions (and their measurements).
     """
 
     n: int
@@ -34,8 +41,8 @@ class Decay:
     together: np.ndarray
 
 
-def decay_of(sketch: cs.Sketch, names: Sequence[str]) -> Decay:
-    """The decay along each direction of a sketch of microgpt, direction i measured by the loss on names[i]."""
+def measure_decay(sketch: cs.Sketch, names: Sequence[str]) -> Decay:
+    """Measure the decay along each direction of a sketch of microgpt, direction i with the loss on names[i]."""
     orders = np.arange(1, sketch.order + 1)
     factors = np.array([sketch.distribution.log_factor(int(r)) for r in orders]) / 2
     each = np.empty((len(names), len(orders)))
@@ -48,14 +55,25 @@ def decay_of(sketch: cs.Sketch, names: Sequence[str]) -> Decay:
 
 
 @dataclass(frozen=True, eq=False)
-class Trust:
-    """The measured norms, and what they mean for deletions.
+class TermBounds:
+    """The measured norms, and the bounds that they put on the terms of a deletion.
 
     Attributes
     ----------
-    measured : words for the measurement. orders : (R,). norms, stderr : (R,), ||F_r|| with errors.
-    deleted : (K,) numbers of examples; terms : (K, R), ||F_r|| d^(r/2), the most that term r can be without d examples.
-    unit : of the measurement. of : what goes, an example or a group.
+    measured : str
+        The measurement, for labels.
+    orders : (R,) ndarray of int
+        The orders r, from 1.
+    norms, stderr : (R,) ndarray
+        ||F_r||, and its standard error.
+    deleted : tuple of int
+        Numbers d of deleted examples, of length K.
+    terms : (K, R) ndarray
+        ||F_r|| d^(r/2), an upper bound on term r without d examples.
+    unit : str
+        The unit of the measurement.
+    of : str
+        What is deleted, "example" or "group".
     """
 
     measured: str
@@ -64,20 +82,34 @@ class Trust:
     stderr: np.ndarray
     deleted: tuple[int, ...]
     terms: np.ndarray
-    unit: str = "nats a token"
+    unit: str = "nats per token"
     of: str = "example"
 
 
-def trust_of(query: cs.Query, measured: str, deleted: Sequence[int], unit: str = "nats a token") -> Trust:
-    """The norms of a query's Taylor tensors beside the lengths of deletions; of several values those of all together.
+def bound_terms(query: cs.Query, measured: str, deleted: Sequence[int], unit: str = "nats per token") -> TermBounds:
+    """Bound each Taylor term for deletions of several sizes; norms of an array are over all its values.
 
-    unit : of the measurement, in words.
+    Parameters
+    ----------
+    query : Query
+        The measurement.
+    measured : str
+        Its name, for labels.
+    deleted : sequence of int
+        Numbers of deleted examples.
+    unit : str
+        Its unit, for labels.
+
+    Returns
+    -------
+    TermBounds
+        The norms and the bounds.
     """
-    found = query.stability()
-    flat, errors = (part.reshape(found.order, -1) for part in (found.norms, found.stderr))
+    stability = query.stability()
+    flat, errors = (part.reshape(stability.order, -1) for part in (stability.norms, stability.stderr))
     norms = np.sqrt((flat**2).sum(axis=1))
     spread = np.sqrt(((flat * errors) ** 2).sum(axis=1))
     stderr = np.divide(spread, norms, out=np.zeros_like(norms), where=norms > 0)
-    orders = np.arange(1, found.order + 1)
+    orders = np.arange(1, stability.order + 1)
     terms = np.array([norms * math.sqrt(d) ** orders for d in deleted])
-    return Trust(measured, orders, norms, stderr, tuple(deleted), terms, unit, query.unit)
+    return TermBounds(measured, orders, norms, stderr, tuple(deleted), terms, unit, query.unit)

@@ -1,7 +1,7 @@
-"""The demo's numbers: what a microgpt would say to a name, had a group of names not been in its training data.
+"""The demo: predict the losses of a microgpt without groups of names, and retrain to check.
 
-In: settings. Out: `Demo`, a frozen record of predictions, each beside the loss after really training again. The two
-stages, `prepare` and `study`, compute and do not print; who watches is told how far they are.
+In: `Settings`. Out: `Demo`, a frozen record of predictions and retrained losses. `prepare` traces, `run_experiment`
+computes; neither prints, progress is reported to a callback.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from circuitsketch.errors import InputError
 from circuitsketch.zoo import microgpt
 
 LEVEL = 0.95  # of the intervals
-Watch = Callable[[str, float, int], None]  # stage, parts done, parts in all
+StageProgress = Callable[[str, float, int], None]  # stage, parts done, number of parts
 
-# Letters that make a group of the names that have them, and names whose loss that group may matter to.
+# Letters, which make a group of the names that contain them, and names whose loss may depend on that group.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("x", ("max", "alex")),
     ("q", ("jacqueline",)),
@@ -33,16 +33,26 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose. InputError for what cannot be.
+    """The options of the demo.
 
     Attributes
     ----------
-    directions : how many random directions the sketch has, beside every name alone; at least 2, since errors come from
-        their spread.
-    order : the highest Taylor coefficient, at least 1.
-    steps : train on this many names, the most common first, one a step.
-    seed : of the initial parameters and of the directions.
+    directions : int
+        The number of random directions, in addition to the per-example series; at least 2.
+    order : int
+        The highest Taylor coefficient, at least 1.
+    steps : int
+        Train on this many names, the most common first, one per step.
+    seed : int
+        The seed of the initial parameters and of the directions.
 
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Examples
+    --------
     >>> Settings(directions=64).order
     3
     """
@@ -54,19 +64,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.directions < 2:
-            raise InputError(f"directions is {self.directions}; errors come from a spread, so take at least 2")
+            raise InputError(
+                f"directions must be at least 2, not {self.directions}: errors are estimated from their spread"
+            )
         if self.order < 1:
-            raise InputError(f"order is {self.order}; a change begins at the first order, so take 1 or more")
+            raise InputError(f"order must be at least 1, not {self.order}")
         if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; a seed is 0 or more")
-        most = len(microgpt.names())
-        if not 1 <= self.steps <= most:
-            raise InputError(f"steps is {self.steps}; there are {most:,} names, one a step, so take 1 to {most}")
+            raise InputError(f"seed must be non-negative, not {self.seed}")
+        count = len(microgpt.names())
+        if not 1 <= self.steps <= count:
+            raise InputError(f"steps must be from 1 to {count}, the number of names, not {self.steps}")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What would the trained model's loss on `name` be without the names that have `letters`, those of places `ids`?"""
+    """A deletion and a measurement: the loss on `name` without the names `ids`, which contain `letters`."""
 
     name: str
     letters: str
@@ -75,7 +87,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training run, yet to be trained, and the questions that will be asked of it."""
+    """A traced training run, and the questions to answer."""
 
     settings: Settings
     run: Any
@@ -84,14 +96,22 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question's prediction beside the truth; losses in nats a token.
+    """The prediction and the retrained loss of a question; losses in nats per token.
 
     Attributes
     ----------
-    baseline : the loss as trained, on all names.
-    predicted, stderr, low, high : the prediction from the sketch, its standard error and its 95 % interval.
-    first_order : the baseline plus the first order's term alone.
-    retrained : the truth, from training without the group.
+    question : Question
+        The deletion and the measurement.
+    baseline : float
+        The loss as trained, on all names.
+    predicted, stderr, low, high : float
+        The prediction from the sketch, its standard error, and the ends of its 95 % interval.
+    first_order : float
+        The baseline plus the term of order 1.
+    retrained : float
+        The loss after training without the group.
+    warnings : tuple of str
+        The warnings of the prediction.
     """
 
     question: Question
@@ -106,11 +126,11 @@ class Answer:
 
     @property
     def covered(self) -> bool:
-        """Whether the truth lies in the interval."""
+        """Whether the retrained loss lies in the interval."""
         return self.low <= self.retrained <= self.high
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and text; what is not finite becomes None, which JSON can say."""
+        """Return values for JSON; numbers that are not finite become None."""
         numbers = {
             "baseline": self.baseline,
             "predicted": self.predicted,
@@ -131,12 +151,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Demo:
-    """All answers, the first the main one, with the size of what was sketched and how long each stage took.
+    """The result of the demo.
 
     Attributes
     ----------
-    size : size(A), the number of scalar gates of the whole training.
-    seconds : of wall time by stage: train, sketch, predict, retrain.
+    settings : Settings
+        The options.
+    size : int
+        size(A), the number of scalar gates of the training run.
+    answers : tuple of Answer
+        All answers, the main one first.
+    seconds : dict
+        Wall time by stage: train, sketch, predict, retrain.
     """
 
     settings: Settings
@@ -145,7 +171,7 @@ class Demo:
     seconds: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `circuitsketch demo --json` writes: the main answer's numbers at the top, all of them under `groups`."""
+        """Return the values of `circuitsketch demo --json`: the main answer at the top level, all in `groups`."""
         return {
             "size": self.size,
             "steps": self.settings.steps,
@@ -160,10 +186,25 @@ class Demo:
 
 
 def prepare(settings: Settings) -> Experiment:
-    """Trace the training of a microgpt on the first names, and find the groups that occur among them.
+    """Trace the training of a microgpt on the first names, and select the groups that occur among them.
 
-    InputError where no group does, because there are too few names.
+    Parameters
+    ----------
+    settings : Settings
+        The options.
 
+    Returns
+    -------
+    Experiment
+        The run and the questions.
+
+    Raises
+    ------
+    InputError
+        If no group occurs, because there are too few names.
+
+    Examples
+    --------
     >>> [question.letters for question in prepare(Settings(steps=20)).questions]
     ['z', 'th']
     """
@@ -175,32 +216,43 @@ def prepare(settings: Settings) -> Experiment:
             questions += [Question(name, letters, ids) for name in measured]
     if not questions:
         least = 1 + min(i for i, name in enumerate(names) if any(letters in name for letters, _ in GROUPS))
-        raise InputError(f"steps is {settings.steps}: so few names are in no group of the demo; take at least {least}")
+        raise InputError(
+            f"steps must be at least {least}, not {settings.steps}: no group of the demo occurs in fewer names"
+        )
     run = microgpt.training(names[: settings.steps], seed=settings.seed, alphabet=microgpt.ALPHABET)
     return Experiment(settings, run, tuple(questions))
 
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Enter the wall time that a block takes."""
+    """Record the wall time of a block."""
     begin = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - begin
 
 
-def study(experiment: Experiment, watch: Watch = lambda stage, done, total: None) -> Demo:
-    """Train, sketch, predict, and train again without each group to check.
+def run_experiment(experiment: Experiment, progress: StageProgress = lambda stage, done, total: None) -> Demo:
+    """Train, sketch, predict, and retrain without each group to check.
 
-    `watch(stage, done, total)` is called as work is done, with the stages "train", "sketch", "predict" and "retrain".
-    Errors of the run itself (a divergence, a directions or order that cannot be) come through as they are.
+    Parameters
+    ----------
+    experiment : Experiment
+        The run and the questions, from `prepare`.
+    progress : callable
+        Called as `progress(stage, done, total)`, with the stages "train", "sketch", "predict" and "retrain".
+
+    Returns
+    -------
+    Demo
+        The result.
     """
     settings, run, questions = experiment.settings, experiment.run, experiment.questions
     seconds: dict[str, float] = {}
 
     with timed(seconds, "train"):
-        watch("train", 0, 1)
+        progress("train", 0, 1)
         run.train()
-        watch("train", 1, 1)
+        progress("train", 1, 1)
 
     with timed(seconds, "sketch"):
         sketch = cs.sketch(
@@ -209,23 +261,23 @@ def study(experiment: Experiment, watch: Watch = lambda stage, done, total: None
             order=settings.order,
             seed=settings.seed,
             per_example="series",
-            progress=lambda done, total: watch("sketch", done, total),
+            progress=lambda done, total: progress("sketch", done, total),
         )
 
     with timed(seconds, "predict"):
         predictions = []
         for done, question in enumerate(questions):
-            watch("predict", done, len(questions))
+            progress("predict", done, len(questions))
             predictions.append(sketch.measure(microgpt.loss, question.name).without(list(question.ids)))
-        watch("predict", len(questions), len(questions))
+        progress("predict", len(questions), len(questions))
 
     with timed(seconds, "retrain"):
         deletions = list(dict.fromkeys(question.ids for question in questions))  # once each, in order
         models = {}
         for done, ids in enumerate(deletions):
-            watch("retrain", done, len(deletions))
+            progress("retrain", done, len(deletions))
             models[ids] = run.params(run.retrain(without=list(ids)))
-        watch("retrain", len(deletions), len(deletions))
+        progress("retrain", len(deletions), len(deletions))
 
     answers = []
     for question, prediction in zip(questions, predictions, strict=True):

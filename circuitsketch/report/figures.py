@@ -1,7 +1,7 @@
-"""`draw`: settings in, a folder of pictures out, each with its data as JSON beside it.
+"""Draw figures into a folder: PNG files, each with its data as JSON.
 
-`small_figures` and `paper_figures` list what is drawn, as names and functions that compute; how each is computed is
-told in `removal`, `decay`, `answers` and `cost`, and how it looks in `pictures`, the only file that needs matplotlib.
+`small_figures` and `paper_figures` list the figures, as names and functions that compute their data. The data are
+computed in `removal`, `decay`, `agreement` and `cost`, and drawn in `plots`, the only file that needs matplotlib.
 """
 
 from __future__ import annotations
@@ -17,35 +17,47 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.report.answers import (
-    agreement_of,
-    agreement_with,
-    calibration_of,
-    influences_in,
-    influences_of,
-    subsets_of,
+from circuitsketch.report.agreement import (
+    compare_with_retraining,
+    draw_name_subsets,
+    measure_calibration,
+    rank_examples,
+    rank_names,
+    read_agreement,
 )
-from circuitsketch.report.cost import Shape, cost_of
-from circuitsketch.report.decay import decay_of, trust_of
-from circuitsketch.report.demo import Question, Watch
-from circuitsketch.report.facts import plain
-from circuitsketch.report.removal import answer_along, predict_along, series_along
+from circuitsketch.report.cost import Shape, measure_cost
+from circuitsketch.report.decay import bound_terms, measure_decay
+from circuitsketch.report.demo import Question, StageProgress
+from circuitsketch.report.json_values import to_json
+from circuitsketch.report.removal import expand_along_deletion, predict_along_deletion, predict_by_order
 from circuitsketch.zoo import microgpt
 
-KEPT = "sketches"  # the folder of sketches that are still needed
+SKETCHES = "sketches"  # the folder of sketches that unfinished figures need
 CHECKS = "checks"  # the stage of retraining at points of a curve
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large the figures' experiments are. InputError where a question has no names.
+    """The sizes of the figures' experiments.
 
     Attributes
     ----------
-    names : to train on, one a step. letters, measured : the deletion is of names with these letters, and the loss is
-        measured on this name. directions, order : of the sketch that predicts. few, highest : directions and order of
-        the figure of decay. cut : the highest order along the deletion itself. subsets : how many deletions are
-        retrained. shapes : of the runs whose cost is measured. seed : of everything drawn.
+    names : int
+        The number of names to train on, one per step.
+    letters, measured : str
+        Names with these letters are deleted, and the loss on this name is measured.
+    directions, order : int
+        Of the sketch that predicts.
+    few, highest : int
+        The number of directions and the order for the figure of the decay.
+    cut : int
+        The highest order along the deletion itself.
+    subsets : int
+        The number of deletions that are retrained.
+    shapes : tuple of Shape
+        The runs whose cost is measured.
+    seed : int
+        The seed of all random numbers.
     """
 
     names: int
@@ -62,10 +74,10 @@ class Scale:
 
     @property
     def question(self) -> Question:
-        """The deletion that the figures are about."""
+        """The deletion and measurement of the figures, or InputError if no name has the letters."""
         ids = tuple(i for i, name in enumerate(self.docs) if self.letters in name)
         if not ids:
-            raise InputError(f"none of the first {self.names} names has {self.letters!r}; take more names")
+            raise InputError(f"none of the first {self.names} names has {self.letters!r}; use more names")
         return Question(self.measured, self.letters, ids)
 
     @property
@@ -74,7 +86,7 @@ class Scale:
         return microgpt.names()[: self.names]
 
     def run(self) -> cs.Training:
-        """The training that is sketched."""
+        """Return the training run to sketch."""
         return microgpt.training(self.docs, seed=self.seed, alphabet=microgpt.ALPHABET)
 
 
@@ -96,100 +108,123 @@ def draw(
     *,
     paper: bool = False,
     threads: int | None = None,
-    watch: Watch | None = None,
+    progress: StageProgress | None = None,
     scale: Scale | None = None,
 ) -> list[Path]:
     """Draw figures into a folder: PNG, and the data of each as JSON of the same name.
 
     Parameters
     ----------
-    folder : made where it is missing.
-    paper : the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
-        tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, 500 directions at order 3.
-        Otherwise five small figures: a prediction along the strength of a removal, helpful and harmful examples, the
-        decay against the size of a deletion, predictions against retraining, and cost against size(A).
-    threads : how many (default: one a core). watch : called with (figure, parts done, parts in all).
-    scale : other sizes than SMALL or PAPER.
+    folder : str or Path
+        Created if it does not exist.
+    paper : bool
+        Draw the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
+        tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, and 500 directions at order
+        3. Otherwise draw five small figures: a prediction over the strength of a deletion, the most helpful and harmful
+        examples, the decay of the terms for several sizes of a deletion, predictions against retraining, and cost
+        against size(A).
+    threads : int, optional
+        The number of threads; by default one per core.
+    progress : callable, optional
+        Called as `progress(figure, done, total)`.
+    scale : Scale, optional
+        Other sizes than SMALL or PAPER.
 
     Returns
     -------
-    the paths of the pictures, in order. Each is written when it is done; sketches lie in the folder `sketches` beside
-    them until all are, so that an interrupted call goes on where it stopped.
+    list of Path
+        The PNG files, in order. Each is written when it is finished; sketches are kept in the folder `sketches` until
+        all are, so that an interrupted call can be resumed.
 
     Raises
     ------
-    InputError : matplotlib is missing; the folder cannot be written.
+    InputError
+        If matplotlib is not installed or the folder cannot be written.
 
+    Examples
+    --------
     >>> draw("pictures", paper=True)                                # doctest: +SKIP
     """
-    pictures()
-    folder = writable(folder)
-    (folder / KEPT).mkdir(exist_ok=True)
+    load_plotters()
+    folder = create_folder(folder)
+    (folder / SKETCHES).mkdir(exist_ok=True)
     scale = scale or (PAPER if paper else SMALL)
-    figures = (paper_figures if paper else small_figures)(scale, folder / KEPT, threads, watch or ignore)
-    paths = [save(folder, name, scale, compute()) for name, compute in figures]
-    shutil.rmtree(folder / KEPT, ignore_errors=True)
+    figures = (paper_figures if paper else small_figures)(scale, folder / SKETCHES, threads, progress or no_progress)
+    paths = [write_figure(folder, name, scale, compute()) for name, compute in figures]
+    shutil.rmtree(folder / SKETCHES, ignore_errors=True)
     return paths
 
 
 def draw_sketch(
     folder: str | Path, query: cs.Query, measured: str, truths: str | Path | None = None, about: Any = None
 ) -> list[Path]:
-    """Draw what a measurement of one's own sketch says: PNG, and the data of each as JSON of the same name.
+    """Draw a measurement of a sketch: PNG, and the data of each figure as JSON of the same name.
 
     Parameters
     ----------
-    query, measured : the measurement, and words for it.
-    truths : a folder that `Evaluation.save` or `circuitsketch evaluate --keep` has written.
-    about : what the JSON says of where the figures come from.
+    folder : str or Path
+        Created if it does not exist.
+    query : Query
+        The measurement.
+    measured : str
+        Its name, for labels.
+    truths : str or Path, optional
+        A folder written by `Evaluation.save` or `circuitsketch evaluate --keep`.
+    about : dict, optional
+        The origin of the figures, stored in the JSON.
 
     Returns
     -------
-    the paths of the pictures: `stability` where there are random directions of two orders, `influence` and `agreement`
-    of one number, `calibration` where there are truths.
+    list of Path
+        The PNG files: `stability` if there are random directions of order 2 or more, `influence` of a scalar,
+        `calibration` if there are retrained values, and `agreement` if they are of a scalar.
 
     Raises
     ------
-    InputError : matplotlib is missing; the folder cannot be written; truths of other subsets or another measurement;
-        nothing that could be drawn.
+    InputError
+        If matplotlib is not installed, the folder cannot be written, the retrained values are of other subsets or of
+        another measurement, or there is nothing to draw.
     """
-    pictures()
+    load_plotters()
     data: list[tuple[str, Any]] = []
     if query.coefficients.shape[0] > 1 and query.coefficients.shape[1] > 2 and query.distribution.name != "given":
         sizes = [d for d in (1, 4, 16, 64) if d <= query.n]
-        data.append(("stability", trust_of(query, measured, sizes, "")))
+        data.append(("stability", bound_terms(query, measured, sizes, "")))
     one = query.shape == () or query.shape == (1,)
     if query.shape == ():
-        data.append(("influence", influences_in(query, measured)))
+        data.append(("influence", rank_examples(query, measured)))
     if truths is not None:
         masks, margins = cs.read_datamodels(truths)
-        found = cs.evaluate(query, masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
-        data.append(("calibration", calibration_of(found, measured)))
+        evaluation = cs.evaluate(query, masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
+        data.append(("calibration", measure_calibration(evaluation, measured)))
         if one:
-            data.append(("agreement", agreement_with(query, found, measured)))
+            data.append(("agreement", read_agreement(query, evaluation, measured)))
     if not data:
-        raise InputError("there is nothing to draw: no directions of order 2, several values, and no truths")
-    folder = writable(folder)
-    return [save(folder, name, about, record) for name, record in data]
+        raise InputError(
+            "nothing to draw: the sketch has no directions of order 2 or more, the measurement is an array, and there "
+            "are no retrained values"
+        )
+    folder = create_folder(folder)
+    return [write_figure(folder, name, about, record) for name, record in data]
 
 
-def pictures() -> dict[type, Callable[[Any], Any]]:
-    """How each record is drawn; InputError without matplotlib."""
+def load_plotters() -> dict[type, Callable[[Any], Any]]:
+    """Return the function that draws each type of record, or raise InputError if matplotlib is not installed."""
     try:
-        from circuitsketch.report.pictures import PICTURES
+        from circuitsketch.report.plots import PLOTTERS
     except ModuleNotFoundError as reason:
         if (reason.name or "").partition(".")[0] != "matplotlib":
             raise
         raise InputError(
-            "figures are drawn by matplotlib, which is not installed: pip install 'circuitsketch[figures]'"
+            "drawing figures requires matplotlib, which is not installed: pip install 'circuitsketch[figures]'"
         ) from None
-    return PICTURES
+    return PLOTTERS
 
 
-def save(folder: Path, name: str, about: Any, data: Any) -> Path:
-    """Write a picture and its data; the path of the picture."""
-    picture, path = pictures()[type(data)](data), folder / f"{name}.png"
-    (folder / f"{name}.json").write_text(json_of(name, about, data), encoding="utf-8")
+def write_figure(folder: Path, name: str, about: Any, data: Any) -> Path:
+    """Write a picture and its data; return the path of the picture."""
+    picture, path = load_plotters()[type(data)](data), folder / f"{name}.png"
+    (folder / f"{name}.json").write_text(format_json(name, about, data), encoding="utf-8")
     picture.savefig(path, metadata={"Software": f"circuitsketch {cs.__version__}"})
     return path
 
@@ -197,11 +232,11 @@ def save(folder: Path, name: str, about: Any, data: Any) -> Path:
 Figures = list[tuple[str, Callable[[], Any]]]
 
 
-def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -> Figures:
-    """Five figures of one run: names and functions that compute their data, to be called in order."""
+def small_figures(scale: Scale, sketches: Path, threads: int | None, progress: StageProgress) -> Figures:
+    """List five figures of one run: names and functions that compute their data, to be called in order."""
     run, question = scale.run(), scale.question
-    words = f"loss on {question.name!r}"
-    query = Once(
+    measured = f"loss on {question.name!r}"
+    query = Shared(
         lambda: cs.sketch(
             run,
             scale.directions,
@@ -209,87 +244,100 @@ def small_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -
             scale.seed,
             per_example="series",
             threads=threads,
-            path=kept / "per-example.sketch",
-            progress=stage_progress(watch, "sketch"),
+            path=sketches / "per-example.sketch",
+            progress=stage_progress(progress, "sketch"),
         ).measure(microgpt.loss, question.name)
     )
-    decay = Once(
+    decay = Shared(
         lambda: cs.sketch(
             run,
             scale.few,
             scale.highest,
             scale.seed,
             threads=threads,
-            path=kept / "stability.sketch",
-            progress=stage_progress(watch, "stability"),
+            path=sketches / "stability.sketch",
+            progress=stage_progress(progress, "stability"),
         ).measure(microgpt.loss, question.name)
     )
 
     def agreement() -> Any:
-        subsets = subsets_of(scale.docs, scale.subsets, scale.seed)
-        return agreement_of(run, query(), question.name, subsets, threads, stage_progress(watch, "agreement"))
+        subsets = draw_name_subsets(scale.docs, scale.subsets, scale.seed)
+        return compare_with_retraining(
+            run, query(), question.name, subsets, threads, stage_progress(progress, "agreement")
+        )
 
     return [
-        ("strength", lambda: answer_along(run, query(), question, threads, stage_progress(watch, "strength"))),
-        ("influence", lambda: influences_of(query(), scale.docs, words)),
-        ("stability", lambda: trust_of(decay(), words, (1, 4, 16, 64))),
+        (
+            "strength",
+            lambda: predict_along_deletion(run, query(), question, threads, stage_progress(progress, "strength")),
+        ),
+        ("influence", lambda: rank_names(query(), scale.docs, measured)),
+        ("stability", lambda: bound_terms(decay(), measured, (1, 4, 16, 64))),
         ("agreement", agreement),
-        ("cost", lambda: cost_of(scale.shapes, 16, scale.order, scale.seed, stage_progress(watch, "cost"))),
+        ("cost", lambda: measure_cost(scale.shapes, 16, scale.order, scale.seed, stage_progress(progress, "cost"))),
     ]
 
 
-def paper_figures(scale: Scale, kept: Path, threads: int | None, watch: Watch) -> Figures:
-    """The paper's three figures, the long first one last: names and functions that compute their data."""
+def paper_figures(scale: Scale, sketches: Path, threads: int | None, progress: StageProgress) -> Figures:
+    """List the paper's three figures, the slow first one last: names and functions that compute their data."""
     run, question = scale.run(), scale.question
     measured = np.random.default_rng(scale.seed).choice(scale.docs, scale.few).tolist()
 
     def sketch(name: str, directions: int, order: int) -> cs.Sketch:
-        progress, path = stage_progress(watch, name), kept / f"{name}.sketch"
         return cs.sketch(
-            run, directions, order, scale.seed, distribution="sphere", threads=threads, progress=progress, path=path
+            run,
+            directions,
+            order,
+            scale.seed,
+            distribution="sphere",
+            threads=threads,
+            progress=stage_progress(progress, name),
+            path=sketches / f"{name}.sketch",
         )
 
     def predictions() -> Any:
         query = sketch("figure3", scale.directions, scale.order).measure(microgpt.loss, question.name)
-        return predict_along(run, query, question, range(1, scale.order + 1), threads, stage_progress(watch, CHECKS))
+        return predict_by_order(
+            run, query, question, range(1, scale.order + 1), threads, stage_progress(progress, CHECKS)
+        )
 
     def series() -> Any:
-        return series_along(
-            run, question, scale.cut, threads, stage_progress(watch, "figure2"), stage_progress(watch, CHECKS)
+        return expand_along_deletion(
+            run, question, scale.cut, threads, stage_progress(progress, "figure2"), stage_progress(progress, CHECKS)
         )
 
     return [
         ("figure2", series),
         ("figure3", predictions),
-        ("figure1", lambda: decay_of(sketch("figure1", scale.few, scale.highest), measured)),
+        ("figure1", lambda: measure_decay(sketch("figure1", scale.few, scale.highest), measured)),
     ]
 
 
 @dataclasses.dataclass
-class Once:
-    """A computation that several figures share: done when it is first called."""
+class Shared:
+    """A computation that several figures share, done at the first call."""
 
     compute: Callable[[], Any]
-    found: Any = None
+    result: Any = None
 
     def __call__(self) -> Any:
-        """What was computed."""
-        if self.found is None:
-            self.found = self.compute()
-        return self.found
+        """Return the result."""
+        if self.result is None:
+            self.result = self.compute()
+        return self.result
 
 
-def stage_progress(watch: Watch, stage: str) -> Callable[[float, int], None]:
-    """A progress function that says of which stage it is."""
-    return lambda done, total: watch(stage, done, total)
+def stage_progress(progress: StageProgress, stage: str) -> Callable[[float, int], None]:
+    """Return a progress function for one stage."""
+    return lambda done, total: progress(stage, done, total)
 
 
-def ignore(stage: str, done: float, total: int) -> None:
-    """A watch that does nothing."""
+def no_progress(stage: str, done: float, total: int) -> None:
+    """Ignore progress."""
 
 
-def writable(folder: str | Path) -> Path:
-    """The folder, made where it is missing; InputError where it cannot be written."""
+def create_folder(folder: str | Path) -> Path:
+    """Create a folder if it does not exist, or raise InputError if it cannot be written to."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -301,8 +349,8 @@ def writable(folder: str | Path) -> Path:
     return folder
 
 
-def json_of(name: str, about: Any, data: Any) -> str:
-    """A figure's record as JSON: {"figure", "scale", "data"}, arrays as lists, None for what is not finite."""
+def format_json(name: str, about: Any, data: Any) -> str:
+    """Return a figure's record as JSON: {"figure", "scale", "data"}, numbers that are not finite as null."""
     scale = dataclasses.asdict(about) if isinstance(about, Scale) else about
     record = {"figure": name, "scale": scale, "data": dataclasses.asdict(data)}
-    return json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+    return json.dumps(to_json(record), indent=1, allow_nan=False) + "\n"

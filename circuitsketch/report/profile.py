@@ -1,7 +1,7 @@
-"""Where the time of a run goes: a training run in, seconds by gate and source line out.
+"""Profile a run: a training run in, seconds by gate and source line out.
 
-Every instruction of every kind of step is timed by itself (`Backend.profile`) and counted as often as the run
-plays it; the whole run is timed once beside their sum. Both are for one block of directions on one core.
+Every instruction of every circuit is timed separately (`Backend.profile`) and multiplied by the number of steps that
+execute it; the complete run is timed once, to compare with the sum. Both are for one block of directions on one core.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from circuitsketch.propagate.blocks import pack_directions
 from circuitsketch.training.training import Training
 
 By = str  # "gate", "line" or "both"
-EACH = 0.001  # seconds an instruction is repeated for
+MIN_SECONDS = 0.001  # how long each instruction is repeated
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """Seconds in a run, and multiply-adds of contractions, of one kind of instruction from one source line."""
+class ProfileRow:
+    """Seconds in a run, and multiply-adds of contractions, of one gate at one source line."""
 
     gate: str
     line: str
@@ -36,16 +36,22 @@ class Spent:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a run goes.
+    """The time of a run, by gate and source line.
 
     Attributes
     ----------
-    rows : by gate and line, the costliest first. whole : seconds of the whole run, measured by itself.
-    order, width, steps : of the series, directions in a block, steps of the run. dtype : of the coefficients.
+    rows : tuple of ProfileRow
+        By gate and line, the most expensive first.
+    run_seconds : float
+        Seconds of the complete run, measured separately.
+    order, width, steps : int
+        The order of the series, the directions per block, the steps of the run.
+    dtype : str
+        The data type of the coefficients.
     """
 
-    rows: tuple[Spent, ...]
-    whole: float
+    rows: tuple[ProfileRow, ...]
+    run_seconds: float
     order: int
     width: int
     steps: int
@@ -53,11 +59,11 @@ class Profile:
 
     @property
     def total(self) -> float:
-        """Seconds of all rows."""
+        """The sum of all rows, in seconds."""
         return sum(row.seconds for row in self.rows)
 
-    def added(self, by: By) -> list[Spent]:
-        """The rows added up by gate, by line, or as they are; the costliest first."""
+    def aggregate(self, by: By) -> list[ProfileRow]:
+        """Return the rows summed by gate, by line, or as they are; the most expensive first."""
         if by == "both":
             return list(self.rows)
         sums: dict[str, tuple[float, int]] = {}
@@ -65,18 +71,18 @@ class Profile:
             key = row.gate if by == "gate" else row.line
             seconds, products = sums.get(key, (0.0, 0))
             sums[key] = seconds + row.seconds, products + row.multiply_adds
-        found = [Spent(key if by == "gate" else "", key if by == "line" else "", *sums[key]) for key in sums]
-        return sorted(found, key=lambda row: -row.seconds)
+        rows = [ProfileRow(key if by == "gate" else "", key if by == "line" else "", *sums[key]) for key in sums]
+        return sorted(rows, key=lambda row: -row.seconds)
 
     def as_dict(self, by: By) -> dict[str, Any]:
-        """For JSON; seconds as measured."""
+        """Return values for JSON."""
         return {
             "order": self.order,
             "dtype": self.dtype,
-            "directions_a_block": self.width,
+            "directions_per_block": self.width,
             "steps": self.steps,
-            "seconds_whole": self.whole,
-            "seconds_added_up": self.total,
+            "seconds_run": self.run_seconds,
+            "seconds_sum_of_rows": self.total,
             "by": by,
             "rows": [
                 {
@@ -85,20 +91,20 @@ class Profile:
                     "seconds": row.seconds,
                     "multiply_adds": row.multiply_adds,
                 }
-                for row in self.added(by)
+                for row in self.aggregate(by)
             ],
         }
 
 
-def profile_of(
+def profile_run(
     run: Training,
     order: int,
     dtype: str,
-    watch: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Profile:
-    """Measure a run, at order 0 plain training, above it one block of directions.
+    """Profile a run: plain training at order 0, one block of directions above.
 
-    Each kind of step is measured at the run's first state, with the data of its first step.
+    Every circuit is measured at the run's initial state, with the data of the first step that uses it.
     """
     mode = Mode(check_order(order), complex=order > 0)
     executable = run.executable(mode, dtype)
@@ -110,25 +116,25 @@ def profile_of(
         )
     arena = executable.arena()
     arena.set_state(run.state_leaves)
-    arena.run(run.schedule, 0, 1, w, directions)  # whatever is compiled at the first call
+    arena.run(run.schedule, 0, 1, w, directions)  # compiles
     arena.set_state(run.state_leaves)
     begin = time.perf_counter()
     arena.run(run.schedule, 0, run.steps, w, directions)
-    whole = time.perf_counter() - begin
+    run_seconds = time.perf_counter() - begin
 
     programs, first, counts = np.unique(run.schedule.program, return_index=True, return_counts=True)
     sums: dict[tuple[str, str], tuple[float, int]] = {}
     for i, (program, step, count) in enumerate(zip(programs, first, counts, strict=True)):
-        watch("profile", i, len(programs))
+        progress("profile", i, len(programs))
         arena = executable.arena()
         arena.set_state(run.state_leaves)
         arena.run(run.schedule, int(step), int(step) + 1, w, directions)
-        for row in backend("cpu").profile(arena, int(program), EACH):
+        for row in backend("cpu").profile(arena, int(program), MIN_SECONDS):
             seconds, products = sums.get((row.name, row.place), (0.0, 0))
             sums[row.name, row.place] = (
                 seconds + row.seconds * int(count),
                 products + row.multiply_adds * int(count),
             )
-    watch("profile", len(programs), len(programs))
-    rows = sorted((Spent(*key, *found) for key, found in sums.items()), key=lambda row: -row.seconds)
-    return Profile(tuple(rows), whole, order, width if order else 1, run.steps, dtype)
+    progress("profile", len(programs), len(programs))
+    rows = sorted((ProfileRow(*key, *cost) for key, cost in sums.items()), key=lambda row: -row.seconds)
+    return Profile(tuple(rows), run_seconds, order, width if order else 1, run.steps, dtype)

@@ -1,7 +1,7 @@
-"""Curves of predictions for one deletion, over its strength from 0 (as trained) to 1 (deleted).
+"""Predict a measurement over the strength of one deletion, from 0 (as trained) to 1 (deleted), with retrained points.
 
-`series_along` propagates the deletion itself, so its curves are exact to their order; `predict_along` uses a sketch,
-and its curves have error bands. Both come with retrained points. Drawing is left to `pictures`.
+`expand_along_deletion` propagates the deletion itself, so its curves are exact to their order; `predict_by_order` and
+`predict_along_deletion` use a sketch, and their curves have error bands. `plots` draws them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.report.demo import LEVEL, Question
-from circuitsketch.report.truths import truths_of
+from circuitsketch.report.retraining import retrain_subsets
 from circuitsketch.zoo import microgpt
 
 STRENGTHS = 101  # points of a curve
-CHECKED = 11  # retrainings beside it, as in the paper
+CHECKED = 11  # retrained points, as in the paper
 
-Progress = Callable[[float, int], None]  # parts done, parts in all
+Progress = Callable[[float, int], None]  # parts done, number of parts
 
 
 def no_progress(done: float, total: int) -> None:
@@ -28,7 +28,7 @@ def no_progress(done: float, total: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A predicted measurement (strengths,), and its band where it has one."""
+    """A predicted measurement as a function of the strength (strengths,), and its error band if it has one."""
 
     label: str
     value: np.ndarray
@@ -38,12 +38,20 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """Predictions along the strength of one deletion, beside retraining.
+    """Predictions over the strength of one deletion, and retrained values.
 
     Attributes
     ----------
-    measured, unit, removed : words for the axes. strengths : (T,), all curves' abscissae; curves : one an order.
-    band : what the curves' bands are, "" without bands. checked, retrained : (K,) strengths and the truths there.
+    measured, unit, removed : str
+        The measurement, its unit, and the deleted examples, for labels.
+    strengths : (T,) ndarray
+        The strengths, the abscissae of all curves.
+    curves : tuple of Curve
+        One curve per order.
+    band : str
+        What the error bands are; "" without bands.
+    checked, retrained : (K,) ndarray
+        Strengths, and the retrained values there.
     """
 
     measured: str
@@ -56,7 +64,7 @@ class Removal:
     retrained: np.ndarray
 
 
-def series_along(
+def expand_along_deletion(
     run: cs.Training,
     question: Question,
     order: int,
@@ -64,17 +72,17 @@ def series_along(
     report_sketch: Progress = no_progress,
     report_retraining: Progress = no_progress,
 ) -> Removal:
-    """The Taylor series along the deletion, cut off after each order from 1: the paper's Figure 2."""
-    h = direction_of(run, question)
+    """Compute the Taylor series along the deletion, truncated after each order from 1: the paper's Figure 2."""
+    h = deletion_weights(run, question)
     pushed = cs.push(run, [h], order=order, threads=threads, progress=report_sketch)
     series = pushed.measure(microgpt.loss, question.name).coefficients[0].real
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
     sums = np.cumsum(series[:, None] * strengths ** np.arange(order + 1)[:, None], axis=0)
     curves = tuple(Curve(f"order {k}", sums[k]) for k in range(1, order + 1))
-    return removal_of(run, question, strengths, curves, "", threads, report_retraining)
+    return add_retrained_points(run, question, strengths, curves, "", threads, report_retraining)
 
 
-def predict_along(
+def predict_by_order(
     run: cs.Training,
     query: cs.Query,
     question: Question,
@@ -82,34 +90,36 @@ def predict_along(
     threads: int | None = None,
     report_retraining: Progress = no_progress,
 ) -> Removal:
-    """A sketch's plain mean over directions, cut off after some orders, with standard errors: the paper's Figure 3."""
+    """Predict by the mean over a sketch's directions, truncated after several orders: the paper's Figure 3."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
-    wanted = np.outer(strengths, direction_of(run, question))
+    deletions = np.outer(strengths, deletion_weights(run, question))
     curves = []
     for order in orders:
-        found = query.predict(wanted, order=order, median_groups=1)
-        value, error = np.asarray(found.value), np.asarray(found.stderr)
+        prediction = query.predict(deletions, order=order, median_groups=1)
+        value, error = np.asarray(prediction.value), np.asarray(prediction.stderr)
         curves.append(Curve(f"order {order}", value, value - error, value + error))
-    return removal_of(run, question, strengths, tuple(curves), "one standard error", threads, report_retraining)
+    return add_retrained_points(
+        run, question, strengths, tuple(curves), "one standard error", threads, report_retraining
+    )
 
 
-def answer_along(
+def predict_along_deletion(
     run: cs.Training,
     query: cs.Query,
     question: Question,
     threads: int | None = None,
     report_retraining: Progress = no_progress,
 ) -> Removal:
-    """The prediction that `Query.predict` gives by default, with its interval."""
+    """Predict with the default estimator of `Query.predict`, with its interval."""
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
-    found = query.predict(np.outer(strengths, direction_of(run, question)))
-    low, high = found.interval(LEVEL)
-    value = np.asarray(found.value)
-    curve = Curve(f"predicted, order {found.order}", value, np.asarray(low), np.asarray(high))
-    return removal_of(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads, report_retraining)
+    prediction = query.predict(np.outer(strengths, deletion_weights(run, question)))
+    low, high = prediction.interval(LEVEL)
+    value = np.asarray(prediction.value)
+    curve = Curve(f"predicted, order {prediction.order}", value, np.asarray(low), np.asarray(high))
+    return add_retrained_points(run, question, strengths, (curve,), f"{LEVEL:.0%} interval", threads, report_retraining)
 
 
-def removal_of(
+def add_retrained_points(
     run: cs.Training,
     question: Question,
     strengths: np.ndarray,
@@ -118,13 +128,13 @@ def removal_of(
     threads: int | None,
     report_retraining: Progress,
 ) -> Removal:
-    """Curves with the words for their axes, and with retrained points."""
+    """Return the curves with the labels of their axes and retrained points."""
     checked = np.linspace(0.0, 1.0, CHECKED)
-    weights = np.outer(checked, direction_of(run, question))
-    retrained = retrained_losses(run, weights, question.name, threads, report_retraining)
+    weights = np.outer(checked, deletion_weights(run, question))
+    retrained = retrain_losses(run, weights, question.name, threads, report_retraining)
     return Removal(
         f"loss on {question.name!r}",
-        "nats a token",
+        "nats per token",
         f"the {len(question.ids)} names with {question.letters!r}",
         strengths,
         curves,
@@ -134,23 +144,23 @@ def removal_of(
     )
 
 
-def direction_of(run: cs.Training, question: Question) -> np.ndarray:
-    """The downweights (n,) that delete a question's names."""
+def deletion_weights(run: cs.Training, question: Question) -> np.ndarray:
+    """Return the downweights (n,) that delete a question's names."""
     h = np.zeros(run.n)
     h[list(question.ids)] = 1.0
     return h
 
 
-def retrained_losses(
+def retrain_losses(
     run: cs.Training, downweights: np.ndarray, name: str, threads: int | None, report_retraining: Progress
 ) -> np.ndarray:
-    """The loss on a name after training with each row of downweights (K, n): (K,). The truth of every picture."""
-    return truths_of(
+    """Return the loss on a name after retraining with each row of downweights (K, n), (K,)."""
+    return retrain_subsets(
         run,
         downweights,
         lambda params: microgpt.loss(params, name),
         shape=(),
         what=f"loss:{name}",
         threads=threads,
-        watch=lambda stage, done, total: report_retraining(done, total),
+        progress=lambda stage, done, total: report_retraining(done, total),
     )

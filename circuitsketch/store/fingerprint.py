@@ -3,7 +3,7 @@
 In: a run's step circuits, its schedule, its first state. Out: sha256 digests of a canonical byte form, in three parts,
 so that an error can say which differs. A learning rate is a constant of a circuit or part of the data. Source lines are
 left out: moving a line changes nothing. So are names, except those of gates: a built-in gate is identified by its name,
-a user's own by its name and its meaning (`gates.meaning`).
+a user's own by its name and the digest of its rules (`gates.digest`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from circuitsketch.backends.contract import Schedule
 from circuitsketch.circuit import Circuit, Node
+from circuitsketch.gates.digest import digest_when_traced
 from circuitsketch.gates.gate import is_built_in
-from circuitsketch.gates.meaning import meaning_when_traced
 from circuitsketch.training.training import Training
 
 
@@ -94,7 +94,7 @@ def gate_identity(node: Node) -> str | list[str]:
     gate = node.gate
     if is_built_in(gate):
         return gate.name
-    return [gate.name, meaning_when_traced(gate, len(node.operands), node.params)]
+    return [gate.name, digest_when_traced(gate, len(node.operands), node.params)]
 
 
 def digest(value: Any) -> str:

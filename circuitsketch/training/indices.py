@@ -17,7 +17,7 @@ from circuitsketch.errors import InputError
 
 
 class Run(Protocol):
-    """What is asked here of a `Training`."""
+    """The part of `Training` that is used here."""
 
     circuits: list[Circuit]
     schedule: Schedule
@@ -29,10 +29,10 @@ class Run(Protocol):
         """The number of steps."""
 
     def data_of(self, t: int) -> list[np.ndarray]:
-        """What step t reads."""
+        """Return the leaves of step t's batch."""
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
-        """The positions of the state leaves that depend on the weights."""
+        """Return the positions of the state leaves that depend on the weights."""
 
 
 def check_run_indices(run: Run) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.arguments import as_list, call, check_hashable, quoted
 from circuitsketch.arrays import lost_meaning
 from circuitsketch.errors import InputError
-from circuitsketch.training.weights import downweights, is_many, many_downweights
+from circuitsketch.training.weights import is_list_of_subsets, parse_subset, parse_subsets
 
 NOTHING: Any = object()  # the default of `label`, because None may be a label
 
@@ -52,9 +52,9 @@ def downweights_of(
         return select_groups(list(what), n, labels)
     if callable(what):
         return select_matching(what, n, items)
-    if is_many(what):
-        return many_downweights(what, n)
-    return downweights(what, n)
+    if is_list_of_subsets(what):
+        return parse_subsets(what, n)
+    return parse_subset(what, n)
 
 
 def select_groups(names: list[Any], n: int, labels: Sequence[Any] | None) -> np.ndarray:
@@ -100,7 +100,7 @@ def select_matching(predicate: Callable[[Any], Any], n: int, items: Sequence[Any
             raise InputError(
                 f"the function returned {quoted(answer)} for the item {quoted(item)}; it must return True or False"
             )
-    return downweights(np.array(answers, dtype=bool), n)
+    return parse_subset(np.array(answers, dtype=bool), n)
 
 
 def entry_per_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:

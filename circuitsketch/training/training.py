@@ -214,7 +214,7 @@ class Training:
         return leaves
 
     def varying(self, values: bool = False) -> tuple[int, ...]:
-        """The positions of the state leaves that depend on the weights (`values`: through comparisons too); cached."""
+        """Return the positions of the state leaves that depend on the weights (`values`: also through comparisons)."""
         if values in self.varying_leaves:
             return self.varying_leaves[values]
         varying: set[int] = set()
@@ -265,7 +265,7 @@ class Training:
         return unflatten(self.state_tree, arena.state())
 
     def explain_divergence(self, step: int, w: np.ndarray) -> DivergenceError:
-        """The error for a state that is not finite after a step: which gate of the step yielded it first."""
+        """Return the error for a state that is not finite after a step, with the first such gate of the step."""
         arena = self.executable(Mode(0)).arena()
         arena.set_state(self.state_leaves)
         arena.run(self.schedule, 0, step, w)
@@ -290,7 +290,7 @@ class Training:
         threads : int, optional
             The number of threads for several subsets; by default all cores.
         device : str
-            "cpu", or "cuda", which pays off for many subsets.
+            "cpu", or "cuda", which pays off for large numbers of subsets.
 
         Returns
         -------

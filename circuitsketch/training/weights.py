@@ -19,7 +19,7 @@ from circuitsketch.limits import require_memory
 FORMS = "pass example ids (ints), a mask (one boolean per example) or downweights (one float per example)"
 
 
-def downweights(without: Any, n: int) -> np.ndarray:
+def parse_subset(without: Any, n: int) -> np.ndarray:
     """Parse one deletion set into downweights.
 
     Parameters
@@ -44,15 +44,15 @@ def downweights(without: Any, n: int) -> np.ndarray:
 
     Examples
     --------
-    >>> downweights([2, 0], n=4)
+    >>> parse_subset([2, 0], n=4)
     array([1., 0., 1., 0.])
-    >>> downweights([0.5, 0.0, -1.0], n=3)
+    >>> parse_subset([0.5, 0.0, -1.0], n=3)
     array([ 0.5,  0. , -1. ])
     """
     n = _count(n)
     array = _array(without)
     if array.ndim != 1:
-        remedy = "wrap a single id in a list" if array.ndim == 0 else "many_downweights parses several subsets"
+        remedy = "wrap a single id in a list" if array.ndim == 0 else "for several subsets, pass a list or a 2-D array"
         raise InputError(f"a deletion set must be one-dimensional, not of shape {array.shape}: {FORMS}; {remedy}")
     if array.size == 0:
         raise InputError(f"the deletion set is empty, so there is nothing to predict: {FORMS}")
@@ -65,13 +65,13 @@ def downweights(without: Any, n: int) -> np.ndarray:
     raise InputError(f"a deletion set cannot consist of {_describe(without, array)}: {FORMS}")
 
 
-def many_downweights(subsets: Any, n: int) -> np.ndarray:
+def parse_subsets(subsets: Any, n: int) -> np.ndarray:
     """Parse several deletion sets into downweights, one row each.
 
     Parameters
     ----------
     subsets : list or (subsets, n) array
-        A list of anything `downweights` accepts (forms may differ), or a 2-D array of masks or floats.
+        A list of anything `parse_subset` accepts (forms may differ), or a 2-D array of masks or floats.
     n : int
         The number of examples.
 
@@ -83,11 +83,11 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
     Raises
     ------
     InputError
-        As `downweights`, with the position of the subset.
+        As `parse_subset`, with the position of the subset.
 
     Examples
     --------
-    >>> many_downweights([[0], [1, 2]], n=3)
+    >>> parse_subsets([[0], [1, 2]], n=3)
     array([[1., 0., 0.],
            [0., 1., 1.]])
     """
@@ -100,7 +100,8 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
         raise InputError(f"the array of subsets is {reason}")
     if isinstance(subsets, np.ndarray) and subsets.ndim != 2:
         raise InputError(
-            f"an array of subsets must have shape (subsets, n), not {subsets.shape}; downweights parses a single subset"
+            f"an array of subsets must have shape (subsets, n), not {subsets.shape}; for a single subset, pass a "
+            "one-dimensional array"
         )
     count = len(subsets) if isinstance(subsets, np.ndarray | list | tuple) else 0
     what = f"the downweights of {count:,} subsets of {n:,} examples"
@@ -110,7 +111,7 @@ def many_downweights(subsets: Any, n: int) -> np.ndarray:
     rows = []
     for position, subset in enumerate(as_list(subsets, "subsets", "one entry per subset")):
         try:
-            rows.append(downweights(subset, n))
+            rows.append(parse_subset(subset, n))
         except InputError as reason:
             raise InputError(f"subset {position}: {reason}") from None
     if not rows:
@@ -151,7 +152,7 @@ def _array(without: Any) -> np.ndarray:
     except Exception as reason:
         raise InputError(
             f"the deletion set {quoted(without)} is not one-dimensional: {FORMS}; "
-            "many_downweights parses several subsets"
+            "for several subsets, pass a list or a 2-D array"
         ) from reason
 
 
@@ -203,7 +204,7 @@ def _describe(without: Any, array: np.ndarray) -> str:
     return {"U": "strings", "S": "bytes", "c": "complex numbers"}.get(array.dtype.kind, f"dtype {array.dtype}")
 
 
-def is_many(without: Any) -> bool:
+def is_list_of_subsets(without: Any) -> bool:
     """Return whether the input is several subsets: a 2-D array, or a list of lists or arrays."""
     if isinstance(without, np.ndarray):
         return without.ndim == 2

@@ -21,11 +21,27 @@ POOL = 2
 
 
 def data(count: int = 500, seed: int = 0) -> datasets.Split:
-    """Return the digits: `count` images to train on and the rest of the 1,797 to measure on.
+    """Return handwritten digits as images, to train and to measure on.
 
-    x (count, 8, 8) has ink from 0 to 1, y (count,) labels 0..9; test_x and test_y are the rest. Raises InputError
-    unless both parts are nonempty.
+    Parameters
+    ----------
+    count : int
+        The number of examples to train on, from 1 to 1796.
+    seed : int
+        The seed of the random split.
 
+    Returns
+    -------
+    Split
+        x (count, 8, 8), ink from 0 to 1, y (count,) with labels 0..9, and test_x and test_y, the rest of the 1,797.
+
+    Raises
+    ------
+    InputError
+        If `count` is out of range.
+
+    Examples
+    --------
     >>> data().x.shape, data().test_x.shape
     ((500, 8, 8), (1297, 8, 8))
     """
@@ -33,8 +49,22 @@ def data(count: int = 500, seed: int = 0) -> datasets.Split:
 
 
 def windows(rows: int, columns: int, size: int) -> np.ndarray:
-    """Return the flat positions covered by each size x size window of an image: (windows, size * size), row by row.
+    """Return the flat positions covered by each size x size window of an image, row by row.
 
+    Parameters
+    ----------
+    rows, columns : int
+        The size of the image.
+    size : int
+        The size of a window.
+
+    Returns
+    -------
+    (windows, size * size) ndarray of int
+        The positions.
+
+    Examples
+    --------
     >>> windows(2, 3, 2)
     array([[0, 1, 3, 4],
            [1, 2, 4, 5]])
@@ -45,11 +75,22 @@ def windows(rows: int, columns: int, size: int) -> np.ndarray:
 
 
 def convolve(x: Any, kernel: Any) -> Any:
-    """Convolve images with a kernel without padding: (examples, rows, columns, in) -> (examples, rows', columns', out).
+    """Convolve images with a kernel, without padding; as usual in machine learning, the kernel is not flipped.
 
-    `kernel` has shape (size, size, in, out), and rows' = rows - size + 1. As usual in machine learning, the kernel is
-    not flipped.
+    Parameters
+    ----------
+    x : (examples, rows, columns, in) array or Wire
+        Images with `in` channels.
+    kernel : (size, size, in, out) array or Wire
+        The kernel.
 
+    Returns
+    -------
+    (examples, rows - size + 1, columns - size + 1, out) array or Wire
+        The feature maps.
+
+    Examples
+    --------
     >>> image = np.arange(9.0).reshape(1, 3, 3, 1)
     >>> convolve(image, np.ones((2, 2, 1, 1)))[0, :, :, 0]
     array([[ 8., 12.],
@@ -64,17 +105,50 @@ def convolve(x: Any, kernel: Any) -> Any:
 
 
 def pool(x: Any, size: int = POOL) -> Any:
-    """Average over size x size cells of (examples, rows, columns, channels), which divides rows and columns by size."""
+    """Average over size x size cells.
+
+    Parameters
+    ----------
+    x : (examples, rows, columns, channels) array or Wire
+        Feature maps.
+    size : int
+        The size of a cell, which divides rows and columns.
+
+    Returns
+    -------
+    (examples, rows / size, columns / size, channels) array or Wire
+        The means.
+    """
     examples, rows, columns, channels = np.shape(x)
     cells = np.reshape(x, (examples, rows // size, size, columns // size, size, channels))
     return np.mean(cells, axis=(2, 4))
 
 
 def draw(rows: int, columns: int, channels: tuple[int, int], classes: int, seed: int) -> dict[str, np.ndarray]:
-    """Draw initial parameters for images of rows x columns: weights normal, biases 0.
+    """Draw initial parameters: weights normal, biases 0.
 
-    Variances are 2 / inputs before GELU, which halves its input (He et al., arXiv 1502.01852), else 1 / inputs. Raises
-    InputError for images whose maps, 4 smaller after two convolutions, do not divide into cells of 2 x 2.
+    Variances are 2 / inputs before GELU, which halves its input (He et al., arXiv 1502.01852), else 1 / inputs.
+
+    Parameters
+    ----------
+    rows, columns : int
+        The size of the images.
+    channels : tuple of int
+        The number of kernels in the first and in the second convolution.
+    classes : int
+        The number of outputs.
+    seed : int
+        The seed.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The parameters: kernel0, kernel1, dense, and a bias of each.
+
+    Raises
+    ------
+    InputError
+        If a size is invalid, or the feature maps, 4 smaller than the images, cannot be divided into cells of 2 x 2.
     """
     shrunk = rows - 2 * (KERNEL - 1), columns - 2 * (KERNEL - 1)
     if min(shrunk) < POOL or any(size % POOL for size in shrunk):
@@ -85,7 +159,7 @@ def draw(rows: int, columns: int, channels: tuple[int, int], classes: int, seed:
     pair = isinstance(channels, tuple | list) and len(channels) == 2
     if not pair or not all(datasets.is_integer(size) for size in (*channels, classes)):
         raise InputError(
-            f"cnn: channels are {datasets.shown(channels)} and classes {datasets.shown(classes)}; "
+            f"cnn: channels are {datasets.short_repr(channels)} and classes {datasets.short_repr(classes)}; "
             "each must be at least 1"
         )
     cells = (shrunk[0] // POOL) * (shrunk[1] // POOL)
@@ -163,7 +237,20 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any) -> Any:
-    """Compute the class scores, (examples, classes), of images (examples, rows, columns)."""
+    """Compute the class scores.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, rows, columns) array
+        Images.
+
+    Returns
+    -------
+    (examples, classes) array or Wire
+        The scores.
+    """
     maps = x[:, :, :, None]
     maps = cs.gelu(convolve(maps, params["kernel0"]) + params["kernel0_bias"])
     maps = cs.gelu(convolve(maps, params["kernel1"]) + params["kernel1_bias"])
@@ -172,25 +259,94 @@ def logits(params: Mapping[str, Any], x: Any) -> Any:
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """Compute -log p of the correct class, (examples,), in nats."""
+    """Compute -log p of the correct class.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, rows, columns) array
+        Images.
+    y : (examples,) array of int
+        Correct classes.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The losses, in nats.
+    """
     return cs.cross_entropy(logits(params, x), y)
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """Compute log(p / (1 - p)) of the correct class, (examples,): see `supervised.margins`."""
+    """Compute log(p / (1 - p)) of the correct class; see `supervised.margins`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, rows, columns) array
+        Images.
+    y : (examples,) array of int
+        Correct classes.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The margins, positive where p > 1/2.
+    """
     return supervised.margins(logits(params, x), y)
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """Compute the fraction of correct labels; a step function, so measure `logits` and count afterwards."""
+    """Compute the fraction of correct labels.
+
+    Accuracy is a step function without a Taylor series: measure `logits` and count afterwards.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, rows, columns) array
+        Images.
+    y : (examples,) array of int
+        Correct classes.
+
+    Returns
+    -------
+    float
+        The fraction.
+    """
     return float(np.mean(np.argmax(logits(params, x), axis=-1) == y))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """Compute the mean loss on the held-out part of `data()`, a scalar."""
+    """Compute the mean loss on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean loss.
+    """
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """Compute the mean margin on the held-out part of `data()`, a scalar."""
+    """Compute the mean margin on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean margin.
+    """
     return margin(params, *data()[2:]).mean()

@@ -29,10 +29,19 @@ class Split(NamedTuple):
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return 1,797 handwritten digits: images (1797, 8, 8) with ink from 0 to 1 in sixteenths, and labels 0..9.
+    """Return 1,797 handwritten digits.
 
     The test part of Alpaydin and Kaynak's Optical Recognition of Handwritten Digits (1998), by 13 writers; CC BY 4.0.
 
+    Returns
+    -------
+    images : (1797, 8, 8) ndarray
+        Ink from 0 to 1 in sixteenths.
+    labels : (1797,) ndarray of int
+        The digits, 0..9.
+
+    Examples
+    --------
     >>> images, labels = digits()
     >>> images.shape, labels[:5].tolist()
     ((1797, 8, 8), [0, 1, 2, 3, 4])
@@ -42,11 +51,20 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
-    """Return 569 breast tumours: 30 features of their cell nuclei (569, 30), and labels, 1 for malignant, else 0.
+    """Return 569 breast tumours.
 
     Wolberg, Street and Mangasarian's Breast Cancer Wisconsin (Diagnostic), 1995; CC BY 4.0. The features are in
-    their original units, which differ by factors of up to 1e5: see `standardised`.
+    their original units, which differ by factors of up to 1e5: see `standardise`.
 
+    Returns
+    -------
+    features : (569, 30) ndarray
+        Features of the cell nuclei.
+    labels : (569,) ndarray of int
+        1 for malignant, else 0.
+
+    Examples
+    --------
     >>> features, malignant = breast_cancer()
     >>> features.shape, int(malignant.sum())
     ((569, 30), 212)
@@ -63,10 +81,10 @@ def load(name: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-MOST = 10**7  # upper bound on any size; larger values are assumed to be mistakes
+MAX_SIZE = 10**7  # upper bound on any size; larger values are assumed to be mistakes
 
 
-def is_integer(value: Any, low: int = 1, high: int = MOST) -> bool:
+def is_integer(value: Any, low: int = 1, high: int = MAX_SIZE) -> bool:
     """Return whether a value is an integer from `low` to `high`."""
     integral = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
     return integral and low <= int(value) <= high
@@ -75,11 +93,11 @@ def is_integer(value: Any, low: int = 1, high: int = MOST) -> bool:
 def check_seed(seed: Any) -> int:
     """Return a seed valid for NumPy's generators, or raise InputError."""
     if not is_integer(seed, 0, 2**64 - 1):
-        raise InputError(f"seed is {shown(seed)}; give a non-negative integer")
+        raise InputError(f"seed is {short_repr(seed)}; give a non-negative integer")
     return int(seed)
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a short text of a value for a message."""
     try:
         text = repr(value)
@@ -89,18 +107,49 @@ def shown(value: Any) -> str:
 
 
 def split(x: np.ndarray, y: np.ndarray, count: int, seed: int = 0) -> Split:
-    """Split examples at random into `count` for training and the rest; raise InputError if either would be empty."""
+    """Split examples at random.
+
+    Parameters
+    ----------
+    x, y : (examples, ...) ndarray
+        The inputs and the labels.
+    count : int
+        The number of training examples, from 1 to one less than all.
+    seed : int
+        The seed of the split.
+
+    Returns
+    -------
+    Split
+        `count` examples for training, and the rest.
+
+    Raises
+    ------
+    InputError
+        If `count` is out of range.
+    """
     if not is_integer(count, 1, len(x) - 1):
-        raise InputError(f"count is {shown(count)}; give 1 to {len(x) - 1}, with some left to measure on")
+        raise InputError(f"count is {short_repr(count)}; give 1 to {len(x) - 1}, with some left to measure on")
     order = np.random.default_rng(check_seed(seed)).permutation(len(x))
     train, test = order[:count], order[count:]
     return Split(x[train], y[train], x[test], y[test])
 
 
-def standardised(data: Split) -> Split:
-    """Standardise features to mean 0 and deviation 1 over the training examples; transform the held-out ones alike.
+def standardise(data: Split) -> Split:
+    """Standardise features to mean 0 and standard deviation 1 over the training examples.
 
-    The means and deviations are fixed: a counterfactual without some examples does not recompute them.
+    Held-out examples are transformed in the same way. The means and deviations are fixed: a counterfactual without some
+    examples does not recompute them.
+
+    Parameters
+    ----------
+    data : Split
+        Training and held-out examples.
+
+    Returns
+    -------
+    Split
+        With standardised features.
     """
     mean, deviation = data.x.mean(axis=0), data.x.std(axis=0)
     return data._replace(x=(data.x - mean) / deviation, test_x=(data.test_x - mean) / deviation)

@@ -17,15 +17,31 @@ from circuitsketch.zoo import datasets, supervised
 
 
 def data(count: int = 400, seed: int = 0) -> datasets.Split:
-    """Return the standardised breast cancer data: `count` tumours to train on and the rest of the 569 to measure on.
+    """Return standardised features of breast tumours, to train and to measure on.
 
-    x (count, 30), y (count,) is 1 for malignant; test_x and test_y are the rest. Raises InputError unless both parts
-    are nonempty.
+    Parameters
+    ----------
+    count : int
+        The number of examples to train on, from 1 to 568.
+    seed : int
+        The seed of the random split.
 
+    Returns
+    -------
+    Split
+        x (count, 30), y (count,) with 1 for malignant, else 0, and test_x and test_y, the rest of the 569.
+
+    Raises
+    ------
+    InputError
+        If `count` is out of range.
+
+    Examples
+    --------
     >>> data().x.shape, data().test_x.shape
     ((400, 30), (169, 30))
     """
-    return datasets.standardised(datasets.split(*datasets.breast_cancer(), count, seed))
+    return datasets.standardise(datasets.split(*datasets.breast_cancer(), count, seed))
 
 
 def training(
@@ -89,30 +105,112 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any) -> Any:
-    """Compute the log-odds of label 1, (examples,)."""
+    """Compute the log-odds of label 1.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The log-odds.
+    """
     return x @ params["w"] + params["b"]
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """Compute log(p / (1 - p)) of the correct label, (examples,): the log-odds, negated for label 0."""
+    """Compute log(p / (1 - p)) of the correct label: the log-odds, negated for label 0.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct labels, 0 or 1.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The margins, positive where p > 1/2.
+    """
     return (2.0 * y - 1.0) * logits(params, x)
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """Compute -log p of the correct label, (examples,), in nats."""
+    """Compute -log p of the correct label.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct labels, 0 or 1.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The losses, in nats.
+    """
     return cs.softplus(-margin(params, x, y))
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """Compute the fraction of correct labels; a step function, so measure `margin` and count afterwards."""
+    """Compute the fraction of correct labels.
+
+    Accuracy is a step function without a Taylor series: measure `margin` and count afterwards.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct labels, 0 or 1.
+
+    Returns
+    -------
+    float
+        The fraction.
+    """
     return float(np.mean(np.asarray(margin(params, x, y)) > 0))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """Compute the mean loss on the held-out part of `data()`, a scalar."""
+    """Compute the mean loss on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean loss.
+    """
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """Compute the mean margin on the held-out part of `data()`, a scalar."""
+    """Compute the mean margin on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean margin.
+    """
     return margin(params, *data()[2:]).mean()

@@ -20,7 +20,7 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.zoo.datasets import check_seed, is_integer, shown
+from circuitsketch.zoo.datasets import check_seed, is_integer, short_repr
 
 ALPHABET = string.ascii_lowercase
 HEADS = 4
@@ -36,9 +36,20 @@ LAYER_PARTS = ("attn_wq", "attn_wk", "attn_wv", "attn_wo", "mlp_fc1", "mlp_fc2")
 class Config:
     """The sizes of a microgpt; the defaults are Karpathy's.
 
-    `vocabulary` counts the letters and the boundary token, which begins and ends every word.
-    Raises InputError for a size below 1, or a width that is not a multiple of `heads`.
+    Attributes
+    ----------
+    vocabulary : int
+        The number of letters, and one for the boundary token, which begins and ends every word.
+    width, layers, heads, context : int
+        The sizes of the model; `width` is a multiple of `heads`.
 
+    Raises
+    ------
+    InputError
+        If a size is below 1, or the width is not a multiple of `heads`.
+
+    Examples
+    --------
     >>> Config().size
     4192
     """
@@ -52,7 +63,7 @@ class Config:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not is_integer(value):
-                raise InputError(f"microgpt: {name} is {shown(value)}; every size must be at least 1")
+                raise InputError(f"microgpt: {name} is {short_repr(value)}; every size must be at least 1")
         check_heads(self.width, self.heads)
 
     @property
@@ -103,6 +114,13 @@ def names() -> list[str]:
     They are ordered by the percentage of women plus the percentage of men with the name, ties alphabetically; all
     consist of 2 to 11 ASCII letters. Public domain; `data/PROVENANCE.txt` gives source, derivation and checksums.
 
+    Returns
+    -------
+    list of str
+        The names.
+
+    Examples
+    --------
     >>> names()[:3]
     ['james', 'john', 'robert']
     """
@@ -169,23 +187,23 @@ def training(
     >>> query = cs.sketch(run).measure(loss, "max")                 # doctest: +SKIP
     """
     if isinstance(docs, int):
-        most = len(census_names())
-        if not is_integer(docs, 1, most):
-            raise InputError(f"microgpt: docs is {shown(docs)}; there are {most:,} names, so take 1 to {most}")
+        count = len(census_names())
+        if not is_integer(docs, 1, count):
+            raise InputError(f"microgpt: docs is {short_repr(docs)}; there are {count:,} names, so give 1 to {count}")
         docs, alphabet = census_names()[:docs], ALPHABET if alphabet is None else alphabet
     if isinstance(docs, str):
         raise InputError(
-            f"microgpt: docs is the one string {shown(docs)}; give a list of words, such as [{shown(docs)}]"
+            f"microgpt: docs is the one string {short_repr(docs)}; give a list of words, such as [{short_repr(docs)}]"
         )
     try:
         docs = list(docs)
     except Exception:
-        raise InputError(f"microgpt: docs is {shown(docs)}; give a list of words, or how many names") from None
+        raise InputError(f"microgpt: docs is {short_repr(docs)}; give a list of words, or how many names") from None
     if not docs:
         raise InputError("microgpt: docs is empty; give at least one word to train on, such as names()[:100]")
     steps = len(docs) if steps is None else steps
     if not is_integer(steps):
-        raise InputError(f"microgpt: steps is {shown(steps)}; give an integer, at least 1")
+        raise InputError(f"microgpt: steps is {short_repr(steps)}; give an integer, at least 1")
     if seed is not None and init is not None:
         raise InputError("microgpt: both seed and init are given; give the seed to draw from, or the parameters")
     if alphabet is None:
@@ -209,11 +227,31 @@ def training(
 
 
 def loss(params: Mapping[str, Any], name: str, alphabet: str = ALPHABET, *, heads: int = HEADS) -> Any:
-    """Compute the mean cross-entropy of a trained model on `name`, in nats per token.
+    """Compute the mean cross-entropy of a trained model on a name.
 
-    `params` are the matrices of `Config.shapes` by name, as wires or as arrays; `alphabet` and `heads` must be those of
-    the training. Raises InputError if they are not, and for a name that is empty or contains other letters.
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The matrices of `Config.shapes` by name.
+    name : str
+        The name, of letters of the alphabet.
+    alphabet : str
+        The alphabet of the training.
+    heads : int
+        The number of heads of the training.
 
+    Returns
+    -------
+    scalar or Wire
+        The loss, in nats per token.
+
+    Raises
+    ------
+    InputError
+        If the alphabet or the number of heads does not fit the parameters, or the name is empty or has other letters.
+
+    Examples
+    --------
     >>> sketch.measure(loss, "max")                                 # doctest: +SKIP
     """
     rows, width = params["wte"].shape

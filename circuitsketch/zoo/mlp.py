@@ -28,11 +28,27 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def data(count: int = 1000, seed: int = 0) -> datasets.Split:
-    """Return the digits: `count` images to train on and the rest of the 1,797 to measure on.
+    """Return handwritten digits as vectors of pixels, to train and to measure on.
 
-    x (count, 64) has ink from 0 to 1, y (count,) labels 0..9; test_x and test_y are the rest. Raises InputError unless
-    both parts are nonempty.
+    Parameters
+    ----------
+    count : int
+        The number of examples to train on, from 1 to 1796.
+    seed : int
+        The seed of the random split.
 
+    Returns
+    -------
+    Split
+        x (count, 64), ink from 0 to 1, y (count,) with labels 0..9, and test_x and test_y, the rest of the 1,797.
+
+    Raises
+    ------
+    InputError
+        If `count` is out of range.
+
+    Examples
+    --------
     >>> data().x.shape, data().test_x.shape
     ((1000, 64), (797, 64))
     """
@@ -41,8 +57,28 @@ def data(count: int = 1000, seed: int = 0) -> datasets.Split:
 
 
 def draw(inputs: int, hidden: list[int], classes: int, activation: str, seed: int) -> dict[str, np.ndarray]:
-    """First parameters: weights normal with variance 1 / inputs of their layer, biases 0.
+    """Draw initial parameters: weights normal with variance 1 / inputs of their layer, biases 0.
 
+    Parameters
+    ----------
+    inputs : int
+        The number of features.
+    hidden : list of int
+        The number of units of each hidden layer.
+    classes : int
+        The number of outputs.
+    activation : str
+        A key of ACTIVATIONS, part of the parameters' names.
+    seed : int
+        The seed.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The parameters.
+
+    Examples
+    --------
     >>> {name: p.shape for name, p in draw(64, [16], 10, "tanh", seed=0).items()}
     {'tanh0_w': (64, 16), 'tanh0_b': (16,), 'out_w': (16, 10), 'out_b': (10,)}
     """
@@ -116,11 +152,13 @@ def training(
         raise InputError(f"mlp: x has the shape {np.shape(x)}; give one row of features per example")
     for name, value in (("width", width), ("layers", layers), ("classes", classes)):
         if not datasets.is_integer(value):
-            raise InputError(f"mlp: {name} is {datasets.shown(value)}; every size must be at least 1")
+            raise InputError(f"mlp: {name} is {datasets.short_repr(value)}; every size must be at least 1")
     if not supervised.is_real(dropout) or not 0 <= dropout < 1:
-        raise InputError(f"mlp: dropout must be a rate in [0, 1), not {datasets.shown(dropout)}")
+        raise InputError(f"mlp: dropout must be a rate in [0, 1), not {datasets.short_repr(dropout)}")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise InputError(f"mlp: activation is {datasets.shown(activation)}; choose one of {', '.join(ACTIVATIONS)}")
+        raise InputError(
+            f"mlp: activation is {datasets.short_repr(activation)}; choose one of {', '.join(ACTIVATIONS)}"
+        )
     supervised.check_labels(y, classes)
 
     def masks(t: int, count: int) -> np.ndarray:
@@ -140,7 +178,22 @@ def training(
 
 
 def logits(params: Mapping[str, Any], x: Any, mask: Any = None) -> Any:
-    """Compute the class scores, (examples, classes); `mask` (layers, examples, width) multiplies hidden units."""
+    """Compute the class scores.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    mask : (layers, examples, width) array, optional
+        Factors of the hidden units.
+
+    Returns
+    -------
+    (examples, classes) array or Wire
+        The scores.
+    """
     hidden = [name[:-2] for name in params if name.endswith("_w") and name != "out_w"]
     for layer, name in enumerate(hidden):
         activation = ACTIVATIONS[name.rstrip("0123456789")]
@@ -151,25 +204,96 @@ def logits(params: Mapping[str, Any], x: Any, mask: Any = None) -> Any:
 
 
 def loss(params: Mapping[str, Any], x: Any, y: Any, mask: Any = None) -> Any:
-    """Compute -log p of the correct class, (examples,), in nats; `mask` as for `logits`."""
+    """Compute -log p of the correct class.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct classes.
+    mask : (layers, examples, width) array, optional
+        Factors of the hidden units.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The losses, in nats.
+    """
     return cs.cross_entropy(logits(params, x, mask), y)
 
 
 def margin(params: Mapping[str, Any], x: Any, y: Any) -> Any:
-    """Compute log(p / (1 - p)) of the correct class, (examples,): see `supervised.margins`."""
+    """Compute log(p / (1 - p)) of the correct class; see `supervised.margins`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct classes.
+
+    Returns
+    -------
+    (examples,) array or Wire
+        The margins, positive where p > 1/2.
+    """
     return supervised.margins(logits(params, x), y)
 
 
 def accuracy(params: Mapping[str, Any], x: Any, y: Any) -> float:
-    """Compute the fraction of correct labels; a step function, so measure `logits` and count afterwards."""
+    """Compute the fraction of correct labels.
+
+    Accuracy is a step function without a Taylor series: measure `logits` and count afterwards.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+    x : (examples, features) array
+        Features.
+    y : (examples,) array of int
+        Correct classes.
+
+    Returns
+    -------
+    float
+        The fraction.
+    """
     return float(np.mean(np.argmax(logits(params, x), axis=-1) == y))
 
 
 def held_out_loss(params: Mapping[str, Any]) -> Any:
-    """Compute the mean loss on the held-out part of `data()`, a scalar."""
+    """Compute the mean loss on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean loss.
+    """
     return loss(params, *data()[2:]).mean()
 
 
 def held_out_margin(params: Mapping[str, Any]) -> Any:
-    """Compute the mean margin on the held-out part of `data()`, a scalar."""
+    """Compute the mean margin on the held-out part of `data()`.
+
+    Parameters
+    ----------
+    params : mapping of str to array or Wire
+        The parameters.
+
+    Returns
+    -------
+    scalar or Wire
+        The mean margin.
+    """
     return margin(params, *data()[2:]).mean()

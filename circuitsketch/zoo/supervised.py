@@ -14,7 +14,7 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.zoo.datasets import check_seed, is_integer, shown
+from circuitsketch.zoo.datasets import check_seed, is_integer, short_repr
 
 # Adam divides by the root of a mean squared gradient. An epsilon inside the root keeps that analytic where gradients
 # vanish: a parameter whose gradients are below sqrt(EPSILON) changes in proportion to them. The smaller the epsilon,
@@ -104,13 +104,13 @@ def training(
     if count == 0 or y.ndim == 0 or len(y) != count:
         raise InputError(f"x has the shape {x.shape} and y {y.shape}; give as many labels as examples, at least one")
     if not is_integer(epochs):
-        raise InputError(f"epochs is {shown(epochs)}; give an integer, at least 1")
+        raise InputError(f"epochs is {short_repr(epochs)}; give an integer, at least 1")
     if batch_size is not None and not is_integer(batch_size):
         raise InputError(
-            f"batch_size is {shown(batch_size)}; give an integer, at least 1, or None for all examples in each step"
+            f"batch_size is {short_repr(batch_size)}; give an integer >= 1, or None for all examples in each step"
         )
     if not is_real(learning_rate):
-        raise InputError(f"learning_rate is {shown(learning_rate)}; give a number")
+        raise InputError(f"learning_rate is {short_repr(learning_rate)}; give a number")
     check_seed(seed)
     check_function(loss, "loss", *("params", "x", "y"), *["mask"] * (masks is not None))
     if schedule is not None:
@@ -119,7 +119,9 @@ def training(
         check_function(masks, "masks", "t", "count")
     weights = np.arange(count) if groups is None else array_of(groups, "groups")
     if weights.shape != (count,) or weights.dtype.kind not in "iu" or weights.min() < 0:
-        raise InputError(f"groups must be one non-negative integer for each of {count} examples, not {shown(groups)}")
+        raise InputError(
+            f"groups must be one non-negative integer for each of {count} examples, not {short_repr(groups)}"
+        )
     update = update_rule(optimiser, weight_decay)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
@@ -182,9 +184,9 @@ def data_or_default(data: Callable[[], Any], x: Any, y: Any) -> tuple[Any, Any]:
 def update_rule(optimiser: str, weight_decay: float) -> Callable[[Any, Any, Any], Any]:
     """Return `update(state, grads, rate)` of an optimiser by name; raise InputError for unsupported options."""
     if not isinstance(optimiser, str) or optimiser not in OPTIMISERS:
-        raise InputError(f"optimiser is {shown(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
+        raise InputError(f"optimiser is {short_repr(optimiser)}; choose one of {', '.join(OPTIMISERS)}")
     if not is_real(weight_decay):
-        raise InputError(f"weight_decay is {shown(weight_decay)}; give a number")
+        raise InputError(f"weight_decay is {short_repr(weight_decay)}; give a number")
     if weight_decay and optimiser == "adam":
         raise InputError("adam does not support weight_decay; choose optimiser='adamw'")
     rule = getattr(cs.optim, optimiser)

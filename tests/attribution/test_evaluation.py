@@ -12,7 +12,7 @@ import circuitsketch as cs
 from circuitsketch.attribution.evaluation import score
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.errors import InputError
-from circuitsketch.report.truths import truths_of
+from circuitsketch.report.retraining import retrain_subsets
 
 
 def prediction(value, stderr):
@@ -136,7 +136,7 @@ def test_kept_truths_are_known_by_what_the_measurement_computes(tmp_path):
 
     def truths(factor, offset=0.0):
         measure = lambda s: factor * s + offset  # noqa: E731
-        return truths_of(run, masks, measure, shape=(), what="own.py:value", folder=tmp_path / "kept")
+        return retrain_subsets(run, masks, measure, shape=(), what="own.py:value", folder=tmp_path / "kept")
 
     assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])
     assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])  # from the folder

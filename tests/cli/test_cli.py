@@ -17,7 +17,7 @@ import circuitsketch
 from circuitsketch import cli
 from circuitsketch.errors import InputError
 from circuitsketch.report import Answer, Demo, Question, Settings, prepare
-from circuitsketch.report.tables import of_demo
+from circuitsketch.report.tables import format_demo
 from circuitsketch.zoo import microgpt
 
 SMALL = ("--steps", "24", "--directions", "16", "--order", "2")
@@ -92,13 +92,13 @@ def test_the_same_seed_gives_the_same_numbers_as_a_table_and_in_a_file(small, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("demo", "--order", "0"), "order is 0"),
-        (("demo", "--directions", "1"), "directions is 1"),
+        (("demo", "--order", "0"), "order must be at least 1, not 0"),
+        (("demo", "--directions", "1"), "directions must be at least 2, not 1"),
         (("demo", "--directions", "many"), "--directions"),
-        (("demo", "--steps", "0"), "steps is 0"),
-        (("demo", "--steps", "3"), "take at least"),
-        (("demo", "--steps", "1000000"), "5,163 names"),
-        (("demo", "--seed", "-1"), "seed is -1"),
+        (("demo", "--steps", "0"), "steps must be from 1 to"),
+        (("demo", "--steps", "3"), "steps must be at least"),
+        (("demo", "--steps", "1000000"), "from 1 to 5163"),
+        (("demo", "--seed", "-1"), "seed must be non-negative, not -1"),
         (("demo", "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),
         (("demo", "--nonsense"), "--nonsense"),
         (("nonsense",), "nonsense"),
@@ -165,7 +165,7 @@ def test_groups_are_the_names_that_have_the_letters():
 
 
 def test_settings_that_cannot_be_say_why():
-    with pytest.raises(InputError, match="take at least 2"):
+    with pytest.raises(InputError, match="directions must be at least 2, not 0"):
         Settings(directions=0)
 
 
@@ -176,9 +176,10 @@ def test_the_table_of_the_demo_tells_what_is_warned_of_from_what_is_not():
         Answer(Question(name, "x", (0, 1)), 2.0, 2.1, 0.1, 1.9, 2.3, 2.05, truth, told)
         for name, truth, told in zip(names, truths, warnings, strict=True)
     )
-    table, *lines = list(of_demo(Demo(Settings(), 7, answers, {"train": 0.25})))[1:]
+    table, *lines = list(format_demo(Demo(Settings(), 7, answers, {"train": 0.25})))[1:]
     assert list(table.columns[1].cells) == ["x (2)", "x (2) !", "x (2) !"]
     assert "1 of 1 retrained losses predicted without a warning lie in their interval" in lines
     assert "1 of 2 retrained losses predicted with a warning (!) lie in their interval" in lines
     # A kind of warning is told once, with all whom it concerns.
-    assert [line for line in lines if "warns" in line] == ["alex without x warns (so do eve without x): far: too far"]
+    expected = ["warning for alex without x (also eve without x): far: too far"]
+    assert [line for line in lines if line.startswith("warning")] == expected

@@ -122,7 +122,7 @@ def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):
 
 def test_profile_adds_up_to_its_rows(found, call):
     plain = found("profile", "logistic:epochs=2", "--order", "1", "--by", "line")
-    assert sum(row["seconds"] for row in plain["rows"]) == pytest.approx(plain["seconds_added_up"])
+    assert sum(row["seconds"] for row in plain["rows"]) == pytest.approx(plain["seconds_sum_of_rows"])
     assert plain["steps"] == 2 and plain["order"] == 1
     assert any(row["line"].startswith("logistic.py:") for row in plain["rows"])
     _, out, _ = call("profile", "logistic:epochs=2", "--order", "1")
@@ -141,8 +141,8 @@ def test_no_colour_off_a_terminal(call):
 
 
 def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeypatch):
-    def draw(folder, *, paper, threads, watch):
-        watch("figure 1", 1, 1)
+    def draw(folder, *, paper, threads, progress):
+        progress("figure 1", 1, 1)
         folder.mkdir()
         (folder / "one.png").write_bytes(b"")
         return [folder / "one.png"] if paper and threads == 1 else []
@@ -230,7 +230,7 @@ def test_tables_say_what_the_json_says(found, call):
     assert rows["order 2"] == [f"{answer['terms'][1]:+.6g}", f"{answer['term_stderr'][1]:.6g}"]
     arguments = ("stability", "zoo.sketch", "--measure", "held_out_loss")
     radius, (_, out, _) = found(*arguments)["radius"]["value"], call(*arguments)
-    assert f"that is {int(radius**2):,} deleted examples" in " ".join(out.split())
+    assert f"which is {int(radius**2):,} deleted examples" in " ".join(out.split())
 
 
 def test_a_graph_numbers_operands_and_frames_outputs(call, home):
@@ -248,7 +248,7 @@ def test_an_instruction_is_counted_as_often_as_the_run_plays_it(monkeypatch):
     row = types.SimpleNamespace(name="exp", place="x.py:1", seconds=1.0, multiply_adds=3)
     timed = types.SimpleNamespace(profile=lambda arena, program, each: [row])
     monkeypatch.setattr(profile, "backend", lambda device: timed)
-    found = profile.profile_of(logistic.training(epochs=5), 0, "complex128")
+    found = profile.profile_run(logistic.training(epochs=5), 0, "complex128")
     assert [(one.gate, one.seconds, one.multiply_adds) for one in found.rows] == [("exp", 5.0, 15)]
 
 

@@ -124,7 +124,7 @@ def test_a_sketch_interrupted_when_it_was_done_is_not_said_to_be_lost(call, home
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("circuitsketch.cli.making.Answer.give", interrupted)
+    monkeypatch.setattr("circuitsketch.cli.run_commands.Output.write", interrupted)
     code, out, err = call("sketch", "own.py:make", "--directions", "3", "--order", "2", "--out", "done.sketch")
     assert (code, out) == (130, "") and "of directions saved in done.sketch" in " ".join(err.split()), err
     assert cs.open_sketch(home / "done.sketch").count == 3
@@ -132,12 +132,11 @@ def test_a_sketch_interrupted_when_it_was_done_is_not_said_to_be_lost(call, home
 
 def test_without_matplotlib_the_figures_say_how_to_get_it(call, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    monkeypatch.delitem(sys.modules, "circuitsketch.report.pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "circuitsketch.report.plots", raising=False)
     code, out, err = call("figures", "--out", "undrawn")
     assert (code, out) == (1, "")
-    assert err == (
-        "circuitsketch: figures are drawn by matplotlib, which is not installed: pip install 'circuitsketch[figures]'\n"
-    )
+    remedy = "pip install 'circuitsketch[figures]'"
+    assert err == f"circuitsketch: drawing figures requires matplotlib, which is not installed: {remedy}\n"
 
 
 @pytest.mark.parametrize(

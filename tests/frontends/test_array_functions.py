@@ -15,7 +15,7 @@ from test_trace_array_functions import FUNCTION_TABLE
 import circuitsketch as cs
 from circuitsketch.autodiff import evaluate
 from circuitsketch.errors import InputError, TraceError
-from circuitsketch.frontends.numpy.dispatch import FUNCTIONS
+from circuitsketch.frontends.numpy.array_functions import FUNCTIONS
 from circuitsketch.tree import flatten
 
 TABLE: list[tuple[Any, Any, tuple[Any, ...]]] = [

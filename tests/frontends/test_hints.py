@@ -11,8 +11,9 @@ from scipy import special
 
 import circuitsketch as cs
 from circuitsketch.errors import DomainError, TraceError
-from circuitsketch.frontends.numpy.dispatch import FUNCTIONS, UFUNCS
+from circuitsketch.frontends.numpy.array_functions import FUNCTIONS
 from circuitsketch.frontends.numpy.hints import HINTS, advice
+from circuitsketch.frontends.numpy.ufuncs import UFUNCS
 from circuitsketch.training.subsets import in_order
 
 HERE = os.path.basename(__file__)

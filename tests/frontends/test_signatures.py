@@ -23,7 +23,8 @@ from circuitsketch.autodiff import evaluate
 from circuitsketch.circuit import check
 from circuitsketch.errors import CircuitSketchError, TraceError
 from circuitsketch.frontends.numpy import Builder, Wire
-from circuitsketch.frontends.numpy.dispatch import FUNCTIONS, UFUNCS
+from circuitsketch.frontends.numpy.array_functions import FUNCTIONS
+from circuitsketch.frontends.numpy.ufuncs import UFUNCS
 from circuitsketch.tree import flatten
 
 KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}

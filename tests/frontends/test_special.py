@@ -28,7 +28,7 @@ def test_logsumexp_takes_factors_several_axes_and_infinities():
     for row in ([-np.inf, -np.inf], [np.inf, 1.0]):
         assert cs.special.logsumexp(np.array(row)) == special.logsumexp(row)
     np.testing.assert_allclose(cs.grad(cs.special.logsumexp)(x[0]), special.softmax(x[0]), rtol=1e-14)
-    with pytest.raises(ShapeError, match="no largest entry"):
+    with pytest.raises(ShapeError, match="of an empty array"):
         cs.special.logsumexp(np.zeros((0, 2)))
 
 
@@ -52,7 +52,7 @@ def test_polygamma_is_the_derivative_of_digamma():
     for n in range(4):
         np.testing.assert_allclose(cs.special.polygamma(n, x), special.polygamma(n, x), rtol=1e-13)
     np.testing.assert_allclose(cs.grad(lambda x: special.psi(x).sum())(x), special.polygamma(1, x), rtol=1e-13)
-    with pytest.raises(InputError, match="no such derivative of digamma"):
+    with pytest.raises(InputError, match="n must be non-negative, not -1"):
         cs.special.polygamma(-1, x)
 
 

@@ -9,7 +9,7 @@ import pytest
 from agreement import COLUMNS, ONE, POSITIVE, ROWS, V, W, X, agrees
 from scipy import special
 
-from circuitsketch.frontends.numpy.dispatch import SPECIAL, UFUNCS
+from circuitsketch.frontends.numpy.ufuncs import SPECIAL, UFUNCS
 
 # Ufuncs, by the operands that they are tried on.
 UFUNC_TABLE: list[tuple[tuple[Any, ...], str]] = [

@@ -63,9 +63,9 @@ def second_is_wrong(k, ops, u, v):
         (lambda: replace(swell(), step=second_is_wrong), "coefficient 2 of its series"),
         (lambda: swell(slope=2.1), "its vjp is the adjoint"),
         (lambda: replace(swell(), shape=lambda x: x[::-1]), "its shape rule gives"),
-        (lambda: swell(flat=True), "is flat, and its vjp"),
-        (lambda: replace(swell(), size=lambda out, x: 7), "its size is 7, it expands to 42"),
-        (lambda: replace(swell(), vjp=lambda ct, out, x: ct * out), "must give a tuple of 1"),
+        (lambda: swell(flat=True), "is flat, but its vjp"),
+        (lambda: replace(swell(), size=lambda out, x: 7), "its size is 7, but it expands to 42"),
+        (lambda: replace(swell(), vjp=lambda ct, out, x: ct * out), "must return a tuple of 1"),
         (lambda: replace(swell(), vjp=lambda ct, out, x: (np.sum(ct),)), "a cotangent of shape"),
         (lambda: replace(swell(), step=lambda k, ops, u, v: v.missing), "does not have a series: AttributeError"),
     ],
@@ -103,6 +103,6 @@ def test_a_gate_that_moves_numbers_is_one_record_and_runs_in_kernels():
 def test_an_unknown_domain_and_missing_operands_are_refused():
     with pytest.raises(InputError, match="domain 'somewhere', which does not exist; use one of"):
         swell(domain="somewhere")
-    with pytest.raises(InputError, match="give operands= for cumsum"):
+    with pytest.raises(InputError, match="pass operands= for cumsum"):
         check_gate(GATES["cumsum"])
     assert "positive" in DOMAINS

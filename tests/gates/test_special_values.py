@@ -12,7 +12,7 @@ from scipy import special
 
 import circuitsketch as cs
 from circuitsketch.backends import reference
-from circuitsketch.frontends.numpy.dispatch import SPECIAL, UFUNCS
+from circuitsketch.frontends.numpy.ufuncs import SPECIAL, UFUNCS
 from circuitsketch.gates import GATES
 
 INF, NAN = np.inf, np.nan

@@ -12,11 +12,11 @@ import pytest
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
-from circuitsketch.report import cost, figures, pictures
-from circuitsketch.report.answers import Agreement, Influences, agreement_of, influences_of, subsets_of
-from circuitsketch.report.cost import Cost, Shape, cost_of
-from circuitsketch.report.decay import Decay, decay_of, trust_of
-from circuitsketch.report.removal import Curve, Removal, answer_along, predict_along, series_along
+from circuitsketch.report import cost, figures, plots
+from circuitsketch.report.agreement import Agreement, Influences, compare_with_retraining, draw_name_subsets, rank_names
+from circuitsketch.report.cost import Cost, Shape, measure_cost
+from circuitsketch.report.decay import Decay, bound_terms, measure_decay
+from circuitsketch.report.removal import Curve, Removal, expand_along_deletion, predict_along_deletion, predict_by_order
 from circuitsketch.zoo import microgpt
 
 TINY = figures.Scale(
@@ -32,7 +32,7 @@ TINY = figures.Scale(
     shapes=(Shape(4), Shape(8)),
 )
 
-TINY_SUBSETS = subsets_of(TINY.docs, TINY.subsets, TINY.seed)
+TINY_SUBSETS = draw_name_subsets(TINY.docs, TINY.subsets, TINY.seed)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def truth(run, ids, strength=1.0):
 
 
 def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
-    found = series_along(run, TINY.question, 4)
+    found = expand_along_deletion(run, TINY.question, 4)
     assert [curve.label for curve in found.curves] == [f"order {k}" for k in (1, 2, 3, 4)]
     assert found.retrained[[0, 5, 10]] == pytest.approx(
         [truth(run, TINY.question.ids, t) for t in (0, 0.5, 1)], rel=1e-9
@@ -66,7 +66,7 @@ def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
 
 def test_bands_are_one_standard_error_of_the_mean_over_directions(run):
     sketched = cs.sketch(run, 40, order=2, distribution="sphere").measure(microgpt.loss, "mary")
-    found = predict_along(run, sketched, TINY.question, (1, 2))
+    found = predict_by_order(run, sketched, TINY.question, (1, 2))
     # By hand, from the directions: the mean of Re C(n+r-1, r) <psi, h>^r c_r / n^r and its standard error.
     h = np.zeros(run.n)
     h[list(TINY.question.ids)] = 1
@@ -80,7 +80,7 @@ def test_bands_are_one_standard_error_of_the_mean_over_directions(run):
 
 
 def test_the_answer_along_the_strength_has_an_interval_around_it(run, query):
-    (curve,) = answer_along(run, query, TINY.question).curves
+    (curve,) = predict_along_deletion(run, query, TINY.question).curves
     assert curve.value[0] == pytest.approx(query.baseline)
     assert np.all((curve.low <= curve.value) & (curve.value <= curve.high))
     assert curve.low[-1] < curve.high[-1]
@@ -88,7 +88,7 @@ def test_the_answer_along_the_strength_has_an_interval_around_it(run, query):
 
 def test_the_decay_of_a_direction_is_that_of_its_coefficients(run):
     sketch = cs.sketch(run, 3, order=4, distribution="sphere")
-    found = decay_of(sketch, ["mary", "john", "mary"])
+    found = measure_decay(sketch, ["mary", "john", "mary"])
     unit = sketch.directions[1] / math.sqrt(run.n)
     assert np.linalg.norm(unit) == pytest.approx(1)
     alone = cs.push(run, [unit], order=4).measure(microgpt.loss, "john").coefficients[0, 1:]
@@ -98,13 +98,13 @@ def test_the_decay_of_a_direction_is_that_of_its_coefficients(run):
 
 
 def test_terms_of_a_deletion_grow_with_the_root_of_its_size(query):
-    found = trust_of(query, "loss", (1, 4))
+    found = bound_terms(query, "loss", (1, 4))
     assert found.terms[0] == pytest.approx(found.norms)
     assert found.terms[1] == pytest.approx(found.norms * [2, 4])
 
 
 def test_the_most_helpful_name_is_the_one_whose_absence_costs_most(run, query):
-    found = influences_of(query, TINY.docs, "loss", shown=3)
+    found = rank_names(query, TINY.docs, "loss", shown=3)
     base = truth(run, [])
     changes = np.array([truth(run, [i]) - base for i in range(run.n)])
     assert found.helpful[0] == TINY.docs[int(changes.argmax())]
@@ -118,21 +118,21 @@ def test_the_most_helpful_name_is_the_one_whose_absence_costs_most(run, query):
 
 
 def test_subsets_are_of_both_kinds_and_their_truths_are_retrained(run, query):
-    subsets = subsets_of(TINY.docs, 8, seed=0)
-    assert subsets == subsets_of(TINY.docs, 8, seed=0)
-    found = agreement_of(run, query, "mary", subsets)
+    subsets = draw_name_subsets(TINY.docs, 8, seed=0)
+    assert subsets == draw_name_subsets(TINY.docs, 8, seed=0)
+    found = compare_with_retraining(run, query, "mary", subsets)
     assert found.retrained[[0, -1]] == pytest.approx([truth(run, subsets[k][1]) for k in (0, -1)], rel=1e-9)
     assert found.sizes.tolist() == [len(ids) for _, ids in subsets]
     assert found.correlation > 0.9
     names = [f"{a}{b}x" for a in "abc" for b in "abc"] + ["zzq"] * 100
-    for kind, ids in subsets_of(names, 20, seed=1):
-        if kind == "alike in two letters":
+    for kind, ids in draw_name_subsets(names, 20, seed=1):
+        if kind == "sharing two letters":
             shared = set.intersection(*({names[i][k : k + 2] for k in (0, 1)} for i in ids))
             assert shared and len(ids) > 1
 
 
 def test_cost_is_measured_against_the_exact_number_of_gates():
-    found = cost_of((Shape(2), Shape(4)), 4, 1)
+    found = measure_cost((Shape(2), Shape(4)), 4, 1)
     assert found.sizes.tolist() == [
         microgpt.training(microgpt.names()[:k], alphabet=microgpt.ALPHABET).size for k in (2, 4)
     ]
@@ -142,7 +142,7 @@ def test_cost_is_measured_against_the_exact_number_of_gates():
 @pytest.mark.parametrize("paper", [False, True])
 def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, paper):
     told = []
-    paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, watch=lambda *what: told.append(what))
+    paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, progress=lambda *what: told.append(what))
     names = ["figure2", "figure3", "figure1"] if paper else ["strength", "influence", "stability", "agreement", "cost"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     for path in paths:
@@ -181,11 +181,11 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        figures.draw(tmp_path, paper=paper, scale=TINY, watch=stop)
+        figures.draw(tmp_path, paper=paper, scale=TINY, progress=stop)
     assert {path.stem for path in tmp_path.glob("*.png")} == {path.stem for path in tmp_path.glob("*.json")} == drawn
     assert {path.stem for path in (tmp_path / "sketches").glob("*.sketch")} >= sketched
     again = []
-    figures.draw(tmp_path, paper=paper, scale=TINY, watch=lambda stage, done, total: again.append(stage))
+    figures.draw(tmp_path, paper=paper, scale=TINY, progress=lambda stage, done, total: again.append(stage))
     assert not {"figure3", "sketch", "stability"} & set(again)  # what was sketched is not again
     assert {path.stem for path in tmp_path.glob("*.png")} == drawn | undrawn
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="none of the first 24 names has 'qq'"):
         figures.dataclasses.replace(TINY, letters="qq").question  # noqa: B018
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    monkeypatch.delitem(sys.modules, "circuitsketch.report.pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "circuitsketch.report.plots", raising=False)
     with pytest.raises(InputError, match=r"pip install 'circuitsketch\[figures\]'"):
         figures.draw(tmp_path, scale=TINY)
 
@@ -211,34 +211,36 @@ def test_a_notebook_shows_influences_and_stability_as_they_print_and_completion_
 def test_the_slope_of_cost_is_that_of_seconds_against_size(monkeypatch):
     sizes = [microgpt.training(microgpt.names()[:k], alphabet=microgpt.ALPHABET).size for k in (2, 4)]
     spent = iter([1.0, 3.0 * sizes[0] ** 2, 1.0, 3.0 * sizes[1] ** 2])  # plain and a direction, of either shape
-    monkeypatch.setattr(cost, "least", lambda work: next(spent))
-    assert cost_of((Shape(2), Shape(4)), 4, 1).slope == pytest.approx(2)
+    monkeypatch.setattr(cost, "time_fastest", lambda work: next(spent))
+    assert measure_cost((Shape(2), Shape(4)), 4, 1).slope == pytest.approx(2)
 
 
 def test_the_least_of_some_times_is_taken_after_a_first_one(monkeypatch):
     clock = iter([0.0, 5.0, 5.0, 7.0, 7.0, 11.0])
     monkeypatch.setattr(cost.time, "process_time", lambda: next(clock))
     done = []
-    assert cost.least(lambda: done.append(1)) == 2.0 and len(done) == 1 + cost.REPEATS
+    assert cost.time_fastest(lambda: done.append(1)) == 2.0 and len(done) == 1 + cost.REPEATS
 
 
 def test_what_is_outside_the_region_of_trust_is_marked(run):
     query = cs.sketch(run, 24, order=2, distribution="sphere").measure(microgpt.loss, "mary")
     subsets = [("at random", [0]), ("at random", list(range(20)))]
-    found = agreement_of(run, query, "mary", subsets)
+    found = compare_with_retraining(run, query, "mary", subsets)
     h = np.zeros((2, run.n))
     h[0, 0] = h[1, :20] = 1
     assert found.outside.tolist() == query.predict(h).outside.tolist() == [False, True]
 
 
 def test_what_is_not_finite_is_null_in_the_data():
-    record = json.loads(figures.json_of("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1))))
+    record = json.loads(
+        figures.format_json("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1)))
+    )
     assert record["data"]["each"] == [[None]] and record["data"]["together"] == [1.0]
 
 
 def test_what_several_figures_share_is_computed_once():
     times = []
-    shared = figures.Once(lambda: times.append(1) or "found")
+    shared = figures.Shared(lambda: times.append(1) or "found")
     assert (shared(), shared(), times) == ("found", "found", [1])
 
 
@@ -249,10 +251,10 @@ def points(line):
 
 def test_a_picture_of_agreement_has_truths_across_and_predictions_up():
     truth, value = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
-    kinds = ("at random", "at random", "alike in two letters")
+    kinds = ("at random", "at random", "sharing two letters")
     found = Agreement("loss", "nats", kinds, np.ones(3), 2.5, value, value - 1, value + 0.5, truth, np.zeros(3, bool))
     assert found.covered == 2 and found.correlation == pytest.approx(np.corrcoef(truth, value)[0, 1])
-    (ax,) = pictures.picture_agreement(found).axes
+    (ax,) = plots.plot_agreement(found).axes
     assert "after retraining" in ax.get_xlabel() and ax.get_ylabel().startswith("predicted")
     drawn = [points(line) for line in ax.lines]
     assert any(np.array_equal(line, [truth[:2], value[:2]]) for line in drawn)
@@ -272,7 +274,7 @@ def test_a_picture_of_influences_tells_helpful_from_harmful():
         np.array([-0.2]),
         np.array([0.1]),
     )
-    left, right = pictures.picture_influences(found).axes
+    left, right = plots.plot_influences(found).axes
     for ax, title, word, name, width in (
         (left, "most helpful", "higher", "ann", 0.5),
         (right, "most harmful", "lower", "bob", 0.2),
@@ -284,14 +286,14 @@ def test_a_picture_of_influences_tells_helpful_from_harmful():
 
 def test_a_picture_of_cost_has_each_curve_under_its_name():
     found = Cost(3, 16, (Shape(1), Shape(2)), np.array([10, 20]), np.array([0.1, 0.2]), np.array([1.0, 2.0]), 1.0)
-    (ax,) = pictures.picture_cost(found).axes
+    (ax,) = plots.plot_cost(found).axes
     drawn = {line.get_label(): points(line)[1].tolist() for line in ax.lines}
-    assert drawn["a direction at order 3"] == [1.0, 2.0] and drawn["plain training"] == [0.1, 0.2]
+    assert drawn["one direction at order 3"] == [1.0, 2.0] and drawn["plain training"] == [0.1, 0.2]
 
 
 def test_a_picture_of_a_removal_has_both_edges_of_its_band_and_the_truths():
     ends = np.array([0.0, 1.0])
     curve = Curve("order 1", ends, ends - 0.5, ends + 0.25)
-    (ax,) = pictures.picture_removal(Removal("loss", "nats", "x", ends, (curve,), "band", ends, ends + 9)).axes
+    (ax,) = plots.plot_removal(Removal("loss", "nats", "x", ends, (curve,), "band", ends, ends + 9)).axes
     drawn = [points(line)[1].tolist() for line in ax.lines]
     assert [9.0, 10.0] in drawn and [0.0, 1.0] in drawn and [-0.5, 0.5] in drawn and [0.25, 1.25] in drawn

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuitsketch.errors import InputError
-from circuitsketch.training.weights import downweights, many_downweights
+from circuitsketch.training.weights import parse_subset, parse_subsets
 
 steady = settings(derandomize=True, deadline=None, max_examples=50)
 
@@ -28,34 +28,34 @@ def test_ids_and_their_mask_and_their_weights_mean_the_same(n, data):
         expected,
     ]
     for form in forms:
-        found = downweights(form, n)
+        found = parse_subset(form, n)
         assert found.tolist() == expected
         assert found.dtype == np.float64
-    assert many_downweights(forms, n).tolist() == [expected] * len(forms)
+    assert parse_subsets(forms, n).tolist() == [expected] * len(forms)
 
 
 @steady
 @given(weights=st.lists(st.floats(-10, 10), min_size=1, max_size=9))
 def test_floats_are_taken_as_they_are(weights):
-    assert downweights(weights, len(weights)).tolist() == weights
+    assert parse_subset(weights, len(weights)).tolist() == weights
     table = np.array([weights, weights[::-1]])
-    assert np.array_equal(many_downweights(table, len(weights)), table)
+    assert np.array_equal(parse_subsets(table, len(weights)), table)
 
 
 def test_a_range_of_ids_is_a_list_of_ids():
-    assert downweights(range(1, 3), 4).tolist() == [0, 1, 1, 0]
+    assert parse_subset(range(1, 3), 4).tolist() == [0, 1, 1, 0]
 
 
 def test_the_result_is_not_the_argument():
     weights = np.array([0.5, 1.0])
-    downweights(weights, 2)[0] = 7
+    parse_subset(weights, 2)[0] = 7
     assert weights[0] == 0.5
 
 
 def test_masks_in_two_dimensions_are_many_subsets():
     table = np.array([[True, False, True], [False, True, False]])
-    assert many_downweights(table, 3).tolist() == [[1, 0, 1], [0, 1, 0]]
-    assert many_downweights([[0], np.array([False, True, True]), [0.5, 0, 0]], 3).tolist() == [
+    assert parse_subsets(table, 3).tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert parse_subsets([[0], np.array([False, True, True]), [0.5, 0, 0]], 3).tolist() == [
         [1, 0, 0],
         [0, 1, 1],
         [0.5, 0, 0],
@@ -86,8 +86,8 @@ def test_masks_in_two_dimensions_are_many_subsets():
         (np.True_, "wrap a single id"),
         ([True, 2], "mixes booleans"),
         ([1j, 0, 0, 0], "complex numbers"),
-        ([[0], [1, 2]], "many_downweights parses several subsets"),
-        (np.ones((2, 4)), "many_downweights parses several subsets"),
+        ([[0], [1, 2]], "for several subsets, pass a list or a 2-D array"),
+        (np.ones((2, 4)), "for several subsets, pass a list or a 2-D array"),
         ([object()], "cannot consist of"),
         ([2**70], "cannot consist of"),
         (object(), "wrap a single id|cannot consist of"),
@@ -95,7 +95,7 @@ def test_masks_in_two_dimensions_are_many_subsets():
 )
 def test_what_cannot_be_meant_is_refused_with_a_remedy(without, words):
     with pytest.raises(InputError, match=words):
-        downweights(without, 4)
+        parse_subset(without, 4)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_what_cannot_be_meant_is_refused_with_a_remedy(without, words):
 )
 def test_a_bad_subset_among_many_is_named(subsets, words):
     with pytest.raises(InputError, match=words):
-        many_downweights(subsets, 4)
+        parse_subsets(subsets, 4)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, "3", None])
 def test_the_number_of_examples_is_checked(n):
     with pytest.raises(InputError, match="n is the number of examples"):
-        downweights([0], n)
+        parse_subset([0], n)

@@ -30,8 +30,8 @@ from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.llvm import machine, object_code
 from circuitsketch.backends.cpu.moves import emit_fill, emit_move
 from circuitsketch.errors import InputError
+from circuitsketch.gates.digest import refuse_changed
 from circuitsketch.gates.gate import is_built_in
-from circuitsketch.gates.meaning import refuse_changed
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
 
 EMITTERS: dict[type, Any] = {

@@ -21,7 +21,7 @@ from circuitsketch.backends.cuda.moves import fill_function, move_function
 from circuitsketch.backends.cuda.series import GateFunctions, primitives
 from circuitsketch.backends.cuda.target import PARAMETERS, CudaTarget
 from circuitsketch.backends.numba_cache import keep
-from circuitsketch.gates.meaning import refuse_changed
+from circuitsketch.gates.digest import refuse_changed
 from circuitsketch.lower.instructions import (
     ChainKernel,
     ContractKernel,

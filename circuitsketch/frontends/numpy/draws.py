@@ -28,7 +28,7 @@ MAKERS = {"default_rng", "RandomState", "PCG64", "PCG64DXSM", "Philox", "SFC64",
 CLOSED = {"builtins", "numpy", "scipy", "circuitsketch"}  # packages whose objects are not searched
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-MOST = 2000  # objects searched at most
+MAX_OBJECTS = 2000  # objects searched at most
 REMEDY = (
     "it is traced once, so every call would reuse the same numbers. Draw beforehand and pass the numbers in (for a "
     "training run, in its batches; for dropout, cs.optim.dropout_mask draws a mask for a batch)"
@@ -134,7 +134,7 @@ def reachable(function: Any) -> Iterator[tuple[str, Any]]:
     queue: list[tuple[str, Any]] = [(getattr(function, "__name__", "step"), function)]
     seen: set[int] = set()
     loaded_names = {"__call__"}  # attribute names in the code so far, which select methods
-    while queue and len(seen) < MOST:
+    while queue and len(seen) < MAX_OBJECTS:
         name, value = queue.pop(0)
         if id(value) in seen or isinstance(value, np.ndarray | str | bytes | int | float | type(None)):
             continue

@@ -15,7 +15,7 @@ LINEAR = (
     "np.sqrt (an elimination, a Cholesky factor, some steps of conjugate gradients)"
 )
 ORDER = "the order of elements depends on their values; sort plain data before tracing, or use np.max, np.min, np.where"
-WHOLE = "its result is integers; compute it on plain data before tracing"
+INTEGERS = "its result is integers; compute it on plain data before tracing"
 ANGLE = (
     "it has slope 1 and jumps where x crosses a multiple of the divisor; use plain data before tracing, or, for "
     "angles, use np.sin and np.cos"
@@ -33,7 +33,7 @@ HINTS: dict[str, str] = {
     **dict.fromkeys(
         "sort argsort partition argpartition median percentile quantile unique searchsorted".split(), ORDER
     ),
-    **dict.fromkeys("nonzero flatnonzero argwhere digitize histogram bincount".split(), WHOLE),
+    **dict.fromkeys("nonzero flatnonzero argwhere digitize histogram bincount".split(), INTEGERS),
     **dict.fromkeys("nansum nanmean nanmax nanmin nanstd nanvar nanprod nan_to_num nanmedian".split(), MISSING),
     "fmax": "use np.maximum, which propagates NaN",
     "fmin": "use np.minimum, which propagates NaN",

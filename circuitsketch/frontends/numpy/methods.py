@@ -221,11 +221,11 @@ class ArrayMethods:
         return numpy.clip(self, low, high, out, **kwargs)
 
     def conj(self) -> Any:
-        """The wire itself: wires are real."""
+        """Return the wire itself: wires are real."""
         return self
 
     def conjugate(self) -> Any:
-        """The wire itself: wires are real."""
+        """Return the wire itself: wires are real."""
         return self
 
     # Values and dtypes.
@@ -241,7 +241,7 @@ class ArrayMethods:
         return self.change_dtype(dtype, order=order, casting=casting, subok=subok, copy=copy)
 
     def copy(self, order: Any = "C") -> Any:
-        """The wire itself: wires are immutable."""
+        """Return the wire itself: wires are immutable."""
         return numpy.copy(self, order)
 
     def item(self, *args: Any) -> float:

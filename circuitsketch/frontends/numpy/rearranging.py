@@ -35,17 +35,17 @@ def shape_of(shape: Any) -> tuple[int, ...]:
 
 def reshape(a: Any, /, shape: Any, order: str = "C", *, copy: Any = None) -> Any:
     """np.reshape; one size may be -1."""
-    wanted = list(shape_of(shape))
-    if wanted.count(-1) == 1:
-        known = cells(tuple(n for n in wanted if n != -1))
+    new_shape = list(shape_of(shape))
+    if new_shape.count(-1) == 1:
+        known = cells(tuple(n for n in new_shape if n != -1))
         if known <= 0 or a.size % known:
-            raise ShapeError(f"{user_place()}: an array of shape {a.shape} cannot be reshaped to {tuple(wanted)}")
-        wanted[wanted.index(-1)] = a.size // known
+            raise ShapeError(f"{user_place()}: an array of shape {a.shape} cannot be reshaped to {tuple(new_shape)}")
+        new_shape[new_shape.index(-1)] = a.size // known
     if order == "K":
         raise ShapeError(f"{user_place()}: order 'K' is not permitted for reshaping; use 'C' or 'F'")
-    if reads_in_fortran_order(order, max(a.ndim, len(wanted)), "np.reshape"):
-        return permute(reshaped(permute(a), tuple(reversed(wanted))))
-    return reshaped(a, tuple(wanted))
+    if reads_in_fortran_order(order, max(a.ndim, len(new_shape)), "np.reshape"):
+        return permute(reshaped(permute(a), tuple(reversed(new_shape))))
+    return reshaped(a, tuple(new_shape))
 
 
 def ravel(a: Any, order: str = "C") -> Any:
@@ -143,10 +143,10 @@ def at_least(rank: int) -> Any:
 
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     """np.broadcast_to."""
-    wanted = shape_of(shape)
-    if any(n < 0 for n in wanted):
-        raise ShapeError(f"{user_place()}: an array of shape {array.shape} cannot be broadcast to {wanted}")
-    return array if wanted == array.shape else broadcast(array, shape=wanted)
+    new_shape = shape_of(shape)
+    if any(n < 0 for n in new_shape):
+        raise ShapeError(f"{user_place()}: an array of shape {array.shape} cannot be broadcast to {new_shape}")
+    return array if new_shape == array.shape else broadcast(array, shape=new_shape)
 
 
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:

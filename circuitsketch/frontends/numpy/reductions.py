@@ -1,4 +1,4 @@
-"""Reductions: sums, means, products, extrema and norms over axes.
+"""Reductions: sums, means, products and extrema over axes.
 
 In: NumPy's arguments, by NumPy's names and in its order. Out: a wire. `where=` replaces excluded elements by the
 neutral element, `initial=` adds one element, and `dtype=` applies before the reduction.
@@ -17,11 +17,8 @@ from circuitsketch.frontends.numpy.indexing import get_item, normal_axis, reshap
 from circuitsketch.frontends.numpy.options import NO_VALUE, absent
 from circuitsketch.frontends.numpy.wire import Wire, user_place
 from circuitsketch.gates import Shape, cells
-from circuitsketch.gates.movement import concatenate, cumsum, sum_over, transpose
+from circuitsketch.gates.movement import concatenate, sum_over, transpose
 from circuitsketch.gates.selection import attained
-
-# NumPy's functions, without the types that its stubs give them for arrays.
-numpy: Any = np
 
 
 def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
@@ -206,9 +203,9 @@ def var(
         centre = mean_over(a, axis, True, where, "mean")
     else:
         centre = mean
-        if np.shape(centre) != (wanted := kept_shape(a.shape, axes_of(a, axis), True)):
+        if np.shape(centre) != (expected := kept_shape(a.shape, axes_of(a, axis), True)):
             raise ShapeError(
-                f"{user_place()}: np.var takes a mean= of shape {wanted}, as keepdims=True leaves it, not "
+                f"{user_place()}: np.var takes a mean= of shape {expected}, as keepdims=True leaves it, not "
                 f"{np.shape(centre)}"
             )
     return mean_over(np.square(a - centre), axis, keepdims, where, "variance", less=ddof)
@@ -321,73 +318,6 @@ def prod(
     return multiplied if absent(initial) else multiplied * initial
 
 
-def scan(function: Callable[..., Any], x: Any, axis: int) -> Any:
-    """function(...function(function(x_0, x_1), x_2)...) up to every entry, by pairs: 2 n calls, 2 log2(n) deep."""
-    n = x.shape[axis]
-    if n < 2:
-        return x
-    along = lambda y, part: y[(slice(None),) * axis + (part,)]  # noqa: E731
-    even, odd = along(x, slice(0, None, 2)), along(x, slice(1, None, 2))
-    after_odd = scan(function, function(along(even, slice(0, n // 2)), odd), axis)
-    later = function(along(after_odd, slice(0, (n - 1) // 2)), along(even, slice(1, None)))
-    after_even = numpy.concatenate([along(x, slice(0, 1)), later], axis=axis)
-    pairs = numpy.stack([along(after_even, slice(0, n // 2)), after_odd], axis=axis + 1)
-    joined = reshaped(pairs, (*x.shape[:axis], n // 2 * 2, *x.shape[axis + 1 :]))
-    return joined if n % 2 == 0 else numpy.concatenate([joined, along(after_even, slice(n // 2, None))], axis=axis)
-
-
-def one_axis(a: Any, axis: Any) -> tuple[Any, int]:
-    """An array and the axis that running totals go along: of no axis, all entries in a row."""
-    if axis is None:
-        return reshaped(a, (a.size,)), 0
-    return a, normal_axis(axis, a.ndim, a.shape)
-
-
-def running_sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """np.cumsum."""
-    a, axis = one_axis(in_dtype(a, dtype, "np.cumsum"), axis)
-    return cumsum(a, axis=axis)
-
-
-def running_product(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """np.cumprod: products by pairs, so that zeros are no special case."""
-    a, axis = one_axis(in_dtype(a, dtype, "np.cumprod"), axis)
-    return scan(np.multiply, a, axis)
-
-
-def accumulate(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None) -> Any:
-    """ufunc.accumulate, of an associative function."""
-    if axis is None or not array.ndim:
-        raise TraceError(f"{user_place()} calls np.{ufunc.__name__}.accumulate without an axis; give axis=0, say")
-    if ufunc is np.add:
-        return running_sum(array, axis, dtype)
-    if ufunc is np.multiply:
-        return running_product(array, axis, dtype)
-    name = f"np.{ufunc.__name__}.accumulate"
-    array = array if absent(dtype) else convert(array, asked_label(dtype, name), name)
-    array = convert(array, "float", name) if ufunc is np.logaddexp else array
-    return scan(ufunc, array, normal_axis(axis, array.ndim, array.shape))
-
-
-def cumulative(name: str, rule: Callable[..., Any], start: float) -> Callable[..., Any]:
-    """np.cumulative_sum and np.cumulative_prod."""
-
-    def apply(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Any:
-        if axis is None and x.ndim != 1:
-            raise ShapeError(f"{user_place()}: {name} of an array of shape {x.shape} wants an axis; give axis=")
-        total, axis = rule(x, 0 if axis is None else axis, dtype), normal_axis(axis or 0, x.ndim, x.shape)
-        if not include_initial:
-            return total
-        edge = np.full((*x.shape[:axis], 1, *x.shape[axis + 1 :]), start, dtype=total.dtype)
-        return numpy.concatenate([edge, total], axis=axis)
-
-    return apply
-
-
-cumulative_sum = cumulative("np.cumulative_sum", running_sum, 0)
-cumulative_product = cumulative("np.cumulative_prod", running_product, 1)
-
-
 def logaddexp_reduce(
     a: Any,
     axis: Any = None,
@@ -467,65 +397,3 @@ def reduce_pairs(combine: Callable[..., Any], rows: Any) -> Any:
         rows = concatenate(paired, get_item(rows, (..., slice(-1, None))), axis=len(lead)) if odd else paired
         count = half + odd
     return reshaped(rows, tuple(lead))
-
-
-# Norms.
-
-
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """np.linalg.norm: Euclidean, 1 and infinity norms."""
-    place = user_place()
-    x = convert(x, "float", "np.linalg.norm")
-    axes = axes_of(x, axis)
-    if axis is None and ord is None:
-        return euclidean(x, axes, keepdims)
-    if len(axes) not in (1, 2):
-        raise ShapeError(f"{place}: np.linalg.norm over {len(axes)} axes of shape {x.shape}; pass one or two")
-    if len(axes) == 1:
-        return vector_norm_over(x, axes, keepdims, 2 if ord is None else ord)
-    if ord is None or (isinstance(ord, str) and ord in ("fro", "f")):
-        return euclidean(x, axes, keepdims)
-    if isinstance(ord, int | float) and ord in (1, -1, np.inf, -np.inf):
-        rows, columns = axes if axis is None else (normal_axis(a, x.ndim, x.shape) for a in axis)
-        pick: Any = np.max if ord > 0 else np.min
-        summed, compared = (rows, columns) if abs(ord) == 1 else (columns, rows)
-        return pick(np.sum(np.abs(x), axis=summed, keepdims=True), axis=compared, keepdims=True).reshape(
-            kept_shape(x.shape, axes, keepdims)
-        )
-    raise unsupported_norm(ord, 2)
-
-
-def unsupported_norm(ord: Any, rank: int) -> TraceError:
-    """Return the error for other norms."""
-    return TraceError(
-        f"{user_place()}: only the norms 2 (or None), 1 and inf have gates, not ord={ord} over {rank} axes; write "
-        "the norm with np.abs, np.sum and np.max"
-    )
-
-
-def euclidean(x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
-    """Compute the square root of the sum of squares."""
-    return np.sqrt(sum_(np.square(x), axis=axes, keepdims=keepdims))
-
-
-def vector_norm_over(x: Any, axes: tuple[int, ...], keepdims: Any, ord: Any) -> Any:
-    """Compute the vector norm of the elements along the given axes."""
-    if isinstance(ord, int | float) and not isinstance(ord, bool):
-        if ord == 2:
-            return euclidean(x, axes, keepdims)
-        if ord == 1:
-            return np.sum(np.abs(x), axis=axes, keepdims=keepdims)
-        if np.isinf(ord):
-            return (np.max if ord > 0 else np.min)(np.abs(x), axis=axes, keepdims=keepdims)
-    raise unsupported_norm(ord, len(axes))
-
-
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    """np.linalg.vector_norm."""
-    x = convert(x, "float", "np.linalg.vector_norm")
-    return vector_norm_over(x, axes_of(x, axis), keepdims, ord)
-
-
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """np.linalg.matrix_norm."""
-    return norm(x, ord=ord, axis=(-2, -1), keepdims=keepdims)

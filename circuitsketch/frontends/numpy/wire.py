@@ -1,7 +1,7 @@
 """Wires, the values of a traced function: a wire behaves like an array and records every gate applied to it.
 
 In: gates applied to wires, arrays and numbers. Out: nodes in the `Builder` that the wires belong to. Which NumPy
-function becomes which gates is told in `dispatch`; what a wire cannot do is refused here, with the way out.
+function becomes which gates is in `dispatch`; what a wire cannot do is refused here, with an alternative.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from circuitsketch.frontends.numpy.hints import HINTS
 from circuitsketch.frontends.numpy.methods import ArrayMethods, remedy_for
 from circuitsketch.gates import Gate, Shape
 from circuitsketch.gates.arithmetic import copy
+from circuitsketch.gates.digest import Use, current_version, use_of
 from circuitsketch.gates.gate import is_built_in
-from circuitsketch.gates.meaning import Use, current, use_of
 from circuitsketch.gates.movement import broadcast
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ZOO = os.path.join(PACKAGE, "zoo") + os.sep
 LIBRARIES = tuple(os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in (np, scipy))
 # Files of the package whose functions are named in messages together with the user's line that calls them.
-NAMED = {os.path.join(PACKAGE, "optim.py"): "cs.optim", os.path.join(PACKAGE, "functions.py"): "cs"}
+NAMED = {
+    os.path.join(PACKAGE, "functions.py"): "cs",
+    **{os.path.join(PACKAGE, "optim", f"{name}.py"): "cs.optim" for name in ("rules", "schedules", "regularisation")},
+}
 MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np
@@ -132,7 +135,7 @@ def asked_by_library() -> str | None:
 
 
 class Rules:
-    """What becomes of NumPy's calls on wires. The rules are made of wires, so `dispatch` puts them here."""
+    """The rules for NumPy's calls on wires. They use wires themselves, so `dispatch` sets them."""
 
     ufunc: Callable[..., Any]  # (ufunc, method, inputs, options)
     function: Callable[..., Any]  # (function, args, options)
@@ -215,7 +218,7 @@ class Builder:
         label = result_label(gate, wires)
         if not is_built_in(gate):
             use = gate, use_of(len(wires), params)
-            gate = self.gates.setdefault(use, self.gates.get(use) or current(gate, len(wires), params))
+            gate = self.gates.setdefault(use, self.gates.get(use) or current_version(gate, len(wires), params))
         return self.append(Node(gate, tuple(wire.index for wire in wires), params, shape, label, place))
 
     def broadcast_operands(self, gate: Gate, wires: list[Wire], place: Place) -> list[Wire]:
@@ -296,7 +299,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         return RULES.function(function, args, kwargs)
 
     def change_dtype(self, dtype: Any, **options: Any) -> Wire:
-        """The wire under another label, as `astype` asks for it."""
+        """Convert the wire to another label, for `astype`."""
         return RULES.astype(self, dtype, **options)
 
     def __copy__(self) -> Wire:

@@ -24,7 +24,7 @@ from circuitsketch.cli.options import (
     Store,
     Threads,
 )
-from circuitsketch.cli.output import Answer, progress_bars, report_kept, show_status
+from circuitsketch.cli.output import Output, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ MAX_LISTED = 12  # of the deleted examples
 
 def info(store: Store, json_to: Json = None) -> None:
     """Describe a sketch: its directions, its run, its examples, its size on disk."""
-    answer = Answer(json_to)
-    from circuitsketch.report.facts import facts_of
+    output = Output(json_to)
+    from circuitsketch.report.json_values import describe_sketch
 
     sketch = open_stored(store)
-    answer.give(facts_of(sketch), sketch.info())
+    output.write(describe_sketch(sketch), sketch.info())
 
 
 def predict(
@@ -89,7 +89,7 @@ def predict(
     --without, --label, --containing and --file can be combined, and the first three can be repeated: the union is
     deleted. For a file with several subsets, each subset is predicted, in its own row.
     """
-    answer = Answer(json_to)
+    output = Output(json_to)
     if without is None and label is None and containing is None and file is None:
         raise typer.BadParameter(
             "give the examples to delete: --without IDS, --label LABEL, --containing TEXT, or --file FILE"
@@ -103,8 +103,8 @@ def predict(
     import numpy as np
 
     from circuitsketch.attribution.structure import number_of
-    from circuitsketch.cli.words import read_subsets
-    from circuitsketch.report.tables import missed, of_prediction, words_of_missed
+    from circuitsketch.cli.subsets import read_subsets
+    from circuitsketch.report.tables import describe_missed, find_missed, format_prediction
 
     sketch, query, function = measure_stored(store, measure, target, device)
     ids = select_examples(sketch, without or [], label or [], containing or [])
@@ -114,8 +114,8 @@ def predict(
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
-        answer.give(
-            *predict_many(sketch, query, function, every, how, level, run, device, request_facts(store, measure))
+        output.write(
+            *predict_many(sketch, query, function, every, how, level, run, device, request_fields(store, measure))
         )
         return
     for more in subsets.values():
@@ -130,18 +130,18 @@ def predict(
             retrained = run.retrain(h, device=device.value)
             truth = number_of(function(run.params(retrained)))
     plain = (
-        request_facts(store, measure)
+        request_fields(store, measure)
         | {"deleted": len(ids), "ids": ids, "strength": strength}
         | prediction.to_dict(level)
     )
     if truth is not None:
-        outside = missed(prediction, truth, level)
+        outside = find_missed(prediction, truth, level)
         plain |= {"retrained": to_plain(query, truth), "retrained_outside": to_plain(query, outside)}
-        plain["warnings"] = plain["warnings"] + [words_of_missed(prediction, truth, level)] * bool(outside.any())
+        plain["warnings"] = plain["warnings"] + [describe_missed(prediction, truth, level)] * bool(outside.any())
     what = f"{unit_of(sketch)}s"
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {format_examples(sketch, ids)}"
-    answer.give(plain, *of_prediction(prediction, title, truth, level))
+    output.write(plain, *format_prediction(prediction, title, truth, level))
 
 
 def predict_many(
@@ -159,7 +159,7 @@ def predict_many(
     import numpy as np
 
     from circuitsketch.attribution.ground_truth import retrained
-    from circuitsketch.report.tables import missed, of_predictions
+    from circuitsketch.report.tables import find_missed, format_predictions
 
     h = np.zeros((len(subsets), sketch.n))
     for row, ids in zip(h, subsets.values(), strict=True):
@@ -174,11 +174,11 @@ def predict_many(
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
         plain = {"name": name, "deleted": len(ids), "ids": ids, **one.to_dict(level)}
         if truth is not None:
-            outside = missed(one, truth[i], level)
+            outside = find_missed(one, truth[i], level)
             plain |= {"retrained": to_plain(query, truth[i]), "retrained_outside": to_plain(query, outside)}
         rows.append(plain)
     counts: list[int] = [len(ids) for ids in subsets.values()]
-    shown = of_predictions(prediction, list(subsets), counts, level, truth)
+    shown = format_predictions(prediction, list(subsets), counts, level, truth)
     title = f"{about['measure']} without each of {len(subsets):,} subsets of {sketch.n:,} {unit_of(sketch)}s"
     return about | {"strength": how["strength"], "level": level, "subsets": rows}, title, *shown
 
@@ -195,28 +195,28 @@ def influence(
     json_to: Json = None,
 ) -> None:
     """List the most influential examples: the change of a measurement without each of them."""
-    answer = Answer(json_to)
-    from circuitsketch.report.facts import facts_of_influence
-    from circuitsketch.report.tables import of_influence
+    output = Output(json_to)
+    from circuitsketch.report.json_values import describe_influence
+    from circuitsketch.report.tables import format_influence
 
     sketch, query, _ = measure_stored(store, measure, target, device)
     influences = query.influence(top, estimator=None if estimator is None else estimator.value)
     labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
-    plain = request_facts(store, measure) | facts_of_influence(influences, sketch.items, labels)
-    answer.give(plain, *of_influence(influences, top, sketch.items, labels))
+    plain = request_fields(store, measure) | describe_influence(influences, sketch.items, labels)
+    output.write(plain, *format_influence(influences, top, sketch.items, labels))
 
 
 def stability(
     store: Store, measure: Measure, device: DeviceName = Device.cpu, target: RunOf = None, json_to: Json = None
 ) -> None:
     """Measure how fast the series converges, and up to how many deletions its predictions can be trusted."""
-    answer = Answer(json_to)
-    from circuitsketch.report.facts import facts_of_stability
-    from circuitsketch.report.tables import of_stability
+    output = Output(json_to)
+    from circuitsketch.report.json_values import describe_stability
+    from circuitsketch.report.tables import format_stability
 
     _, query, _ = measure_stored(store, measure, target, device)
     series = query.stability()
-    answer.give(request_facts(store, measure) | facts_of_stability(series), *of_stability(series))
+    output.write(request_fields(store, measure) | describe_stability(series), *format_stability(series))
 
 
 def evaluate(
@@ -257,24 +257,24 @@ def evaluate(
 ) -> None:
     """Compare predictions with retraining, for random deletions or for each label: rank correlation (LDS), RMSE,
     coverage."""
-    answer = Answer(json_to)
+    output = Output(json_to)
     if by_label and (subsets is not None or size is not None):
         raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
     import numpy as np
 
     import circuitsketch as cs
-    from circuitsketch.report.tables import of_predictions
-    from circuitsketch.report.truths import label_subsets, random_subsets, truths_of
+    from circuitsketch.report.retraining import draw_subsets, retrain_subsets, split_by_label
+    from circuitsketch.report.tables import format_predictions
 
     sketch, query, function = measure_stored(store, measure, target, device)
     names: list[str] = []
     if by_label:
-        names, masks = label_subsets(sketch.labels)
+        names, masks = split_by_label(sketch.labels)
     else:
         size = size or max(1, round(0.02 * sketch.n))
         if size >= sketch.n:
             raise InputError(f"--size must be from 1 to {sketch.n - 1}, not {size}")
-        masks = random_subsets(sketch.n, subsets or 20, size, seed)
+        masks = draw_subsets(sketch.n, subsets or 20, size, seed)
     run = run_for(sketch, target, "evaluate")
     done, count = [0], len(masks)
 
@@ -283,13 +283,13 @@ def evaluate(
             return "nothing was saved; --keep FOLDER saves retrained values"
         return f"{done[0]} of {count} retrainings are saved in {keep}; run the same command to resume"
 
-    with report_kept(resume_hint), progress_bars() as watch:
+    with report_kept(resume_hint), progress_bars() as report_progress:
 
-        def counted(stage: str, now: int, total: int) -> None:
+        def progress(stage: str, now: int, total: int) -> None:
             done[0] = now
-            watch(stage, now, total)
+            report_progress(stage, now, total)
 
-        truth = truths_of(
+        truth = retrain_subsets(
             run,
             masks,
             function,
@@ -298,23 +298,23 @@ def evaluate(
             threads=threads,
             device=device.value,
             folder=keep,
-            watch=counted,
+            progress=progress,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     evaluation = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
-        plain = request_facts(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()
-        answer.give(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(evaluation))
+        plain = request_fields(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()
+        output.write(plain, f"{measure} without {size:,} of {sketch.n:,} {unit}s at random", str(evaluation))
         return
     sizes = [int(mask.sum()) for mask in masks]
     rows = [
         {"label": name, "deleted": gone, "predicted": value.tolist(), "retrained": true.tolist()}
         for name, gone, value, true in zip(names, sizes, np.asarray(evaluation.prediction.value), truth, strict=True)
     ]
-    plain = request_facts(store, measure) | {"seed": seed} | chosen_by | evaluation.to_dict() | {"labels": rows}
-    each = of_predictions(evaluation.prediction, names, sizes, 0.95, truth)
-    answer.give(plain, f"{measure} without each of {len(names):,} labels", *each, str(evaluation))
+    plain = request_fields(store, measure) | {"seed": seed} | chosen_by | evaluation.to_dict() | {"labels": rows}
+    each = format_predictions(evaluation.prediction, names, sizes, 0.95, truth)
+    output.write(plain, f"{measure} without each of {len(names):,} labels", *each, str(evaluation))
 
 
 EXAMPLES = {
@@ -323,13 +323,13 @@ EXAMPLES = {
         "Examples:\n\n  circuitsketch predict names.sketch --measure loss:max --containing z --retrain\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --without 1,5,7-9 --level 0.8\n\n"
         "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
-        "  circuitsketch predict mine.sketch --measure my_run.py:accuracy --label web --json -"
+        "  circuitsketch predict mine.sketch --measure my_run.py:loss --label web --json -"
     ),
     influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
         "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
-        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:accuracy --by-label"
+        "  circuitsketch evaluate mine.sketch --target my.py:make --measure my.py:loss --by-label"
     ),
 }
 
@@ -340,7 +340,7 @@ EXAMPLES = {
 def open_stored(store: Path, run: Training | None = None) -> Sketch:
     """Open the sketch at a path; the error for a mistyped path suggests the sketches next to it."""
     import circuitsketch as cs
-    from circuitsketch.cli.words import suggest_name
+    from circuitsketch.cli.parsing import suggest_name
 
     if not store.exists():
         beside = store.parent if store.parent.is_dir() else Path()
@@ -352,8 +352,8 @@ def open_stored(store: Path, run: Training | None = None) -> Sketch:
     return cs.open_sketch(store, run)
 
 
-def request_facts(store: Path, measure: str) -> dict[str, Any]:
-    """Return the first fields of every answer's JSON: the sketch and the measurement."""
+def request_fields(store: Path, measure: str) -> dict[str, Any]:
+    """Return the first fields of every output's JSON: the sketch and the measurement."""
     return {"store": str(store), "measure": measure}
 
 
@@ -362,7 +362,7 @@ def measure_stored(
 ) -> tuple[Sketch, Query, Callable[..., Any]]:
     """Open a sketch and measure it; returns the sketch, the query, and the measured function."""
     with show_status("measuring"):
-        from circuitsketch.cli.words import load_measurement, load_run
+        from circuitsketch.cli.parsing import load_measurement, load_run
 
         sketch = open_stored(store, None if target is None else load_run(target))
         function = load_measurement(measure, sketch.origin)
@@ -374,7 +374,7 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
 
     A sketch's origin is trusted for zoo models only: any other target would run code chosen by the sketch's author.
     """
-    from circuitsketch.cli.words import ZOO, load_run
+    from circuitsketch.cli.parsing import ZOO, load_run
 
     if sketch.run is not None:
         return sketch.run
@@ -400,15 +400,15 @@ def to_plain(query: Query, truth: Any) -> Any:
 
 def select_examples(sketch: Sketch, without: list[str], labels: list[str], containing: list[str]) -> list[int]:
     """Return the sorted ids of all examples selected by any option."""
-    from circuitsketch.cli import words
+    from circuitsketch.cli.subsets import ids_containing, ids_with_label, parse_ids
 
     ids: set[int] = set()
     for text in without:
-        ids |= set(words.parse_ids(text, sketch.n, unit=unit_of(sketch)))
+        ids |= set(parse_ids(text, sketch.n, unit=unit_of(sketch)))
     for label in labels:
-        ids |= set(words.ids_with_label(label, sketch.labels, unit_of(sketch)))
+        ids |= set(ids_with_label(label, sketch.labels, unit_of(sketch)))
     for text in containing:
-        ids |= set(words.ids_containing(text, sketch.items, unit_of(sketch)))
+        ids |= set(ids_containing(text, sketch.items, unit_of(sketch)))
     return sorted(ids)
 
 

@@ -1,7 +1,7 @@
-"""A circuit for other programs: as plain values, as a graph in Graphviz's language, as the picture that it draws.
+"""Export a circuit: as JSON values, as a graph in Graphviz's language DOT, and as an SVG picture.
 
-In: a `Circuit`. Out: text. Inputs are ellipses, constants plain text, gates boxes with their size, outputs framed
-twice; an edge is labelled by its operand's position where a gate has several.
+In: a `Circuit`. Out: text. Inputs are ellipses, constants plain text, gates boxes with their size, outputs boxes with a
+double border; an edge is labelled with its operand's position if a gate has several operands.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from circuitsketch.circuit.node import CONSTANT, INPUT
 from circuitsketch.circuit.text import brief, name_of, type_of
 from circuitsketch.errors import InputError
 
-# Nodes, above which Graphviz is told to take less trouble: a step of microgpt (700) takes 2 seconds instead of 40.
+# Number of nodes above which Graphviz lays out faster and less well: 2 s instead of 40 s for a step of microgpt (700).
 LARGE = 200
 
 
-def plain_circuit(circuit: Circuit) -> dict[str, Any]:
-    """Size, depth, inputs, outputs and nodes by number, for JSON."""
+def describe_circuit_nodes(circuit: Circuit) -> dict[str, Any]:
+    """Return the size, depth, inputs, outputs and nodes of a circuit as JSON values."""
     return {
         "size": circuit.size,
         "depth": circuit.depth,
@@ -41,11 +41,13 @@ def plain_circuit(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-def dot_of(circuit: Circuit) -> str:
-    """The graph in the language DOT.
+def format_dot(circuit: Circuit) -> str:
+    """Return the graph in the language DOT.
 
+    Examples
+    --------
     >>> import numpy as np, circuitsketch as cs
-    >>> print(dot_of(cs.trace(lambda x: x * x, np.ones(3))))  # doctest: +ELLIPSIS
+    >>> print(format_dot(cs.trace(lambda x: x * x, np.ones(3))))  # doctest: +ELLIPSIS
     digraph circuit {
       ...
       0 [label="args.0\\nf64[3]", shape=ellipse];
@@ -68,10 +70,10 @@ def dot_of(circuit: Circuit) -> str:
         else:
             size = circuit.size_of(wire)
             label = [node.gate.name, type_of(node)] + ([f"{size:,} gates"] if size else [])
-            style = [f'tooltip="{quoted(str(node.place))}"']
+            style = [f'tooltip="{escape_dot(str(node.place))}"']
         if wire in outputs:
             style.append("peripheries=2")
-        text = "\\n".join(quoted(line) for line in label)
+        text = "\\n".join(escape_dot(line) for line in label)
         lines.append(f'  {wire} [label="{text}", {", ".join(style)}];' if style else f'  {wire} [label="{text}"];')
     for wire, node in enumerate(circuit.nodes):
         for position, operand in enumerate(node.operands):
@@ -80,27 +82,27 @@ def dot_of(circuit: Circuit) -> str:
     return "\n".join([*lines, "}"])
 
 
-def quoted(text: str) -> str:
-    """Text between double quotes of DOT."""
+def escape_dot(text: str) -> str:
+    """Escape text for a double-escape_dot string of DOT."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def svg_of(dot: str) -> str:
-    """The picture that Graphviz's `dot` draws of a graph; InputError where there is no such program, or it fails."""
+def render_svg(dot: str) -> str:
+    """Return the SVG that Graphviz's `dot` draws of a graph, or raise InputError if it is not installed or fails."""
     program = shutil.which("dot")
     if program is None:
         raise InputError(
-            "a picture is drawn by Graphviz's program dot, which is not installed; install Graphviz, or write the "
-            "graph itself with --dot FILE"
+            "drawing SVG requires Graphviz's program dot, which is not installed; install Graphviz, or write the graph "
+            "with --dot FILE"
         )
-    done = subprocess.run([program, "-Tsvg"], input=dot, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"Graphviz's dot could not draw the graph: {done.stderr.strip()}")
-    return done.stdout
+    process = subprocess.run([program, "-Tsvg"], input=dot, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise InputError(f"Graphviz's dot could not draw the graph: {process.stderr.strip()}")
+    return process.stdout
 
 
-def written(path: Path, text: str) -> None:
-    """Write a file; InputError where that cannot be."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file, or raise InputError if it cannot be written."""
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as reason:

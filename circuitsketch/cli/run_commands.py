@@ -23,7 +23,7 @@ from circuitsketch.cli.options import (
     TargetOrNone,
     Threads,
 )
-from circuitsketch.cli.output import Answer, print_status, progress_bars, report_kept, show_status
+from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def demo(
     json_to: Json = None,
 ) -> None:
     """Sketch the training of a small GPT on names, predict the effect of deletions, and retrain to check."""
-    answer = Answer(json_to)
+    output = Output(json_to)
     with show_status("tracing the training"):
-        from circuitsketch.report import Settings, prepare, study
-        from circuitsketch.report.tables import of_demo
+        from circuitsketch.report import Settings, prepare, run_experiment
+        from circuitsketch.report.tables import format_demo
 
         try:
             settings = Settings(directions=directions, order=order, steps=steps, seed=seed)
@@ -54,9 +54,9 @@ def demo(
         except InputError as reason:
             raise typer.BadParameter(str(reason)) from None
     print_status(f"A microgpt trained on {steps:,} names: size(A) = {experiment.run.size:,} scalar gates.")
-    with progress_bars() as watch:
-        found = study(experiment, watch)
-    answer.give(found.as_dict(), *of_demo(found))
+    with progress_bars() as progress:
+        result = run_experiment(experiment, progress)
+    output.write(result.as_dict(), *format_demo(result))
 
 
 def sketch(
@@ -98,21 +98,21 @@ def sketch(
 
     Run the same command again to resume. A larger --directions extends an existing sketch.
     """
-    answer = Answer(json_to)
+    output = Output(json_to)
     if per_example_order is not None and not per_example:
-        raise typer.BadParameter("--per-example-order is the order of --per-example; give that too")
+        raise typer.BadParameter("--per-example-order requires --per-example")
     if directions == 0 and not per_example:
         raise typer.BadParameter("--directions 0 requires --per-example")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     from circuitsketch.backends.registry import backend
 
-    backend(device.value).check()  # whether there is one, before what takes long
+    backend(device.value).check()  # before tracing, which takes long
     run = trace_run(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
     print_status(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
     import circuitsketch as cs
-    from circuitsketch.report.facts import facts_of
+    from circuitsketch.report.json_values import describe_sketch
 
     def resume_hint() -> str:
         done = count_blocks(where)
@@ -122,13 +122,13 @@ def sketch(
 
     begin = time.perf_counter()
     with report_kept(resume_hint):
-        with progress_bars() as watch:
-            watch("sketch", 0, 0)
+        with progress_bars() as report_progress:
+            report_progress("sketch", 0, 0)
 
             def progress(done: float, blocks: int) -> None:
-                watch("sketch", done, blocks)
+                report_progress("sketch", done, blocks)
 
-            made = cs.sketch(
+            stored = cs.sketch(
                 run,
                 directions=directions,
                 order=order,
@@ -144,9 +144,9 @@ def sketch(
                 path=where,
             )
         spent = time.perf_counter() - begin
-        answer.give(
-            facts_of(made) | {"seconds": round(spent, 3)},
-            made.info(),
+        output.write(
+            describe_sketch(stored) | {"seconds": round(spent, 3)},
+            stored.info(),
             f"  took       {spent:,.1f} s\nnext: circuitsketch predict {where} --measure ... --without ...",
         )
 
@@ -156,7 +156,8 @@ def plan(
     epsilon: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="Plan for an error of at most X alpha, with --delta; otherwise a given sketch is priced."
+            metavar="X",
+            help="Largest error, as a multiple of alpha; requires --delta.",
         ),
     ] = None,
     delta: Annotated[
@@ -178,11 +179,11 @@ def plan(
     ] = None,
     directions: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Directions of the sketch to price; default: 512.", show_default=False),
+        typer.Option(metavar="N", min=0, help="Directions of the sketch; default: 512.", show_default=False),
     ] = None,
     order: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Order of the sketch to price; default: 3.", show_default=False),
+        typer.Option(metavar="N", min=1, help="Order of the sketch; default: 3.", show_default=False),
     ] = None,
     distribution: Annotated[
         Distribution | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
@@ -202,12 +203,12 @@ def plan(
 ) -> None:
     """Estimate the seconds and bytes that a sketch takes, or the size of a sketch for a guaranteed error.
 
-    With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise prices --directions
-    and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
+    With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise estimates the cost
+    of --directions and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
     """
-    answer = Answer(json_to)
+    output = Output(json_to)
     if per_example_order is not None and not per_example:
-        raise typer.BadParameter("--per-example-order is the order of --per-example; give that too")
+        raise typer.BadParameter("--per-example-order requires --per-example")
     if (pilot is None) != (measure is None):
         raise typer.BadParameter("--pilot and --measure go together: give both --pilot STORE and --measure FUNCTION")
     if target is None and epsilon is None:
@@ -219,12 +220,12 @@ def plan(
 
     query = None
     if pilot is not None and measure is not None:
-        from circuitsketch.cli.asking import measure_stored
+        from circuitsketch.cli.query_commands import measure_stored
 
         with show_status("measuring the pilot"):
             query = measure_stored(pilot, measure, target, Device.cpu)[1]
     with show_status("planning"):
-        found = cs.plan(
+        estimate = cs.plan(
             epsilon,
             delta,
             alpha,
@@ -241,7 +242,7 @@ def plan(
             dtype=dtype.value,
             threads=threads,
         )
-    answer.give({"target": target} | found.to_dict(), str(found))
+    output.write({"target": target} | estimate.to_dict(), str(estimate))
 
 
 def trace(
@@ -260,43 +261,43 @@ def trace(
 
     TARGET may also be a function that returns a cs.Circuit.
     """
-    answer = Answer(json_to)
+    output = Output(json_to)
     with show_status("tracing"):
-        from circuitsketch.cli.words import load_circuit_or_run
-        from circuitsketch.report.drawing import dot_of, plain_circuit, svg_of, written
-        from circuitsketch.report.tables import of_circuits
+        from circuitsketch.cli.parsing import load_circuit_or_run
+        from circuitsketch.report.graphviz import describe_circuit_nodes, format_dot, render_svg, write_text
+        from circuitsketch.report.tables import format_circuits
         from circuitsketch.training.training import Training
 
-        found = load_circuit_or_run(target)
+        traced = load_circuit_or_run(target)
     plain: dict[str, object] = {"target": target}
     shown: list[RenderableType] = []
-    if isinstance(found, Training):
-        programs = found.schedule.program
-        if step is not None and step >= found.steps:
-            raise typer.BadParameter(f"--step {step}: the run has steps 0 to {found.steps - 1}")
-        counts = [int((programs == i).sum()) for i in range(len(found.circuits))]
+    if isinstance(traced, Training):
+        programs = traced.schedule.program
+        if step is not None and step >= traced.steps:
+            raise typer.BadParameter(f"--step {step}: the run has steps 0 to {traced.steps - 1}")
+        counts = [int((programs == i).sum()) for i in range(len(traced.circuits))]
         chosen = int(programs[step]) if step is not None else counts.index(max(counts))
-        circuit = found.circuits[chosen]
-        plain |= {"steps": found.steps, "examples": found.n, "size": found.size, "shown": chosen}
+        circuit = traced.circuits[chosen]
+        plain |= {"steps": traced.steps, "examples": traced.n, "size": traced.size, "shown": chosen}
         plain["circuits"] = [
             {"steps": count, "nodes": len(one.nodes), "size": one.size, "depth": one.depth}
-            for one, count in zip(found.circuits, counts, strict=True)
+            for one, count in zip(traced.circuits, counts, strict=True)
         ]
-        shown.extend(of_circuits(found, counts, chosen))
+        shown.extend(format_circuits(traced, counts, chosen))
     else:
         if step is not None:
             raise typer.BadParameter(f"--step {step}: {target} is one circuit, not a run of steps")
-        circuit = found
+        circuit = traced
         plain["size"] = circuit.size
     if dot is not None:
-        written(dot, dot_of(circuit))
+        write_text(dot, format_dot(circuit))
         print_status(f"wrote the graph to {dot}")
     if svg is not None:
         with show_status("drawing the graph"):
-            picture = svg_of(dot_of(circuit))
-        written(svg, picture)
+            picture = render_svg(format_dot(circuit))
+        write_text(svg, picture)
         print_status(f"wrote the picture to {svg}")
-    answer.give(plain | {"circuit": plain_circuit(circuit)}, *shown, str(circuit))
+    output.write(plain | {"circuit": describe_circuit_nodes(circuit)}, *shown, str(circuit))
 
 
 def profile(
@@ -308,14 +309,14 @@ def profile(
     json_to: Json = None,
 ) -> None:
     """Profile a run: core seconds per block of directions, by gate and source line."""
-    answer = Answer(json_to)
+    output = Output(json_to)
     run = trace_run(target)
-    from circuitsketch.report.profile import profile_of
-    from circuitsketch.report.tables import of_profile
+    from circuitsketch.report.profile import profile_run
+    from circuitsketch.report.tables import format_profile
 
-    with progress_bars() as watch:
-        found = profile_of(run, order, dtype.value, watch)
-    answer.give({"target": target} | found.as_dict(by.value), *of_profile(found, by.value, top))
+    with progress_bars() as progress:
+        run_profile = profile_run(run, order, dtype.value, progress)
+    output.write({"target": target} | run_profile.as_dict(by.value), *format_profile(run_profile, by.value, top))
 
 
 def figures(
@@ -329,7 +330,7 @@ def figures(
     truths: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Folder of retrained values, written by evaluate --keep.", show_default=False
+            metavar="FOLDER", help="Folder of retrained values, write_text by evaluate --keep.", show_default=False
         ),
     ] = None,
     paper: Annotated[
@@ -345,26 +346,26 @@ def figures(
     For STORE, draws the decay of its orders, the most influential examples, and, with --truths, a comparison of
     predictions with retraining. Requires matplotlib.
     """
-    answer = Answer(json_to)
+    output = Output(json_to)
     if store is None:
         from circuitsketch.report.figures import draw
 
         if measure is not None or truths is not None or target is not None:
             raise typer.BadParameter("--measure, --truths and --target require STORE")
-        with report_kept(lambda: f"the finished figures are in {out}"), progress_bars() as watch:
-            paths = draw(out, paper=paper, threads=threads, watch=watch)
+        with report_kept(lambda: f"the finished figures are in {out}"), progress_bars() as progress:
+            paths = draw(out, paper=paper, threads=threads, progress=progress)
     else:
         if paper:
             raise typer.BadParameter("--paper draws the paper's figures, not those of a sketch; leave out STORE")
         if measure is None:
             raise typer.BadParameter("STORE requires --measure FUNCTION")
-        from circuitsketch.cli.asking import measure_stored
+        from circuitsketch.cli.query_commands import measure_stored
         from circuitsketch.report.figures import draw_sketch
 
         _, query, _ = measure_stored(store, measure, target, Device.cpu)
         with show_status("drawing"):
             paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
-    answer.give({"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
+    output.write({"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
 
 
 def count_blocks(path: Path) -> int:
@@ -379,7 +380,7 @@ def count_blocks(path: Path) -> int:
 def trace_run(target: str) -> Training:
     """Load the run of a TARGET."""
     with show_status(f"tracing {target}"):
-        from circuitsketch.cli.words import load_run
+        from circuitsketch.cli.parsing import load_run
 
         return load_run(target)
 
