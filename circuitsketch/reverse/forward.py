@@ -22,7 +22,7 @@ from circuitsketch.training.training import Training
 SLICE = 0.3  # seconds of steps between two looks at other parts, and at Ctrl-C
 # Bytes of a segment's record, or a quarter of the memory. Memory that is new to a process has its price: 900 MB of it
 # took 65 to 350 ms to be written first, which is more than the steps took to be played again (microgpt, eight lanes).
-RECORD_BYTES = 256 << 20
+RECORD_BYTES = 128 << 20
 
 
 def play(

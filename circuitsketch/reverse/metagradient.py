@@ -67,7 +67,7 @@ def metagradient(
         The downweights at which the derivatives are taken; by default 0, the run as it was.
     checkpoints : int, optional
         The number of states that are kept on the way forward; the steps between two are played again, and all states
-        between two are kept meanwhile. By default all states of the run are kept if they take up to 256 MB, else as
+        between two are kept meanwhile. By default all states of the run are kept if they take up to 128 MB, else as
         many as make that suffice between two, at most the root of the number of steps. The result does not depend on
         the number.
     threads : int, optional
