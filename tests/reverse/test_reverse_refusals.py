@@ -79,7 +79,7 @@ def test_a_part_that_no_weight_changes_has_the_derivative_zero():
 
 
 def test_a_gate_of_the_measurement_without_a_series_is_named():
-    with raises(cs.DomainError, "gate log .*test_errors"):
+    with raises(cs.DomainError, "gate log .*test_reverse_refusals"):
         cs.metagradient(make(lambda s, x, keep: s + keep[0] * x), lambda s: np.log(s - 11.0))
 
 
