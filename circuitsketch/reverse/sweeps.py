@@ -76,6 +76,12 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
     executable = sweep_executable(run, mode, at_edges=job.at_edges, width=width)
     begins = range(0, count, width)
     result = empty_result((count, run.n), np.float64)
+    together = executable.side_by_side(len(begins), run.n, job.threads)
+    executable.check_memory(len(begins), run.n, job.threads)
+    if len(job.segments) > 1 and forward.record is not None:  # every thread has a record of its own
+        workers = thread_count(job.threads, -(-len(begins) // together))
+        nbytes = (workers - 1) * forward.record.constants.nbytes
+        require_memory(nbytes, f"the records of {workers} threads", ["threads=1"])
     job.begin(len(begins))
 
     def sweep_blocks(some: range) -> Iterator[int]:
@@ -94,7 +100,6 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
         rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
         result[some[0] : some[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
 
-    together = executable.side_by_side(len(begins), run.n, job.threads)
     in_turns(sweep_blocks, begins, together, job.threads)
     return result
 
@@ -133,6 +138,7 @@ def sweep_directions(
     width = executable.target.width
     result = empty_result((len(directions), order + 1, count, run.n), directions.dtype)
     begins = range(0, len(directions), width)
+    executable.check_memory(len(begins), run.n, job.threads)
     shares = min(-(-thread_count(job.threads, count * len(begins)) // len(begins)), count)
     job.begin(len(begins) * count)
 
