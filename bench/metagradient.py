@@ -1,7 +1,7 @@
 """Reverse sweeps: what a metagradient costs in plain trainings, beside JAX, and the memory that it takes.
 
     python bench/metagradient.py                  JAX on 100 names
-    python bench/metagradient.py --full --write   JAX on 500 names; updates the table in bench/README.md
+    python bench/metagradient.py --full --write   JAX on 1,000 names; updates the table in bench/README.md
 
 microgpt on 1,000 real names in order. A metagradient is timed as a user calls it, including the run itself, the tracing
 of the measurement and all sweeps, but not compilation. All times are CPU time of one thread, sides in turns. JAX takes
@@ -113,11 +113,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure what the options say; returns the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--jax-steps", type=int, help="of names of six letters; default: 100; full: 500; 0: no JAX")
+    parser.add_argument("--jax-steps", type=int, help="of names of six letters; default: 100; full: 1000; 0: no JAX")
     parser.add_argument("--repeats", type=int, default=5)
     add_options(parser)
     options = parser.parse_args(arguments)
-    jax_steps = (500 if options.full else 100) if options.jax_steps is None else options.jax_steps
+    jax_steps = (1000 if options.full else 100) if options.jax_steps is None else options.jax_steps
     report = Report(
         "metagradient", options, {"steps": options.steps, "jax steps": jax_steps, "repeats": options.repeats}
     )
