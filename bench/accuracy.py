@@ -28,7 +28,7 @@ from timing import timed
 
 import circuitsketch as cs
 from circuitsketch.attribution.evaluation import Evaluation, score
-from circuitsketch.attribution.ground_truth import retrained, worst_of
+from circuitsketch.attribution.ground_truth import ids_of_largest_errors, retrain_and_measure
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import find_distribution
@@ -90,7 +90,7 @@ class Cache:
         arrays = self.arrays(
             case,
             f"{what.replace(' ', '')}-{len(masks)}-{key}",
-            lambda: {"truth": retrained(case.run, masks.astype(np.float64), case.measure, (), 1)},
+            lambda: {"truth": retrain_and_measure(case.run, masks.astype(np.float64), case.measure, (), 1)},
         )
         return arrays["truth"]
 
@@ -141,7 +141,7 @@ def predict_all(
     if m <= MAX_FITTED:
         spent = cost["singles"] + m * cost["direction"]
         predictions["interactions"] = query.predict(h), spent
-        worst = worst_of(query, RETRAINED)
+        worst = ids_of_largest_errors(query.influence(), RETRAINED)
         known = query.with_evidence(np.eye(n)[worst], singly[worst])
         predictions[PLUS] = known.predict(h), spent + RETRAINED
     return predictions

@@ -124,7 +124,7 @@ PROGRAMS = {
 def first_result(name: str, order: int) -> dict[str, float]:
     """Trace a program and evaluate it, or its series along two directions; return the time and sizes."""
     import circuitsketch as cs
-    from circuitsketch.backends.cpu.jit import loaded
+    from circuitsketch.backends.cpu.codegen import loaded
 
     function, arguments = PROGRAMS[name]()
     wall, cpu = time.perf_counter(), sum(os.times()[:4])

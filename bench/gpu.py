@@ -32,7 +32,7 @@ from traffic import count_lane_bytes
 from workloads import STEPS, WORKLOADS, directions, training
 
 import circuitsketch as cs
-from circuitsketch.backends.cuda.device import Device, find
+from circuitsketch.backends.cuda.device import Device, find_device
 from circuitsketch.errors import DeviceError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.tree import flatten
@@ -74,7 +74,7 @@ class Card:
     @staticmethod
     def current() -> Card:
         """Return the current GPU, or raise DeviceError if there is none."""
-        device = find()
+        device = find_device()
         if device.simulated:
             raise DeviceError("Numba's simulator is not a GPU: unset NUMBA_ENABLE_CUDASIM to time one")
         from numba import cuda
@@ -112,7 +112,11 @@ class Case:
         blocks = -(-self.directions // executable.target.width)
         flops = 2.0 * self.directions * run_cost(run, mode)
         touched = float(self.directions * count_lane_bytes(executable, run.schedule))
-        return flops, touched, f"{executable.target.width} directions per block; {executable.plan(blocks, run.n)}"
+        return (
+            flops,
+            touched,
+            f"{executable.target.width} directions per block; {executable.plan_memory(blocks, run.n)}",
+        )
 
     def __str__(self) -> str:
         kind = "float32" if self.dtype == "complex64" else "float64"

@@ -135,8 +135,8 @@ class JaxRun:
         """Return the training as one jitted scan, in which a switch selects the step for the word's length."""
         train = self.scan()
         jitted = jax.jit(train if keeps.ndim == 1 else jax.vmap(train))
-        given = jnp.asarray(keeps)
-        return lambda: jax.block_until_ready(jitted(given))
+        weights = jnp.asarray(keeps)
+        return lambda: jax.block_until_ready(jitted(weights))
 
     def scan(self, recompute: bool = False) -> Callable[[Any], Any]:
         """Return the training as a scan, a function of the keeps; `recompute`: its gradient keeps only the states."""

@@ -16,7 +16,7 @@ from report import table
 from timing import timed
 
 import circuitsketch as cs
-from circuitsketch.attribution.ground_truth import retrained
+from circuitsketch.attribution.ground_truth import retrain_and_measure
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Distribution, find_distribution
 from circuitsketch.estimators import monte_carlo
@@ -38,7 +38,7 @@ def measure_theory(examples: int | None = None) -> dict[str, Any]:
     """
     now = case("tumours", 32, examples)
     h = now.kinds["random 0.1 %"].astype(np.float64)
-    change = retrained(now.run, h, now.measure, (), 1) - now.measure(now.run.params(now.run.train()))
+    change = retrain_and_measure(now.run, h, now.measure, (), 1) - now.measure(now.run.params(now.run.train()))
     distribution = find_distribution("sphere", now.run.n, 0)
     sketch = cs.sketch(now.run, RATE[-1], ORDER, seed=0, distribution="sphere", threads=1)
     factors = np.array([distribution.log_factor(r) for r in range(1, ORDER + 1)])

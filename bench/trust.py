@@ -171,7 +171,9 @@ class Bench:
 
         key = fingerprint_of(user.run), digest_measurement(user.run, measure_all), np.packbits(masks).tobytes()
         shape = (len(user.measurements),)
-        return retrain_subsets(user.run, masks, measure_all, shape=shape, what="trust", folder=self.locate("truths", *key))
+        return retrain_subsets(
+            user.run, masks, measure_all, shape=shape, what="trust", folder=self.locate("truths", *key)
+        )
 
     def measure(self, user: UserRun) -> list[cs.Query]:
         """Sketch as a user would, with every example's own series, and measure."""

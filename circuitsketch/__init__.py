@@ -32,11 +32,13 @@ Differentiate it
     metagradient        the derivative of a measurement with respect to every example's weight, by one reverse sweep
 
 Query it
-    Query               the result of `sketch.measure(function)`: without, reweight, influence, stability
+    attribute           a query of one measurement, as good as a budget of trainings allows
+    Query               the result of `sketch.measure(function)`: without, reweight, influence, stability, evaluate,
+                        calibrate, retrain_worst
     Prediction          a value with its error, its terms and its warnings
-    evaluate, Evaluation
-                        compare predictions with retraining
-    retrain_worst       retrain without each of the examples with the largest truncation errors
+    evaluate, retrain_worst, Evaluation
+                        compare predictions with retraining, and retrain without each of the examples with the largest
+                        truncation errors, for queries that do not know their run
     read_datamodels     read masks and margins from a folder
 
 Circuits and gates
@@ -55,13 +57,17 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
-from circuitsketch.attribution.evaluation import Evaluation, evaluate, read_datamodels
-from circuitsketch.attribution.ground_truth import retrain_worst
+from circuitsketch.attribution.attribute import attribute
+from circuitsketch.attribution.comparison import evaluate, retrain_worst
+from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
+from circuitsketch.attribution.given_directions import push
 from circuitsketch.attribution.local import local_sketch
-from circuitsketch.attribution.plan import Plan, plan
+from circuitsketch.attribution.plan import plan
+from circuitsketch.attribution.plan_record import Plan
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.sketch import Sketch, open_sketch, push, sketch
+from circuitsketch.attribution.sketch import Sketch, sketch
+from circuitsketch.attribution.stored import open_sketch
 from circuitsketch.autodiff import grad, jvp, value_and_grad
 from circuitsketch.circuit import Circuit
 from circuitsketch.compiler import compile
@@ -125,6 +131,7 @@ __all__ = [
     "TraceError",
     "Training",
     "compile",
+    "attribute",
     "cross_entropy",
     "erf",
     "errors",

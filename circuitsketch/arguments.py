@@ -108,9 +108,9 @@ def check_real(value: Any, name: str, low: float = -math.inf, high: float = math
     words = {(True, True): "a finite number", (False, True): f"a number of at least {low:g}"}
     if not ends:
         words[False, True] = f"a number above {low:g}"
-    wanted = words.get((low == -math.inf, high == math.inf), f"a number from {low:g} to {high:g}")
+    expected = words.get((low == -math.inf, high == math.inf), f"a number from {low:g} to {high:g}")
     if not ends and math.isfinite(low) and math.isfinite(high):
-        wanted = f"a number between {low:g} and {high:g}"
+        expected = f"a number between {low:g} and {high:g}"
     number = math.nan
     if is_real(value):
         try:
@@ -119,7 +119,7 @@ def check_real(value: Any, name: str, low: float = -math.inf, high: float = math
             pass
     inside = low <= number <= high if ends else low < number < high
     if not inside or not math.isfinite(number):
-        raise InputError(f"{name} must be {wanted}, not {quoted(value)}")
+        raise InputError(f"{name} must be {expected}, not {quoted(value)}")
     return number
 
 

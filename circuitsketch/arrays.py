@@ -17,16 +17,16 @@ DEEPEST = 64  # most axes of an array; a list nested deeper may contain itself
 LARGEST_INTEGER = 2**53  # float64 represents every integer up to this one exactly
 
 
-def lost_meaning(value: Any, depth: int = 0) -> str | None:
+def explain_lost_meaning(value: Any, depth: int = 0) -> str | None:
     """Return what `np.asarray(value)` would lose and what to pass instead, or None for plain numbers.
 
-    >>> lost_meaning(np.ones(3)) is None
+    >>> explain_lost_meaning(np.ones(3)) is None
     True
     """
     if isinstance(value, list | tuple):
         if depth > DEEPEST:
             return None
-        return next((reason for part in value if (reason := lost_meaning(part, depth + 1)) is not None), None)
+        return next((reason for part in value if (reason := explain_lost_meaning(part, depth + 1)) is not None), None)
     kind = type(value)
     if kind is np.ndarray or not (isinstance(value, np.ndarray) or hasattr(kind, "tocsr")):
         return None
@@ -38,12 +38,12 @@ def lost_meaning(value: Any, depth: int = 0) -> str | None:
     if isinstance(value, np.matrix):
         return "a np.matrix, for which * is the matrix product; pass np.asarray(x), and use @ for products"
     if not isinstance(value, np.ndarray):
-        return f"a sparse array ({kind.__name__}); give x.toarray()"
+        return f"a sparse array ({kind.__name__}); pass x.toarray()"
     if kind is np.memmap:
         return None
     return (
-        f"a {kind.__module__}.{kind.__qualname__}, which may mean more than its numbers (units, a mask); give "
-        "np.asarray(x) if the numbers alone are meant"
+        f"a {kind.__module__}.{kind.__qualname__}, which may mean more than its numbers (units, a mask); pass "
+        "np.asarray(x) if only the numbers matter"
     )
 
 
@@ -61,7 +61,7 @@ def plain_array(value: Any, name: str) -> np.ndarray:
     >>> plain_array([1, 2], "x")
     array([1, 2])
     """
-    if (reason := lost_meaning(value)) is not None:
+    if (reason := explain_lost_meaning(value)) is not None:
         raise InputError(f"{name} is {reason}")
     try:
         return np.asarray(value)
@@ -72,10 +72,10 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is not an array: {quoted(value)} ({text})") from None
 
 
-def first_inexact(array: np.ndarray) -> int | None:
+def find_first_inexact(array: np.ndarray) -> int | None:
     """Return the first integer of the array that float64 cannot represent exactly, or None.
 
-    >>> first_inexact(np.array([1, 2**53, 2**53 + 1]))
+    >>> find_first_inexact(np.array([1, 2**53, 2**53 + 1]))
     9007199254740993
     """
     if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
@@ -85,9 +85,9 @@ def first_inexact(array: np.ndarray) -> int | None:
     return next((int(x) for x in array.flat if int(x) != int(float(int(x)))), None)
 
 
-def unheld(array: np.ndarray) -> str | None:
+def explain_unrepresentable(array: np.ndarray) -> str | None:
     """Return why float64 cannot represent an array's numbers and what to do, or None if it can."""
-    if (large := first_inexact(array)) is not None:
+    if (large := find_first_inexact(array)) is not None:
         return (
             "contains integers beyond 2**53 that float64, the dtype of circuits, cannot represent exactly, such as "
             f"{large}; renumber them, or use .astype(float) if rounding does not matter"
@@ -103,8 +103,8 @@ def real_array(value: Any, name: str) -> np.ndarray:
     """Return a float64 copy of an array of real numbers or booleans, or raise InputError."""
     array = plain_array(value, name)
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{name} has dtype {array.dtype}; give real numbers")
-    if (reason := unheld(array)) is not None:
+        raise InputError(f"{name} has dtype {array.dtype}; pass real numbers")
+    if (reason := explain_unrepresentable(array)) is not None:
         raise InputError(f"{name} {reason}")
     return np.array(array, dtype=np.float64)
 
@@ -117,12 +117,32 @@ def finite_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def coefficient_type(dtype: Any) -> np.dtype[Any]:
-    """The dtype of coefficients, single or double."""
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return a dtype of coefficients, in single or double precision, or raise InputError."""
     try:
         kind = np.dtype(dtype)
     except Exception:
-        raise InputError(f"{quoted(dtype)} is no dtype; coefficients are complex128 or complex64") from None
+        raise InputError(f"dtype must be complex128 or complex64, not {quoted(dtype)}, which is not a dtype") from None
     if kind.name not in ("complex128", "complex64", "float64", "float32"):
-        raise InputError(f"coefficients are complex128 or complex64, not {kind}; choose one of these as dtype")
+        raise InputError(f"dtype must be complex128 or complex64, not {kind}")
     return kind
+
+
+def plain(number: Any) -> float | np.ndarray:
+    """Return an array; a float if it has no axes."""
+    array = np.asarray(number)
+    return float(array) if array.ndim == 0 else array
+
+
+def flag(condition: Any) -> bool | np.ndarray:
+    """Return a boolean array; a bool if it has no axes."""
+    array = np.asarray(condition)
+    return bool(array) if array.ndim == 0 else array
+
+
+def power(x: np.ndarray, r: int) -> np.ndarray:
+    """Return x^r by products: NumPy's own power takes many times as long from r = 3 on."""
+    result = x
+    for _ in range(r - 1):
+        result = result * x
+    return result

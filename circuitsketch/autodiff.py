@@ -19,7 +19,7 @@ from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy import Builder, Wire
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, user_place
-from circuitsketch.tree import flatten, leaves_like, unflatten
+from circuitsketch.tree import flatten, flatten_up_to, unflatten
 
 Vjp = Callable[..., Sequence[Any]]  # (node, cotangent, result, *operands) -> a cotangent per operand, or None
 
@@ -231,7 +231,7 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
     def compute(build: Builder, arguments: tuple[Any, Any]) -> tuple[Any, Any]:
         leaves, tree = flatten(arguments[0])
-        moves = leaves_like(tree, arguments[1])
+        moves = flatten_up_to(tree, arguments[1])
         for leaf, move, name in zip(leaves, moves, tree.names("primals"), strict=True):
             if np.shape(leaf) != np.shape(move):
                 raise ShapeError(

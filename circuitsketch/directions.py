@@ -1,8 +1,7 @@
 """The distributions of directions: from n, a seed and an index to a direction in C^n, and to its unbiasing factor.
 
-In: the number of coordinates, a seed, a range of indices. Out: that block of directions, the same bits in
-whatever order and by whatever worker blocks are made, and `log_factor(r)`, the weight of order r. What is
-done with a direction's Taylor coefficients is left to the estimators.
+In: the number of coordinates, a seed, a range of indices. Out: that block of directions, whose bits do not depend on
+which blocks were generated before, and `log_factor(r)`, the weight of order r. Estimates are left to `estimators`.
 
 A direction psi of a random distribution comes scaled so that its entries have size 1: |psi|^2 = n, or n on average.
 With <psi, h> = sum_i conj(psi_i) h_i and c_r(psi) = F_r(psi, ..., psi),
@@ -32,8 +31,15 @@ from circuitsketch.errors import InputError
 
 @dataclass(frozen=True)
 class Sphere:
-    """The theorem's distribution: uniform on the complex sphere of radius sqrt(n) in C^n, independent of each other.
+    """The theorem's distribution: uniform on the complex sphere of radius sqrt(n) in C^n; directions are independent.
 
+    Parameters
+    ----------
+    n, seed : int
+        The number of coordinates; the seed, from 0 to 2^64 - 1.
+
+    Examples
+    --------
     >>> distribution = Sphere(n=3, seed=7)
     >>> distribution.block(0, 5).shape
     (5, 3)
@@ -50,7 +56,7 @@ class Sphere:
         _check_distribution(self)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
+        """Generate directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
         block = np.empty(_rows(start, stop, self.n), dtype=np.complex128)
         for row, index in zip(block, range(start, stop), strict=True):
             gaussian = gaussian_direction(self.n, self.seed, index)
@@ -58,13 +64,19 @@ class Sphere:
         return block
 
     def log_factor(self, r: int) -> float:
-        """log of C(n+r-1, r) / n^r."""
+        """Return log of C(n+r-1, r) / n^r."""
         return log_sphere_factor(self.n, r)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The distribution CN(0, I): independent complex normal entries, E |psi_i|^2 = 1 and E psi_i^2 = 0."""
+    """The distribution CN(0, I): independent complex normal entries, E |psi_i|^2 = 1 and E psi_i^2 = 0.
+
+    Parameters
+    ----------
+    n, seed : int
+        The number of coordinates; the seed, from 0 to 2^64 - 1.
+    """
 
     n: int
     seed: int = 0
@@ -75,14 +87,14 @@ class Gaussian:
         _check_distribution(self)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
+        """Generate directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
         block = np.empty(_rows(start, stop, self.n), dtype=np.complex128)
         for row, index in zip(block, range(start, stop), strict=True):
             row[:] = gaussian_direction(self.n, self.seed, index)
         return block
 
     def log_factor(self, r: int) -> float:
-        """log of 1 / r!."""
+        """Return log of 1 / r!."""
         return -math.lgamma(r + 1)
 
 
@@ -93,6 +105,11 @@ class Orthonormal:
     Each direction has the distribution of `Sphere`, so the factor is the same; directions of one block are orthogonal,
     which takes away first-order noise (all of it, once a block is full); blocks are independent of each
     other. A direction depends only on those before it in its block, so fewer directions are a prefix of more.
+
+    Parameters
+    ----------
+    n, seed : int
+        The number of coordinates; the seed, from 0 to 2^64 - 1.
     """
 
     n: int
@@ -108,7 +125,7 @@ class Orthonormal:
         return self.n
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Directions start, ..., stop - 1: complex128 of shape (stop - start, n).
+        """Generate directions start, ..., stop - 1: complex128 of shape (stop - start, n).
 
         The first k rows of a block cost O(k^2 n) when they are first asked for: half a second for k = 512, n
         = 1000, on one core of a server of 2024, two to three for k = 1000. They are kept until other blocks
@@ -125,7 +142,7 @@ class Orthonormal:
         return block
 
     def log_factor(self, r: int) -> float:
-        """log of C(n+r-1, r) / n^r."""
+        """Return log of C(n+r-1, r) / n^r."""
         return log_sphere_factor(self.n, r)
 
 
@@ -135,6 +152,16 @@ class Given:
 
     No distribution, so no factor and no average: a run pushed along them is known exactly, to its order, for every h
     that is a multiple of one of them. Distributions of this kind are compared by identity.
+
+    Parameters
+    ----------
+    vectors : array_like, of shape (count, n)
+        The directions.
+
+    Raises
+    ------
+    InputError
+        For another shape, or numbers that are not finite.
     """
 
     vectors: np.ndarray = field(repr=False)
@@ -168,16 +195,17 @@ class Given:
         return self.vectors.shape[0]
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
+        """Generate directions start, ..., stop - 1: complex128 of shape (stop - start, n)."""
         _rows(start, stop, self.n)
         if stop > self.count:
             raise InputError(f"direction {stop - 1} was asked for and {self.count} were given: numbers start at 0")
         return self.vectors[start:stop].astype(np.complex128)
 
     def log_factor(self, r: int) -> float:
-        """Raises InputError: directions chosen by hand have no distribution."""
+        """Raise InputError: directions chosen by hand have no distribution."""
         raise InputError(
-            f"given directions have no distribution, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
+            f"given directions have no distribution, so order {r} has no factor: use a random distribution "
+            f"({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
@@ -186,7 +214,15 @@ class Basis:
     """The n real unit vectors: each reweights one example alone, so its series is that example's own.
 
     Direction j is that of example `examples[j]` (default: j), so that whoever pushes them may say which come together.
-    No distribution, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Distributions of this kind are compared by identity.
+    No distribution, so no factor: each coefficient F_r(e_i, ..., e_i) is exact. Distributions of this kind are compared
+    by identity.
+
+    Parameters
+    ----------
+    n : int
+        The number of examples.
+    examples : array_like of int, of shape (n,), optional
+        The example of each direction, each once.
     """
 
     n: int
@@ -207,7 +243,7 @@ class Basis:
         return self.n
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Directions start, ..., stop - 1: float64 of shape (stop - start, n)."""
+        """Generate directions start, ..., stop - 1: float64 of shape (stop - start, n)."""
         block = np.zeros(_rows(start, stop, self.n))
         if stop > self.n:
             raise InputError(f"basis direction {stop - 1} was asked for, and there are {self.n}")
@@ -216,9 +252,10 @@ class Basis:
         return block
 
     def log_factor(self, r: int) -> float:
-        """Raises InputError: basis directions are no sample."""
+        """Raise InputError: basis directions are no sample."""
         raise InputError(
-            f"basis directions are no sample, so order {r} has no factor: use a random distribution ({', '.join(RANDOM_DISTRIBUTIONS)})"
+            f"basis directions are no sample, so order {r} has no factor: use a random distribution "
+            f"({', '.join(RANDOM_DISTRIBUTIONS)})"
         )
 
 
@@ -230,22 +267,35 @@ RANDOM_DISTRIBUTIONS: dict[str, type[Sphere | Gaussian | Orthonormal]] = {
 
 
 def find_distribution(name: str, n: int, seed: int = 0) -> Distribution:
-    """The random distribution of this name for directions in C^n.
+    """Return the random distribution of a name, for directions in C^n.
 
-    InputError: an unknown name, n < 1, a seed that is not an int from 0 to 2^64 - 1.
+    Parameters
+    ----------
+    name : {"orthonormal", "sphere", "gaussian"}
+        Its name.
+    n, seed : int
+        The number of coordinates; the seed, from 0 to 2^64 - 1.
 
+    Raises
+    ------
+    InputError
+        For an unknown name, an n below 1, or another seed.
+
+    Examples
+    --------
     >>> find_distribution("gaussian", n=10, seed=3)
     Gaussian(n=10, seed=3)
     """
     if not isinstance(name, str) or name not in RANDOM_DISTRIBUTIONS:
         raise InputError(
-            f"there is no distribution of directions called {quoted(name)}: choose one of {', '.join(RANDOM_DISTRIBUTIONS)}"
+            f"there is no distribution of directions called {quoted(name)}: choose one of "
+            f"{', '.join(RANDOM_DISTRIBUTIONS)}"
         )
     return RANDOM_DISTRIBUTIONS[name](n, seed)
 
 
 def check_count(directions: Any) -> int:
-    """The number of directions as an int of at least 1, or an InputError."""
+    """Return the number of directions, an int of at least 1; else raise InputError."""
     return check_int(directions, "directions", 1)
 
 
@@ -253,7 +303,7 @@ def check_count(directions: Any) -> int:
 
 
 def log_sphere_factor(n: int, r: int) -> float:
-    """log of C(n+r-1, r) / n^r = prod_{i<r} (1 + i/n) / r!.
+    """Return log of C(n+r-1, r) / n^r = prod_{i<r} (1 + i/n) / r!.
 
     The product says the same as three lgammas, without their cancellation: at n = 10^6 those leave an error
     of 1e-9.
@@ -291,23 +341,23 @@ class _Frame:
 
     def __init__(self, n: int, seed: int, number: int) -> None:
         self.n, self.seed, self.number = n, seed, number
-        self.made = np.empty((0, n), dtype=np.complex128)
+        self.generated = np.empty((0, n), dtype=np.complex128)
         self.count = 0
         self.lock = threading.Lock()
 
     def rows(self, count: int) -> np.ndarray:
         with self.lock:
-            if count > len(self.made):
-                room = np.empty((min(self.n, max(count, 2 * len(self.made))), self.n), dtype=np.complex128)
-                room[: self.count] = self.made[: self.count]
-                self.made = room
+            if count > len(self.generated):
+                room = np.empty((min(self.n, max(count, 2 * len(self.generated))), self.n), dtype=np.complex128)
+                room[: self.count] = self.generated[: self.count]
+                self.generated = room
             while self.count < count:
-                self.made[self.count] = self._next()
+                self.generated[self.count] = self._next()
                 self.count += 1
-            return self.made[:count]
+            return self.generated[:count]
 
     def _next(self) -> np.ndarray:
-        earlier = self.made[: self.count]
+        earlier = self.generated[: self.count]
         row = gaussian_direction(self.n, self.seed, self.number * self.n + self.count)
         before = _length(row)
         for _ in range(2):  # twice is enough; the second time only if half of the length was lost

@@ -13,7 +13,7 @@ from typing import Any
 from circuitsketch.arguments import text_of
 from circuitsketch.errors import printable
 
-SHOWN = 6  # values that `some` lists
+SHOWN = 6  # values that `summarize` lists
 NEWLINE = "\n"
 
 
@@ -25,16 +25,16 @@ def table(
     >>> table("two", [["a < b", "1"]], notes=["no more"])
     '<table><caption>two</caption><tbody><tr><th>a &lt; b</th><td>1</td></tr></tbody></table><p>no more</p>'
     """
-    top = "".join(f"<th>{escaped(name)}</th>" for name in ["", *head]) if head else ""
+    top = "".join(f"<th>{escape(name)}</th>" for name in ["", *head]) if head else ""
     body = "".join(
-        f"<tr><th>{escaped(label)}</th>" + "".join(f"<td>{escaped(cell)}</td>" for cell in cells) + "</tr>"
+        f"<tr><th>{escape(label)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         for label, *cells in rows
     )
     return (
-        f"<table><caption>{escaped(caption)}</caption>"
+        f"<table><caption>{escape(caption)}</caption>"
         + (f"<thead><tr>{top}</tr></thead>" if top else "")
         + f"<tbody>{body}</tbody></table>"
-        + "".join(f"<p>{escaped(note)}</p>" for note in notes)
+        + "".join(f"<p>{escape(note)}</p>" for note in notes)
         + (f"<details><summary>listing</summary>{listing(more)}</details>" if more else "")
     )
 
@@ -44,20 +44,20 @@ def listing(text: str) -> str:
     return f"<pre>{html.escape(printable(text, keep=NEWLINE))}</pre>"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return text escaped for HTML."""
     return html.escape(printable(text))
 
 
-def completed(of: object, names: Sequence[str]) -> list[str]:
+def list_completions(of: object, names: Sequence[str]) -> list[str]:
     """Return the names that tab completion offers for a record: its public names and the dunder methods."""
     return [*names, *(name for name in object.__dir__(of) if name.startswith("__"))]
 
 
-def some(values: Iterable[Any]) -> str:
+def summarize(values: Iterable[Any]) -> str:
     """Return the first distinct values as comma-separated text, with "..." for the rest.
 
-    >>> some("aabc"), some(range(9))
+    >>> summarize("aabc"), summarize(range(9))
     ('a, b, c', '0, 1, 2, 3, 4, 5, ...')
     """
     texts: dict[str, None] = {}

@@ -63,7 +63,7 @@ class DivergenceError(CircuitSketchError, ArithmeticError):
 
 
 class GateError(CircuitSketchError, AssertionError):
-    """The parts of a gate's record contradict each other: a bug in its rules, found by `circuitsketch.testing`."""
+    """The parts of a gate's record contradict each other: a bug in its rules, reported by `circuitsketch.testing`."""
 
 
 class DeviceError(CircuitSketchError, RuntimeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from circuitsketch.errors import InputError, StoreError
 
 SMALL = 16 << 20  # bytes; below this the check is skipped, since it takes 0.1 ms
+NUMBERS_AT_ONCE = 1 << 22  # in a temporary array: 32 MB
 UNLIMITED = 1 << 60  # cgroups v1 reports "no limit" as a number above this
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -24,10 +25,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def human(nbytes: float) -> str:
+def format_bytes(nbytes: float) -> str:
     """Return a number of bytes as text in a readable unit.
 
-    >>> human(512), human(2_500_000), human(193_273_528_320)
+    >>> format_bytes(512), format_bytes(2_500_000), format_bytes(193_273_528_320)
     ('512 bytes', '2.5 MB', '193 GB')
     """
     if nbytes < 1000:
@@ -144,8 +145,8 @@ def require_memory(nbytes: float, what: str, ways: Iterable[str]) -> None:
         return
     available = memory_available()
     if available is not None and nbytes > available:
-        there = f"{human(available)} are available"
-        raise InputError(f"{what} would take {human(nbytes)} of memory, but only {there}{or_(ways)}")
+        there = f"{format_bytes(available)} are available"
+        raise InputError(f"{what} would take {format_bytes(nbytes)} of memory, but only {there}{format_remedies(ways)}")
 
 
 def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: Iterable[str]) -> None:
@@ -155,21 +156,27 @@ def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: I
     free = disk_free(path)
     if free is not None and nbytes > free:
         raise StoreError(
-            f"{what} would take {human(nbytes)} on the disk of {os.fspath(path)}, but only {human(free)} are free"
-            f"{or_(ways, 'make room, or use')}"
+            f"{what} would take {format_bytes(nbytes)} on the disk of {os.fspath(path)}, but only "
+            f"{format_bytes(free)} are free{format_remedies(ways, 'make room, or use')}"
         )
 
 
-def or_(ways: Iterable[str], verb: str = "use") -> str:
+def format_remedies(ways: Iterable[str], verb: str = "use") -> str:
     """Return the end of a message: a list of remedies.
 
-    >>> or_(["path=...", "fewer directions"]), or_([])
+    >>> format_remedies(["path=...", "fewer directions"]), format_remedies([])
     ('; use path=..., or fewer directions', '')
     """
     listed = list(dict.fromkeys(ways))
     if not listed:
         return ""
     return f"; {verb} " + ", ".join([*listed[:-1], f"or {listed[-1]}" if len(listed) > 1 else listed[-1]])
+
+
+def blocks_of(count: int, numbers_each: int) -> Iterator[slice]:
+    """Return slices that cover range(count), each of at most NUMBERS_AT_ONCE numbers, or of one item."""
+    step = max(1, NUMBERS_AT_ONCE // max(1, numbers_each))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -192,8 +199,8 @@ def within_memory(what: str, *ways: str) -> Callable[[Callable[P, R]], Callable[
             except MemoryError as reason:
                 said = f" ({reason})" if str(reason) else ""
                 available = memory_available()
-                there = "" if available is None else f"; {human(available)} are available"
-                raise InputError(f"{what} ran out of memory{said}{there}{or_(ways)}") from None
+                there = "" if available is None else f"; {format_bytes(available)} are available"
+                raise InputError(f"{what} ran out of memory{said}{there}{format_remedies(ways)}") from None
 
         return guarded
 

@@ -1,6 +1,6 @@
 """Pytrees: nested dicts, lists, tuples, named tuples and dataclasses of arrays, flattened to leaves and rebuilt.
 
-The leaves of a dict come in insertion order, so that a flat parameter vector follows the program that created it.
+The leaves of a dict are in insertion order, so that a flat parameter vector follows the program that created it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Tree:
             return [prefix or "value"]
         names: list[str] = []
         for key, child in zip(self.keys, self.children, strict=True):
-            names += child.names(joined(prefix, key))
+            names += child.names(join_path(prefix, key))
         return names
 
 
@@ -41,7 +41,7 @@ LEAF = Tree(None)
 DEEPEST = 100  # most levels of a pytree
 
 
-def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
+def open_container(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
     """Return the container type, keys and children of a pytree's root, or None for a leaf."""
     if value is None:
         return type(None), (), ()
@@ -60,7 +60,7 @@ def parts(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
 
 def flatten(value: Any, depth: int = 0) -> tuple[list[Any], Tree]:
     """Return the leaves of a pytree and its structure; raise InputError if it is nested deeper than DEEPEST."""
-    root = parts(value)
+    root = open_container(value)
     if root is None:
         return [value], LEAF
     if depth > DEEPEST:
@@ -96,17 +96,17 @@ def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
     return build(tree)
 
 
-def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
+def flatten_up_to(tree: Tree, value: Any, path: str = "") -> list[Any]:
     """Return the leaves of a pytree in the order of a given structure; the key order of dicts may differ.
 
-    >>> leaves_like(flatten({"a": 0, "b": 0})[1], {"b": 2, "a": 1})
+    >>> flatten_up_to(flatten({"a": 0, "b": 0})[1], {"b": 2, "a": 1})
     [1, 2]
     """
     if tree.kind is None:
-        if parts(value) is not None:
+        if open_container(value) is not None:
             raise InputError(f"pytrees have different structures: {path or 'the root'} is a leaf in only one of them")
         return [value]
-    root = parts(value)
+    root = open_container(value)
     if root is None or root[0] is not tree.kind or set(root[1]) != set(tree.keys):
         got = "a leaf" if root is None else f"a {root[0].__name__} of {list(root[1])}"
         raise InputError(
@@ -116,22 +116,22 @@ def leaves_like(tree: Tree, value: Any, path: str = "") -> list[Any]:
     children = dict(zip(root[1], root[2], strict=True))
     leaves = []
     for key, child in zip(tree.keys, tree.children, strict=True):
-        leaves += leaves_like(child, children[key], f"{path}.{key}" if path else str(key))
+        leaves += flatten_up_to(child, children[key], f"{path}.{key}" if path else str(key))
     return leaves
 
 
-def transform(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+def tree_map(function: Callable[..., Any], value: Any, *others: Any) -> Any:
     """Apply a function to corresponding leaves of pytrees with the same structure.
 
-    >>> transform(lambda x, y: x + y, {"a": 1, "b": (2, 3)}, {"a": 10, "b": (20, 30)})
+    >>> tree_map(lambda x, y: x + y, {"a": 1, "b": (2, 3)}, {"a": 10, "b": (20, 30)})
     {'a': 11, 'b': (22, 33)}
     """
     leaves, tree = flatten(value)
-    columns = [leaves, *(leaves_like(tree, other) for other in others)]
+    columns = [leaves, *(flatten_up_to(tree, other) for other in others)]
     return unflatten(tree, [function(*row) for row in zip(*columns, strict=True)])
 
 
-def joined(prefix: str, key: Any) -> str:
+def join_path(prefix: str, key: Any) -> str:
     """Return the path of a child: `prefix.key`, or `prefix['a.b']` if the key itself contains dots or brackets."""
     name = str(key)
     if prefix and set(name) & set(".[]'"):
@@ -139,10 +139,10 @@ def joined(prefix: str, key: Any) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def tree_of(names: Sequence[str]) -> Tree:
+def parse_paths(names: Sequence[str]) -> Tree:
     """Return the structure of dicts and lists whose leaves have these paths; each path starts with the root's name.
 
-    >>> unflatten(tree_of(["state.w", "state['b.c'].0", "state['b.c'].1"]), [1, 2, 3])
+    >>> unflatten(parse_paths(["state.w", "state['b.c'].0", "state['b.c'].1"]), [1, 2, 3])
     {'w': 1, 'b.c': [2, 3]}
     """
     part = re.compile(r"\.([^.\[]+)|\[('[^']*'|\"[^\"]*\")\]")

@@ -36,7 +36,7 @@ from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Schedule
 from circuitsketch.backends.cuda import device, stream
 from circuitsketch.backends.cuda.executable import CudaExecutable, DeviceArena
-from circuitsketch.backends.registry import build, target_for
+from circuitsketch.backends.registry import build, make_target
 from circuitsketch.errors import DeviceError
 from circuitsketch.gates import GATES
 from circuitsketch.gates.gate import elementwise
@@ -83,25 +83,25 @@ def test_every_gate_has_the_values_of_each_lane(name):
     one = application(name, np.random.default_rng(7))
     circuit = cs.trace(one, *one.operands)
     varying = [i for i, moves in enumerate(one.moves) if moves]
-    target = target_for(Mode(0, False, values=True), np.complex128, 4, "cuda", 3)
+    target = make_target(Mode(0, False, values=True), np.complex128, 4, "cuda", 3)
     executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
     operands = [np.asarray(x, dtype=float) for x in one.operands]
     scaled = lambda by: [x * by if m else x for x, m in zip(operands, one.moves, strict=True)]  # noqa: E731
     lanes = [scaled(by) for by in (1.0, 0.9, 0.8)]
-    arena = executable.arena()
+    arena = executable.allocate_arena()
     arena.set_state(operands)
-    state = arena.lane_state()
+    state = arena.get_lane_state()
     for lane, values in enumerate(lanes):
         state[:, 0, lane] = np.concatenate([values[i].ravel() for i in varying])
-    arena.put_lane_state(0, state)
-    arena.run(Schedule.single(), 0, 1, np.zeros(0))
+    arena.set_lane_state(0, state)
+    arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
     (layout,) = executable.tapes[0].outputs
     for lane, values in enumerate(lanes):
         (theirs,) = reference.run(circuit, values, [None] * len(values), 0)
         if layout.buffer in executable.placements[0].lane:
-            ours = arena.lane_view(0, layout)[..., 0, lane]
+            ours = arena.view_lanes(0, layout)[..., 0, lane]
         else:
-            ours = arena.constant_view(0, layout)
+            ours = arena.view_constant(0, layout)
         np.testing.assert_allclose(ours, theirs[0, 0].real, rtol=1e-13, atol=1e-13)
 
 
@@ -203,14 +203,14 @@ def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch)
     seen = []
     launches = []
     monkeypatch.setattr(stream, "GROWTH", 1)
-    record = DeviceArena.record
+    record = DeviceArena.record_constants
 
     def counted(arena, schedule, start, stop, *rest):
         launches.append(stop - start)
         record(arena, schedule, start, stop, *rest)
 
-    monkeypatch.setattr(DeviceArena, "record", counted)
-    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 1)
+    monkeypatch.setattr(DeviceArena, "record_constants", counted)
+    monkeypatch.setattr(CudaExecutable, "choose_blocks_per_call", lambda *_: 1)
     _, _, parts = push_blocks(run, block_of, 7, 2, **options, progress=lambda *done: seen.append(done))
     assert launches == [1] * 10
     assert np.array_equal(parts, whole)
@@ -260,9 +260,9 @@ def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, va
     monkeypatch.setattr(BlockThread, "syncthreads", counted)
     run = network(2)
     mode = Mode(0, False, values=True) if values else Mode(1, False)
-    arena = run.executable(mode, width=4, device="cuda").arena()
+    arena = run.executable(mode, width=4, device="cuda").allocate_arena()
     arena.set_state(run.state_leaves)
-    arena.start()
+    arena.initialize_lanes()
     watched = Watched(arena.device_lanes[0])
     arena.device_lanes = [watched]
     arena.run(run.schedule, 0, run.steps, np.zeros(run.n), 0.1 * np.ones((1, run.n, 1, 4)))
@@ -270,16 +270,16 @@ def test_no_thread_touches_what_another_writes_between_two_waits(monkeypatch, va
     assert max(waits for _, waits, _ in watched.touched) > 10
     watched.touched.clear()
     late = np.array([run.steps])  # lanes to which nothing happens are left alone
-    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), begins=late)
+    arena.run(run.schedule, 0, run.steps, np.zeros(run.n), np.zeros((1, run.n, 1, 4)), first_steps=late)
     assert not watched.touched
 
 
 def test_after_ctrl_c_the_memory_is_free_and_the_run_can_be_pushed_again(monkeypatch, tmp_path):
     monkeypatch.setattr(stream, "GROWTH", 1)
-    monkeypatch.setattr(CudaExecutable, "together", lambda *_: 2)
+    monkeypatch.setattr(CudaExecutable, "choose_blocks_per_call", lambda *_: 2)
     run, path = network(4), tmp_path / "run.sketch"
     options = {"order": 1, "seed": 3, "device": "cuda"}
-    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    monkeypatch.setattr(device.Device, "choose_width", lambda *_: 4)
     whole = cs.sketch(run, 14, **options)
 
     def interrupt(done, blocks):
@@ -299,7 +299,7 @@ def test_after_ctrl_c_the_memory_is_free_and_the_run_can_be_pushed_again(monkeyp
 def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch):
     run = network(2)
     wide = lambda card, count: 8 if count > 8 else 4  # noqa: E731
-    monkeypatch.setattr(device.Device, "lanes_a_block", wide)
+    monkeypatch.setattr(device.Device, "choose_width", wide)
     cs.sketch(run, 6, 1, path=tmp_path / "a", device="cuda")
     more = cs.sketch(run, 12, 1, path=tmp_path / "a", device="cuda")
     assert more.target.width == 4 and cs.sketch(run, 12, 1, device="cuda").target.width == 8
@@ -315,7 +315,7 @@ def test_a_store_keeps_to_its_lanes_and_its_kind_of_device(tmp_path, monkeypatch
 def test_parts_are_pushed_extended_and_opened_on_the_device(tmp_path, monkeypatch):
     """Random directions and every example alone; those that come later go where the first ones went."""
     wide = lambda card, count: 8 if count > 8 else 4  # noqa: E731
-    monkeypatch.setattr(device.Device, "lanes_a_block", wide)
+    monkeypatch.setattr(device.Device, "choose_width", wide)
     run = network(2)
     look = lambda params: np.tanh(params["w"]).sum(0)  # noqa: E731
     options = {"order": 2, "per_example": "series", "per_example_order": 1}
@@ -388,27 +388,27 @@ def test_what_a_device_cannot_do_is_refused():
 
 def test_directions_that_do_not_fit_are_pushed_in_waves(monkeypatch):
     run = network(2)
-    monkeypatch.setattr(device.Device, "lanes_a_block", lambda *_: 4)
+    monkeypatch.setattr(device.Device, "choose_width", lambda *_: 4)
     whole = cs.sketch(run, 14, 1, device="cuda")
-    one = run.executable(Mode(1), device="cuda").plan(1, run.n)
+    one = run.executable(Mode(1), device="cuda").plan_memory(1, run.n)
 
     def card_for(blocks):
-        free = device.RESERVE + int((one.fixed + blocks * one.bytes_a_block) / device.SHARE) + 64
+        free = device.RESERVE + int((one.fixed + blocks * one.bytes_per_block) / device.SHARE) + 64
         return lambda: device.Device("small", (9, 0), 1, free, SIMULATED)
 
     arenas = []
-    arena = CudaExecutable.arena
+    arena = CudaExecutable.allocate_arena
 
     def counted(executable, blocks=1):
         arenas.append(blocks)
         return arena(executable, blocks)
 
-    monkeypatch.setattr(CudaExecutable, "arena", counted)
-    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find", card_for(3))
+    monkeypatch.setattr(CudaExecutable, "allocate_arena", counted)
+    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find_device", card_for(3))
     assert_states_agree(cs.sketch(run, 14, 1, device="cuda").state, whole.state, 0.0)
     assert arenas[-2:] == [2, 2]  # four blocks of four, of which three would fit
-    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find", card_for(0))
-    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small can be had.*device='cpu'"):
+    monkeypatch.setattr("circuitsketch.backends.cuda.executable.find_device", card_for(0))
+    with pytest.raises(DeviceError, match="4 lanes with 2 numbers.*GB of small are available.*device='cpu'"):
         cs.sketch(run, 14, 1, device="cuda")
 
 

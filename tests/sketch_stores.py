@@ -10,7 +10,7 @@ import numpy as np
 import circuitsketch as cs
 from circuitsketch.backends.cpu import lane_width
 from circuitsketch.errors import StoreError
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 N = 10
 X = np.random.default_rng(0).standard_normal((N, 2))
@@ -51,7 +51,7 @@ def make_and_extend_sketch(path, threads=1):
     """Singles first, then some directions, then more; what is there already is not asked for again in part."""
     have = 0
     with contextlib.suppress(StoreError):
-        have = Store.open(Path(path) / "random").header.directions
+        have = PartStore.open(Path(path) / "random").header.directions
     for directions in (0, SMALL, LARGE):
         if directions >= have:
             make_sketch(path, directions, threads=threads)

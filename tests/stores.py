@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from circuitsketch.store.header import Header, Leaf
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 LEAVES = (Leaf("params.w", (3, 2), True), Leaf("t", (), False), Leaf("params.b", (1,), True))
 PRINT = {"circuits": "0" * 64, "data": "1" * 64, "state": "2" * 64}
@@ -37,7 +37,7 @@ def block_of(header: Header, block: int) -> np.ndarray:
 
 def produce(path: Path | str, header: Header = HEADER, order: list[int] | None = None) -> None:
     """Make a whole store, or go on with one."""
-    with Store.resume(path, header) as store:
+    with PartStore.resume(path, header) as store:
         store.write_constants(CONSTANTS)
         for block in order or list(store.missing):
             store.write(block, block_of(header, block))
@@ -45,7 +45,7 @@ def produce(path: Path | str, header: Header = HEADER, order: list[int] | None =
 
 def produce_and_extend(path: Path | str) -> None:
     """Make a store, and then make it larger; what was extended already is not made small first."""
-    if not (Store.exists(path) and Store.open(path).header.directions == LARGE.directions):
+    if not (PartStore.exists(path) and PartStore.open(path).header.directions == LARGE.directions):
         produce(path, SMALL)
     produce(path, LARGE)
 
@@ -64,9 +64,9 @@ def content(path: Path | str) -> dict[str, object]:
     return files
 
 
-def check_what_is_there(path: Path | str) -> Store:
+def check_what_is_there(path: Path | str) -> PartStore:
     """A store, all of whose finished blocks and constants are right."""
-    store = Store.open(path)
+    store = PartStore.open(path)
     for block in store.done:
         assert_same(store.read(block), block_of(store.header, block))
     if os.path.exists(Path(path) / "constants_sha256/c.0"):

@@ -161,7 +161,7 @@ def test_without_jax_the_comparison_says_so(bench, monkeypatch, capsys):
 
 def test_without_a_gpu_the_bench_says_what_was_looked_for_and_keeps_nothing(bench, monkeypatch, capsys):
     gpu, report = bench("gpu"), bench("report")
-    monkeypatch.setattr(gpu, "find", no_gpu)
+    monkeypatch.setattr(gpu, "find_device", no_gpu)
     monkeypatch.setattr(report, "write_section", lambda *_: pytest.fail("nothing was measured"))
     assert "no GPU here" in gpu.main(["--full", "--write", "--json", "-"])["skipped"]
     assert "skipped, nothing is written: no GPU here" in capsys.readouterr().err

@@ -233,13 +233,13 @@ PUSHES = {
     "a negative seed": (lambda: cs.sketch(RUN, 2, 1, seed=-1), "seed"),
     "an unknown distribution": (lambda: cs.sketch(RUN, 2, 1, distribution="cube"), "'cube': choose one of sphere"),
     "a small dtype": (lambda: cs.sketch(RUN, 2, 1, dtype=np.float16), "complex128 or complex64"),
-    "no dtype": (lambda: cs.sketch(RUN, 2, 1, dtype="wide"), "'wide' is no dtype"),
+    "no dtype": (lambda: cs.sketch(RUN, 2, 1, dtype="wide"), "'wide', which is not a dtype"),
     "a step that does not use keep": (
         lambda: cs.push(make(lambda s, x, k: s + x), np.eye(2), 1),
         "no part of the state depends.*`keep`",
     ),
     "no function": (lambda: cs.local_sketch(3.0, np.zeros(2)), "a function, not float"),
-    "a complex point": (lambda: cs.local_sketch(np.sum, np.array([1j])), "complex128; give real numbers"),
+    "a complex point": (lambda: cs.local_sketch(np.sum, np.array([1j])), "complex128; pass real numbers"),
     "a point with a NaN": (lambda: cs.local_sketch(np.sum, np.array([np.nan])), "NaN"),
     "a point without numbers": (lambda: cs.local_sketch(np.sum, np.zeros(0)), "at least 1, not 0"),
     "a function of nothing": (lambda: cs.local_sketch(lambda x: (), np.zeros(2)), "0 leaves"),
@@ -254,7 +254,7 @@ def test_there_is_no_push_with(name):
 
 
 @pytest.mark.parametrize("order", [-1, 1.0, True, "2", None])
-def test_an_order_is_a_whole_number_from_zero_on(order):
+def test_an_order_is_an_integer_from_zero_on(order):
     circuit = cs.trace(np.exp, np.ones(2))
     for act in (
         lambda: cs.push(RUN, np.eye(2), order),
@@ -267,7 +267,7 @@ def test_an_order_is_a_whole_number_from_zero_on(order):
 
 
 @pytest.mark.parametrize("threads", [0, -2, True, 1.5, "all"])
-def test_threads_are_a_whole_number_from_one_on(threads):
+def test_threads_are_an_integer_from_one_on(threads):
     compiled = cs.compile(cs.trace(np.exp, np.ones(2)), 1)
     for act in (
         lambda: cs.push(RUN, np.eye(2), 1, threads=threads),
@@ -276,7 +276,7 @@ def test_threads_are_a_whole_number_from_one_on(threads):
         lambda: RUN.retrain([[0], [1]], threads=threads),
         lambda: compiled.series((np.ones(2),), (np.ones((1, 1, 2)),), threads=threads),
     ):
-        with raises(cs.InputError, f"threads is {threads!r}; it must be a whole number >= 1, or None"):
+        with raises(cs.InputError, f"threads is {threads!r}; it must be an integer >= 1, or None"):
             act()
 
 
@@ -328,7 +328,7 @@ CALLS = {
         cs.InputError,
         "real numbers",
     ),
-    "fractions as indices": (lambda: COMPILED(A, np.array([0.5, 1])), cs.InputError, "whole numbers"),
+    "fractions as indices": (lambda: COMPILED(A, np.array([0.5, 1])), cs.InputError, "traced as integers"),
     "an index beyond the end": (lambda: COMPILED(A, np.array([0, 3])), cs.InputError, f"{HERE}.*index 3 is"),
     "an index before the front": (
         lambda: COMPILED(A, np.array([0, -4])),
@@ -338,17 +338,17 @@ CALLS = {
     "no coefficients": (
         lambda: COMPILED.series((A, np.array([0, 1])), (None, None)),
         cs.InputError,
-        "at least one",
+        "same number of directions, at least 1; got \\[\\]",
     ),
     "coefficients of another shape": (
         lambda: COMPILED.series((A, np.array([0, 1])), ({"a": np.ones((1, 1, 4))}, None)),
         cs.ShapeError,
-        r"args\.0\.a have shape \(1, 1, 4\); give \(directions, k, 3\)",
+        r"args\.0\.a have shape \(1, 1, 4\); expected \(directions, k, 3\)",
     ),
     "coefficients of indices": (
         lambda: COMPILED.series((A, np.array([0, 1])), (None, np.ones((1, 1, 2)))),
         cs.InputError,
-        "whole numbers",
+        "traced as integers",
     ),
     "coefficients with a NaN": (
         lambda: COMPILED.series((A, np.array([0, 1])), ({"a": np.full((1, 1, 3), np.nan)}, None)),
@@ -371,7 +371,7 @@ def test_a_compiled_function_cannot_be_called_with(name):
 
 
 def test_a_function_is_traced_before_it_is_compiled():
-    with raises(cs.InputError, r"takes a circuit, and this is a function; make one with trace\("):
+    with raises(cs.InputError, r"circuit must be a Circuit, not function; trace one with cs\.trace\("):
         cs.compile(lambda x: x)
 
 

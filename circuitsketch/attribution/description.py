@@ -1,4 +1,4 @@
-"""What a sketch holds, and that in words: its parts, the run that was sketched, where it lies."""
+"""The record of a sketch: its parts, the run that was sketched, where it lies on disk; and its description in words."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.display import some
+from circuitsketch.backends.contract import Target
+from circuitsketch.directions import Distribution
+from circuitsketch.display import summarize
 from circuitsketch.errors import printable
 from circuitsketch.propagate.coefficients import PropagatedRun
+from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM
 from circuitsketch.store.fingerprint import fingerprint_of
 from circuitsketch.store.header import format_versions
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.training import Training
 
 
 @dataclass(eq=False)
-class Sketched(PropagatedRun):
-    """The data of a sketch, whose attributes `Sketch` tells: what was pushed, and what is known of the run."""
+class SketchRecord:
+    """The data of a sketch; `Sketch`, which users hold, documents its attributes."""
 
-    per_example: PropagatedRun | None = None
+    parts: Mapping[str, PropagatedRun]
+    distribution: Distribution
+    order: int
     run: Training | None = None
     labels: tuple[Any, ...] | None = None
     items: tuple[Any, ...] | None = None
@@ -31,41 +36,89 @@ class Sketched(PropagatedRun):
     origin: str | None = None
 
     @property
+    def random(self) -> PropagatedRun | None:
+        """The part of the random (or given) directions; None if there are none yet."""
+        return self.parts.get(RANDOM)
+
+    @property
+    def per_example(self) -> PropagatedRun | None:
+        """The part of the per-example series; None if they were not asked for."""
+        return self.parts.get(PER_EXAMPLE)
+
+    @property
+    def first_part(self) -> PropagatedRun:
+        """The part that answers for what all parts share: the state's structure, its final values, the device."""
+        return next(self.parts[name] for name in (RANDOM, PER_EXAMPLE) if name in self.parts)
+
+    @property
+    def n(self) -> int:
+        """The number of examples, or of groups."""
+        return self.distribution.n
+
+    @property
+    def count(self) -> int:
+        """The number of random (or given) directions."""
+        return 0 if self.random is None else self.random.count
+
+    @property
+    def lanes(self) -> np.ndarray | PartStore:
+        """The lane blocks of the random (or given) directions, in memory or in a store."""
+        return np.zeros((0, 0, 0, 0)) if self.random is None else self.random.lanes
+
+    @property
+    def target(self) -> Target:
+        """The layout of lane blocks: directions per block, precision."""
+        return self.first_part.target
+
+    @property
+    def constants(self) -> list[np.ndarray]:
+        """The final state's values, by leaf."""
+        return self.first_part.constants
+
+    @property
+    def device(self) -> str:
+        """The device that computed the sketch, "cpu" or "cuda"."""
+        return self.first_part.device
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the coefficients of all parts."""
-        return super().nbytes + (0 if self.per_example is None else self.per_example.nbytes)
+        """The size of the coefficients of all parts in bytes."""
+        return sum(part.nbytes for part in self.parts.values())
 
 
-def describe(sketch: Sketched) -> str:
-    """A sketch in some lines of text."""
+def describe(sketch: SketchRecord) -> str:
+    """Describe a sketch in a few lines of text."""
     return "\n".join([heading(sketch), *(f"  {name:<10} {printable(text)}" for name, text in facts(sketch))])
 
 
-def heading(sketch: Sketched) -> str:
-    """Its directions and their order."""
+def heading(sketch: SketchRecord) -> str:
+    """Describe a sketch's directions and their order."""
     seed = "" if sketch.distribution.seed is None else f", seed {sketch.distribution.seed}"
-    kind = "complex" if sketch.target.mode.complex else "real"
+    kind = "complex" if sketch.random is None or sketch.random.target.mode.complex else "real"
     return f"sketch of {sketch.count:,} {kind} directions ({sketch.distribution.name}{seed}) to order {sketch.order}"
 
 
-def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
-    """Everything else that is known of a sketch, by name."""
+def facts(sketch: SketchRecord) -> Iterator[tuple[str, str]]:
+    """Yield everything else about a sketch, by name."""
     what = "examples" if sketch.groups is None else "groups"
     if sketch.per_example is not None:
         yield f"per {what[:-1]}", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.per_example.order}"
     if sketch.groups is not None:
-        yield "groups", f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {some(sketch.groups)}"
+        yield (
+            "groups",
+            f"{sketch.n:,} of {len(sketch.groups):,} examples, with one weight each: {summarize(sketch.groups)}",
+        )
     elif sketch.labels is not None:
-        yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {some(sketch.labels)}"
+        yield "labels", f"{len(dict.fromkeys(sketch.labels)):,}: {summarize(sketch.labels)}"
     if sketch.items is not None and sketch.groups is None:
-        yield "items", some(sketch.items)
+        yield "items", summarize(sketch.items)
     if sketch.chosen_similarity is not None:
         yield "similarity", f"given, as {sketch.chosen_similarity.shape[1]:,} columns"
     elif sketch.per_example is not None and sketch.per_example.order:
         yield "similarity", "learned: what each one does to the trained parameters at first order"
-    steps, size, prints = trained(sketch)
+    steps, size, fingerprint = facts_of_run(sketch)
     yield "run", f"{steps:,} steps on {sketch.n:,} {what}, size(A) = {size:,} scalar gates"
-    yield "prints", ", ".join(f"{part} {found[:12]}" for part, found in prints.items())
+    yield "prints", ", ".join(f"{part} {digest[:12]}" for part, digest in fingerprint.items())
     yield "state", f"{sum(leaf.size for leaf in sketch.constants):,} numbers in {len(sketch.constants)} leaves"
     number = "float32" if sketch.target.single else "float64"
     yield "kept", f"{sketch.nbytes / 1e6:,.1f} MB of {number}, {sketch.target.width} directions a block"
@@ -75,15 +128,14 @@ def facts(sketch: Sketched) -> Iterator[tuple[str, str]]:
         yield "by", format_versions(store.versions)
 
 
-def trained(sketch: Sketched) -> tuple[int, int, Mapping[str, str]]:
-    """The run's steps, size(A) and fingerprint, from the run or from the disk."""
+def facts_of_run(sketch: SketchRecord) -> tuple[int, int, Mapping[str, str]]:
+    """Return the run's steps, size(A) and fingerprint, from the run or from the disk."""
     if sketch.run is not None:
         return sketch.run.steps, sketch.run.size, fingerprint_of(sketch.run, sketch.device)
     header = stores_of(sketch)[0].header
     return header.steps, header.size, header.fingerprint
 
 
-def stores_of(sketch: Sketched) -> list[Store]:
-    """The stores of the parts that are on disk."""
-    parts = (sketch, sketch.per_example)
-    return [part.lanes for part in parts if part is not None and isinstance(part.lanes, Store)]
+def stores_of(sketch: SketchRecord) -> list[PartStore]:
+    """Return the stores of the parts that are on disk."""
+    return [part.lanes for part in sketch.parts.values() if isinstance(part.lanes, PartStore)]

@@ -1,8 +1,8 @@
-"""Predictions held against the truth: a query and many deletions in, retrained truths and scores out.
+"""Scores of predictions whose ground truth is known, and files of masks and truths.
 
-`evaluate` retrains (subsets as lanes) unless it is given the truths, and says how well the predictions rank (LDS), how
-far they are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and
-`margins.npy` of datamodels (Ilyas et al., arXiv 2202.00622). How predictions are made is left to `Query`.
+In: predictions of many deletions, retrained truths. Out: `Evaluation`: how well the predictions rank (LDS), how far
+they are off, and whether their intervals cover. Masks and truths are read and written as the `masks.npy` and
+`margins.npy` of datamodels (Ilyas et al., arXiv 2202.00622).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,25 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import (
-    check_callable,
-    check_instance,
-    check_int,
-    check_path,
-    check_tuple,
-    shortened,
-)
+from circuitsketch.arguments import check_path, shortened
 from circuitsketch.arrays import plain_array, real_array
-from circuitsketch.attribution.ground_truth import retrained
 from circuitsketch.attribution.prediction import Prediction
-from circuitsketch.attribution.query import Query
-from circuitsketch.backends.registry import check_device
-from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.display import table
 from circuitsketch.errors import InputError
-from circuitsketch.limits import within_memory
 from circuitsketch.store.atomic_files import write_atomically
-from circuitsketch.training.training import Training
 
 LEVELS = (0.5, 0.8, 0.95)
 CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))  # levels of the calibration curve
@@ -47,20 +33,31 @@ RESAMPLES = 999
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Predictions of B subsets beside their truths; S is the shape of the measurement, of a pytree that of the vector
-    of its leaves.
+    """Predictions of B subsets beside the values after retraining, and scores.
 
-    prediction       the batch of predictions
-    masks            (B, n) bool, True where an example is deleted; None where subsets were other downweights
-    truth            (B, *S): the measurement after retraining
-    lds              the linear datamodelling score: Spearman's correlation over subsets, averaged over the measurement;
-                     NaN below three subsets, or where nothing varies
-    lds_interval     its 95 % bootstrap interval over subsets
-    rmse             the root mean square error over the truth's standard deviation over subsets, averaged
-    bias             the mean error over the same, averaged
-    coverage         {level: share of truths inside the interval of that level}, for 0.5, 0.8, 0.95
-    calibration      (2, levels): nominal levels 0.05, ..., 0.95 and the shares covered, the plot of calibration
-    trusted          (B, *S) bool: where no warning says that h lies outside the region of trust
+    S is the shape of the measurement; of a pytree, that of the vector of its leaves.
+
+    Attributes
+    ----------
+    prediction : Prediction
+        The batch of predictions.
+    masks : bool, of shape (B, n), or None
+        True where an example is deleted; None if the subsets were other downweights.
+    truth : ndarray, of shape (B, *S)
+        The measurement after retraining.
+    lds : float
+        The linear datamodelling score: Spearman's correlation over subsets, averaged over the measurement; NaN below
+        three subsets, or if nothing varies.
+    lds_interval : (float, float)
+        The 95 % bootstrap interval of `lds`, over subsets.
+    rmse, bias : float
+        The root mean square error, and the mean error, over the truth's standard deviation over subsets, averaged.
+    coverage : dict of float to float
+        The share of truths inside the interval of each level: 0.5, 0.8, 0.95.
+    calibration : ndarray, of shape (2, levels)
+        Nominal levels 0.05, ..., 0.95, and the shares covered.
+    trusted : bool, of shape (B, *S)
+        Where no warning says that h lies outside the region of trust.
     """
 
     prediction: Prediction
@@ -75,7 +72,13 @@ class Evaluation:
     trusted: np.ndarray
 
     def where(self, chosen: np.ndarray) -> dict[float, float]:
-        """Coverage over some of the truths only: `chosen` is bool, (B, *S) or (B,)."""
+        """Return the coverage of some of the truths only.
+
+        Parameters
+        ----------
+        chosen : bool, of shape (B, *S) or (B,)
+            Which of them.
+        """
         chosen = plain_array(chosen, "the array of what is chosen")
         if chosen.dtype.kind != "b" or chosen.shape not in (self.truth.shape, self.truth.shape[:1]):
             raise InputError(
@@ -83,7 +86,7 @@ class Evaluation:
                 f"{self.truth.shape[:1]} or {self.truth.shape}"
             )
         wide = chosen.reshape(chosen.shape + (1,) * (self.truth.ndim - chosen.ndim))
-        return covered(self.prediction, self.truth, np.broadcast_to(wide, self.truth.shape), LEVELS)
+        return coverage_of(self.prediction, self.truth, np.broadcast_to(wide, self.truth.shape), LEVELS)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write `masks.npy` (B, n), True where an example is kept, and `margins.npy` (B, values), the truths."""
@@ -100,7 +103,7 @@ class Evaluation:
             ) from reason
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores, as numbers and lists; None for what is not finite."""
+        """Return the scores as numbers and lists; None for what is not finite."""
 
         def number(x: float) -> float | None:
             return float(x) if math.isfinite(x) else None
@@ -142,121 +145,68 @@ class Evaluation:
         return table(self._heading(), self._scores())
 
 
-@within_memory("the evaluation", "fewer subsets", "a measurement of fewer values")
-def evaluate(
-    query: Query,
-    subsets: Any,
-    *,
-    run: Training | None = None,
-    measure: Callable[..., Any] | None = None,
-    args: tuple[Any, ...] = (),
-    truth: Any = None,
-    threads: int | None = None,
-    device: str = "cpu",
-    seed: int = 0,
-    **options: Any,
-) -> Evaluation:
-    """Hold a query's predictions against retraining.
-
-    Parameters
-    ----------
-    query : of the measurement. subsets : what `run.retrain` takes: a list of ids, masks or downweights, or a 2-D array.
-    run, measure, args : the training run and the measured function, `measure(params, *args)`, to find the truth with.
-    truth : (subsets, *measurement), instead of those: retrained before, or read by `read_datamodels`.
-    threads, device : of the retraining, as for `Training.retrain`. seed : of the bootstrap.
-    options : of `query.without`: estimator, order, median_groups.
-
-    Raises
-    ------
-    InputError : fewer than two subsets, neither run and measure nor truth, a measurement of another shape or baseline.
-    DeviceError : there is no such device.
-
-    >>> import numpy as np, circuitsketch as cs
-    >>> step = lambda s, x, keep: s + keep.sum() * x
-    >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0], [[0], [1], [2]])
-    >>> query = cs.sketch(run, directions=3, order=1, distribution="orthonormal").measure(lambda s: s)
-    >>> found = cs.evaluate(query, [[0], [1], [0, 2], [1, 2]], run=run, measure=lambda s: s)
-    >>> round(found.lds, 6), round(found.rmse, 6)
-    (1.0, 0.0)
-    """
-    check_device(device)
-    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
-    check_int(seed, "seed", 0, 2**64 - 1)
-    weights = query.downweights(subsets)
-    if weights.ndim != 2 or len(weights) < 2:
-        raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
-    thread_count(threads, 1)
-    if run is not None:
-        check_instance(run, "run", Training, "the cs.Training that was sketched")
-    if measure is not None:
-        check_callable(measure, "measure")
-    args = check_tuple(args, "args")
-    if truth is None:
-        if run is None or measure is None:
-            raise InputError("evaluate needs run= and measure= to retrain with, or the truth= of each subset")
-        truth = retrained(run, weights, measure, args, threads, device)
-    elif query.structure is not None:
-        truth = query.structure.flat(truth, 1)
+def check_truth(truth: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the values after retraining as float64 (subsets, *measurement); raise InputError if they are not."""
     truth = real_array(truth, "the array of truths")
-    if truth.shape != (len(weights), *query.shape):
+    if truth.shape != shape:
         raise InputError(
-            f"the truths have the shape {truth.shape}, and {len(weights)} subsets of the query's measurement "
-            f"{(len(weights), *query.shape)}: measure the same function"
+            f"the truths have the shape {truth.shape}, and {shape[0]} subsets of the query's measurement {shape}: "
+            "measure "
+            "the same function"
         )
     if not np.isfinite(truth).all():
         raise InputError("the truths hold a NaN or an infinity; leave those subsets out")
-    prediction = query.predict(weights, **options).flattened()
-    return score(prediction, truth, weights == 1 if np.isin(weights, (0, 1)).all() else None, seed)
+    return truth
 
 
 def score(prediction: Prediction, truth: np.ndarray, masks: np.ndarray | None, seed: int = 0) -> Evaluation:
-    """The scores of a batch of predictions whose truths are known."""
+    """Score a batch of predictions against the truths."""
     count = len(truth)
-    found, flat = np.reshape(prediction.value, (count, -1)), truth.reshape(count, -1)
+    predicted, flat = np.reshape(prediction.value, (count, -1)), truth.reshape(count, -1)
     spread = flat.std(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rmse = np.sqrt(((found - flat) ** 2).mean(axis=0)) / spread
-        bias = (found - flat).mean(axis=0) / spread
+        rmse = np.sqrt(((predicted - flat) ** 2).mean(axis=0)) / spread
+        bias = (predicted - flat).mean(axis=0) / spread
     everywhere = np.ones(truth.shape, dtype=bool)
-    curve = covered(prediction, truth, everywhere, CURVE)
+    curve = coverage_of(prediction, truth, everywhere, CURVE)
     return Evaluation(
         prediction=prediction,
         masks=masks,
         truth=truth,
-        lds=rank_correlation(found, flat),
-        lds_interval=lds_interval(found, flat, seed),
+        lds=rank_correlation(predicted, flat),
+        lds_interval=lds_interval(predicted, flat, seed),
         rmse=_mean(rmse),
         bias=_mean(bias),
-        coverage=covered(prediction, truth, everywhere, LEVELS),
+        coverage=coverage_of(prediction, truth, everywhere, LEVELS),
         calibration=np.array([list(curve), list(curve.values())]),
         trusted=~np.broadcast_to(prediction.outside, truth.shape),
     )
 
 
-def rank_correlation(found: np.ndarray, truth: np.ndarray) -> float:
-    """Spearman's correlation over the rows (B, values), averaged over values; NaN where no value varies."""
+def rank_correlation(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Return Spearman's correlation over the rows (B, values), averaged over values; NaN where no value varies."""
     from scipy.stats import rankdata  # a slow import
 
-    if len(found) < 3:
+    if len(predicted) < 3:
         return math.nan
-    ranks = [rankdata(numbers, axis=0) for numbers in (found, truth)]
+    ranks = [rankdata(numbers, axis=0) for numbers in (predicted, truth)]
     x, y = (r - r.mean(axis=0) for r in ranks)
     with np.errstate(invalid="ignore"):
         each = (x * y).sum(axis=0) / np.sqrt((x * x).sum(axis=0) * (y * y).sum(axis=0))
     return _mean(each)
 
 
-def lds_interval(found: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the LDS, subsets drawn with replacement."""
+def lds_interval(predicted: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the LDS, subsets drawn with replacement."""
     from scipy.stats import DegenerateDataWarning, bootstrap  # a slow import
 
-    if not math.isfinite(rank_correlation(found, truth)):
+    if not math.isfinite(rank_correlation(predicted, truth)):
         return math.nan, math.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample of few subsets may have no correlation
         drawn = bootstrap(
-            (np.arange(len(found)),),
-            lambda chosen: rank_correlation(found[chosen], truth[chosen]),
+            (np.arange(len(predicted)),),
+            lambda chosen: rank_correlation(predicted[chosen], truth[chosen]),
             n_resamples=RESAMPLES,
             vectorized=False,
             method="percentile",
@@ -266,10 +216,10 @@ def lds_interval(found: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float
     return float(low), float(high)
 
 
-def covered(
+def coverage_of(
     prediction: Prediction, truth: np.ndarray, chosen: np.ndarray, levels: tuple[float, ...]
 ) -> dict[float, float]:
-    """The share of chosen truths inside the interval of each level."""
+    """Return the share of chosen truths inside the interval of each level."""
     shares = {}
     for level in levels:
         low, high = prediction.interval(level)
@@ -279,11 +229,23 @@ def covered(
 
 
 def read_datamodels(folder: str | PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What `Evaluation.save`, or datamodels' own scripts, wrote: masks (B, n) of deleted examples, margins (B, values).
+    """Read masks and margins that `Evaluation.save`, or datamodels' own scripts, wrote.
 
-    `masks.npy` says which examples were kept, so what comes back is its opposite, as `query.without` takes it.
+    Parameters
+    ----------
+    folder : path-like
+        With `masks.npy`, which says which examples were kept, and `margins.npy`. Nothing in them is executed.
 
-    InputError: a file is missing, holds something else, or the two disagree. Nothing in them is executed.
+    Returns
+    -------
+    masks : bool, of shape (B, n)
+        True where an example is deleted, as `query.without` takes it.
+    margins : ndarray, of shape (B, values)
+
+    Raises
+    ------
+    InputError
+        If a file is missing, holds something else, or the two disagree.
     """
     path = Path(check_path(folder, "folder"))
     kept, margins = (read_numbers(path / name) for name in ("masks.npy", "margins.npy"))
@@ -303,7 +265,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """An array from a `.npy` file; memory is asked for only after the file is known to have its bytes.
+    """Read an array from a `.npy` file; memory is asked for only after the file is known to have its bytes.
 
     InputError: the file is missing, is not a plain file, or holds something else. Nothing in it is executed.
     """

@@ -1,100 +1,61 @@
-"""What retraining says: the measurement without subsets of the data, and a query that knows a few such truths.
+"""The ground truth: what a measurement is after retraining without subsets of the data.
 
-In: a training run, subsets, a measured function. Out: truths, from many retrainings at once (subsets as lanes).
+In: a training run, subsets, a measured function. Out: measured values, from many retrainings at once (subsets as
+lanes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, check_callable, check_instance, check_tuple, is_int, quoted
-from circuitsketch.attribution.query import Query
+from circuitsketch.arguments import call, check_callable, check_instance, check_tuple
+from circuitsketch.attribution.influence import Influence
 from circuitsketch.attribution.structure import number_of
-from circuitsketch.backends.registry import check_device, lane_width
+from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
-from circuitsketch.limits import within_memory
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten, unflatten
 
 AT_ONCE = 256 << 20  # bytes of trained states
 
 
-@within_memory("retraining", "a smaller count", "threads=1")
-def retrain_worst(
-    query: Query,
-    *,
-    run: Training,
-    measure: Callable[..., Any],
-    args: tuple[Any, ...] = (),
-    count: int = 16,
-    threads: int | None = None,
-    device: str = "cpu",
-) -> Query:
-    """Retrain without each of the few examples whose own series leaves out most, and take in what comes out.
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What was measured: `measure(params, *args)`, of the parameters that a run trained; None if it is not at hand."""
 
-    Each is one training, and all are done at once. On a small GPT with 1,000 names, sixteen of them make predictions
-    of random subsets as good as the summed effects of 1,000 examples that were each retrained without
-    (bench/README.md): the series of the first few names, which the optimiser saw before it had averaged much, converge
-    slowly.
+    measure: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    run: Training | None = None
 
-    Parameters
-    ----------
-    query : with random directions of order 2 and per_example="series". run, measure, args : what it is of: the training run
-        and the measured function, `measure(params, *args)`.
-    count : how many examples, at most. threads, device : of the retraining, as for `Training.retrain`.
+    def of_run(self, run: Training | None, n: int, name: str) -> Source:
+        """Return the source with a run, or with its own if that is None; InputError unless it has n examples.
 
-    Returns
-    -------
-    The query `with_evidence` of these examples; itself where every example's series has ended.
+        name : the question that needs it, for the message.
+        """
+        if run is None:
+            run = self.run
+        if run is None:
+            raise InputError(
+                f"{name} retrains, and the sketch was opened without its run: give run=, or open it with "
+                "cs.open_sketch(path, run)" + (", or give the truth= of each subset" if name == "evaluate" else "")
+            )
+        check_instance(run, "run", Training, "the cs.Training that was sketched")
+        if run.n != n:
+            raise InputError(f"the query is of {n} examples and the run of {run.n}; give the run that was sketched")
+        return replace(self, run=run)
 
-    Raises
-    ------
-    InputError : a count below 1, a run of another length, a measurement of another shape; as `Query.with_evidence`.
-    DeviceError : there is no such device.
-
-    >>> import numpy as np, circuitsketch as cs
-    >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
-    >>> run = cs.Training(step, np.zeros(()), [1.0, 2.0, 0.5], [[0], [1], [2]])
-    >>> query = cs.sketch(run, directions=3, order=2, per_example="series").measure(lambda s: s)
-    >>> known = cs.retrain_worst(query, run=run, measure=lambda s: s, count=1)
-    >>> truth = float(run.retrain(without=[1]))
-    >>> [round(abs(q.without([1]).value - truth), 3) for q in (query, known)]
-    [0.577, 0.0]
-    """
-    check_device(device)
-    check_instance(query, "query", Query, "a measurement of a sketch, as `sketch.measure` gives")
-    check_instance(run, "run", Training, "the cs.Training that was sketched")
-    if not is_int(count, 1):
-        raise InputError(f"the number of examples to retrain without is an int of at least 1, not {quoted(count)}")
-    if run.n != query.n:
-        raise InputError(f"the query is of {query.n} examples and the run of {run.n}; give the run that was sketched")
-    if query.interactions is None:
-        raise InputError("a sketch with random directions of order 2 and per_example='series' can take in retrainings")
-    worst = worst_of(query, count)
-    if not worst.size:
-        return query
-    alone = np.eye(query.n)[worst]
-    truth = retrained(run, alone, measure, args, threads, device)
-    if truth.shape[1:] != query.shape:
-        raise InputError(
-            f"the measurement has the shape {truth.shape[1:]} and the query's {query.shape}: measure the same function"
-        )
-    return query.with_evidence(alone, truth)
+    def retrain(self, weights: np.ndarray, threads: int | None = None, device: str = "cpu") -> np.ndarray:
+        """Measure after retraining with each row of downweights: see `retrain_and_measure`."""
+        assert self.run is not None
+        return retrain_and_measure(self.run, weights, self.measure, self.args, threads, device)
 
 
-def worst_of(query: Query, count: int) -> np.ndarray:
-    """The ids of the examples whose own series leaves out most, by the norm over the values measured; those whose
-    series has ended are not among them."""
-    errors = np.linalg.norm(query.influence().flattened().stderr.reshape(query.n, -1), axis=1)
-    worst = np.argsort(-errors, kind="stable")[:count]
-    return worst[errors[worst] > 0]
-
-
-def retrained(
+def retrain_and_measure(
     run: Training,
     weights: np.ndarray,
     measure: Callable[..., Any],
@@ -102,15 +63,15 @@ def retrained(
     threads: int | None,
     device: str = "cpu",
 ) -> np.ndarray:
-    """The measurement after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
+    """Measure after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
 
-    Trained states are held for some subsets at a time, AT_ONCE bytes of them where that is enough for all threads.
+    Trained states are held for some subsets at a time, AT_ONCE bytes of them if that is enough for all threads.
     """
     check_instance(run, "run", Training, "the cs.Training that was sketched")
     check_callable(measure, "measure")
     args = check_tuple(args, "args")
-    one = 8 * sum(leaf.size for leaf in run.state_leaves)
-    together = max(AT_ONCE // max(one, 1), lane_width(False) * thread_count(threads, len(weights)))
+    state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
+    together = max(AT_ONCE // max(state_bytes, 1), lane_width(False) * thread_count(threads, len(weights)))
     rows: list[np.ndarray] = []
     for begin in range(0, len(weights), together):
         part = weights[begin : begin + together]
@@ -123,4 +84,10 @@ def retrained(
     return np.stack(rows)
 
 
-__all__ = ["retrain_worst", "retrained", "worst_of"]
+def ids_of_largest_errors(influence: Influence, count: int) -> np.ndarray:
+    """Return the ids of the examples with the largest errors, by the norm over the values measured; without those that
+    have no error."""
+    flat = influence.flattened().stderr
+    errors = np.linalg.norm(flat.reshape(len(flat), -1), axis=1)
+    worst = np.argsort(-errors, kind="stable")[:count]
+    return worst[errors[worst] > 0]

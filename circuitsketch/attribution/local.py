@@ -14,7 +14,7 @@ from circuitsketch.arguments import call, check_order
 from circuitsketch.arrays import real_array
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.checks.dependence import RESOLUTION, constancy_of, refuse_flat
+from circuitsketch.checks.dependence import RESOLUTION, check_not_flat, find_constancy
 from circuitsketch.compiler import compile as compile_circuit
 from circuitsketch.directions import check_count, find_distribution
 from circuitsketch.errors import InputError
@@ -37,22 +37,29 @@ def local_sketch(
     threads: int | None = None,
     device: str = "cpu",
 ) -> Query:
-    """Theorem 1 for any function: predict f(x + h) for every h, from its Taylor series along random directions at x.
+    """Predict f(x + h) for any function and every h, from its Taylor series along random directions at x (Theorem 1).
 
     Parameters
     ----------
-    function : of one pytree of arrays, in NumPy; its value is a number, an array, or a pytree of them.
-    at : the point x; h is a vector as long as all its leaves together, in their order.
-    directions, order, seed, distribution, dtype, threads, device : as for `sketch`.
+    function : callable
+        A NumPy function of one pytree of arrays; it returns a number, an array, or a pytree of them.
+    at : array_like or pytree
+        The point x; h is a vector as long as all its leaves together, in their order.
+    directions, order, seed, distribution, dtype, threads, device : optional
+        As for `sketch`.
 
     Returns
     -------
-    Query: `predict(h)`, `influence()`, `stability()`.
+    Query
+        To ask `predict(h)`, `influence()`, `stability()`.
 
     Raises
     ------
-    TraceError, InputError : the function is locally constant at the point, so that a series cannot predict it.
+    TraceError, InputError
+        If the function is locally constant at the point, so that a series cannot predict it.
 
+    Examples
+    --------
     >>> import numpy as np, circuitsketch as cs
     >>> query = cs.local_sketch(lambda x: (x * x).sum(), at=np.array([3.0]), directions=4, order=2)
     >>> round(query.predict([1.0]).value, 9)
@@ -72,9 +79,9 @@ def local_sketch(
     if not circuit.outputs:
         raise InputError("the function returns 0 leaves; return a number, an array, or a pytree of them")
     values = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
-    made_of = 2 if distribution == "orthonormal" else 1  # directions that are kept to make the next ones
+    copies = 2 if distribution == "orthonormal" else 1  # the directions are kept to generate the next ones
     require_memory(
-        16 * count * made_of * chosen.n + 17 * count * (check_order(order) + 1) * values,
+        16 * count * copies * chosen.n + 17 * count * (check_order(order) + 1) * values,
         f"a sketch of {count:,} directions in {chosen.n:,} coordinates, to order {order}, of {values:,} values",
         ["fewer directions", "a lower order", "a function of fewer values"],
     )
@@ -84,13 +91,13 @@ def local_sketch(
         rows[:, end - array.size : end].reshape(count, 1, *array.shape) for end, array in zip(ends, arrays, strict=True)
     ]
     compiled = compile_circuit(circuit, order, dtype, device=device)
-    refuse_flat(circuit, range(len(arrays)), range(len(arrays)))
-    found = compiled.series((point,), (unflatten(tree, parts),), threads)
-    leaves = flatten(found)[0]
+    check_not_flat(circuit, range(len(arrays)), range(len(arrays)))
+    coefficients = compiled.series((point,), (unflatten(tree, parts),), threads)
+    leaves = flatten(coefficients)[0]
     if structure is not None:
         leaves = [np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)]
     series = leaves[0]
-    everything = [np.ones(array.shape, dtype=bool) for array in arrays]
+    all_moved = [np.ones(array.shape, dtype=bool) for array in arrays]
     resolution = RESOLUTION[np.dtype(dtype) == np.complex64]
-    constancy = constancy_of(circuit, arrays, lambda: everything, [series], resolution)
+    constancy = find_constancy(circuit, arrays, lambda: all_moved, [series], resolution)
     return Query(series, chosen, constancy=constancy, unit="coordinate", structure=structure)

@@ -14,7 +14,7 @@ from circuitsketch.arrays import real_array
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError, printable
 from circuitsketch.gates import cells
-from circuitsketch.tree import Tree, flatten, leaves_like, unflatten
+from circuitsketch.tree import Tree, flatten, flatten_up_to, unflatten
 
 
 @dataclass(frozen=True)
@@ -33,37 +33,37 @@ class Structure:
 
     @property
     def size(self) -> int:
-        """How many numbers there are in all."""
+        """The number of numbers in all leaves."""
         return sum(cells(shape) for shape in self.shapes)
 
     @property
     def names(self) -> list[str]:
         """The path of every number, such as `w[0, 1]`."""
-        found = []
+        names = []
         for name, shape in zip(self.tree.names(), self.shapes, strict=True):
-            found += [printable(name) + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
-        return found
+            names += [printable(name) + (str([*map(int, index)]) if shape else "") for index in np.ndindex(*shape)]
+        return names
 
     def leaves(self, flat: Any) -> list[Any]:
-        """From (..., size) to an array (..., *shape) for each leaf; a single number is a float or a bool."""
+        """Split (..., size) into an array (..., *shape) for each leaf; a single number is a float or a bool."""
         array = np.asarray(flat)
         ends = np.cumsum([cells(shape) for shape in self.shapes])[:-1]
         parts = np.split(array, ends, axis=-1)
-        found = [part.reshape((*array.shape[:-1], *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
-        return [leaf.item() if leaf.ndim == 0 else leaf for leaf in found]
+        leaves = [part.reshape((*array.shape[:-1], *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [leaf.item() if leaf.ndim == 0 else leaf for leaf in leaves]
 
     def pack(self, flat: Any) -> Any:
-        """The pytree of arrays (..., *shape) that a vector (..., size) stands for."""
+        """Return the pytree of arrays (..., *shape) that a vector (..., size) stands for."""
         return unflatten(self.tree, self.leaves(flat))
 
     def flat(self, value: Any, lead: int = 0) -> np.ndarray:
-        """The other way round: (..., size), `lead` axes in front; an array of that form already stays as it is.
+        """Flatten a pytree to (..., size), with `lead` axes in front; an array of that form stays as it is.
 
         InputError: another structure, or leaves of other shapes.
         """
         if isinstance(value, np.ndarray):
             return value
-        named = zip(leaves_like(self.tree, value), self.tree.names(), strict=True)
+        named = zip(flatten_up_to(self.tree, value), self.tree.names(), strict=True)
         leaves = [real_array(leaf, name) for leaf, name in named]
         for name, leaf, shape in zip(self.tree.names(), leaves, self.shapes, strict=True):
             if leaf.shape[lead:] != shape:
@@ -71,7 +71,7 @@ class Structure:
         return np.concatenate([leaf.reshape(*leaf.shape[:lead], -1) for leaf in leaves], axis=-1)
 
     def plain(self, flat: Any) -> Any:
-        """The pytree as JSON can hold it: containers as dicts by name and lists, arrays as lists."""
+        """Return the pytree as JSON can hold it: containers as dicts by name and lists, arrays as lists."""
 
         def build(tree: Tree, rest: Any) -> Any:
             if tree.kind is None:
@@ -86,7 +86,7 @@ class Structure:
 
 
 def number_of(value: Any) -> np.ndarray:
-    """A measured value as float64: an array as it is, a pytree as the vector of its leaves."""
+    """Return a measured value as float64: an array as it is, a pytree as the vector of its leaves."""
     leaves, tree = flatten(value)
     if tree.kind is None:
         return real_array(value, "a measured value")

@@ -1,47 +1,54 @@
-"""What a query is made of and asked, checked at the border: arrays come in, the same arrays in the types that the
-estimators take go out, or an InputError that says what is wrong with them."""
+"""What a query is made of and asked, and what a sketch is asked for, checked at the border.
+
+In: what a caller gives. Out: the same in the types that the estimators take, or an InputError that says what is wrong.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import is_int, quoted
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import check_int, check_order, is_int, quoted
+from circuitsketch.arrays import check_dtype, plain_array
+from circuitsketch.attribution.prediction import in_units
+from circuitsketch.backends.registry import check_device
+from circuitsketch.directions import find_distribution
 from circuitsketch.errors import InputError
+from circuitsketch.propagate.parts import SketchSpec
+from circuitsketch.training.subsets import NOTHING, downweights_of
+from circuitsketch.training.training import Training
 
-PER_EXAMPLE = ("interactions", "per-example", "first-order")  # the estimators that need every example's own series
 
-
-def coefficients(given: Any, fewest: int) -> np.ndarray:
-    """Complex coefficients (m, order + 1, *measurement) along at least so many directions."""
-    found = plain_array(given, "the array of coefficients")
-    if found.dtype.kind not in "iufc":
-        raise InputError(f"coefficients are numbers, not an array of dtype {found.dtype}")
-    if found.ndim < 2 or found.shape[0] < fewest or found.shape[1] < 1:
+def coefficients(values: Any, fewest: int) -> np.ndarray:
+    """Return complex coefficients (m, order + 1, *measurement) along at least so many directions."""
+    array = plain_array(values, "the array of coefficients")
+    if array.dtype.kind not in "iufc":
+        raise InputError(f"coefficients are numbers, not an array of dtype {array.dtype}")
+    if array.ndim < 2 or array.shape[0] < fewest or array.shape[1] < 1:
         raise InputError(
             "coefficients have the shape (directions, order + 1, *measurement), with at least one direction "
-            f"and order 0, not {found.shape}"
+            f"and order 0, not {array.shape}"
         )
-    if np.prod(found.shape[2:]) == 0:
-        raise InputError(f"a measurement of shape {found.shape[2:]} holds nothing to predict")
-    if found.dtype.kind != "c" or found.dtype.itemsize > 16:
-        found = found.astype(np.complex128)
-    bad = np.argwhere(~np.isfinite(found))
+    if np.prod(array.shape[2:]) == 0:
+        raise InputError(f"a measurement of shape {array.shape[2:]} holds nothing to predict")
+    if array.dtype.kind != "c" or array.dtype.itemsize > 16:
+        array = array.astype(np.complex128)
+    bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise InputError(
             f"direction {bad[0][0]} has a NaN or an infinity at order {bad[0][1]}: the run left the "
             "floating-point numbers there; take a lower order or a wider dtype"
         )
-    return found
+    return array
 
 
-def constant(along: np.ndarray, per_example: np.ndarray | None) -> None:
-    """Whether coefficient 0 is real and the same for every direction, and every single example."""
-    first = along[0, 0]
-    slack = np.sqrt(np.finfo(along.dtype).eps) * max(np.abs(first).max(), np.finfo(np.float32).tiny)
-    off = max(np.abs(along[:, 0] - first).max(), np.abs(first.imag).max())
+def constant(coefficients: np.ndarray, per_example: np.ndarray | None) -> None:
+    """Refuse coefficients 0 that are not real, or not the same for every direction and every example."""
+    first = coefficients[0, 0]
+    slack = np.sqrt(np.finfo(coefficients.dtype).eps) * max(np.abs(first).max(), np.finfo(np.float32).tiny)
+    off = max(np.abs(coefficients[:, 0] - first).max(), np.abs(first.imag).max())
     if per_example is not None:
         off = max(off, np.abs(per_example[0, 0] - first).max())
     if off > slack:
@@ -51,76 +58,113 @@ def constant(along: np.ndarray, per_example: np.ndarray | None) -> None:
         )
 
 
-def per_example(given: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Every example's own series, float64 (n, order + 1, *measurement)."""
-    found = plain_array(given, "the array of per-example series")
-    if found.dtype.kind not in "iufc" or found.ndim < 2 or found.shape[1] < 2:
+def per_example(values: Any, n: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return every example's own series, float64 (n, order + 1, *measurement)."""
+    array = plain_array(values, "the array of per-example series")
+    if array.dtype.kind not in "iufc" or array.ndim < 2 or array.shape[1] < 2:
         raise InputError(
-            f"per_example must be numbers (n, order + 1, *measurement) to order 1 at least, not {found.shape}"
+            f"per_example must be numbers (n, order + 1, *measurement) to order 1 at least, not {array.shape}"
         )
-    if found.dtype.kind == "c":
-        if np.abs(found.imag).max() > 1e-9 * np.abs(found.real).max():
+    if array.dtype.kind == "c":
+        if np.abs(array.imag).max() > 1e-9 * np.abs(array.real).max():
             raise InputError("per-example series are along real unit vectors, so they must be real; these are complex")
-        found = found.real
-    if found.shape != (n, found.shape[1], *shape):
+        array = array.real
+    if array.shape != (n, array.shape[1], *shape):
         raise InputError(
-            f"per_example of shape {found.shape} do not go with {n} examples and a measurement of shape {shape}"
+            f"per_example of shape {array.shape} do not go with {n} examples and a measurement of shape {shape}"
         )
-    if not np.isfinite(found).all():
+    if not np.isfinite(array).all():
         raise InputError("per_example contains a NaN or an infinity: take a lower order or a wider dtype")
-    return found.astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
 
 
-def similarity(given: Any, n: int) -> np.ndarray:
-    """A factor J, float64 (n, p)."""
-    found = plain_array(given, "the factor of the similarity")
-    if found.ndim != 2 or len(found) != n or found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+def similarity(values: Any, n: int) -> np.ndarray:
+    """Return a factor J, float64 (n, p)."""
+    array = plain_array(values, "the factor of the similarity")
+    if array.ndim != 2 or len(array) != n or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise InputError(
-            f"a similarity is given by a finite real factor J of shape ({n}, p), not {found.shape} {found.dtype}"
+            f"a similarity is given by a finite real factor J of shape ({n}, p), not {array.shape} {array.dtype}"
         )
-    return found.astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
 
 
-def real_vectors(given: Any, n: int) -> tuple[np.ndarray, bool]:
-    """h's as float64 (B, n), and whether it was a single one."""
-    found = plain_array(given, "h (real numbers)")
-    if found.dtype.kind not in "biuf":
-        raise InputError(f"h is an array of {n} real numbers, not of dtype {found.dtype}")
-    if n == 1 and found.ndim == 0:
-        found = found.reshape(1)
-    if found.ndim not in (1, 2) or found.shape[-1] != n or not found.size:
+def parse_downweights(
+    what: Any,
+    n: int,
+    labels: Sequence[Any] | None,
+    items: Sequence[Any] | None,
+    label: Any = NOTHING,
+    unit: str = "example",
+) -> np.ndarray:
+    """Convert what `Query.without` takes to downweights (n,), or (B, n)."""
+    try:
+        return downweights_of(what, n, labels, items, label)
+    except InputError as reason:
+        if unit == "example":
+            raise
+        raise InputError(in_units(str(reason), unit)) from None
+
+
+def real_vectors(values: Any, n: int) -> np.ndarray:
+    """Return h's as float64 (n,), or (B, n)."""
+    array = plain_array(values, "h (real numbers)")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"h is an array of {n} real numbers, not of dtype {array.dtype}")
+    if n == 1 and array.ndim == 0:
+        array = array.reshape(1)
+    if array.ndim not in (1, 2) or array.shape[-1] != n or not array.size:
         raise InputError(
-            f"h has the shape ({n},), or (B, {n}) for many at once, not {found.shape}; for example ids use without"
+            f"h has the shape ({n},), or (B, {n}) for many at once, not {array.shape}; for example ids use without"
         )
-    finite = np.isfinite(found)
+    finite = np.isfinite(array)
     if not finite.all():
         bad = np.argwhere(~finite)
         raise InputError(f"h holds a NaN or an infinity at coordinate {bad[0][-1]}: give finite numbers")
-    return np.atleast_2d(found).astype(np.float64, copy=False), found.ndim == 1
+    return array.astype(np.float64, copy=False)
 
 
-def order(given: int | None, highest: int) -> int:
-    """The order of a prediction, by default the highest."""
-    if not highest:
+def check_spec(
+    run: Training,
+    directions: int,
+    order: int,
+    seed: int,
+    distribution: str,
+    per_example: str | None,
+    per_example_order: int | None,
+    groups: Sequence[Any] | None,
+    dtype: Any,
+    threads: int | None,
+    device: str,
+) -> SketchSpec:
+    """Return the specification of a sketch, from the arguments of `sketch`, checked."""
+    if groups is not None:
+        run = run.grouped(groups)
+    series_order = check_per_example_order(order, per_example, per_example_order)
+    count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and series_order is not None else 1)
+    number = check_dtype(dtype)
+    return SketchSpec(
+        run,
+        find_distribution(distribution, run.n, seed),
+        count,
+        check_order(order),
+        series_order,
+        number,
+        threads,
+        check_device(device),
+    )
+
+
+def check_per_example_order(order: int, per_example: str | None, per_example_order: int | None) -> int | None:
+    """Return the order of the per-example series; None without them."""
+    if per_example is not None and not (isinstance(per_example, str) and per_example == "series"):
+        raise InputError(f"per_example is {quoted(per_example)}; choose 'series' (every example's own series), or None")
+    if per_example is None and per_example_order is not None:
         raise InputError(
-            "coefficients of order 0 tell the measurement as it was, and nothing of changes: push to order 1"
+            f"per_example_order is {quoted(per_example_order)} and per_example is None; give per_example='series'"
         )
-    if given is None:
-        return highest
-    if not is_int(given, 1, highest):
-        raise InputError(f"the order of a prediction is an int from 1 to {highest}, not {quoted(given)}")
-    return int(given)
-
-
-def estimator(given: str | None, default: str, with_singles: bool) -> str:
-    """An estimator by name, one that the data suffice for."""
-    if given is None:
-        return default
-    if not isinstance(given, str) or given not in ("theorem", *PER_EXAMPLE):
-        raise InputError(f"there is no estimator {quoted(given)}; choose one of {', '.join(('theorem', *PER_EXAMPLE))}")
-    if given in PER_EXAMPLE and not with_singles:
-        raise InputError(
-            f"estimator {given!r} needs every example's own series: make the sketch with per_example='series', or use "
-            "estimator='theorem'"
-        )
-    return given
+    if per_example is None:
+        return None
+    chosen = check_order(order if per_example_order is None else per_example_order)
+    if not chosen:
+        raise InputError("per_example_order is 0, and their effects begin at order 1; give per_example_order=1 or more")
+    return chosen

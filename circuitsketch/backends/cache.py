@@ -1,9 +1,10 @@
-"""The cache of compiled kernels on disk, which both backends use: bytes under a key that is a digest of their source.
+"""The disk cache of compiled kernels, for both backends: machine code under a key that is a digest of its source.
 
-In: a key and the machine code. Out: that code in another process, or None: what is missing, damaged, kept under another
-key's name, or not ours is compiled anew. Machine code is executed, so a folder or file that belongs to another user, or
-that others may write, is neither read nor written; the first one is warned of. A file is written under a name of its
-own and then renamed, so that a reader never sees half of one. Nothing here raises: without a cache all works, slower.
+In: a key and the machine code. Out: that code in another process, or None if it is missing, damaged, stored under
+another key, or not trusted; it is then compiled again. Machine code is executed, so a folder or file that belongs to
+another user, or that others may write, is neither read nor written; the first one causes a warning. A file is written
+under a temporary name and then renamed, so that no reader sees a partial one. Nothing here raises: without a cache
+everything works, but slower.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 LIMIT = 256 << 20  # bytes of a file; the largest kernel seen has 300 kB
-OLD = 3600  # seconds after which nobody is still writing a file
-DIGEST = 32  # bytes of the checksum with which a file begins
-OTHERS = stat.S_IWGRP | stat.S_IWOTH
-refused: list[str] = []  # what has been warned of
+STALE = 3600  # seconds after which a temporary file has no writer any more
+DIGEST = 32  # bytes of the checksum at the beginning of a file
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+warned: list[str] = []  # reasons
 
 
-def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: CIRCUITSKETCH_CACHE, or the user's cache folder; None where there is no home."""
+def locate_cache() -> Path | None:
+    """Return the cache folder: CIRCUITSKETCH_CACHE, or the user's cache folder, or None for a user without a home."""
     chosen = os.environ.get("CIRCUITSKETCH_CACHE")
     if chosen:
         return Path(chosen)
@@ -38,8 +39,8 @@ def cache_folder() -> Path | None:
         return None
 
 
-def key_of(*parts: str) -> str:
-    """A file's name: a digest of all that what it holds depends on."""
+def make_key(*parts: str) -> str:
+    """Return the name of a cached file: a digest of everything that its contents depend on."""
     digest = hashlib.sha256()
     for part in parts:
         text = part.encode("utf-8", "surrogatepass")
@@ -48,10 +49,10 @@ def key_of(*parts: str) -> str:
 
 
 @cache
-def sources_hash(*rooms: str) -> str:
-    """A digest of source files of the package: of rooms (with all below them) and of single files.
+def hash_sources(*rooms: str) -> str:
+    """Return a digest of source files of the package; rooms : folders, with all below them, and single files.
 
-    Where there are none to read (in a zip file, say) it is a random one: nothing is found again.
+    If they cannot be read (in a zip file, for example), it is random, so that no cached file is used again.
     """
     digest = hashlib.sha256()
     for room in rooms:
@@ -66,17 +67,17 @@ def sources_hash(*rooms: str) -> str:
 
 
 def read(key: str) -> bytes | None:
-    """What is kept under a key, else None."""
-    folder = trusted_folder(key)
+    """Return the bytes stored under a key, or None."""
+    folder = find_trusted_folder(key)
     if folder is None:
         return None
-    # A link is not followed, and a pipe does not make us wait for its writer.
+    # Do not follow a link, and do not wait for the writer of a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         number = os.open(folder / key, flags)
         try:
-            about = os.fstat(number)
-            if not stat.S_ISREG(about.st_mode) or about.st_size > LIMIT or not is_trusted(folder / key, about):
+            status = os.fstat(number)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT or not is_trusted(folder / key, status):
                 return None
             with open(number, "rb", closefd=False) as file:
                 data = file.read(LIMIT)
@@ -88,15 +89,15 @@ def read(key: str) -> bytes | None:
 
 
 def write(key: str, data: bytes) -> None:
-    """Keep something under a key; where that cannot be it costs time at the next start, nothing else."""
-    folder = trusted_folder(key, make=True)
+    """Store bytes under a key, if possible; a failure costs time at the next start, nothing else."""
+    folder = find_trusted_folder(key, make=True)
     if folder is None:
         return
     new = folder / f"{key}.{os.getpid()}.{secrets.token_hex(8)}"
     try:
-        for left in folder.glob(f"{key}.*"):  # by a process that was killed while it wrote
-            if time.time() - os.lstat(left).st_mtime > OLD:
-                os.unlink(left)
+        for stale in folder.glob(f"{key}.*"):  # of a process that was killed while writing
+            if time.time() - os.lstat(stale).st_mtime > STALE:
+                os.unlink(stale)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb") as file:
             file.write(checksum(key, data) + data)
         os.replace(new, folder / key)
@@ -106,25 +107,25 @@ def write(key: str, data: bytes) -> None:
 
 
 def checksum(key: str, data: bytes) -> bytes:
-    """What a file begins with. It covers the key: a file under another file's name is damaged."""
+    """Return the checksum at the beginning of a file. It covers the key: a renamed file counts as damaged."""
     return hashlib.sha256(key.encode() + data).digest()
 
 
-def trusted_folder(key: str, make: bool = False) -> Path | None:
-    """The folder of a key, made where it is missing; None where there is none that can be trusted."""
-    root = cache_folder()
+def find_trusted_folder(key: str, make: bool = False) -> Path | None:
+    """Return the folder of a key, or None if it is not trusted; make : create it if it is missing."""
+    root = locate_cache()
     if root is None:
         return None
     try:
         for folder in (root, root / key[:2]):
             if make:
                 make_private(folder)
-            about = os.lstat(folder)
-            if stat.S_ISLNK(about.st_mode):
-                if folder != root or not is_trusted(folder, about):
+            status = os.lstat(folder)
+            if stat.S_ISLNK(status.st_mode):
+                if folder != root or not is_trusted(folder, status):
                     return None
-                about = os.stat(folder)
-            if not stat.S_ISDIR(about.st_mode) or not is_trusted(folder, about):
+                status = os.stat(folder)
+            if not stat.S_ISDIR(status.st_mode) or not is_trusted(folder, status):
                 return None
     except (OSError, ValueError):
         return None
@@ -132,7 +133,7 @@ def trusted_folder(key: str, make: bool = False) -> Path | None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone."""
+    """Make a folder, and its missing parents, that only this user can use."""
     if os.path.lexists(folder):
         return
     make_private(folder.parent)
@@ -140,22 +141,24 @@ def make_private(folder: Path) -> None:
         os.mkdir(folder, 0o700)
 
 
-def is_trusted(path: Path, about: os.stat_result) -> bool:
-    """Whether a file or folder is this user's or the system's, and nobody else may write it; the first that is not is
-    warned of. Where there are no user ids (Windows) the folder's place is trusted."""
+def is_trusted(path: Path, status: os.stat_result) -> bool:
+    """Return whether a file or folder is this user's or the system's, and nobody else may write it.
+
+    The first one that is not causes a warning. Without user ids (on Windows) every path is trusted.
+    """
     if not hasattr(os, "geteuid"):
         return True
-    user, mode = os.geteuid(), stat.S_IMODE(about.st_mode)
-    if about.st_uid not in (user, 0):
-        reason = f"{path} belongs to user {about.st_uid}, and this process runs as user {user}"
-    elif mode & OTHERS and not stat.S_ISLNK(about.st_mode):
-        reason = f"other users may write {path} (mode {mode:04o}; 'chmod -R go-w {cache_folder()}' takes that back)"
+    user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
+    if status.st_uid not in (user, 0):
+        reason = f"{path} belongs to user {status.st_uid}, and this process runs as user {user}"
+    elif mode & WRITABLE_BY_OTHERS and not stat.S_ISLNK(status.st_mode):
+        reason = f"other users may write {path} (mode {mode:04o}; 'chmod -R go-w {locate_cache()}' corrects that)"
     else:
         return True
-    if not refused:
-        refused.append(reason)
+    if not warned:
+        warned.append(reason)
         warnings.warn(
-            f"the cache of compiled kernels is not used: {reason}. Kernels are compiled anew in every process; set "
+            f"the cache of compiled kernels is not used: {reason}. Kernels are compiled again in every process; set "
             "CIRCUITSKETCH_CACHE to a folder of your own",
             RuntimeWarning,
             stacklevel=2,

@@ -1,8 +1,8 @@
-"""What a backend is: Protocols that `cpu/` and `cuda/` implement, which mypy checks, and plain data that they share.
+"""The contract of backends: Protocols that `cpu/` and `cuda/` implement, checked by mypy, and their plain data.
 
-A `Backend` makes a `Target` (what code is written for) and links tapes to an `Executable` (code and addresses), which
-gives `Arena`s (one thread's memory), on which a `Schedule` is played. Callers ask nothing else; `registry` has the
-backends by name.
+A `Backend` chooses a `Target` (what code is generated for) and links tapes to an `Executable` (code and addresses). An
+executable allocates `Arena`s (one thread's memory), and an arena runs the steps of a `Schedule`. Callers use nothing
+else; `registry` has the backends by name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from circuitsketch.lower.instructions import Instruction, Mode, Placement
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.tape import Tape
 
-# Above this order a rule's loops over coefficients are loops of the kernel, not straight code.
-STRAIGHT_ORDER = 8
+UNROLLED_ORDER = 8  # above it, the loops over coefficients in a rule are loops of the generated code
 CACHE_LINE = 64  # bytes
 
 Report = Callable[[int, int], None]  # called with (steps done, steps)
 
 
 class Phases(IntFlag):
-    """What of a step is played: its constants, its lanes, carrying the state on to the next step."""
+    """The phases of a step: its constants, its lanes, and carrying the new state to where the next step reads it."""
 
     CONSTANT = 1
     LANE = 2
@@ -37,9 +36,18 @@ class Phases(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What kernels are compiled for: what lanes hold, how many there are, in which precision.
+    """What code is generated for: what lanes hold, how many a block has, and in which precision.
 
-    device : the backend that it belongs to, by its name in `registry`.
+    Attributes
+    ----------
+    mode : Mode
+        What lanes hold.
+    width : int
+        The number of lanes in a block.
+    single : bool
+        Whether lanes are in single precision.
+    device : str
+        The name of the backend in `registry`.
     """
 
     mode: Mode
@@ -49,19 +57,22 @@ class Target:
     device: ClassVar[str] = "cpu"
 
     @property
-    def straight(self) -> bool:
-        """Whether products of series are written out."""
-        return self.mode.values or self.mode.order <= STRAIGHT_ORDER
+    def is_unrolled(self) -> bool:
+        """Whether products of series are written out term by term."""
+        return self.mode.values or self.mode.order <= UNROLLED_ORDER
 
     @property
     def unit(self) -> int:
-        """Numbers in one element's lane block."""
+        """The number of reals in one element's lane block."""
         return self.mode.components * self.width
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What every step does and reads: which program, packed data, example ids; `_start` arrays have one entry more."""
+    """What every step runs and reads: its program, its packed data and its example ids.
+
+    Step t reads `data[data_start[t]:data_start[t + 1]]` and `ids[ids_start[t]:ids_start[t + 1]]`.
+    """
 
     program: np.ndarray
     data: np.ndarray
@@ -71,8 +82,8 @@ class Schedule:
 
     @staticmethod
     @cache
-    def single() -> Schedule:
-        """One step of program 0 that reads nothing."""
+    def single_step() -> Schedule:
+        """Return a schedule of one step, of program 0, that reads nothing."""
         zero = np.zeros(1, dtype=np.int64)
         two = np.zeros(2, dtype=np.int64)
         return Schedule(zero, np.zeros(0), two, zero[:0], two)
@@ -114,7 +125,11 @@ class Totals:
 
 
 class InstructionTime(NamedTuple):
-    """One instruction: its stage, what it does, where it comes from, seconds, useful multiply-adds (contractions)."""
+    """The time of one instruction.
+
+    stage : "constant", "lane" or "carry". name : its gates, or its kind. extents : its axes longer than 1.
+    place : the user's line. multiply_adds : the useful ones, of contractions.
+    """
 
     stage: str
     name: str
@@ -130,8 +145,11 @@ class InstructionTime(NamedTuple):
 
 
 class Executable(Protocol):
-    """Code and addresses for a family of circuits over one state. `linking.Linked` says what the attributes hold;
-    a row of `programs` is a `linking.ProgramRow`: where a program lies among `instructions`."""
+    """Code and addresses for a family of circuits with the same state.
+
+    `linking.Linked` describes the attributes. A row of `programs` is a `linking.ProgramRow`: where the instructions of
+    a program are among `instructions`.
+    """
 
     @property
     def target(self) -> Target: ...  # noqa: D102
@@ -156,35 +174,41 @@ class Executable(Protocol):
     @property
     def unit(self) -> int: ...  # noqa: D102
 
-    def arena(self, blocks: int = 1) -> Arena:
-        """Fresh memory for some lane blocks that are played together, plain data in place."""
+    def allocate_arena(self, blocks: int = 1) -> Arena:
+        """Return new memory for lane blocks that run in one call, with the literals in place."""
 
     def arena_bytes(self, blocks: int = 1) -> int:
-        """Bytes of this machine's memory that the arena for some lane blocks takes."""
+        """Return the bytes of host memory that an arena takes."""
 
-    def together(self, blocks: int, examples: int = 0) -> int:
-        """How many of some lane blocks one call should be given; examples : whose directions lie in the same memory.
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
+        """Return how many of `blocks` lane blocks one call should run.
+
+        examples : the number of examples whose directions are in the same memory.
 
         Raises
         ------
-        DeviceError : not even one fits.
+        DeviceError
+            If not even one fits into the device's memory.
         """
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
-        """How many of some lane blocks one call should carry through a whole run."""
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
+        """Return how many of `blocks` lane blocks one call should carry through all steps of a run."""
 
-    def threads(self, asked: int | None) -> int | None:
-        """On how many threads calls run, of those asked for (None: one per core)."""
+    def limit_threads(self, threads: int | None) -> int | None:
+        """Return how many threads may make calls, of those requested (None: one per core)."""
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Raise an InputError where the memory that these threads would play some lane blocks in is not there."""
+        """Raise InputError unless there is memory for the arenas of these threads."""
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
-        """What to say of `now` lane blocks done when `told` were said `seconds` ago; None where nothing is due."""
+    def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
+        """Return the progress to report, or None if there is none yet.
+
+        now : blocks done, with the shares of unfinished ones. reported, seconds : the last report, and its age.
+        """
 
 
 class Arena(Protocol):
-    """One thread's memory for some lane blocks: constant terms that all lanes share, and lanes."""
+    """One thread's memory for some lane blocks: the constant terms, which all lanes share, and the lanes."""
 
     @property
     def executable(self) -> Executable: ...  # noqa: D102
@@ -192,22 +216,22 @@ class Arena(Protocol):
     def constants(self) -> np.ndarray: ...  # noqa: D102
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
-        """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
+        """Set the state's constant terms, and its lanes: to zero, or to the same values where lanes hold values."""
 
-    def state(self) -> list[np.ndarray]:
-        """Copies of the state's constant terms."""
+    def get_state(self) -> list[np.ndarray]:
+        """Return copies of the state's constant terms."""
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
-        """The state in one lane block, varying leaves one after the other: (elements, components, width)."""
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
+        """Return the state in one lane block, its varying leaves concatenated: (elements, components, width)."""
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
-        """A wire's constant terms."""
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
+        """Return a wire's constant terms."""
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
-        """A wire in one lane block: (*shape, components, width)."""
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+        """Return a wire in one lane block: (*shape, components, width)."""
 
     def run(
         self,
@@ -217,50 +241,77 @@ class Arena(Protocol):
         at: np.ndarray,
         directions: np.ndarray | None = None,
         *,
-        begins: np.ndarray | None = None,
-        watch: bool = False,
+        first_steps: np.ndarray | None = None,
+        check_finite: bool = False,
         phases: Phases = Phases.ALL,
         record: Record | None = None,
         source: Record | None = None,
         totals: Totals | None = None,
     ) -> int:
-        """Play steps first..last; returns the step after which the state was not finite (-1: none, or not watched).
+        """Run the steps from `first` to `last` (excluded).
 
-        at : the point of expansion, downweights (n,). directions : (blocks, n, parts, width).
-        begins : the first step of each block's lanes (default: all steps).
-        record : where to keep the inputs of the steps. source : a record whose lanes step t reads from row t, as the
-            lanes of the inputs that follow the state. totals : where to add up an output.
+        Parameters
+        ----------
+        at : ndarray (n,)
+            The point of expansion: downweights.
+        directions : ndarray (blocks, n, parts, width), optional
+            Directions, or downweights where lanes hold values.
+        first_steps : ndarray (blocks,), optional
+            The first step of each block's lanes; by default all steps.
+        check_finite : bool
+            Whether to stop after a step with a state that is not finite.
+        phases : Phases
+            What to run of each step.
+        record : Record, optional
+            Where to keep the inputs of the steps.
+        source : Record, optional
+            A record whose lanes step t reads from row t, as the lanes of the inputs that follow the state.
+        totals : Totals, optional
+            Where to add up an output.
+
+        Returns
+        -------
+        int
+            The step after which the state was not finite, or -1.
         """
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
         directions: np.ndarray,
-        begins: np.ndarray | None = None,
+        first_steps: np.ndarray | None = None,
         report: Report | None = None,
     ) -> Iterator[None]:
-        """Play all steps in slices, yielding after each, so that other arenas can have the thread (see `scheduler`)."""
+        """Run all steps; yield now and then, so that other arenas can have the thread (see `scheduler`)."""
 
 
 class Backend(Protocol):
-    """What makes targets and executables.
+    """A device: chooses targets and links executables.
 
-    widths_vary : whether a block's lanes are chosen by how many there are in all; work begun then keeps its width.
+    widths_vary : whether the number of lanes in a block depends on how many there are in all; a stored sketch then
+        keeps the width that it began with.
+    runs_constants : whether the device itself runs the constant phase, so that one run needs no lanes, and its working
+        memory is the host's.
     """
 
     @property
     def widths_vary(self) -> bool: ...  # noqa: D102
+    @property
+    def runs_constants(self) -> bool: ...  # noqa: D102
 
-    def check(self) -> None:
-        """Raise a DeviceError, which says what was looked for, where this backend has nothing to run on."""
+    def check_available(self) -> None:
+        """Raise DeviceError, which says what was looked for, if there is no such device."""
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
-        """What to write code for, when about so many lanes are to be carried; `width` : lanes per block, if given.
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
+        """Return the target for about this many lanes; width : lanes per block, if prescribed.
 
         Raises
         ------
-        DeviceError : there is no device. InputError : a width that cannot be.
+        DeviceError
+            If there is no such device.
+        InputError
+            If the width is not possible.
         """
 
     def link(
@@ -271,10 +322,21 @@ class Backend(Protocol):
         has_keep: bool,
         phases: Phases = Phases.ALL,
     ) -> Executable:
-        """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
+        """Link tapes to one executable.
 
-        phases : what will be played of it; code for the rest is not compiled.
+        Parameters
+        ----------
+        tapes : sequence of Tape
+            Their first `state_count` inputs are the same state.
+        target : Target
+            What to generate code for.
+        state_count : int
+            The number of state leaves.
+        has_keep : bool
+            Whether the last input of every tape holds the weights of the step's examples.
+        phases : Phases
+            What will be run; no code is generated for the rest.
         """
 
     def profile(self, arena: Arena, program: int, seconds: float) -> list[InstructionTime]:
-        """Time every instruction of a program, each for about so many seconds."""
+        """Time every instruction of a program, each for about this many seconds."""

@@ -1,7 +1,7 @@
-"""Taylor coefficients in lane blocks: put in, taken out, and work on so many directions divided into blocks.
+"""Convert between arrays of Taylor coefficients, with a row per direction, and lane blocks; run work block by block.
 
-A lane block holds, for every element, a row of components (coefficients 1..order, real and imaginary parts apart) of
-as many lanes as the target is wide; outside, coefficients are arrays with a row per direction.
+A lane block holds, for every element, its components (coefficients 1..order, real and imaginary parts separate) in all
+lanes of the target.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Callable
 import numpy as np
 
 from circuitsketch.backends.contract import Arena, Executable
-from circuitsketch.backends.scheduler import Slices, in_turns
+from circuitsketch.backends.scheduler import Slices, run_cooperatively
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout
 
 
-def put_series(part: np.ndarray, arena: Arena, layout: Layout, block: int) -> None:
-    """Copy a wire's coefficients in one lane block of program 0 to rows (lanes, order + 1, *shape)."""
-    part[:, 0] = arena.constant_view(0, layout)
+def copy_series(part: np.ndarray, arena: Arena, layout: Layout, block: int) -> None:
+    """Copy a wire's coefficients from one lane block of program 0 to an array (lanes, order + 1, *shape)."""
+    part[:, 0] = arena.view_constant(0, layout)
     if layout.buffer in arena.executable.placements[0].lane:
-        lanes = arena.lane_view(0, layout, block)
-        part[:, 1:] = coefficients_of(lanes, arena.executable.target.mode)[: len(part)]
+        lanes = arena.view_lanes(0, layout, block)
+        part[:, 1:] = read_coefficients(lanes, arena.executable.target.mode)[: len(part)]
 
 
-def put_coefficients(view: np.ndarray, series: np.ndarray, mode: Mode) -> None:
-    """Write coefficients (directions, k, *shape) into lane blocks (*shape, components, width); others are zero."""
+def write_coefficients(view: np.ndarray, series: np.ndarray, mode: Mode) -> None:
+    """Write coefficients 1..k (directions, k, *shape) into a lane block (*shape, components, width); zero the rest."""
     width = view.shape[-1]
     lanes = min(len(series), width)
     view[...] = 0.0
@@ -38,17 +38,21 @@ def put_coefficients(view: np.ndarray, series: np.ndarray, mode: Mode) -> None:
             view[..., k, :lanes] = rows
 
 
-def coefficients_of(view: np.ndarray, mode: Mode) -> np.ndarray:
-    """Coefficients 1..order of lane blocks (*shape, components, width), as (width, order, *shape)."""
+def read_coefficients(view: np.ndarray, mode: Mode) -> np.ndarray:
+    """Return coefficients 1..order in a lane block (*shape, components, width), as (width, order, *shape)."""
     lead = np.moveaxis(np.moveaxis(view, -1, 0), -1, 1)
     return lead[:, 0::2] + 1j * lead[:, 1::2] if mode.complex else lead
 
 
-def in_blocks(
+def run_blocks(
     function: Callable[[range], Slices], count: int, executable: Executable, threads: int | None, examples: int = 0
 ) -> None:
-    """Call a function with the first lanes of blocks that are played together, on a CPU on several threads; where a
-    device's memory bounds how many there can be, one call after the other."""
-    begins = range(0, count, executable.target.width)
-    executable.check_memory(len(begins), examples, threads)
-    in_turns(function, begins, executable.together(len(begins), examples), executable.threads(threads))
+    """Call a function with the first lanes of the blocks that one call runs, until all `count` lanes are done.
+
+    On a CPU the calls are made from several threads; on a GPU, whose memory bounds the blocks per call, one by one.
+    """
+    starts = range(0, count, executable.target.width)
+    executable.check_memory(len(starts), examples, threads)
+    run_cooperatively(
+        function, starts, executable.choose_blocks_per_call(len(starts), examples), executable.limit_threads(threads)
+    )

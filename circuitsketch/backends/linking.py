@@ -1,7 +1,7 @@
-"""Linking: lowered circuits that share a state get one address space; what every backend needs of that.
+"""Link tapes that share a state: give them one address space, which every backend then adds code to.
 
-In: tapes whose first inputs are the state, then what a step reads, then the weights of its examples. Out: a `Linked`:
-where everything lies, in the arena of constant terms and in that of lanes. A backend adds the code.
+In: tapes whose inputs are the state, then the data that a step reads, then the weights of its examples. Out: a
+`Linked`: the addresses of everything, in the arena of constant terms and in that of lanes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from circuitsketch.backends.contract import Target
 from circuitsketch.gates import Shape, cells
-from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.encode import encode, encode_carry
 from circuitsketch.lower.instructions import Instruction, Placement
-from circuitsketch.lower.placement import place
+from circuitsketch.lower.placement import place_buffers
 from circuitsketch.lower.tape import Tape
 
 
 class ProgramRow(NamedTuple):
-    """Where a program's instructions lie among all, by what they are for; each part begins where the one before ends.
+    """Where a program's instructions are among all of them: each part begins where the one before ends.
 
-    constants_used : how many constants it needs, from the first on.
+    constants_used : how many constants the program needs, counted from the first.
     """
 
     constant_first: int
@@ -41,10 +41,11 @@ class Linked:
 
     Attributes
     ----------
-    data_slot, keep_slot : where a program expects what its step reads, and the weights (constant, lane element).
-    state_constant, state_lane : the offset of every state leaf (lane offset -1: it does not vary).
-    constant_end, lane_end : elements of the two arenas. plain : data that every program may read, with its offset.
-    used : constants that each program needs, plain data excepted.
+    data_slot, keep_slot : where each program reads the data of its step, and the weights (constant, lane element).
+    state_constant, state_lane : the offset of each state leaf (lane offset -1: it does not vary).
+    constant_end, lane_end : the sizes of the two arenas, in elements.
+    plain : the literals, which every program may read, with their offsets.
+    used : the constants that each program needs, without the literals.
     """
 
     target: Target
@@ -62,12 +63,12 @@ class Linked:
 
     @property
     def state_cells(self) -> int:
-        """Constant elements of the state, which begin the constant arena."""
+        """The number of constant elements of the state, which are the first of the constant arena."""
         return sum(cells(shape) for shape in self.state_shapes)
 
     @property
     def lane_state_cells(self) -> int:
-        """Lane elements of the state, which begin the lane arena."""
+        """The number of lane elements of the state, which are the first of the lane arena."""
         return sum(cells(shape) for shape, at in zip(self.state_shapes, self.state_lane, strict=True) if at >= 0)
 
     def entries_of(self, output: int) -> np.ndarray:
@@ -84,12 +85,15 @@ class Linked:
 
     @property
     def unit(self) -> int:
-        """Numbers in one element's lane block."""
+        """The number of reals in one element's lane block."""
         return self.target.unit
 
 
 def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_keep: bool) -> Linked:
-    """One address space of tapes whose first `state_count` inputs are the same state, and whose last is the weights."""
+    """Return the address space of tapes whose first `state_count` inputs are the same state.
+
+    has_keep : whether the last input of each holds the weights of the step's examples.
+    """
     first = tapes[0]
     shapes = [layout.shape for layout in first.inputs[:state_count]]
     varies = [any(tape.program.buffer_varies[tape.inputs[i].buffer] for tape in tapes) for i in range(state_count)]
@@ -119,7 +123,7 @@ def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_
             at += cells(tape.inputs[position].shape)
         if not has_keep:
             keep_slot.append((at, lane_at))
-        placement, ends = place(tape, inputs, {"constant": at, "lane": lane_at})
+        placement, ends = place_buffers(tape, inputs, {"constant": at, "lane": lane_at})
         placements.append(placement)
         used.append(ends["constant"])
         tops = {phase: max(tops[phase], ends[phase]) for phase in tops}  # type: ignore[index]
@@ -141,7 +145,7 @@ def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_
 
 
 def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
-    """The instructions of all programs, one after the other, and where each program's lie."""
+    """Return the instructions of all programs, concatenated, and where each program's are among them."""
     instructions: list[Instruction] = []
     rows = []
     for tape, placement, used in zip(linked.tapes, linked.placements, linked.used, strict=True):
@@ -150,8 +154,8 @@ def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
         for part in (
             encode(tape, "constant", placement),
             encode(tape, "lane", placement) if has_lanes else [],
-            carried(tape, "constant", placement),
-            carried(tape, "lane", placement) if has_lanes else [],
+            encode_carry(tape, "constant", placement),
+            encode_carry(tape, "lane", placement) if has_lanes else [],
         ):
             instructions += part
             ends.append(len(instructions))
@@ -163,15 +167,15 @@ def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
 def place_constants(
     tapes: Sequence[Tape], placements: Sequence[Placement], start: int
 ) -> tuple[list[tuple[int, np.ndarray]], int]:
-    """Plain data after everything else in the constant arena, equal arrays once."""
-    found: dict[tuple[Shape, bytes], int] = {}
+    """Place the literals at the end of the constant arena, equal arrays once; return them and the arena's end."""
+    offsets: dict[tuple[Shape, bytes], int] = {}
     plain: list[tuple[int, np.ndarray]] = []
     for tape, placement in zip(tapes, placements, strict=True):
         for buffer, value in tape.program.constants.items():
             key = (value.shape, value.tobytes())
-            if key not in found:
-                found[key] = start
+            if key not in offsets:
+                offsets[key] = start
                 plain.append((start, value))
                 start += value.size
-            placement.constant[buffer] = found[key]  # type: ignore[index]
+            placement.constant[buffer] = offsets[key]  # type: ignore[index]
     return plain, start

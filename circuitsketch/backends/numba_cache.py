@@ -1,8 +1,8 @@
-"""What Numba compiles by itself, kept with our kernels and as carefully as they are.
+"""Store what Numba compiles in the cache of kernels, under the same rules of trust.
 
-In: a function that Numba compiles when it is called. Out: the same, with a cache. Numba's own cache lies beside the
-source, in HOME or in NUMBA_CACHE_DIR; it refuses to work where none of these can be written, and unpickles, and so
-executes, whatever it finds there.
+In: a function that Numba compiles when it is called. Out: the same function with a cache. Numba's own cache is beside
+the source, in HOME or in NUMBA_CACHE_DIR; it fails where none of these is writable, and it unpickles, and so executes,
+any file that it finds there.
 """
 
 from __future__ import annotations
@@ -15,30 +15,35 @@ from typing import Any
 
 import numba
 
-from circuitsketch.backends.cache import cache_folder, key_of, read, write
+from circuitsketch.backends.cache import locate_cache, make_key, read, write
 
 
-def keep(dispatcher: Any, base: Any, dumps: Callable[[Any], bytes], *about: str) -> None:
-    """Let a function's machine code be kept.
+def attach_cache(dispatcher: Any, base: Any, dumps: Callable[[Any], bytes], *about: str) -> None:
+    """Give a function a cache for its machine code.
 
     Parameters
     ----------
-    dispatcher : what numba.jit or cuda.jit returned. base : the class of Numba's cache for it.
-    dumps : how Numba pickles what such a cache holds.
-    about : all that the code depends on beside its types, Numba and the processor: the source, options.
+    dispatcher : Any
+        The result of numba.jit or cuda.jit.
+    base : Any
+        The class of Numba's cache for it.
+    dumps : callable
+        How Numba pickles the contents of such a cache.
+    about : str
+        What else the code depends on, apart from its types, Numba and the processor: the source, options.
     """
     with suppress(Exception):  # with a Numba whose caches are built another way there is none
-        dispatcher._cache = cache_class(base, dumps)(*about)
+        dispatcher._cache = make_cache_class(base, dumps)(*about)
 
 
-def cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
-    """A class of caches like `base`, but for where and how files are read and written."""
+def make_cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
+    """Return a class of caches like `base` that reads and writes files through `cache`."""
 
     class Cache(base):
-        """A function's machine code by the types of its arguments."""
+        """The machine code of a function, by the types of its arguments."""
 
         def __init__(self, *about: str) -> None:
-            # Numba's own constructors look for a place for files, and find none in memory or without a HOME.
+            # Numba's own constructors look for a folder, and there is none for a source in memory or without a HOME.
             self._impl = object.__new__(base._impl_class)
             self._about = (*about, numba.__version__, sys.version)
             self._launch_config_key = None
@@ -47,13 +52,15 @@ def cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
 
         @property
         def cache_path(self) -> str:
-            return str(cache_folder())
+            return str(locate_cache())
 
         def key(self, sig: Any, codegen: Any) -> str:
-            return key_of("numba", *self._about, repr(sig), repr(codegen.magic_tuple()), repr(self._launch_config_key))
+            return make_key(
+                "numba", *self._about, repr(sig), repr(codegen.magic_tuple()), repr(self._launch_config_key)
+            )
 
         def _load_overload(self, sig: Any, target_context: Any) -> Any:
-            with suppress(Exception):  # not what was written: compiled anew
+            with suppress(Exception):  # not what was written: compiled again
                 data = read(self.key(sig, target_context.codegen())) if self._enabled else None
                 return None if data is None else self._impl.rebuild(target_context, pickle.loads(data))
 
@@ -63,10 +70,10 @@ def cache_class(base: Any, dumps: Callable[[Any], bytes]) -> Any:
                     write(self.key(sig, data.codegen), dumps(self._impl.reduce(data)))
 
         def mark_launch_config_sensitive(self) -> bool:
-            """Whether code is kept that depends on how it is launched: no."""
+            """Return whether stored code depends on how it is launched: no."""
             return False
 
         def flush(self) -> None:
-            """Forget nothing: a file's name says what it holds."""
+            """Do nothing: a file's name says what it contains."""
 
     return Cache

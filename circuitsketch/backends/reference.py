@@ -1,7 +1,7 @@
-"""The reference evaluator: a circuit on truncated Taylor series in plain NumPy. It says what is right; others how fast.
+"""The reference evaluator: a circuit on truncated Taylor series in plain NumPy, which defines the correct result.
 
-In: a circuit, the real value of every input, and coefficients 1..order of those inputs that vary, one set a direction.
-Out: coefficients 0..order of every output. No lowering, no fusion, no lanes: gate by gate, by the table's rules.
+In: a circuit, the real value of every input, and coefficients 1..order of the inputs that vary, one row per direction.
+Out: coefficients 0..order of every output. No lowering, no fusion, no lanes: gate by gate, by each gate's rule.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NumpySeries:
     def convolve(
         k: int, u: Any, v: Any, weight: Callable[[int], float] | None = None, low: int = 0, high: int = 0
     ) -> Any:
-        """sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
+        """Return sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
         total: Any = 0.0
         for j in range(low, k - high + 1):
             term = u[j] * v[k - j]
@@ -34,7 +34,7 @@ class NumpySeries:
 
 
 class Series:
-    """Coefficients of one wire: entry 0 real and shared, of the wire's shape; entries k >= 1 a row a direction."""
+    """The coefficients of a wire: coefficient 0 has the wire's shape; coefficients k >= 1 have a row per direction."""
 
     def __init__(self, constant: Any, order: int) -> None:
         self.coefficients: list[Any] = [constant] + [0.0] * order
@@ -53,22 +53,29 @@ def run(
     order: int,
     watch: Callable[[int, Node, Series], None] | None = None,
 ) -> list[np.ndarray]:
-    """Every output's coefficients.
+    """Compute the coefficients of every output.
 
     Parameters
     ----------
-    values : one real array an input.
-    series : for every input None, or its coefficients 1..order of shape (directions, order, *shape), real or complex.
-    order : the highest coefficient.
-    watch : called with every wire, node and Series, for finding where a run went wrong.
+    circuit : Circuit
+        The circuit.
+    values : sequence of ndarray
+        One real array per input.
+    series : sequence of ndarray or None
+        For each input None, or its coefficients 1..order (directions, order, *shape), real or complex.
+    order : int
+        The highest coefficient.
+    watch : callable, optional
+        Called with every wire, node and Series, to find out where a run went wrong.
 
     Returns
     -------
-    list of arrays (directions, order + 1, *shape), complex; directions = 1 where no input varies.
+    list of ndarray
+        Complex arrays (directions, order + 1, *shape), with one direction if no input varies.
     """
     directions = max((len(s) for s in series if s is not None), default=1)
     inputs = {
-        wire: input_series(circuit.nodes[wire], value, coefficients, order)
+        wire: make_input_series(circuit.nodes[wire], value, coefficients, order)
         for wire, value, coefficients in zip(circuit.inputs, values, series, strict=True)
     }
     with np.errstate(all="ignore"):
@@ -83,8 +90,8 @@ def run(
     return results
 
 
-def input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
-    """An input's series: its value, and coefficients 1..order where it varies."""
+def make_input_series(node: Node, value: Any, coefficients: np.ndarray | None, order: int) -> Series:
+    """Return an input's series: its value, and coefficients 1..order if it varies."""
     series = Series(np.asarray(value, dtype=np.float64).reshape(node.shape), order)
     if coefficients is not None:
         for k in range(1, order + 1):
@@ -93,7 +100,7 @@ def input_series(node: Node, value: Any, coefficients: np.ndarray | None, order:
 
 
 def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
-    """One gate on series."""
+    """Return a gate's result on series."""
     if node.is_source:
         return Series(value_of(node), order)
     gate, params = node.gate, node.params
@@ -103,61 +110,65 @@ def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
             return Series(compute(node, *(u[0] for u in operands)), order)
         constant, *companions = gate.constants(NumpyMath, *(u[0] for u in operands), **params)
         out = Series(np.asarray(constant), order)
-        if not any(varies(u) for u in operands):
+        if not any(has_series(u) for u in operands):
             return out
         extra = [Series(c, order) for c in companions]
         assert gate.step is not None
         for k in range(1, order + 1):
             gate.step(k, NumpySeries, *operands, out, *extra, **params)
         if gate.domain is not None:
-            settle(out, operands)
+            zero_unmoved(out, operands)
         return out
     out = Series(np.asarray(gate.value(*(u[0] for u in operands), **params)), order)
-    if gate.flat or not any(varies(u) for u in operands):
+    if gate.flat or not any(has_series(u) for u in operands):
         return out
     for k in range(1, order + 1):
-        out[k] = linear(node, operands, k)
+        out[k] = apply_linear(node, operands, k)
     return out
 
 
-def settle(out: Series, operands: Sequence[Series]) -> None:
-    """Let entries that do not move have the series 0 on the edge of a gate's domain, where its rule divides 0 by 0."""
-    rows = [c for u in operands for c in u.coefficients[1:] if present(c)]
-    still = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in rows)))
+def zero_unmoved(out: Series, operands: Sequence[Series]) -> None:
+    """Zero the series of elements whose operands do not change: on the edge of a domain, the rule divides 0 by 0."""
+    coefficients = [c for u in operands for c in u.coefficients[1:] if is_present(c)]
+    unmoved = ~np.logical_or.reduce(np.broadcast_arrays(*(row != 0 for row in coefficients)))
     for k, row in enumerate(out.coefficients):
-        if k and present(row):
-            out[k] = np.where(still, 0.0, row)
+        if k and is_present(row):
+            out[k] = np.where(unmoved, 0.0, row)
 
 
-def varies(u: Series) -> bool:
-    """Whether a wire carries a series (a plain 0.0 stands for an absent coefficient)."""
+def has_series(u: Series) -> bool:
+    """Return whether a wire has a series (a plain 0.0 stands for an absent coefficient)."""
     return any(isinstance(c, np.ndarray) for c in u.coefficients[1:])
 
 
-def linear(node: Node, operands: Sequence[Series], k: int) -> Any:
-    """Coefficient k of a gate that is linear in each operand: by direction, from the gate's own value."""
+def apply_linear(node: Node, operands: Sequence[Series], k: int) -> Any:
+    """Return coefficient k of a gate that is linear in each operand: per direction, from the gate's value."""
     gate, params = node.gate, node.params
     if gate.kind == "contraction":
         a, b = operands
         pairs = [(a[j], b[k - j]) for j in range(k + 1)]
-        return sum(rows(gate.value, p, a[0].ndim, q, b[0].ndim, params) for p, q in pairs if present(p) and present(q))
+        return sum(
+            contract_rows(gate.value, p, a[0].ndim, q, b[0].ndim, params)
+            for p, q in pairs
+            if is_present(p) and is_present(q)
+        )
     if gate.index is not None:
         x, index = operands[0], operands[gate.index]
-        return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if present(x[k]) else 0.0
-    count = max(len(u[k]) for u in operands if present(u[k])) if any(present(u[k]) for u in operands) else 0
+        return np.stack([gate.value(row, index[0], **params) for row in x[k]]) if is_present(x[k]) else 0.0
+    count = max(len(u[k]) for u in operands if is_present(u[k])) if any(is_present(u[k]) for u in operands) else 0
     if not count:
         return 0.0
-    spread = [u[k] if present(u[k]) else np.zeros((count, *np.shape(u[0]))) for u in operands]
+    spread = [u[k] if is_present(u[k]) else np.zeros((count, *np.shape(u[0]))) for u in operands]
     return np.stack([gate.value(*(u[d] for u in spread), **params) for d in range(count)])
 
 
-def present(x: Any) -> bool:
-    """Whether a coefficient is an array, not the 0.0 of an absent one."""
+def is_present(x: Any) -> bool:
+    """Return whether a coefficient is an array, not the 0.0 of an absent one."""
     return isinstance(x, np.ndarray)
 
 
-def rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
-    """A contraction direction by direction; an operand of its own rank is the shared constant term."""
+def contract_rows(value: Any, a: np.ndarray, rank_a: int, b: np.ndarray, rank_b: int, params: Any) -> np.ndarray:
+    """Contract per direction; an operand of its own rank is the constant term, which all directions share."""
     count = max(len(x) for x, rank in ((a, rank_a), (b, rank_b)) if x.ndim > rank)
     pick = lambda x, rank, d: x[d] if x.ndim > rank else x  # noqa: E731
     return np.stack([value(pick(a, rank_a, d), pick(b, rank_b, d), **params) for d in range(count)])

@@ -1,8 +1,8 @@
-"""Work shared among threads: parts that know nothing of each other, and that may give up their thread now and then.
+"""Run independent tasks on threads; a task may yield, which gives its thread to another.
 
-In: a function, and what to call it with. Out: nothing; the function puts its results where they belong. One that yields
-between slices of its work lets more parts than there are threads finish together: three parts on two threads then take
-the time of one and a half, not of two.
+In: a function, and the items to call it with. Out: nothing; the function stores its results itself. Because tasks
+yield, more of them than there are threads can finish at the same time: three tasks on two threads take the time of one
+and a half, not of two.
 """
 
 from __future__ import annotations
@@ -18,115 +18,119 @@ from typing import Any
 from circuitsketch.arguments import is_int, quoted
 from circuitsketch.errors import InputError
 
-Slices = Iterator[Any] | None  # what is left to do of a part; None: it was done at once
+Slices = Iterator[Any] | None  # the rest of a task; None if the call did all of it
 
 
 def thread_count(threads: int | None, parts: int) -> int:
-    """How many threads to use: those asked for, else one a core; no more than parts."""
+    """Return how many threads to use: those requested, by default one per core, but no more than there are parts."""
     if threads is not None and not is_int(threads, 1):
-        raise InputError(f"threads is {quoted(threads)}; it must be a whole number >= 1, or None for one a core")
+        raise InputError(f"threads is {quoted(threads)}; it must be an integer >= 1, or None for one per core")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(int(threads or available), parts), 1)
 
 
-def in_turns(function: Callable[[Any], Slices], things: Sequence[Any], together: int, threads: int | None) -> None:
-    """Call a function with at most so many at a time of a sequence of things, on some threads (default: one a core).
+def run_cooperatively(function: Callable[[Any], Slices], items: Sequence[Any], most: int, threads: int | None) -> None:
+    """Call a function with runs of at most `most` consecutive items, on some threads (default: one per core).
 
-    Where the system gives fewer threads, or none, those that there are do it all. After an error in one part, or
-    Ctrl-C, the others end with the slice that they are in; then it is raised.
+    If the system gives fewer threads, or none, the existing ones do all the work. After an error in one task, or
+    Ctrl-C, the others stop at the end of their current slice, and the error is raised.
 
     >>> done = []
-    >>> in_turns(done.append, range(5), 2, threads=1)
+    >>> run_cooperatively(done.append, range(5), 2, threads=1)
     >>> done
     [range(0, 2), range(2, 4), range(4, 5)]
     """
-    parts = [slices(function, some) for some in evenly(things, together, threads)]
-    threads = thread_count(threads, len(parts))
+    tasks = [call_lazily(function, part) for part in split_evenly(items, most, threads)]
+    threads = thread_count(threads, len(tasks))
     if threads == 1:
-        for part in parts:
-            for _ in part:
+        for task in tasks:
+            for _ in task:
                 pass
         return
-    turns = Turns(parts, threads)
+    scheduler = Scheduler(tasks, threads)
     with ThreadPoolExecutor(threads) as pool:
         futures = []
         try:
             for _ in range(threads):
-                futures.append(pool.submit(turns.take_some))
-        except RuntimeError:  # the system has no thread left: this one works beside those that there are
-            turns.take_some()
+                futures.append(pool.submit(scheduler.work))
+        except RuntimeError:  # the system has no thread left: this one works along with those that there are
+            scheduler.work()
         try:
             for future in as_completed(futures):
                 future.result()
         finally:
-            turns.stopped = True
+            scheduler.stopped = True
 
 
-def evenly(things: Sequence[Any], together: int, threads: int | None) -> list[Sequence[Any]]:
-    """Neighbours in parts of at most so many, as many parts for every thread where there is enough, and all of about a
-    size: else one thread has a part to itself in the end, while the others have none.
+def split_evenly(items: Sequence[Any], most: int, threads: int | None) -> list[Sequence[Any]]:
+    """Split items into runs of at most `most`, of nearly equal size, with equally many for every thread if possible.
 
-    >>> [len(part) for part in evenly(range(16), 3, threads=2)]
+    Otherwise one thread would have a run to itself in the end while the others idle.
+
+    >>> [len(part) for part in split_evenly(range(16), 3, threads=2)]
     [3, 3, 3, 3, 2, 2]
     """
-    threads = thread_count(threads, len(things))
-    count = -(-len(things) // together)
-    count = min(-(-count // threads) * threads, len(things))
-    size, larger = divmod(len(things), max(count, 1))
+    threads = thread_count(threads, len(items))
+    count = -(-len(items) // most)
+    count = min(-(-count // threads) * threads, len(items))
+    size, larger = divmod(len(items), max(count, 1))
     ends = [(i + 1) * size + min(i + 1, larger) for i in range(count)]
-    return [things[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return [items[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def slices(function: Callable[[Any], Slices], things: Any) -> Iterator[None]:
-    """A call that begins when its first slice is asked for."""
-    yield from function(things) or ()
+def call_lazily(function: Callable[[Any], Slices], items: Any) -> Iterator[None]:
+    """Return a task that calls a function when its first slice is asked for."""
+    yield from function(items) or ()
 
 
 @dataclass(order=True)
-class Part:
-    """A part under way: the one that had the fewest turns comes next."""
+class Task:
+    """A task that has been started; the one with the fewest turns is next."""
 
     turns: int
     number: int
-    left: Iterator[None] = field(compare=False)
+    rest: Iterator[None] = field(compare=False)
 
 
-class Turns:
-    """Who does what next. As long as every thread finds a part of its own, it stays with it; the last parts, where they
-    are too many for that and too few for another round, take turns."""
+class Scheduler:
+    """Chooses the next task of each thread.
 
-    def __init__(self, parts: list[Iterator[None]], threads: int) -> None:
-        self.ahead = [Part(0, i, part) for i, part in enumerate(parts)][::-1]
-        self.resting: list[Part] = []
-        self.under_way = 0
+    A thread keeps its task as long as there is one for every thread. The last tasks, if they are too many for that and
+    too few for another round, take turns.
+    """
+
+    def __init__(self, tasks: list[Iterator[None]], threads: int) -> None:
+        self.waiting = [Task(0, i, task) for i, task in enumerate(tasks)][::-1]
+        self.paused: list[Task] = []
+        self.started = 0  # and not finished
         self.threads = threads
-        self.last = threads + len(parts) % threads
+        self.last = threads + len(tasks) % threads
         self.lock = Lock()
         self.stopped = False
 
-    def take_some(self) -> None:
-        """What a thread does until nothing is left for it."""
-        while (part := self.next()) is not None:
+    def work(self) -> None:
+        """Run slices of tasks until none is left for this thread."""
+        while (task := self.next_task()) is not None:
             try:
-                next(part.left)
+                next(task.rest)
             except StopIteration:
                 with self.lock:
-                    self.under_way -= 1
+                    self.started -= 1
             except BaseException:
                 self.stopped = True
                 raise
             else:
-                part.turns += 1
+                task.turns += 1
                 with self.lock:
-                    heappush(self.resting, part)
+                    heappush(self.paused, task)
 
-    def next(self) -> Part | None:
-        """A part to go on with; None when the other threads have all that is left."""
+    def next_task(self) -> Task | None:
+        """Return the task to run next, or None if the other threads have all that are left."""
         with self.lock:
             if self.stopped:
                 return None
-            most = self.threads if len(self.ahead) + self.under_way > self.last else self.last
-            if self.ahead and self.under_way < most:
-                self.under_way += 1
-                return self.ahead.pop()
-            return heappop(self.resting) if self.resting else None
+            most = self.threads if len(self.waiting) + self.started > self.last else self.last
+            if self.waiting and self.started < most:
+                self.started += 1
+                return self.waiting.pop()
+            return heappop(self.paused) if self.paused else None

@@ -1,8 +1,8 @@
-"""Which elements of a circuit's output depend on the varying inputs, and how; refuses locally constant measurements.
+"""Find which elements of a circuit's outputs depend on the varying inputs, and how; refuse constant measurements.
 
-In: a circuit and the inputs (or elements of them) that vary. Out: booleans. An input reaches a wire "by its series" if
-a path of gates without a flat one leads there; otherwise at most "by its value", as through a comparison. If a
-comparison, or another gate with a kink, is on the path, that gate decided the value. A measurement that depends on the
+In: a circuit, and the inputs (or elements of them) that vary. Out: boolean masks. An input reaches a wire "by a series"
+if a path of gates without a locally constant one leads there; otherwise at most "by value", as through a comparison. A
+comparison, or another gate with a kink, on the path is said to decide the value. A measurement that depends on the
 weights by value but not by a series is locally constant: its series would predict "no change" with certainty, wrongly.
 """
 
@@ -14,37 +14,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends import reference
-from circuitsketch.checks.domains import is_kink, where
+from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import InputError, TraceError
 
 
-def reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
-    """The wires that inputs at these positions reach, by their series or also by value."""
+def find_reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
+    """Return the wires that inputs at these positions reach, by a series or, if `by_value`, also by value."""
     return circuit.reached_from(
         [circuit.inputs[i] for i in varying], through=lambda node: by_value or not node.gate.flat
     )
 
 
-def deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
+def find_deciding(circuit: Circuit, varying: Sequence[int]) -> list[Node]:
     """Return the gates with a kink between inputs at these positions and the outputs."""
-    wires = reached(circuit, varying, by_value=True)
+    wires = find_reached(circuit, varying, by_value=True)
     needed = [circuit.nodes[wire] for wire in sorted(circuit.needed_for(circuit.outputs))]
     return [node for node in needed if is_kink(node) and not wires.isdisjoint(node.operands)]
 
 
-def named(nodes: Sequence[Node], most: int = 3) -> str:
-    """Describe gates and their lines, one per line."""
-    texts = list(dict.fromkeys(where(node) for node in nodes))
+def describe_gates(nodes: Sequence[Node], most: int = 3) -> str:
+    """Describe gates and their lines, the first `most` of them."""
+    texts = list(dict.fromkeys(describe_gate(node) for node in nodes))
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def in_one(circuit: Circuit, outputs: Sequence[np.ndarray]) -> np.ndarray:
+def flatten_outputs(circuit: Circuit, outputs: Sequence[np.ndarray]) -> np.ndarray:
     """Join one array per output: a single output's array as it is, a pytree's as the vector of its leaves."""
     return outputs[0] if circuit.out_tree.kind is None else np.concatenate([np.ravel(leaf) for leaf in outputs])
 
 
-def entries(
+def find_dependent_elements(
     circuit: Circuit, values: Sequence[np.ndarray], varying: Sequence[np.ndarray | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return masks of the elements that depend on the inputs by value, and of those that a gate with a kink decided.
@@ -63,15 +63,15 @@ def entries(
             masks.append((touched.reshape(node.shape), np.zeros(node.shape, dtype=bool)))
             return
         nonconstant = [constants[i] for i in node.operands]
-        touched, decided = (spread(node, [masks[i][k] for i in node.operands], nonconstant) for k in (0, 1))
+        touched, decided = (propagate_mask(node, [masks[i][k] for i in node.operands], nonconstant) for k in (0, 1))
         masks.append((touched, decided | touched if is_kink(node) else decided))
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
-    touched, decided = (in_one(circuit, [masks[wire][k] for wire in circuit.outputs]) for k in (0, 1))
+    touched, decided = (flatten_outputs(circuit, [masks[wire][k] for wire in circuit.outputs]) for k in (0, 1))
     return touched, decided
 
 
-def spread(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
+def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
     """Return a mask of the elements of a gate's result that depend on marked elements of its operands."""
     gate, params = node.gate, node.params
     if not any(mask.any() for mask in masks):
@@ -111,23 +111,26 @@ class Constancy:
     notes: tuple[str, ...]
 
 
-def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
+def check_not_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int]) -> None:
     """Refuse a measurement that is locally constant by construction.
 
-    varying, by_value : positions of the inputs that have a series, and of those that vary at least by value.
+    varying, by_value : the positions of inputs that have a series, and of those that vary at least by value.
 
     Raises
     ------
-    TraceError : the outputs depend on the weights by value, but not by a series.
+    TraceError
+        If the outputs depend on the weights by value, but not by a series.
     """
     outputs = set(circuit.outputs)
-    if not outputs & reached(circuit, by_value, by_value=True) or outputs & reached(circuit, varying, by_value=False):
+    if not outputs & find_reached(circuit, by_value, by_value=True) or outputs & find_reached(
+        circuit, varying, by_value=False
+    ):
         return
-    nodes = deciding(circuit, by_value)
+    nodes = find_deciding(circuit, by_value)
     if nodes:
         raise TraceError(
             f"the measurement is locally constant: it depends on the trained state only through comparisons, here "
-            f"{named(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
+            f"{describe_gates(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
         )
     raise TraceError(
         "the measurement is locally constant: it reads parts of the state that depend on the examples' weights only "
@@ -136,22 +139,32 @@ def refuse_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[int
     )
 
 
-def constancy_of(
+def find_constancy(
     circuit: Circuit,
     values: Sequence[np.ndarray],
-    moved: Callable[[], Sequence[np.ndarray | None]],
+    mask_changes: Callable[[], Sequence[np.ndarray | None]],
     series: Sequence[np.ndarray],
     resolution: float,
 ) -> Constancy | None:
     """Find the elements of a measurement that no direction changes; None if there are none.
 
-    values : of the circuit's inputs. moved : returns for each input a mask of the elements that the weights change, or
-        None; called only if needed. series : arrays of coefficients (directions, order + 1, *S). resolution : the
-        relative size up to which a coefficient is rounding.
+    Parameters
+    ----------
+    circuit : Circuit
+        The measurement.
+    values : sequence of ndarray
+        The values of its inputs.
+    mask_changes : callable
+        Returns for each input a mask of the elements that the weights change, or None; called only if needed.
+    series : sequence of ndarray
+        Coefficients (directions, order + 1, *S).
+    resolution : float
+        The relative size up to which a coefficient is rounding.
 
     Raises
     ------
-    InputError : all elements that the weights may change are locally constant.
+    InputError
+        If all elements that the weights may change are locally constant.
     """
     nonconstant = [part for part in series if part.size and part.shape[1] > 1]
     if not nonconstant:
@@ -161,13 +174,15 @@ def constancy_of(
     unchanged = peak <= resolution * constant
     if not unchanged.any():
         return None
-    marked = moved()
-    touched, decided = entries(circuit, values, marked)
+    masks = mask_changes()
+    touched, decided = find_dependent_elements(circuit, values, masks)
     flat = unchanged & touched
     if (flat & ~decided).any():  # saturated, or the same for all parameters
-        flat &= decided | changes_far_away(circuit, values, marked)
-    nodes = deciding_of(circuit) if (flat & decided).any() else []
-    reason = f"although it depends on them through {named(nodes)}" if nodes else "although others would change it"
+        flat &= decided | find_far_changes(circuit, values, masks)
+    nodes = find_deciding(circuit, range(len(circuit.inputs))) if (flat & decided).any() else []
+    reason = (
+        f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
+    )
     if flat.any() and not (touched & ~unchanged).any():
         raise InputError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
@@ -175,8 +190,8 @@ def constancy_of(
         )
     if flat.any():
         note = (
-            f"the measurement is locally constant{at_entries(flat)} at the trained parameters: no coefficient of the "
-            f"series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
+            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: no coefficient "
+            f"of the series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
         )
     elif (touched & ~unchanged).any():
         return None
@@ -188,32 +203,27 @@ def constancy_of(
     return Constancy(flat, (note,))
 
 
-def changes_far_away(circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]) -> np.ndarray:
+def find_far_changes(circuit: Circuit, values: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) -> np.ndarray:
     """Return which elements of the output change under large random changes of the elements that the weights change."""
     rng = np.random.default_rng(0)
 
     def measured(at: Sequence[np.ndarray]) -> np.ndarray:
-        return in_one(circuit, [leaf[0, 0] for leaf in reference.run(circuit, at, [None] * len(at), 0)])
+        return flatten_outputs(circuit, [leaf[0, 0] for leaf in reference.run(circuit, at, [None] * len(at), 0)])
 
     here = measured(values)
     changed = np.zeros(here.shape, dtype=bool)
     for size in PROBE_SIZES:
         perturbed = []
-        for value, entries_moved in zip(values, moved, strict=True):
+        for value, mask in zip(values, masks, strict=True):
             scale = size * max(float(np.sqrt(np.mean(np.square(value)))) if np.size(value) else 0.0, 1e-3)
             step = scale * rng.normal(size=np.shape(value))
-            perturbed.append(value if entries_moved is None else value + np.where(entries_moved, step, 0.0))
+            perturbed.append(value if mask is None else value + np.where(mask, step, 0.0))
         difference = np.abs(measured(perturbed) - here)
         changed |= np.isfinite(difference) & (difference > 1e-9 * np.abs(here))
     return changed
 
 
-def deciding_of(circuit: Circuit) -> list[Node]:
-    """Return the gates with a kink that depend on any input."""
-    return deciding(circuit, range(len(circuit.inputs)))
-
-
-def at_entries(marked: np.ndarray, most: int = 5) -> str:
+def describe_elements(marked: np.ndarray, most: int = 5) -> str:
     """Describe which elements of an array are marked; empty if all are."""
     if marked.all():
         return ""

@@ -1,7 +1,8 @@
-"""Where a gate has no Taylor series, or no finite value: the words for it, and a look at one circuit at one point.
+"""Check whether every gate of a circuit has a Taylor series, and a finite value, at a point.
 
-In: a circuit, the values of its inputs, which of them vary. Out: nothing, or a DomainError or KinkWarning that names
-the gate and the user's line. Training runs, whose constants compiled code computes, are checked in `training.health`.
+In: a circuit, the values of its inputs, and which of them vary. Out: nothing, or a DomainError or KinkWarning that
+names the gate and the user's line. Training runs, whose constants compiled code computes, are checked in
+`training.health`, with the messages of this file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
 from circuitsketch.gates import DOMAINS
 
-PROBE_ORDERS = 3  # of the series that show whether an operand changes
+PROBE_ORDERS = 3  # the order of the series that show whether an operand changes
 
 ADAM_REMEDY = (
     "a parameter's gradients have all been zero so far (of a feature that is always zero, of a unit that is off), "
@@ -26,7 +27,7 @@ ADAM_REMEDY = (
 )
 
 
-def where(node: Node) -> str:
+def describe_gate(node: Node) -> str:
     """Describe a gate and the user's line."""
     through = f" of {node.place.through}" if node.place.through else ""
     return f"gate {node.gate.name}{through} ({node.place.file}:{node.place.line})"
@@ -37,21 +38,22 @@ def is_kink(node: Node) -> bool:
     return node.gate.is_kink
 
 
-def domain_error(node: Node, when: str = "") -> DomainError:
+def make_domain_error(node: Node, when: str = "") -> DomainError:
     """Return the error for a primal value at which a gate has no series."""
     domain = node.gate.domain
     assert domain is not None
-    trouble = ADAM_REMEDY if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
-    return DomainError(f"{where(node)} has no Taylor series at its constant term{when}: {trouble}")
+    remedy = ADAM_REMEDY if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
+    return DomainError(f"{describe_gate(node)} has no Taylor series at its constant term{when}: {remedy}")
 
 
-def kink_text(node: Node, when: str = "") -> str:
+def format_kink_warning(node: Node, when: str = "") -> str:
     """Return the warning for a primal value within rounding error of a kink."""
-    return f"{where(node)} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
+    gate = describe_gate(node)
+    return f"{gate} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
 
 
-def first_not_finite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
-    """The first gate whose value is not finite at values of the inputs; None where all are."""
+def find_first_nonfinite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:
+    """Return the first gate whose value is not finite at these values of the inputs, or None."""
     nodes: list[Node] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -66,19 +68,34 @@ def check_point(
     circuit: Circuit,
     values: Sequence[np.ndarray],
     varying: Sequence[int],
-    moved: Callable[[], Sequence[np.ndarray | None]] | None = None,
+    mask_changes: Callable[[], Sequence[np.ndarray | None]] | None = None,
 ) -> None:
     """Check the domain of every gate that depends on varying inputs.
 
-    moved : returns for each input a mask of the elements that change, or None; by default everything that depends on
-        varying inputs is assumed to change. Called only if a gate is on a kink.
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit.
+    values : sequence of ndarray
+        The values of its inputs.
+    varying : sequence of int
+        The positions of the inputs that vary.
+    mask_changes : callable, optional
+        Returns for each input a mask of the elements that change, or None; called only if a gate is on a kink. By
+        default, everything that depends on varying inputs is assumed to change.
 
     Raises
     ------
-    DomainError : names the first gate without a series. A KinkWarning is issued for kinks.
+    DomainError
+        If a gate has no series; names the first one.
+
+    Warns
+    -----
+    KinkWarning
+        If a gate is on its kink.
     """
     reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
-    sides = None if moved is None else cache(lambda: sides_of(circuit, values, moved()))
+    sides = None if mask_changes is None else cache(lambda: find_departures(circuit, values, mask_changes()))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -91,35 +108,35 @@ def check_point(
         if not np.any(outside):
             return
         if not is_kink(node):
-            raise domain_error(node)
+            raise make_domain_error(node)
         if sides is not None and not np.any(outside & sides()[wire]):
             return
-        warnings.warn(kink_text(node), KinkWarning, stacklevel=2)
+        warnings.warn(format_kink_warning(node), KinkWarning, stacklevel=2)
 
     reference.run(circuit, values, [None] * len(values), 0, watch)
 
 
-def sides_of(
-    circuit: Circuit, values: Sequence[np.ndarray], moved: Sequence[np.ndarray | None]
+def find_departures(
+    circuit: Circuit, values: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]
 ) -> dict[int, np.ndarray]:
     """Return for each gate with a kink a mask of the elements that leave it when the inputs change at random."""
     rng = np.random.default_rng(0)
     series = [
-        None if mask is None else np.where(mask, rng.normal(size=(1, PROBE_ORDERS, *mask.shape)), 0.0) for mask in moved
+        None if mask is None else np.where(mask, rng.normal(size=(1, PROBE_ORDERS, *mask.shape)), 0.0) for mask in masks
     ]
     wires: list[reference.Series] = []
     sides: dict[int, np.ndarray] = {}
 
-    def watch(wire: int, node: Node, found: reference.Series) -> None:
-        wires.append(found)
+    def watch(wire: int, node: Node, result: reference.Series) -> None:
+        wires.append(result)
         if is_kink(node):
-            sides[wire] = moves(node, [wires[i] for i in node.operands])
+            sides[wire] = find_moving(node, [wires[i] for i in node.operands])
 
     reference.run(circuit, values, series, PROBE_ORDERS, watch)
     return sides
 
 
-def moves(node: Node, operands: list[reference.Series]) -> np.ndarray:
+def find_moving(node: Node, operands: list[reference.Series]) -> np.ndarray:
     """Return where a gate leaves its kink: where its operand has a series, or its two operands' series differ."""
     marked = np.zeros(node.shape, dtype=bool)
     for k in range(1, PROBE_ORDERS + 1):

@@ -16,13 +16,12 @@ from circuitsketch.errors import BoundsError
 
 
 @dataclass(frozen=True, eq=False)
-class Gathers:
+class IndexChecks:
     """The part of a circuit that computes its indices.
 
     Attributes
     ----------
-    checks : (node, wire of its index, size of the axis) of every bounds check of a run-time index, and of every gather
-        and scatter at one.
+    checks : (node, wire of its index, size of the axis) of every bounds check, gather and scatter at a run-time index.
     wires : the wires to compute for the checks and for further requested outputs, in order.
     inputs : the positions of the inputs among them.
     """
@@ -64,8 +63,8 @@ class Gathers:
         return results
 
 
-def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
-    """What decides where a circuit gathers, and what yields some of its outputs (wires)."""
+def find_index_checks(circuit: Circuit, outputs: Sequence[int] = ()) -> IndexChecks:
+    """Return the checks of a circuit's run-time indices; outputs : further wires to compute with them."""
     reached = circuit.reached_from(circuit.inputs)  # what is known at run time only
     checks: dict[tuple[int, int], tuple[Node, int, int]] = {}
     needed = set(outputs)
@@ -80,7 +79,7 @@ def gathers(circuit: Circuit, outputs: Sequence[int] = ()) -> Gathers:
             needed.add(index)
     needed = circuit.needed_for(needed)
     inputs = tuple(i for i, wire in enumerate(circuit.inputs) if wire in needed)
-    return Gathers(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
+    return IndexChecks(circuit, tuple(checks.values()), tuple(sorted(needed)), inputs)
 
 
 def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
@@ -88,8 +87,9 @@ def check_indices(circuit: Circuit, values: Sequence[np.ndarray]) -> None:
 
     Raises
     ------
-    BoundsError : an index is out of bounds; names the user's line.
+    BoundsError
+        If an index is out of bounds; names the user's line.
     """
-    indexing = gathers(circuit)
+    indexing = find_index_checks(circuit)
     if indexing.checks:
         indexing.check(dict(enumerate(values)))

@@ -15,8 +15,8 @@ import numpy as np
 
 from circuitsketch.autodiff import jvp
 from circuitsketch.backends import reference
-from circuitsketch.checks.dependence import reached
-from circuitsketch.checks.domains import is_kink, where
+from circuitsketch.checks.dependence import find_reached
+from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
 from circuitsketch.frontends.numpy.wire import ACTIVE, Wire
 from circuitsketch.gates.movement import broadcast, reshape
@@ -44,13 +44,13 @@ class Kink:
 
 def find_kinks(circuit: Circuit, varying: Sequence[int]) -> list[Kink]:
     """Return the kinks of gates that inputs at these positions reach by their series."""
-    wires = reached(circuit, varying, by_value=False)
+    wires = find_reached(circuit, varying, by_value=False)
     kinks: dict[tuple[int, ...], Kink] = {}
     for node in circuit.nodes:
         if not is_kink(node) or wires.isdisjoint(node.operands):
             continue
         operands = tuple(sorted(wire for wire in node.operands if not is_zero(circuit, wire)))
-        kink = kinks.get(operands, Kink(where(node), operands, is_point=True))
+        kink = kinks.get(operands, Kink(describe_gate(node), operands, is_point=True))
         kinks[operands] = replace(kink, is_point=kink.is_point and has_equal_sides(node))
     return list(kinks.values())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from circuitsketch.circuit.graph import Graph
 from circuitsketch.circuit.node import CONSTANT, INPUT, Node
-from circuitsketch.display import some, table
+from circuitsketch.display import summarize, table
 
 LISTED = 200  # most nodes of a circuit that a notebook lists
 
@@ -46,7 +46,7 @@ def html(circuit: Graph) -> str:
     """Return an HTML summary of inputs, outputs and gate counts, with the listing of a short circuit."""
 
     def typed(names: tuple[str, ...], wires: tuple[int, ...]) -> str:
-        return some(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
+        return summarize(f"{name} {type_of(circuit.nodes[i])}" for name, i in zip(names, wires, strict=True))
 
     gates = Counter(node.gate.name for node in circuit.nodes if not node.is_source)
     rows = [

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from circuitsketch.backends.watching import compiling, watching
+from circuitsketch.backends.compile_progress import describe_compiling, watch_compiling
 from circuitsketch.errors import InputError, printable
 from circuitsketch.propagate.progress import columns, compile_bar
 
@@ -88,10 +88,10 @@ def show_status(what: str) -> Iterator[None]:
         status.start()
 
     def report_compiling(done: int, total: int) -> None:
-        status.update(Text(f"{compiling(total)}: {done:,} done" if done < total else printable(what)))
+        status.update(Text(f"{describe_compiling(total)}: {done:,} done" if done < total else printable(what)))
 
     try:
-        with watching(report_compiling):
+        with watch_compiling(report_compiling):
             yield
     finally:
         status.stop()
@@ -123,7 +123,7 @@ def progress_bars() -> Iterator[StageProgress]:
         progress.update(bar, completed=done)
 
     try:
-        with watching(compile_bar(progress)):
+        with watch_compiling(compile_bar(progress)):
             yield report_progress
     finally:
         for task in progress.tasks:

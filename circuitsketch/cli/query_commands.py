@@ -158,7 +158,7 @@ def predict_many(
     """Predict several named subsets; returns JSON values with a list of them, a title and a table."""
     import numpy as np
 
-    from circuitsketch.attribution.ground_truth import retrained
+    from circuitsketch.attribution.ground_truth import retrain_and_measure
     from circuitsketch.report.tables import find_missed, format_predictions
 
     h = np.zeros((len(subsets), sketch.n))
@@ -168,7 +168,7 @@ def predict_many(
     truth = None
     if run is not None:
         with show_status(f"retraining {len(h)} times"):
-            truth = retrained(run, h, function, (), None, device.value)
+            truth = retrain_and_measure(run, h, function, (), None, device.value)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
@@ -262,7 +262,6 @@ def evaluate(
         raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
     import numpy as np
 
-    import circuitsketch as cs
     from circuitsketch.report.retraining import draw_subsets, retrain_subsets, split_by_label
     from circuitsketch.report.tables import format_predictions
 
@@ -301,7 +300,7 @@ def evaluate(
             progress=progress,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
-    evaluation = cs.evaluate(query, masks, truth=truth, seed=seed, **options)
+    evaluation = query.evaluate(masks, truth=truth, seed=seed, **options)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
         plain = request_fields(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()

@@ -104,9 +104,9 @@ def sketch(
     if directions == 0 and not per_example:
         raise typer.BadParameter("--directions 0 requires --per-example")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
-    from circuitsketch.backends.registry import backend
+    from circuitsketch.backends.registry import get_backend
 
-    backend(device.value).check()  # before tracing, which takes long
+    get_backend(device.value).check_available()  # before tracing, which takes long
     run = trace_run(target)
     if by_label and run.labels is None:
         raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
@@ -370,11 +370,11 @@ def figures(
 
 def count_blocks(path: Path) -> int:
     """Return how many blocks of a sketch are on the disk."""
-    from circuitsketch.store.part_store import Store
-    from circuitsketch.store.sketch_store import PARTS
+    from circuitsketch.store.metadata import FOLDERS
+    from circuitsketch.store.part_store import PartStore
 
-    stores = [str(path / part) for part in PARTS]
-    return sum(len(Store.open(store).done) for store in stores if Store.exists(store))
+    stores = [str(path / folder) for folder in FOLDERS.values()]
+    return sum(len(PartStore.open(store).done) for store in stores if PartStore.exists(store))
 
 
 def trace_run(target: str) -> Training:

@@ -92,8 +92,8 @@ def scaled_norms(log_norms: np.ndarray, lengths: float | np.ndarray) -> np.ndarr
     steps = np.arange(1, order + 1).reshape(order, *(1,) * (lengths.ndim + len(shape)))
     norms = log_norms.reshape(order, *(1,) * lengths.ndim, *shape)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        found = np.exp(norms + steps * np.log(lengths).reshape(lengths.shape + (1,) * len(shape)))
-    return np.where(np.isnan(found), 0.0, found)  # inf - inf: an infinite norm times the length 0
+        terms = np.exp(norms + steps * np.log(lengths).reshape(lengths.shape + (1,) * len(shape)))
+    return np.where(np.isnan(terms), 0.0, terms)  # inf - inf: an infinite norm times the length 0
 
 
 def ratio_of_decay(decay: np.ndarray) -> np.ndarray:
@@ -119,8 +119,8 @@ def truncation_of(terms: np.ndarray, order: int | None = None) -> np.ndarray:
     last = terms[-1] if len(terms) == 1 else np.maximum(terms[-1], ratio * terms[-2])
     with np.errstate(divide="ignore", invalid="ignore"):
         tail = np.where(ratio < 1, last * ratio / (1 - ratio), np.inf)
-        known = terms[order:].sum(axis=0) if order is not None else 0.0
-    return np.where(np.isnan(ratio), np.nan, tail + known)
+        measured = terms[order:].sum(axis=0) if order is not None else 0.0
+    return np.where(np.isnan(ratio), np.nan, tail + measured)
 
 
 def warnings_of(

@@ -1,174 +1,146 @@
-"""From Taylor coefficients along directions to the effect of any h: estimates and their errors, in NumPy.
+"""The theorem's estimator (THEORY (1)): from Taylor coefficients along random directions to the effect of any h.
 
-In: coefficients of shape (m, order+1, *measurement) for m directions, the inner products <psi_j, h>, the
-logarithms of the distribution's factors, and a grouping of the directions. Out: the change f(x + h) - f(x), one term
-an order, and standard errors. Who the directions are is left to `sketch.directions`, what a user is told to
-`prediction`.
-
-The estimator is the theorem's (THEORY (1)): with Z_r = factor_r <psi, h>^r c_r(psi), take Re Z_r since the
-truth is real, average over the directions of a group, take the median over k groups.
-
-Standard errors. One group mean of g independent directions has variance s^2 / g, with s^2 the variance of
-sum_r Re Z_r over all m directions; the median of k such means has `median_variance(k)` times that.
-Orthonormal directions are not independent inside a block of n. At order one their mean over the whole block
-is exact, so a mean of b of them is a sample without replacement and has variance (1 - b/n) s^2 / b. Of the
-orders above one the mean over a whole block still varies, by V. Together:
-
-    variance of the mean of b directions of a block  =  (1 - b/n) s^2 / b  +  V,
-
-with s^2 taken inside blocks. V is the variance between full blocks where there are at least ten of them. With
-fewer, it is the larger of that and of s_R^2 / n, what n independent directions would give at the orders above
-one. That is a bound to leading order in 1/n, where the covariance of two directions of a block is negative; seen
-on low-rank tensors of orders 2 to 4, V was .2 to 1.05 times as large for n = 20 and up to 1.2 times for n = 6,
-but at n = 2 or 3 it may be many times larger: there, take ten blocks. Heavy tails (a high order far from x)
-make every standard error too small at times: the median is there because of them.
+In: a `Measurement` with random directions. Out: the change f(x + h) - f(x), one term per order, and standard errors.
+With Z_r = factor_r <psi, h>^r c_r(psi), it takes Re Z_r since the true change is real, averages over the directions of
+a group, and takes the median over groups: see `grouping`. The distribution of directions is left to `directions`, the
+region in which the series can be trusted to `convergence`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 
-from circuitsketch.arguments import is_int, quoted
-from circuitsketch.errors import DivergenceError, InputError
-
-CELLS_AT_ONCE = 1 << 22  # of order x subset x direction x measurement: 32 MB a temporary
-MANY_BLOCKS = 10  # from here on the variance between blocks is known well enough: to a third
-
-
-# ------------------------------------------------------------------------------------------------ groups
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """How m directions are cut into k groups, whole and contiguous, and what that means for the error.
-
-    `groups` and `blocks` are the sizes of the groups and of the blocks inside which variances are taken, a full
-    block having `block_size` directions. The variance of a group's mean, averaged over the groups, is
-    `inside_weight` s^2 + `between_weight` V.
-    """
-
-    groups: tuple[int, ...]
-    blocks: tuple[int, ...]
-    block_size: int
-    inside_weight: float
-    between_weight: float
-
-    @property
-    def directions(self) -> int:
-        """The number m of directions."""
-        return sum(self.groups)
-
-    @property
-    def degrees_of_freedom(self) -> int:
-        """The degrees of freedom of the standard error: of the variance between blocks, if that is used."""
-        return self.full - 1 if self.full >= MANY_BLOCKS else self.degrees_inside
-
-    @property
-    def degrees_inside(self) -> int:
-        """The degrees of freedom of the variance inside blocks: one is lost a block."""
-        return self.directions - len(self.blocks)
-
-    @property
-    def full(self) -> int:
-        """The number of full blocks of dependent directions."""
-        return sum(block == self.block_size for block in self.blocks)
-
-
-def default_groups(directions: int) -> int:
-    """The number of groups when nobody chose one: 1 below 48 directions, then 3, 5, 7, and 9 from 144 on.
-
-    A heuristic: the largest odd number up to 9 that leaves 16 directions a group. Seen on random low-rank
-    tensors (n = 30 to 200, 64 and 512 directions): nine groups cost 15 to 25 % of the RMSE where orders 1 and
-    2 dominate, 5 to 15 % at order 3 with 512 directions, and gain 30 % there with 64; three groups cost the
-    same and gain less.
-
-    >>> [default_groups(m) for m in (8, 48, 512)]
-    [1, 3, 9]
-    """
-    return _odd(min(9, directions // 16))
-
-
-def arrange(directions: int, block_size: int = 1, groups: int | None = None, exact: bool = False) -> Grouping:
-    """Cut `directions` directions, dependent in blocks of `block_size`, into `groups` groups.
-
-    Groups are as equal as they can be, the last one the largest. Where there is more than one dependent
-    block, a group is made of whole blocks, and the default number is odd and at most the number of full ones.
-    A single block is one group by default, which keeps its exactness; if more are asked for, their error is
-    that of independent directions, too large rather than too small. `exact` says that each direction alone
-    knows the answer (directions of one coordinate), so that there is no error.
-
-    InputError: more groups than directions, or than blocks; fewer than one.
-
-    >>> arrange(100, groups=3).groups
-    (33, 33, 34)
-    >>> arrange(100, block_size=40).groups, arrange(100, block_size=40).blocks
-    ((100,), (40, 40, 20))
-    """
-    if groups is not None and not is_int(groups, 1):
-        raise InputError(f"the number of groups is an int of at least 1, not {quoted(groups)}")
-    full, left = divmod(directions, block_size)
-    blocks = [block_size] * full + [left] * (left > 0)
-    several = block_size > 1 and len(blocks) > 1
-    if groups is not None:
-        k = int(groups)
-    elif block_size == 1:
-        k = default_groups(directions)
-    else:
-        k = _odd(min(default_groups(directions), full))
-    if several and k > len(blocks):
-        raise InputError(
-            f"{directions} orthonormal directions are {len(blocks)} blocks of up to {block_size}, and a group "
-            f"is made of whole blocks: ask for at most {len(blocks)} groups, not {k}"
-        )
-    if k > directions:
-        raise InputError(f"{directions} directions cannot make {k} groups: ask for at most {directions}")
-
-    if block_size == 1 or (k > 1 and not several):
-        sizes = _split([1] * directions, k)
-        blocks = [directions]
-        inside, between = [1 / sum(part) for part in sizes], [0.0]
-    else:
-        sizes = _split(blocks, k)
-        inside = [sum((b / sum(part)) ** 2 * (1 - b / block_size) / b for b in part) for part in sizes]
-        between = [sum((b / sum(part)) ** 2 for b in part) for part in sizes]
-    if exact:
-        inside, between = [0.0], [0.0]
-    made = tuple(sum(part) for part in sizes)
-    return Grouping(made, tuple(blocks), block_size, float(np.mean(inside)), float(np.mean(between)))
-
-
-def median_variance(k: int) -> float:
-    """The variance of the median of k independent standard normal variables, to 2 %.
-
-    pi / (2k) for many. For odd k pi / (2k + pi - 2) is exact at 1, for even k pi / (2k + 2 pi - 4) at 2.
-
-    >>> median_variance(1), round(median_variance(9), 3)
-    (1.0, 0.164)
-    """
-    return math.pi / (2 * k + (math.pi - 2) * (1 if k % 2 else 2))
-
-
-# ------------------------------------------------------------------------------------------------ estimates
+from circuitsketch.estimators.checks import choose_order, refuse_nonfinite, require_directions
+from circuitsketch.estimators.convergence import (
+    Region,
+    reach_of,
+    sentence_outside,
+    truncation_of,
+    warnings_of,
+    warnings_of_influence,
+)
+from circuitsketch.estimators.grouping import (
+    Grouping,
+    arrange,
+    block_variance,
+    median_of_means,
+    pooled_variance,
+    standard_error,
+)
+from circuitsketch.estimators.interface import Effects, Estimate, Measurement
+from circuitsketch.limits import blocks_of
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
-    """The change and its terms, with standard errors; B is the number of h's, one or a batch.
+class MonteCarlo:
+    """The theorem's estimator, "theorem": unbiased, from random directions alone.
 
-    change, stderr: (B, *measurement); terms, term_stderr: (order, B, *measurement). Each term is a median of
-    its own, so that the terms add up to the change only up to the error, and exactly where there is one
-    group.
+    median_groups : the number of groups of the median; None for the default of `grouping.arrange`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer directions, or blocks of dependent ones, than groups.
     """
 
-    change: np.ndarray
-    stderr: np.ndarray
-    terms: np.ndarray
-    term_stderr: np.ndarray
+    measurement: Measurement
+    median_groups: int | None = None
+    name: str = "theorem"
+
+    def __post_init__(self) -> None:
+        if len(self.measurement.coefficients):
+            assert self.grouping is not None  # refuses a number of groups that is not possible
+
+    @property
+    def working_bytes(self) -> int:
+        """What every direction says of one h."""
+        coefficients = self.measurement.coefficients
+        return 24 * (coefficients.shape[1] - 1) * len(coefficients) * self.measurement.size
+
+    def predict(self, h: np.ndarray, order: int | None = None, median_groups: int | None = None) -> Estimate:
+        """Estimate the change for h of shape (n,) or (B, n)."""
+        measurement = self.measurement
+        require_directions(measurement)
+        order = choose_order(order, measurement.order)
+        grouping = self.grouping if median_groups is None else self.arrange(median_groups)
+        rows = np.atleast_2d(h)
+        inner = inner_products(self.directions, rows)
+        estimated = estimate(measurement.coefficients[:, : order + 1], inner, self.log_factors[:order], grouping)
+        region, lengths = self.region, np.linalg.norm(rows, axis=1)
+        assert region is not None
+        decay, outside = region.terms(lengths), region.excludes(lengths)
+        reach = reach_of(region, lengths, outside)
+        cut = 0 if h.ndim == 1 else slice(None)
+        change, stderr, decay, outside = estimated.change[cut], estimated.stderr[cut], decay[:, cut], outside[cut]
+        return Estimate(
+            change,
+            stderr,
+            estimated.terms[:, cut],
+            estimated.term_stderr[:, cut],
+            truncation_of(decay, order),
+            grouping.degrees_of_freedom,
+            outside,
+            median_groups=len(grouping.groups),
+            warnings=warnings_of(decay, outside, change, stderr, grouping.directions, reach),
+        )
+
+    def influence(self) -> Effects:
+        """Estimate the change for every h = e_i."""
+        require_directions(self.measurement)
+        coefficients = self.measurement.coefficients
+        change, stderr = influence(coefficients, self.directions, self.log_factors, self.grouping)
+        warnings = warnings_of_influence(change, stderr)
+        if self.region is not None:
+            outside = np.broadcast_to(self.region.excludes(np.ones(1))[0], self.measurement.shape)
+            if outside.any():
+                reach = reach_of(self.region, np.ones(1), outside[None])
+                warnings += (sentence_outside(self.region.terms(1.0), outside, reach),)
+        return Effects(change, stderr, self.measurement.order, self.name, warnings)
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The m directions, complex128 of shape (m, n); generated on first access."""
+        return self.measurement.generate_directions()
+
+    @cached_property
+    def log_factors(self) -> np.ndarray:
+        """The logarithms of the distribution's factors, by order."""
+        return np.array([self.measurement.distribution.log_factor(r) for r in range(1, self.measurement.order + 1)])
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """The groups of the median."""
+        return self.arrange(self.median_groups)
+
+    def arrange(self, median_groups: int | None) -> Grouping:
+        """Group the directions. In one coordinate a direction of length one is exact; a Gaussian one is not."""
+        distribution = self.measurement.distribution
+        exact = distribution.n == 1 and distribution.name != "gaussian"
+        return arrange(len(self.measurement.coefficients), distribution.block_size, median_groups, exact)
+
+    @cached_property
+    def log_norms(self) -> tuple[np.ndarray, np.ndarray]:
+        """log ||F_r|| and the relative errors of ||F_r||, (order, *S); with per-example series ||F_1|| is exact."""
+        measurement = self.measurement
+        require_directions(measurement)
+        logs, errors = tensor_norms(measurement.coefficients, self.log_factors, self.arrange(1))
+        if measurement.per_example is not None:
+            with np.errstate(divide="ignore"):
+                logs[0] = 0.5 * np.log((measurement.per_example[:, 1] ** 2).sum(axis=0))
+            errors[0] = 0
+        return logs, errors
+
+    @cached_property
+    def region(self) -> Region | None:
+        """The region of trust; None if no random directions have measured it."""
+        measurement = self.measurement
+        if not len(measurement.coefficients) or not measurement.order:
+            return None
+        return Region(self.log_norms[0], None if measurement.per_example is None else measurement.n)
 
 
 def inner_products(directions: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -203,46 +175,6 @@ def contributions(coefficients: np.ndarray, inner: np.ndarray, log_factors: np.n
     return samples
 
 
-def median_of_means(samples: np.ndarray, grouping: Grouping) -> np.ndarray:
-    """The median over groups of the means of groups, (..., m, S) -> (..., S), element by element of S."""
-    if len(grouping.groups) == 1:
-        return samples.mean(axis=-2)
-    sizes = np.array(grouping.groups)
-    sums = np.add.reduceat(samples, np.cumsum(sizes) - sizes, axis=-2)
-    return np.median(sums / sizes[:, None], axis=-2)
-
-
-def pooled_variance(samples: np.ndarray, grouping: Grouping) -> np.ndarray:
-    """The variance over directions inside blocks, (..., m, S) -> (..., S); infinite where it is unknown."""
-    if grouping.degrees_inside < 1:
-        return np.full((*samples.shape[:-2], samples.shape[-1]), np.inf)
-    sizes = np.array(grouping.blocks)
-    sums = np.add.reduceat(samples, np.cumsum(sizes) - sizes, axis=-2)
-    centred = samples - np.repeat(sums / sizes[:, None], sizes, axis=-2)
-    return np.einsum("...ms,...ms->...s", centred, centred) / grouping.degrees_inside
-
-
-def block_variance(samples: np.ndarray, grouping: Grouping) -> np.ndarray:
-    """V, the variance of the mean over a full block, (..., m, S) -> (..., S): see the top of the file."""
-    full, size = grouping.full, grouping.block_size
-    inside = pooled_variance(samples, grouping) / size
-    if full < 2:
-        return inside
-    blocks = samples[..., : full * size, :].reshape(*samples.shape[:-2], full, size, samples.shape[-1])
-    between = blocks.mean(axis=-2).var(axis=-2, ddof=1)
-    return between if full >= MANY_BLOCKS else np.maximum(inside, between)
-
-
-def standard_error(inside: np.ndarray, between: np.ndarray, grouping: Grouping) -> np.ndarray:
-    """From `pooled_variance` of all orders and `block_variance` of those above one to the standard error."""
-    variance = np.zeros(np.broadcast_shapes(inside.shape, between.shape))
-    if grouping.inside_weight:  # no 0 x inf
-        variance = variance + grouping.inside_weight * inside
-    if grouping.between_weight:
-        variance = variance + grouping.between_weight * between
-    return np.sqrt(median_variance(len(grouping.groups)) * variance)
-
-
 def estimate(coefficients: np.ndarray, inner: np.ndarray, log_factors: np.ndarray, grouping: Grouping) -> Estimate:
     """The theorem's estimate of the change for each of B h's.
 
@@ -265,16 +197,13 @@ def estimate(coefficients: np.ndarray, inner: np.ndarray, log_factors: np.ndarra
             above_one = block_variance(samples, grouping)
             above_one[0] = 0
             term_stderr[:, part] = standard_error(pooled_variance(samples, grouping), above_one, grouping)
-    if not np.isfinite(change).all():
-        raise DivergenceError(
-            "a term of the series leaves the floating-point numbers for this h: it lies far outside the "
-            "region where the series can be trusted; take a smaller h, or a lower order"
-        )
+    refuse_nonfinite(change)
     return Estimate(
         change.reshape(batch, *measurement),
         stderr.reshape(batch, *measurement),
         terms.reshape(order, batch, *measurement),
         term_stderr.reshape(order, batch, *measurement),
+        np.full((batch, *measurement), np.nan),
     )
 
 
@@ -289,21 +218,9 @@ def influence(
     cells = int(np.prod(coefficients.shape[2:], dtype=int))
     change, stderr = np.empty((n, *coefficients.shape[2:])), np.empty((n, *coefficients.shape[2:]))
     for part in blocks_of(n, len(log_factors) * len(directions) * cells):
-        found = estimate(coefficients, directions[:, part].T.conj(), log_factors, grouping)
-        change[part], stderr[part] = found.change, found.stderr
+        estimated = estimate(coefficients, directions[:, part].T.conj(), log_factors, grouping)
+        change[part], stderr[part] = estimated.change, estimated.stderr
     return change, stderr
-
-
-def series(coefficients: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """The terms t^r c_r of the exact series along given directions, real part: (order, B, *measurement).
-
-    coefficients (B, order+1, *measurement) of the direction psi of each h, factors t (B,) with h = t psi.
-    """
-    order = coefficients.shape[1] - 1
-    with np.errstate(over="ignore", invalid="ignore"):
-        powers = factors[:, None] ** np.arange(1, order + 1)
-        wide = powers.reshape(*powers.shape, *(1,) * (coefficients.ndim - 2))
-        return np.moveaxis((wide * coefficients[:, 1:]).real, 1, 0)
 
 
 def tensor_norms(
@@ -329,12 +246,6 @@ def tensor_norms(
     return np.stack(log_norms).reshape(shape), np.stack(errors).reshape(shape)
 
 
-def blocks_of(count: int, cells_each: int) -> Iterator[slice]:
-    """Slices that cover range(count), each of at most CELLS_AT_ONCE cells, or of one item."""
-    step = max(1, CELLS_AT_ONCE // max(1, cells_each))
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
 def _polar(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Complex numbers as (z / |z|, log |z|), subnormal ones as well; zero as (1, -inf)."""
     _, exponent = np.frexp(np.maximum(np.abs(numbers.real), np.abs(numbers.imag)))
@@ -354,13 +265,3 @@ def _scaled(numbers: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.
     peak = np.maximum(np.abs(real), np.abs(imaginary)).max(axis=axis, keepdims=True)
     peak[peak == 0] = 1
     return real / peak, imaginary / peak, peak
-
-
-def _odd(k: int) -> int:
-    return max(1, k - (k + 1) % 2)
-
-
-def _split(items: list[int], k: int) -> list[list[int]]:
-    """k contiguous parts with as many items as each other, or one more in the last ones."""
-    cuts = [len(items) * i // k for i in range(k + 1)]
-    return [items[start:stop] for start, stop in pairwise(cuts)]

@@ -1,8 +1,8 @@
 """Every example's own series, summed, and what is known of interactions: from h's to changes with honest errors.
 
-In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Answer`: the change, its
-terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h is
-trusted or not. How interactions are fitted is left to `interactions`, sentences and tables to `prediction`.
+In: per-example series (n, order + 1, C), fitted interactions, h's (B, n), perhaps evidence. Out: `Estimate`: the
+change, its terms, one error that holds the posterior's spread and what both series leave out, and the ratio by which h
+is trusted or not. How interactions are fitted is left to `interactions.fitting`, sentences and tables to `prediction`.
 
 The error. The posterior's deviations are right as they come where examples act apart. Three things they do not know.
 Orders above the fitted ones: a geometric tail, by the ratio of the prior deviations of the last two orders at h.
@@ -15,19 +15,32 @@ The fitted shapes count as wrong by as much as they say.
 
 The posterior rests on many directions, each of these on a number or two. So the interval's quantile is Student's, with
 the degrees of freedom by Satterthwaite's rule: infinitely many for the posterior, GUESSED for each of the others. A
-random subset is then near the normal distribution, a coherent group far from it. TRUST, TAIL and HIGH are heuristics: set on
-retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
+random subset is then near the normal distribution, a coherent group far from it. TRUST, TAIL and HIGH are heuristics:
+set on retrainings of microgpt, a perceptron and a logistic regression, where bench/accuracy.py measures the coverage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from circuitsketch.arrays import power
+from circuitsketch.errors import InputError
+from circuitsketch.estimators.checks import choose_order, refuse_nonfinite
+from circuitsketch.estimators.convergence import (
+    reach_of,
+    sentence_outside,
+    warnings_of_beyond,
+    warnings_of_influence,
+)
+from circuitsketch.estimators.exact_series import ExactSeries
+from circuitsketch.estimators.interactions.fitting import InteractionsFit
 from circuitsketch.estimators.interactions.posterior import Interactions
-from circuitsketch.estimators.interactions.priors import power
+from circuitsketch.estimators.interface import Effects, Estimate, Measurement
+from circuitsketch.estimators.monte_carlo import MonteCarlo
+from circuitsketch.limits import blocks_of
 
 CONVERGES = 0.4  # the ratio from one order of interactions to the next up to which their means count; in full up to
 # half of it, fading to nothing there: a series that hardly converges is worse than none
@@ -35,22 +48,8 @@ TRUST = 0.1  # what the orders left out may add, over the change, up to which h 
 TAIL = 2.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
 GUESSED = 3  # degrees of freedom of a deviation that one or two numbers tell: right up to a factor of about two
-ENDLESS = 1e6  # degrees of freedom: the normal distribution
+NORMAL = 1e6  # degrees of freedom: the normal distribution
 ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """For B h's and C values: change, stderr, its degrees_of_freedom, left_out (B, C); terms, term_stderr (order, B, C); beyond
-    (B,): what the orders that were left out may add, over the change."""
-
-    change: np.ndarray
-    stderr: np.ndarray
-    degrees_of_freedom: np.ndarray
-    terms: np.ndarray
-    term_stderr: np.ndarray
-    left_out: np.ndarray
-    beyond: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +69,80 @@ class Parts:
     beyond: np.ndarray
     guessed: np.ndarray
     h: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class OwnEffects:
+    """Every example's own series, summed: the estimators "per-example" and "first-order" (the first orders alone).
+
+    random : the estimator of the random directions, which measures the region of trust. fit : the fitted interactions,
+    whose deviations are part of the error.
+    """
+
+    measurement: Measurement
+    random: MonteCarlo | ExactSeries
+    fit: InteractionsFit
+    name: str = "per-example"
+
+    @property
+    def working_bytes(self) -> int:
+        """A few copies of the per-example series."""
+        return 2 * self.measurement.flat_per_example.nbytes
+
+    @property
+    def highest_order(self) -> int:
+        """The highest order of a prediction."""
+        return max(self.measurement.order, self.measurement.flat_per_example.shape[1] - 1)
+
+    def predict(self, h: np.ndarray, order: int | None = None, median_groups: int | None = None) -> Estimate:
+        """Estimate the change for h of shape (n,) or (B, n)."""
+        if median_groups is not None:
+            raise InputError(f"median_groups belongs to estimator='theorem'; {self.name!r} takes no median")
+        order = 1 if self.name == "first-order" else choose_order(order, self.highest_order)
+        rows, shape = np.atleast_2d(h), self.measurement.shape
+        blocks = blocks_of(len(rows), 16 * self.measurement.n)
+        estimate = join([self.estimate(rows[block], order) for block in blocks], shape, h.ndim == 1)
+        refuse_nonfinite(estimate.change)
+        return self.judge(estimate, np.linalg.norm(rows, axis=1))
+
+    def estimate(self, h: np.ndarray, order: int) -> Estimate:
+        """Estimate the changes (B, C) for h's (B, n)."""
+        return combine(parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order))
+
+    def judge(self, estimate: Estimate, lengths: np.ndarray) -> Estimate:
+        """Say whether h lies in the region of trust, by the lengths |h| (B,) and by what the orders left out may
+        add."""
+        change, stderr, slowness, shape = estimate.change, estimate.stderr, estimate.slowness, self.measurement.shape
+        assert slowness is not None
+        slow = (slowness > TRUST).reshape(slowness.shape + (1,) * len(shape))
+        slow = np.broadcast_to(slow, change.shape) & ((change != 0) | (stderr != 0))
+        outside = np.zeros(change.shape, dtype=bool)
+        warnings: tuple[str, ...] = ()
+        region = self.random.region
+        if region is not None:
+            excluded = region.excludes(lengths)
+            cut = slice(None) if slowness.ndim else 0
+            outside = excluded[cut]
+            if outside.any():
+                reach = reach_of(region, lengths, excluded)
+                warnings = (sentence_outside(region.terms(lengths)[:, cut], outside, reach),)
+                every = outside.reshape(*slowness.shape, -1).all(axis=-1)
+                slowness = np.where(every, 0.0, slowness)  # the warning is there already
+        warnings += warnings_of_beyond(slowness, TRUST, change, stderr)
+        return replace(estimate, outside=outside | slow, estimator=self.name, warnings=warnings)
+
+    def influence(self) -> Effects:
+        """Sum every example's own series; the error is what the series leaves out."""
+        flat = self.measurement.flat_per_example
+        order = 1 if self.name == "first-order" else flat.shape[1] - 1
+        change, stderr = influence(flat, order)
+        return self.effects(change, stderr, order)
+
+    def effects(self, change: np.ndarray, stderr: np.ndarray, order: int) -> Effects:
+        """Shape the changes of all examples as the measurement is."""
+        change, stderr = (part.reshape(self.measurement.n, *self.measurement.shape) for part in (change, stderr))
+        name = "first-order" if self.name == "first-order" else "per-example"
+        return Effects(change, stderr, order, name, warnings_of_influence(change, stderr))
 
 
 def own_tail(per_example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +202,9 @@ def influence(per_example: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarr
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:
     """|sum h_i v_i|^2 / sum |h_i v_i|^2 less what chance adds, at least 1: (B,).
 
-    Of first-order effects on the values measured and of those that the similarity knows (square: h S h), weighed by their
-    effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 / D)^(1/2): an
-    excess of that much is chance.
+    Of first-order effects on the values measured and of those that the similarity knows (square: h S h), weighed by
+    their effective dimensions D (sizes). Of effects that point anywhere the ratio is 1 with a deviation of (2 /
+    D)^(1/2): an excess of that much is chance.
     """
     together, apart = (sums.own[0] ** 2).sum(axis=1), sums.first.sum(axis=1)
     values = np.divide(together, apart, out=np.ones_like(apart), where=apart > 0)
@@ -157,13 +230,13 @@ def parts_of(per_example: np.ndarray, model: Interactions | None, h: np.ndarray,
         beyond = np.where(several[:, None], np.nan, np.zeros((batch, cells)))
         return Parts(own, means, deviations, factors, np.sqrt(missing + tail) + unknown, beyond, tail**2, h)
 
-    square, found = model.look(h, fits)
+    square, at_orders = model.look(h, fits)
     alike = np.where(several, coherence(sums, square, model.effective), 1.0)
-    ratio = ratio_between([at.prior for at in found], sums.first)
+    ratio = ratio_between([at.prior for at in at_orders], sums.first)
     ratio = np.where(several, ratio * np.sqrt(alike), 0.0)
     counted = np.where(several, np.clip(2 - ratio / (CONVERGES / 2), 0, 1), 0.0)[:, None]
     shaped, guessed = np.zeros((batch, cells)), tail**2
-    for i, (fit, at) in enumerate(zip(fits, found, strict=True)):
+    for i, (fit, at) in enumerate(zip(fits, at_orders, strict=True)):
         factors[i] = np.sqrt(alike) ** (fit.r - 1) * (1 if fit.r == 2 else HIGH)
         variance = np.maximum(at.prior, at.variance + at.mean**2)  # what was measured and is left out counts as error
         if estimator == "interactions" and order < fit.r:  # known, and left out
@@ -195,9 +268,11 @@ def ratio_between(priors: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray
     return np.sqrt(np.median(priors[-1] / below, axis=1))
 
 
-def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray | None = None) -> Answer:
-    """The answer: own terms plus means of interactions; means and the whole variance may have been updated by
-    evidence."""
+def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray | None = None) -> Estimate:
+    """Add the means of interactions to the examples' own terms, for B h's and C values.
+
+    means (R - 1, B, C), variance (B, C) : of the interactions and of everything, where evidence has updated them.
+    """
     means = parts.means if means is None else means
     spread = (parts.deviations**2).sum(axis=0)
     total = spread + parts.rest**2 if variance is None else variance
@@ -211,11 +286,30 @@ def combine(parts: Parts, means: np.ndarray | None = None, variance: np.ndarray 
             errors[i] = deviation
     change = parts.own.sum(axis=0) + means.sum(axis=0)
     tiny = np.finfo(float).tiny
-    known = spread + parts.rest**2
+    prior = spread + parts.rest**2
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         degrees_of_freedom = GUESSED * np.nan_to_num(
-            (known / np.sqrt(np.maximum(parts.guessed, tiny))) ** 2, nan=ENDLESS
+            (prior / np.sqrt(np.maximum(parts.guessed, tiny))) ** 2, nan=NORMAL
         )
-        beyond = np.sqrt((parts.beyond**2).mean(axis=1) / np.maximum((change**2).mean(axis=1), tiny))
-    degrees_of_freedom = np.clip(degrees_of_freedom, GUESSED, ENDLESS)
-    return Answer(change, np.sqrt(total), degrees_of_freedom, terms, errors, parts.rest, beyond)
+        slowness = np.sqrt((parts.beyond**2).mean(axis=1) / np.maximum((change**2).mean(axis=1), tiny))
+    degrees_of_freedom = np.clip(degrees_of_freedom, GUESSED, NORMAL)
+    return Estimate(change, np.sqrt(total), terms, errors, parts.rest, degrees_of_freedom, slowness=slowness)
+
+
+def join(estimates: Sequence[Estimate], shape: tuple[int, ...], single: bool) -> Estimate:
+    """Join the estimates of blocks of h's (B, C) to one of shape (B, *S), or S for a single h."""
+
+    def joined(name: str, axis: int = 0, shape: tuple[int, ...] = shape) -> np.ndarray:
+        whole = np.concatenate([getattr(estimate, name) for estimate in estimates], axis=axis)
+        shaped = whole.reshape(*whole.shape[: axis + 1], *shape)
+        return shaped.take(0, axis=axis) if single else shaped
+
+    return Estimate(
+        joined("change"),
+        joined("stderr"),
+        joined("terms", 1),
+        joined("term_stderr", 1),
+        joined("truncation"),
+        joined("degrees_of_freedom"),
+        slowness=joined("slowness", 0, ()),
+    )

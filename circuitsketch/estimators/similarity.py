@@ -41,30 +41,32 @@ def given_similarity(similarity: Any, n: int) -> np.ndarray:
     array([[2., 1.],
            [1., 2.]])
     """
-    found = real_array(similarity, "similarity")
-    if found.ndim != 2 or found.shape[0] != n or not found.shape[1]:
+    array = real_array(similarity, "similarity")
+    if array.ndim != 2 or array.shape[0] != n or not array.shape[1]:
         raise InputError(
-            f"similarity has shape {found.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an example"
+            f"similarity has shape {array.shape}; give a similarity ({n}, {n}), or features ({n}, p), one row an "
+            "example"
         )
-    bad = np.argwhere(~np.isfinite(found))
+    bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise InputError(f"similarity holds a NaN or an infinity in row {bad[0][0]}; give finite numbers")
-    if found.shape[1] < n:
-        return found
+    if array.shape[1] < n:
+        return array
     require_memory(
         SQUARES * 8 * n * n, f"the factor of a similarity of {n:,} examples", ["features (n, p) with p below n"]
     )
-    if found.shape[1] > n:
-        return root(found @ found.T)
-    peak = float(np.abs(found).max())
-    skew = np.abs(found - found.T)
+    if array.shape[1] > n:
+        return root(array @ array.T)
+    peak = float(np.abs(array).max())
+    skew = np.abs(array - array.T)
     if skew.max() > SLACK * peak:
         i, j = np.unravel_index(int(np.argmax(skew)), skew.shape)
         raise InputError(
-            f"similarity is {n} by {n}, not symmetric ({found[i, j]:.6g} in row {i}, column {j}, {found[j, i]:.6g} in row "
+            f"similarity is {n} by {n}, not symmetric ({array[i, j]:.6g} in row {i}, column {j}, {array[j, i]:.6g} "
+            "in row "
             f"{j}, column {i}); a square one is taken as a similarity: for {n} features give x @ x.T"
         )
-    return root((found + found.T) / 2)
+    return root((array + array.T) / 2)
 
 
 def effects_similarity(per_example: PropagatedRun) -> np.ndarray:
@@ -112,7 +114,8 @@ def root(sigma: np.ndarray) -> np.ndarray:
     peak = float(np.abs(values).max())
     if values[0] < -SLACK * peak:
         raise InputError(
-            f"similarity has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, whose "
+            f"similarity has the eigenvalue {values[0]:.6g}, and a similarity has none below zero; give features x, "
+            "whose "
             "x @ x.T has none, or add to the diagonal"
         )
     above = values > len(sigma) * np.finfo(float).eps * peak

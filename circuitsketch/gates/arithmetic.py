@@ -6,45 +6,48 @@ coefficients.
 
 from __future__ import annotations
 
+from typing import Any
+
 from circuitsketch.gates.gate import elementwise
+from circuitsketch.gates.math import Series, SeriesOps
 
 
-def add_step(k, ops, u, w, v):
+def add_step(k: Any, ops: SeriesOps, u: Series, w: Series, v: Series) -> None:
     """v_k = u_k + w_k: a sum is linear."""
     v[k] = u[k] + w[k]
 
 
-def subtract_step(k, ops, u, w, v):
+def subtract_step(k: Any, ops: SeriesOps, u: Series, w: Series, v: Series) -> None:
     """v_k = u_k - w_k: a difference is linear."""
     v[k] = u[k] - w[k]
 
 
-def negate_step(k, ops, u, v):
+def negate_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """v_k = -u_k: linear."""
     v[k] = -u[k]
 
 
-def multiply_step(k, ops, u, w, v):
+def multiply_step(k: Any, ops: SeriesOps, u: Series, w: Series, v: Series) -> None:
     """v_k = sum_j u_j w_{k-j}: the Cauchy product."""
     v[k] = ops.convolve(k, u, w)
 
 
-def square_step(k, ops, u, v):
+def square_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """v_k = sum_j u_j u_{k-j}: the Cauchy product of u with itself, half the work by symmetry."""
     v[k] = ops.convolve(k, u, u)
 
 
-def divide_step(k, ops, u, w, v):
+def divide_step(k: Any, ops: SeriesOps, u: Series, w: Series, v: Series) -> None:
     """w_0 v_k = u_k - sum_{j>=1} w_j v_{k-j}, because v w = u."""
     v[k] = (u[k] - ops.convolve(k, w, v, low=1)) / w[0]
 
 
-def reciprocal_step(k, ops, u, v):
+def reciprocal_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """u_0 v_k = -sum_{j>=1} u_j v_{k-j}, because v u = 1."""
     v[k] = -ops.convolve(k, u, v, low=1) / u[0]
 
 
-def copy_step(k, ops, u, v):
+def copy_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """v_k = u_k."""
     v[k] = u[k]
 

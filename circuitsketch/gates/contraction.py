@@ -7,6 +7,7 @@ operand, and no index twice in one operand; the tracer brings matmul, dot and ge
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def einsum_shape(a: Shape, b: Shape, *, spec: str) -> Shape:
     return tuple(sizes[letter] for letter in split(spec)[1])
 
 
-def einsum_vjp(ct, out, a, b, *, spec):
+def einsum_vjp(ct: Any, out: Any, a: Any, b: Any, *, spec: str) -> tuple[Any, ...]:
     """Contract the cotangent with the other operand."""
     (left, right), result = split(spec)
     return einsum(ct, b, spec=f"{result},{right}->{left}"), einsum(a, ct, spec=f"{left},{result}->{right}")
@@ -59,7 +60,7 @@ def einsum_size(out: Shape, a: Shape, b: Shape, *, spec: str) -> int:
     return cells(out) * max(2 * length - 1, 0)
 
 
-def einsum_expand(b, shape, x, y, *, spec):
+def einsum_expand(b: Any, shape: Shape, x: Any, y: Any, *, spec: str) -> Any:
     """Expand to products and sums, element by element."""
     (left, right), result = split(spec)
     size = dict(zip(left + right, x.shape + y.shape, strict=True))

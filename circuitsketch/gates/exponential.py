@@ -7,16 +7,18 @@ density for an error function) are companions, which are computed to the full or
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from circuitsketch.gates.arithmetic import gap
 from circuitsketch.gates.gate import elementwise
+from circuitsketch.gates.math import Series, SeriesOps
 
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 ONE_OVER_ROOT_TWO = 1.0 / math.sqrt(2.0)
 ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-def integrate(k, ops, u, derivative):
+def integrate(k: Any, ops: SeriesOps, u: Series, derivative: Series) -> Any:
     """Return coefficient k of v where v' = derivative * u': k v_k = sum_{j>=1} j u_j derivative_{k-j}.
 
     Parameters
@@ -36,71 +38,71 @@ def integrate(k, ops, u, derivative):
     return ops.convolve(k, u, derivative, weight=lambda j: j, low=1) / k
 
 
-def exp_step(k, ops, u, v):
+def exp_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """k v_k = sum_j j u_j v_{k-j}, because v' = v u'."""
     v[k] = integrate(k, ops, u, v)
 
 
-def expm1_step(k, ops, u, v, e):
+def expm1_step(k: Any, ops: SeriesOps, u: Series, v: Series, e: Series) -> None:
     """v' = e u' with e = exp(u) = v + 1."""
     v[k] = integrate(k, ops, u, e)
     e[k] = v[k]
 
 
-def log_step(k, ops, u, v):
+def log_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """u_0 v_k = u_k - (1/k) sum_{j=1..k-1} j v_j u_{k-j}, because u v' = u'."""
     v[k] = (u[k] - ops.convolve(k, v, u, weight=lambda j: j, low=1, high=1) / k) / u[0]
 
 
-def log1p_step(k, ops, u, v):
+def log1p_step(k: Any, ops: SeriesOps, u: Series, v: Series) -> None:
     """As log_step with 1 + u in place of u: only the primal changes."""
     v[k] = (u[k] - ops.convolve(k, v, u, weight=lambda j: j, low=1, high=1) / k) / (u[0] + 1.0)
 
 
-def sin_step(k, ops, u, v, c):
+def sin_step(k: Any, ops: SeriesOps, u: Series, v: Series, c: Series) -> None:
     """v' = c u' and c' = -v u', with c = cos(u)."""
     v[k] = integrate(k, ops, u, c)
     c[k] = -integrate(k, ops, u, v)
 
 
-def cos_step(k, ops, u, v, s):
+def cos_step(k: Any, ops: SeriesOps, u: Series, v: Series, s: Series) -> None:
     """v' = -s u' and s' = v u', with s = sin(u)."""
     v[k] = -integrate(k, ops, u, s)
     s[k] = integrate(k, ops, u, v)
 
 
-def tanh_step(k, ops, u, v, w):
+def tanh_step(k: Any, ops: SeriesOps, u: Series, v: Series, w: Series) -> None:
     """v' = w u' with w = 1 - v^2."""
     v[k] = integrate(k, ops, u, w)
     w[k] = -ops.convolve(k, v, v)
 
 
-def sigmoid_step(k, ops, u, v, w):
+def sigmoid_step(k: Any, ops: SeriesOps, u: Series, v: Series, w: Series) -> None:
     """v' = w u' with w = v - v^2."""
     v[k] = integrate(k, ops, u, w)
     w[k] = v[k] - ops.convolve(k, v, v)
 
 
-def softplus_step(k, ops, u, v, s, w):
+def softplus_step(k: Any, ops: SeriesOps, u: Series, v: Series, s: Series, w: Series) -> None:
     """v' = s u' with s = sigmoid(u)."""
     v[k] = integrate(k, ops, u, s)
     sigmoid_step(k, ops, u, s, w)
 
 
-def silu_step(k, ops, u, v, s, w):
+def silu_step(k: Any, ops: SeriesOps, u: Series, v: Series, s: Series, w: Series) -> None:
     """v = u s with s = sigmoid(u)."""
     sigmoid_step(k, ops, u, s, w)
     v[k] = ops.convolve(k, u, s)
 
 
-def erf_step(k, ops, u, v, e, q):
+def erf_step(k: Any, ops: SeriesOps, u: Series, v: Series, e: Series, q: Series) -> None:
     """v' = e u' with e = (2/sqrt(pi)) exp(q) and q = -u^2."""
     q[k] = -ops.convolve(k, u, u)
     e[k] = integrate(k, ops, q, e)
     v[k] = integrate(k, ops, u, e)
 
 
-def gelu_step(k, ops, u, v, p, e, q):
+def gelu_step(k: Any, ops: SeriesOps, u: Series, v: Series, p: Series, e: Series, q: Series) -> None:
     """v = u p with p' = e u' (p the normal distribution function, e its density) and e' = e q', q = -u^2/2."""
     q[k] = -ops.convolve(k, u, u) / 2
     e[k] = integrate(k, ops, q, e)
@@ -108,36 +110,38 @@ def gelu_step(k, ops, u, v, p, e, q):
     v[k] = ops.convolve(k, u, p)
 
 
-def logaddexp_step(k, ops, u, w, v, d, s, slope):
+def logaddexp_step(
+    k: Any, ops: SeriesOps, u: Series, w: Series, v: Series, d: Series, s: Series, slope: Series
+) -> None:
     """v' = w' + s d' with d = u - w and s = sigmoid(d)."""
     d[k] = u[k] - w[k]
     sigmoid_step(k, ops, d, s, slope)
     v[k] = w[k] + integrate(k, ops, d, s)
 
 
-def logaddexp_at(m, x, y):
+def logaddexp_at(m: Any, x: Any, y: Any) -> Any:
     """Return log(e^x + e^y) without overflow, also at infinities, and the primals of the companions."""
     d = m.choose(m.equal(x, y), 0.0, x - y)
     s = sigmoid_at(m, d)
     return m.maximum(x, y) + m.log1p(m.exp(-m.absolute(d))), d, s, s - s * s
 
 
-def sigmoid_at(m, x):
+def sigmoid_at(m: Any, x: Any) -> Any:
     """Return the logistic function at real x; where exp(-x) overflows to infinity, its reciprocal 0 is correct."""
     return 1.0 / (1.0 + m.exp(-x))
 
 
-def softplus_at(m, x):
+def softplus_at(m: Any, x: Any) -> Any:
     """Return log(1 + exp(x)) without overflow."""
     return m.maximum(x, 0.0) + m.log1p(m.exp(-m.absolute(x)))
 
 
-def multiply_or_zero(m, x, factor):
+def multiply_or_zero(m: Any, x: Any, factor: Any) -> Any:
     """Return x * factor, and 0 where the factor is 0, even at an infinite x."""
     return m.choose(factor, x * factor, factor)
 
 
-def normal_at(m, x):
+def normal_at(m: Any, x: Any) -> Any:
     """Return the normal distribution function and density at x."""
     return 0.5 + 0.5 * m.erf(x * ONE_OVER_ROOT_TWO), ONE_OVER_ROOT_TWO_PI * m.exp(-0.5 * (x * x))
 
@@ -233,7 +237,7 @@ gelu = elementwise(
 )
 
 
-def gelu_slope_step(k, ops, u, v, p, e, q, d):
+def gelu_slope_step(k: Any, ops: SeriesOps, u: Series, v: Series, p: Series, e: Series, q: Series, d: Series) -> None:
     """v = p + d with d = u e: p the normal distribution function, e its density."""
     q[k] = -ops.convolve(k, u, u) / 2
     e[k] = integrate(k, ops, q, e)
@@ -242,7 +246,7 @@ def gelu_slope_step(k, ops, u, v, p, e, q, d):
     v[k] = p[k] + d[k]
 
 
-def gelu_slope_at(m, x):
+def gelu_slope_at(m: Any, x: Any) -> Any:
     """Return the derivative of gelu at x, and the primals of its companions."""
     p, e = normal_at(m, x)
     d = multiply_or_zero(m, x, e)
@@ -260,19 +264,19 @@ gelu_slope = elementwise(
 )
 
 
-def sinh_step(k, ops, u, v, c):
+def sinh_step(k: Any, ops: SeriesOps, u: Series, v: Series, c: Series) -> None:
     """v' = c u' and c' = v u', with c = cosh(u); for cosh, c = sinh(u)."""
     v[k] = integrate(k, ops, u, c)
     c[k] = integrate(k, ops, u, v)
 
 
-def hazard_step(k, ops, u, v, q):
+def hazard_step(k: Any, ops: SeriesOps, u: Series, v: Series, q: Series) -> None:
     """v' = -q u' with q = u v + v^2: v is the normal density over the distribution function."""
     v[k] = -integrate(k, ops, u, q)
     q[k] = ops.convolve(k, u, v) + ops.convolve(k, v, v)
 
 
-def log_ndtr_step(k, ops, u, v, h, q):
+def log_ndtr_step(k: Any, ops: SeriesOps, u: Series, v: Series, h: Series, q: Series) -> None:
     """v' = h u' with h the derivative, density over distribution function."""
     v[k] = integrate(k, ops, u, h)
     hazard_step(k, ops, u, h, q)
@@ -281,7 +285,7 @@ def log_ndtr_step(k, ops, u, v, h, q):
 FAR = -15.0  # erfc is still accurate there, and 12 terms of the asymptotic series are exact to 1e-16
 
 
-def log_ndtr_at(m, x):
+def log_ndtr_at(m: Any, x: Any) -> Any:
     """Return the log of the normal distribution function, its derivative h, and q = h (x + h).
 
     Far below zero the distribution function is density / -x times s = 1 - t p, p = 1 - 3 t (1 - 5 t (1 -

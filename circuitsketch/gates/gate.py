@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 
 from circuitsketch.arguments import kind_of
-from circuitsketch.arrays import lost_meaning, plain_array
+from circuitsketch.arrays import explain_lost_meaning, plain_array
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.gates.domains import DOMAINS
 from circuitsketch.gates.math import NumpyMath
@@ -128,7 +128,7 @@ class Gate:
             if bind is not None:
                 return bind(self, operands, params)
         for operand in operands:
-            if type(operand) is not np.ndarray and (reason := lost_meaning(operand)) is not None:
+            if type(operand) is not np.ndarray and (reason := explain_lost_meaning(operand)) is not None:
                 raise InputError(f"the operand of {self.name} is {reason}")
             dtype = plain_array(operand, f"the operand of {self.name}").dtype
             if dtype.kind not in "biufc":

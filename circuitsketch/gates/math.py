@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,6 +80,30 @@ ROWS = (
     Elementary("floor", np.floor, "llvm.floor", "math.floor", "floor"),
 )
 ELEMENTARY: dict[str, Elementary] = {row.name: row for row in ROWS}
+
+
+class Series(Protocol):
+    """A Taylor series as rules see it: coefficient k is read, and coefficient k of a result is set."""
+
+    def __getitem__(self, k: Any) -> Any: ...
+    def __setitem__(self, k: Any, value: Any) -> None: ...
+
+
+class SeriesOps(Protocol):
+    """The arithmetic of Taylor rules beside + - * /."""
+
+    @property
+    def zero(self) -> Any:
+        """A coefficient that is absent."""
+
+    @property
+    def choose(self) -> Callable[[Any, Any, Any], Any]:
+        """`choose(test, x, y)`: x where the test is not 0, else y."""
+
+    def convolve(
+        self, k: Any, u: Any, v: Any, weight: Callable[[Any], Any] | None = None, low: int = 0, high: int = 0
+    ) -> Any:
+        """Return sum_{j=low..k-high} weight(j) u_j v_{k-j}."""
 
 
 class NumpyMath:

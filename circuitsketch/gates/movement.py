@@ -7,6 +7,8 @@ All are linear, and the adjoint of each is in this file: slice and pad, take and
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from circuitsketch.errors import BoundsError, ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, register, same_shape
 
 
-def count_none(out: Shape, *_: Shape, **__) -> int:
+def count_none(out: Shape, *_: Shape, **__: Any) -> int:
     """Count no arithmetic gates."""
     return 0
 
@@ -41,7 +43,7 @@ def broadcast_shape(x: Shape, *, shape: Shape) -> Shape:
     return shape
 
 
-def broadcast_vjp(ct, out, x, *, shape):
+def broadcast_vjp(ct: Any, out: Any, x: Any, *, shape: Shape) -> tuple[Any, ...]:
     """Sum over the axes that were added or repeated."""
     extra = len(shape) - len(x.shape)
     repeated = [axis + extra for axis, extent in enumerate(x.shape) if extent == 1 and shape[axis + extra] != 1]
@@ -56,7 +58,7 @@ def sum_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
     return tuple(extent for axis, extent in enumerate(x) if axis not in axes)
 
 
-def sum_vjp(ct, out, x, *, axes):
+def sum_vjp(ct: Any, out: Any, x: Any, *, axes: tuple[int, ...]) -> tuple[Any, ...]:
     """Broadcast the cotangent of the sum to all summands."""
     kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
     return (broadcast(reshape(ct, shape=kept), shape=tuple(x.shape)),)
@@ -71,7 +73,7 @@ def slice_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape
     return shape
 
 
-def strided(x, starts, steps, shape):
+def strided(x: Any, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Return the elements start + i * step along every axis, as a NumPy view."""
     ends = (start + count * step for start, step, count in zip(starts, steps, shape, strict=True))
     chosen = (
@@ -87,7 +89,7 @@ def pad_shape(x: Shape, *, starts: Shape, steps: Shape, shape: Shape) -> Shape:
     return shape
 
 
-def pad_value(x, *, starts, steps, shape):
+def pad_value(x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Return zeros, with the operand at start + i * step."""
     out = np.zeros(shape, dtype=np.asarray(x).dtype)
     strided(out, starts, steps, np.shape(x))[...] = x
@@ -107,7 +109,7 @@ def concatenate_shape(*shapes: Shape, axis: int) -> Shape:
     return first[:axis] + (sum(shape[axis] for shape in shapes),) + first[axis + 1 :]
 
 
-def concatenate_vjp(ct, out, *operands, axis):
+def concatenate_vjp(ct: Any, out: Any, *operands: Any, axis: int) -> tuple[Any, ...]:
     """Slice the cotangent into one part per operand."""
     parts, begin = [], 0
     for operand in operands:
@@ -132,12 +134,12 @@ def scatter_shape(x: Shape, index: Shape, *, axis: int, length: int) -> Shape:
     return x[:axis] + (length,) + x[axis + len(index) :]
 
 
-def as_integers(index):
+def as_integers(index: Any) -> Any:
     """Convert run-time indices, which are stored as floats, to integers."""
     return np.asarray(np.real(index)).astype(np.int64)
 
 
-def in_bounds_value(index, extent, *, axis, what):
+def in_bounds_value(index: Any, extent: Any, *, axis: int, what: str) -> Any:
     """Return a non-negative index, or raise BoundsError for the first element that is out of bounds.
 
     `what` is "index", which may count from the end, or "label", a class in 0..extent-1.
@@ -155,7 +157,7 @@ def in_bounds_value(index, extent, *, axis, what):
     return np.where(index < 0, index + size, index)
 
 
-def scatter_value(x, index, *, axis, length):
+def scatter_value(x: Any, index: Any, *, axis: int, length: int) -> Any:
     """Return zeros, with every element added at its index."""
     index = as_integers(index)
     x = np.asarray(x)
@@ -165,14 +167,14 @@ def scatter_value(x, index, *, axis, length):
     return out
 
 
-def join_axes(x, axes):
+def join_axes(x: Any, axes: tuple[int, ...]) -> Any:
     """Move some axes to the end and merge them into one."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     shape = tuple(x.shape[axis] for axis in kept)
     return x.transpose(kept + list(axes)).reshape(*shape, cells(tuple(x.shape[axis] for axis in axes)))
 
 
-def sum_expand(b, shape, x, *, axes):
+def sum_expand(b: Any, shape: Shape, x: Any, *, axes: tuple[int, ...]) -> Any:
     """Expand to L - 1 sums per row of L elements."""
     rows = join_axes(x, axes)
     out = np.empty(shape, dtype=np.int64)
@@ -181,28 +183,30 @@ def sum_expand(b, shape, x, *, axes):
     return out
 
 
-def pad_expand(b, out_shape, x, *, starts, steps, shape):
+def pad_expand(
+    b: Any, out_shape: Shape, x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape
+) -> Any:
     """Move wires counted from 1, so that the zeros of the padding are not mistaken for wire 0."""
     moved = pad_value(x + 1, starts=starts, steps=steps, shape=shape) - 1
     return np.where(moved < 0, b.zero(), moved) if np.any(moved < 0) else moved
 
 
-def pad_moves(m, target, x, *, starts, steps, shape):
+def pad_moves(m: Any, target: Any, x: Any, *, starts: tuple[int, ...], steps: tuple[int, ...], shape: Shape) -> Any:
     """Fill with zeros, then copy the operand."""
-    return m.fill(0.0), m.move(target.sliced(starts, steps, x.shape), x)
+    return m.fill(0.0), m.move(target.slice(starts, steps, x.shape), x)
 
 
-def concatenate_moves(m, target, *operands, axis):
+def concatenate_moves(m: Any, target: Any, *operands: Any, axis: int) -> Any:
     """Copy each operand to its part of the result."""
     moves, begin = [], 0
     for x in operands:
         starts = tuple(begin if i == axis else 0 for i in range(len(x.shape)))
-        moves.append(m.move(target.sliced(starts, (1,) * len(starts), x.shape), x))
+        moves.append(m.move(target.slice(starts, (1,) * len(starts), x.shape), x))
         begin += x.shape[axis]
     return tuple(moves)
 
 
-def scatter_expand(b, shape, x, index, *, axis, length):
+def scatter_expand(b: Any, shape: Shape, x: Any, index: Any, *, axis: int, length: int) -> Any:
     """Expand to one sum per element that is added at its index."""
     flat = x.reshape(x.shape[:axis] + (index.size,) + x.shape[axis + index.ndim :])
     out = np.full(shape, b.zero(), dtype=np.int64)
@@ -212,7 +216,18 @@ def scatter_expand(b, shape, x, index, *, axis, length):
     return out
 
 
-def movement(name, arity, shape, value, vjp, *, static, size=count_none, keeps_bool=True, **facts):
+def movement(
+    name: str,
+    arity: int | None,
+    shape: Callable[..., Shape],
+    value: Callable[..., Any],
+    vjp: Callable[..., tuple[Any, ...]],
+    *,
+    static: tuple[str, ...],
+    size: Callable[..., int] = count_none,
+    keeps_bool: bool = True,
+    **facts: Any,
+) -> Gate:
     """Register a gate that moves numbers, or is otherwise linear in its operands (except indices).
 
     Parameters
@@ -259,7 +274,7 @@ reshape = movement(
     lambda x, *, shape: np.reshape(x, shape),
     lambda ct, out, x, *, shape: (reshape(ct, shape=tuple(x.shape)),),
     static=("shape",),
-    view=lambda out, x, *, shape: x.reshaped(shape),
+    view=lambda out, x, *, shape: x.reshape(shape),
 )
 transpose = movement(
     "transpose",
@@ -268,7 +283,7 @@ transpose = movement(
     lambda x, *, axes: np.transpose(x, axes),
     lambda ct, out, x, *, axes: (transpose(ct, axes=tuple(int(i) for i in np.argsort(axes))),),
     static=("axes",),
-    view=lambda out, x, *, axes: x.transposed(axes),
+    view=lambda out, x, *, axes: x.transpose(axes),
 )
 broadcast = movement(
     "broadcast",
@@ -286,7 +301,7 @@ take_slice = movement(
     lambda x, *, starts, steps, shape: strided(x, starts, steps, shape),
     lambda ct, out, x, *, starts, steps, shape: (pad(ct, starts=starts, steps=steps, shape=tuple(x.shape)),),
     static=("starts", "steps", "shape"),
-    view=lambda out, x, *, starts, steps, shape: x.sliced(starts, steps, shape),
+    view=lambda out, x, *, starts, steps, shape: x.slice(starts, steps, shape),
 )
 pad = movement(
     "pad",
@@ -306,7 +321,7 @@ sum_over = movement(
     sum_vjp,
     static=("axes",),
     keeps_bool=False,
-    moves=lambda m, target, x, *, axes: (m.fill(0.0), m.move(m.spread(target, axes, x.shape), x, "add")),
+    moves=lambda m, target, x, *, axes: (m.fill(0.0), m.move(m.broadcast_target(target, axes, x.shape), x, "add")),
     expand=sum_expand,
     size=lambda out, x, *, axes: max(cells(x) - cells(out), 0),
 )
@@ -373,24 +388,24 @@ def cumsum_shape(x: Shape, *, axis: int) -> Shape:
     return x
 
 
-def flip(x, axis):
+def flip(x: Any, axis: int) -> Any:
     """Reverse the elements along an axis."""
     shape = tuple(x.shape)
     starts = tuple(max(n - 1, 0) if i == axis else 0 for i, n in enumerate(shape))
     return take_slice(x, starts=starts, steps=tuple(-1 if i == axis else 1 for i in range(len(shape))), shape=shape)
 
 
-def cumsum_moves(m, target, x, *, axis):
+def cumsum_moves(m: Any, target: Any, x: Any, *, axis: int) -> Any:
     """Copy, then add in place along a tree: 2 log2(n) moves, each with disjoint sources and targets."""
     n, rank = x.shape[axis], len(x.shape)
 
-    def add(first, gap, step):
+    def add(first: Any, gap: Any, step: Any) -> Any:
         """Return target[first::step] += target[first - gap::step]."""
         count = len(range(first, n, step))
         shape = tuple(count if i == axis else extent for i, extent in enumerate(x.shape))
         steps = tuple(step if i == axis else 1 for i in range(rank))
         to, of = (tuple(at if i == axis else 0 for i in range(rank)) for at in (first, first - gap))
-        return [m.move(target.sliced(to, steps, shape), target.sliced(of, steps, shape), "add")] if count else []
+        return [m.move(target.slice(to, steps, shape), target.slice(of, steps, shape), "add")] if count else []
 
     gaps = [1 << i for i in range(n.bit_length()) if 1 << i < n]
     moves = [m.move(target, x)]
@@ -401,7 +416,7 @@ def cumsum_moves(m, target, x, *, axis):
     return tuple(moves)
 
 
-def cumsum_expand(b, shape, x, *, axis):
+def cumsum_expand(b: Any, shape: Shape, x: Any, *, axis: int) -> Any:
     """Expand to n - 1 sums per row of n elements."""
     rows = np.moveaxis(np.array(x, dtype=np.int64), axis, -1)
     for at in np.ndindex(rows.shape[:-1]):

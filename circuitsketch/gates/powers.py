@@ -6,13 +6,16 @@ zero is not refused. `raise_to` has the exponent as an operand, known at run tim
 
 from __future__ import annotations
 
+from typing import Any
+
 from circuitsketch.gates.arithmetic import multiply
 from circuitsketch.gates.exponential import integrate, log
 from circuitsketch.gates.gate import elementwise
+from circuitsketch.gates.math import Series, SeriesOps
 from circuitsketch.gates.selection import same, where
 
 
-def power_step(k, ops, u, v, exponent):
+def power_step(k: Any, ops: SeriesOps, u: Series, v: Series, exponent: float) -> None:
     """k u_0 v_k = sum_{j=1..k} (p j - (k - j)) u_j v_{k-j}, because u v' = p u' v."""
     v[k] = ops.convolve(k, u, v, weight=lambda j: exponent * j - (k - j), low=1) / k / u[0]
 
@@ -44,7 +47,18 @@ rsqrt = elementwise(
 )
 
 
-def raise_to_step(k, ops, u, y, v, logarithm, exponent, second, third, fourth):
+def raise_to_step(
+    k: Any,
+    ops: SeriesOps,
+    u: Series,
+    y: Series,
+    v: Series,
+    logarithm: Series,
+    exponent: Series,
+    second: Series,
+    third: Series,
+    fourth: Series,
+) -> None:
     """v' = e' v with e = y l and l = log u, whose coefficients above 0 exist for a negative u_0 too.
 
     At u_0 = 0 there is no logarithm. There v = u^y for y = 1..4 is u or one of its powers, which are companions, and
@@ -62,14 +76,14 @@ def raise_to_step(k, ops, u, y, v, logarithm, exponent, second, third, fourth):
     v[k] = ops.choose(u[0], integrate(k, ops, exponent, v), through_zero)
 
 
-def raise_to_at(m, x, y):
+def raise_to_at(m: Any, x: Any, y: Any) -> Any:
     """Return x^y as in the C library and NumPy, and the primals of the companions."""
     size = m.choose(m.greater(x, 0.0), x, m.choose(m.greater(0.0, x), -x, 1.0))
     logarithm = m.log(size)
     return m.power(x, y), logarithm, y * logarithm, 0.0, 0.0, 0.0
 
 
-def raise_to_vjp(ct, out, x, y):
+def raise_to_vjp(ct: Any, out: Any, x: Any, y: Any) -> tuple[Any, ...]:
     """Return y x^(y-1), which is 0 for y = 0 at every x, and x^y log x, which is 0 at x = 0."""
     at_zero = same(x, 0.0)
     constant = multiply(at_zero, same(y, 0.0))

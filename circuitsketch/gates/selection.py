@@ -7,20 +7,25 @@ arithmetic. On a kink there is no series, which is reported when the circuit is 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, elementwise, register
+from circuitsketch.gates.math import Series, SeriesOps
 from circuitsketch.gates.movement import broadcast, join_axes, reshape, sum_over
 
 
-def no_gradient(ct, out, *operands, **params):
+def no_gradient(ct: Any, out: Any, *operands: Any, **params: Any) -> tuple[Any, ...]:
     """Return no cotangents, for a piecewise constant result."""
     return (None,) * len(operands)
 
 
-def comparison(name, constants, domain="kink at equality", **facts):
+def comparison(
+    name: str, constants: Callable[..., tuple[Any, ...]], domain: str | None = "kink at equality", **facts: Any
+) -> Gate:
     """Register a comparison: 1 where true, else 0, without a series."""
     return elementwise(
         name,
@@ -61,29 +66,29 @@ balance = elementwise(
 )
 
 
-def or_nan(m, x, better):
+def or_nan(m: Any, x: Any, better: Any) -> Any:
     """Return `better`, but 1 where x is a NaN, which propagates as in NumPy so that divergence remains visible."""
     return m.choose(m.equal(x, x), better, 1.0)
 
 
-def where_step(k, ops, test, x, y, v):
+def where_step(k: Any, ops: SeriesOps, test: Series, x: Series, y: Series, v: Series) -> None:
     """v_k is x_k where the primal of the test is true, else y_k."""
     v[k] = ops.choose(test[0], x[k], y[k])
 
 
-def pick_step(k, ops, x, y, v, first):
+def pick_step(k: Any, ops: SeriesOps, x: Series, y: Series, v: Series, first: Series) -> None:
     """v_k is the coefficient of the operand that the primals selected."""
     v[k] = ops.choose(first[0], x[k], y[k])
     first[k] = ops.zero
 
 
-def relu_step(k, ops, u, v, on):
+def relu_step(k: Any, ops: SeriesOps, u: Series, v: Series, on: Series) -> None:
     """v_k = u_k where u_0 > 0, else 0."""
     v[k] = ops.choose(on[0], u[k], ops.zero)
     on[k] = ops.zero
 
 
-def absolute_step(k, ops, u, v, sign):
+def absolute_step(k: Any, ops: SeriesOps, u: Series, v: Series, sign: Series) -> None:
     """v_k = sign(u_0) u_k."""
     v[k] = sign[0] * u[k]
     sign[k] = ops.zero
@@ -159,12 +164,12 @@ def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
 
 
-def max_moves(m, target, x, *, axes):
+def max_moves(m: Any, target: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
     """Fill with -infinity, then take the maximum with every element."""
     return m.fill(-np.inf), m.move(target.broadcast(x.shape) if cells(target.shape) else target, x, "max")
 
 
-def max_expand(b, shape, x, *, axes):
+def max_expand(b: Any, shape: Shape, x: Any, *, axes: tuple[int, ...]) -> Any:
     """Expand to the pairwise maximum of each row, and a gate that removes its series."""
     rows = join_axes(x, axes)
     out = np.empty(rows.shape[:-1], dtype=np.int64)
@@ -200,7 +205,7 @@ def attained_shape(value: Shape, x: Shape, *, axis: int) -> Shape:
     return value
 
 
-def attained_vjp(ct, out, value, x, *, axis):
+def attained_vjp(ct: Any, out: Any, value: Any, x: Any, *, axis: int) -> tuple[Any, ...]:
     """Divide the cotangent equally between the elements that attain the extremum."""
     kept = x.shape[:axis] + (1,) + x.shape[axis + 1 :]
     spread = lambda y: broadcast(reshape(y, shape=kept), shape=tuple(x.shape))  # noqa: E731

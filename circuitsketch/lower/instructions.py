@@ -1,11 +1,10 @@
-"""What there is to run: kernel records, which say what code is wanted, and instructions, which say where.
+"""Kernel records, which say what code to generate, and instructions, which say what data it works on. All are data.
 
-A kernel record is compiled once, whatever the shapes: those are arguments, so that documents of all lengths share
-kernels (see `packing`). Plain data; `tape` chooses what runs, `encode` makes the instructions, `backends/` the machine
-code.
+A kernel record does not contain shapes: those are arguments (see `packing`), so that documents of all lengths share
+kernels. `tape` chooses what runs, `encode` makes the instructions, and `backends/` the code.
 
 Two phases. The *constant phase* computes the real values that all lanes share. The *lane phase* computes what differs
-from lane to lane: Taylor coefficients 1..order, or, for many retrainings at once, plain values.
+from lane to lane: Taylor coefficients 1..order, or, for several retrainings, plain values.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ class Mode:
 
     @property
     def components(self) -> int:
-        """Real numbers a lane and element."""
+        """The number of reals per lane and element."""
         return 1 if self.values else self.order * (2 if self.complex else 1)
 
 
 @dataclass(frozen=True, slots=True)
 class ChainOperand:
-    """Something that a chain reads: its constant term, its lanes, or both; `step` is how its innermost axis moves."""
+    """An operand of a chain; constant, lanes : whether they are read. step : along the innermost axis."""
 
     constant: bool
     lanes: bool
@@ -49,9 +48,9 @@ class ChainOperand:
 class ChainGate:
     """A gate in a chain. References >= 0 are operands of the chain, ~i is the chain's gate i.
 
-    gate : the record itself and not its name, which a user may give to another gate later.
-    value and companions : the operands of the chain that hold this gate's own constant terms (lane phase), or -1.
-    exact : the parameters as text, which tells -0.0 from 0.0 and True from 1.
+    gate : the record and not its name, which a user may give to another gate later.
+    value, companions : the operands of the chain that hold this gate's own constant terms (lane phase), or -1.
+    exact : the parameters as text, in which -0.0 differs from 0.0 and True from 1.
     """
 
     gate: Gate
@@ -67,8 +66,11 @@ class ChainGate:
 
 @dataclass(frozen=True, slots=True)
 class ChainKernel:
-    """Fused elementwise gates. `results` are (gate, part): part 0 the result, j its companion j. `axes`: how many axes
-    are walked, those before them having extent 1 (chosen by a backend)."""
+    """Fused elementwise gates.
+
+    results : as (gate, part); part 0 is the gate's result, part j its companion j.
+    axes : how many axes have loops; those before them have length 1. Chosen by a backend.
+    """
 
     phase: Phase
     operands: tuple[ChainOperand, ...]
@@ -80,9 +82,12 @@ class ChainKernel:
 
 @dataclass(frozen=True, slots=True)
 class ContractKernel:
-    """A contraction; `left` and `right` say whether that operand has lanes. `vector`: the columns of the right operand
-    and of the result are neighbours (constant phase). `packed`: the kernel copies columns of the right operand together
-    (chosen by a backend, for its caches)."""
+    """A contraction.
+
+    left, right : whether that operand has lanes.
+    vector : whether the columns of the right operand and of the result are contiguous (constant phase).
+    packed : whether the kernel copies columns of the right operand to contiguous memory. Chosen by a backend.
+    """
 
     phase: Phase
     left: bool = False
@@ -93,7 +98,7 @@ class ContractKernel:
 
 @dataclass(frozen=True, slots=True)
 class MoveKernel:
-    """Entries copied, added or maximised from one layout to another, perhaps through an index."""
+    """A copy, addition or maximum of elements from one layout to another; index : the side with run-time indices."""
 
     phase: Phase
     combine: Literal["copy", "add", "max"]
@@ -102,7 +107,7 @@ class MoveKernel:
 
 @dataclass(frozen=True, slots=True)
 class FillKernel:
-    """A run of elements set to a number (its bits are the argument)."""
+    """A run of elements set to a number."""
 
     phase: Phase
 
@@ -112,7 +117,7 @@ Kernel = ChainKernel | ContractKernel | MoveKernel | FillKernel
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A kernel and its arguments, of the kernel's kind; `place` is where the user asked for (the last gate of) it."""
+    """A kernel and its arguments; place : the user's line of its last gate. wires : of all its gates."""
 
     kernel: Kernel
     arguments: Arguments
@@ -122,7 +127,7 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where each buffer lies: element numbers in the constant arena and in the lane arena."""
+    """The first element of each buffer in the constant arena and in the lane arena."""
 
     constant: Mapping[int, int]
     lane: Mapping[int, int]

@@ -1,4 +1,4 @@
-"""A tape as text: what runs, in order, on which entries, and where the user asked for it."""
+"""Print a tape: what runs, in order, on which elements, and for which of the user's lines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from circuitsketch.lower.fusion import Group
 from circuitsketch.lower.instructions import Mode
 
 
-def listing(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
-    """Both phases of a tape, one line per chain, contraction or movement."""
+def format_tape(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[Group]) -> str:
+    """Return both phases of a tape as text, one line per chain, contraction or movement."""
     if mode.values:
         held = "values"
     else:
@@ -18,12 +18,12 @@ def listing(mode: Mode, constant_groups: Sequence[Group], lane_groups: Sequence[
     for title, groups in (("constant phase", constant_groups), ("lane phase", lane_groups)):
         if groups:
             lines.append(f"  {title}")
-            lines += [f"    {line(group)}" for group in groups]
+            lines += [f"    {format_group(group)}" for group in groups]
     return "\n".join(lines)
 
 
-def line(group: Group) -> str:
-    """One group."""
+def format_group(group: Group) -> str:
+    """Return the line of a group."""
     last = group.operations[-1]
     extents = "x".join(str(n) for n in last.node.shape) or "1"
     if group.is_chain:

@@ -1,6 +1,6 @@
-"""From nodes to operations: movement becomes layouts, and what is left reads layouts and writes one buffer each.
+"""Lower nodes to operations: movement without a copy to layouts, everything else to operations.
 
-In: a circuit and which inputs vary from lane to lane. Out: `Program`: the layout of every wire, and operations in
+In: a circuit, and which inputs vary from lane to lane. Out: a `Program`: the layout of every wire, and operations in
 order. An operation is elementwise (to be fused), a contraction, or a list of moves.
 """
 
@@ -23,10 +23,10 @@ Combine = Literal["copy", "add", "max"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Entries of `source` combined into `target`, both of one shape.
+    """Elements of `source` are combined into `target`, which has the same shape.
 
-    Where `index` is given (also of that shape), its entries times `step` are added to the element number of the side
-    that `gathers` names.
+    If there is an `index`, of that shape too, its values times `step` are added to the element numbers of one side,
+    which `gathers` names.
     """
 
     target: Layout
@@ -39,7 +39,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A number put into a whole buffer."""
+    """All elements of a buffer are set to a number."""
 
     buffer: int
     value: float
@@ -47,11 +47,11 @@ class Fill:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """Something to execute: what it reads and the one buffer that it writes.
+    """One thing to execute, which writes one buffer.
 
-    gate and operands : for elementwise operations, the gate and its operands' layouts (of the operation's own shape).
-    moves : for movement, what to do in order.
-    spec : for contractions, the einsum.
+    operands : the layouts that it reads; those of an elementwise operation have its shape.
+    moves : of movement, what to do in order.
+    spec : of a contraction, the einsum.
     """
 
     kind: Literal["elementwise", "contraction", "moves"]
@@ -69,9 +69,12 @@ class Program:
 
     Attributes
     ----------
-    layouts : of every wire. varying : the wires that differ from lane to lane (carry a series, or a value a lane).
-    shapes : of every buffer. buffer_varies : buffers that need lanes.
-    constants : buffers that hold plain data. companions : the extra constant terms of an elementwise wire.
+    layouts : of every wire.
+    varying : the wires that differ from lane to lane: with a series, or with a value per lane.
+    shapes : of every buffer.
+    buffer_varies : for every buffer whether it needs lanes.
+    constants : the literals, by buffer.
+    companions : the buffers of the auxiliary constant terms, by elementwise wire.
     """
 
     circuit: Circuit
@@ -83,116 +86,120 @@ class Program:
     companions: dict[int, tuple[int, ...]] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
 
-    def new_buffer(self, shape: Shape, varies: bool) -> int:
-        """A buffer of its own."""
+    def add_buffer(self, shape: Shape, varies: bool) -> int:
+        """Add a buffer and return its number."""
         self.shapes.append(shape)
         self.buffer_varies.append(varies)
         return len(self.shapes) - 1
 
 
-def program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool) -> Program:
-    """The operations of a circuit.
+def build_program(circuit: Circuit, varying_inputs: Set[int], lanes_hold_values: bool) -> Program:
+    """Return a circuit as operations.
 
     Parameters
     ----------
-    varying_inputs : positions among the circuit's inputs.
-    lanes_hold_values : lanes hold values (many retrainings) rather than Taylor coefficients: then a comparison differs
-        from lane to lane too.
+    circuit : Circuit
+        The circuit.
+    varying_inputs : set of int
+        The positions of the inputs that differ from lane to lane.
+    lanes_hold_values : bool
+        Whether lanes hold values, of several retrainings, and not Taylor coefficients; comparisons then differ from
+        lane to lane too.
     """
     inputs = [circuit.inputs[i] for i in varying_inputs]
     varying = circuit.reached_from(inputs, through=lambda node: lanes_hold_values or not node.gate.flat)
     result = Program(circuit, varying=varying)
     for wire, node in enumerate(circuit.nodes):
-        result.layouts.append(place(result, wire, node, wire in varying, lanes_hold_values))
+        result.layouts.append(lower_node(result, wire, node, wire in varying, lanes_hold_values))
     return result
 
 
-def place(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bool) -> Layout:
-    """Emit what a node needs and return its layout."""
+def lower_node(p: Program, wire: int, node: Node, varies: bool, lanes_hold_values: bool) -> Layout:
+    """Add the operations that a node needs, and return its layout."""
     operands = [p.layouts[i] for i in node.operands]
     if node.is_source:
-        buffer = p.new_buffer(node.shape, varies)
+        buffer = p.add_buffer(node.shape, varies)
         if node.gate is CONSTANT:
             p.constants[buffer] = value_of(node)
-        return Layout.whole(buffer, node.shape)
+        return Layout.contiguous(buffer, node.shape)
     if node.gate.view is not None:
         view = node.gate.view(node.shape, *operands, **node.params)
         if view is not None:
             return view
-        copied = copy_of(p, wire, node, operands[0], varies)
-        return Layout.whole(copied.buffer, node.shape)
-    buffer = p.new_buffer(node.shape, varies)
-    target = Layout.whole(buffer, node.shape)
+        copied = add_copy(p, wire, node, operands[0], varies)
+        return Layout.contiguous(copied.buffer, node.shape)
+    buffer = p.add_buffer(node.shape, varies)
+    target = Layout.contiguous(buffer, node.shape)
     if node.gate.kind == "elementwise":
         if varies and not lanes_hold_values and not node.gate.flat:
-            p.companions[wire] = tuple(p.new_buffer(node.shape, False) for _ in range(node.gate.companions))
+            p.companions[wire] = tuple(p.add_buffer(node.shape, False) for _ in range(node.gate.companions))
         p.operations.append(Operation("elementwise", wire, node, buffer, tuple(operands)))
     elif node.gate.kind == "contraction":
         p.operations.append(Operation("contraction", wire, node, buffer, tuple(operands), spec=node.params["spec"]))
     else:
-        moves = movements(p, node, target, operands)
+        moves = list_moves(p, node, target, operands)
         p.operations.append(Operation("moves", wire, node, buffer, tuple(operands), moves=moves))
     return target
 
 
-def copy_of(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
-    """A copy in C order of a strided layout."""
-    target = Layout.whole(p.new_buffer(source.shape, varies), source.shape)
+def add_copy(p: Program, wire: int, node: Node, source: Layout, varies: bool) -> Layout:
+    """Add a copy in C order of a strided layout, and return its layout."""
+    target = Layout.contiguous(p.add_buffer(source.shape, varies), source.shape)
     p.operations.append(Operation("moves", wire, node, target.buffer, (source,), moves=(Move(target, source),)))
     return target
 
 
-def movements(p: Program, node: Node, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
-    """The moves that a gate of movement is made of, as its record says."""
+def list_moves(p: Program, node: Node, target: Layout, operands: list[Layout]) -> tuple[Move | Fill, ...]:
+    """Return the moves of a gate of movement, as its record says."""
     gate = node.gate
     if gate.index is not None and node.operands[gate.index] in p.varying:
         raise ShapeError(
             f"{node.place}: {gate.name} reads an index that depends on the weights; indices must come from the data"
         )
     if gate.moves is None:
-        raise InputError(f"{node.place}: there is no lowering for gate {gate.name}: give its record `moves` or `view`")
+        raise InputError(f"{node.place}: gate {gate.name} has no lowering; give its record `moves` or `view`")
     return tuple(gate.moves(Moves(target.buffer), target, *operands, **node.params))
 
 
 class Moves:
-    """What a gate's `moves` may ask for, of layouts."""
+    """What a gate's `moves` is made of: functions of layouts."""
 
     def __init__(self, buffer: int) -> None:
         self.buffer = buffer
 
     def fill(self, value: float) -> Fill:
-        """A number into the whole result."""
+        """Return a fill of the result with a number."""
         return Fill(self.buffer, value)
 
     @staticmethod
     def move(target: Layout, source: Layout, combine: Combine = "copy") -> Move:
-        """Entries of the source into the target, both of one shape; no entry may need what another writes."""
+        """Return a move of the source to the target, of the same shape; no element may read what another one writes."""
         return Move(target, source, combine)
 
     @staticmethod
-    def spread(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
-        """A sum's target seen from its operand: stride 0 along the summed axes."""
+    def broadcast_target(target: Layout, axes: tuple[int, ...], shape: Shape) -> Layout:
+        """Return a sum's target in the shape of its operand, with stride 0 along the summed axes."""
         rest = iter(target.strides)
         strides = tuple(0 if axis in axes else next(rest) for axis in range(len(shape)))
         return Layout(target.buffer, target.offset, shape, strides)
 
     @staticmethod
     def gather(target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move, ...]:
-        """target[.., i.., ..] = source[.., index[i..], ..]."""
-        addressed, positions, step = indexed(axis, target, source, index)
+        """Return target[.., i.., ..] = source[.., index[i..], ..]."""
+        addressed, positions, step = address_through_index(axis, target, source, index)
         return (Move(target, addressed, "copy", positions, step, "source"),)
 
     def scatter(self, target: Layout, source: Layout, index: Layout, axis: int) -> tuple[Move | Fill, ...]:
-        """target[.., index[i..], ..] += source[.., i.., ..], from zero: the adjoint of `gather`."""
-        addressed, positions, step = indexed(axis, source, target, index)
+        """Return target[.., index[i..], ..] += source[.., i.., ..], from zero: the adjoint of `gather`."""
+        addressed, positions, step = address_through_index(axis, source, target, index)
         return self.fill(0.0), Move(addressed, source, "add", positions, step, "target")
 
 
-def indexed(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
-    """How a side whose axis is addressed through an index is walked, and the index: in the shape of the other side.
+def address_through_index(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Layout, Layout, int]:
+    """Return the layouts of a side that is addressed through an index, and of the index, in the other side's shape.
 
-    The addressed side has stride 0 along the index's axes, and the index stride 0 along all others. The third result is
-    how far one step of the index goes.
+    The addressed side has stride 0 along the index's axes, and the index has stride 0 along all others. The third
+    result is the step of the index in elements.
     """
     rank = len(index.shape)
     before, after = narrow.strides[:axis], narrow.strides[axis + 1 :]
@@ -201,14 +208,11 @@ def indexed(axis: int, wide: Layout, narrow: Layout, index: Layout) -> tuple[Lay
     return addressed, positions, narrow.strides[axis]
 
 
-def contraction_axes(spec: str) -> tuple[str, str, str, str]:
-    """The letters of an einsum by role: batch (in all three), rows (left and result), columns (right), summed."""
+def split_roles(spec: str) -> tuple[str, str, str, str]:
+    """Return the letters of an einsum by role: batch (in all three), row (left and result), column (right), summed."""
     (left, right), result = split(spec)
     batch = "".join(x for x in result if x in left and x in right)
     rows = "".join(x for x in result if x in left and x not in right)
     columns = "".join(x for x in result if x in right and x not in left)
     summed = "".join(x for x in left if x in right and x not in result)
     return batch, rows, columns, summed
-
-
-__all__ = ["Fill", "Move", "Moves", "Operation", "Program", "contraction_axes", "program"]

@@ -1,8 +1,8 @@
-"""Arguments of instructions: records with named fields, and how they lie in the row of integers that kernels read.
+"""Arguments of instructions: records with named fields, and their order in the row of integers that kernels read.
 
 `pack` writes a record as integers, `unpack` reads it back; nothing else knows the order. A code generator, which needs
-to know where a field will lie, unpacks `POSITIONS` in place of integers: each field is then its own position. A
-contraction's tables have run-time lengths; `ContractArguments.TABLES` names them in their order.
+the position of every field, unpacks `POSITIONS` in place of integers: each field is then its own position. The tables
+of a contraction have run-time lengths; `ContractArguments.TABLES` names them in their order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 CHAIN_AXES = 4
 MOVE_AXES = 6
-POSITIONS = range(1 << 16)  # stands for a row of integers in which every entry is its own position
+POSITIONS = range(1 << 16)  # a row of integers in which every one is its own position
 
 
 @dataclass(frozen=True, slots=True)
 class ChainSide:
-    """An operand or a result of a chain: its first element in either arena, and its stride along every axis."""
+    """An operand or a result of a chain: its first element in each arena, and its stride along every axis."""
 
     constant: int
     lane: int
@@ -32,30 +32,30 @@ class ChainSide:
 
 @dataclass(frozen=True, slots=True)
 class ChainArguments:
-    """What a chain walks: CHAIN_AXES extents, leading ones 1; then its operands and, after them, its results."""
+    """The arguments of a chain: CHAIN_AXES extents, with leading ones; then its operands, then its results."""
 
     extents: tuple[int, ...]
     sides: tuple[ChainSide, ...]
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         return (*self.extents, *(x for side in self.sides for x in (side.constant, side.lane, *side.strides)))
 
     @staticmethod
     def unpack(args: Sequence[int], sides: int) -> ChainArguments:
-        """The record in a row of integers, of so many operands and results."""
-        return ChainArguments(tuple(args[:CHAIN_AXES]), tuple(chain_side(args, i) for i in range(sides)))
+        """Return the record in a row of integers; sides : how many operands and results it has."""
+        return ChainArguments(tuple(args[:CHAIN_AXES]), tuple(unpack_chain_side(args, i) for i in range(sides)))
 
 
-def chain_side(args: Sequence[int], i: int) -> ChainSide:
-    """Operand or result i in a chain's row of integers."""
+def unpack_chain_side(args: Sequence[int], i: int) -> ChainSide:
+    """Return operand or result i in a chain's row of integers."""
     constant, lane, *strides = args[CHAIN_AXES + i * ChainSide.SIZE :][: ChainSide.SIZE]
     return ChainSide(constant, lane, tuple(strides))
 
 
 @dataclass(frozen=True, slots=True)
 class ContractSide:
-    """An operand or the result of a contraction: the elements from which its tables count, in either arena."""
+    """An operand or the result of a contraction: the element in each arena from which its tables count."""
 
     constant: int
     lane: int
@@ -63,7 +63,7 @@ class ContractSide:
 
 @dataclass(frozen=True, slots=True)
 class ContractArguments:
-    """What a contraction walks: three sides, four extents, and nine tables of element numbers relative to the sides.
+    """The arguments of a contraction: three sides, four extents, and nine tables of element numbers.
 
     The element of the left operand at (batch, row, k) is left_batch[batch] + left_row[row] + left_summed[k] from its
     side's on, and so for the right operand and the result.
@@ -76,7 +76,7 @@ class ContractArguments:
 
     SIDES: ClassVar[tuple[str, ...]] = ("left", "right", "result")
     EXTENTS: ClassVar[tuple[str, ...]] = ("batches", "rows", "columns", "summed")
-    # Name of a table -> the extent that is its length, in the order in which they lie.
+    # Name of a table -> the extent that is its length, in their order.
     TABLES: ClassVar[dict[str, str]] = {
         "left_batch": "batches",
         "left_row": "rows",
@@ -91,31 +91,31 @@ class ContractArguments:
     HEAD: ClassVar[int] = 2 * len(SIDES) + len(EXTENTS)  # numbers before the tables
 
     def table(self, name: str) -> tuple[int, ...]:
-        """A table by its name."""
+        """Return a table by its name."""
         return self.tables[list(self.TABLES).index(name)]
 
     def extent(self, name: str) -> int:
-        """An extent by its name."""
+        """Return an extent by its name."""
         return len(self.tables[list(self.TABLES.values()).index(name)])
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """Batches, rows, columns, summed entries."""
+        """The numbers of batches, rows, columns and summed elements."""
         return tuple(self.extent(name) for name in self.EXTENTS)
 
     def side_tables(self, side: str) -> list[tuple[int, ...]]:
-        """The tables of a side."""
+        """Return the tables of a side."""
         return [self.table(name) for name in self.TABLES if name.startswith(f"{side}_")]
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         sides = [x for side in (self.left, self.right, self.result) for x in (side.constant, side.lane)]
         return (*sides, *self.extents, *(x for table in self.tables for x in table))
 
     @staticmethod
     def unpack(args: Sequence[int]) -> ContractArguments:
-        """The record in a row of integers."""
-        left, right, result, lengths = ContractArguments.head(args)
+        """Return the record in a row of integers."""
+        left, right, result, lengths = ContractArguments.unpack_head(args)
         tables, at = [], ContractArguments.HEAD
         for extent in ContractArguments.TABLES.values():
             tables.append(tuple(args[at : at + lengths[extent]]))
@@ -123,8 +123,8 @@ class ContractArguments:
         return ContractArguments(left, right, result, tuple(tables))
 
     @staticmethod
-    def head(args: Sequence[int]) -> tuple[ContractSide, ContractSide, ContractSide, dict[str, int]]:
-        """The three sides and, by name, the four extents: what comes before the tables."""
+    def unpack_head(args: Sequence[int]) -> tuple[ContractSide, ContractSide, ContractSide, dict[str, int]]:
+        """Return what comes before the tables: the three sides and, by name, the four extents."""
         left, right, result = (ContractSide(args[2 * i], args[2 * i + 1]) for i in range(len(ContractArguments.SIDES)))
         begin = 2 * len(ContractArguments.SIDES)
         extents = {name: args[begin + i] for i, name in enumerate(ContractArguments.EXTENTS)}
@@ -133,7 +133,7 @@ class ContractArguments:
 
 @dataclass(frozen=True, slots=True)
 class MoveSide:
-    """The target, source or index of a move: its first element, and its stride along every axis."""
+    """The target, the source or the index of a move: its first element, and its stride along every axis."""
 
     offset: int
     strides: tuple[int, ...]
@@ -143,8 +143,10 @@ class MoveSide:
 
 @dataclass(frozen=True, slots=True)
 class MoveArguments:
-    """What a move walks: MOVE_AXES extents, leading ones 1; its target and source; with an index, that (in the constant
-    arena) and by how many elements one more of it moves the side that is addressed through it."""
+    """The arguments of a move: MOVE_AXES extents, with leading ones; its target; its source; perhaps an index.
+
+    The index is in the constant arena; step : elements of the addressed side per unit of the index.
+    """
 
     extents: tuple[int, ...]
     target: MoveSide
@@ -153,42 +155,42 @@ class MoveArguments:
     step: int | None = None
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         sides = [side for side in (self.target, self.source, self.index) if side is not None]
         steps = () if self.step is None else (self.step,)
         return (*self.extents, *(x for side in sides for x in (side.offset, *side.strides)), *steps)
 
     @staticmethod
     def unpack(args: Sequence[int], has_index: bool) -> MoveArguments:
-        """The record in a row of integers, with or without an index."""
+        """Return the record in a row of integers, with or without an index."""
         extents = tuple(args[:MOVE_AXES])
-        target, source = move_side(args, 0), move_side(args, 1)
+        target, source = unpack_move_side(args, 0), unpack_move_side(args, 1)
         if not has_index:
             return MoveArguments(extents, target, source)
-        return MoveArguments(extents, target, source, move_side(args, 2), args[MOVE_AXES + 3 * MoveSide.SIZE])
+        return MoveArguments(extents, target, source, unpack_move_side(args, 2), args[MOVE_AXES + 3 * MoveSide.SIZE])
 
 
-def move_side(args: Sequence[int], i: int) -> MoveSide:
-    """Side i in a move's row of integers."""
+def unpack_move_side(args: Sequence[int], i: int) -> MoveSide:
+    """Return side i in a move's row of integers."""
     offset, *strides = args[MOVE_AXES + i * MoveSide.SIZE :][: MoveSide.SIZE]
     return MoveSide(offset, tuple(strides))
 
 
 @dataclass(frozen=True, slots=True)
 class FillArguments:
-    """What a fill sets: its first element, how many there are, and the number as the bits of a double."""
+    """The arguments of a fill: the first element, the number of elements, and the value as the bits of a double."""
 
     first: int
     count: int
     bits: int
 
     def pack(self) -> tuple[int, ...]:
-        """The integers that the kernel reads."""
+        """Return the integers that the kernel reads."""
         return self.first, self.count, self.bits
 
     @staticmethod
     def unpack(args: Sequence[int]) -> FillArguments:
-        """The record in a row of integers."""
+        """Return the record in a row of integers."""
         first, count, bits = args[:3]
         return FillArguments(first, count, bits)
 
@@ -197,13 +199,13 @@ Arguments = ChainArguments | ContractArguments | MoveArguments | FillArguments
 
 
 def pack_all(arguments: Iterable[Arguments]) -> tuple[np.ndarray, np.ndarray]:
-    """The integers of many instructions one after the other, and where each instruction's begin."""
+    """Return the integers of all instructions, concatenated, and the position of each instruction's first."""
     rows = [record.pack() for record in arguments]
     starts = np.cumsum([0] + [len(row) for row in rows])[:-1]
     return np.fromiter(chain.from_iterable(rows), np.int64), starts
 
 
-def padded(values: Iterable[int], axes: int, filler: int) -> tuple[int, ...]:
-    """Extents or strides for a kernel of so many axes: the leading ones are fillers (extents 1, strides 0)."""
+def pad(values: Iterable[int], axes: int, filler: int) -> tuple[int, ...]:
+    """Return extents or strides with leading fillers (extents 1, strides 0), for a kernel with this many axes."""
     values = tuple(values)
     return (filler,) * (axes - len(values)) + values

@@ -1,7 +1,7 @@
-"""Where buffers lie: element numbers in the constant arena and in the lane arena.
+"""Place buffers: give them element numbers in the constant arena and in the lane arena.
 
-In: a tape and the places of its inputs. Out: a Placement. A buffer whose last reader has run gives its place to later
-ones, except in the constant phase before a lane phase, which reads those constants once all of them are there.
+In: a tape and the offsets of its inputs. Out: a Placement. Later buffers reuse the elements of a buffer that is no
+longer read, except in a constant phase before a lane phase, which reads the constants afterwards.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from circuitsketch.gates import cells
-from circuitsketch.lower.fusion import reads
+from circuitsketch.lower.fusion import find_reads
 from circuitsketch.lower.instructions import Phase, Placement
-from circuitsketch.lower.tape import Tape, stored
+from circuitsketch.lower.tape import Tape, find_stored_buffers
 
 
 @dataclass
-class Shelf:
-    """Free runs of elements, first fit; `end` is the arena's size so far."""
+class FreeList:
+    """A first-fit allocator: the free runs of elements (offset, length), and the arena's end so far."""
 
     end: int
     free: list[tuple[int, int]]
 
     def take(self, count: int) -> int:
-        """The offset of a free run."""
+        """Allocate a run of elements and return its offset."""
         for i, (offset, length) in enumerate(self.free):
             if length >= count:
                 rest = (offset + count, length - count)
@@ -35,7 +35,7 @@ class Shelf:
         return offset
 
     def give(self, offset: int, count: int) -> None:
-        """Return a run; neighbours are joined."""
+        """Free a run of elements, and merge it with adjacent free runs."""
         i = bisect(self.free, (offset, count))
         if i < len(self.free) and offset + count == self.free[i][0]:
             count += self.free.pop(i)[1]
@@ -46,45 +46,52 @@ class Shelf:
         self.free.insert(i, (offset, count))
 
 
-def place(
+def place_buffers(
     tape: Tape, inputs: Mapping[Phase, Mapping[int, int]], start: Mapping[Phase, int]
 ) -> tuple[Placement, dict[Phase, int]]:
-    """Place every buffer that is read from memory.
+    """Place every buffer that is read from memory, except the literals, which the caller places.
 
     Parameters
     ----------
-    inputs : offsets of the circuit's inputs, by position, in either arena (inputs that do not vary: no lane offset).
-    start : the first free element of either arena.
+    tape : Tape
+        The tape.
+    inputs : mapping
+        By phase, the offsets of the circuit's inputs by position; inputs that do not vary have no lane offset.
+    start : mapping
+        By phase, the first free element.
 
     Returns
     -------
-    The placement (plain data excepted: see `Placement`, the caller places constants), and the arenas' ends.
+    placement : Placement
+        The offsets.
+    ends : dict
+        By phase, the end of the arena.
     """
-    found: dict[Phase, dict[int, int]] = {"constant": {}, "lane": {}}
+    offsets: dict[Phase, dict[int, int]] = {"constant": {}, "lane": {}}
     ends: dict[Phase, int] = {"constant": start["constant"], "lane": start["lane"]}
-    for phase in found:
+    for phase in offsets:
         for position, offset in inputs[phase].items():
-            found[phase][tape.inputs[position].buffer] = offset
-        ends[phase] = arrange(tape, phase, found[phase], start[phase])
-    return Placement(found["constant"], found["lane"]), ends
+            offsets[phase][tape.inputs[position].buffer] = offset
+        ends[phase] = place_phase(tape, phase, offsets[phase], start[phase])
+    return Placement(offsets["constant"], offsets["lane"]), ends
 
 
-def arrange(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> int:
-    """Give the buffers written in a phase their offsets; returns the arena's end."""
+def place_phase(tape: Tape, phase: Phase, offsets: dict[int, int], start: int) -> int:
+    """Add the offsets of the buffers that a phase writes; return the arena's end."""
     p = tape.program
     groups = tape.groups(phase)
-    keep = stored(tape, phase)
+    keep = find_stored_buffers(tape, phase)
     reuse = phase == "lane" or not tape.mode.components
     last: dict[int, int] = {}
     for g, group in enumerate(groups):
         for operation in group.operations:
-            for buffer in reads(p, operation):
+            for buffer in find_reads(p, operation):
                 last[buffer] = g
     for layout in tape.outputs:
         last[layout.buffer] = len(groups)
-    shelf = Shelf(start, [])
+    shelf = FreeList(start, [])
     alias = tape.in_place[phase]
-    done: list[list[int]] = [[] for _ in groups]  # by group: buffers that nothing reads after it
+    done: list[list[int]] = [[] for _ in groups]  # by group: the buffers that no later group reads
     for g, group in enumerate(groups):
         for buffer in group.members:
             if buffer not in alias and last.get(buffer, g) < len(groups):

@@ -10,7 +10,7 @@ from circuitsketch.arguments import check_instance, kind_of, quoted
 from circuitsketch.arrays import finite_array, plain_array, real_array
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.frontends.numpy import Wire
-from circuitsketch.tree import flatten, leaves_like
+from circuitsketch.tree import flatten, flatten_up_to
 
 State = dict[str, Any]
 
@@ -27,7 +27,7 @@ def check_state(state: State, grads: Any, rule: str, *keys: str) -> None:
         if name == "t":
             check_number(state["t"], "t")
             continue
-        leaves = leaves_like(tree, check_numbers(grads if name == "grads" else state[name], name))
+        leaves = flatten_up_to(tree, check_numbers(grads if name == "grads" else state[name], name))
         for param, leaf, where in zip(params, leaves, tree.names(name), strict=True):
             if not broadcasts(np.shape(leaf), np.shape(param)):
                 raise ShapeError(f"{where} has shape {np.shape(leaf)}, but its parameters {np.shape(param)}")

@@ -11,7 +11,7 @@ import numpy as np
 from circuitsketch.arguments import LARGEST, as_list, check_int, is_int, is_real, quoted
 from circuitsketch.errors import InputError
 from circuitsketch.optim.checks import check_numbers
-from circuitsketch.tree import flatten, transform
+from circuitsketch.tree import flatten, tree_map
 
 SMALLEST_LIMIT = 1e-150  # smallest limit of `clip_by_norm`, which squares it
 
@@ -50,7 +50,7 @@ def clip_by_norm(grads: Any, limit: float) -> Any:
         raise InputError(f"optim.clip_by_norm requires a positive limit, not {quoted(limit)}")
     squares = sum(np.sum(np.square(g)) for g in flatten(grads)[0])
     scale = 1.0 / np.sqrt(1.0 + squares * (1.0 / limit**2))
-    return transform(lambda g: scale * g, grads)
+    return tree_map(lambda g: scale * g, grads)
 
 
 def dropout_mask(shape: int | Sequence[int], rate: float, seed: int, step: int) -> np.ndarray:

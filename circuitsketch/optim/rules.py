@@ -9,12 +9,12 @@ import numpy as np
 from circuitsketch.arguments import check_bool
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.optim.checks import State, check_number, check_numbers, check_state
-from circuitsketch.tree import transform
+from circuitsketch.tree import tree_map
 
 
 def zeros_like(params: Any) -> Any:
     """Return zeros in the shapes of a pytree of arrays."""
-    return transform(lambda p: np.zeros(np.shape(p)), params)
+    return tree_map(lambda p: np.zeros(np.shape(p)), params)
 
 
 def sgd_state(params: Any) -> State:
@@ -37,7 +37,7 @@ def add_weight_decay(grads: Any, params: Any, weight_decay: float) -> Any:
     """Return grads + weight_decay * params, the gradient of the loss plus weight_decay / 2 * |params|^2."""
     check_number(weight_decay, "weight_decay")
     plain = not isinstance(weight_decay, Wire)
-    return grads if plain and weight_decay == 0 else transform(lambda g, p: g + weight_decay * p, grads, params)
+    return grads if plain and weight_decay == 0 else tree_map(lambda g, p: g + weight_decay * p, grads, params)
 
 
 def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0) -> State:
@@ -72,7 +72,7 @@ def sgd(state: State, grads: Any, learning_rate: Any, weight_decay: float = 0.0)
     check_state(state, grads, "sgd")
     check_number(learning_rate, "learning_rate")
     grads = add_weight_decay(grads, state["params"], weight_decay)
-    return {**state, "params": transform(lambda p, g: p - learning_rate * g, state["params"], grads)}
+    return {**state, "params": tree_map(lambda p, g: p - learning_rate * g, state["params"], grads)}
 
 
 def momentum_state(params: Any) -> State:
@@ -135,9 +135,9 @@ def momentum(
     check_number(learning_rate, "learning_rate"), check_number(decay, "decay")
     nesterov = check_bool(nesterov, "nesterov")
     grads = add_weight_decay(grads, state["params"], weight_decay)
-    velocity = transform(lambda v, g: decay * v + g, state["velocity"], grads)
-    step = transform(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
-    params = transform(lambda p, v: p - learning_rate * v, state["params"], step)
+    velocity = tree_map(lambda v, g: decay * v + g, state["velocity"], grads)
+    step = tree_map(lambda v, g: decay * v + g, velocity, grads) if nesterov else velocity
+    params = tree_map(lambda p, v: p - learning_rate * v, state["params"], step)
     return {**state, "params": params, "velocity": velocity}
 
 
@@ -209,8 +209,8 @@ def adam(
     for value, name in ((learning_rate, "learning_rate"), (b1, "b1"), (b2, "b2"), (eps, "eps"), (eps_root, "eps_root")):
         check_number(value, name)
     t = state["t"] + 1.0
-    m = transform(lambda m, g: b1 * m + (1.0 - b1) * g, state["m"], grads)
-    v = transform(lambda v, g: b2 * v + (1.0 - b2) * np.square(g), state["v"], grads)
+    m = tree_map(lambda m, g: b1 * m + (1.0 - b1) * g, state["m"], grads)
+    v = tree_map(lambda v, g: b2 * v + (1.0 - b2) * np.square(g), state["v"], grads)
     unbias_m = 1.0 / (1.0 - b1**t)
     unbias_v = 1.0 / (1.0 - b2**t)
 
@@ -220,7 +220,7 @@ def adam(
             return p - (learning_rate * unbias_m) * m / (np.sqrt(inside) + eps)
         return p - (learning_rate * unbias_m) * m * (1.0 / np.sqrt(inside))
 
-    params = transform(update, state["params"], m, v)
+    params = tree_map(update, state["params"], m, v)
     return {**state, "params": params, "m": m, "v": v, "t": t}
 
 
@@ -293,5 +293,5 @@ def adamw(
     check_state(state, grads, "adamw", "m", "v", "t")
     check_number(weight_decay, "weight_decay")
     after = adam(state, grads, learning_rate, b1, b2, eps, eps_root)
-    params = transform(lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"])
+    params = tree_map(lambda new, old: new - (learning_rate * weight_decay) * old, after["params"], state["params"])
     return {**after, "params": params}

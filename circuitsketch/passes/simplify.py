@@ -35,7 +35,7 @@ from circuitsketch.gates.movement import (
 from circuitsketch.gates.powers import rsqrt, sqrt
 from circuitsketch.gates.selection import attained, where
 
-FOLD_LIMIT = 1 << 20  # a folded constant larger than this many entries would cost more memory than the gate costs time
+FOLD_LIMIT = 1 << 20  # elements; above it, a folded constant costs more memory than computing it costs time
 
 
 class Rewriter:
@@ -50,7 +50,7 @@ class Rewriter:
 
     def add(self, node: Node) -> int:
         """Return the wire of an equal node if there is one, else append the node."""
-        key = identity_of(node)
+        key = make_node_key(node)
         if key is not None and key in self.seen:
             return self.seen[key]
         self.nodes.append(node)
@@ -66,16 +66,16 @@ class Rewriter:
         return self.add(Node(CONSTANT, (), {"value": array}, array.shape, like.label, like.place))
 
     def apply(self, gate: Gate, operands: tuple[int, ...], like: Node, **params: Any) -> int:
-        """Another gate in the place of a node, itself simplified."""
+        """Add another gate in place of a node, after simplifying it; return its wire."""
         shape = gate.shape(*(self.nodes[i].shape for i in operands), **params)
         return simplify_node(self, Node(gate, operands, params, shape, like.label, like.place))
 
-    def spread(self, scalar: int, like: Node) -> int:
-        """One number in the shape of a node."""
+    def broadcast_scalar(self, scalar: int, like: Node) -> int:
+        """Return a scalar wire broadcast to the shape of a node."""
         return scalar if like.shape == () else self.apply(broadcast, (scalar,), like, shape=like.shape)
 
     def gate(self, wire: int) -> Gate:
-        """The gate that yields a wire."""
+        """Return the gate that computes a wire."""
         return self.nodes[wire].gate
 
     def operand(self, wire: int, position: int = 0) -> int:
@@ -88,16 +88,16 @@ class Rewriter:
             return wire
         return self.add(Node(copy, (wire,), {}, like.shape, like.label, like.place))
 
-    def is_lone(self, wire: int) -> bool:
+    def has_one_reader(self, wire: int) -> bool:
         """Return whether a wire is known to have a single reader, so that it can be pruned with it."""
         return self.counted and self.readers[wire] == 1
 
-    def is_all(self, wire: int, number: float) -> bool:
+    def is_constant(self, wire: int, number: float) -> bool:
         """Return whether every element of a wire is the constant `number` (through broadcasts and reshapes)."""
-        return self.number_of(wire) == number
+        return self.find_number(wire) == number
 
-    def number_of(self, wire: int) -> float | None:
-        """The one number in all entries of a constant wire (through broadcasts and reshapes), else None."""
+    def find_number(self, wire: int) -> float | None:
+        """Return the number that is every element of a constant wire (through broadcasts and reshapes), else None."""
         while self.gate(wire) in (broadcast, reshape):
             wire = self.operand(wire)
         if wire not in self.numbers:
@@ -106,7 +106,7 @@ class Rewriter:
         return self.numbers[wire]
 
 
-def identity_of(node: Node) -> Any:
+def make_node_key(node: Node) -> Any:
     """Return a key that is equal for equivalent nodes, or None for an input."""
     if node.gate is INPUT:
         return None
@@ -135,13 +135,13 @@ def rule(*gates: Gate) -> Callable[[Rule], Rule]:
     return add_rule
 
 
-def zero(r: Rewriter, node: Node) -> int:
+def make_zero(r: Rewriter, node: Node) -> int:
     """Return the constant zero broadcast to a node's shape."""
-    return r.spread(r.constant(0.0, node), node)
+    return r.broadcast_scalar(r.constant(0.0, node), node)
 
 
 @rule(copy)
-def without_copy(r: Rewriter, node: Node) -> int | None:
+def drop_copy(r: Rewriter, node: Node) -> int | None:
     """copy(x) -> x, unless it converts integers to floats; copy(copy(x)) -> copy(x)."""
     x = node.operands[0]
     if r.nodes[x].label == node.label:
@@ -150,18 +150,18 @@ def without_copy(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(attained)
-def extremum(r: Rewriter, node: Node) -> int | None:
+def drop_attained(r: Rewriter, node: Node) -> int | None:
     """attained(value, x) -> value: x matters only to the gradient, which has been built."""
     return r.relabel(node.operands[0], node)
 
 
 @rule(add)
-def add_zero(r: Rewriter, node: Node) -> int | None:
+def simplify_sum(r: Rewriter, node: Node) -> int | None:
     """x + 0 -> x;  x + (-y) -> x - y."""
     x, y = node.operands
-    if r.is_all(y, 0.0):
+    if r.is_constant(y, 0.0):
         return r.relabel(x, node)
-    if r.is_all(x, 0.0):
+    if r.is_constant(x, 0.0):
         return r.relabel(y, node)
     if r.gate(y) is negate:
         return r.apply(subtract, (x, r.operand(y)), node)
@@ -171,12 +171,12 @@ def add_zero(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(subtract)
-def subtract_zero(r: Rewriter, node: Node) -> int | None:
+def simplify_difference(r: Rewriter, node: Node) -> int | None:
     """x - 0 -> x;  0 - x -> -x;  x - (-y) -> x + y."""
     x, y = node.operands
-    if r.is_all(y, 0.0):
+    if r.is_constant(y, 0.0):
         return r.relabel(x, node)
-    if r.is_all(x, 0.0):
+    if r.is_constant(x, 0.0):
         return r.apply(negate, (y,), node)
     if r.gate(y) is negate:
         return r.apply(add, (x, r.operand(y)), node)
@@ -184,57 +184,57 @@ def subtract_zero(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(negate)
-def negate_twice(r: Rewriter, node: Node) -> int | None:
+def cancel_negations(r: Rewriter, node: Node) -> int | None:
     """-(-x) -> x."""
     x = node.operands[0]
     return r.relabel(r.operand(x), node) if r.gate(x) is negate else None
 
 
 @rule(multiply)
-def multiply_by(r: Rewriter, node: Node) -> int | None:
+def simplify_product(r: Rewriter, node: Node) -> int | None:
     """x * 1 -> x;  x * -1 -> -x;  x * x -> x^2;  lone (-x) * y -> -(x * y);  x * lone (1/y) -> x / y."""
     x, y = node.operands
     for one, other in ((x, y), (y, x)):
-        if r.is_all(one, 1.0):
+        if r.is_constant(one, 1.0):
             return r.relabel(other, node)
-        if r.is_all(one, -1.0):
+        if r.is_constant(one, -1.0):
             return r.apply(negate, (other,), node)
     if x == y and node.label == "float":
         return r.apply(square, (x,), node)
     for one, other in ((x, y), (y, x)):
-        if r.gate(one) is negate and r.is_lone(one) and r.nodes[one].label == node.label:
+        if r.gate(one) is negate and r.has_one_reader(one) and r.nodes[one].label == node.label:
             return r.apply(negate, (r.apply(multiply, (r.operand(one), other), node),), node)
-        if r.gate(one) is reciprocal and r.is_lone(one):
+        if r.gate(one) is reciprocal and r.has_one_reader(one):
             return r.apply(divide, (other, r.operand(one)), node)
     return None
 
 
 @rule(square)
-def square_of(r: Rewriter, node: Node) -> int | None:
+def simplify_square(r: Rewriter, node: Node) -> int | None:
     """(-x)^2 -> x^2."""
     x = node.operands[0]
     return r.apply(square, (r.operand(x),), node) if r.gate(x) is negate else None
 
 
 @rule(divide)
-def divide_by(r: Rewriter, node: Node) -> int | None:
+def simplify_quotient(r: Rewriter, node: Node) -> int | None:
     """x / 1 -> x;  1 / sqrt(x) -> rsqrt(x);  1 / x -> reciprocal(x);  x / 2^n -> x * 2^-n."""
     x, y = node.operands
-    if r.is_all(y, 1.0):
+    if r.is_constant(y, 1.0):
         return r.relabel(x, node)
-    if r.is_all(x, 1.0):
+    if r.is_constant(x, 1.0):
         if r.gate(y) is sqrt:
             return r.apply(rsqrt, (r.operand(y),), node)
         return r.apply(reciprocal, (y,), node)
-    if (scale := exact_reciprocal(r, y)) is not None:
+    if (scale := find_exact_reciprocal(r, y)) is not None:
         scaled = r.constant(scale, node)
-        return r.apply(multiply, (x, scaled if node.shape == () else r.spread(scaled, node)), node)
+        return r.apply(multiply, (x, scaled if node.shape == () else r.broadcast_scalar(scaled, node)), node)
     return None
 
 
-def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
+def find_exact_reciprocal(r: Rewriter, wire: int) -> float | None:
     """Return 1/c for a wire of one constant c, a power of two with a normal reciprocal; else None."""
-    number = r.number_of(wire)
+    number = r.find_number(wire)
     if number is None:
         return None
     mantissa, exponent = math.frexp(number)
@@ -242,7 +242,7 @@ def exact_reciprocal(r: Rewriter, wire: int) -> float | None:
 
 
 @rule(reshape)
-def reshape_of(r: Rewriter, node: Node) -> int | None:
+def merge_reshapes(r: Rewriter, node: Node) -> int | None:
     """reshape(reshape(x)) -> reshape(x);  reshape to the same shape -> x."""
     x = node.operands[0]
     if r.nodes[x].shape == node.shape:
@@ -253,7 +253,7 @@ def reshape_of(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(transpose)
-def transpose_of(r: Rewriter, node: Node) -> int | None:
+def merge_transposes(r: Rewriter, node: Node) -> int | None:
     """transpose(transpose(x)) -> one transpose;  no permutation -> x."""
     x = node.operands[0]
     axes = node.params["axes"]
@@ -266,7 +266,7 @@ def transpose_of(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(broadcast)
-def broadcast_of(r: Rewriter, node: Node) -> int | None:
+def merge_broadcasts(r: Rewriter, node: Node) -> int | None:
     """broadcast(broadcast(x)) -> one broadcast;  to the same shape -> x."""
     x = node.operands[0]
     if r.nodes[x].shape == node.shape:
@@ -277,20 +277,20 @@ def broadcast_of(r: Rewriter, node: Node) -> int | None:
 
 
 @rule(take_slice, pad)
-def slice_all(r: Rewriter, node: Node) -> int | None:
+def drop_full_slice(r: Rewriter, node: Node) -> int | None:
     """A slice of everything -> x;  x padded by nothing -> x."""
     x = node.operands[0]
     return x if r.nodes[x].shape == node.shape and all(s == 1 for s in node.params["steps"]) else None
 
 
 @rule(pad, scatter_add, transpose, reshape, take_slice, take, sum_over, negate, square)
-def zero_stays(r: Rewriter, node: Node) -> int | None:
+def propagate_zero(r: Rewriter, node: Node) -> int | None:
     """Linear gates of zero -> zero."""
-    return zero(r, node) if cells(node.shape) and r.is_all(node.operands[0], 0.0) else None
+    return make_zero(r, node) if cells(node.shape) and r.is_constant(node.operands[0], 0.0) else None
 
 
 @rule(sum_over)
-def sum_of(r: Rewriter, node: Node) -> int | None:
+def drop_sum_over_units(r: Rewriter, node: Node) -> int | None:
     """Sum over no axis, or over axes of length 1 -> reshape(x)."""
     x = node.operands[0]
     if all(r.nodes[x].shape[axis] == 1 for axis in node.params["axes"]):
@@ -298,61 +298,51 @@ def sum_of(r: Rewriter, node: Node) -> int | None:
     return None
 
 
-@rule(sum_over)
-def sum_of_negated(r: Rewriter, node: Node) -> int | None:
-    """The sum of a lone -x -> -(the sum of x)."""
-    x = node.operands[0]
-    if r.gate(x) != "negate" or not r.is_lone(x) or r.nodes[x].label != node.label:
-        return None
-    total = r.apply(sum_over, (r.operand(x),), node, axes=node.params["axes"])
-    return r.apply(negate, (total,), node)
-
-
 @rule(where)
-def where_known(r: Rewriter, node: Node) -> int | None:
+def resolve_where(r: Rewriter, node: Node) -> int | None:
     """where(true, x, y) -> x;  where(false, x, y) -> y;  where(test, x, x) -> x."""
     test, x, y = node.operands
-    if r.is_all(test, 1.0):
+    if r.is_constant(test, 1.0):
         return r.relabel(x, node)
-    if r.is_all(test, 0.0):
+    if r.is_constant(test, 0.0):
         return r.relabel(y, node)
     return r.relabel(x, node) if x == y else None
 
 
 def simplify_node(r: Rewriter, node: Node) -> int:
-    """The wire for a node: by an identity, folded, or added."""
+    """Return the wire for a node: by an identity, folded, or added."""
     for identity in RULES.get(node.gate, ()):
-        found = identity(r, node)
-        if found is not None:
-            return found
+        wire = identity(r, node)
+        if wire is not None:
+            return wire
     constant = [r.nodes[i] for i in node.operands]
     # A broadcast is not folded: it costs nothing, while the folded array would take memory.
     if (
         constant
         and node.gate is not broadcast
         and cells(node.shape) <= FOLD_LIMIT
-        and all(n.gate is CONSTANT or is_spread(r, n) for n in constant)
+        and all(n.gate is CONSTANT or is_broadcast_constant(r, n) for n in constant)
     ):
-        values = [folded_value(r, i) for i in node.operands]
+        values = [fold_value(r, i) for i in node.operands]
         with np.errstate(all="ignore"):
             value = np.asarray(compute(node, *values), dtype=np.float64)
         return r.constant(value, node)
     return r.add(node)
 
 
-def is_spread(r: Rewriter, node: Node) -> bool:
-    """A broadcast or reshape of a constant."""
+def is_broadcast_constant(r: Rewriter, node: Node) -> bool:
+    """Return whether a node is a constant, through broadcasts and reshapes."""
     while node.gate in (broadcast, reshape):
         node = r.nodes[node.operands[0]]
     return node.gate is CONSTANT
 
 
-def folded_value(r: Rewriter, wire: int) -> np.ndarray:
+def fold_value(r: Rewriter, wire: int) -> np.ndarray:
     """Return the array of a constant wire, possibly broadcast or reshaped."""
     node = r.nodes[wire]
     if node.gate is CONSTANT:
         return value_of(node)
-    return np.asarray(node.gate.value(folded_value(r, node.operands[0]), **node.params))
+    return np.asarray(node.gate.value(fold_value(r, node.operands[0]), **node.params))
 
 
 def simplify(circuit: Circuit) -> Circuit:
@@ -370,7 +360,7 @@ def simplify(circuit: Circuit) -> Circuit:
     circuit = simplify_once(prune(circuit), counted=False)
     while True:
         before, circuit = circuit, simplify_once(circuit, counted=True)
-        if [identity_of(node) for node in before.nodes] == [identity_of(node) for node in circuit.nodes]:
+        if [make_node_key(node) for node in before.nodes] == [make_node_key(node) for node in circuit.nodes]:
             return circuit
 
 

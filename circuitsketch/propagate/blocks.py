@@ -16,11 +16,11 @@ import numpy as np
 
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.contract import Executable
-from circuitsketch.backends.scheduler import in_turns
+from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 
@@ -38,23 +38,29 @@ def push_blocks(
     device: str = "cpu",
     at: np.ndarray | None = None,
     progress: Progress | None = None,
-    store_for: Callable[[Executable], Store] | None = None,
+    store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
-) -> tuple[Executable, list[np.ndarray], np.ndarray | Store]:
+) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
     Parameters
     ----------
-    block_of : `block_of(start, stop)` -> directions (stop - start, n), complex or real.
-    count : the number of directions.
-    at : the point of expansion, downweights (n,) (default 0: the run as it was).
-    progress : called with (blocks done, blocks) whenever a block is finished, and once per second with fractions of
-        unfinished blocks included; on a GPU, which runs many blocks at once, whenever their steps add up to another
-        block.
-    store_for : opens the store that blocks are written to; blocks that it has already are not computed again.
-    made : the first lane blocks, in memory, which are complete and not computed again.
-    check : check every gate's domain first; False if that was done before.
+    block_of
+        `block_of(start, stop)` -> directions (stop - start, n), complex or real.
+    count
+        The number of directions.
+    at
+        The point of expansion, downweights (n,) (default 0: the run as it was).
+    progress
+        Called with (blocks done, blocks) whenever a block is finished, and once per second with fractions of unfinished
+        blocks included; on a GPU, which runs many blocks at once, whenever their steps add up to another block.
+    store_for
+        Opens the store that blocks are written to; blocks that it has already are not computed again.
+    existing
+        The first lane blocks, in memory, which are complete and not computed again.
+    check
+        Check every gate's domain first; False if that was done before.
 
     Returns
     -------
@@ -63,8 +69,10 @@ def push_blocks(
 
     Raises
     ------
-    DomainError, DivergenceError : see `training.health`; also for coefficients that leave the dtype's range.
-    DeviceError : there is no GPU, or a single block does not fit into its memory.
+    DomainError, DivergenceError
+        See `training.health`; also for coefficients that leave the dtype's range.
+    DeviceError
+        There is no GPU, or a single block does not fit into its memory.
     """
     order = check_order(order)
     refuse_constant_run(run)
@@ -90,10 +98,10 @@ def push_blocks(
         check_series(run, executable, w)
     elif remaining and check:
         run.train_with(w)
-    together = executable.side_by_side(len(remaining), run.n, threads)
+    together = executable.choose_blocks_per_run(len(remaining), run.n, threads)
 
     def report_progress(now: float, seconds: float) -> None:
-        due = executable.progress(now, reported[0], seconds)
+        due = executable.round_progress(now, reported[0], seconds)
         if due is None:
             return
         reported[0], reported_at[0] = max(reported[0], due), time.monotonic()
@@ -107,30 +115,30 @@ def push_blocks(
                 now = len(done) + sum(in_progress.values())
                 report_progress(now, time.monotonic() - reported_at[0])
 
-        arena = executable.arena(len(block_group))
+        arena = executable.allocate_arena(len(block_group))
         arena.set_state(run.state_leaves)
         rows = [
             pack_directions(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in block_group
         ]
         first_steps = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        yield from arena.slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
+        yield from arena.run_in_slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
         for i, b in enumerate(block_group):
-            lanes = arena.lane_state(i)
+            lanes = arena.get_lane_state(i)
             if not np.all(np.isfinite(lanes)):
                 raise overflow(run, executable, lanes, b * width)
             if store is None:
                 lane_blocks[b] = lanes
             else:
-                store.write_constants(arena.state())
+                store.write_constants(arena.get_state())
                 store.write(b, lanes)
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
                 report_progress(len(done), math.inf)  # a finished block does not wait
         if block_group[0] == remaining[0]:
-            constants.extend(arena.state())
+            constants.extend(arena.get_state())
 
-    in_turns(propagate_blocks, remaining, together, executable.threads(threads))
+    run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store

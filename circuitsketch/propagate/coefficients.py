@@ -15,9 +15,9 @@ import numpy as np
 
 from circuitsketch.arguments import call
 from circuitsketch.backends.contract import Arena, Schedule, Target
-from circuitsketch.backends.lane_blocks import coefficients_of, in_blocks, put_series
-from circuitsketch.backends.registry import build, target_for
-from circuitsketch.checks.dependence import RESOLUTION, Constancy, constancy_of, refuse_flat
+from circuitsketch.backends.lane_blocks import copy_series, read_coefficients, run_blocks
+from circuitsketch.backends.registry import build, make_target
+from circuitsketch.checks.dependence import RESOLUTION, Constancy, check_not_flat, find_constancy
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
@@ -29,7 +29,8 @@ from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.lower.layout import Layout
 from circuitsketch.passes import simplify
 from circuitsketch.store.fingerprint import same_program
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
+from circuitsketch.training.training import Training
 from circuitsketch.tree import Tree, flatten, unflatten
 
 
@@ -39,11 +40,24 @@ class PropagatedRun:
 
     Attributes
     ----------
-    distribution : the distribution of the directions, of which there are `count`. target : defines the layout of lane blocks.
-    tree : the state's structure. params : maps a state to the trained parameters.
-    constants : the final state's values, by leaf. state_lane : the offset of each leaf in a lane block, -1 if it does
-    not vary. lanes : lane blocks (elements, components, width) by number, in memory or in a store. device : that
-    computed them, "cpu" or "cuda".
+    distribution
+        The distribution of the directions, of which there are `count`.
+    target
+        Defines the layout of lane blocks.
+    tree
+        The state's structure.
+    params
+        Maps a state to the trained parameters.
+    constants
+        The final state's values, by leaf.
+    state_lane
+        The offset of each leaf in a lane block, -1 if it does not vary.
+    lanes
+        Lane blocks (elements, components, width) by number, in memory or in a store.
+    device
+        The device that computed them, "cpu" or "cuda".
+    run
+        The run, if it is at hand.
     """
 
     distribution: Distribution
@@ -53,9 +67,10 @@ class PropagatedRun:
     params: Callable[[Any], Any]
     constants: list[np.ndarray]
     state_lane: list[int]
-    lanes: np.ndarray | Store
+    lanes: np.ndarray | PartStore
     threads: int | None = None
     device: str = "cpu"
+    run: Training | None = None
 
     @property
     def n(self) -> int:
@@ -97,7 +112,7 @@ class PropagatedRun:
                 if at >= 0:
                     view = lanes[at : at + leaf.size].reshape(*leaf.shape, *lanes.shape[1:])
                     part = coefficients[block * width : (block + 1) * width, 1:]
-                    part[...] = coefficients_of(view, self.target.mode)[: len(part)]
+                    part[...] = read_coefficients(view, self.target.mode)[: len(part)]
         return unflatten(self.tree, leaves)
 
     @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
@@ -106,9 +121,12 @@ class PropagatedRun:
 
         Parameters
         ----------
-        function : a NumPy function of the trained parameters; returns a number, an array, or a pytree of them.
-        args : passed to the function unchanged; they are not traced.
-        device : "cpu" or "cuda"; it need not be the device that computed the directions.
+        function : callable
+            A NumPy function of the trained parameters; returns a number, an array, or a pytree of them.
+        *args
+            Passed to the function unchanged; they are not traced.
+        device : {"cpu", "cuda"}
+            It need not be the device that computed the directions.
 
         Returns
         -------
@@ -117,20 +135,16 @@ class PropagatedRun:
 
         Raises
         ------
-        InputError, TraceError, DivergenceError. DomainError : a gate of the measurement has no series there.
-        DeviceError : there is no GPU, or a single block does not fit into its memory.
+        InputError, TraceError, DivergenceError
+            If the measurement cannot be traced, or is not finite.
+        DomainError
+            A gate of the measurement has no series there.
+        DeviceError
+            There is no GPU, or a single block does not fit into its memory.
         """
         circuit = self.measurement(function, args)
         refuse_measurement(self.measured_bytes(circuit), circuit, self.count)
-        coefficients, at, leaves = self.measured(circuit, device), 0, []
-        if circuit.out_tree.kind is None:
-            return coefficients
-        for wire in circuit.outputs:
-            shape = circuit.nodes[wire].shape
-            part = coefficients[:, :, at : at + cells(shape)]
-            leaves.append(part.reshape(*coefficients.shape[:2], *shape))
-            at += cells(shape)
-        return unflatten(circuit.out_tree, leaves)
+        return unpack_series(circuit, self.measured(circuit, device))
 
     def measured_bytes(self, circuit: Circuit) -> int:
         """Return the bytes that `measured` takes: the coefficients, and a boolean per coefficient."""
@@ -165,8 +179,9 @@ class PropagatedRun:
 
     @property
     def varying_by_value(self) -> list[int]:
-        """The positions of the state's leaves that the weights are known to change, also through comparisons."""
-        return self.varying
+        """The positions of the state's leaves that the weights change, through comparisons too; without the run, those
+        with a series."""
+        return self.varying if self.run is None else list(self.run.varying(values=True))
 
     def moved(self) -> list[np.ndarray | None]:
         """Return for each leaf of the state a mask of the elements that some direction changes, or None if none.
@@ -195,7 +210,7 @@ class PropagatedRun:
         if isinstance(self.distribution, Given):  # which may have any length
             lengths = np.linalg.norm(self.directions, axis=1)
             rounding *= min(1.0, *lengths[lengths > 0], 1.0) ** self.order
-        return constancy_of(circuit, self.constants, self.moved, series, rounding)
+        return find_constancy(circuit, self.constants, self.moved, series, rounding)
 
     def rows(self, begin: int, count: int) -> slice | np.ndarray:
         """Return the rows of the results of directions begin, ..., begin + count - 1; a basis is ordered by example."""
@@ -220,32 +235,32 @@ class PropagatedRun:
         if order:
             check_point(circuit, self.constants, varying, self.moved)
         dtype = np.complex64 if self.target.single else np.complex128
-        target = target_for(mode, dtype, self.target.width, device)
+        target = make_target(mode, dtype, self.target.width, device)
         executable = build([circuit], target, varying, len(circuit.inputs), {}, has_keep=False)
         layouts, shape = executable.tapes[0].outputs, value_shape(circuit)
         number = np.complex128 if mode.complex else np.float64
 
         def blocks(begins: range) -> None:
-            arena = executable.arena(len(begins))
+            arena = executable.allocate_arena(len(begins))
             arena.set_state(self.constants)
             for block, begin in enumerate(begins if order else ()):
-                arena.put_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
-            arena.run(Schedule.single(), 0, 1, np.zeros(0))
+                arena.set_lane_state(block, self.lanes[begin // target.width][:, : mode.components])
+            arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
             for block, begin in enumerate(begins):
                 part = np.zeros((min(target.width, self.count - begin), order + 1, *shape), dtype=number)
                 if circuit.out_tree.kind is None:
-                    put_series(part, arena, layouts[0], block)
+                    copy_series(part, arena, layouts[0], block)
                 else:
                     put_leaves(part, arena, layouts, block)
                 take(begin, part)
 
-        in_blocks(blocks, self.count, executable, self.threads)
+        run_blocks(blocks, self.count, executable, self.threads)
 
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """Trace a measurement: a circuit from the state to one array, or to a pytree of arrays."""
         circuit = trace_measurement(function, args, unflatten(self.tree, self.constants), self.params)
         if self.order:
-            refuse_flat(circuit, self.varying, self.varying_by_value)
+            check_not_flat(circuit, self.varying, self.varying_by_value)
         return circuit
 
 
@@ -288,12 +303,22 @@ def value_shape(circuit: Circuit) -> tuple[int, ...]:
     return circuit.nodes[circuit.outputs[0]].shape if circuit.out_tree.kind is None else (values_of(circuit),)
 
 
+def unpack_series(circuit: Circuit, series: np.ndarray) -> Any:
+    """Return the coefficients (directions, order + 1, numbers) of a pytree as that pytree; an array's as they are."""
+    if circuit.out_tree.kind is None:
+        return series
+    shapes = [circuit.nodes[wire].shape for wire in circuit.outputs]
+    parts = np.split(series, np.cumsum([cells(shape) for shape in shapes])[:-1], axis=2)
+    leaves = [part.reshape(*series.shape[:2], *shape) for part, shape in zip(parts, shapes, strict=True)]
+    return unflatten(circuit.out_tree, leaves)
+
+
 def put_leaves(part: np.ndarray, arena: Arena, layouts: Sequence[Layout], block: int) -> None:
     """Copy the coefficients of several wires in one lane block to rows (lanes, order + 1, numbers)."""
     at = 0
     for layout in layouts:
         leaf = np.zeros((*part.shape[:2], *layout.shape), dtype=part.dtype)
-        put_series(leaf, arena, layout, block)
+        copy_series(leaf, arena, layout, block)
         part[:, :, at : at + cells(layout.shape)] = leaf.reshape(*part.shape[:2], -1)
         at += cells(layout.shape)
 

@@ -6,14 +6,15 @@ The per-example series are those along the n real basis directions; they use the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import backend, target_for
+from circuitsketch.backends.registry import get_backend, make_target
 from circuitsketch.directions import Basis, Distribution, Given, find_distribution
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
@@ -22,20 +23,26 @@ from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
-from circuitsketch.store.part_store import Store, check_same_sketch
+from circuitsketch.store.part_store import PartStore, check_same_sketch
 from circuitsketch.training.training import Training, trained_params
-from circuitsketch.tree import tree_of
+from circuitsketch.tree import parse_paths
 
-RANDOM, SINGLES = "random", "singles"
-StoreFor = Callable[[str, Header], Store]
+RANDOM, PER_EXAMPLE = "random", "per-example"  # the names of the parts
+StoreFor = Callable[[str, Header], PartStore]
 
 
 @dataclass(frozen=True, eq=False)
 class SketchSpec:
-    """The specification of a sketch: `count` directions to `order`, per-example series to `per_example_order` if not None.
+    """What a sketch is to hold: `count` directions to `order`, and per-example series, unless their order is None.
 
-    dtype : complex128 or complex64, of all parts. threads : None is one per core. device : "cpu" or "cuda", of all
-    parts.
+    Attributes
+    ----------
+    dtype
+        complex128 or complex64, of all parts.
+    threads
+        None is one per core.
+    device
+        "cpu" or "cuda", of all parts.
     """
 
     run: Training
@@ -57,94 +64,119 @@ class SketchSpec:
 def push_parts(
     spec: SketchSpec,
     *,
-    before: tuple[PropagatedRun, PropagatedRun | None] | None = None,
+    before: Mapping[str, PropagatedRun] | None = None,
     progress: Progress | None = None,
     store_for: StoreFor | None = None,
     stored_width: Callable[[str], int | None] | None = None,
-) -> tuple[PropagatedRun, PropagatedRun | None]:
-    """Compute the parts of a sketch that do not exist yet.
+) -> dict[str, PropagatedRun]:
+    """Compute the parts of a sketch that do not exist yet; return all of them by name, the random directions first.
 
     Parameters
     ----------
-    before : the parts of a smaller sketch of the same run, distribution and orders, in memory.
-    progress : called with (blocks done, blocks) of all parts together.
-    store_for : opens the store of a part for writing, by the part's name and header. stored_width : returns the
-        directions per block of a part on disk, by its name; None if there is none.
-
-    Returns
-    -------
-    The directions (perhaps none), and the per-example series, None without them.
+    spec : SketchSpec
+        What to compute.
+    before : mapping of str to PropagatedRun, optional
+        The parts of a smaller sketch of the same run, distribution and orders, in memory.
+    progress : callable, optional
+        Called with (blocks done, blocks) of all parts together.
+    store_for : callable, optional
+        Opens the store of a part for writing, by the part's name and header.
+    stored_width : callable, optional
+        Returns the directions per block of a part on disk, by its name; None if there is none.
     """
-    run = spec.run
-    directions_before, singles_before = before if before is not None else (None, None)
-    singles_mode = None if spec.per_example_order is None else Mode(spec.per_example_order, False)
+    run, before = spec.run, before or {}
+    requested: dict[str, tuple[Distribution, int, Mode]] = {}
+    if spec.count:
+        requested[RANDOM] = spec.distribution, spec.count, spec.mode
+    if spec.per_example_order is not None:
+        existing = before.get(PER_EXAMPLE)
+        basis = Basis(run.n, by_first_step(run)) if existing is None else existing.distribution
+        requested[PER_EXAMPLE] = basis, run.n, Mode(spec.per_example_order, False)
 
-    def choose_width(name: str, mode: Mode, count: int, existing: PropagatedRun | None) -> int:
+    def choose_width(name: str) -> int:
+        _, count, mode = requested[name]
         width = None
-        if backend(spec.device).widths_vary:  # goes on with the width of what there is
-            width = existing.target.width if existing is not None and existing.count else None
+        if get_backend(spec.device).widths_vary:  # goes on with the width of what there is
+            width = before[name].target.width if name in before else None
             width = stored_width(name) if stored_width is not None else width
-        return target_for(mode, spec.dtype, width, spec.device, count).width
+        return make_target(mode, spec.dtype, width, spec.device, count).width
 
-    widths = {RANDOM: choose_width(RANDOM, spec.mode, spec.count, directions_before)} if spec.count else {}
-    if singles_mode is not None:
-        widths[SINGLES] = choose_width(SINGLES, singles_mode, run.n, singles_before)
-    first_blocks = -(-spec.count // widths[RANDOM]) if spec.count else 0
-    blocks_of_all = first_blocks + (-(-run.n // widths[SINGLES]) if singles_mode is not None else 0)
-    reported: list[float] = []
+    widths = {name: choose_width(name) for name in requested}
+    blocks = {name: -(-count // widths[name]) for name, (_, count, _) in requested.items()}
+    offset, checked = 0, False
 
-    def push_part(
-        name: str, distribution: Distribution, count: int, mode: Mode, offset: int, existing: PropagatedRun | None
-    ) -> PropagatedRun:
-        def report_progress(done: float, blocks: int) -> None:
-            reported.append(done)
-            if progress is not None:
-                progress(offset + done, blocks_of_all)
+    def report_progress(done: float, _: int) -> None:
+        nonlocal checked
+        checked = True  # a part that has pushed a block has checked the run
+        if progress is not None:
+            progress(offset + done, sum(blocks.values()))
 
-        def open_store(executable: Executable) -> Store:
-            assert store_for is not None
-            return store_for(name, header_of(run, distribution, count, executable, spec.device))
-
-        executable, constants, lanes = push_blocks(
-            run,
-            distribution.block,
+    parts = {}
+    for name, (distribution, count, mode) in requested.items():
+        parts[name] = push_part(
+            spec,
+            distribution,
             count,
-            mode.order,
-            is_complex=mode.complex,
-            dtype=spec.dtype,
-            threads=spec.threads,
-            width=widths[name],
-            device=spec.device,
-            progress=report_progress,
-            store_for=None if store_for is None else open_store,
-            existing=full_blocks(existing) if existing is not None and existing.count and store_for is None else None,
-            check=not reported,
+            mode,
+            widths[name],
+            before.get(name),
+            report_progress,
+            None if store_for is None else partial(store_for, name),
+            not checked,
         )
-        constants = constants or existing.constants if existing is not None else constants
-        target, tree, lane = executable.target, run.state_tree, executable.state_lane
-        return PropagatedRun(
-            distribution, count, target, tree, run.params, constants, lane, lanes, spec.threads, spec.device
-        )
+        offset += blocks[name]
+    return parts
 
-    directions = (
-        push_part(RANDOM, spec.distribution, spec.count, spec.mode, 0, directions_before) if spec.count else None
+
+def push_part(
+    spec: SketchSpec,
+    distribution: Distribution,
+    count: int,
+    mode: Mode,
+    width: int,
+    existing: PropagatedRun | None,
+    progress: Progress,
+    store_for: Callable[[Header], PartStore] | None,
+    check: bool,
+) -> PropagatedRun:
+    """Compute the blocks of one part that neither `existing` nor its store has."""
+    run = spec.run
+
+    def open_store(executable: Executable) -> PartStore:
+        assert store_for is not None
+        return store_for(header_of(run, distribution, count, executable, spec.device))
+
+    executable, constants, lanes = push_blocks(
+        run,
+        distribution.block,
+        count,
+        mode.order,
+        is_complex=mode.complex,
+        dtype=spec.dtype,
+        threads=spec.threads,
+        width=width,
+        device=spec.device,
+        progress=progress,
+        store_for=None if store_for is None else open_store,
+        existing=full_blocks(existing) if existing is not None and store_for is None else None,
+        check=check,
     )
-    per_example = None
-    if singles_mode is not None:
-        basis = Basis(run.n, by_first_step(run)) if singles_before is None else singles_before.distribution
-        per_example = push_part(SINGLES, basis, run.n, singles_mode, first_blocks, singles_before)
-    return directions or without_directions(spec.distribution, spec.order, per_example), per_example
+    return PropagatedRun(
+        distribution,
+        count,
+        executable.target,
+        run.state_tree,
+        run.params,
+        constants or existing.constants if existing is not None else constants,
+        executable.state_lane,
+        lanes,
+        spec.threads,
+        spec.device,
+        run,
+    )
 
 
-def without_directions(distribution: Distribution, order: int, per_example: PropagatedRun | None) -> PropagatedRun:
-    """Return a part without directions, which keeps their distribution and order so that some can be added later."""
-    assert per_example is not None
-    target = replace(per_example.target, mode=Mode(order))
-    lanes = np.zeros((0, 0, target.mode.components, target.width))
-    return replace(per_example, distribution=distribution, count=0, target=target, lanes=lanes)
-
-
-def stored_part(store: Store, run: Training | None, threads: int | None) -> PropagatedRun:
+def stored_part(store: PartStore, run: Training | None, threads: int | None) -> PropagatedRun:
     """Return a part on disk, whose blocks are read when they are used; StoreError if it is not of the run."""
     header = store.header
     device = device_of(header.fingerprint)
@@ -161,13 +193,13 @@ def stored_part(store: Store, run: Training | None, threads: int | None) -> Prop
         state_lane.append(lane if leaf.varies else -1)
         lane += cells(leaf.shape) if leaf.varies else 0
     if run is None:
-        tree, params = tree_of([leaf.name for leaf in header.leaves]), trained_params
+        tree, params = parse_paths([leaf.name for leaf in header.leaves]), trained_params
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
         check_same_sketch(store, header_of(run, distribution, header.directions, executable, device))
     return PropagatedRun(
-        distribution, header.directions, target, tree, params, store.constants, state_lane, store, threads, device
+        distribution, header.directions, target, tree, params, store.constants, state_lane, store, threads, device, run
     )
 
 

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from circuitsketch.arguments import call, quoted
-from circuitsketch.backends.watching import compiling, watching
+from circuitsketch.backends.compile_progress import describe_compiling, watch_compiling
 from circuitsketch.errors import InputError
 
 # Called with (blocks done, blocks) whenever a block is finished; where blocks take long, in between with a fraction.
@@ -85,7 +85,7 @@ def compile_bar(bars: Any) -> Callable[[int, int], None] | None:
     def draw(done: int, total: int) -> None:
         bars.start()
         if not tasks:
-            bars.console.print(compiling(total), highlight=False, markup=False, soft_wrap=True)
+            bars.console.print(describe_compiling(total), highlight=False, markup=False, soft_wrap=True)
             tasks.append(bars.add_task("compile", total=total, completed=done - 1, thing="kernel"))
         bars.update(tasks[-1], completed=done)
         if done == total:
@@ -132,7 +132,7 @@ def show_progress(
             bars.live.stop()
             yield None
             return
-        stack.enter_context(watching(compile_bar(bars)))
+        stack.enter_context(watch_compiling(compile_bar(bars)))
         bar = bars.add_task(task, total=None, thing=thing)
 
         def report_progress(done: float, blocks: int) -> None:

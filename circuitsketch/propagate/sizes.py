@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Target
-from circuitsketch.backends.registry import backend, target_for
+from circuitsketch.backends.registry import get_backend, make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Distribution, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.parts import RANDOM, SINGLES, SketchSpec
-from circuitsketch.store.part_store import Store
+from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, SketchSpec
+from circuitsketch.store.metadata import FOLDERS
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.training import Training
 
 CLUSTER = 4096  # bytes: on most disks the space that a file takes is a multiple of this
@@ -67,7 +68,7 @@ class PartSize:
 
     def working(self, executable: Executable, n: int, threads: int | None) -> int:
         """Bytes of the memory that threads push this part in."""
-        together = executable.side_by_side(self.blocks, n, threads)
+        together = executable.choose_blocks_per_run(self.blocks, n, threads)
         workers = thread_count(threads, -(-self.blocks // together))
         rows = 2 * together * self.target.width * n * (16 if self.target.mode.complex else 8)
         return workers * (executable.arena_bytes(together) + rows)
@@ -81,9 +82,9 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     if spec.count:
         parts.append((RANDOM, spec.distribution, spec.count, spec.mode))
     if spec.per_example_order is not None:
-        parts.append((SINGLES, None, run.n, Mode(spec.per_example_order, False)))
+        parts.append((PER_EXAMPLE, None, run.n, Mode(spec.per_example_order, False)))
     for name, distribution, count, mode in parts:
-        target = target_for(mode, spec.dtype, 1 if backend(spec.device).widths_vary else None, "cpu")
+        target = make_target(mode, spec.dtype, 1 if get_backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, distribution, count, target, cells)
 
 
@@ -97,7 +98,10 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
 
     Raises
     ------
-    InputError : there is not enough memory for it, or for computing it. StoreError : there is not enough disk space.
+    InputError
+        There is not enough memory for it, or for computing it.
+    StoreError
+        There is not enough disk space.
     """
     parts = list(parts_of(spec))
     coefficient_bytes = sum(part.nbytes for part in parts)
@@ -110,7 +114,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
         require_disk(disk_bytes, path, what, ["another disk", *size_remedies(spec)])
         require_memory(directions, f"the directions of {what}", ["distribution='sphere'", *size_remedies(spec)])
-    if spec.device == "cpu" and any(part.cells for part in parts):
+    if get_backend(spec.device).runs_constants and any(part.cells for part in parts):
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
         fewer = ["threads=1"] if spec.threads != 1 else []
@@ -142,8 +146,8 @@ def size_remedies(spec: SketchSpec) -> Iterator[str]:
 
 def count_finished_blocks(path: str | os.PathLike[str], part: PartSize) -> int:
     """Return how many blocks of a part are at a path already; errors in them are left to whoever resumes the store."""
-    folder = os.path.join(os.path.abspath(path), part.name)
+    folder = os.path.join(os.path.abspath(path), FOLDERS[part.name])
     try:
-        return len(Store.open(folder).done) if Store.exists(folder) else 0
+        return len(PartStore.open(folder).done) if PartStore.exists(folder) else 0
     except StoreError:
         return 0

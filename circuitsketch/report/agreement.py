@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import circuitsketch as cs
-from circuitsketch.attribution.prediction import cut
+from circuitsketch.attribution.formatting import cut
 from circuitsketch.report.demo import LEVEL
 from circuitsketch.report.removal import Progress, no_progress, retrain_losses
 

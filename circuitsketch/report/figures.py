@@ -195,7 +195,7 @@ def draw_sketch(
         data.append(("influence", rank_examples(query, measured)))
     if truths is not None:
         masks, margins = cs.read_datamodels(truths)
-        evaluation = cs.evaluate(query, masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
+        evaluation = query.evaluate(masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
         data.append(("calibration", measure_calibration(evaluation, measured)))
         if one:
             data.append(("agreement", read_agreement(query, evaluation, measured)))

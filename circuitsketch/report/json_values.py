@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.attribution.description import trained
-from circuitsketch.attribution.prediction import Influence, Stability
+from circuitsketch.attribution.description import facts_of_run
+from circuitsketch.attribution.influence import Influence
 from circuitsketch.attribution.sketch import Sketch
+from circuitsketch.attribution.stability import Stability
 
 
 def describe_sketch(sketch: Sketch) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def describe_sketch(sketch: Sketch) -> dict[str, Any]:
     >>> facts["directions"], facts["examples"], facts["per_example_order"]
     (2, 2, None)
     """
-    steps, size, prints = trained(sketch)
+    steps, size, prints = facts_of_run(sketch)
     labels = sketch.labels if sketch.groups is None else None
     return {
         "path": sketch.path,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_order
-from circuitsketch.backends.registry import backend
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.directions import find_distribution
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import pack_directions
@@ -114,7 +114,7 @@ def profile_run(
         directions = np.stack(
             [pack_directions(find_distribution("orthonormal", run.n, 0).block(0, width), width, True)]
         )
-    arena = executable.arena()
+    arena = executable.allocate_arena()
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, w, directions)  # compiles
     arena.set_state(run.state_leaves)
@@ -126,10 +126,10 @@ def profile_run(
     sums: dict[tuple[str, str], tuple[float, int]] = {}
     for i, (program, step, count) in enumerate(zip(programs, first, counts, strict=True)):
         progress("profile", i, len(programs))
-        arena = executable.arena()
+        arena = executable.allocate_arena()
         arena.set_state(run.state_leaves)
         arena.run(run.schedule, int(step), int(step) + 1, w, directions)
-        for row in backend("cpu").profile(arena, int(program), MIN_SECONDS):
+        for row in get_backend("cpu").profile(arena, int(program), MIN_SECONDS):
             seconds, products = sums.get((row.name, row.place), (0.0, 0))
             sums[row.name, row.place] = (
                 seconds + row.seconds * int(count),

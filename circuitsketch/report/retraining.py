@@ -16,7 +16,7 @@ import numpy as np
 
 from circuitsketch.arguments import text_of
 from circuitsketch.attribution.evaluation import read_numbers, write_array
-from circuitsketch.attribution.ground_truth import retrained
+from circuitsketch.attribution.ground_truth import retrain_and_measure
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
@@ -150,7 +150,7 @@ def retrain_subsets(
     progress("retrain", len(truth), count)
     while len(truth) < count:
         part = subsets[len(truth) : len(truth) + together].astype(np.float64)
-        truth = np.concatenate([truth, retrained(run, part, measure, (), threads, device)])
+        truth = np.concatenate([truth, retrain_and_measure(run, part, measure, (), threads, device)])
         if folder is not None:
             write_retrained(folder, subsets[: len(truth)], truth)
         progress("retrain", len(truth), count)

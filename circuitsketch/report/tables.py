@@ -16,7 +16,9 @@ from rich.text import Text
 from circuitsketch.arguments import text_of
 
 if TYPE_CHECKING:
-    from circuitsketch.attribution.prediction import Influence, Prediction, Stability
+    from circuitsketch.attribution.influence import Influence
+    from circuitsketch.attribution.prediction import Prediction
+    from circuitsketch.attribution.stability import Stability
     from circuitsketch.report.demo import Demo
     from circuitsketch.report.profile import By, Profile
     from circuitsketch.training.training import Training

@@ -7,6 +7,7 @@ state's varying leaves, of one value of the measurement at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -46,15 +47,26 @@ class FinalCotangents:
 
     def __init__(self, measurement: Circuit, varying: Sequence[int], state: Sequence[np.ndarray]) -> None:
         self.circuit = gradient_circuit(measurement, varying)
-        self.varying, self.state = tuple(varying), list(state)
+        self.varying = tuple(varying)
         self.shapes = [measurement.nodes[wire].shape for wire in measurement.outputs]
-        inputs, self.seed_inputs = self.circuit.inputs[: len(self.state)], self.circuit.inputs[len(self.state) :]
+        self.state_inputs, self.seed_inputs = self.circuit.inputs[: len(state)], self.circuit.inputs[len(state) :]
         needed = self.circuit.needed_for(self.circuit.outputs)
         seeded = self.circuit.reached_from(self.seed_inputs)
-        self.seeded = sorted(needed & seeded)
+        self.seeded, self.unseeded = sorted(needed & seeded), sorted(needed - seeded)
+        self.set_state(state)
+
+    def set_state(self, state: Sequence[np.ndarray]) -> None:
+        """Evaluate all that the values share."""
+        self.state = list(state)
         with np.errstate(all="ignore"):
-            given = dict(zip(inputs, self.state, strict=True))
-            self.shared = evaluate(self.circuit.nodes, given, compute, sorted(needed - seeded))  # by all values
+            given = dict(zip(self.state_inputs, self.state, strict=True))
+            self.shared = evaluate(self.circuit.nodes, given, compute, self.unseeded)
+
+    def at(self, state: Sequence[np.ndarray]) -> FinalCotangents:
+        """Return the derivatives at another state."""
+        other = copy(self)
+        other.set_state(state)
+        return other
 
     def seeds(self, value: int) -> list[np.ndarray]:
         """Return the cotangents of the measurement's outputs that select one of its values."""
@@ -93,14 +105,14 @@ class FinalCotangents:
         arena : of the executable. lanes : of the state's varying leaves, (elements, components, width).
         """
         arena.set_state([*self.state, *self.seeds(value)])
-        arena.put_lane_state(0, lanes)
-        arena.run(Schedule.single(), 0, 1, np.zeros(0))
+        arena.set_lane_state(0, lanes)
+        arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
         outputs = arena.executable.tapes[0].outputs
-        constants = [arena.constant_view(0, layout).copy() for layout in outputs]
+        constants = [arena.view_constant(0, layout).copy() for layout in outputs]
         rows = []
         for layout in outputs:
             if layout.buffer in arena.executable.placements[0].lane:
-                rows.append(arena.lane_view(0, layout).reshape(-1, *lanes.shape[1:]))
+                rows.append(arena.view_lanes(0, layout).reshape(-1, *lanes.shape[1:]))
             else:
                 rows.append(np.zeros((cells(layout.shape), *lanes.shape[1:]), lanes.dtype))
         return constants, np.concatenate(rows)

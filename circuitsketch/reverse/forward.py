@@ -93,7 +93,7 @@ class Forward:
     recorded: int = -1
 
     def __post_init__(self) -> None:
-        self.arena = self.executable.arena()
+        self.arena = self.executable.allocate_arena()
         self.arena.set_state(self.run.state_leaves)
         self.lengths = record_lengths(self.run)
 
@@ -116,8 +116,8 @@ class Forward:
         DivergenceError : the state is not finite.
         """
         for number in range(len(self.segments)):
-            lanes = self.arena.lane_state().copy() if self.has_lanes else None
-            self.checkpoints.append((self.arena.state(), lanes))
+            lanes = self.arena.get_lane_state().copy() if self.has_lanes else None
+            self.checkpoints.append((self.arena.get_state(), lanes))
             yield from self.play(number, keep=number == len(self.segments) - 1)
 
     def rewind(self, number: int) -> Iterator[int]:
@@ -127,7 +127,7 @@ class Forward:
         leaves, lanes = self.checkpoints[number]
         self.arena.set_state(leaves)
         if lanes is not None:
-            self.arena.put_lane_state(0, lanes)
+            self.arena.set_lane_state(0, lanes)
         yield from self.play(number, keep=True)
 
     def play(self, number: int, keep: bool) -> Iterator[int]:
@@ -152,6 +152,6 @@ class Forward:
         numbers = max(int(self.lengths[begin:end].sum()) for begin, end in self.segments)
         lanes = None
         if self.has_lanes:
-            state = self.arena.lane_state()
+            state = self.arena.get_lane_state()
             lanes = np.empty((1, longest, state.size), dtype=state.dtype)
         return Record(last, np.empty(numbers), starts, lanes)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.autodiff import evaluate
-from circuitsketch.checks.dependence import RESOLUTION, constancy_of, reached, refuse_flat
+from circuitsketch.checks.dependence import RESOLUTION, Constancy, check_not_flat, find_constancy, find_reached
 from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
@@ -49,21 +49,21 @@ class Measured:
         args: tuple[Any, ...],
     ) -> None:
         self.run, self.w, self.state = run, w, list(state)
+        self.constancy: Constancy | None = None
         self.circuit: Circuit = trace_measurement(function, args, unflatten(run.state_tree, self.state), run.params)
         by_value = run.varying(values=True)
-        refuse_flat(self.circuit, run.varying(), by_value)
-        if not reached(self.circuit, by_value, by_value=True).intersection(self.circuit.outputs):
+        check_not_flat(self.circuit, run.varying(), by_value)
+        if not find_reached(self.circuit, by_value, by_value=True).intersection(self.circuit.outputs):
             raise InputError(
                 "the measurement does not depend on the trained state, or only on parts of it that no example's weight "
                 "changes; return a function of the trained parameters, which are its first argument"
             )
         check_indices(self.circuit, self.state)
         check_point(self.circuit, self.state, run.varying(), lambda: self.moved)
-        self.primal = np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
-        infinite = np.flatnonzero(~np.isfinite(self.primal))
+        infinite = np.flatnonzero(~np.isfinite(self.baseline))
         if infinite.size:
             raise DivergenceError(
-                f"value {infinite[0]} of the measurement is {self.primal[infinite[0]]} at the trained parameters; "
+                f"value {infinite[0]} of the measurement is {self.baseline[infinite[0]]} at the trained parameters; "
                 "measure something finite there"
             )
 
@@ -88,11 +88,18 @@ class Measured:
         pushed = PropagatedRun(given, 1, executable.target, tree, params, constants, executable.state_lane, lanes)
         return pushed.moved()
 
+    @cached_property
+    def baseline(self) -> np.ndarray:
+        """The measured values, (values,)."""
+        return np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
+
     def refuse_constant(self, gradient: np.ndarray) -> None:
-        """Raise InputError if the measurement is locally constant, by its derivatives (values, n)."""
+        """Raise InputError if the measurement is locally constant by its derivatives (values, n); keep constant parts."""
         shape = value_shape(self.circuit)
-        series = np.stack([np.broadcast_to(self.primal[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
-        constancy_of(self.circuit, self.state, lambda: self.moved, [np.moveaxis(series, -1, 0)], RESOLUTION[False])
+        series = np.stack([np.broadcast_to(self.baseline[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
+        self.constancy = find_constancy(
+            self.circuit, self.state, lambda: self.moved, [np.moveaxis(series, -1, 0)], RESOLUTION[False]
+        )
 
     def by_leaf(self, result: np.ndarray, axis: int) -> Any:
         """Return a result whose values lie along an axis in the structure of the measurement's value."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import HIGHEST, check_instance, check_int
-from circuitsketch.arrays import coefficient_type, finite_array, plain_array
+from circuitsketch.arrays import check_dtype, finite_array, plain_array
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Given
@@ -116,7 +116,7 @@ def metagradient(
     if check_device(device) != "cpu":
         raise InputError(f"there are no reverse sweeps on device {device!r}; use device='cpu'")
     thread_count(threads, 1)
-    number = coefficient_type(dtype)
+    number = check_dtype(dtype)
     w = np.zeros(run.n) if at is None else check_weights(at, run.n)
     states = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
@@ -135,13 +135,24 @@ def metagradient(
         return measured.by_leaf(result, axis=2)
 
 
+def differentiate_run(
+    run: Training, function: Callable[..., Any], args: tuple[Any, ...], threads: int | None = None
+) -> tuple[Measured, np.ndarray]:
+    """Return a measurement of the plain run and its derivatives, (values, n); raise what `metagradient` raises."""
+    refuse_constant_run(run)
+    job = plan_job(run, np.zeros(run.n), None, threads, None, None, 0, np.complex128)
+    measured, result = differentiate(job, function, args)
+    measured.refuse_constant(result)
+    return measured, result
+
+
 def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Measured, np.ndarray]:
     """Return the measurement and its derivatives, (values, n)."""
     run = job.run
     forward = Forward(run, run.executable(Mode(0)), job.w, job.segments)
     for _ in forward.advance():
         pass
-    measured = Measured(run, job.w, forward.arena.state(), function, args)
+    measured = Measured(run, job.w, forward.arena.get_state(), function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
     result = sweep_with_checks(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
     return measured, result

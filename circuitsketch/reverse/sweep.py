@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.contract import Executable, Schedule, Totals
-from circuitsketch.backends.registry import build, target_for
+from circuitsketch.backends.registry import build, make_target
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.reverse.forward import Forward, play
@@ -40,7 +40,7 @@ def sweep_executable(
     Their state is the cotangents of the varying leaves and the number of suspects. The leaves themselves are data:
     along directions, data with lanes.
     """
-    target = target_for(mode, dtype, width)
+    target = make_target(mode, dtype, width)
     key = ("reverse", target, at_edges)
     if key not in run.executables:
         varying = run.varying()
@@ -103,7 +103,7 @@ class Sweep:
         self, run: Training, executable: Executable, w: np.ndarray, blocks: int, directions: np.ndarray | None = None
     ) -> None:
         self.run, self.executable, self.w, self.directions = run, executable, w, directions
-        self.arena = executable.arena(blocks)
+        self.arena = executable.allocate_arena(blocks)
         self.mode = executable.target.mode
         self.suspects = 0.0  # entries, of all steps that were played, on a kink
 
@@ -121,7 +121,7 @@ class Sweep:
         assert record is not None
         self.arena.set_state([*cotangents.constants, np.zeros(())])
         for block, lanes in enumerate(cotangents.lanes):
-            self.arena.put_lane_state(block, lanes)
+            self.arena.set_lane_state(block, lanes)
         schedule = self.run.schedule
         steps = np.arange(first, last)[::-1]
         counts = np.diff(schedule.ids_start)[steps]
@@ -139,9 +139,9 @@ class Sweep:
             source=record if holds_series(self.mode) else None,
             totals=Totals(DERIVATIVE, ids, starts, cotangents.totals, cotangents.lane_totals),
         )
-        *cotangents.constants, suspects = self.arena.state()
+        *cotangents.constants, suspects = self.arena.get_state()
         self.suspects += float(suspects)
         for block, lanes in enumerate(cotangents.lanes):
-            lanes[...] = self.arena.lane_state(block)
+            lanes[...] = self.arena.get_lane_state(block)
         if bad >= 0 or not cotangents.is_finite:
             raise NotFiniteError(first if bad < 0 else last - 1 - bad)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.lane_blocks import coefficients_of
+from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.lane_blocks import read_coefficients
 from circuitsketch.backends.registry import lane_width
-from circuitsketch.backends.scheduler import in_turns, thread_count
+from circuitsketch.backends.scheduler import run_cooperatively, thread_count
 from circuitsketch.errors import DivergenceError
 from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory
@@ -70,38 +71,55 @@ class Job:
 
 def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
     """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
-    run, w = job.run, job.w
-    mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
-    width = min(1 << (count - 1).bit_length(), lane_width(single=False))
-    executable = sweep_executable(run, mode, at_edges=job.at_edges, width=width)
-    begins = range(0, count, width)
-    result = empty_result((count, run.n), np.float64)
-    together = executable.side_by_side(len(begins), run.n, job.threads)
-    executable.check_memory(len(begins), run.n, job.threads)
-    if len(job.segments) > 1 and forward.record is not None:  # every thread has a record of its own
+    executable = values_executable(job, count)
+    begins = range(0, count, executable.target.width if count > 1 else 1)
+    result = empty_result((count, job.run.n), np.float64)
+    together = executable.choose_blocks_per_run(len(begins), job.run.n, job.threads)
+    executable.check_memory(len(begins), job.run.n, job.threads)
+    if len(job.segments) > 1 and forward.record is not None:  # each thread has a record of its own
         workers = thread_count(job.threads, -(-len(begins) // together))
         nbytes = (workers - 1) * forward.record.constants.nbytes
         require_memory(nbytes, f"the records of {workers} threads", ["threads=1"])
     job.begin(len(begins))
 
-    def sweep_blocks(some: range) -> Iterator[int]:
+    def sweep_some(some: range) -> Iterator[int]:
         own = forward if some[0] == 0 else forward.twin()
-        ends = [final.constants(value) for begin in some for value in range(begin, min(begin + width, count))]
-        lanes = np.zeros((len(some) * mode.components, executable.lane_state_cells, 1, width))
-        if mode.values:
-            for i, leaves in enumerate(ends):
-                lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
-        cotangents = Cotangents.at_end(ends[0], lanes, run.n)
-        check_ends(cotangents, some[0])
-        sweep = Sweep(run, executable, w, len(some))
-        for number in reversed(range(len(job.segments))):
-            yield from own.rewind(number)
-            yield from job.go_back(sweep, own, cotangents, len(some))
-        rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
-        result[some[0] : some[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
+        yield from sweep_blocks(job, own, final, count, result, some)
 
-    in_turns(sweep_blocks, begins, together, job.threads)
+    run_cooperatively(sweep_some, begins, together, job.threads)
     return result
+
+
+def values_executable(job: Job, count: int) -> Executable:
+    """Return the executable of sweeps of one value, or of values as lanes."""
+    mode = Mode(0) if count == 1 else Mode(0, complex=False, values=True)
+    width = min(1 << (count - 1).bit_length(), lane_width(single=False))
+    return sweep_executable(job.run, mode, at_edges=job.at_edges, width=width)
+
+
+def sweep_blocks(
+    job: Job, forward: Forward, final: FinalCotangents, count: int, result: np.ndarray, begins: range | None = None
+) -> Iterator[int]:
+    """Write the derivatives of lane blocks of values to their rows of `result`, (count, n).
+
+    begins : the first value of each block; by default of all blocks.
+    """
+    run, executable = job.run, values_executable(job, count)
+    mode, width = executable.target.mode, executable.target.width if count > 1 else 1
+    begins = range(0, count, width) if begins is None else begins
+    ends = [final.constants(value) for begin in begins for value in range(begin, min(begin + width, count))]
+    lanes = np.zeros((len(begins) * mode.components, executable.lane_state_cells, 1, width))
+    if mode.values:
+        for i, leaves in enumerate(ends):
+            lanes[i // width, :, 0, i % width] = np.concatenate([leaf.ravel() for leaf in leaves])
+    cotangents = Cotangents.at_end(ends[0], lanes, run.n)
+    check_ends(cotangents, begins[0])
+    sweep = Sweep(run, executable, job.w, len(begins))
+    for number in reversed(range(len(job.segments))):
+        yield from forward.rewind(number)
+        yield from job.go_back(sweep, forward, cotangents, len(begins))
+    rows = cotangents.lane_totals[:, :, 0].swapaxes(1, 2).reshape(-1, run.n) if mode.values else cotangents.totals
+    result[begins[0] : begins[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
 
 
 def empty_result(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -148,10 +166,10 @@ def sweep_directions(
         packed = pack_directions(rows, width, mode.complex)[None]
         forward = Forward(run, played, w, job.segments, packed)
         yield from forward.advance()
-        state = forward.arena.lane_state().copy()
+        state = forward.arena.get_lane_state().copy()
         if not np.isfinite(state).all():
             raise overflow(run, played, state, begin)
-        arena = ending.arena()
+        arena = ending.allocate_arena()
         ends = [final.series(arena, state, value) for value in values]
         carried = [Cotangents.at_end(constants, lanes[None], run.n) for constants, lanes in ends]
         for value, cotangents in zip(values, carried, strict=True):
@@ -164,11 +182,11 @@ def sweep_directions(
         for value, cotangents in zip(values, carried, strict=True):
             part = result[begin : begin + width, :, value]
             part[:, 0] = cotangents.totals
-            part[:, 1:] = coefficients_of(cotangents.lane_totals[0], mode)[: len(rows)]
+            part[:, 1:] = read_coefficients(cotangents.lane_totals[0], mode)[: len(rows)]
 
     ends = [count * (i + 1) // shares for i in range(shares)]
     chunks = [range(first, last) for first, last in zip([0, *ends], ends, strict=False)]
-    in_turns(sweep_block, [(begin, values) for begin in begins for values in chunks], 1, job.threads)
+    run_cooperatively(sweep_block, [(begin, values) for begin in begins for values in chunks], 1, job.threads)
     return result
 
 
@@ -181,8 +199,9 @@ def plan_job(
     directions: np.ndarray | None,
     order: int,
     dtype: Any,
+    workers: int = 1,
 ) -> Job:
-    """Return a job whose checkpoints suit the memory.
+    """Return a job whose checkpoints suit the memory of some workers; of `mode` along directions.
 
     Raises
     ------
@@ -190,7 +209,6 @@ def plan_job(
     """
     step_bytes = 8 * int(record_lengths(run).mean())
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
-    workers = 1
     if directions is not None:
         played = run.executable(Mode(order, np.iscomplexobj(directions)), dtype)
         lane_bytes = played.lane_state_cells * played.unit * (4 if played.target.single else 8)

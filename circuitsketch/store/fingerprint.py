@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.contract import Schedule
+from circuitsketch.backends.registry import DEFAULT_DEVICE, MODULES
 from circuitsketch.circuit import Circuit, Node
+from circuitsketch.errors import StoreError
 from circuitsketch.gates.digest import digest_when_traced
 from circuitsketch.gates.gate import is_built_in
 from circuitsketch.training.training import Training
@@ -29,8 +31,14 @@ def fingerprint(
 
     Parameters
     ----------
-    circuits : one per kind of step. schedule : the circuit of each step, the data it reads, the examples it weights.
-    state : the first state's leaves. n, steps : how many examples and steps.
+    circuits
+        One per kind of step.
+    schedule
+        The circuit of each step, the data it reads, the examples it weights.
+    state
+        The first state's leaves.
+    n, steps
+        How many examples and steps.
 
     Returns
     -------
@@ -58,12 +66,17 @@ def fingerprint_of(run: Training, device: str = "cpu") -> dict[str, str]:
     part.
     """
     digests = fingerprint(run.circuits, run.schedule, run.state_leaves, run.n, run.steps)
-    return digests if device == "cpu" else digests | {"device": digest(device)}
+    return digests if device == DEFAULT_DEVICE else digests | {"device": digest(device)}
 
 
 def device_of(prints: Mapping[str, str]) -> str:
-    """Return the device that a fingerprint was made for."""
-    return "cuda" if "device" in prints else "cpu"
+    """Return the device that a fingerprint was made for, or raise StoreError if no backend has that name."""
+    if "device" not in prints:
+        return DEFAULT_DEVICE
+    for device in MODULES:
+        if prints["device"] == digest(device):
+            return device
+    raise StoreError(f"computed on a device that this version does not have; it has {', '.join(MODULES)}")
 
 
 def describe_circuit(circuit: Circuit) -> list[Any]:

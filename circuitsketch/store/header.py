@@ -44,19 +44,35 @@ class Header:
 
     Attributes
     ----------
-    distribution, seed : the distribution of the directions; seed is None where there is none. n : the number of examples.
-    directions : the number requested; the only field that `Store.extend` changes.
-    order : the highest coefficient, 1 or more. is_complex : complex or real directions.
-    dtype : of the lanes, "float64" or "float32". width : lanes per block.
-    steps, size : of the run; size is size(A).
-    leaves : of the state, in order; lanes hold those that vary, one after the other.
-    fingerprint : digests by part, as returned by `store.fingerprint`.
-    at : the point of expansion, downweights (n,); None (to which zeros are converted) is the run as it was.
-    given : what a seed cannot reproduce: the directions of "given", (directions, n); the examples of "basis", (n,).
+    distribution, seed
+        The distribution of the directions; seed is None where there is none.
+    n
+        The number of examples.
+    directions
+        The number requested; the only field that `PartStore.extend` changes.
+    order
+        The highest coefficient, 1 or more.
+    is_complex
+        Complex or real directions.
+    dtype
+        Of the lanes, "float64" or "float32".
+    width
+        Lanes per block.
+    steps, size
+        Of the run; size is size(A).
+    leaves
+        Of the state, in order; lanes hold those that vary, one after the other.
+    fingerprint
+        Digests by part, as returned by `store.fingerprint`.
+    at
+        The point of expansion, downweights (n,); None (to which zeros are converted) is the run as it was.
+    given
+        What a seed cannot reproduce: the directions of "given", (directions, n); the examples of "basis", (n,).
 
     Raises
     ------
-    InputError : a field is invalid.
+    InputError
+        A field is invalid.
     """
 
     distribution: str
@@ -240,7 +256,8 @@ def from_json(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | 
     )
     distribution = plain["law"]
     header = Header(
-        distribution["name"], distribution["n"], distribution["seed"], plain["directions"], plain["order"], plain["complex"], plain["dtype"],
+        distribution["name"], distribution["n"], distribution["seed"],
+        plain["directions"], plain["order"], plain["complex"], plain["dtype"],
         plain["width"], plain["steps"], plain["size"], leaves, dict(plain["fingerprint"]), at, given,
     )  # fmt: skip
     if canonical(header.to_json()) != canonical({key: plain[key] for key in header.to_json()}):

@@ -48,8 +48,10 @@ def acquire(folder: str, lock: str) -> Lock:
 
     Raises
     ------
-    StoreError : another process holds the lock (the message names it), or the file is not a plain file. OSError : the
-    file cannot be opened.
+    StoreError
+        Another process holds the lock (the message names it), or the file is not a plain file.
+    OSError
+        The file cannot be opened.
     """
     path = os.path.join(folder, lock)
     refuse_links(folder, path)

@@ -54,7 +54,7 @@ from circuitsketch.store.zarr_layout import (
 )
 
 
-class Store(StoreReader):
+class PartStore(StoreReader):
     """A part of a sketch on disk, open for reading or (`writable`) for writing.
 
     `create`, `open` and `resume` return one. Threads may write and read different blocks at the same time. The lock for
@@ -64,9 +64,9 @@ class Store(StoreReader):
     >>> from circuitsketch.store.header import Header, Leaf
     >>> header = Header("sphere", 10, 0, 8, 3, True, "float64", 8, 5, 99, (Leaf("w", (2,), True),), {"data": "0" * 64})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with Store.create(folder + "/w.sketch", header) as store:
+    ...     with PartStore.create(folder + "/w.sketch", header) as store:
     ...         store.write(0, np.ones((2, 6, 8)))
-    ...     float(Store.open(folder + "/w.sketch").read(0).sum())
+    ...     float(PartStore.open(folder + "/w.sketch").read(0).sum())
     96.0
     """
 
@@ -80,19 +80,21 @@ class Store(StoreReader):
             return exists(os.path.join(where, ROOT))
 
     @staticmethod
-    def create(path: str | os.PathLike[str], header: Header) -> Store:
+    def create(path: str | os.PathLike[str], header: Header) -> PartStore:
         """Create a store without blocks, open for writing.
 
         Parameters
         ----------
-        path : a folder that is empty or does not exist, in a folder that exists.
+        path
+            A folder that is empty or does not exist, in a folder that exists.
 
         Raises
         ------
-        StoreError : the path exists and is not empty, cannot be written, or is being written by another process.
+        StoreError
+            The path exists and is not empty, cannot be written, or is being written by another process.
         """
         path = absolute_path(path)
-        if Store.exists(path):
+        if PartStore.exists(path):
             raise StoreError(
                 f"{path} already holds a sketch (or another Zarr group); resume it, or choose another path"
             )
@@ -105,7 +107,7 @@ class Store(StoreReader):
                 make_folder(folder)
             lock = acquire(path, LOCK)
         try:
-            if Store.exists(path):
+            if PartStore.exists(path):
                 raise StoreError(f"{path} was created by another process just now; resume it, or choose another path")
             with explain_write_errors(path):
                 remove_unfinished(path)
@@ -121,28 +123,30 @@ class Store(StoreReader):
         except BaseException:
             lock.release()
             raise
-        return Store(path, header, created, package_versions, lock)
+        return PartStore(path, header, created, package_versions, lock)
 
     @staticmethod
-    def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> Store:
+    def open(path: str | os.PathLike[str], mode: str = "r", header: Header | None = None) -> PartStore:
         """Open an existing store. The sizes of blocks are checked now, their digests when they are read.
 
         Parameters
         ----------
-        mode : "r" to read, also while another process writes; "a" to add blocks.
-        header : if given, the store must match it, except in the number of directions.
+        mode
+            "r" to read, also while another process writes; "a" to add blocks.
+        header
+            If given, the store must match it, except in the number of directions.
 
         Raises
         ------
-        StoreError : there is no store; it is of another run, of a newer format, or damaged; with "a", another process
-        writes it.
+        StoreError
+            There is no store; it is of another run, of a newer format, or damaged; with "a", another process writes it.
         """
         path = absolute_path(path)
         if mode not in ("r", "a"):
             raise InputError(f"mode must be 'r' (read) or 'a' (add blocks), not {mode!r}")
-        if not Store.exists(path):
+        if not PartStore.exists(path):
             raise StoreError(explain_missing(path))
-        store = Store(path, *read_header(path), None)
+        store = PartStore(path, *read_header(path), None)
         if header is not None:
             check_same_sketch(store, header)
         if mode == "r":
@@ -151,7 +155,7 @@ class Store(StoreReader):
         with explain_write_errors(path):
             lock = acquire(path, LOCK)
         try:
-            store = Store(path, *read_header(path), lock)  # again: another writer may have extended it
+            store = PartStore(path, *read_header(path), lock)  # again: another writer may have extended it
             with explain_write_errors(path):
                 clean_up(store)
             store.finished = store.scan_finished()
@@ -161,15 +165,15 @@ class Store(StoreReader):
         return store
 
     @staticmethod
-    def resume(path: str | os.PathLike[str], header: Header) -> Store:
+    def resume(path: str | os.PathLike[str], header: Header) -> PartStore:
         """Open the store at a path for writing; create it where there is none.
 
         A store of this run is extended if the header has more directions. A store may have more directions than the
         header; the first ones are the same.
         """
-        if not Store.exists(path):
-            return Store.create(path, header)
-        store = Store.open(path, "a", header)
+        if not PartStore.exists(path):
+            return PartStore.create(path, header)
+        store = PartStore.open(path, "a", header)
         try:
             if header.directions > store.header.directions:
                 store.extend(header.directions)
@@ -187,8 +191,10 @@ class Store(StoreReader):
 
         Raises
         ------
-        StoreError : the disk is full, or cannot be written; the store is unchanged. InputError : the block is already
-        written, or has another shape or dtype.
+        StoreError
+            The disk is full, or cannot be written; the store is unchanged.
+        InputError
+            The block is already written, or has another shape or dtype.
         """
         self.check_block(block)
         if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
@@ -216,8 +222,9 @@ class Store(StoreReader):
         """Write the final state's constant terms, leaf by leaf; written ones must be equal bit for bit.
         Raises
         ------
-        StoreError : as for `write`; or the run does not reproduce its values (another processor, another version of a
-        package), so that new blocks would not match the old ones.
+        StoreError
+            As for `write`; or the run does not reproduce its values (another processor, another version of a package),
+            so that new blocks would not match the old ones.
         """
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:
@@ -288,7 +295,7 @@ class Store(StoreReader):
         if self.lock is None:
             raise InputError(f"{self.path} is not open for writing; open it with mode 'a' to add blocks")
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> PartStore:
         return self
 
     def __exit__(
@@ -299,12 +306,13 @@ class Store(StoreReader):
     def __repr__(self) -> str:
         h = self.header
         return printable(
-            f"<Store {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.distribution} directions to "
+            f"<PartStore {self.path}: {len(self.finished)} of {h.blocks} blocks of {h.directions} {h.distribution} "
+            "directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
 
 
-def check_same_sketch(store: Store, header: Header) -> None:
+def check_same_sketch(store: PartStore, header: Header) -> None:
     """Refuse a store of another sketch; the message says what differs."""
     differences = store.header.differences(header)
     if differences:
@@ -317,7 +325,7 @@ def check_same_sketch(store: Store, header: Header) -> None:
         )
 
 
-def clean_up(store: Store) -> None:
+def clean_up(store: PartStore) -> None:
     """Clean up after an interrupted writer: temporary files, arrays larger than the header says."""
     remove_temporaries(store.path, store.path)
     for name in array_metadata(store.header):

@@ -27,8 +27,16 @@ class StoreReader:
 
     Attributes
     ----------
-    path : absolute. header : see `Header`. created : date and time in UTC. versions : of the packages that created it.
-    lock : the writer's, None for reading.
+    path
+        Absolute.
+    header
+        See `Header`.
+    created
+        Date and time in UTC.
+    versions
+        Of the packages that created it.
+    lock
+        The writer's, None for reading.
     """
 
     def __init__(self, path: str, header: Header, created: str, versions: dict[str, str], lock: Lock | None) -> None:
@@ -48,7 +56,10 @@ class StoreReader:
 
         Raises
         ------
-        StoreError : the block is not done, or damaged. InputError : the number is out of range.
+        StoreError
+            The block is not done, or damaged.
+        InputError
+            The number is out of range.
         """
         self.check_block(block)
         record = self.read_digest(block)

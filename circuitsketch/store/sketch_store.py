@@ -12,119 +12,43 @@ writer at a time, and refuses parts of different runs. The contents of a part ar
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-
-from circuitsketch.arguments import check_order
-from circuitsketch.directions import find_distribution
-from circuitsketch.errors import InputError, StoreError
+from circuitsketch.errors import StoreError
 from circuitsketch.store.atomic_files import (
     TMP_NAME,
-    BadFile,
     absolute_path,
     exists,
     explain_access_errors,
-    explain_read_errors,
     explain_write_errors,
     is_folder,
     make_folder,
-    read_array,
-    read_text,
     refuse_links,
-    remove_temporaries,
-    sync_folder,
     walk_paths,
-    write_atomically,
 )
 from circuitsketch.store.fingerprint import device_of
-from circuitsketch.store.header import FORMAT, Header, canonical, describe_array, format_versions, require, versions
+from circuitsketch.store.header import Header, canonical, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, Lock, acquire
-from circuitsketch.store.part_store import Store, check_new_path
+from circuitsketch.store.metadata import (
+    FOLDERS,
+    PARTS,
+    SIMILARITY_FOLDER,
+    SketchMetadata,
+    read_metadata,
+    write_metadata,
+)
+from circuitsketch.store.part_store import PartStore, check_new_path
 from circuitsketch.store.zarr_layout import (
     LOCK,
-    MAX_METADATA_BYTES,
-    METADATA_ERRORS,
     REMAKE_HINT,
     ROOT,
-    check_provenance,
-    chunk_path,
-    damaged_metadata_error,
-    disk_dtype,
-    encode_metadata,
-    metadata_of_array,
-    parse_metadata,
-    to_little_endian,
-    to_native,
 )
 
-VERSION = 1  # of this layout; parts have their own
-PARTS = {"random": "random directions", "singles": "single examples"}
 SKETCH_LOCK = os.path.join("lock", os.path.basename(LOCK))
-MAX_LABEL_BYTES = 16 << 20  # larger labels or items are not stored; they come from the run
-JSON_SCALARS = (str, int, float, bool, type(None))
-
-
-@dataclass(frozen=True, eq=False)
-class SketchMetadata:
-    """The metadata of a sketch that are not in its parts.
-
-    Attributes
-    ----------
-    parts : the names of its parts, finished or not. pending : distribution, seed and order of random directions that may be
-    added later; None where they are a part. groups : the label of each example, if there is one weight per group.
-    labels, items : of examples (or groups); None if unknown or not representable in JSON. similarity : (n, columns), None.
-    origin : a note of how the run is made, or None; it is never compared.
-    """
-
-    parts: tuple[str, ...]
-    pending: tuple[str, int, int] | None = None
-    groups: tuple[Any, ...] | None = None
-    labels: tuple[Any, ...] | None = None
-    items: tuple[Any, ...] | None = None
-    similarity: np.ndarray | None = None
-    origin: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the metadata as JSON values, the similarity as its shape, dtype and digest."""
-        lists = {name: None if (values := getattr(self, name)) is None else list(values) for name in LABEL_FIELDS}
-        pending = None if self.pending is None else dict(zip(PENDING_FIELDS, self.pending, strict=True))
-        return {
-            "format": FORMAT,
-            "whole": VERSION,
-            "parts": sorted(self.parts),
-            "directions_to_come": pending,
-            **lists,
-            "metric": None if self.similarity is None else describe_array(self.similarity),
-            **({} if self.origin is None else {"origin": self.origin}),
-        }
-
-
-SIMILARITY_FOLDER = re.compile("metric-[0-9a-f]{16}")
-PENDING_FIELDS = ("law", "seed", "order")
-LABEL_FIELDS = ("groups", "labels", "items")
-
-
-def json_values(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Convert strings, numbers and None to what JSON reads back; return None if there is anything else."""
-    if values is None:
-        return None
-    scalars = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
-    if not all(type(value) in JSON_SCALARS and (value == value) and is_finite(value) for value in scalars):
-        return None
-    return scalars if len(canonical(list(scalars))) <= MAX_LABEL_BYTES else None
-
-
-def is_finite(value: Any) -> bool:
-    """Return whether a value is not an infinity, which JSON does not have."""
-    return not isinstance(value, float) or abs(value) < float("inf")
 
 
 class SketchStore:
@@ -132,8 +56,16 @@ class SketchStore:
 
     Attributes
     ----------
-    path : absolute. metadata : see `SketchMetadata`. created : date and time in UTC. versions : of the packages that
-    created it. stores : the open stores of its parts, by name.
+    path
+        Absolute.
+    metadata
+        See `SketchMetadata`.
+    created
+        Date and time in UTC.
+    versions
+        Of the packages that created it.
+    stores
+        The open stores of its parts, by name.
     """
 
     def __init__(
@@ -144,7 +76,7 @@ class SketchStore:
         self.created = created
         self.versions = package_versions
         self.lock = lock
-        self.stores: dict[str, Store] = {}
+        self.stores: dict[str, PartStore] = {}
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> SketchStore:
@@ -152,19 +84,19 @@ class SketchStore:
 
         Raises
         ------
-        StoreError : there is no sketch; it is not finished, of a newer format, or damaged; its parts are of different
-        runs.
+        StoreError
+            There is no sketch; it is not finished, of a newer format, or damaged; its parts are of different runs.
         """
         path = absolute_path(path)
-        if not Store.exists(path):
+        if not PartStore.exists(path):
             raise StoreError(explain_missing(path))
         sketch = SketchStore(path, *read_metadata(path), None)
         left = []
         for name in sketch.metadata.parts:
-            if not Store.exists(sketch.part_path(name)):
+            if not PartStore.exists(sketch.part_path(name)):
                 left.append(f"none of its {PARTS[name]}")
                 continue
-            store = sketch.stores[name] = Store.open(sketch.part_path(name))
+            store = sketch.stores[name] = PartStore.open(sketch.part_path(name))
             if not store.complete:
                 left.append(f"{len(store.done)} of {store.header.blocks} blocks of its {PARTS[name]}")
         if left:
@@ -184,11 +116,12 @@ class SketchStore:
 
         Raises
         ------
-        StoreError : the path holds anything else, or a sketch with another similarity or other groups; another process
-        writes it.
+        StoreError
+            The path holds anything else, or a sketch with another similarity or other groups; another process writes
+            it.
         """
         path = absolute_path(path)
-        if Store.exists(path):
+        if PartStore.exists(path):
             read_metadata(path)  # before anything is written to what may not be a sketch
         else:
             check_new_path(path, is_unfinished)
@@ -197,7 +130,7 @@ class SketchStore:
                 make_folder(folder)
             lock = acquire(path, SKETCH_LOCK)
         try:
-            if Store.exists(path):
+            if PartStore.exists(path):
                 before, created, package_versions = read_metadata(path)
                 check_metadata(path, before, metadata)
                 parts = tuple(sorted({*before.parts, *metadata.parts}))
@@ -212,28 +145,28 @@ class SketchStore:
 
     def part_path(self, name: str) -> str:
         """Return the folder of a part. StoreError: it is a symbolic link."""
-        where = os.path.join(self.path, name)
+        where = os.path.join(self.path, FOLDERS[name])
         with explain_access_errors(where):
             refuse_links(self.path, where)
         return where
 
     def width(self, name: str) -> int | None:
         """Return the directions per block of a part on disk; None if there is none."""
-        return Store.open(self.part_path(name)).header.width if Store.exists(self.part_path(name)) else None
+        return PartStore.open(self.part_path(name)).header.width if PartStore.exists(self.part_path(name)) else None
 
-    def part(self, name: str, header: Header) -> Store:
+    def part(self, name: str, header: Header) -> PartStore:
         """Open a part's store for writing, or create it; every other part must be of the same run."""
-        if Store.exists(self.part_path(name)):
-            Store.open(self.part_path(name), header=header)  # the part's own error is the most precise
+        if PartStore.exists(self.part_path(name)):
+            PartStore.open(self.part_path(name), header=header)  # the part's own error is the most precise
         for other in PARTS:
-            if other != name and Store.exists(self.part_path(other)):
-                check_same_run(self.path, [Store.open(self.part_path(other))], header)
-        if Store.exists(self.part_path(name)):
-            self.stores[name] = Store.resume(self.part_path(name), header)  # may refuse, before anything is written
+            if other != name and PartStore.exists(self.part_path(other)):
+                check_same_run(self.path, [PartStore.open(self.part_path(other))], header)
+        if PartStore.exists(self.part_path(name)):
+            self.stores[name] = PartStore.resume(self.part_path(name), header)  # may refuse, before anything is written
             write_metadata(self.path, self.metadata, self.created, self.versions)
         else:
             write_metadata(self.path, self.metadata, self.created, self.versions)
-            self.stores[name] = Store.resume(self.part_path(name), header)
+            self.stores[name] = PartStore.resume(self.part_path(name), header)
         return self.stores[name]
 
     def close(self) -> None:
@@ -265,7 +198,7 @@ def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) 
         )
 
 
-def check_same_run(path: str, stores: Sequence[Store], header: Header | None = None) -> None:
+def check_same_run(path: str, stores: Sequence[PartStore], header: Header | None = None) -> None:
     """Refuse parts of different runs, or parts whose runs end in different values."""
     expected = header or stores[0].header
     for store in stores:
@@ -303,121 +236,6 @@ def check_counts(sketch: SketchStore) -> None:
                     f"{sketch.path} has {count} {name}, but {store.path} has {n}; restore it from a copy, or "
                     f"{REMAKE_HINT}"
                 )
-
-
-# ------------------------------------------------------------------------------------------ metadata on disk
-
-
-def group_metadata(metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> dict[str, Any]:
-    """Return the metadata of the group, with a sha256 over all of it."""
-    attributes = metadata.to_json() | {"created": created, "versions": package_versions}
-    attributes["sha256"] = hashlib.sha256(canonical(attributes)).hexdigest()
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-
-
-def similarity_folder(plain: dict[str, Any]) -> str:
-    """Name a similarity's folder by its content, so that after any interruption a folder never holds another similarity."""
-    return f"metric-{plain['sha256'][:16]}"
-
-
-def metadata_of_similarity(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of the similarity's array."""
-    return metadata_of_array(tuple(plain["shape"]), tuple(plain["shape"]), "float64", "NaN", ("example", "column"))
-
-
-def write_metadata(path: str, metadata: SketchMetadata, created: str, package_versions: dict[str, str]) -> None:
-    """Write the group's metadata unless they are unchanged; the file that makes it a sketch is written last."""
-    data = encode_metadata(group_metadata(metadata, created, package_versions), path)
-    where = os.path.join(path, ROOT)
-    with explain_write_errors(path):
-        for name in ("", *os.listdir(path)):
-            if name in ("", "lock") or SIMILARITY_FOLDER.fullmatch(name):
-                remove_temporaries(os.path.join(path, name), path)
-        if Store.exists(path):
-            with explain_read_errors(where, REMAKE_HINT):
-                before = read_text(where, MAX_METADATA_BYTES, path)
-            if before == data:
-                return
-        sync_folder(os.path.dirname(path))
-        nothing = metadata_of_array((0,), (1,), "uint8", 0, ("nothing",))
-        write_atomically(os.path.join(path, "lock", ROOT), encode_metadata(nothing, path), path)
-        if metadata.similarity is not None:
-            plain = describe_array(metadata.similarity)
-            folder = similarity_folder(plain)
-            make_folder(os.path.join(path, folder))
-            write_atomically(
-                os.path.join(path, folder, ROOT), encode_metadata(metadata_of_similarity(plain), path), path
-            )
-            write_atomically(chunk_path(path, folder, 0, 0), to_little_endian(metadata.similarity), path)
-        sync_folder(path)
-        write_atomically(where, data, path)
-
-
-def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
-    """Read the metadata, when they were created, and by which versions; StoreError unless they are as written."""
-    where = os.path.join(path, ROOT)
-    root = parse_metadata(where, path)
-    attributes = root.get("attributes") if isinstance(root, dict) else None
-    if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
-        raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
-    if "whole" not in attributes:
-        raise StoreError(f"{path} is one part of a sketch; open {os.path.dirname(path)}")
-    version = attributes["whole"]
-    if isinstance(version, int) and version > VERSION:
-        raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
-            f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
-        )
-    try:
-        similarity = None if attributes["metric"] is None else read_similarity(path, attributes["metric"])
-        pending = attributes["directions_to_come"]
-        pending = None if pending is None else tuple(pending[name] for name in PENDING_FIELDS)
-        lists = {name: None if attributes[name] is None else tuple(attributes[name]) for name in LABEL_FIELDS}
-        metadata = SketchMetadata(
-            tuple(attributes["parts"]), pending, **lists, similarity=similarity, origin=attributes.get("origin")
-        )
-        created, package_versions = attributes["created"], attributes["versions"]
-        check_provenance(created, package_versions)
-        if canonical(root) != canonical(group_metadata(metadata, created, package_versions)):
-            raise InputError("it does not match its sha256, or has unknown fields")
-        require(metadata.parts != () and set(metadata.parts) <= set(PARTS), f"it has the parts {list(metadata.parts)}")
-        check_values(metadata)
-    except StoreError:
-        raise
-    except METADATA_ERRORS as reason:
-        raise damaged_metadata_error(where, reason) from None
-    return metadata, created, package_versions
-
-
-def check_values(metadata: SketchMetadata) -> None:
-    """Refuse metadata with invalid fields."""
-    for name in LABEL_FIELDS:
-        values = getattr(metadata, name)
-        require(values is None or json_values(values) is not None, f"its {name} are not strings and numbers")
-    require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is not text")
-    require(
-        (metadata.pending is None) == ("random" in metadata.parts),
-        "it has random directions both stored and pending, or neither",
-    )
-    if metadata.pending is not None:
-        find_distribution(metadata.pending[0], 1, metadata.pending[1])
-        check_order(metadata.pending[2])
-
-
-def read_similarity(path: str, plain: dict[str, Any]) -> np.ndarray:
-    """Read the similarity, whose shape, dtype and digest the attributes give."""
-    shape = plain["shape"]
-    if plain["dtype"] != "float64" or len(shape) != 2 or not all(type(e) is int and e > 0 for e in shape):
-        raise InputError(f"its similarity has shape {shape} and dtype {plain['dtype']}")
-    folder = similarity_folder(plain)
-    if canonical(parse_metadata(os.path.join(path, folder, ROOT), path)) != canonical(metadata_of_similarity(plain)):
-        raise InputError(f"{folder}/{ROOT} contradicts it")
-    where = chunk_path(path, folder, 0, 0)
-    with explain_read_errors(where, REMAKE_HINT):
-        array = read_array(where, tuple(shape), disk_dtype("float64"), path)
-        if describe_array(array) != plain:
-            raise BadFile(f"{where} is damaged: it does not match its digest")
-    return to_native(array)
 
 
 def is_unfinished(path: str) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 
 from circuitsketch.autodiff import evaluate
 from circuitsketch.backends.contract import Executable
-from circuitsketch.backends.lane_blocks import in_blocks
-from circuitsketch.backends.registry import build, target_for
+from circuitsketch.backends.lane_blocks import run_blocks
+from circuitsketch.backends.registry import build, make_target
 from circuitsketch.checks.kinks import Kink, find_kinks, is_crossed, push
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import DivergenceError
@@ -121,17 +121,17 @@ def find_crossings(run: Training, without: Any, threads: int | None = None, *, d
     leaves = [np.zeros((count, *leaf.shape)) for leaf in carried]
 
     def blocks(begins: range) -> Iterator[None]:
-        arena = executable.arena(len(begins))
+        arena = executable.allocate_arena(len(begins))
         arena.set_state([*carried, np.zeros(()), *run.state_leaves])
         packed = np.zeros((len(begins), run.n, 1, width))
         for block, begin in enumerate(begins):
             rows = weights[begin : begin + width]
             packed[block, :, 0, : len(rows)] = rows.T
-        yield from arena.slices(run.schedule, np.zeros(run.n), packed)
+        yield from arena.run_in_slices(run.schedule, np.zeros(run.n), packed)
         for block, begin in enumerate(begins):
             collect(arena, leaves, begin, block)
 
-    in_blocks(blocks, count, executable, threads, run.n)
+    run_blocks(blocks, count, executable, threads, run.n)
     counts, first_steps, *changes = leaves
     for row in range(count):
         if not all(np.all(np.isfinite(change[row])) for change in changes[: len(first_order)]):
@@ -217,7 +217,7 @@ def executable_of(
     run: Training, kinks: list[list[Kink]], names: tuple[str, ...], carried: list[np.ndarray], device: str, lanes: int
 ) -> Executable:
     """Return the run with totals and changes as further state, compiled for lanes that hold values; cached."""
-    target = target_for(Mode(0, complex=False, values=True), np.float64, None, device, lanes)
+    target = make_target(Mode(0, complex=False, values=True), np.float64, None, device, lanes)
     if ("kinks", target) not in run.executables:
         steps = [
             counting_step(run, circuit, step_kinks, names, carried)

@@ -14,8 +14,8 @@ import numpy as np
 
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
-from circuitsketch.checks.dependence import spread
-from circuitsketch.checks.domains import PROBE_ORDERS, domain_error, is_kink, kink_text, moves
+from circuitsketch.checks.dependence import propagate_mask
+from circuitsketch.checks.domains import PROBE_ORDERS, find_moving, format_kink_warning, is_kink, make_domain_error
 from circuitsketch.circuit import Node
 from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training
@@ -64,9 +64,9 @@ class Moving:
             if node.is_source or node.gate.flat:
                 touched.setdefault(wire, np.zeros(node.shape, dtype=bool))
             else:
-                touched[wire] = spread(node, operands, [wires[i][0] for i in node.operands])
+                touched[wire] = propagate_mask(node, operands, [wires[i][0] for i in node.operands])
             if is_kink(node):
-                self.marks[wire] = moves(node, [wires[i] for i in node.operands])
+                self.marks[wire] = find_moving(node, [wires[i] for i in node.operands])
             elif node.gate.domain:
                 self.marks[wire] = np.logical_or.reduce(operands)
 
@@ -93,7 +93,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
     KinkWarning
         If a gate that is only piecewise analytic is within rounding error of its kink.
     """
-    arena = executable.arena()
+    arena = executable.allocate_arena()
     arena.set_state(run.state_leaves)
     probes = []  # by tape, the gates with a domain and views of their operands
     for number, tape in enumerate(executable.tapes):
@@ -101,7 +101,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
         for operation in tape.program.operations:
             gate = operation.node.gate
             if gate.domain and any(i in tape.program.varying for i in operation.node.operands):
-                views = [arena.constant_view(number, layout) for layout in operation.operands]
+                views = [arena.view_constant(number, layout) for layout in operation.operands]
                 varies = [i in tape.program.varying for i in operation.node.operands]
                 tape_probes.append((operation.wire, operation.node, varies, views))
         probes.append(tape_probes)
@@ -114,14 +114,16 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 outside = node.gate.lacks_series(views, varies)
                 if not np.any(outside):
                     continue
-                by_rule = not executable.target.straight and not is_kink(node)  # divides by 0 there
+                by_rule = not executable.target.is_unrolled and not is_kink(node)  # divides by 0 there
                 if not by_rule and not np.any(outside & moving.at(t, wire)):
                     continue
                 if not is_kink(node):
-                    raise domain_error(node, f" at step {t} of {run.steps}")
+                    raise make_domain_error(node, f" at step {t} of {run.steps}")
                 first, count = kinks.get(node, (t, 0))
                 kinks[node] = (first, count + 1)
-            if arena.run(run.schedule, t, t + 1, w, watch=True, phases=Phases.CARRY) >= 0:
+            if arena.run(run.schedule, t, t + 1, w, check_finite=True, phases=Phases.CARRY) >= 0:
                 raise run.explain_divergence(t, w)
     for node, (first, count) in list(kinks.items())[:MAX_WARNINGS]:
-        warnings.warn(kink_text(node, f" in {count} step(s), first at step {first}"), KinkWarning, stacklevel=2)
+        warnings.warn(
+            format_kink_warning(node, f" in {count} step(s), first at step {first}"), KinkWarning, stacklevel=2
+        )

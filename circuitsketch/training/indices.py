@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from circuitsketch.backends.contract import Schedule
-from circuitsketch.checks.indices import Gathers, gathers
+from circuitsketch.checks.indices import IndexChecks, find_index_checks
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import InputError
 
@@ -68,7 +68,7 @@ def describe_position(run: Run, t: int, index: np.ndarray, entry: tuple[int, ...
     return f" (at step {t} of {run.steps}{place}{'' if row is None else f', example {ids[row]}'})"
 
 
-def check_independence(run: Run, parts: list[Gathers]) -> None:
+def check_independence(run: Run, parts: list[IndexChecks]) -> None:
     """Raise InputError if an index depends on the weights, since it cannot be evaluated in advance."""
     moving = run.varying(values=True)
     for part in parts:
@@ -82,12 +82,12 @@ def check_independence(run: Run, parts: list[Gathers]) -> None:
                 )
 
 
-def index_circuits(run: Run) -> list[Gathers]:
+def index_circuits(run: Run) -> list[IndexChecks]:
     """Return the part of each circuit that determines indices, at its own or, through the state, at a later step."""
     count = len(run.state_leaves)
     followed: set[int] = set()  # positions of the state
     while True:
-        parts = [gathers(circuit, [circuit.outputs[i] for i in followed]) for circuit in run.circuits]
+        parts = [find_index_checks(circuit, [circuit.outputs[i] for i in followed]) for circuit in run.circuits]
         more = {i for part in parts for i in part.inputs if i < count} - followed
         if not more:
             return parts

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import as_list, call, check_hashable, quoted
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arrays import explain_lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.training.weights import is_list_of_subsets, parse_subset, parse_subsets
 
@@ -107,7 +107,7 @@ def entry_per_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
     """Return a sequence with one entry per example as a tuple; None stays None."""
     if values is None:
         return None
-    if (reason := lost_meaning(values)) is not None:
+    if (reason := explain_lost_meaning(values)) is not None:
         raise InputError(f"{name} is {reason}")
     plain = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
     entries = tuple(as_list(plain, name, "one entry per example"))

@@ -20,12 +20,12 @@ import numpy as np
 from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
-from circuitsketch.backends.lane_blocks import in_blocks
-from circuitsketch.backends.registry import build, check_device, target_for
+from circuitsketch.backends.lane_blocks import run_blocks
+from circuitsketch.backends.registry import build, check_device, get_backend, make_target
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.checks.domains import first_not_finite, where
+from circuitsketch.checks.domains import describe_gate, find_first_nonfinite
 from circuitsketch.circuit import Circuit
-from circuitsketch.display import completed, some, table
+from circuitsketch.display import list_completions, summarize, table
 from circuitsketch.errors import DivergenceError, InputError, ShapeError
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.limits import require_memory, within_memory
@@ -33,7 +33,7 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, entry_per_example
-from circuitsketch.tree import flatten, leaves_like, unflatten
+from circuitsketch.tree import flatten, flatten_up_to, unflatten
 
 # What tab completion shows.
 PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()
@@ -183,7 +183,7 @@ class Training:
             """Return the new state with its dict keys in the order of the initial state."""
             result = call(step, "step", *args)
             try:
-                return unflatten(self.state_tree, leaves_like(self.state_tree, result))
+                return unflatten(self.state_tree, flatten_up_to(self.state_tree, result))
             except InputError:
                 return result
 
@@ -237,7 +237,7 @@ class Training:
         lanes: int = 1,
     ) -> Executable:
         """Return the run compiled for a mode, a device and a number of lanes (a hint); cached."""
-        target = target_for(mode, dtype, width, device, lanes)
+        target = make_target(mode, dtype, width, device, lanes)
         if target not in self.executables:
             count = len(self.state_leaves)
             varying = self.varying(mode.values) if mode.components else ()
@@ -257,21 +257,21 @@ class Training:
 
     def train_with(self, w: np.ndarray) -> Any:
         """Train with downweights w (n,) and return the final state."""
-        arena = self.executable(Mode(0)).arena()
+        arena = self.executable(Mode(0)).allocate_arena()
         arena.set_state(self.state_leaves)
-        bad = arena.run(self.schedule, 0, self.steps, w, watch=True)
+        bad = arena.run(self.schedule, 0, self.steps, w, check_finite=True)
         if bad >= 0:
             raise self.explain_divergence(bad, w)
-        return unflatten(self.state_tree, arena.state())
+        return unflatten(self.state_tree, arena.get_state())
 
     def explain_divergence(self, step: int, w: np.ndarray) -> DivergenceError:
         """Return the error for a state that is not finite after a step, with the first such gate of the step."""
-        arena = self.executable(Mode(0)).arena()
+        arena = self.executable(Mode(0)).allocate_arena()
         arena.set_state(self.state_leaves)
         arena.run(self.schedule, 0, step, w)
-        values = [*arena.state(), *self.data_of(step), 1.0 - w[self.examples[step]]]
-        node = first_not_finite(self.circuits[self.schedule.program[step]], values)
-        gate = "the state itself" if node is None else where(node)
+        values = [*arena.get_state(), *self.data_of(step), 1.0 - w[self.examples[step]]]
+        node = find_first_nonfinite(self.circuits[self.schedule.program[step]], values)
+        gate = "the state itself" if node is None else describe_gate(node)
         return DivergenceError(
             f"training diverged at step {step} of {self.steps}: first non-finite value in {gate}; lower the "
             "learning rate, or bound that gate's operand"
@@ -315,7 +315,7 @@ class Training:
         thread_count(threads, 1)
         downweights = downweights_of(without, self.n, self.labels, self.items)
         several = downweights.ndim == 2
-        if check_device(device) == "cpu" and not several:
+        if get_backend(check_device(device)).runs_constants and not several:
             return self.train_with(downweights)
         weights = np.atleast_2d(downweights)
         states = len(weights) * sum(leaf.size for leaf in self.state_leaves)
@@ -325,17 +325,17 @@ class Training:
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
 
         def blocks(begins: range) -> Iterator[None]:
-            arena = executable.arena(len(begins))
+            arena = executable.allocate_arena(len(begins))
             arena.set_state(self.state_leaves)
             packed = np.zeros((len(begins), self.n, 1, width))
             for block, begin in enumerate(begins):
                 rows = weights[begin : begin + width]
                 packed[block, :, 0, : len(rows)] = rows.T
-            yield from arena.slices(self.schedule, np.zeros(self.n), packed)
+            yield from arena.run_in_slices(self.schedule, np.zeros(self.n), packed)
             for block, begin in enumerate(begins):
                 collect(arena, leaves, begin, block)
 
-        in_blocks(blocks, len(weights), executable, threads, self.n)
+        run_blocks(blocks, len(weights), executable, threads, self.n)
         for row, w in enumerate(weights):
             if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
                 self.train_with(w)  # raises, with step and gate
@@ -388,13 +388,13 @@ class Training:
             [
                 ("size(A)", f"{self.size:,} scalar gates"),
                 ("circuits", f"{len(self.circuits):,}, one per shape of batch"),
-                ("state", f"{numbers:,} numbers in {len(self.state_leaves)} leaves: {some(self.state_names)}"),
-                *((name, some(values)) for name, values in about if values is not None),
+                ("state", f"{numbers:,} numbers in {len(self.state_leaves)} leaves: {summarize(self.state_names)}"),
+                *((name, summarize(values)) for name, values in about if values is not None),
             ],
         )
 
     def __dir__(self) -> list[str]:
-        return completed(self, PUBLIC)
+        return list_completions(self, PUBLIC)
 
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
@@ -417,13 +417,13 @@ def trained_params(state: Any) -> Any:
 
 def collect(arena: Arena, leaves: list[np.ndarray], begin: int, block: int) -> None:
     """Copy a block's final values into the rows of the leaves from `begin` on."""
-    constants = arena.state()
+    constants = arena.get_state()
     for i, leaf in enumerate(leaves):
         rows = leaf[begin : begin + arena.executable.target.width]
         if arena.executable.state_lane[i] < 0:
             rows[...] = constants[i]
         else:
-            lanes = arena.lane_view(0, arena.executable.tapes[0].inputs[i], block)[..., 0, : len(rows)]
+            lanes = arena.view_lanes(0, arena.executable.tapes[0].inputs[i], block)[..., 0, : len(rows)]
             rows[...] = np.moveaxis(lanes, -1, 0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import as_list, is_int, quoted
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arrays import explain_lost_meaning
 from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
 
@@ -96,7 +96,7 @@ def parse_subsets(subsets: Any, n: int) -> np.ndarray:
         raise InputError(
             f"subsets must be a list or a 2-D array, not a {type(subsets).__name__}; for each one, {FORMS}"
         )
-    if isinstance(subsets, np.ndarray) and (reason := lost_meaning(subsets)) is not None:
+    if isinstance(subsets, np.ndarray) and (reason := explain_lost_meaning(subsets)) is not None:
         raise InputError(f"the array of subsets is {reason}")
     if isinstance(subsets, np.ndarray) and subsets.ndim != 2:
         raise InputError(
@@ -139,7 +139,7 @@ def _count(n: Any) -> int:
 def _array(without: Any) -> np.ndarray:
     if without is None or isinstance(without, str | bytes | dict):
         raise InputError(f"a deletion set cannot be {quoted(without)}: {FORMS}")
-    if (reason := lost_meaning(without)) is not None:
+    if (reason := explain_lost_meaning(without)) is not None:
         raise InputError(f"the deletion set is {reason}")
     if isinstance(without, set | frozenset):
         without = list(without)

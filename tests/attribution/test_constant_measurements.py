@@ -205,7 +205,7 @@ def test_entries_are_followed_through_movement_sums_and_products(moves, bits):
 
     varying = np.array([bits >> i & 1 for i in range(12)], dtype=bool).reshape(3, 4)
     circuit = cs.trace(function, matrix)
-    touched, decided = dependence.entries(circuit, [matrix], [varying])
+    touched, decided = dependence.find_dependent_elements(circuit, [matrix], [varying])
     changed = np.zeros(touched.shape, dtype=bool)
     for index in np.argwhere(varying):
         other = matrix.copy()

@@ -114,11 +114,46 @@ def test_masks_and_margins_are_those_of_datamodels(tmp_path):
         cs.read_datamodels(tmp_path)
 
 
+def nonlinear(**parts):
+    step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)  # noqa: E731
+    run = cs.Training(step, np.zeros(()), [1.0, 2.0, 0.5, 1.5], [[0], [1], [2], [3]])
+    return run, cs.sketch(run, 4, 2, **parts)
+
+
+def test_a_measured_query_evaluates_and_retrains_without_being_told_what_it_measured():
+    run, sketch = nonlinear(per_example="series")
+    measure = lambda s, scale: scale * s  # noqa: E731
+    query, subsets = sketch.measure(measure, 3.0), [[0], [1, 2], [3]]
+    scores = query.evaluate(subsets)
+    np.testing.assert_allclose(scores.truth, [3 * float(run.retrain(without=ids)) for ids in subsets], rtol=1e-12)
+    door = cs.evaluate(query, subsets, run=run, measure=measure, args=(3.0,))
+    assert np.array_equal(door.truth, scores.truth) and str(door) == str(scores)
+    updated = query.retrain_worst(1)
+    worst = int(np.argmax(query.influence().stderr))
+    assert updated.without([worst]).value == pytest.approx(3 * float(run.retrain(without=[worst])), rel=1e-6)
+    with pytest.raises(cs.InputError, match="give measure= too"):
+        cs.evaluate(query, subsets, args=(3.0,))
+
+
+def test_a_query_opened_without_its_run_says_what_is_missing(tmp_path):
+    run, _ = nonlinear(per_example="series", path=tmp_path / "a.sketch")
+    query = cs.open_sketch(tmp_path / "a.sketch").measure(np.sum)
+    for ask in (lambda: query.evaluate([[0], [1]]), lambda: query.retrain_worst()):
+        with pytest.raises(cs.InputError, match="opened without its run: give run="):
+            ask()
+    assert query.evaluate([[0], [1]], truth=[1.0, 2.0]).truth.tolist() == [1.0, 2.0]
+    with_run = cs.open_sketch(tmp_path / "a.sketch", run).measure(np.sum)
+    assert np.array_equal(query.evaluate([[0], [1]], run=run).truth, with_run.evaluate([[0], [1]]).truth)
+    other = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 2.0], [[0], [1]])
+    with pytest.raises(cs.InputError, match="4 examples and the run of 2"):
+        query.evaluate([[0], [1]], run=other)
+
+
 def test_what_cannot_be_evaluated_is_refused():
     run, query = polynomial()
     for ask, words in (
         (lambda: cs.evaluate(query, [0]), "at least two subsets"),
-        (lambda: cs.evaluate(query, [[0], [1]]), "run= and measure="),
+        (lambda: cs.evaluate(cs.Query(query.coefficients, query.distribution), [[0], [1]]), "run= and measure="),
         (lambda: cs.evaluate(query, [[0], [1]], truth=np.ones(2)), "have the shape"),
         (lambda: cs.evaluate(query, [[0], [1]], truth=np.full((2, 2), np.nan)), "NaN"),
     ):

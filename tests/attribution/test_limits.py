@@ -141,17 +141,17 @@ def test_interactions_of_many_examples_are_refused_and_estimated_well(room):
     run = cs.Training(step, np.zeros(2), [np.linspace(-1, 1, n)] * 2, [range(n)] * 2)
     query = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
     asked = []
-    from circuitsketch.attribution import query as queries
+    from circuitsketch.estimators.interactions import fitting
 
-    real = queries.require_memory
-    queries.require_memory = lambda nbytes, what, ways: asked.append(nbytes)
+    real = fitting.require_memory
+    fitting.require_memory = lambda nbytes, what, ways: asked.append(nbytes)
     try:
         tracemalloc.start()
         assert isinstance(query.interactions, Interactions)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     finally:
-        queries.require_memory = real
+        fitting.require_memory = real
     assert 0.7 * peak < max(asked) < 2 * peak
     fresh = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
     room(memory=5_000_000)

@@ -11,11 +11,11 @@ from polynomials import (
     symmetric,
 )
 
+from circuitsketch import limits
 from circuitsketch.attribution.prediction import Prediction
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Gaussian, Given, Orthonormal, Sphere
 from circuitsketch.errors import InputError
-from circuitsketch.estimators import monte_carlo
 
 # ---------------------------------------------------------------------------------------- shapes, batches, questions
 
@@ -71,7 +71,7 @@ def test_influences_are_the_predictions_of_single_deletions(distribution, monkey
         one = query.without([i])
         assert whole.change[i] == pytest.approx(one.change, rel=1e-12, abs=1e-14)
         assert whole.stderr[i] == pytest.approx(one.stderr, rel=1e-12, abs=1e-14)
-    monkeypatch.setattr(monte_carlo, "CELLS_AT_ONCE", 3 * 80 * 6 * 2)  # two examples at a time
+    monkeypatch.setattr(limits, "NUMBERS_AT_ONCE", 3 * 80 * 6 * 2)  # two examples at a time
     parts = query.influence()
     assert np.array_equal(parts.change, whole.change) and np.array_equal(parts.stderr, whole.stderr)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.tree import flatten, transform
+from circuitsketch.tree import flatten, tree_map
 
 
 class Pair(NamedTuple):
@@ -49,7 +49,7 @@ SHAPES = {
 
 def same(left, right, tolerance=1e-12):
     """Pytrees of one structure and the same numbers."""
-    transform(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), left, right)
+    tree_map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), left, right)
     assert flatten(left)[1] == flatten(right)[1]
 
 
@@ -92,7 +92,7 @@ def test_a_prediction_of_the_parameters_is_what_retraining_gives(run):
     many = query.without([[0], [1, 3]])
     assert many.value["w"].shape == (2, 2, 2) and many.value["sum"].shape == (2,)
     assert many.terms["w"].shape == (1, 2, 2, 2)
-    same(transform(lambda x: x[1], many.value), measure(run.retrain([1, 3])), 1e-9)
+    same(tree_map(lambda x: x[1], many.value), measure(run.retrain([1, 3])), 1e-9)
 
 
 def test_influence_evaluation_and_evidence_take_pytrees(run):

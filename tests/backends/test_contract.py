@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
@@ -9,9 +10,13 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.backends import registry
+from circuitsketch.backends import cpu, cuda, registry
 from circuitsketch.backends.contract import Phases, Target
+from circuitsketch.backends.cpu import codegen as cpu_codegen
+from circuitsketch.backends.cuda.contraction import write_contraction
+from circuitsketch.backends.cuda.elementwise import write_chain
 from circuitsketch.backends.cuda.executable import CudaExecutable
+from circuitsketch.backends.cuda.moves import write_fill, write_move
 from circuitsketch.backends.linking import ProgramRow
 from circuitsketch.compiler import run_once
 from circuitsketch.errors import InputError
@@ -27,20 +32,21 @@ class Narrow:
     """The CPU with two lanes, counting what it is asked."""
 
     widths_vary = False
+    runs_constants = False
 
     def __init__(self):
         self.checked = 0
         self.linked = []
 
-    def check(self):
+    def check_available(self):
         self.checked += 1
 
-    def target(self, mode, single, width, lanes):
+    def make_target(self, mode, single, width, lanes):
         return NarrowTarget(mode, width or 2, single)
 
     def link(self, tapes, target, state_count, has_keep, phases=Phases.ALL):
         self.linked.append(target)
-        return registry.backend("cpu").link(tapes, target, state_count, has_keep, phases)
+        return registry.get_backend("cpu").link(tapes, target, state_count, has_keep, phases)
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def narrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "narrow_backend", module)
     monkeypatch.setitem(registry.MODULES, "narrow", "narrow_backend")
     yield module.BACKEND
-    registry.backend.cache_clear()
+    registry.get_backend.cache_clear()
 
 
 def step(s, x, keep):
@@ -81,11 +87,11 @@ def test_phases_play_the_constants_the_lanes_and_the_way_to_the_next_step_apart(
     directions = np.ones((1, run.n, 1, 4))
 
     def played(*parts):
-        arena = executable.arena()
+        arena = executable.allocate_arena()
         arena.set_state(run.state_leaves)
         for phases in parts:
             arena.run(run.schedule, 0, 1, np.zeros(run.n), directions, phases=phases)
-        return arena.state()[0], arena.lane_state().copy()
+        return arena.get_state()[0], arena.get_lane_state().copy()
 
     after, lanes = played(Phases.ALL)
     assert after == np.tanh(1.0) and np.all(lanes != 0)
@@ -111,9 +117,9 @@ def test_a_program_is_its_constants_its_lanes_and_what_it_carries_on_one_after_t
 
 
 def test_a_cpu_tells_shares_of_blocks_after_a_while_and_a_device_whole_blocks_at_once(run):
-    cpu = run.executable(Mode(1, False), np.complex128, 4)
-    assert [cpu.progress(2.5, 1.0, seconds) for seconds in (0.0, 2.0)] == [None, 2.5]
-    device = lambda now, told: CudaExecutable.progress(SimpleNamespace(), now, told, 0.0)  # noqa: E731
+    executable = run.executable(Mode(1, False), np.complex128, 4)
+    assert [executable.round_progress(2.5, 1.0, seconds) for seconds in (0.0, 2.0)] == [None, 2.5]
+    device = lambda now, told: CudaExecutable.round_progress(SimpleNamespace(), now, told, 0.0)  # noqa: E731
     assert [device(2.5, 1.0), device(2.5, 2.0), device(3.0, 2.0)] == [2, None, 3]
 
 
@@ -123,3 +129,28 @@ def test_the_front_door_runs_every_stage():
     result = run_once(function, x, y)
     np.testing.assert_allclose(result["sum"], (np.exp(x) @ y).sum(), rtol=1e-15)
     np.testing.assert_array_equal(result["same"], y)
+
+
+SHARED_FILES = {
+    "backend.py",
+    "codegen.py",
+    "contraction.py",
+    "elementwise.py",
+    "executable.py",
+    "expressions.py",
+    "kernel_builder.py",
+    "math.py",
+    "moves.py",
+    "tiling.py",
+}
+
+
+def test_both_backends_keep_the_same_part_under_the_same_file_name():
+    files = [{path.name for path in Path(package.__file__).parent.glob("*.py")} for package in (cpu, cuda)]
+    assert files[0] & files[1] == SHARED_FILES | {"__init__.py"}
+
+
+def test_both_backends_generate_an_instruction_in_a_file_of_the_same_name():
+    generators = cpu_codegen.EMITTERS.values(), (write_contraction, write_chain, write_move, write_fill)
+    names = [{generate.__module__.split(".")[-1] for generate in some} for some in generators]
+    assert names[0] == names[1]

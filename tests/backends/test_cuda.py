@@ -24,9 +24,10 @@ from circuitsketch.backends import cache
 from circuitsketch.backends.contract import Phases
 from circuitsketch.backends.cpu import executable as cpu
 from circuitsketch.backends.cuda import device, executable
-from circuitsketch.backends.cuda.codegen import Program
-from circuitsketch.backends.cuda.contraction import Tile, contract_function, tiles
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.codegen import DeviceCode
+from circuitsketch.backends.cuda.contraction import write_contraction
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
+from circuitsketch.backends.cuda.tiling import Tile, list_tiles
 from circuitsketch.errors import DeviceError, InputError
 from circuitsketch.gates import GATES
 from circuitsketch.lower.instructions import (
@@ -79,7 +80,7 @@ MODES = {
 
 
 @functools.cache
-def every_gate(name: str) -> Program:
+def every_gate(name: str) -> DeviceCode:
     """A program in which every gate, and with them every kind of kernel, is applied once."""
     mode, single = MODES[name]
     target = CudaTarget(mode, 4, single)
@@ -90,17 +91,17 @@ def every_gate(name: str) -> Program:
         tape = lower(circuit, range(len(circuit.inputs)), target.mode)
         linked = cpu.link([tape], target, len(circuit.inputs), False, Phases(0))
         instructions += [i for i in linked.instructions if i.kernel.phase == "lane"]
-    return Program(instructions, target)
+    return DeviceCode(instructions, target)
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("name", MODES)
 def test_every_gate_compiles_to_ptx_without_a_gpu(name, capability):
     compiler()
-    from circuitsketch.backends.cuda.resources import ptx_of
+    from circuitsketch.backends.cuda.resources import compile_ptx
 
     program = every_gate(name)
-    text = ptx_of(program, capability)
+    text = compile_ptx(program, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text
     assert f".maxntid {program.target.threads}" in text
     arithmetic = [line for line in text.splitlines() if "fma.rn" in line]
@@ -135,16 +136,16 @@ def contractions(target: CudaTarget) -> list[Instruction]:
 )
 def test_contractions_spill_no_registers(mode, single, capability):
     compiler()
-    from circuitsketch.backends.cuda.resources import find_ptxas, usages
+    from circuitsketch.backends.cuda.resources import find_ptxas, measure_usages
 
     if find_ptxas() is None:
         pytest.skip("ptxas is not installed: it comes with circuitsketch[cuda12]")
     target = CudaTarget(mode, 4, single)
-    program = Program(contractions(target), target)
+    program = DeviceCode(contractions(target), target)
     for left in (True, False):
-        tile = tiles(ContractKernel("lane", left, True), target)[0]
+        tile = list_tiles(ContractKernel("lane", left, True), target)[0]
         assert tile.rows * tile.columns * mode.components >= 8  # a tile worth its name
-    found = usages(program, capability)
+    found = measure_usages(program, capability)
     assert len(found) == 2
     for usage in found:
         assert usage.spilled == 0, usage
@@ -154,31 +155,31 @@ def test_contractions_spill_no_registers(mode, single, capability):
 def test_a_spill_would_be_seen():
     """The check above can fail: a tile with three times the accumulators that the registers hold."""
     compiler()
-    from circuitsketch.backends.cuda.resources import find_ptxas, usages
+    from circuitsketch.backends.cuda.resources import find_ptxas, measure_usages
 
     if find_ptxas() is None:
         pytest.skip("ptxas is not installed: it comes with circuitsketch[cuda12]")
     target = CudaTarget(Mode(3, True), 4)
-    program = Program(contractions(target)[:1], target)
-    large = contract_function("contract_0", ContractKernel("lane", True, True), Tile(3, 4), target)
+    program = DeviceCode(contractions(target)[:1], target)
+    large = write_contraction("contract_0", ContractKernel("lane", True, True), Tile(3, 4), target)
     program.source = program.source.replace(program.functions[0][1], large)
-    assert usages(program, (9, 0))[0].spilled > 0
+    assert measure_usages(program, (9, 0))[0].spilled > 0
 
 
 def test_a_whole_training_assembles_for_a_multiprocessor():
     """microgpt's program, all functions in one kernel: registers for 512 threads, little spilled, little shared."""
     compiler()
-    from circuitsketch.backends.cuda.resources import assembled, find_ptxas, ptx_of
+    from circuitsketch.backends.cuda.resources import assemble, compile_ptx, find_ptxas
 
     run = microgpt.training(microgpt.names()[:3], seed=1)
     count = len(run.state_leaves)
     tapes = [lower(c, [*run.varying(), len(c.inputs) - 1], Mode(3), {i: i for i in range(count)}) for c in run.circuits]
     program = executable.link(tapes, CudaTarget(Mode(3), 4), count, True).program
-    text = ptx_of(program, (9, 0))
+    text = compile_ptx(program, (9, 0))
     assert "fma.rn.f64" in text
     if find_ptxas() is None:
         pytest.skip("ptxas is not installed: it comes with circuitsketch[cuda12]")
-    usage = assembled("play", text, (9, 0))
+    usage = assemble("play", text, (9, 0))
     assert usage.registers <= 128
     assert usage.spilled <= 1024, usage  # what the interpreter keeps for the next instruction; 416 were seen
     assert usage.shared <= 16 << 10, usage
@@ -191,7 +192,7 @@ def test_chains_that_differ_in_their_innermost_steps_are_one_function():
         operand = ChainOperand(True, True, step)
         kernel = ChainKernel("lane", (operand,), (ChainGate(GATES["copy"], (), (0,)),), ((0, 0),), (step,))
         instructions.append(Instruction(kernel, ChainArguments.unpack((1,) * 16, 2), None, ()))
-    program = Program(instructions, CudaTarget(Mode(1, False), 2))
+    program = DeviceCode(instructions, CudaTarget(Mode(1, False), 2))
     assert program.opcodes == [0, 0, 0] and len(program.functions) == 1
 
 
@@ -199,12 +200,12 @@ def test_a_kernel_is_kept_on_disk_by_the_text_of_its_module(tmp_path, monkeypatc
     """A device would compile it; here a record stands for what was compiled."""
     compiler()
     monkeypatch.setenv("CIRCUITSKETCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "refused", [])
+    monkeypatch.setattr(cache, "warned", [])
     codegen = SimpleNamespace(magic_tuple=lambda: ("nvvm", (9, 0)))
     context = SimpleNamespace(codegen=lambda: codegen, refresh=lambda: None)
 
     def kept(width, name="play"):
-        found = Program([], CudaTarget(Mode(1, False), width)).kernels[name]._cache
+        found = DeviceCode([], CudaTarget(Mode(1, False), width)).kernels[name]._cache
         found._impl = SimpleNamespace(
             check_cachable=lambda kernel: True, reduce=lambda kernel: kernel.number, rebuild=lambda context, data: data
         )
@@ -251,7 +252,7 @@ def test_a_missing_device_is_one_clear_error():
     from numba import cuda
 
     if cuda.is_available():
-        assert device.find().multiprocessors > 0
+        assert device.find_device().multiprocessors > 0
         return
     looked = r"numba-cuda \([\d.]+, found\); the driver library libcuda and a device \(.+\); the compiler library NVVM"
     with pytest.raises(DeviceError, match=rf"NVIDIA GPU.*Looked for: {looked} \(.+\).*nvidia-smi.*'cpu'"):
@@ -263,28 +264,28 @@ def test_the_drivers_errors_become_ours_and_no_others_do():
     from numba.cuda.cudadrv.driver import CudaAPIError
 
     with pytest.raises(DeviceError, match="the device failed at playing a run:.*LAUNCH_TIMEOUT.*nvidia-smi"):
-        with device.reported("playing a run"):
+        with device.convert_errors("playing a run"):
             raise CudaAPIError(702, "Call to cuEventSynchronize results in CUDA_ERROR_LAUNCH_TIMEOUT")
     of_the_core = type("CUDAError", (Exception,), {"__module__": "cuda.core._utils.cuda_utils"})
     with pytest.raises(DeviceError, match="out of memory"):
-        with device.reported("taking memory"):
+        with device.convert_errors("taking memory"):
             raise of_the_core("out of memory")
     for other in (ValueError, KeyboardInterrupt, InputError):
-        with pytest.raises(other), device.reported("playing a run"):
+        with pytest.raises(other), device.convert_errors("playing a run"):
             raise other
 
 
 def test_directions_that_do_not_fit_come_in_waves_or_are_refused():
     card = device.Device("a card", (9, 0), 132, device.RESERVE + (10 << 30))
-    assert device.plan(card, 128, 50 << 20, 1 << 20, "lanes").together == 128
-    split = device.plan(card, 500, 50 << 20, 1 << 20, "lanes")
-    assert (split.together, split.waves) == (167, 3)  # equal waves, of at most 184
-    assert str(split) == "500 blocks in 3 waves of 167, 8.76 GB at a time of 9.66 GB to be had on a card"
-    assert split.fixed + split.together * split.bytes_a_block <= card.room
-    assert device.plan(card, 0, 1, 0, "lanes").together == 1
+    assert device.plan_memory(card, 128, 50 << 20, 1 << 20, "lanes").blocks_per_wave == 128
+    split = device.plan_memory(card, 500, 50 << 20, 1 << 20, "lanes")
+    assert (split.blocks_per_wave, split.waves) == (167, 3)  # equal waves, of at most 184
+    assert str(split) == "500 blocks in 3 waves of 167, 8.76 GB at a time of 9.66 GB available on a card"
+    assert split.fixed + split.blocks_per_wave * split.bytes_per_block <= card.room
+    assert device.plan_memory(card, 0, 1, 0, "lanes").blocks_per_wave == 1
     with pytest.raises(DeviceError, match="lanes need 21.47 GB.*a card.*complex64"):
-        device.plan(card, 1, 20 << 30, 0, "lanes")
-    assert [card.lanes_a_block(count) for count in (1, 512, 529, 4096, 10**6)] == [4, 4, 8, 32, 32]
+        device.plan_memory(card, 1, 20 << 30, 0, "lanes")
+    assert [card.choose_width(count) for count in (1, 512, 529, 4096, 10**6)] == [4, 4, 8, 32, 32]
 
 
 def test_indices_that_single_precision_cannot_count_are_refused():

@@ -17,8 +17,8 @@ from numba.core.serialize import dumps
 
 import circuitsketch as cs
 from circuitsketch.backends import cache
-from circuitsketch.backends.cpu import jit
-from circuitsketch.backends.numba_cache import keep
+from circuitsketch.backends.cpu import codegen
+from circuitsketch.backends.numba_cache import attach_cache
 from circuitsketch.errors import InputError
 
 KEY = "ab" + "0" * 30
@@ -29,7 +29,7 @@ posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no user
 def folder(tmp_path, monkeypatch):
     """A cache of its own for every test, and nothing has been warned of."""
     monkeypatch.setenv("CIRCUITSKETCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "refused", [])
+    monkeypatch.setattr(cache, "warned", [])
     return tmp_path / "cache"
 
 
@@ -172,7 +172,7 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(folder):
 @pytest.mark.parametrize("place", ["/proc/none", "bad\0name", "x" * 5000, "file/below"])
 def test_a_place_that_cannot_be_is_no_cache(place, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / place)
+    monkeypatch.setattr(cache, "locate_cache", lambda: tmp_path / place)
     cache.write(KEY, b"code")
     assert cache.read(KEY) is None
 
@@ -184,7 +184,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
     for name in ("CIRCUITSKETCH_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert cache.cache_folder() is None
+    assert cache.locate_cache() is None
     cache.write(KEY, b"code")
     assert cache.read(KEY) is None
 
@@ -220,7 +220,7 @@ def test_a_deleted_current_folder_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(numba, "cfunc", broken)
     with pytest.raises(InputError, match="the current folder has been deleted; change to one that exists"):
-        jit.translated(print, None, "name")
+        codegen.translate(print, None, "name")
 
 
 # ------------------------------------------------------------------------------------------------------ machine code
@@ -245,15 +245,15 @@ def call(address):
 
 @pytest.mark.parametrize("kind", ["of another symbol", "no object", "cut", "of another key"])
 def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, folder):
-    key = jit.key_of("a kernel of this test", kind)
+    key = codegen.make_key("a kernel of this test", kind)
     name = f"kernel_{key}"
-    code = jit.machine().emit_object(seven(name, symbol=f"stranger_{key}"))
+    code = codegen.target_machine().emit_object(seven(name, symbol=f"stranger_{key}"))
     if kind == "no object":
         code = b"ELF? " + name.encode()
     if kind == "cut":
         code = code[: len(code) // 2] + name.encode()
     if kind == "of another key":
-        code = jit.machine().emit_object(seven(f"kernel_{jit.key_of('another')}"))
+        code = codegen.target_machine().emit_object(seven(f"kernel_{codegen.make_key('another')}"))
     cache.write(key, code)
     compiled = []
 
@@ -261,21 +261,21 @@ def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, fo
         compiled.append(name)
         return seven(name)
 
-    assert call(jit.load(key, written)) == 7
+    assert call(codegen.load(key, written)) == 7
     assert compiled == [name]
     assert cache.read(key) not in (None, code)  # and what was wrong is replaced
-    assert not jit.engine().get_function_address(f"kernel_{jit.key_of('another')}")  # nor was it loaded
-    jit.loaded.pop(key)
+    assert not codegen.get_engine().get_function_address(f"kernel_{codegen.make_key('another')}")  # nor was it loaded
+    codegen.loaded.pop(key)
 
 
 def test_kernels_come_from_the_disk_when_they_are_there(folder, monkeypatch):
-    key = jit.key_of("a kernel that is kept")
-    cache.write(key, jit.machine().emit_object(seven(f"kernel_{key}")))
+    key = codegen.make_key("a kernel that is kept")
+    cache.write(key, codegen.target_machine().emit_object(seven(f"kernel_{key}")))
 
     def written(name):
         raise AssertionError("it is on the disk")
 
-    assert call(jit.load(key, written)) == 7
+    assert call(codegen.load(key, written)) == 7
 
 
 def test_a_kernels_name_depends_on_all_that_it_is_made_of(monkeypatch):
@@ -283,26 +283,26 @@ def test_a_kernels_name_depends_on_all_that_it_is_made_of(monkeypatch):
     compiled(np.ones(3))
     (executable,) = compiled.executables.values()
     (kernel,) = {i.kernel for i in executable.instructions}
-    one = jit.kernel_key(kernel, executable.target)
-    assert one == jit.kernel_key(kernel, executable.target)
-    monkeypatch.setattr(jit, "surroundings", lambda: "another compiler")
-    assert jit.kernel_key(kernel, executable.target) != one
+    one = codegen.make_kernel_key(kernel, executable.target)
+    assert one == codegen.make_kernel_key(kernel, executable.target)
+    monkeypatch.setattr(codegen, "describe_environment", lambda: "another compiler")
+    assert codegen.make_kernel_key(kernel, executable.target) != one
 
 
 def test_sources_that_cannot_be_read_are_never_the_same(monkeypatch, tmp_path):
-    cache.sources_hash.cache_clear()
-    known = cache.sources_hash("gates")
-    assert known == cache.sources_hash.__wrapped__("gates") != cache.sources_hash("lower")
+    cache.hash_sources.cache_clear()
+    known = cache.hash_sources("gates")
+    assert known == cache.hash_sources.__wrapped__("gates") != cache.hash_sources("lower")
     monkeypatch.setattr(cache, "PACKAGE", tmp_path)
     for room in ("gates", "estimators/interactions/sparse_kernels.py"):
-        assert cache.sources_hash.__wrapped__(room) != cache.sources_hash.__wrapped__(room)
-    cache.sources_hash.cache_clear()
+        assert cache.hash_sources.__wrapped__(room) != cache.hash_sources.__wrapped__(room)
+    cache.hash_sources.cache_clear()
 
 
 def test_what_numba_compiles_is_kept_by_its_source_and_types(folder):
     def twice(about):
         found = numba.njit(lambda x: 2 * x)
-        keep(found, FunctionCache, dumps, about)
+        attach_cache(found, FunctionCache, dumps, about)
         return found
 
     def hits(found):

@@ -16,9 +16,9 @@ from strategies import NAMES, application, programs
 
 import circuitsketch as cs
 from circuitsketch.backends import reference
-from circuitsketch.backends.cpu import jit, llvm, step_loop
-from circuitsketch.backends.cpu.contraction import suited
-from circuitsketch.backends.registry import build, target_for
+from circuitsketch.backends.cpu import codegen, llvm, step_loop
+from circuitsketch.backends.cpu.contraction import choose_kernel
+from circuitsketch.backends.registry import build, make_target
 from circuitsketch.lower.instructions import ContractKernel, Mode
 from circuitsketch.tree import flatten
 
@@ -112,9 +112,9 @@ def test_any_number_of_directions_fills_blocks_of_lanes(directions):
 def packed(function, args, order, is_complex, width, dtype):
     """Whether the columns of each contraction in a function's lane phase are copied together."""
     circuit = cs.trace(function, *args)
-    target = target_for(Mode(order, is_complex), dtype, width)
+    target = make_target(Mode(order, is_complex), dtype, width)
     instructions = build([circuit], target, range(len(args)), len(args), {}, has_keep=False).instructions
-    kernels = [suited(i, target) for i in instructions]
+    kernels = [choose_kernel(i, target) for i in instructions]
     return [k.packed for k in kernels if isinstance(k, ContractKernel) and k.phase == "lane"]
 
 
@@ -175,7 +175,7 @@ def test_long_series_are_multiplied_to_rounding_in_every_coefficient(order, is_c
 
 @pytest.mark.parametrize("single", [False, True])
 def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(single):
-    module = jit.translated(step_loop.run_steps, step_loop.steps_signature(single), "steps")
+    module = codegen.translate(step_loop.run_steps, step_loop.make_steps_signature(single), "steps")
     llvm.optimize(module)
     needed = [function.name for function in module.functions if function.is_declaration]
     assert [name for name in needed if not name.startswith("llvm.")] == []

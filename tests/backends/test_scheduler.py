@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import circuitsketch as cs
 from circuitsketch.backends.cpu import executable, sharing
-from circuitsketch.backends.scheduler import Turns, evenly, in_turns, slices
+from circuitsketch.backends.scheduler import Scheduler, call_lazily, run_cooperatively, split_evenly
 from circuitsketch.lower.instructions import Mode
 
 
@@ -35,13 +35,13 @@ def test_every_part_is_done_once_and_in_order(lengths, together, threads, plain)
         for _ in some(parts):
             pass
 
-    in_turns(at_once if plain else some, range(len(lengths)), together, threads)
+    run_cooperatively(at_once if plain else some, range(len(lengths)), together, threads)
     assert seen == [list(range(length)) for length in lengths]
 
 
 @given(count=st.integers(0, 70), together=st.integers(1, 9), threads=st.integers(1, 5))
 def test_things_are_shared_out_evenly(count, together, threads):
-    parts = evenly(range(count), together, threads)
+    parts = split_evenly(range(count), together, threads)
     assert [i for part in parts for i in part] == list(range(count))
     sizes = [len(part) for part in parts]
     assert max(sizes, default=0) <= together and max(sizes, default=0) - min(sizes, default=0) <= 1
@@ -54,18 +54,18 @@ def test_things_are_shared_out_evenly(count, together, threads):
 def test_threads_that_take_turns_are_never_idle_before_the_last_slices(parts, threads, length):
     """Played by hand, one slice a round for every thread: the rounds that it takes are those of evenly shared work."""
     threads = min(threads, parts)
-    turns = Turns([slices(lambda n: iter(range(n)), length - 1) for _ in range(parts)], threads)
+    scheduler = Scheduler([call_lazily(lambda n: iter(range(n)), length - 1) for _ in range(parts)], threads)
     rounds = 0
-    while any(taken := [turns.next() for _ in range(threads)]):
+    while any(taken := [scheduler.next_task() for _ in range(threads)]):
         rounds += 1
-        assert turns.under_way <= turns.last
+        assert scheduler.started <= scheduler.last
         for part in filter(None, taken):
-            if next(part.left, "end") == "end":
-                turns.under_way -= 1
+            if next(part.rest, "end") == "end":
+                scheduler.started -= 1
             else:
                 part.turns += 1
-                turns.resting.append(part)
-        turns.resting.sort()
+                scheduler.paused.append(part)
+        scheduler.paused.sort()
     assert rounds <= -(-parts * length // threads) + 1
 
 
@@ -84,7 +84,7 @@ def test_an_error_ends_the_other_parts_with_their_slice():
             yield
 
     with pytest.raises(KeyError, match="own"):
-        in_turns(some, range(2), 1, threads=2)
+        run_cooperatively(some, range(2), 1, threads=2)
     assert len(played) < 5_000
 
 
@@ -106,7 +106,7 @@ def test_an_interruption_ends_the_parts_with_their_slice(monkeypatch):
 
     monkeypatch.setattr("circuitsketch.backends.scheduler.as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        in_turns(some, range(2), 1, threads=2)
+        run_cooperatively(some, range(2), 1, threads=2)
     assert 0 < len(played) < 5_000
 
 
@@ -143,12 +143,12 @@ def test_lane_blocks_side_by_side_are_what_the_second_level_cache_suggests(tmp_p
         file.unlink(missing_ok=True)
         if text is not None:
             file.write_text(text)
-        sharing.second_level_cache.cache_clear()
-        assert sharing.second_level_cache() == size
+        sharing.read_level_2_size.cache_clear()
+        assert sharing.read_level_2_size() == size
         assert (
-            sharing.blocks_together(row, 100, 1)
-            == made.side_by_side(100, 2, 1)
+            sharing.choose_blocks_per_thread(row, 100, 1)
+            == made.choose_blocks_per_run(100, 2, 1)
             == min(max(sharing.CACHES * size // row, 1), 8)
         )
-    assert sharing.blocks_together(row, 2, 2) == 1  # no thread without work
-    sharing.second_level_cache.cache_clear()
+    assert sharing.choose_blocks_per_thread(row, 2, 2) == 1  # no thread without work
+    sharing.read_level_2_size.cache_clear()

@@ -247,7 +247,7 @@ def test_a_graph_numbers_operands_and_frames_outputs(call, home):
 def test_an_instruction_is_counted_as_often_as_the_run_plays_it(monkeypatch):
     row = types.SimpleNamespace(name="exp", place="x.py:1", seconds=1.0, multiply_adds=3)
     timed = types.SimpleNamespace(profile=lambda arena, program, each: [row])
-    monkeypatch.setattr(profile, "backend", lambda device: timed)
+    monkeypatch.setattr(profile, "get_backend", lambda device: timed)
     found = profile.profile_run(logistic.training(epochs=5), 0, "complex128")
     assert [(one.gate, one.seconds, one.multiply_adds) for one in found.rows] == [("exp", 5.0, 15)]
 

@@ -1,4 +1,5 @@
-"""Single examples summed, their interactions in a similarity, and evidence: against tensors, refits and real retraining."""
+"""Single examples summed, their interactions in a similarity, and evidence: against tensors, refits and real
+retraining."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Orthonormal, Sphere
 from circuitsketch.estimators import own_effects
 from circuitsketch.estimators.convergence import warnings_of_beyond
-from circuitsketch.estimators.interactions import fitting, priors
+from circuitsketch.estimators.interactions import fitting, posterior, priors
 from circuitsketch.estimators.interactions.posterior import MANY
 from circuitsketch.zoo import mlp
 
@@ -23,7 +24,8 @@ N = 12
 
 
 def low_rank(seed=0, n=N, rank=2):
-    """A polynomial of degree 3 whose interactions of order 2 live in a similarity of this rank, and the similarity's factor."""
+    """A polynomial of degree 3 whose interactions of order 2 live in a similarity of this rank, and the similarity's
+    factor."""
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=(n, rank))
     core = symmetric(rng, rank, 2)
@@ -106,7 +108,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
     fit, s = model.orders[0], model.prior.similarity
     psi = model.prior.directions
     observed = along(tensors[1], psi) - psi**2 @ np.diag(tensors[1])
-    columns = priors.shapes(model.per_example, 2, psi, psi @ model.prior.cosines)[:, :, 0]
+    columns = posterior.shapes(model.per_example, 2, psi, psi @ model.prior.cosines)[:, :, 0]
     rest = observed - fit.shapes[:, 0] @ columns
     matrix = priors.kernel_matrix(s, psi, 2) / fit.size + fit.tau[0] * np.eye(40)
     alpha = np.linalg.solve(matrix, np.concatenate([rest.real, rest.imag]))
@@ -118,7 +120,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
     for row in h:
         weights = np.array([k(row, p) for p in psi]) / fit.size
-        both = priors.shapes(model.per_example, 2, row[None], (row @ model.prior.cosines)[None])
+        both = posterior.shapes(model.per_example, 2, row[None], (row @ model.prior.cosines)[None])
         shaped = fit.shapes[:, 0] @ both[:, 0, 0]
         truth = np.concatenate([weights.real, weights.imag]) @ alpha + shaped
         found = model.see(fit, model.points(row[None])).mean[0, 0]
@@ -172,7 +174,7 @@ def test_measurements_of_a_sketch_share_what_does_not_depend_on_them():
     measure = lambda p: mlp.margin(p, data.test_x[:2], data.test_y[:2])  # noqa: E731
     one, two = sketch.measure(measure), sketch.measure(measure)
     assert one.without([0, 1], estimator="theorem").estimator == "theorem"
-    assert "similarity" not in vars(sketch) and "priors" not in vars(sketch)  # the theorem needs neither
+    assert "similarity" not in vars(sketch) and "directions" not in vars(sketch.priors)  # the theorem needs neither
     right = Query(one.coefficients, one.distribution, per_example=one.per_example, similarity=sketch.similarity)
     for query in (one, two):
         assert query.without([0, 1, 5]).value == pytest.approx(right.without([0, 1, 5]).value, rel=1e-12)
@@ -198,7 +200,7 @@ def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a
     ones, c = np.ones(N), 0.3
     query = query_with_singles([ones, c * np.ones((N, N)), np.zeros((N,) * 3)], 20, N, ones[:, None])
     fits = tuple(replace(fit, shapes=np.zeros((2, 1))) for fit in query.interactions.orders)
-    vars(query)["interactions"] = replace(query.interactions, orders=fits)
+    vars(query.fit)["model"] = replace(query.interactions, orders=fits)
     assert query.interactions.prior.name == "given"
     found = query.without(range(6))
     # Coherence is 6, less sqrt(2 / 2) that chance may make of two dimensions; each F_ii is c, and there are 6 of them.
@@ -359,8 +361,8 @@ def test_coefficients_along_a_group_correct_its_orders():
     h[0, [1, 2, 5]] = 1
     known = query.with_evidence(h.astype(bool), coefficients=coefficients_of(tensors, h, 1.0).real)
     truth = along(tensors[1], h)[0] - (h**2 @ np.diag(tensors[1]))[0]
-    parts = own_effects.parts_of(known._flat_per_example, known.interactions, h, "interactions", 3)
-    means, _ = known._weighed.update(parts)
+    parts = own_effects.parts_of(known.measurement.flat_per_example, known.interactions, h, "interactions", 3)
+    means, _ = known.estimators["interactions"].weighed.update(parts)
     assert means[0, 0, 0] == pytest.approx(truth, abs=1e-3 * abs(truth))
     assert abs(parts.means[0, 0, 0] - truth) > 0.01 * abs(truth)  # it was not known before
 

@@ -26,7 +26,8 @@ def test_the_estimate_is_unbiased_at_every_order(distribution, n):
     h = rng.normal(size=n) / np.sqrt(n)
     found = query_of(tensors, distribution(n, seed=n), 4000, constant=2.5, groups=1).predict(h)
     truth = terms_of(tensors, h)
-    # Five standard errors; at order one an orthonormal distribution is exact but for rounding and its last, partial block.
+    # Five standard errors; at order one an orthonormal distribution is exact but for rounding and its last, partial
+    # block.
     assert np.all(abs(found.terms - truth) < 5 * found.term_stderr + 1e-10)
     assert abs(found.change - truth.sum()) < 5 * found.stderr
     assert found.value == 2.5 + found.change and found.baseline == 2.5

@@ -10,7 +10,7 @@ from polynomials import coefficients_of, log_factors, query_of, samples_of, symm
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Gaussian, Orthonormal, Sphere
 from circuitsketch.errors import InputError
-from circuitsketch.estimators import monte_carlo
+from circuitsketch.estimators import grouping, monte_carlo
 
 # ---------------------------------------------------------------------------------------- groups
 
@@ -76,7 +76,7 @@ def test_groups_of_orthonormal_directions_are_whole_blocks():
 def test_the_variance_of_a_median_of_normals_is_known_to_two_percent(k):
     draws = np.median(np.random.default_rng(k).normal(size=(60_000, k)), axis=1)
     # 2 % for the formula and 5 x 0.6 % for 60,000 draws.
-    assert monte_carlo.median_variance(k) == pytest.approx(draws.var(), rel=0.05)
+    assert grouping.median_variance(k) == pytest.approx(draws.var(), rel=0.05)
 
 
 def spread_and_report(distribution, tensors, h, m, groups, runs=300):
@@ -86,8 +86,8 @@ def spread_and_report(distribution, tensors, h, m, groups, runs=300):
         psi = distribution.block(start, start + m)
         inner = monte_carlo.inner_products(psi, h[None])
         series = coefficients_of(tensors, psi)
-        grouping = monte_carlo.arrange(m, distribution.block_size, groups)
-        estimate = monte_carlo.estimate(series, inner, log_factors(distribution, len(tensors)), grouping)
+        groups_of = monte_carlo.arrange(m, distribution.block_size, groups)
+        estimate = monte_carlo.estimate(series, inner, log_factors(distribution, len(tensors)), groups_of)
         found.append((estimate.change[0], estimate.stderr[0], *estimate.terms[:, 0], *estimate.term_stderr[:, 0]))
     change, stderr, *rest = np.array(found).T
     half = len(tensors)

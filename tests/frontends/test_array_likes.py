@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 import circuitsketch as cs
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arrays import explain_lost_meaning
 from circuitsketch.directions import Given
 from circuitsketch.errors import InputError, TraceError
 
@@ -152,7 +152,7 @@ def test_matrices_and_sparse_arrays_are_refused_with_the_array_to_give():
         cs.trace(lambda x: x, matrix)
     with pytest.raises(TraceError, match=r"csr_array.*x\.toarray\(\)"):
         cs.trace(lambda x: x * sparse.csr_array(np.eye(3)), X)
-    assert lost_meaning(sparse.eye(3)) is not None
+    assert explain_lost_meaning(sparse.eye(3)) is not None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_float64_does_not_hold_is_refused(value):
     with pytest.raises(TraceError, match=rf"{HERE}:\d+"):
         cs.trace(lambda x: np.multiply(x, value), np.ones(1))
     with pytest.raises(InputError, match="args.0"):
-        doubled().leaves((np.broadcast_to(np.asarray(value), (3,)),))
+        doubled().check_arguments((np.broadcast_to(np.asarray(value), (3,)),))
 
 
 def test_what_float64_holds_is_taken_as_it_is(tmp_path):

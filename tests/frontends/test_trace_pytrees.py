@@ -14,7 +14,7 @@ from agreement import ROWS, V, W, X, agrees
 import circuitsketch as cs
 from circuitsketch.autodiff import evaluate
 from circuitsketch.errors import InputError
-from circuitsketch.tree import transform
+from circuitsketch.tree import tree_map
 
 # Pytrees.
 
@@ -48,13 +48,13 @@ def test_the_leaves_of_a_circuit_have_the_names_of_their_paths():
 
 
 def test_pytrees_of_one_structure_are_transformed_leaf_by_leaf():
-    added = transform(lambda x, y: x + y, {"a": 1, "b": (2, [3])}, {"b": (20, [30]), "a": 10})
+    added = tree_map(lambda x, y: x + y, {"a": 1, "b": (2, [3])}, {"b": (20, [30]), "a": 10})
     assert added == {"a": 11, "b": (22, [33])}
-    assert transform(abs, OrderedDict(a=-1)) == {"a": 1}
+    assert tree_map(abs, OrderedDict(a=-1)) == {"a": 1}
     with pytest.raises(InputError, match=r"b is a tuple of \[0\] in one and a list of \[0\] in the other"):
-        transform(lambda x, y: x, {"b": (1,)}, {"b": [1]})
+        tree_map(lambda x, y: x, {"b": (1,)}, {"b": [1]})
     with pytest.raises(InputError, match="a is a leaf in only one"):
-        transform(lambda x, y: x, {"a": 1}, {"a": {"c": 1}})
+        tree_map(lambda x, y: x, {"a": 1}, {"a": {"c": 1}})
 
 
 def test_the_example_values_do_not_count_but_their_shapes_and_dtypes_do():

@@ -81,7 +81,7 @@ def test_a_gate_that_moves_numbers_is_one_record_and_runs_in_kernels():
     """Every second entry from the front, doubled: a movement that the package does not have."""
 
     def doubled_moves(m, target, x):
-        first = x.sliced((0,), (2,), (x.shape[0] // 2,))
+        first = x.slice((0,), (2,), (x.shape[0] // 2,))
         return m.move(target, first), m.move(target, first, "add")
 
     doubled = movement(

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import circuitsketch as cs
-from circuitsketch.backends.cuda.codegen import Program
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.codegen import DeviceCode
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 from circuitsketch.circuit.check import check
 from circuitsketch.errors import InputError
 from circuitsketch.gates import GATES
@@ -240,7 +240,7 @@ def test_a_global_that_a_rule_reads_counts_when_a_circuit_is_traced(monkeypatch)
     with pytest.raises(InputError, match=r"by_global \(.*test_own_gates.py:\d+\) have changed since.*trace"):
         series(before)
     with pytest.raises(InputError, match="by_global"):
-        Program([in_lanes(before.nodes[1].gate)], CudaTarget(Mode(2), 4))
+        DeviceCode([in_lanes(before.nodes[1].gate)], CudaTarget(Mode(2), 4))
     monkeypatch.setitem(globals(), "FACTOR", 1.0)
     assert series(before) == pytest.approx(exponential(1.0))
 
@@ -334,8 +334,8 @@ def in_lanes(gate, params=()):
 def test_device_code_is_another_for_another_gate_of_the_same_name():
     old, new, again = swell(1.0), swell(3.0), swell(1.0)
     target = CudaTarget(Mode(2), 4)
-    one, two, three = (Program([in_lanes(gate)], target) for gate in (old, new, again))
+    one, two, three = (DeviceCode([in_lanes(gate)], target) for gate in (old, new, again))
     assert one.source == three.source != two.source
-    both = Program([in_lanes(old), in_lanes(new)], target)
+    both = DeviceCode([in_lanes(old), in_lanes(new)], target)
     assert both.opcodes == [0, 1]
     assert [name for name in ("swell_s", "swell_s2") if f"= {name}(" not in both.source] == []

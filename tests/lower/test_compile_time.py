@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.backends import watching
+from circuitsketch.backends import compile_progress
 from circuitsketch.backends.contract import Phases
-from circuitsketch.backends.cpu import building, llvm
-from circuitsketch.backends.cpu.contraction import suited
+from circuitsketch.backends.cpu import compile_workers, llvm
+from circuitsketch.backends.cpu.codegen import emit_text
+from circuitsketch.backends.cpu.contraction import choose_kernel
 from circuitsketch.backends.cpu.executable import link
-from circuitsketch.backends.cpu.jit import text_of
-from circuitsketch.backends.registry import target_for
+from circuitsketch.backends.registry import make_target
 from circuitsketch.lower.chains import DISTINCT_GATES, FEW, LENGTHS
 from circuitsketch.lower.instructions import ChainKernel, Mode
 from circuitsketch.lower.tape import lower
@@ -34,10 +34,10 @@ def linked(function, args, order, varying=None):
     """A function's executable without machine code, and the kernels that it asks for."""
     circuit = simplify(cs.trace(function, *args))
     mode = Mode(order)
-    target = target_for(mode, np.complex128, 4)
+    target = make_target(mode, np.complex128, 4)
     count = len(circuit.inputs)
     executable = link([lower(circuit, range(count), mode)], target, count, False, Phases(0))
-    return executable, {suited(i, target) for i in executable.instructions}
+    return executable, {choose_kernel(i, target) for i in executable.instructions}
 
 
 def gates_of(kernels, phase):
@@ -267,31 +267,31 @@ def test_a_loop_of_many_thousands_of_gates_needs_no_recursion():
 
 def some_kernels():
     """A target, and different kernels under names of their own."""
-    target = target_for(Mode(2), np.complex128, 4)
+    target = make_target(Mode(2), np.complex128, 4)
     _, kernels = linked(lambda p: cs.value_and_grad(random_loss)(p, 60), (np.linspace(0.1, 0.8, 6),), 2)
     return target, {f"{i:032x}": kernel for i, kernel in enumerate(sorted(kernels, key=repr)[:20])}
 
 
 def test_processes_compile_the_same_bytes_as_this_one(monkeypatch):
-    monkeypatch.setattr(building, "cores", lambda: 2)
+    monkeypatch.setattr(compile_workers, "count_cores", lambda: 2)
     target, kernels = some_kernels()
     done, beside = [], []
-    codes = dict(building.compiled(kernels, target, lambda: beside.append(len(done))))
+    codes = dict(compile_workers.compile_missing(kernels, target, lambda: beside.append(len(done))))
     assert codes.keys() == kernels.keys() and len(beside) == 1
     for key, kernel in list(kernels.items())[:4]:
-        assert codes[key] == llvm.object_code(llvm.binding.parse_assembly(text_of(kernel, target, key)))
+        assert codes[key] == llvm.compile_object(llvm.binding.parse_assembly(emit_text(kernel, target, key)))
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "import sys; sys.stdin.buffer.read(50)"])
 def test_what_processes_leave_undone_is_compiled_here(monkeypatch, program):
-    monkeypatch.setattr(building, "cores", lambda: 2)
-    monkeypatch.setattr(building, "WORKER", program)
+    monkeypatch.setattr(compile_workers, "count_cores", lambda: 2)
+    monkeypatch.setattr(compile_workers, "WORKER", program)
     target, kernels = some_kernels()
-    assert dict(building.compiled(kernels, target, lambda: None)).keys() == kernels.keys()
+    assert dict(compile_workers.compile_missing(kernels, target, lambda: None)).keys() == kernels.keys()
 
 
 def test_no_process_outlives_an_interruption():
-    with pytest.raises(KeyboardInterrupt), building.processes(2) as workers:
+    with pytest.raises(KeyboardInterrupt), compile_workers.start_workers(2) as workers:
         assert len(workers) == 2 and all(worker.poll() is None for worker in workers)
         raise KeyboardInterrupt
     assert all(worker.poll() is not None for worker in workers)
@@ -301,17 +301,17 @@ WATCHED = """
 import json, sys
 import numpy as np
 import circuitsketch as cs
-from circuitsketch.backends import watching
-watching.PATIENCE = 0.0
+from circuitsketch.backends import compile_progress
+compile_progress.PATIENCE = 0.0
 told = []
 def walk(x):
     for i in range(3):
         x = np.sin(x) * x + np.exp(-x * x) @ np.ones((3, 3)) / (1 + i)
     return x
-with watching.watching(lambda done, total: told.append((done, total))):
+with compile_progress.watch_compiling(lambda done, total: told.append((done, total))):
     f = cs.compile(cs.trace(cs.value_and_grad(lambda x: walk(x).sum()), np.ones(3)), order=2)
     series = f.series((np.ones(3),), (np.ones((1, 1, 3)),))
-print(json.dumps([told, watching.compiling(7), series[0].real.tolist()]))
+print(json.dumps([told, compile_progress.describe_compiling(7), series[0].real.tolist()]))
 """
 
 
@@ -331,7 +331,7 @@ def test_compiling_is_counted_and_what_is_kept_is_not_compiled_again(tmp_path):
     assert warm == [] and first == second
     total = len(cold)
     assert total > 8 and cold == [[done, total] for done in range(1, total + 1)]
-    assert words == f"compiling 7 kernels (kept in {tmp_path})"
+    assert words == f"compiling 7 kernels (cached in {tmp_path})"
 
 
 # ------------------------------------------------------------------------------------------- bars
@@ -360,15 +360,15 @@ def test_a_bar_that_knows_no_total_shows_no_time_left(terminal):
 
 def test_a_bar_counts_kernels_above_the_blocks_and_is_silent_off_a_terminal(terminal):
     with show_progress(True, terminal) as tell:
-        watch = watching.WATCH.get()
+        watch = compile_progress.REPORT.get()
         for done in range(1, 41):
             watch(done, 40)
         tell(0.5, 4)
         tell(4, 4)
     text = terminal.getvalue()
-    assert "compiling 40 kernels (kept in " in text and "40/40" in text and "4/4" in text and "left" in text
-    assert watching.WATCH.get() is None
+    assert "compiling 40 kernels (cached in " in text and "40/40" in text and "4/4" in text and "left" in text
+    assert compile_progress.REPORT.get() is None
     with show_progress(True, io.StringIO()):
-        assert watching.WATCH.get() is None
+        assert compile_progress.REPORT.get() is None
     with show_progress(None):
-        assert watching.WATCH.get() is None
+        assert compile_progress.REPORT.get() is None

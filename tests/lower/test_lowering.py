@@ -18,7 +18,7 @@ from circuitsketch.lower.chains import LENGTHS
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.layout import Layout, collapse
 from circuitsketch.lower.operations import Move
-from circuitsketch.lower.placement import place
+from circuitsketch.lower.placement import place_buffers
 from circuitsketch.lower.tape import lower
 from circuitsketch.passes import simplify
 
@@ -46,13 +46,13 @@ def random_view(rng, layout, view):
     kind = rng.integers(3)
     if kind == 0:
         axes = tuple(int(a) for a in rng.permutation(rank))
-        return layout.transposed(axes), view.transpose(axes)
+        return layout.transpose(axes), view.transpose(axes)
     if kind == 1 and 0 not in layout.shape:
         starts = [int(rng.integers(n)) for n in layout.shape]
         steps = [int(rng.choice([1, 2, -1, -2])) for _ in range(rank)]
         index = tuple(slice(start, None, step) for start, step in zip(starts, steps, strict=True))
         found = view[(*index, ...)]
-        return layout.sliced(tuple(starts), tuple(steps), found.shape), found
+        return layout.slice(tuple(starts), tuple(steps), found.shape), found
     shape = tuple(int(n) for n in rng.integers(1, 3, rng.integers(0, 2)))
     shape += tuple(int(rng.integers(1, 4)) if n == 1 else n for n in layout.shape)
     return layout.broadcast(shape), np.broadcast_to(view, shape)
@@ -64,7 +64,7 @@ shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 def some_view(shape, seed, count):
     """A layout of a buffer of this shape after some moves, NumPy's view of the element numbers, the generator."""
     rng = np.random.default_rng(seed)
-    layout, view = Layout.whole(0, shape), np.arange(cells(shape)).reshape(shape)
+    layout, view = Layout.contiguous(0, shape), np.arange(cells(shape)).reshape(shape)
     for _ in range(count):
         layout, view = random_view(rng, layout, view)
     return layout, view, rng
@@ -77,7 +77,7 @@ def test_views_of_a_layout_address_the_elements_that_numpy_views_hold(shape, see
     assert layout.shape == view.shape
     assert np.array_equal(elements(layout), view)
     in_order = view.size == 0 or np.array_equal(view.ravel(), np.arange(view.size))
-    assert view.size == 0 or layout.is_whole == in_order
+    assert view.size == 0 or layout.is_contiguous == in_order
 
 
 def new_shapes(size):
@@ -95,10 +95,10 @@ def new_shapes(size):
 def test_a_reshape_without_a_copy_is_found_exactly_where_numpy_finds_one(shape, seed, count):
     layout, view, _ = some_view(shape, seed, count)
     if view.size == 0:
-        assert layout.reshaped((0, 3)).shape == (0, 3)
+        assert layout.reshape((0, 3)).shape == (0, 3)
         return
     for wanted in new_shapes(view.size):
-        found, truth = layout.reshaped(wanted), view.reshape(wanted)
+        found, truth = layout.reshape(wanted), view.reshape(wanted)
         assert (found is not None) == np.shares_memory(truth, view), wanted
         if found is not None:
             assert found.shape == wanted
@@ -115,15 +115,15 @@ def test_collapsed_axes_walk_the_same_entries_in_the_same_order(shape, seed, ope
     rng = np.random.default_rng(seed)
     strides = []
     for _ in range(operands):  # views of whole arrays, so that axes often lie one after the other
-        layout, _ = random_view(rng, Layout.whole(0, shape), np.arange(cells(shape)).reshape(shape))
+        layout, _ = random_view(rng, Layout.contiguous(0, shape), np.arange(cells(shape)).reshape(shape))
         fits = layout.shape == shape
-        strides.append(layout.strides if fits else Layout.whole(0, shape).strides)
+        strides.append(layout.strides if fits else Layout.contiguous(0, shape).strides)
     thin, found = collapse(shape, strides)
     assert cells(thin) == cells(shape) and 1 not in thin
     for before, after in zip(strides, found, strict=True):
         one, two = Layout(0, 0, shape, before), Layout(0, 0, thin, after)
         assert np.array_equal(elements(one).ravel(), elements(two).ravel())
-    whole, _ = collapse(shape, [Layout.whole(0, shape).strides] * operands)
+    whole, _ = collapse(shape, [Layout.contiguous(0, shape).strides] * operands)
     assert len(whole) <= 1
 
 
@@ -153,7 +153,7 @@ def placed(tape):
             if phase == "constant" or tape.program.buffer_varies[layout.buffer]:
                 inputs[phase][position] = ends[phase]
                 ends[phase] += cells(layout.shape)
-    placement, _ = place(tape, inputs, ends)
+    placement, _ = place_buffers(tape, inputs, ends)
     return {"constant": dict(placement.constant), "lane": dict(placement.lane)}, inputs
 
 
@@ -184,7 +184,7 @@ def assert_tape_is_legal(tape):
             for operation in group.operations:
                 for layout in operation.operands:  # what a chain passes on in registers is not another view of it
                     if layout.buffer in made_here:
-                        assert layout.is_whole and layout.shape == group.shape
+                        assert layout.is_contiguous and layout.shape == group.shape
                 made_here.add(operation.buffer)
                 missing = buffers_read(operation) - there
                 if phase == "lane":
@@ -254,7 +254,7 @@ def assert_no_live_buffers_overlap(tape):
                 for operation in group.operations:
                     for layout in operation.operands:
                         if layout.buffer == first:
-                            assert layout.is_whole and layout.shape == group.shape
+                            assert layout.is_contiguous and layout.shape == group.shape
 
 
 def assert_state_survives_being_carried(tape):
@@ -268,7 +268,7 @@ def assert_state_survives_being_carried(tape):
             if target is None or new.buffer not in where[phase] or not cells(new.shape):
                 continue
             source = where[phase][new.buffer]
-            if not (new.is_whole and source == target):
+            if not (new.is_contiguous and source == target):
                 span = cells(p.shapes[new.buffer])
                 moves.append((range(source, source + span), range(target, target + cells(new.shape))))
         for i, (source, target) in enumerate(moves):

@@ -78,7 +78,7 @@ def test_a_field_unpacked_from_positions_is_its_place_among_the_integers(record)
 @given(record=contractions())
 def test_a_contractions_tables_follow_its_sides_and_extents_in_the_order_of_their_names(record):
     args = record.pack()
-    left, right, result, extents = ContractArguments.head(POSITIONS)
+    left, right, result, extents = ContractArguments.unpack_head(POSITIONS)
     assert [args[side.lane] for side in (left, right, result)] == [
         record.left.lane,
         record.right.lane,

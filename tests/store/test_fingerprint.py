@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitsketch as cs
-from circuitsketch.store.fingerprint import digest, fingerprint
+from circuitsketch.errors import StoreError
+from circuitsketch.store.fingerprint import device_of, digest, fingerprint, fingerprint_of
 
 SOURCE = """
 def step(state, batch, keep):
@@ -146,6 +147,15 @@ def test_different_values_have_different_digests(one, two):
 )
 def test_neighbouring_values_have_different_digests(one, two):
     assert digest(one) != digest(two)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_fingerprint_tells_its_device(device):
+    prints = fingerprint_of(run_of(), device)
+    assert device_of(prints) == device
+    assert ("device" in prints) == (device != "cpu")  # sketches of the CPU were stored before there was another
+    with pytest.raises(StoreError, match="does not have; it has cpu, cuda"):
+        device_of(prints | {"device": digest("abacus")})
 
 
 def test_the_same_numbers_in_another_layout_have_the_same_digest():

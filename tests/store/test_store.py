@@ -40,7 +40,7 @@ from stores import (
 
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.store.header import Leaf
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 # ---------------------------------------------------------------------------------------- what is written
 
@@ -50,12 +50,12 @@ def test_blocks_and_constants_come_back_bit_for_bit(tmp_path, dtype):
     header = replace(HEADER, dtype=dtype)
     odd = block_of(header, 1)
     odd.ravel()[:5] = [np.nan, -np.nan, -0.0, np.inf, np.nextafter(np.dtype(dtype).type(0), 1, dtype=dtype)]
-    with Store.create(tmp_path / "a.sketch", header) as store:
+    with PartStore.create(tmp_path / "a.sketch", header) as store:
         store.write(3, block_of(header, 3))
         store.write(1, np.asfortranarray(odd))
         store.write_constants(CONSTANTS)
         assert store.done == {1, 3} and list(store.missing) == [0, 2, 4] and not store.complete
-    store = Store.open(tmp_path / "a.sketch")
+    store = PartStore.open(tmp_path / "a.sketch")
     assert_same(store.read(1), odd)
     assert_same(store[3], block_of(header, 3))
     for mine, right in zip(store.constants, CONSTANTS, strict=True):
@@ -72,8 +72,8 @@ def test_a_header_comes_back_as_it_was(tmp_path):
             replace(HEADER, seed=2**64 - 1, size=10**30, leaves=(Leaf("wörter.\ud800 ", (7,), True),)),
         )
     ):
-        Store.create(tmp_path / f"{number}", header).close()
-        again = Store.open(tmp_path / f"{number}", header=header).header
+        PartStore.create(tmp_path / f"{number}", header).close()
+        again = PartStore.open(tmp_path / f"{number}", header=header).header
         for name in (
             "distribution",
             "n",
@@ -126,7 +126,7 @@ def test_the_order_of_writing_leaves_no_trace(tmp_path_factory, whole, order):
 
 
 def test_threads_may_write_and_read_at_once(tmp_path, whole):
-    with Store.create(tmp_path / "a.sketch", HEADER) as store:
+    with PartStore.create(tmp_path / "a.sketch", HEADER) as store:
         wrong: list[object] = []
 
         def work(block: int) -> None:
@@ -134,7 +134,7 @@ def test_threads_may_write_and_read_at_once(tmp_path, whole):
                 store.write_constants(CONSTANTS)
                 store.write(block, block_of(HEADER, block))
                 assert_same(store.read(block), block_of(HEADER, block))
-                Store.open(store.path).check()
+                PartStore.open(store.path).check()
             except BaseException as reason:
                 wrong.append(reason)
 
@@ -147,7 +147,7 @@ def test_threads_may_write_and_read_at_once(tmp_path, whole):
 
 
 def test_a_store_can_be_read_like_an_array_of_blocks(whole):
-    store = Store.open(whole)
+    store = PartStore.open(whole)
     assert len(store) == 5 and store.nbytes == 5 * 7 * 4 * 4 * 8
     assert [block.sum() for block in store] == [block_of(HEADER, block).sum() for block in range(5)]
     assert "5 of 5 blocks of 18 sphere directions to order 2, open for reading" in repr(store)
@@ -160,13 +160,13 @@ def test_a_store_of_an_extension_is_that_of_all_directions_at_once(tmp_path, ext
 
 
 def test_a_larger_store_serves_who_wants_fewer_directions(extended):
-    with Store.resume(extended, SMALL) as store:
+    with PartStore.resume(extended, SMALL) as store:
         assert store.header.directions == 10 and list(store.missing) == []
 
 
 def test_a_full_last_block_outlives_an_extension(tmp_path):
     produce(tmp_path / "a.sketch", replace(HEADER, directions=16))
-    with Store.resume(tmp_path / "a.sketch", HEADER) as store:
+    with PartStore.resume(tmp_path / "a.sketch", HEADER) as store:
         assert list(store.missing) == [4]
 
 
@@ -201,7 +201,7 @@ def some_json(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [other_file, other_folder, folder_like_ours, other_group, older_group, some_json])
-@pytest.mark.parametrize("open_it", [Store.open, lambda path: Store.resume(path, HEADER)])
+@pytest.mark.parametrize("open_it", [PartStore.open, lambda path: PartStore.resume(path, HEADER)])
 def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make, open_it):
     make(tmp_path / "a")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
@@ -213,15 +213,15 @@ def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make, open_it)
 
 def test_an_empty_folder_may_become_a_sketch_and_a_missing_one_is_no_sketch(tmp_path):
     with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or make the sketch there"):
-        Store.open(tmp_path / "a.sketch")
+        PartStore.open(tmp_path / "a.sketch")
     with pytest.raises(StoreError, match="is not a folder; create it first"):
-        Store.create(tmp_path / "no" / "a.sketch", HEADER)
+        PartStore.create(tmp_path / "no" / "a.sketch", HEADER)
     (tmp_path / "a.sketch").mkdir()
     with pytest.raises(StoreError, match="holds no sketch: it is empty"):
-        Store.open(tmp_path / "a.sketch")
-    Store.create(tmp_path / "a.sketch", HEADER).close()
+        PartStore.open(tmp_path / "a.sketch")
+    PartStore.create(tmp_path / "a.sketch", HEADER).close()
     with pytest.raises(StoreError, match="already holds a sketch .*; resume it"):
-        Store.create(tmp_path / "a.sketch", HEADER)
+        PartStore.create(tmp_path / "a.sketch", HEADER)
 
 
 ANOTHER = [
@@ -245,18 +245,18 @@ ANOTHER = [
 def test_a_store_of_another_run_is_refused_and_says_what_differs(whole, changes, said):
     before = content(whole)
     with pytest.raises(StoreError, match="holds another sketch") as reason:
-        Store.resume(whole, replace(HEADER, **changes))
+        PartStore.resume(whole, replace(HEADER, **changes))
     assert said in str(reason.value) and "another path" in str(reason.value)
     assert content(whole) == before
 
 
 def test_other_given_directions_are_another_sketch(tmp_path):
     one = replace(HEADER, distribution="given", seed=None, directions=2, given=np.eye(2, 10))
-    Store.create(tmp_path / "a", one).close()
+    PartStore.create(tmp_path / "a", one).close()
     with pytest.raises(StoreError, match="other given directions"):
-        Store.resume(tmp_path / "a", replace(one, given=2 * np.eye(2, 10)))
+        PartStore.resume(tmp_path / "a", replace(one, given=2 * np.eye(2, 10)))
     with (
-        Store.resume(tmp_path / "a", one) as store,
+        PartStore.resume(tmp_path / "a", one) as store,
         pytest.raises(InputError, match="given directions, which cannot be extended"),
     ):
         store.extend(4)
@@ -268,11 +268,11 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whol
     root["attributes"] |= {"version": 2, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a" / "zarr.json").write_text(json.dumps(root))
     with pytest.raises(StoreError, match="format version 2, .* reads up to 1; .* circuitsketch 9.1: upgrade"):
-        Store.open(tmp_path / "a")
+        PartStore.open(tmp_path / "a")
 
 
 def test_blocks_that_do_not_fit_are_refused(tmp_path):
-    with Store.create(tmp_path / "a", HEADER) as store:
+    with PartStore.create(tmp_path / "a", HEADER) as store:
         good = block_of(HEADER, 0)
         for bad in (good[:-1], good.astype(np.float32), good.astype(np.complex128), np.zeros(())):
             with pytest.raises(InputError, match=r"block 0 has shape .* have shape \(7, 4, 4\) and dtype float64"):
@@ -291,7 +291,7 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path):
             store.extend(17)
         with pytest.raises(StoreError, match="no constant terms yet"):
             _ = store.constants
-    for closed in (store, Store.open(tmp_path / "a")):
+    for closed in (store, PartStore.open(tmp_path / "a")):
         assert_same(closed.read(0), good)
         for write in (
             lambda s: s.write(1, good),
@@ -314,10 +314,10 @@ def test_headers_that_cannot_be_are_refused():
 
 
 def test_a_run_that_ends_in_other_numbers_does_not_go_on(tmp_path):
-    with Store.create(tmp_path / "a", HEADER) as store:
+    with PartStore.create(tmp_path / "a", HEADER) as store:
         store.write_constants(CONSTANTS)
         store.write_constants([leaf.copy() for leaf in CONSTANTS])
-    with Store.resume(tmp_path / "a", HEADER) as store:
+    with PartStore.resume(tmp_path / "a", HEADER) as store:
         with pytest.raises(StoreError, match="ends in other values .* the processor"):
             store.write_constants([CONSTANTS[0], np.array(0.0), CONSTANTS[2]])  # not -0.0
         store.write_constants(CONSTANTS)
@@ -340,8 +340,8 @@ def unwritable(folder: Path) -> None:
         os.setuid(65534)
     assert check_what_is_there(folder / "a.sketch").complete
     for act in (
-        lambda: Store.create(folder / "b.sketch", HEADER),
-        lambda: Store.resume(folder / "a.sketch", HEADER),
+        lambda: PartStore.create(folder / "b.sketch", HEADER),
+        lambda: PartStore.resume(folder / "a.sketch", HEADER),
     ):
         with pytest.raises(StoreError, match="cannot be written: permission denied; make sure that the folder"):
             act()
@@ -355,35 +355,35 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first_and_readers_are
     told, tell = os.pipe()
 
     def hold() -> None:
-        store = Store.create(path, HEADER)
+        store = PartStore.create(path, HEADER)
         store.write(0, block_of(HEADER, 0))
         os.write(tell, b"holding")
         time.sleep(100)
 
     holder = start(hold)
     assert os.read(told, 100) == b"holding"
-    for act in (lambda: Store.open(path, "a"), lambda: Store.resume(path, HEADER)):
+    for act in (lambda: PartStore.open(path, "a"), lambda: PartStore.resume(path, HEADER)):
         with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
             act()
     reader = check_what_is_there(path)
     assert reader.done == {0}
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
-    with Store.open(path, "a") as store:  # the dead hold no locks
+    with PartStore.open(path, "a") as store:  # the dead hold no locks
         store.write(1, block_of(HEADER, 1))
         with pytest.raises(StoreError, match=rf"written by this process \({os.getpid()}\) itself"):
-            Store.open(path, "a")
+            PartStore.open(path, "a")
         assert reader.done == {0, 1}
-    Store.open(path, "a").close()
+    PartStore.open(path, "a").close()
 
 
 def test_a_refused_or_failed_opening_gives_the_lock_back(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "a")
     with pytest.raises(StoreError, match="seed"):
-        Store.open(tmp_path / "a", "a", replace(HEADER, seed=9))
+        PartStore.open(tmp_path / "a", "a", replace(HEADER, seed=9))
     os.truncate(tmp_path / "a/lanes/c.2.0.0.0", 17)
     with pytest.raises(StoreError, match="has 17 bytes, expected 896"):
-        Store.open(tmp_path / "a", "a")
+        PartStore.open(tmp_path / "a", "a")
     os.unlink(tmp_path / "a/lanes_sha256/c.2.0")
     produce(tmp_path / "a")
     assert content(tmp_path / "a") == content(whole)
@@ -402,13 +402,13 @@ def test_reading_a_block_takes_the_memory_of_a_block(tmp_path):
 
 def little_memory(path: str) -> None:
     header = replace(HEADER, directions=64, width=4, leaves=(Leaf("w", (16384,), True),))
-    with Store.create(path, header) as store:
+    with PartStore.create(path, header) as store:
         for block in range(header.blocks):  # 16 blocks of 2 MiB
             store.write(block, block_of(header, block))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     cap = pages * resource.getpagesize() + 3 * header.block_bytes
     resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
-    store = Store.open(path)
+    store = PartStore.open(path)
     for block in range(header.blocks):
         found = store.read(block)
         assert found.nbytes == header.block_bytes and np.isfinite(found).all()

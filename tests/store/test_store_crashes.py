@@ -36,7 +36,7 @@ from stores import (
 )
 
 from circuitsketch.errors import StoreError
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 # ---------------------------------------------------------------------------------------- killed
 
@@ -44,7 +44,7 @@ from circuitsketch.store.part_store import Store
 def test_stopped_before_or_amid_any_call_to_the_system_a_store_goes_on_to_the_same_bytes(tmp_path, extended):
     path, right = tmp_path / "a.sketch", content(extended)
     for k, when in stopped_everywhere(lambda: produce_and_extend(tmp_path / "count"), lambda: produce_and_extend(path)):
-        if Store.exists(path):
+        if PartStore.exists(path):
             check_what_is_there(path)
         with watched(lambda name, call, *a: call(*a)):
             produce_and_extend(path)
@@ -67,7 +67,7 @@ def test_killed_at_random_times_a_store_goes_on_to_the_same_bytes(tmp_path, exte
             status = os.waitpid(child, 0)[1]
             assert status in (0, signal.SIGKILL)
             kills += status == signal.SIGKILL
-            if Store.exists(path):
+            if PartStore.exists(path):
                 check_what_is_there(path)
         assert content(path) == right
         number += 1
@@ -94,7 +94,7 @@ def test_whatever_the_disk_kept_when_the_power_failed_is_whole(tmp_path):
                     if state in states:
                         continue
                     states.add(state)
-                    if Store.exists(rest) and Path(rest, "zarr.json").read_bytes():
+                    if PartStore.exists(rest) and Path(rest, "zarr.json").read_bytes():
                         assert promised <= check_what_is_there(rest).done
                     else:
                         assert not promised
@@ -116,7 +116,7 @@ def test_whatever_the_disk_kept_when_the_power_failed_is_whole(tmp_path):
 
     originals = {name: getattr(os, name) for name in CALLS}
     with watched(act):
-        with Store.create(path, SMALL) as store:
+        with PartStore.create(path, SMALL) as store:
             store.write(1, block_of(SMALL, 1))
             promised.add(1)
             store.write_constants(CONSTANTS)
@@ -153,7 +153,7 @@ def test_a_disk_full_at_any_call_leaves_a_store_that_goes_on(tmp_path, extended)
         except StoreError as reason:
             assert "no space left on device; free some space and call again" in str(reason), reason
         assert not list(path.rglob("*.tmp"))
-        if Store.exists(path):
+        if PartStore.exists(path):
             check_what_is_there(path)
         with watched(lambda name, call, *a: call(*a)):
             produce_and_extend(path)
@@ -163,7 +163,7 @@ def test_a_disk_full_at_any_call_leaves_a_store_that_goes_on(tmp_path, extended)
 
 
 def test_a_store_whose_disk_was_full_takes_the_block_once_there_is_room(tmp_path, whole):
-    with Store.create(tmp_path / "a", HEADER) as store:
+    with PartStore.create(tmp_path / "a", HEADER) as store:
         store.write_constants(CONSTANTS)
         for block in range(5):
             before, count = store.done, itertools.count()
@@ -175,7 +175,7 @@ def test_a_store_whose_disk_was_full_takes_the_block_once_there_is_room(tmp_path
 
             with watched(full), pytest.raises(StoreError, match="free some space"):
                 store.write(block, block_of(HEADER, block))
-            assert store.done == before == Store.open(tmp_path / "a").done
+            assert store.done == before == PartStore.open(tmp_path / "a").done
             store.write(block, block_of(HEADER, block))
     assert content(tmp_path / "a") == content(whole)
 
@@ -193,9 +193,9 @@ def test_the_systems_own_limit_on_files_leaves_a_store_that_goes_on(tmp_path, wh
 
 
 def limited(path: Path) -> None:
-    store = Store.create(path, HEADER)
+    store = PartStore.create(path, HEADER)
     store.write(0, block_of(HEADER, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
     with pytest.raises(StoreError, match="file too large; free some space"):
         store.write(1, block_of(HEADER, 1))
-    assert store.done == {0} == Store.open(path).done
+    assert store.done == {0} == PartStore.open(path).done

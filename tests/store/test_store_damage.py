@@ -33,7 +33,7 @@ from stores import (
 
 from circuitsketch.errors import StoreError
 from circuitsketch.store.header import Header
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 # ---------------------------------------------------------------------------------------- damaged files
 
@@ -66,7 +66,7 @@ class Patient:
     def reads_right_or_refuses(self) -> int:
         """Read all there is: the right bits or a StoreError, never anything else. How many parts were right."""
         try:
-            store = Store.open(self.path, header=self.header)
+            store = PartStore.open(self.path, header=self.header)
         except StoreError as reason:
             assert str(self.path) in str(reason)
             return 0
@@ -86,7 +86,7 @@ class Patient:
         """Go on with it: it ends in the right bytes, or in a StoreError."""
         with contextlib.suppress(StoreError):
             produce(self.path, self.header)
-            store = Store.open(self.path)
+            store = PartStore.open(self.path)
             for block in range(self.header.blocks):
                 with contextlib.suppress(StoreError):
                     assert_same(store.read(block), block_of(self.header, block))
@@ -164,9 +164,9 @@ def test_blocks_that_changed_places_or_come_from_another_sketch_are_refused(tmp_
             shutil.copy(source / f"lanes/c.{number}.0.0.0", patient.path / "lanes/c.0.0.0.0")
             shutil.copy(source / f"lanes_sha256/c.{number}.0", patient.path / "lanes_sha256/c.0.0")
             with pytest.raises(StoreError, match="lanes/c.0.0.0.0 is damaged: it does not match its digest"):
-                Store.open(patient.path).read(0)
+                PartStore.open(patient.path).read(0)
             with pytest.raises(StoreError, match="delete .*lanes_sha256/c.0.0 .* only block 0 is recomputed"):
-                Store.open(patient.path).check()
+                PartStore.open(patient.path).check()
         finally:
             patient.heal()
 
@@ -177,11 +177,11 @@ def test_what_the_error_says_to_do_about_a_damaged_block_works(tmp_path, whole, 
     chunk = tmp_path / "a/lanes/c.2.0.0.0"
     chunk.write_bytes(b"\x01" + chunk.read_bytes()[1:]) if damage == "flip" else chunk.unlink()
     with pytest.raises(StoreError) as reason:
-        Store.open(tmp_path / "a").read(2)
+        PartStore.open(tmp_path / "a").read(2)
     record = re.search(r"delete (\S+) and call cs.sketch again with the same path", str(reason.value))
     assert record is not None
     os.unlink(record[1])
-    with Store.resume(tmp_path / "a", HEADER) as store:
+    with PartStore.resume(tmp_path / "a", HEADER) as store:
         assert list(store.missing) == [2]
         store.write(2, block_of(HEADER, 2))
     assert content(tmp_path / "a") == content(whole)
@@ -206,7 +206,7 @@ def test_forged_metadata_are_refused_without_taking_memory(patient, data):
     try:
         (patient.path / "zarr.json").write_text(json.dumps(root))
         with contextlib.suppress(StoreError):
-            store = Store.open(patient.path)
+            store = PartStore.open(patient.path)
             repr(store)
             next(store.missing, None)
             for block in range(min(store.header.blocks, 2)):
@@ -228,7 +228,7 @@ def test_metadata_that_are_not_json_are_refused(patient, text, name):
     try:
         (patient.path / name).write_bytes(text)
         with pytest.raises(StoreError):
-            Store.open(patient.path)
+            PartStore.open(patient.path)
     finally:
         patient.heal()
 
@@ -251,7 +251,7 @@ def test_an_array_that_other_zarr_readers_would_read_otherwise_is_refused(patien
     try:
         where.write_text(json.dumps(meta | {key: value}))
         with pytest.raises(StoreError, match=f"{name}/zarr.json was changed .*contradicts the header"):
-            Store.open(patient.path)
+            PartStore.open(patient.path)
     finally:
         patient.heal()
 
@@ -262,7 +262,7 @@ def test_a_file_that_pretends_to_be_huge_is_refused_unread(patient, name):
     try:
         os.truncate(patient.path / name, 1 << 40)  # a hole, which takes no room
         with pytest.raises(StoreError, match=f"{name} has 1099511627776 bytes"):
-            store = Store.open(patient.path)
+            store = PartStore.open(patient.path)
             store.constants and store.read(0)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:

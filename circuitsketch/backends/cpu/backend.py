@@ -1,4 +1,4 @@
-"""The CPU as a backend."""
+"""The CPU as a `contract.Backend`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from circuitsketch.lower.tape import Tape
 
 
 class Cpu:
-    """Vectors of lanes; see `contract.Backend`."""
+    """The CPU, with vectors of lanes."""
 
     widths_vary = False
+    runs_constants = True
 
-    def check(self) -> None:
-        """There always is one."""
+    def check_available(self) -> None:
+        """Do nothing: there always is a CPU."""
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
-        """As many lanes as a vector register holds, unless a width is given."""
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> Target:
+        """Return a target with as many lanes as a vector register holds, unless a width is given."""
         return Target(mode, width or lane_width(single), single)
 
     def link(
@@ -32,11 +33,11 @@ class Cpu:
         has_keep: bool,
         phases: Phases = Phases.ALL,
     ) -> CpuExecutable:
-        """See `executable.link`."""
+        """Link tapes to one executable; see `executable.link`."""
         return link(tapes, target, state_count, has_keep, phases)
 
     def profile(self, arena: Arena, program: int, seconds: float) -> list[InstructionTime]:
-        """See `profile`."""
+        """Time every instruction; see `profile`."""
         assert isinstance(arena, CpuArena)
         return profile(arena, program, seconds)
 

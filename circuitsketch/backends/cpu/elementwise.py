@@ -1,190 +1,24 @@
-"""Chains: fused elementwise gates as one loop over entries. The table's rules run here on machine values.
-
-In the constant phase an entry is one real number, taken a vector of neighbours at a time. In the lane phase an entry is
-a lane block: Taylor coefficients, whose constant terms are single numbers that all lanes share, or plain values.
-"""
+"""Emit the kernel of a chain of elementwise gates: for constants, values, or series of a low or a high order."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from llvmlite import ir
-
-from circuitsketch.backends.cpu.emitter import Emitter, Real
+from circuitsketch.backends.cpu.chain_loops import Access, emit_constant_chain, emit_series_lanes, emit_value_lanes
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import MachineMath
-from circuitsketch.backends.numbers import ZERO, Complex, Zero
-from circuitsketch.backends.series import Coefficients, straight
-from circuitsketch.lower.instructions import ChainKernel, Instruction, Kernel
-from circuitsketch.lower.packing import CHAIN_AXES, POSITIONS, ChainArguments
+from circuitsketch.backends.cpu.long_series import emit_long_chain
+from circuitsketch.lower.instructions import ChainKernel
 
 
-class Access:
-    """Where the chain stands: for every operand and result, its constant and lane element."""
-
-    def __init__(self, frame: Frame, kernel: ChainKernel) -> None:
-        self.frame = frame
-        at = ChainArguments.unpack(POSITIONS, len(kernel.operands) + len(kernel.results))
-        skipped = CHAIN_AXES - kernel.axes  # axes of extent 1
-        self.extents = [frame.arg(extent) for extent in at.extents[skipped:]]
-        self.constant = [frame.arg(side.constant) for side in at.sides]
-        self.lane = [frame.arg(side.lane) for side in at.sides]
-        self.strides = [[frame.arg(stride) for stride in side.strides[skipped:]] for side in at.sides]
-        if not kernel.axes:
-            return
-        steps = (*(operand.step for operand in kernel.operands), *kernel.steps)
-        for strides, step in zip(self.strides, steps, strict=True):
-            if step != "?":  # a stride known now lets all operands share one index
-                strides[-1] = frame.const(int(step))
-
-    def constant_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
-        """The element number of operand or result i in the constant arena."""
-        return self.frame.offset(self.constant[i], indices, self.strides[i])
-
-    def lane_at(self, i: int, indices: list[ir.Value]) -> ir.Value:
-        """The first number of operand or result i's lane block."""
-        element = self.frame.offset(self.lane[i], indices, self.strides[i])
-        target = self.frame.target
-        return self.frame.builder.mul(element, self.frame.const(target.mode.components * target.width))
-
-
-def walked(instruction: Instruction) -> Kernel:
-    """The kernel of a chain's instruction with no more loops than axes are walked: what LLVM takes for a long chain
-    grows with the loops around it (32 gates on single numbers: from 2.8 to .4 ms a gate in the constant phase, from 8.9
-    to 2.8 at order 3)."""
-    kernel, arguments = instruction.kernel, instruction.arguments
-    assert isinstance(kernel, ChainKernel) and isinstance(arguments, ChainArguments)
-    return replace(kernel, axes=sum(extent != 1 for extent in arguments.extents))
-
-
-def constant_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
-    """Vectors of neighbours along the innermost axis where every operand steps by 0 or 1 there, then one by one."""
-    if not kernel.axes:
-        constant_entries(frame, kernel, access, [], 1)
-        return
-    wide = 8 if all(step in "01" for step in (*(o.step for o in kernel.operands), *kernel.steps)) else 1
-    wide = wide if all(step == "1" for step in kernel.steps) else 1
-    *outer, inner = access.extents
-    b = frame.builder
-    with frame.nest(outer) as indices:
-        whole = b.mul(b.sdiv(inner, frame.const(wide)), frame.const(wide)) if wide > 1 else frame.const(0)
-        if wide > 1:
-            with frame.loop(whole, step=wide) as i:
-                constant_entries(frame, kernel, access, [*indices, i], wide)
-        with frame.loop(inner, start=whole) as i:
-            constant_entries(frame, kernel, access, [*indices, i], 1)
-
-
-def constant_entries(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value], wide: int) -> None:
-    """`wide` neighbouring entries of the constant phase, in double precision."""
-    double = ir.DoubleType()
-    emit = Emitter(frame.builder, double, wide)
-    math = MachineMath(emit)
-    values: dict[int, Real] = {}
-
-    def operand(ref: int, results: list[tuple[Any, ...]]) -> Real:
-        if ref < 0:
-            return results[~ref][0]
-        if ref not in values:
-            at = access.constant_at(ref, indices)
-            neighbours = wide > 1 and kernel.operands[ref].step == "1"
-            kind = ir.VectorType(double, wide) if neighbours else None
-            values[ref] = Real(emit, frame.load(frame.constants, at, kind).value)
-        return values[ref]
-
-    computed: list[tuple[Any, ...]] = []
-    for gate in kernel.gates:
-        rule = gate.gate.constants
-        assert rule is not None
-        computed.append(rule(math, *(operand(ref, computed) for ref in gate.operands), **dict(gate.params)))
-    for i, (gate_index, part) in enumerate(kernel.results):
-        value = math.real(computed[gate_index][part])
-        if wide > 1 and not value.is_vector:
-            value = Real(emit, emit.splat(value.value))
-        frame.store(value, frame.constants, access.constant_at(len(kernel.operands) + i, indices))
-
-
-def value_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
-    """One entry of the lane phase where lanes hold values."""
-    emit = frame.emit
-    math = MachineMath(emit)
-    values: dict[int, Real] = {}
-
-    def operand(ref: int, results: list[Real]) -> Real:
-        if ref < 0:
-            return results[~ref]
-        if ref not in values:
-            if kernel.operands[ref].lanes:
-                values[ref] = frame.load(frame.lanes, access.lane_at(ref, indices), emit.vector)
-            else:
-                values[ref] = frame.load(frame.shared, access.constant_at(ref, indices))
-        return values[ref]
-
-    computed: list[Real] = []
-    for gate in kernel.gates:
-        rule = gate.gate.constants
-        assert rule is not None
-        operands = [operand(ref, computed) for ref in gate.operands]
-        computed.append(math.real(rule(math, *operands, **dict(gate.params))[0]))
-    for i, (gate_index, _) in enumerate(kernel.results):
-        value = computed[gate_index]
-        if frame.target.width > 1 and not value.is_vector:
-            value = Real(emit, emit.splat(value.value))
-        frame.store(value, frame.lanes, access.lane_at(len(kernel.operands) + i, indices))
-
-
-def series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices: list[ir.Value]) -> None:
-    """One entry of the lane phase where lanes hold Taylor coefficients, in a straight line."""
-    order = frame.target.mode.order
-    constants: dict[int, Real] = {}
-    loaded: dict[int, Coefficients] = {}
-
-    def constant(ref: int) -> Real:
-        if ref not in constants:
-            constants[ref] = frame.load(frame.shared, access.constant_at(ref, indices))
-        return constants[ref]
-
-    def series(ref: int) -> Coefficients:
-        if ref not in loaded:
-            operand = kernel.operands[ref]
-            found = Coefficients(constant(ref) if operand.constant else None, order)
-            if operand.lanes:
-                base = access.lane_at(ref, indices)
-                for k in range(1, order + 1):
-                    found[k] = load_coefficient(frame, base, k)
-            loaded[ref] = found
-        return loaded[ref]
-
-    computed: list[Coefficients] = []
-    for gate in kernel.gates:
-        operands = [computed[~ref] if ref < 0 else series(ref) for ref in gate.operands]
-        value = constant(gate.value) if gate.value >= 0 else None
-        computed.append(straight(frame, gate, operands, value, [constant(ref) for ref in gate.companions]))
-    for i, (gate_index, _) in enumerate(kernel.results):
-        base = access.lane_at(len(kernel.operands) + i, indices)
-        for k in range(1, order + 1):
-            store_coefficient(frame, computed[gate_index][k], base, k)
-
-
-def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | None = None) -> Real | Complex:
-    """Coefficient k of the lane block that begins at `base` of the lane arena, or of a pointer into it."""
-    width, vector = frame.target.width, frame.emit.vector
-    per = 2 if frame.target.mode.complex else 1
-    at = [frame.builder.add(base, frame.const(((k - 1) * per + part) * width)) for part in range(per)]
-    values = [frame.load(lanes or frame.lanes, a, vector) for a in at]
-    return Complex(*values) if per == 2 else values[0]
-
-
-def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
-    """Put coefficient k of a lane block."""
-    width = frame.target.width
-    per = 2 if frame.target.mode.complex else 1
-    parts = (value.re, value.im) if isinstance(value, Complex) else (value, ZERO)
-    for part in range(per):
-        number = parts[part]
-        if isinstance(number, Zero):
-            number = frame.emit.number(0.0)
-        if not number.is_vector:
-            number = Real(frame.emit, frame.emit.splat(number.value))
-        frame.store(number, frame.lanes, frame.builder.add(base, frame.const(((k - 1) * per + part) * width)))
+def emit_chain(frame: Frame, kernel: ChainKernel) -> None:
+    """Emit the kernel of a chain."""
+    access = Access(frame, kernel)
+    if kernel.phase == "constant":
+        emit_constant_chain(frame, kernel, access)
+    elif frame.target.mode.values:
+        with frame.nest(access.extents) as indices:
+            emit_value_lanes(frame, kernel, access, indices)
+    elif frame.target.is_unrolled:
+        with frame.nest(access.extents) as indices:
+            emit_series_lanes(frame, kernel, access, indices)
+    else:
+        emit_long_chain(frame, kernel, access)
+    frame.finish()

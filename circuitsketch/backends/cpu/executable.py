@@ -1,6 +1,6 @@
-"""Executables of the CPU: an address space, one list of instructions, and machine code for it.
+"""The CPU's executables and arenas: an address space, one list of instructions, machine code, and memory to run in.
 
-In: tapes, see `backends.linking`. Out: a `CpuExecutable`, which a thread plays on arenas of its own.
+In: tapes (see `backends.linking`). Out: a `CpuExecutable`, which every thread runs in an arena of its own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.backends.contract import CACHE_LINE, Phases, Record, Report, Schedule, Target, Totals
-from circuitsketch.backends.cpu.building import build
-from circuitsketch.backends.cpu.contraction import suited
-from circuitsketch.backends.cpu.jit import function_of
-from circuitsketch.backends.cpu.sharing import blocks_together
-from circuitsketch.backends.cpu.step_loop import aligned, run_steps, steps_signature
+from circuitsketch.backends.cpu.codegen import compile_loop
+from circuitsketch.backends.cpu.compile_workers import compile_kernels
+from circuitsketch.backends.cpu.contraction import choose_kernel
+from circuitsketch.backends.cpu.sharing import choose_blocks_per_thread
+from circuitsketch.backends.cpu.step_loop import allocate_aligned, make_steps_signature, run_steps
 from circuitsketch.backends.linking import Linked, link_addresses, list_programs
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.gates import cells
@@ -28,19 +28,19 @@ from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
-PAUSE = 1.0  # seconds between two words of progress, but for finished blocks
-SLICE = 0.5  # seconds
+PAUSE = 1.0  # seconds between two reports of progress within a block
+SLICE = 0.5  # seconds of a slice of steps
 
 
 @dataclass(eq=False, kw_only=True)
 class CpuExecutable(Linked):
-    """Machine code for a family of circuits over one state.
+    """Machine code for a family of circuits with the same state.
 
     Attributes
     ----------
-    programs : a `ProgramRow` per tape. tape : for every instruction the address of its kernel, and where its arguments
-        begin among `args`.
-    instructions : what the rows of `tape` were made of, for listings and profiles.
+    instructions : all instructions, for listings and profiles.
+    tape : for every instruction the address of its kernel, and the position of its arguments in `args`.
+    programs : a `ProgramRow` per tape.
     """
 
     instructions: list[Instruction]
@@ -48,51 +48,51 @@ class CpuExecutable(Linked):
     args: np.ndarray
     programs: np.ndarray
 
-    def together(self, blocks: int, examples: int = 0) -> int:
-        """How many of some lane blocks one call should play at once. One: on a CPU, each thread takes the next."""
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
+        """Return 1: every thread takes the next block when it is done with one."""
         return 1
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
-        """How many lane blocks a thread carries through a run side by side; see `sharing`."""
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
+        """Return how many lane blocks a thread carries through a run at a time; see `sharing`."""
         row = self.lane_end * self.unit * (4 if self.target.single else 8)
-        return blocks_together(row, blocks, threads)
+        return choose_blocks_per_thread(row, blocks, threads)
 
-    def threads(self, asked: int | None) -> int | None:
-        """All that were asked for."""
-        return asked
+    def limit_threads(self, threads: int | None) -> int | None:
+        """Return the number requested."""
+        return threads
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Raise an InputError where there is no memory for what threads play some lane blocks in."""
-        workers, together = thread_count(threads, blocks), self.together(blocks, examples)
-        working = workers * (self.arena_bytes(together) + 8 * together * examples * self.target.width)
+        """Raise InputError unless there is memory for the arenas of these threads."""
+        workers, per_call = thread_count(threads, blocks), self.choose_blocks_per_call(blocks, examples)
+        working = workers * (self.arena_bytes(per_call) + 8 * per_call * examples * self.target.width)
         require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
-        """Shares of blocks too, after a while: a thread has few blocks, and takes long for each."""
+    def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
+        """Return shares of blocks too, after PAUSE seconds: a thread has few blocks, and each takes long."""
         return now if seconds > PAUSE else None
 
     def arena_bytes(self, blocks: int = 1) -> int:
-        """Bytes of the arenas for some lane blocks that are played together."""
+        """Return the bytes of an arena."""
         item, row = (4 if self.target.single else 8), self.lane_end * self.unit + CACHE_LINE
         return (12 if self.target.single else 8) * self.constant_end + blocks * row * item
 
-    def arena(self, blocks: int = 1) -> CpuArena:
-        """Fresh arenas for some lane blocks that are played together, plain data in place."""
+    def allocate_arena(self, blocks: int = 1) -> CpuArena:
+        """Return new memory for lane blocks that run in one call, with the literals in place."""
         dtype = np.float32 if self.target.single else np.float64
-        constants = aligned(max(self.constant_end, 1), np.float64)
+        constants = allocate_aligned(max(self.constant_end, 1), np.float64)
         for offset, value in self.plain:
             constants[offset : offset + value.size] = value.ravel()
-        shared = aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
+        shared = allocate_aligned(max(self.constant_end, 1), np.float32) if self.target.single else constants
         if self.target.single:
             shared[:] = constants
         row = -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
-        lanes = aligned(blocks * row, dtype).reshape(blocks, row)
+        lanes = allocate_aligned(blocks * row, dtype).reshape(blocks, row)
         return CpuArena(self, constants, shared, lanes)
 
 
 @dataclass(eq=False)
 class CpuArena:
-    """One thread's memory: constants, their mirror in the lanes' precision, lanes (a row for every lane block)."""
+    """One thread's memory: the constants, a copy of them in the lanes' precision, and a row per lane block."""
 
     executable: CpuExecutable
     constants: np.ndarray
@@ -100,7 +100,7 @@ class CpuArena:
     lanes: np.ndarray
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
-        """Put the state's constant terms, and clear its lanes."""
+        """Set the state's constant terms, and its lanes: to zero, or to the same values where lanes hold values."""
         e = self.executable
         for leaf, offset in zip(leaves, e.state_constant, strict=True):
             self.constants[offset : offset + leaf.size] = leaf.ravel()
@@ -111,33 +111,33 @@ class CpuArena:
                     width = e.target.width
                     self.lanes[:, at * width : (at + leaf.size) * width] = np.repeat(leaf.ravel(), width)
 
-    def state(self) -> list[np.ndarray]:
-        """Copies of the state's constant terms."""
+    def get_state(self) -> list[np.ndarray]:
+        """Return copies of the state's constant terms."""
         e = self.executable
         return [
             self.constants[offset : offset + cells(shape)].reshape(shape).copy()
             for shape, offset in zip(e.state_shapes, e.state_constant, strict=True)
         ]
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
-        """The state in one lane block, varying leaves one after the other: (elements, components, width), a view."""
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
+        """Return a view of the state in one lane block, its leaves concatenated: (elements, components, width)."""
         e = self.executable
         count = e.lane_state_cells
         return self.lanes[block, : count * e.unit].reshape(count, e.target.mode.components, e.target.width)
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
-        self.lane_state(block)[...] = lanes
+        self.get_lane_state(block)[...] = lanes
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
-        """A wire's constant terms, a view."""
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
+        """Return a view of a wire's constant terms."""
         offset = self.executable.placements[program].constant[layout.buffer] + layout.offset
         item = self.constants.itemsize
         strides = tuple(s * item for s in layout.strides)
         return np.lib.stride_tricks.as_strided(self.constants[offset:], layout.shape, strides)
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
-        """A wire in one lane block, a view of shape (*shape, components, width)."""
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+        """Return a view of a wire in one lane block: (*shape, components, width)."""
         e = self.executable
         offset = (e.placements[program].lane[layout.buffer] + layout.offset) * e.unit
         item = self.lanes.itemsize
@@ -153,50 +153,53 @@ class CpuArena:
         at: np.ndarray,
         directions: np.ndarray | None = None,
         *,
-        begins: np.ndarray | None = None,
-        watch: bool = False,
+        first_steps: np.ndarray | None = None,
+        check_finite: bool = False,
         phases: Phases = Phases.ALL,
         record: Record | None = None,
         source: Record | None = None,
         totals: Totals | None = None,
     ) -> int:
-        """Play steps first..last; see `contract.Arena.run`."""
+        """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`."""
         e = self.executable
         groups, row = self.lanes.shape
         if directions is None:
             directions = np.zeros((groups, 0, 1, e.target.width))
-        if begins is None:
-            begins = np.zeros(groups, dtype=np.int64)
-        whole, real, lane = np.int64, np.float64, self.lanes.dtype
-        slots = np.zeros((0, 3), dtype=whole) if totals is None else e.entries_of(totals.output)
-        return step_loop(e.target.single)(
-            start(e.tape, whole), start(e.args, whole), start(e.programs, whole), int(first), int(last),
-            start(schedule.program, whole), start(schedule.data, real), start(schedule.data_start, whole),
-            start(e.data_slot, whole), start(schedule.ids, whole), start(schedule.ids_start, whole),
-            start(e.keep_slot, whole), start(at, real), start(directions, real), start(begins, whole),
-            start(self.constants, real), start(self.shared, lane), start(self.lanes, lane), groups, row,
+        if first_steps is None:
+            first_steps = np.zeros(groups, dtype=np.int64)
+        integer, real, lane = np.int64, np.float64, self.lanes.dtype
+        slots = np.zeros((0, 3), dtype=integer) if totals is None else e.entries_of(totals.output)
+        return compile_step_loop(e.target.single)(
+            address_of(e.tape, integer), address_of(e.args, integer), address_of(e.programs, integer),
+            int(first), int(last),
+            address_of(schedule.program, integer), address_of(schedule.data, real),
+            address_of(schedule.data_start, integer), address_of(e.data_slot, integer),
+            address_of(schedule.ids, integer), address_of(schedule.ids_start, integer),
+            address_of(e.keep_slot, integer), address_of(at, real), address_of(directions, real),
+            address_of(first_steps, integer), address_of(self.constants, real), address_of(self.shared, lane),
+            address_of(self.lanes, lane), groups, row,
             *directions.shape[1:3], e.target.mode.components, e.target.width, e.target.mode.values, e.target.single,
-            e.state_cells if watch else 0, int(phases), *record_arguments(record, source, e, lane),
-            start(slots, whole), *totals_arguments(totals),
+            e.state_cells if check_finite else 0, int(phases), *record_arguments(record, source, e, lane),
+            address_of(slots, integer), *totals_arguments(totals),
         )  # fmt: skip
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
         directions: np.ndarray,
-        begins: np.ndarray | None = None,
+        first_steps: np.ndarray | None = None,
         report: Report | None = None,
     ) -> Iterator[None]:
-        """Play all steps, in slices of about SLICE seconds, of which there are a few at least; see `turns`.
+        """Run all steps, in several slices of up to about SLICE seconds each; see `scheduler`.
 
-        report : called with (steps done, steps) after each.
+        report : called with (steps done, steps) after each slice.
         """
         steps, first, count = len(schedule.program), 0, 1
         while first < steps:
             last = min(first + count, steps)
             begun = time.monotonic()
-            self.run(schedule, first, last, at, directions, begins=begins)
+            self.run(schedule, first, last, at, directions, first_steps=first_steps)
             took = time.monotonic() - begun
             count = min(max(int(count * SLICE / max(took, 1e-6)), 1), 2 * count, max(steps // 8, 1))
             first = last
@@ -212,28 +215,42 @@ def record_arguments(record: Record | None, source: Record | None, e: CpuExecuta
         return [0, 0, 0, 0, 0, 0, -1]
     lanes, rows, numbers, lanes_to = 0, 0, 0, -1
     if kept.lanes is not None:
-        lanes, rows, numbers = start(kept.lanes, lane), *kept.lanes.shape[1:]
+        lanes, rows, numbers = address_of(kept.lanes, lane), *kept.lanes.shape[1:]
         lanes_to = -1 if source is None else e.lane_state_cells * e.unit
     last = 0 if record is None else record.last
-    return [start(kept.constants, np.float64), start(kept.starts, np.int64), last, lanes, rows, numbers, lanes_to]
+    return [
+        address_of(kept.constants, np.float64),
+        address_of(kept.starts, np.int64),
+        last,
+        lanes,
+        rows,
+        numbers,
+        lanes_to,
+    ]
 
 
 def totals_arguments(totals: Totals | None) -> list[int]:
     """What `run_steps` is told of totals, beside where the output lies."""
     if totals is None:
         return [0] * 5
-    ids, starts = start(totals.ids, np.int64), start(totals.starts, np.int64)
-    return [ids, starts, start(totals.constants, np.float64), start(totals.lanes, np.float64), totals.constants.size]
+    ids, starts = address_of(totals.ids, np.int64), address_of(totals.starts, np.int64)
+    return [
+        ids,
+        starts,
+        address_of(totals.constants, np.float64),
+        address_of(totals.lanes, np.float64),
+        totals.constants.size,
+    ]
 
 
 @cache
-def step_loop(single: bool) -> Callable[..., int]:
-    """The loop over steps, compiled for lanes of a precision."""
-    return function_of(run_steps, steps_signature(single))
+def compile_step_loop(single: bool) -> Callable[..., int]:
+    """Return the loop over steps, compiled for lanes of a precision."""
+    return compile_loop(run_steps, make_steps_signature(single))
 
 
-def start(array: np.ndarray, dtype: Any) -> int:
-    """Where an array's numbers begin: what compiled loops know of it."""
+def address_of(array: np.ndarray, dtype: Any) -> int:
+    """Return the address of a contiguous array's first number, for compiled loops."""
     assert array.dtype == dtype and array.flags.c_contiguous
     return int(array.__array_interface__["data"][0])
 
@@ -241,17 +258,14 @@ def start(array: np.ndarray, dtype: Any) -> int:
 def link(
     tapes: Sequence[Tape], target: Target, state_count: int, has_keep: bool, phases: Phases = Phases.ALL
 ) -> CpuExecutable:
-    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
-
-    phases : which this processor will play; kernels of others are not compiled.
-    """
+    """Link tapes to one executable; see `contract.Backend.link`."""
     linked = link_addresses(tapes, target, state_count, has_keep)
     instructions, programs = list_programs(linked)
     args, starts = pack_all(i.arguments for i in instructions)
-    kernels = [suited(i, target) for i in instructions]
+    kernels = [choose_kernel(i, target) for i in instructions]
     needed = {"constant": phases & (Phases.CONSTANT | Phases.CARRY), "lane": phases & Phases.LANE}
-    wanted = [kernel for kernel in dict.fromkeys(kernels) if needed[kernel.phase]]
-    addresses = build(wanted, target, partial(step_loop, target.single))
+    required = [kernel for kernel in dict.fromkeys(kernels) if needed[kernel.phase]]
+    addresses = compile_kernels(required, target, partial(compile_step_loop, target.single))
     rows = [(addresses.get(kernel, 0), int(start)) for kernel, start in zip(kernels, starts, strict=True)]
     return CpuExecutable(
         **{f.name: getattr(linked, f.name) for f in fields(Linked)},

@@ -1,24 +1,24 @@
-"""The frame of a kernel: its signature, its integer arguments, and loops.
+"""The frame of a kernel: its signature, its integer arguments, loops, loads and stores.
 
 Every kernel is `void kernel(double *constants, real *shared, real *lanes, int64 *args)`: the constant arena in double
-precision, the same numbers in the lanes' precision, the lane arena, and where the instruction's arguments begin.
+precision, the same numbers in the lanes' precision, the lane arena, and the arguments of the instruction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE, Target
 from circuitsketch.backends.cpu import lane_width, vector_registers
-from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
-from circuitsketch.backends.cpu.values import MachineMath
+from circuitsketch.backends.cpu.expressions import INT, Emitter, MachineReal
+from circuitsketch.backends.cpu.math import MachineMath
 
 
-def registers_of(target: Target) -> int:
-    """How many vectors of lanes the registers hold: fewer where a vector takes several of them."""
+def count_registers(target: Target) -> int:
+    """Return how many vectors of lanes fit into registers: fewer if a vector takes several registers."""
     return vector_registers() * min(lane_width(target.single), target.width) // target.width
 
 
@@ -33,10 +33,10 @@ class Frame:
         element = self.element.as_pointer()
         signature = ir.FunctionType(ir.VoidType(), [double, element, element, INT.as_pointer()])
         self.function = ir.Function(module, signature, name)
-        # Use the widest registers there are: compilers prefer half of them unless told.
+        # Use the widest registers; by default, LLVM prefers half of that.
         set.add(self.function.attributes, '"prefer-vector-width"="512"')
-        # Vectors that are put by on the stack lie in a cache line each. One that lay across two pages, where a thread's
-        # stack happened to begin so, was seen to make a chain of this kind three times as slow.
+        # Align spilled vectors to cache lines. One that crossed two pages, because of where a thread's stack began, was
+        # seen to make a chain three times as slow.
         set.add(self.function.attributes, f"alignstack({CACHE_LINE})")
         for argument, label in zip(self.function.args, ("constants", "shared", "lanes", "args"), strict=True):
             argument.name = label
@@ -48,21 +48,21 @@ class Frame:
         self.math = MachineMath(self.emit)
 
     def const(self, value: int) -> ir.Constant:
-        """An integer constant."""
+        """Return an integer constant."""
         return ir.Constant(INT, value)
 
-    def arg(self, position: int | ir.Value) -> ir.Value:
-        """An integer argument."""
+    def load_argument(self, position: int | ir.Value) -> ir.Value:
+        """Emit the load of an integer argument."""
         at = self.const(position) if isinstance(position, int) else position
         return self.builder.load(self.builder.gep(self.args, [at]))
 
     def finish(self) -> None:
-        """Return from the kernel."""
+        """Emit the return from the kernel."""
         self.builder.ret_void()
 
     @contextmanager
     def loop(self, count: ir.Value, start: ir.Value | None = None, step: int = 1) -> Iterator[ir.Value]:
-        """for i in range(start, count, step)."""
+        """Emit `for i in range(start, count, step)` around what is emitted inside the context."""
         b = self.builder
         begin = start if start is not None else self.const(0)
         before = b.block
@@ -79,7 +79,7 @@ class Frame:
 
     @contextmanager
     def nest(self, counts: list[ir.Value]) -> Iterator[list[ir.Value]]:
-        """Nested loops, the last count innermost."""
+        """Emit nested loops, the last one innermost."""
         if not counts:
             yield []
             return
@@ -87,23 +87,23 @@ class Frame:
             yield [i, *inner]
 
     def offset(self, base: ir.Value, indices: list[ir.Value], strides: list[ir.Value]) -> ir.Value:
-        """base + sum of index * stride."""
+        """Emit base + sum of index * stride."""
         for index, stride in zip(indices, strides, strict=True):
             base = self.builder.add(base, self.builder.mul(index, stride))
         return base
 
     def vector_pointer(self, pointer: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Value:
-        """A pointer to a vector that begins at an entry."""
+        """Emit a pointer to a vector whose first element is number `at` of an array."""
         return self.builder.bitcast(self.builder.gep(pointer, [at], inbounds=True), kind.as_pointer())
 
-    def load(self, pointer: ir.Value, at: ir.Value, kind: ir.Type | None = None) -> Real:
-        """A number, or a vector of neighbours."""
+    def load(self, pointer: ir.Value, at: ir.Value, kind: ir.Type | None = None) -> MachineReal:
+        """Emit the load of a number, or of a vector of contiguous numbers."""
         if kind is None:
-            return Real(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
-        return Real(self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind)))
+            return MachineReal(self.emit, self.builder.load(self.builder.gep(pointer, [at], inbounds=True)))
+        return MachineReal(self.emit, self.builder.load(self.vector_pointer(pointer, at, kind), align=self.align(kind)))
 
-    def store(self, value: Real, pointer: ir.Value, at: ir.Value) -> None:
-        """Put a number or a vector."""
+    def store(self, value: MachineReal, pointer: ir.Value, at: ir.Value) -> None:
+        """Emit the store of a number or a vector."""
         kind = value.value.type
         if not isinstance(kind, ir.VectorType):
             self.builder.store(value.value, self.builder.gep(pointer, [at], inbounds=True))
@@ -111,11 +111,6 @@ class Frame:
         self.builder.store(value.value, self.vector_pointer(pointer, at, kind), align=self.align(kind))
 
     def align(self, kind: ir.Type) -> int:
-        """What may be assumed of a vector's address: only its entries' own size."""
+        """Return the known alignment of a vector: only that of its elements."""
         element = kind.element if isinstance(kind, ir.VectorType) else kind
         return 4 if isinstance(element, ir.FloatType) else 8
-
-    def if_positive(self, count: ir.Value, body: Callable[[], None]) -> None:
-        """Run code where a count is positive."""
-        with self.builder.if_then(self.builder.icmp_signed(">", count, self.const(0))):
-            body()

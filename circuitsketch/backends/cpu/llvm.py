@@ -1,8 +1,7 @@
-"""LLVM as llvmlite brings it: the text of a module in, optimised object code out.
+"""Compile modules with llvmlite's LLVM: the text of a module in, optimised object code out.
 
-Imports nothing of the package, so that it is also a program of its own, which compiles what it reads from standard
-input: llvmlite lets one thread of a process in at a time, so that kernels are compiled side by side in processes (see
-`building`).
+This file imports nothing of the package, so that it can also run as a program that compiles what it reads from standard
+input. In one process, llvmlite compiles only one module at a time; `compile_workers` starts several.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from llvmlite import binding
 
 
 @cache
-def machine() -> Any:
-    """This processor, as LLVM sees it."""
+def target_machine() -> Any:
+    """Return LLVM's description of this processor."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features().flatten()
@@ -28,30 +27,32 @@ def machine() -> Any:
 
 
 def optimize(module: Any) -> None:
-    """Optimise a module in place. Its loops are vectors already: to unroll and vectorise them again, as compilers do by
-    default, was seen to take three times as long and to gain nothing."""
+    """Optimise a module in place.
+
+    Its loops are vectorised already; LLVM's own unrolling and vectorising was seen to triple the time for no gain.
+    """
     options = binding.create_pipeline_tuning_options(2)
     options.loop_vectorization = options.slp_vectorization = False
     options.loop_unrolling = options.loop_interleaving = False
-    passes = binding.create_pass_builder(machine(), options)
+    passes = binding.create_pass_builder(target_machine(), options)
     passes.getModulePassManager().run(module, passes)
 
 
-def object_code(module: Any) -> bytes:
-    """The machine code of a module, which is optimised in place."""
+def compile_object(module: Any) -> bytes:
+    """Compile a module, which is optimised in place, to object code."""
     optimize(module)
-    code: bytes = machine().emit_object(module)
+    code: bytes = target_machine().emit_object(module)
     return code
 
 
-def send(stream: IO[bytes], data: bytes) -> None:
-    """Write bytes after their number."""
+def write_message(stream: IO[bytes], data: bytes) -> None:
+    """Write a message: the number of bytes, then the bytes."""
     stream.write(struct.pack("<Q", len(data)) + data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> bytes:
-    """Bytes that were sent; empty where the stream ends."""
+def read_message(stream: IO[bytes]) -> bytes:
+    """Read a message; empty at the end of the stream."""
     head = stream.read(8)
     if len(head) < 8:
         return b""
@@ -61,9 +62,9 @@ def receive(stream: IO[bytes]) -> bytes:
 
 
 def serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    """Compile modules as they come, until there are no more."""
-    while text := receive(source):
-        send(sink, object_code(binding.parse_assembly(text.decode())))
+    """Compile every module that is sent, until there are no more."""
+    while text := read_message(source):
+        write_message(sink, compile_object(binding.parse_assembly(text.decode())))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Chains on series of high order: the loops over coefficients become loops of the kernel, and series live in memory.
+"""Emit chains on series of high order: with loops over coefficients, and with the series in memory.
 
-All gates of a chain advance together, coefficient by coefficient: coefficient k of every gate needs lower ones only.
+The loop over k is outermost, and in it all gates compute their coefficient k, which needs only lower ones.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Any
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu.elementwise import Access
-from circuitsketch.backends.cpu.emitter import Real
+from circuitsketch.backends.contract import CACHE_LINE
+from circuitsketch.backends.cpu.chain_loops import Access
+from circuitsketch.backends.cpu.expressions import MachineReal, emit_fma
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.micro_kernels import fused
-from circuitsketch.backends.cpu.values import MachineMath
+from circuitsketch.backends.cpu.math import MachineMath
 from circuitsketch.backends.numbers import ZERO, Complex, Zero
 from circuitsketch.lower.instructions import ChainKernel
 
 
-class Index(Real):
-    """A coefficient's number at run time: an integer to address with, and the same as a real to calculate with."""
+class Index(MachineReal):
+    """A coefficient's number at run time: a real to calculate with, and the same integer to address with."""
 
     __slots__ = ("index",)
 
@@ -30,7 +30,7 @@ class Index(Real):
 
 
 class LongSeries:
-    """A series in memory: entry 0 a number, entries k >= 1 at `base` of `pointer`; without a pointer, constant."""
+    """A series in memory: coefficient 0 is a number, coefficients k >= 1 are at `base` of `pointer`, or absent."""
 
     def __init__(self, frame: Frame, constant: Any, pointer: ir.Value | None, base: ir.Value | None = None) -> None:
         self.frame = frame
@@ -40,25 +40,25 @@ class LongSeries:
 
     @property
     def per(self) -> int:
-        """Reals a coefficient."""
+        """The number of reals in a coefficient."""
         return 2 if self.frame.target.mode.complex else 1
 
-    def place(self, k: ir.Value, part: int) -> ir.Value:
-        """Where a part of coefficient k stands."""
+    def locate(self, k: ir.Value, part: int) -> ir.Value:
+        """Emit the position of a part of coefficient k."""
         b, width = self.frame.builder, self.frame.target.width
         first = b.mul(b.sub(k, self.frame.const(1)), self.frame.const(self.per * width))
         return b.add(self.base, b.add(first, self.frame.const(part * width)))
 
-    def at(self, k: ir.Value) -> Real | Complex | Zero:
-        """Coefficient k >= 1."""
+    def load(self, k: ir.Value) -> MachineReal | Complex | Zero:
+        """Emit the load of coefficient k >= 1."""
         if self.pointer is None:
             return ZERO
         kind = self.frame.emit.vector
-        values = [self.frame.load(self.pointer, self.place(k, part), kind) for part in range(self.per)]
+        values = [self.frame.load(self.pointer, self.locate(k, part), kind) for part in range(self.per)]
         return Complex(*values) if self.per == 2 else values[0]
 
-    def put(self, k: ir.Value, value: Any) -> None:
-        """Store coefficient k >= 1."""
+    def store(self, k: ir.Value, value: Any) -> None:
+        """Emit the store of coefficient k >= 1."""
         assert self.pointer is not None
         parts = (value.re, value.im) if isinstance(value, Complex) else (value, ZERO)
         for part in range(self.per):
@@ -66,21 +66,21 @@ class LongSeries:
             if isinstance(number, Zero):
                 number = self.frame.emit.number(0.0)
             if not number.is_vector:
-                number = Real(self.frame.emit, self.frame.emit.splat(number.value))
-            self.frame.store(number, self.pointer, self.place(k, part))
+                number = MachineReal(self.frame.emit, self.frame.emit.splat(number.value))
+            self.frame.store(number, self.pointer, self.locate(k, part))
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, int):
-            return self.at(self.frame.const(k)) if k else self.constant
-        return self.at(k.index)
+            return self.load(self.frame.const(k)) if k else self.constant
+        return self.load(k.index)
 
     def __setitem__(self, k: Any, value: Any) -> None:
         if self.pointer is not None:
-            self.put(k.index, value)
+            self.store(k.index, value)
 
 
 class LoopSeries:
-    """The arithmetic of Taylor rules with the sums over j as loops."""
+    """The series arithmetic of Taylor rules, with the sums over j as loops."""
 
     zero = ZERO
 
@@ -97,40 +97,40 @@ class LoopSeries:
         low: int = 0,
         high: int = 0,
     ) -> Any:
-        """sum_{j=low..k-high} weight(j) u_j v_{k-j}: the ends apart, since coefficient 0 is, and a loop between."""
+        """Emit sum_{j=low..k-high} weight(j) u_j v_{k-j}: the terms of coefficient 0, and a loop over the others."""
         total: Any = ZERO
         if low == 0:
-            total = total + scaled(v[k] * u[0], weight, 0.0)
+            total = total + apply_weight(v[k] * u[0], weight, 0.0)
         if high == 0:
-            total = total + scaled(u[k] * v[0], weight, k)
+            total = total + apply_weight(u[k] * v[0], weight, k)
         if u.pointer is None or v.pointer is None:
             return total
         b, one = self.frame.builder, self.frame.const(1)
         if u is not v or weight is not None:
-            return total + self.between(k, u, v, weight, b.sub(k.index, one))
-        # A square: its mirrored products are formed once, and the middle one, if there is one, is half a pair.
+            return total + self.sum_between(k, u, v, weight, b.sub(k.index, one))
+        # A square: mirrored products are formed once; the middle one, if there is one, is half a pair.
         half = b.sdiv(b.sub(k.index, one), self.frame.const(2))
         middle = b.sdiv(b.add(k.index, one), self.frame.const(2))
-        even = Real(
+        even = MachineReal(
             self.frame.emit,
             b.uitofp(b.icmp_signed("==", b.mul(middle, self.frame.const(2)), k.index), self.frame.element),
         )
-        at = u.at(middle)
-        return total + self.between(k, u, v, None, half) * 2.0 + at * at * even
+        at = u.load(middle)
+        return total + self.sum_between(k, u, v, None, half) * 2.0 + at * at * even
 
-    def between(
+    def sum_between(
         self, k: Index, u: LongSeries, v: LongSeries, weight: Callable[[Any], Any] | None, count: ir.Value
     ) -> Any:
-        """sum_{j=1..count}, by pairs of terms with sums of their own, so that no addition waits for the one before."""
+        """Emit sum_{j=1..count}, with separate sums of odd and even terms, so that no addition waits for the last."""
         frame, b = self.frame, self.frame.builder
         one = frame.const(1)
         pairs = b.mul(b.sdiv(count, frame.const(2)), frame.const(2))
         kind = frame.emit.vector
         parts = 4 if u.per == 2 else 1
-        sums = [self.cell(kind) for _ in range(2 * parts)]
+        sums = [self.allocate_zero(kind) for _ in range(2 * parts)]
 
         def add(j: ir.Value, into: list[ir.Value]) -> None:
-            x, y = u.at(j), v.at(b.sub(k.index, j))
+            x, y = u.load(j), v.load(b.sub(k.index, j))
             if weight is not None:
                 x = x * weight(Index(frame, j))  # type: ignore[operator]
             if isinstance(x, Complex) and isinstance(y, Complex):
@@ -138,50 +138,53 @@ class LoopSeries:
             else:
                 terms = [(x, y)]  # type: ignore[list-item]
             for cell, (left, right) in zip(into, terms, strict=True):
-                old = Real(frame.emit, b.load(cell))
-                b.store(fused(frame.emit, left, right, old).value, cell)
+                old = MachineReal(frame.emit, b.load(cell))
+                b.store(emit_fma(frame.emit, left, right, old).value, cell)
 
         with frame.loop(b.add(pairs, one), start=one, step=2) as j:
             add(j, sums[:parts])
             add(b.add(j, one), sums[parts:])
         with b.if_then(b.icmp_signed("<", pairs, count)):
             add(count, sums[:parts])
-        found = [Real(frame.emit, b.load(cell)) for cell in sums]
+        totals = [MachineReal(frame.emit, b.load(cell)) for cell in sums]
         if parts == 1:
-            return found[0] + found[1]
-        return Complex(found[0] + found[1] + (found[4] + found[5]), found[2] + found[3] + (found[6] + found[7]))
+            return totals[0] + totals[1]
+        return Complex(totals[0] + totals[1] + (totals[4] + totals[5]), totals[2] + totals[3] + (totals[6] + totals[7]))
 
-    def cell(self, kind: ir.Type) -> ir.Value:
-        """A local variable set to zero, which the compiler turns into a register."""
+    def allocate_zero(self, kind: ir.Type) -> ir.Value:
+        """Emit a local variable set to zero, which the compiler turns into a register."""
         with self.frame.builder.goto_entry_block():
-            found = self.frame.builder.alloca(kind)
+            pointer = self.frame.builder.alloca(kind)
         zero = [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0
-        self.frame.builder.store(ir.Constant(kind, zero), found)
-        return found
+        self.frame.builder.store(ir.Constant(kind, zero), pointer)
+        return pointer
 
 
-def scaled(value: Any, weight: Callable[[Any], Any] | None, j: Any) -> Any:
-    """weight(j) * value."""
+def apply_weight(value: Any, weight: Callable[[Any], Any] | None, j: Any) -> Any:
+    """Return weight(j) * value."""
     return value if weight is None or isinstance(value, Zero) else value * weight(j)
 
 
-def long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
-    """A chain on series of high order: results are formed in local memory and then copied, since a result may take the
-    place of an operand of which later coefficients are still needed."""
+def emit_long_chain(frame: Frame, kernel: ChainKernel, access: Access) -> None:
+    """Emit a chain on series of high order.
+
+    Results are computed in local memory and then copied, since a result may overwrite an operand whose higher
+    coefficients are still needed.
+    """
     length = frame.target.mode.components * frame.target.width
     order = frame.const(frame.target.mode.order)
     b = frame.builder
 
     def local() -> ir.Value:
         with b.goto_entry_block():
-            found = b.alloca(frame.element, size=frame.const(length))
-            found.align = 64  # a vector that straddles two cache lines loads at half the speed
-            return found
+            pointer = b.alloca(frame.element, size=frame.const(length))
+            pointer.align = CACHE_LINE  # a vector that straddles two cache lines loads at half the speed
+            return pointer
 
     with frame.nest(access.extents) as indices:
-        constants: dict[int, Real] = {}
+        constants: dict[int, MachineReal] = {}
 
-        def constant(ref: int) -> Real:
+        def constant(ref: int) -> MachineReal:
             if ref not in constants:
                 constants[ref] = frame.load(frame.shared, access.constant_at(ref, indices))
             return constants[ref]

@@ -1,7 +1,7 @@
-"""What a contraction's entries are, numbers, values a lane, or series, and how a tile of the result is summed up.
+"""Micro-kernels: the innermost loop of a contraction, which sums one tile of the result in registers.
 
-Each ring says how its entries are loaded, multiplied, added and stored; the loop over k is common to all. Where entries
-lie is looked up in tables of element numbers.
+There is one for numbers, one for values and one for unrolled series (and, in `long_contraction`, one for series of high
+order). Each says how its elements are loaded, multiplied, added and stored; the loop over k is common to all.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 from llvmlite import ir
 
 from circuitsketch.backends.contract import CACHE_LINE
-from circuitsketch.backends.cpu.elementwise import load_coefficient, store_coefficient
-from circuitsketch.backends.cpu.emitter import INT, Emitter, Real
-from circuitsketch.backends.cpu.kernel_builder import Frame, registers_of
-from circuitsketch.backends.cpu.tiling import Tile, series_tile, summed_block
+from circuitsketch.backends.cpu.chain_loops import load_coefficient, store_coefficient
+from circuitsketch.backends.cpu.expressions import INT, Emitter, MachineReal, emit_fma
+from circuitsketch.backends.cpu.kernel_builder import Frame, count_registers
+from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
 from circuitsketch.backends.numbers import Complex
+from circuitsketch.backends.series import list_products
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 Cell = tuple[int, int]  # a row and a column of a tile
 
 
 class Tables:
-    """The arguments of a contraction: offsets, extents, and where each table begins."""
+    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        *sides, extents = ContractArguments.head(POSITIONS)
-        self.constant = [frame.arg(side.constant) for side in sides]
-        self.lane = [frame.arg(side.lane) for side in sides]
-        lengths = {name: frame.arg(position) for name, position in extents.items()}
+        *sides, extents = ContractArguments.unpack_head(POSITIONS)
+        self.constant = [frame.load_argument(side.constant) for side in sides]
+        self.lane = [frame.load_argument(side.lane) for side in sides]
+        lengths = {name: frame.load_argument(position) for name, position in extents.items()}
         self.batches, self.rows = lengths["batches"], lengths["rows"]
         self.columns, self.summed = lengths["columns"], lengths["summed"]
         at: ir.Value = frame.const(ContractArguments.HEAD)
@@ -41,15 +42,17 @@ class Tables:
             self.begin[table] = at
             at = frame.builder.add(at, lengths[length])
 
-    def entry(self, table: str, i: ir.Value) -> ir.Value:
-        """Entry i of a table, by the name that `ContractArguments` has for it."""
-        return self.frame.arg(self.frame.builder.add(self.begin[table], i))
+    def load_entry(self, table: str, i: ir.Value) -> ir.Value:
+        """Emit the load of entry i of a table, named as in `ContractArguments`."""
+        return self.frame.load_argument(self.frame.builder.add(self.begin[table], i))
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A few columns of the result, and the right operand's along a part of the summed axis; `right_step` says where
-    their entries lie, by k."""
+    """A few columns of the result, and of the right operand along a part of the summed axis.
+
+    right_step : returns the offset of element k in a column.
+    """
 
     batch: ir.Value
     columns: list[ir.Value]
@@ -58,8 +61,8 @@ class Strip:
     summed: tuple[ir.Value, ir.Value]
 
 
-class TileRing:
-    """A tile's loop over k. Subclasses say how entries are loaded, multiplied, accumulated and stored."""
+class MicroKernel:
+    """The loop over k of a tile. Subclasses say how elements are loaded, multiplied, accumulated and stored."""
 
     step = 1  # columns that one accumulator covers
     emit: Emitter
@@ -69,34 +72,37 @@ class TileRing:
 
     @property
     def block(self) -> int | None:
-        """How much of the summed axis to take at a time; None for all of it."""
+        """How much of the summed axis to take at a time, or None for all of it."""
         return None
 
-    def strip(
+    def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
-        """The columns of a tile, for all rows."""
+        """Return the columns of a tile, which all rows share."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
-        right_batch = tables.entry("right_batch", batch)
-        rights = [self.operand(tables, 1, b.add(right_batch, tables.entry("right_column", c))) for c in columns]
-        return Strip(batch, columns, rights, partial(tables.entry, "right_summed"), summed)
+        right_batch = tables.load_entry("right_batch", batch)
+        rights = [self.make_line(tables, 1, b.add(right_batch, tables.load_entry("right_column", c))) for c in columns]
+        return Strip(batch, columns, rights, partial(tables.load_entry, "right_summed"), summed)
 
-    def tile_of(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
-        """One tile of the result."""
+    def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
+        """Emit one tile of the result."""
         frame, b = self.frame, self.frame.builder
         rows = [b.add(row, frame.const(i)) for i in range(tile.rows)]
-        left_batch, out_batch = tables.entry("left_batch", strip.batch), tables.entry("result_batch", strip.batch)
-        lefts = [self.operand(tables, 0, b.add(left_batch, tables.entry("left_row", r))) for r in rows]
+        left_batch, out_batch = (
+            tables.load_entry("left_batch", strip.batch),
+            tables.load_entry("result_batch", strip.batch),
+        )
+        lefts = [self.make_line(tables, 0, b.add(left_batch, tables.load_entry("left_row", r))) for r in rows]
         out = {
-            (i, j): b.add(out_batch, b.add(tables.entry("result_row", r), tables.entry("result_column", c)))
+            (i, j): b.add(out_batch, b.add(tables.load_entry("result_row", r), tables.load_entry("result_column", c)))
             for i, r in enumerate(rows)
             for j, c in enumerate(strip.columns)
         }
         for part in tile.parts:
-            self.sum_up(tables, lefts, strip, out, part, self.block is not None)
+            self.emit_sum(tables, lefts, strip, out, part, self.block is not None)
 
-    def sum_up(
+    def emit_sum(
         self,
         tables: Tables,
         left: list[Any],
@@ -105,13 +111,16 @@ class TileRing:
         part: range,
         resumes: bool,
     ) -> None:
-        """A part of a tile, in registers: begun at zero or, after the first block of k (`resumes`), as it stands."""
+        """Emit the sum of a part of a tile, which begins at zero or, after the first block of k, with the last sum.
+
+        resumes : whether there is more than one block of k.
+        """
         frame, b = self.frame, self.frame.builder
-        kinds = self.accumulators(part)
+        kinds = self.list_accumulators(part)
         start, stop = strip.summed
         before = b.block
         body, done = b.append_basic_block("k"), b.append_basic_block("stored")
-        incoming = [(before, {cell: [zero_of(kind) for kind in kinds] for cell in out})]
+        incoming = [(before, {cell: [make_zero(kind) for kind in kinds] for cell in out})]
         if not resumes:
             b.branch(body)
         else:
@@ -129,9 +138,9 @@ class TileRing:
             for cell in out:
                 for phi, value in zip(sums[cell], values[cell], strict=True):
                     phi.add_incoming(value, block)
-        totals = {cell: [Real(self.emit, phi) for phi in sums[cell]] for cell in out}
-        left_k, right_k = tables.entry("left_summed", k), strip.right_step(k)
-        self.multiply_add(totals, [x.along(left_k) for x in left], [y.along(right_k) for y in strip.rights], part)
+        totals = {cell: [MachineReal(self.emit, phi) for phi in sums[cell]] for cell in out}
+        left_k, right_k = tables.load_entry("left_summed", k), strip.right_step(k)
+        self.multiply_add(totals, [x.at(left_k) for x in left], [y.at(right_k) for y in strip.rights], part)
         following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
         for cell in out:
@@ -142,36 +151,37 @@ class TileRing:
         for cell, at in out.items():
             self.store(tables, totals[cell], at, part)
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
-        """A row of the left operand (side 0) or a column of the right one, from an element relative to its offset;
-        `along` gives its entries."""
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
+        """Return a row of the left operand (side 0) or a column of the right one; at : its first element."""
         raise NotImplementedError
 
-    def pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
-        """A pointer to a number of an arena."""
+    def emit_pointer(self, base: ir.Value, offset: ir.Value, at: ir.Value) -> ir.Value:
+        """Emit a pointer to a number of an arena."""
         b = self.frame.builder
         return b.gep(base, [b.add(offset, at)], inbounds=True)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
-        """The registers that a part of one entry of the result takes."""
+    def list_accumulators(self, part: range) -> list[ir.Type]:
+        """Return the types of the registers that hold a part of one element of the result."""
         raise NotImplementedError
 
-    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
-        """Add left * right to every entry of a tile."""
+    def multiply_add(
+        self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
+        """Emit the addition of left * right to every element of a tile."""
         for (i, j), total in totals.items():
-            total[0] = fused(self.emit, lefts[i][0], rights[j][0], total[0])
+            total[0] = emit_fma(self.emit, lefts[i][0], rights[j][0], total[0])
 
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
-        """A part of an entry of the result, as far as it has been summed."""
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
+        """Emit the load of a part of an element of the result, as far as it has been summed."""
         raise NotImplementedError
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
-        """Put a part of an entry of the result."""
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
+        """Emit the store of a part of an element of the result."""
         raise NotImplementedError
 
 
-class NumberRing(TileRing):
-    """The constant phase: numbers, or vectors of neighbouring columns."""
+class NumberMicroKernel(MicroKernel):
+    """The constant phase: numbers, or vectors of contiguous columns."""
 
     def __init__(self, frame: Frame, wide: int) -> None:
         super().__init__(frame)
@@ -180,88 +190,88 @@ class NumberRing(TileRing):
         self.kind = ir.VectorType(double, wide) if wide > 1 else double
         self.emit = Emitter(frame.builder, double, wide)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
-        """One number, or one vector of columns."""
+    def list_accumulators(self, part: range) -> list[ir.Type]:
+        """Return one number, or one vector of columns."""
         return [self.kind]
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Any:
-        """Numbers of a row; numbers, or neighbouring columns, of a column."""
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Any:
+        """Return the numbers of a row, or those of a column, or of contiguous columns."""
         kind = self.kind if side and self.step > 1 else None
-        return Line(self.frame, self.pointer(self.frame.constants, tables.constant[side], at), kind)
+        return Line(self.frame, self.emit_pointer(self.frame.constants, tables.constant[side], at), kind)
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
-        """Put numbers into the constant arena."""
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
+        """Emit the store of numbers in the constant arena."""
         self.frame.store(total[0], self.frame.constants, self.frame.builder.add(tables.constant[2], at))
 
 
-class LaneRing(TileRing):
-    """The lane phase: what is common to value lanes and series."""
+class LaneMicroKernel(MicroKernel):
+    """The lane phase: what values and series have in common."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool) -> None:
         super().__init__(frame)
         self.left_has_lanes = left_has_lanes
         self.emit = frame.emit
 
-    def tile(self) -> Tile:
-        """The full tile."""
+    def choose_tile(self) -> Tile:
+        """Return the full tile."""
         raise NotImplementedError
 
     @property
     def unit(self) -> int:
-        """Numbers in an entry's lane block."""
+        """The number of reals in an element's lane block."""
         return self.frame.target.mode.components * self.frame.target.width
 
-    def base(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """The first number of an entry's lane block."""
+    def locate_lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """Emit the position of the first number in an element's lane block."""
         return self.frame.builder.mul(self.frame.builder.add(tables.lane[side], at), self.frame.const(self.unit))
 
     @property
     def entry_bytes(self) -> int:
-        """Bytes of an entry's lane block."""
+        """The bytes of an element's lane block."""
         return self.unit * (4 if self.frame.target.single else 8)
 
     @property
     def block(self) -> int | None:
-        """As much as lets what a tile reads take half of a first-level cache."""
-        return summed_block(self.entry_bytes, self.tile(), self.left_has_lanes)
+        """So much that what a tile reads takes half of a first-level cache."""
+        return choose_summed_block(self.entry_bytes, self.choose_tile(), self.left_has_lanes)
 
-    def shared(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """A pointer to an entry's constant term."""
-        return self.pointer(self.frame.shared, tables.constant[side], at)
+    def point_to_constant(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """Emit a pointer to an element's constant term."""
+        return self.emit_pointer(self.frame.shared, tables.constant[side], at)
 
-    def lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
-        """A pointer to an entry's lane block."""
-        return self.frame.builder.gep(self.frame.lanes, [self.base(tables, side, at)], inbounds=True)
+    def point_to_lanes(self, tables: Tables, side: int, at: ir.Value) -> ir.Value:
+        """Emit a pointer to an element's lane block."""
+        return self.frame.builder.gep(self.frame.lanes, [self.locate_lanes(tables, side, at)], inbounds=True)
 
 
-class ValueRing(LaneRing):
+class ValueMicroKernel(LaneMicroKernel):
     """Lanes that hold values."""
 
-    def tile(self) -> Tile:
-        """Accumulators, a row and a column in registers."""
-        return Tile(4, 4) if registers_of(self.frame.target) >= 32 else Tile(2, 4)
+    def choose_tile(self) -> Tile:
+        """Return the tile whose accumulators, with a row and a column, fit into registers."""
+        return Tile(4, 4) if count_registers(self.frame.target) >= 32 else Tile(2, 4)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
-        """One vector of lanes."""
+    def list_accumulators(self, part: range) -> list[ir.Type]:
+        """Return one vector of lanes."""
         return [self.emit.vector]
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
-        """Values a lane, or numbers for all."""
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
+        """Return one value per lane, or numbers that all lanes share."""
         if side == 0 and not self.left_has_lanes:
-            return Line(self.frame, self.shared(tables, side, at))
-        return Line(self.frame, self.lanes(tables, side, at), self.emit.vector, self.unit)
+            return Line(self.frame, self.point_to_constant(tables, side, at))
+        return Line(self.frame, self.point_to_lanes(tables, side, at), self.emit.vector, self.unit)
 
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
-        """A value a lane."""
-        return [self.frame.load(self.frame.lanes, self.base(tables, 2, at), self.emit.vector)]
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
+        """Emit the load of one value per lane."""
+        return [self.frame.load(self.frame.lanes, self.locate_lanes(tables, 2, at), self.emit.vector)]
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
-        """Put a value a lane."""
-        self.frame.store(total[0], self.frame.lanes, self.base(tables, 2, at))
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
+        """Emit the store of one value per lane."""
+        self.frame.store(total[0], self.frame.lanes, self.locate_lanes(tables, 2, at))
 
 
-class SeriesRing(LaneRing):
-    """Lanes that hold Taylor coefficients 1..order; the constant terms are single numbers beside them."""
+class SeriesMicroKernel(LaneMicroKernel):
+    """Lanes that hold Taylor coefficients 1..order; all lanes share the constant terms."""
 
     def __init__(self, frame: Frame, left_has_lanes: bool, packed: bool = False) -> None:
         super().__init__(frame, left_has_lanes)
@@ -269,64 +279,65 @@ class SeriesRing(LaneRing):
 
     @property
     def per(self) -> int:
-        """Reals a coefficient."""
+        """The number of reals in a coefficient."""
         return 2 if self.frame.target.mode.complex else 1
 
-    def tile(self) -> Tile:
-        """What the registers hold of accumulators: whole entries, or one coefficient of several entries at a time."""
+    def choose_tile(self) -> Tile:
+        """Return the tile that fits into registers: of all coefficients, or of one coefficient at a time."""
         target = self.frame.target
-        return series_tile(registers_of(target), self.per, target.mode.order, self.left_has_lanes)
+        return choose_series_tile(count_registers(target), self.per, target.mode.order, self.left_has_lanes)
 
-    def accumulators(self, part: range) -> list[ir.Type]:
-        """The coefficients of one entry, real and imaginary parts one after the other."""
+    def list_accumulators(self, part: range) -> list[ir.Type]:
+        """Return a vector per coefficient of one element, or two, for its real and imaginary part."""
         return [self.emit.vector] * (len(part) * self.per)
 
-    def operand(self, tables: Tables, side: int, at: ir.Value) -> Line:
-        """Series, or constant terms alone."""
-        lanes = self.lanes(tables, side, at) if side or self.left_has_lanes else None
-        return Line(self.frame, self.shared(tables, side, at), None, 1, lanes, self.unit)
+    def make_line(self, tables: Tables, side: int, at: ir.Value) -> Line:
+        """Return series, or constant terms only."""
+        lanes = self.point_to_lanes(tables, side, at) if side or self.left_has_lanes else None
+        return Line(self.frame, self.point_to_constant(tables, side, at), None, 1, lanes, self.unit)
 
-    def strip(
+    def make_strip(
         self, tables: Tables, batch: ir.Value, column: ir.Value, tile: Tile, summed: tuple[ir.Value, ir.Value]
     ) -> Strip:
-        """The columns of a tile; of a packed operand copied together, see `suited`."""
-        found = super().strip(tables, batch, column, tile, summed)
+        """Return the columns of a tile; a packed operand's are copied to contiguous memory first."""
+        strip = super().make_strip(tables, batch, column, tile, summed)
         if not self.packed:
-            return found
+            return strip
         frame, b = self.frame, self.frame.builder
         numbers, series = self.scratch
         rights = [
-            replace(line, numbers=self.part(numbers, j, 1), series=self.part(series, j, self.unit))
-            for j, line in enumerate(found.rights)
+            replace(line, numbers=self.scratch_column(numbers, j, 1), series=self.scratch_column(series, j, self.unit))
+            for j, line in enumerate(strip.rights)
         ]
         start, stop = summed
         with frame.loop(stop, start=start) as k:
-            here, to = found.right_step(k), b.sub(k, start)
-            for old, new in zip(found.rights, rights, strict=True):
-                old.along(here).copy(new.along(to), self.unit // frame.target.width)
-        return replace(found, rights=rights, right_step=lambda k: b.sub(k, start))
+            here, to = strip.right_step(k), b.sub(k, start)
+            for old, new in zip(strip.rights, rights, strict=True):
+                old.at(here).copy_to(new.at(to), self.unit // frame.target.width)
+        return replace(strip, rights=rights, right_step=lambda k: b.sub(k, start))
 
     @cached_property
     def scratch(self) -> tuple[ir.Value, ir.Value]:
-        """Room for the columns of a tile: constant terms, and series."""
-        b, columns = self.frame.builder, self.tile().columns
+        """Memory for the packed columns of a tile: for constant terms, and for series."""
+        b, columns = self.frame.builder, self.choose_tile().columns
         assert self.block is not None
-        found = []
+        pointers = []
         with b.goto_entry_block():
             for numbers in (1, self.unit):
                 count = self.frame.const(columns * self.block * numbers)
-                found.append(b.alloca(self.frame.element, size=count))
-                found[-1].align = CACHE_LINE
-        return found[0], found[1]
+                pointers.append(b.alloca(self.frame.element, size=count))
+                pointers[-1].align = CACHE_LINE
+        return pointers[0], pointers[1]
 
-    def part(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
-        """Where a column begins in memory for so many numbers an entry."""
+    def scratch_column(self, pointer: ir.Value, column: int, numbers: int) -> ir.Value:
+        """Emit a pointer to a packed column; numbers : per element."""
         assert self.block is not None
         return self.frame.builder.gep(pointer, [self.frame.const(column * self.block * numbers)])
 
-    def multiply_add(self, totals: dict[Cell, list[Real]], lefts: list[Any], rights: list[Any], part: range) -> None:
-        """The truncated Cauchy product, every multiply-add fused: for each pair of coefficients, what the tile needs of
-        them is loaded, used, and given up."""
+    def multiply_add(
+        self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
+    ) -> None:
+        """Add the truncated Cauchy products; what a pair of coefficients needs is loaded, used, and given up."""
         for k in part:
             first = (k - part.start) * self.per
             for j in range(0, (k if self.left_has_lanes else 0) + 1):
@@ -334,33 +345,25 @@ class SeriesRing(LaneRing):
                 y = [entry[k - j] for entry in rights]
                 for half in (0, 1):
                     for (row, column), total in totals.items():
-                        self.add(total, first, x[row], y[column], half)
+                        # Reals with the right one first: the order decides which registers LLVM takes.
+                        pair = (x[row], y[column]) if self.per == 2 else (y[column], x[row])
+                        for product in list_products(*pair)[half]:
+                            left = -product.left if product.subtracted else product.left
+                            at = first + product.part
+                            total[at] = emit_fma(self.emit, left, product.right, total[at])
 
-    def add(self, total: list[Real], first: int, x: Any, y: Any, half: int) -> None:
-        """Add x * y to the coefficient kept from `first` on, in two halves: no sum is needed again at once."""
-        if isinstance(x, Complex) and isinstance(y, Complex):
-            one, two = (y.re, y.im) if half == 0 else (y.im, y.re)
-            factor = x.re if half == 0 else x.im
-            total[first] = fused(self.emit, factor if half == 0 else -factor, one, total[first])
-            total[first + 1] = fused(self.emit, factor, two, total[first + 1])
-        elif half == 0:
-            number, series = (x, y) if isinstance(y, Complex) else (y, x)
-            parts = (series.re, series.im) if isinstance(series, Complex) else (series,)
-            for i, value in enumerate(parts, start=first):
-                total[i] = fused(self.emit, number, value, total[i])
-
-    def load(self, tables: Tables, at: ir.Value, part: range) -> list[Real]:
-        """The coefficients so far."""
-        base = self.base(tables, 2, at)
-        found: list[Real] = []
+    def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
+        """Emit the load of the coefficients, as far as they have been summed."""
+        base = self.locate_lanes(tables, 2, at)
+        reals: list[MachineReal] = []
         for k in part:
             value = load_coefficient(self.frame, base, k)
-            found += [value.re, value.im] if isinstance(value, Complex) else [value]
-        return found
+            reals += [value.re, value.im] if isinstance(value, Complex) else [value]
+        return reals
 
-    def store(self, tables: Tables, total: list[Real], at: ir.Value, part: range) -> None:
-        """Put the coefficients."""
-        base = self.base(tables, 2, at)
+    def store(self, tables: Tables, total: list[MachineReal], at: ir.Value, part: range) -> None:
+        """Emit the store of the coefficients."""
+        base = self.locate_lanes(tables, 2, at)
         for k in part:
             value = total[(k - part.start) * self.per : (k - part.start + 1) * self.per]
             store_coefficient(self.frame, Complex(*value) if self.per == 2 else value[0], base, k)
@@ -368,9 +371,13 @@ class SeriesRing(LaneRing):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row or column of an operand along the summed axis: a pointer to its constant terms (or to what it has instead
-    of a series: `kind` a load, `step` numbers an entry), and one to its series. What changes with k is one offset for
-    all lines of a side, so that an address takes no arithmetic."""
+    """A row or column of an operand along the summed axis.
+
+    Only one offset changes with k, and it is the same for all lines of a side, so that addresses need no arithmetic.
+
+    numbers : a pointer to its constant terms, or to its values. kind, step : the type of one, and numbers per element.
+    series, unit : a pointer to its series, and numbers per element.
+    """
 
     frame: Frame
     numbers: ir.Value
@@ -379,14 +386,14 @@ class Line:
     series: ir.Value | None = None
     unit: int = 0
 
-    def along(self, k: ir.Value) -> Entry:
-        """The entry k elements on."""
+    def at(self, k: ir.Value) -> Entry:
+        """Return the element at offset k."""
         return Entry(self, k)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of an operand; its constant term (0) and coefficients are loaded where they are asked for."""
+    """An element of an operand; its constant term (number 0) and coefficients are loaded when they are used."""
 
     line: Line
     k: ir.Value
@@ -400,11 +407,11 @@ class Entry:
 
     @property
     def base(self) -> ir.Value:
-        """Where its series begins."""
+        """The position of its series."""
         return self.line.frame.builder.mul(self.k, self.line.frame.const(self.line.unit))
 
-    def copy(self, other: Entry, vectors: int) -> None:
-        """Copy its constant term and the vectors of its series to another place."""
+    def copy_to(self, other: Entry, vectors: int) -> None:
+        """Emit the copy of its constant term and the vectors of its series to another element."""
         frame, width = self.line.frame, self.line.frame.target.width
         frame.store(self[0], other.line.numbers, other.k)
         for i in range(vectors):
@@ -412,14 +419,6 @@ class Entry:
             frame.store(frame.load(self.line.series, at, frame.emit.vector), other.line.series, to)
 
 
-def fused(emit: Emitter, x: Real, y: Real, z: Real) -> Real:
-    """x * y + z in one rounding."""
-    values = [v.value for v in (x, y, z)]
-    if any(isinstance(v.type, ir.VectorType) for v in values):
-        values = [v if isinstance(v.type, ir.VectorType) else emit.splat(v) for v in values]
-    return Real(emit, emit.intrinsic("fma", *values))
-
-
-def zero_of(kind: ir.Type) -> ir.Constant:
-    """0.0, or a vector of it."""
+def make_zero(kind: ir.Type) -> ir.Constant:
+    """Return 0.0, or a vector of zeros."""
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)

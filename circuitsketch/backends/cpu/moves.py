@@ -1,49 +1,49 @@
-"""Moves and fills: entries copied, added up or maximised from layout to layout, perhaps through run-time indices.
+"""Emit moves and fills: copy, add or maximise elements from one layout to another, perhaps through run-time indices.
 
-Copies, gathers, scatter-adds and sums are all this one loop nest: a sum is an addition into a layout of stride 0.
+Copies, gathers, scatter-adds and sums are all the same loop nest: a sum is an addition into a layout of stride 0.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from circuitsketch.backends.cpu.emitter import INT, Real
+from circuitsketch.backends.cpu.expressions import INT, MachineReal
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.values import MachineMath
+from circuitsketch.backends.cpu.math import MachineMath
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
-WIDE = 8  # constants that are copied at a time
+WIDE = 8  # constants to copy at a time
 
 
 def emit_fill(frame: Frame, kernel: FillKernel) -> None:
-    """A run of elements of the arena of a phase set to a number; see `FillArguments`."""
+    """Emit the kernel that sets a run of elements to a number; see `FillArguments`."""
     b, at = frame.builder, FillArguments.unpack(POSITIONS)
-    first, count = frame.arg(at.first), frame.arg(at.count)
-    value = b.bitcast(frame.arg(at.bits), ir.DoubleType())
+    first, count = frame.load_argument(at.first), frame.load_argument(at.count)
+    value = b.bitcast(frame.load_argument(at.bits), ir.DoubleType())
     if kernel.phase == "constant":
         with frame.loop(count) as i:
             b.store(value, b.gep(frame.constants, [b.add(first, i)]))
         return frame.finish()
-    number = frame.emit.splat(frame.emit.narrowed(value))
+    number = frame.emit.splat(frame.emit.narrow(value))
     with frame.loop(b.mul(count, frame.const(frame.target.mode.components))) as i:
         at = b.add(b.mul(first, frame.const(frame.target.mode.components)), i)
-        frame.store(Real(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
+        frame.store(MachineReal(frame.emit, number), frame.lanes, b.mul(at, frame.const(frame.target.width)))
     return frame.finish()
 
 
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
-    """Entries of the source put into the target, or met with what is there; see `MoveArguments`."""
+    """Emit the kernel that copies elements of the source to the target, or combines them; see `MoveArguments`."""
     b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
-    extents = [frame.arg(extent) for extent in at.extents]
+    extents = [frame.load_argument(extent) for extent in at.extents]
     sides = [side for side in (at.target, at.source, at.index) if side is not None]
-    offset = [frame.arg(side.offset) for side in sides]
-    strides = [[frame.arg(stride) for stride in side.strides] for side in sides]
-    step = frame.arg(at.step) if at.step is not None else None
+    offset = [frame.load_argument(side.offset) for side in sides]
+    strides = [[frame.load_argument(stride) for stride in side.strides] for side in sides]
+    step = frame.load_argument(at.step) if at.step is not None else None
     lanes = kernel.phase == "lane"
     unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:
-        copy_neighbours(frame, extents, offset, strides)
+        emit_contiguous_copy(frame, extents, offset, strides)
         return frame.finish()
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
@@ -56,20 +56,20 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
             else:
                 target = b.add(target, jump)
         if not lanes:
-            combine(frame, kernel, frame.constants, target, source, None)
+            emit_combine(frame, kernel, frame.constants, target, source, None)
         elif unit <= 16:
             for component in range(unit):
-                lane_part(frame, kernel, target, source, frame.const(component))
+                emit_lane_component(frame, kernel, target, source, frame.const(component))
         else:
             with frame.loop(frame.const(unit)) as component:
-                lane_part(frame, kernel, target, source, component)
+                emit_lane_component(frame, kernel, target, source, component)
     return frame.finish()
 
 
-def copy_neighbours(
+def emit_contiguous_copy(
     frame: Frame, extents: list[ir.Value], offset: list[ir.Value], strides: list[list[ir.Value]]
 ) -> None:
-    """Copies of constants, WIDE at a time where both sides step by one: the state is carried on so."""
+    """Emit copies of constants, WIDE at a time where both sides are contiguous, as in carrying the state."""
     b, (*outer, inner) = frame.builder, extents
     steps = [steps[-1] for steps in strides]
     near = b.and_(*(b.icmp_signed("==", step, frame.const(1)) for step in steps))
@@ -88,15 +88,17 @@ def copy_neighbours(
             copy(i, None)
 
 
-def lane_part(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value) -> None:
-    """One component of a lane block."""
+def emit_lane_component(
+    frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value, component: ir.Value
+) -> None:
+    """Emit the move of one component of a lane block."""
     b = frame.builder
     unit, width = frame.const(frame.target.mode.components), frame.const(frame.target.width)
     to, of = (b.mul(b.add(b.mul(at, unit), component), width) for at in (target, source))
-    combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
+    emit_combine(frame, kernel, frame.lanes, to, of, frame.emit.vector)
 
 
-def combine(
+def emit_combine(
     frame: Frame,
     kernel: MoveKernel,
     arena: ir.Value,
@@ -104,13 +106,10 @@ def combine(
     source: ir.Value,
     kind: ir.Type | None,
 ) -> None:
-    """target = source, target + source, or the larger of them."""
+    """Emit target = source, target + source, or the larger of them."""
     kind = kind if isinstance(kind, ir.VectorType) else None
     value = frame.load(arena, source, kind)
     if kernel.combine != "copy":
         old = frame.load(arena, target, kind)
         value = old + value if kernel.combine == "add" else MachineMath(frame.emit).maximum(value, old)
     frame.store(value, arena, target)
-
-
-__all__ = ["emit_fill", "emit_move"]

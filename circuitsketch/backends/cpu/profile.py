@@ -1,7 +1,7 @@
-"""Where the time of a program goes: every instruction timed by itself, with its gates, place and multiply-adds.
+"""Time every instruction of a program by itself, and list its gates, the user's line, and multiply-adds.
 
-In: an executable and an arena whose constants hold a state. Out: rows, one an instruction. Instructions are repeated in
-place, so their data is in the cache as far as it fits; the sum is what the arithmetic costs, not what memory adds.
+In: an arena whose constants hold a state. Out: one row per instruction. Instructions are repeated in place, so that
+their data is in the cache if it fits: the sum is the cost of the arithmetic, without that of memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from math import prod
 
 from circuitsketch.backends.contract import InstructionTime
+from circuitsketch.backends.cpu.codegen import compile_loop
 from circuitsketch.backends.cpu.executable import CpuArena
-from circuitsketch.backends.cpu.jit import function_of
 from circuitsketch.backends.cpu.step_loop import REPEAT_SIGNATURE, repeat
 from circuitsketch.backends.linking import ProgramRow
 from circuitsketch.lower.instructions import (
@@ -25,8 +25,11 @@ from circuitsketch.lower.instructions import (
 from circuitsketch.lower.packing import FillArguments
 
 
-def product_cost(mode: Mode, both: bool) -> int:
-    """Real multiply-adds a lane in one product: of two series (24 at order 3), or of a number and a series."""
+def count_multiply_adds(mode: Mode, both: bool) -> int:
+    """Return the real multiply-adds per lane in a product: of two series (24 at order 3), or of a number and a series.
+
+    both : whether both operands are series.
+    """
     if mode.values:
         return 1
     s = mode.order
@@ -40,7 +43,7 @@ def profile(arena: CpuArena, program: int, seconds: float = 0.002) -> list[Instr
     e = arena.executable
     where = ProgramRow(*e.programs[program].tolist())
     rows = []
-    again = function_of(repeat, REPEAT_SIGNATURE)
+    again = compile_loop(repeat, REPEAT_SIGNATURE)
     tape, args = e.tape.ctypes.data, e.args.ctypes.data
     addresses = (arena.constants.ctypes.data, arena.shared.ctypes.data, arena.lanes.ctypes.data)
     saved = arena.constants.copy(), arena.lanes.copy()
@@ -55,19 +58,21 @@ def profile(arena: CpuArena, program: int, seconds: float = 0.002) -> list[Instr
                 break
             times *= 4
         stage = "constant" if i < where.constant_last else "lane" if i < where.lane_last else "carry"
-        rows.append(row(e.instructions[i], stage, spent / times, e.target.mode, e.target.width))
+        rows.append(describe_instruction(e.instructions[i], stage, spent / times, e.target.mode, e.target.width))
         arena.constants[:], arena.lanes[:] = saved
     return rows
 
 
-def row(instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int) -> InstructionTime:
-    """Describe an instruction."""
+def describe_instruction(
+    instruction: Instruction, stage: str, seconds: float, mode: Mode, width: int
+) -> InstructionTime:
+    """Return the row of an instruction."""
     kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
     extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
     if isinstance(kernel, ContractKernel):
         name, products = "contract", prod(extents)
-        cost = products * (product_cost(mode, kernel.left) * width if kernel.phase == "lane" else 1)
+        cost = products * (count_multiply_adds(mode, kernel.left) * width if kernel.phase == "lane" else 1)
     elif isinstance(kernel, ChainKernel):
         name = " ".join(gate.gate.name for gate in kernel.gates)
     elif isinstance(kernel, MoveKernel):

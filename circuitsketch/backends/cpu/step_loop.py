@@ -1,11 +1,11 @@
-"""The machine that plays tapes: a small compiled loop over steps, lane blocks and instructions.
+"""The step loop: a small compiled loop over steps, lane blocks and instructions, which runs linked tapes.
 
-In: an `Executable` (tapes of one or many circuits linked into one address space), the state to begin with, what each
-step reads, and directions. Out: the state's lane blocks at the end. Lane blocks are independent (a thread takes a few
-at a time, which share the work on constant terms), so results do not depend on how many threads there are.
+In: the tapes of an `Executable` as integers, the first state, the data of each step, and directions. Out: the state's
+lane blocks after the last step. Lane blocks do not depend on each other, so results do not depend on the number of
+threads.
 
-The loops are written for Numba with pointers in place of arrays: so its machine code can be kept as kernels are, and is
-called without the half second in which Numba gets its types ready.
+The loops are written for Numba, with pointers in place of arrays: their machine code can then be cached like that of
+kernels, and a call does not need the half second in which Numba prepares its types.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from circuitsketch.backends.linking import ProgramRow
 
 HUGE = 2 << 20  # bytes of a huge page
 PROGRAM_ROW = len(ProgramRow._fields)  # numbers in a row of `programs`
-# Where each field lies in a row, and the phases, as what Numba takes for constants.
+# The position of each field in a row, and the phases, as constants for Numba.
 AT = ProgramRow(*range(PROGRAM_ROW))
 CONSTANT_FIRST, CONSTANT_LAST, LANE_FIRST, LANE_LAST, CARRIED_CONSTANT_LAST, CARRIED_LANE_LAST, CONSTANTS_USED = AT
 CONSTANT, LANE, CARRY = int(Phases.CONSTANT), int(Phases.LANE), int(Phases.CARRY)
@@ -43,8 +43,8 @@ def invoke(context, address, constants, shared, lanes, args):  # type: ignore[no
 
 
 @intrinsic
-def address(context, pointer):  # type: ignore[no-untyped-def]
-    """Where a pointer points."""
+def address_of(context, pointer):  # type: ignore[no-untyped-def]
+    """Return the address of a pointer."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.ptrtoint(arguments[0], ir.IntType(64))
@@ -53,28 +53,29 @@ def address(context, pointer):  # type: ignore[no-untyped-def]
 
 
 @njit
-def play(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
-    """Execute instructions first..last: row i of `tape` is a kernel's address and where its arguments begin."""
+def execute(tape, args, first, last, constants, shared, lanes):  # type: ignore[no-untyped-def]
+    """Execute instructions first..last: row i of `tape` is a kernel's address and the position of its arguments."""
     for i in range(first, last):
         invoke(tape[2 * i], constants, shared, lanes, args + 8 * tape[2 * i + 1])
 
 
-def run_steps(
+def run_steps(  # type: ignore[no-untyped-def]
     tape, args, programs, first_step, last_step, step_program, data, data_start, data_slot, ids, ids_start, keep_slot,
-    at, directions, begins, constants, shared, lanes, groups, row, examples, parts, components, width, values, mirror,
-    watch_count, phases, record, record_start, record_last, lane_record, lane_rows, lane_numbers, lanes_to, total_slot,
-    total_ids, total_start, totals, lane_totals, total_count,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Play a step's program for every step in first_step..last_step.
+    at, directions, first_steps, constants, shared, lanes, groups, row, examples, parts, components, width, values,
+    mirror, finite_count, phases, record, record_start, record_last, lane_record, lane_rows, lane_numbers, lanes_to,
+    total_slot, total_ids, total_start, totals, lane_totals, total_count,
+):  # fmt: skip
+    """Run the program of every step from `first_step` to `last_step` (excluded).
 
     args : the address of the instructions' arguments.
     programs : a `ProgramRow` per program.
-    data, data_start, data_slot : what steps read, packed, and where it goes in the constant arena.
-    ids, ids_start, keep_slot : the examples of a step, and where their weights go (constant element, lane element).
-    lanes : `groups` lane blocks of `row` numbers; they share the constant phase of every step. begins : the step with
-        which each block's lanes begin; before it nothing that they follow has happened, and they stay as they are.
+    data, data_start, data_slot : what steps read, packed, and its place in the constant arena.
+    ids, ids_start, keep_slot : the examples of a step, and the place of their weights (constant element, lane element).
+    lanes : `groups` lane blocks of `row` numbers; they share the constant phase of every step.
+    first_steps : the first step of each block's lanes; until then, they are left as they are.
     at, directions : the expansion point w (examples,), and directions or downweights (groups, examples, parts, width).
-    values : lanes hold values; then `directions` are downweights. mirror : copy the constants for narrower lanes.
+    values : whether lanes hold values; `directions` are then downweights.
+    mirror : whether to copy the constants to the lanes' precision.
     phases : see `Phases`.
     record, record_start : the inputs of step t are written to row record_last - 1 - t (record_last 0: nowhere).
     lane_record : (groups, lane_rows, lane_numbers), the lanes of the state that go with them. They are written too, or,
@@ -82,9 +83,9 @@ def run_steps(
     total_slot : three numbers per program: where the entries of an output lie (constant element and lane element, -1:
         nowhere) and their distance. They are added to the totals of total_ids, of which step t has those from
         total_start[t] on: totals (total_count,), lane_totals (groups, total_count, components, width).
-    Returns the step after which one of the first `watch_count` constants (the state) was not finite, or -1.
+    Return the step after which one of the first `finite_count` constants (the state) was not finite, or -1.
     """
-    c, r, s, number = address(constants), address(shared), address(lanes), 4 if mirror else 8
+    c, r, s, number = address_of(constants), address_of(shared), address_of(lanes), 4 if mirror else 8
     for t in range(first_step, last_step):
         p = step_program[t]
         program = PROGRAM_ROW * p
@@ -98,7 +99,7 @@ def run_steps(
                 begin = record_start[record_last - 1 - t]
                 for i in range(keep_slot[2 * p] + ids_start[t + 1] - ids_start[t]):
                     record[begin + i] = constants[i]
-            play(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
+            execute(tape, args, programs[program + CONSTANT_FIRST], programs[program + CONSTANT_LAST], c, r, s)
             if total_count and total_slot[3 * p] >= 0:
                 for i in range(total_start[t], total_start[t + 1]):
                     entry = total_slot[3 * p] + (i - total_start[t]) * total_slot[3 * p + 2]
@@ -111,7 +112,7 @@ def run_steps(
                 begin = (g * lane_rows + record_last - 1 - t) * lane_numbers
                 for q in range(lane_numbers):
                     lane_record[begin + q] = lanes[g * row + q]
-            if t < begins[g]:
+            if t < first_steps[g]:
                 continue
             if lane_numbers and lanes_to >= 0:
                 begin = (g * lane_rows + t) * lane_numbers
@@ -121,11 +122,11 @@ def run_steps(
                 weights = g * row + (keep_slot[2 * p + 1] + i - ids_start[t]) * components * width
                 for q in range(components * width):
                     lanes[weights + q] = 0.0
-                moved = (g * examples + ids[i]) * parts * width
+                direction = (g * examples + ids[i]) * parts * width
                 for q in range(parts * width):
-                    lanes[weights + q] = (1.0 if values else 0.0) - directions[moved + q]
+                    lanes[weights + q] = (1.0 if values else 0.0) - directions[direction + q]
             at_block = s + g * row * number
-            play(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
+            execute(tape, args, programs[program + LANE_FIRST], programs[program + LANE_LAST], c, r, at_block)
             if total_count and total_slot[3 * p + 1] >= 0:
                 for i in range(total_start[t], total_start[t + 1]):
                     entry = total_slot[3 * p + 1] + (i - total_start[t]) * total_slot[3 * p + 2]
@@ -133,7 +134,7 @@ def run_steps(
                     for q in range(components * width):
                         lane_totals[into + q] += lanes[g * row + entry * components * width + q]
             if phases & CARRY:
-                play(
+                execute(
                     tape,
                     args,
                     programs[program + CARRIED_CONSTANT_LAST],
@@ -143,9 +144,9 @@ def run_steps(
                     at_block,
                 )
         if phases & CARRY:
-            play(tape, args, programs[program + LANE_LAST], programs[program + CARRIED_CONSTANT_LAST], c, r, s)
+            execute(tape, args, programs[program + LANE_LAST], programs[program + CARRIED_CONSTANT_LAST], c, r, s)
             not_finite = 0  # counted without a branch, so that the loop runs on vectors
-            for i in range(watch_count):
+            for i in range(finite_count):
                 not_finite += constants[i] - constants[i] != 0.0  # infinities and NaNs: NaN
             if not_finite:
                 return t
@@ -153,13 +154,13 @@ def run_steps(
 
 
 def repeat(tape, args, instruction, times, constants, shared, lanes):  # type: ignore[no-untyped-def]
-    """Execute one instruction many times, for profiles."""
+    """Execute one instruction several times, for profiles."""
     for _ in range(times):
-        play(tape, args, instruction, instruction + 1, constants, shared, lanes)
+        execute(tape, args, instruction, instruction + 1, constants, shared, lanes)
 
 
-def steps_signature(single: bool) -> Any:
-    """The types of `run_steps`, by the precision of lanes."""
+def make_steps_signature(single: bool) -> Any:
+    """Return the types of the arguments of `run_steps`, for lanes of a precision."""
     reals = types.CPointer(types.float32) if single else DOUBLES
     schedule = [INTS, DOUBLES, INTS, INTS, INTS, INTS, INTS]
     arenas = [DOUBLES, DOUBLES, INTS, DOUBLES, reals, reals]
@@ -174,9 +175,11 @@ def steps_signature(single: bool) -> Any:
 REPEAT_SIGNATURE = types.void(INTS, *[types.int64] * 6)
 
 
-def aligned(count: int, dtype: Any) -> np.ndarray:
-    """Zeros that begin at a cache line, or, where they fill one, at a huge page: NumPy asks for such from 4 MB on, and
-    each spares the translation of 512 addresses."""
+def allocate_aligned(count: int, dtype: Any) -> np.ndarray:
+    """Return zeros aligned to a cache line or, if there are enough of them, to a huge page.
+
+    From 4 MB on, NumPy asks for huge pages, each of which saves the translation of 512 addresses.
+    """
     size = count * np.dtype(dtype).itemsize
     step = HUGE if size >= HUGE else CACHE_LINE
     raw = np.zeros(size + step, dtype=np.uint8)

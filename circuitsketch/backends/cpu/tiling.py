@@ -1,17 +1,17 @@
-"""How large a tile of a contraction is: what registers and the first-level cache hold.
+"""Choose the tiles of contractions by the registers, and the blocks of the summed axis by the first-level cache.
 
-Part of a result is summed up in registers while k runs, and what its tiles read along k stays in the cache while the
-rows pass by. The sizes are heuristics, with what was seen when they were chosen.
+A tile of the result is summed in registers while k runs, and what it reads along a block of k stays in the cache for
+the next rows. The sizes are heuristics, with the measurements behind them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-CACHE = 48 << 10  # bytes of a first-level cache; half as large a one still keeps the columns
-ACCUMULATORS = 24  # of a number times series, in 32 vector registers
-# Rows and columns of a tile of two series in 32 vector registers, by reals a coefficient and by order, from 1 on.
-WHOLE = {
+CACHE = 48 << 10  # bytes of a first-level cache; one half as large still keeps the columns
+ACCUMULATORS = 24  # for a number times a series, with 32 vector registers
+# Rows and columns of a tile for two series with 32 vector registers: by reals per coefficient, then by order from 1 on.
+SERIES_TILES = {
     1: ((4, 4), (3, 3), (2, 3), (2, 2), (1, 3), (1, 2)),
     2: ((4, 3), (2, 2), (1, 3), (1, 2), (1, 2), (1, 1)),
 }
@@ -19,34 +19,36 @@ WHOLE = {
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A block of the result that is summed up in registers; where an entry holds more than they do, part by part."""
+    """A block of the result that is summed in registers; parts : the coefficients to sum at a time."""
 
     rows: int
     columns: int
     parts: tuple[range, ...] = (range(1),)
 
-    def strip(self, width: int) -> Tile:
-        """The tile for columns left over: where a tile is one row high, one column takes as many rows as it had
-        columns, so that as many sums run side by side (AVX2, real series of order 3 through (7, 16, 64): 16.6 to 18.4 G
-        multiply-adds a second, of 21.7 at most)."""
+    def with_columns(self, width: int) -> Tile:
+        """Return the tile for `width` remaining columns.
+
+        For one column, a tile of one row gets as many rows as it had columns, so that as many sums are independent.
+        Seen on AVX2 with real series of order 3 through (7, 16, 64): 18.4 instead of 16.6 G multiply-adds per second,
+        of at most 21.7.
+        """
         return replace(self, rows=self.columns if self.rows == width == 1 else self.rows, columns=width)
 
 
-def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
-    """The tile for series of `order` coefficients of `per` reals, `both` operands or only the right one having them.
+def choose_series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
+    """Return the tile for series of `order` coefficients of `per` reals each; both : both operands are series.
 
-    With 32 registers a number times a series has room for 24 accumulators and what is multiplied; two series have 12
-    to 20, at order 1 up to 24 (see WHOLE), and with more of them spill. Seen on AVX-512, G multiply-adds a second of
-    44.6: order 3, 1 x 3 complex entries 43, 1 x 4 27; 2 x 3 real ones 42, 1 x 8 33; order 4, 1 x 2 complex ones 44,
-    1 x 3 30.
+    With 32 registers, a number times a series has room for 24 accumulators and the factors; two series for 12 to 20, at
+    order 1 for up to 24 (see SERIES_TILES); more spill. Seen on AVX-512, in G multiply-adds per second of a peak of
+    44.6: at order 3, 1 x 3 complex elements 43, 1 x 4 27; 2 x 3 real ones 42, 1 x 8 33; at order 4, 1 x 2 complex ones
+    44, 1 x 3 30.
 
-    With 16 registers that is 8 or 9, and more spill: so an entry is summed up coefficient by coefficient, which also
-    loads each coefficient just where it is used. Seen on AVX2 at order 3, multiply-adds over the peak: 2 x 2 entries,
-    one coefficient at a time .80, 1 x 2 entries whole .68, the tile for 32 registers .50; real series, 1 x 3 entries
-    whole .81, 3 x 3 one coefficient at a time .57; a number times a series, 4 x 1 entries, one coefficient at a time
-    .63, 2 x 1 whole .58.
+    With 16 registers, 8 or 9 accumulators fit, so that most elements are summed one coefficient at a time, which also
+    loads each coefficient only where it is used. Seen on AVX2 at order 3, as a share of the peak: 2 x 2 elements, one
+    coefficient at a time .80, 1 x 2 with all coefficients .68, the tile for 32 registers .50; real series, 1 x 3 with
+    all coefficients .81, 3 x 3 one at a time .57; a number times a series, 4 x 1 one at a time .63, 2 x 1 with all .58.
     """
-    whole = (range(1, order + 1),)
+    every = (range(1, order + 1),)
     single = tuple(range(k, k + 1) for k in range(1, order + 1))
     if registers < 16:
         return Tile(1, 1, single)
@@ -56,12 +58,12 @@ def series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
         if per == 2:
             return Tile(2, 2, single)
         shapes = {1: (3, 3), 2: (2, 2), 3: (1, 3), 4: (1, 2)}
-        return Tile(*shapes[order], whole) if order in shapes else Tile(2, 4, single)
+        return Tile(*shapes[order], every) if order in shapes else Tile(2, 4, single)
     if not both:
-        return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, whole)
-    return Tile(*WHOLE[per][min(order, len(WHOLE[per])) - 1], whole)
+        return Tile(max(min(ACCUMULATORS // (per * order), 8), 1), 1, every)
+    return Tile(*SERIES_TILES[per][min(order, len(SERIES_TILES[per])) - 1], every)
 
 
-def summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:
-    """How many entries of so many bytes, along the summed axis, a tile reads in half of a first-level cache."""
+def choose_summed_block(entry: int, tile: Tile, left_has_lanes: bool) -> int:
+    """Return how much of the summed axis a tile reads from half of a first-level cache; entry : bytes per element."""
     return max(CACHE // 2 // (entry * (tile.rows * left_has_lanes + tile.columns)), 4)

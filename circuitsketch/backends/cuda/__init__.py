@@ -1,4 +1,4 @@
-"""The CUDA backend: a block of threads carries a few directions through a whole run; the constant phase stays a CPU's.
+"""The CUDA backend: a block of threads carries a few directions through a whole run; a CPU runs the constant phase.
 
-Importing it needs no GPU and imports no CUDA: that happens when a device is asked for (`device.find`).
+Importing it needs no GPU and does not import CUDA; `device.find_device` does.
 """

@@ -1,30 +1,31 @@
-"""An NVIDIA GPU as a backend."""
+"""An NVIDIA GPU as a `contract.Backend`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from circuitsketch.backends.contract import Arena, Backend, InstructionTime, Phases, Target
-from circuitsketch.backends.cuda.device import find
-from circuitsketch.backends.cuda.executable import CudaExecutable, cuda_target, link
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.device import find_device
+from circuitsketch.backends.cuda.executable import CudaExecutable, link, make_cuda_target
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 from circuitsketch.errors import InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.lower.tape import Tape
 
 
 class Cuda:
-    """Blocks of threads; see `contract.Backend`."""
+    """An NVIDIA GPU, with blocks of threads."""
 
     widths_vary = True
+    runs_constants = False
 
-    def check(self) -> None:
-        """Look for a device."""
-        find()
+    def check_available(self) -> None:
+        """Raise DeviceError, which says what was looked for, if there is no device."""
+        find_device()
 
-    def target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
-        """As many lanes per block of threads as fill the device, unless a width is given."""
-        return cuda_target(mode, single, width, lanes)
+    def make_target(self, mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
+        """Return a target with as many lanes per block of threads as fill the device, unless a width is given."""
+        return make_cuda_target(mode, single, width, lanes)
 
     def link(
         self,
@@ -34,13 +35,13 @@ class Cuda:
         has_keep: bool,
         phases: Phases = Phases.ALL,
     ) -> CudaExecutable:
-        """See `executable.link`."""
+        """Link tapes to one executable; see `executable.link`."""
         assert isinstance(target, CudaTarget) and phases == Phases.ALL
         return link(tapes, target, state_count, has_keep)
 
     def profile(self, arena: Arena, program: int, seconds: float) -> list[InstructionTime]:
-        """Refuse: instructions of a block of threads run side by side."""
-        raise InputError("a profile by instruction is of device='cpu'; a GPU's tools see into a kernel, such as ncu")
+        """Raise InputError: the instructions of a block of threads run concurrently."""
+        raise InputError("only device='cpu' has a profile by instruction; profile a GPU's kernels with ncu")
 
 
 BACKEND: Backend = Cuda()

@@ -1,8 +1,8 @@
-"""Where the threads of a block must wait for each other: before an instruction that touches what another has written,
-or writes what another has read, since they last waited. Instructions that touch different memory run side by side.
+"""Place barriers, at which the threads of a block wait for each other.
 
-In: a program's instructions. Out: for each, whether to wait before it. An interval of elements stands for whatever lies
-in it, so the answer errs on the side of waiting.
+In: a program's instructions. Out: for each, whether there is a barrier before it: if it accesses what an instruction
+since the last barrier wrote, or writes what one read. Other instructions run concurrently. All elements between the
+first and the last that an instruction accesses count, so there may be more barriers than necessary.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ Interval = tuple[int, int]  # first and last element
 EVERYTHING: Interval = (0, 1 << 62)
 
 
-def barriers(instructions: Sequence[Instruction]) -> list[bool]:
-    """Whether to wait before each instruction. Before the first all threads have waited."""
-    found = []
+def place_barriers(instructions: Sequence[Instruction]) -> list[bool]:
+    """Return for each instruction whether there is a barrier before it. There is one before the first in any case."""
+    barriers = []
     read: list[Interval] = []
     written: list[Interval] = []
     for instruction in instructions:
-        reads, writes = touched(instruction)
-        wait = meet(reads + writes, written) or meet(writes, read)
+        reads, writes = find_accesses(instruction)
+        wait = overlap(reads + writes, written) or overlap(writes, read)
         if wait:
             read, written = [], []
         read += reads
         written += writes
-        found.append(wait)
-    return found
+        barriers.append(wait)
+    return barriers
 
 
-def meet(some: list[Interval], others: list[Interval]) -> bool:
-    """Whether an interval of one list has an element of one of the other."""
+def overlap(some: list[Interval], others: list[Interval]) -> bool:
+    """Return whether an interval of one list overlaps one of the other."""
     return any(a[0] <= b[1] and b[0] <= a[1] for a in some for b in others)
 
 
-def touched(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
-    """The lane elements that an instruction reads and writes."""
+def find_accesses(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
+    """Return the intervals of lane elements that an instruction reads, and those that it writes."""
     match instruction:
         case Instruction(kernel=ChainKernel() as kernel, arguments=ChainArguments() as arguments):
-            sides = [span(arguments.extents, side.lane, side.strides) for side in arguments.sides]
+            sides = [find_span(arguments.extents, side.lane, side.strides) for side in arguments.sides]
             reads = [side for side, operand in zip(sides, kernel.operands, strict=False) if operand.lanes]
             return reads, sides[len(kernel.operands) :]
         case Instruction(kernel=ContractKernel() as kernel, arguments=ContractArguments() as arguments):
-            left, right, result = (tables_span(arguments, name) for name in ContractArguments.SIDES)
+            left, right, result = (find_tables_span(arguments, name) for name in ContractArguments.SIDES)
             return [left] * kernel.left + [right] * kernel.right, [result]
         case Instruction(kernel=MoveKernel() as kernel, arguments=MoveArguments() as arguments):
             target, source = (
-                EVERYTHING if kernel.index == name else span(arguments.extents, side.offset, side.strides)
+                EVERYTHING if kernel.index == name else find_span(arguments.extents, side.offset, side.strides)
                 for name, side in (("target", arguments.target), ("source", arguments.source))
             )
             return [source] + [target] * (kernel.combine != "copy"), [target]
@@ -63,13 +63,13 @@ def touched(instruction: Instruction) -> tuple[list[Interval], list[Interval]]:
     raise AssertionError(f"{instruction.kernel} with {type(instruction.arguments).__name__}")
 
 
-def span(extents: Sequence[int], first: int, strides: Sequence[int]) -> Interval:
-    """From the first to the last element of what begins at an element."""
+def find_span(extents: Sequence[int], first: int, strides: Sequence[int]) -> Interval:
+    """Return the interval of elements of a strided array; first : its element at index 0."""
     steps = [(n - 1) * stride for n, stride in zip(extents, strides, strict=True)]
     return first + sum(min(s, 0) for s in steps), first + sum(max(s, 0) for s in steps)
 
 
-def tables_span(arguments: ContractArguments, name: str) -> Interval:
-    """What a contraction touches of a side, from its tables."""
+def find_tables_span(arguments: ContractArguments, name: str) -> Interval:
+    """Return the interval of elements of a side of a contraction, from its tables."""
     first, tables = getattr(arguments, name).lane, arguments.side_tables(name)
     return first + sum(map(min, tables)), first + sum(map(max, tables))

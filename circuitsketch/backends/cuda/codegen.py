@@ -1,8 +1,8 @@
-"""A program: the module of device code for a family of circuits, written, compiled once a process and kept on disk.
+"""Generate device code for a family of circuits: write a module, compile it once per process, and cache it on disk.
 
 In: the lane phase's instructions and a target. Out: Python source of Numba CUDA functions: one for every chain,
-contraction and move, and `play`, a small interpreter that walks the tape for every step, all of it in one thread block
-that never waits for another. The constant phase is not here: see `executable`.
+contraction and move, and `play`, a small interpreter that walks the tape for every step. A thread block runs all of it
+and never waits for another one. The constant phase is not here: see `executable`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from circuitsketch.backends.cuda.contraction import chosen_tile, contract_function
-from circuitsketch.backends.cuda.elementwise import chain_function
-from circuitsketch.backends.cuda.moves import fill_function, move_function
-from circuitsketch.backends.cuda.series import GateFunctions, primitives
-from circuitsketch.backends.cuda.target import PARAMETERS, CudaTarget
-from circuitsketch.backends.numba_cache import keep
+from circuitsketch.backends.cuda.contraction import write_contraction
+from circuitsketch.backends.cuda.elementwise import write_chain
+from circuitsketch.backends.cuda.kernel_builder import PARAMETERS, CudaTarget
+from circuitsketch.backends.cuda.moves import write_fill, write_move
+from circuitsketch.backends.cuda.series import GateFunctions, write_primitives
+from circuitsketch.backends.cuda.tiling import choose_tile
+from circuitsketch.backends.numba_cache import attach_cache
 from circuitsketch.gates.digest import refuse_changed
 from circuitsketch.lower.instructions import (
     ChainKernel,
@@ -30,8 +31,8 @@ from circuitsketch.lower.instructions import (
 )
 from circuitsketch.lower.packing import ChainArguments, ContractArguments, MoveArguments
 
-ENTRIES = ("start", "play")  # what a host launches
-PLAIN = 1 << 40  # plain data, which lies before the constant terms of the steps, has offsets from -PLAIN on
+ENTRIES = ("start", "play")  # the functions that the host launches
+PLAIN = 1 << 40  # literals, which are stored before the constant terms of the steps, have offsets from -PLAIN on
 
 HEADER = '''"""Device code written by circuitsketch.backends.cuda for {holds}.
 
@@ -105,21 +106,25 @@ def play(
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """A kernel in the variant that an instruction wants: how many axes its entries have, or which tile."""
+class Variant:
+    """A kernel for an instruction's number of axes, or with a tile."""
 
     kernel: Any
     variant: Any
 
 
-class Program:
+class DeviceCode:
     """Device code for a set of instructions.
-
-    InputError: a gate of the user's own among them means something else than when it was traced.
 
     Attributes
     ----------
-    source : the module's text. opcodes : for every instruction the number of its function.
+    source : the module's text.
+    opcodes : for every instruction the number of its function.
+
+    Raises
+    ------
+    InputError
+        If a user's gate computes something else than when it was traced.
     """
 
     def __init__(self, instructions: Sequence[Instruction], target: CudaTarget) -> None:
@@ -127,18 +132,18 @@ class Program:
         for kernel in {i.kernel for i in instructions if isinstance(i.kernel, ChainKernel)}:
             for gate in kernel.gates:
                 refuse_changed(gate.gate, len(gate.operands), dict(gate.params))
-        uses = variants([any_steps(i) for i in instructions], target)
-        numbers: dict[Use, int] = {}
+        uses = choose_variants([forget_steps(i) for i in instructions], target)
+        numbers: dict[Variant, int] = {}
         for use in uses:
             numbers.setdefault(use, len(numbers))
         self.opcodes = [numbers[use] for use in uses]
         gates = GateFunctions(target)
-        self.functions = [written(use, number, target, gates) for use, number in numbers.items()]
-        self.helpers = [*primitives(target), *gates.texts.values()]
-        self.source = self.written_module()
+        self.functions = [write_instruction(use, number, target, gates) for use, number in numbers.items()]
+        self.helpers = [*write_primitives(target), *gates.texts.values()]
+        self.source = self.write_module()
 
-    def written_module(self) -> str:
-        """The module's text."""
+    def write_module(self) -> str:
+        """Return the module's text."""
         target = self.target
         mode = target.mode
         kind = "complex" if mode.complex else "real"
@@ -160,12 +165,12 @@ class Program:
 
     @cached_property
     def module(self) -> ModuleType:
-        """The module, run; its functions are compiled at their first launch, or loaded from the disk cache."""
-        return module_of(self.source)
+        """The module; its functions are compiled at their first launch, or loaded from the disk cache."""
+        return load_module(self.source)
 
     @cached_property
     def kernels(self) -> dict[str, Any]:
-        """The module's kernels, compiled when they are first called, and kept on disk by the text of the module."""
+        """The functions to launch, compiled when they are first called, and cached on disk by the module's text."""
         from numba import config, cuda
 
         if config.ENABLE_CUDASIM:
@@ -173,35 +178,37 @@ class Program:
         from numba.cuda.core.caching import dumps
         from numba.cuda.dispatcher import CUDACache
 
-        found = {}
+        kernels = {}
         for name in ENTRIES:
-            found[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
-            keep(found[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
-        return found
+            kernels[name] = cuda.jit(launch_bounds=self.target.threads)(getattr(self.module, name))
+            attach_cache(kernels[name], CUDACache, dumps, self.source, name, version("numba-cuda"))
+        return kernels
 
     @property
     def shared(self) -> int:
-        """Bytes of a block's shared memory: a number for every thread."""
+        """The bytes of a block's shared memory: one number per thread."""
         return self.target.threads * (4 if self.target.single else 8)
 
-    def launched(self, name: str, blocks: int, stream: Any = 0) -> Any:
-        """A kernel to call with its arguments, for so many lane blocks."""
+    def configure_launch(self, name: str, blocks: int, stream: Any = 0) -> Any:
+        """Return a kernel for this many lane blocks, to be called with its arguments."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Grid size")  # few directions do not fill a card: no news
+            warnings.filterwarnings("ignore", message="Grid size")  # a few directions do not fill a card
             return self.kernels[name][blocks, self.target.threads, stream, self.shared]
 
 
 @cache
-def module_of(source: str) -> ModuleType:
-    """A module from its text, one for each text: what is compiled of it serves all programs that have it."""
+def load_module(source: str) -> ModuleType:
+    """Return the module of a text; equal texts share one, and its compiled functions."""
     module = ModuleType("circuitsketch_cuda")
     exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
     return module
 
 
-def any_steps(instruction: Instruction) -> Instruction:
-    """Without what a chain knows of its innermost steps: that is for a CPU's vectors, and here each function that it
-    tells apart would be compiled into the kernel again."""
+def forget_steps(instruction: Instruction) -> Instruction:
+    """Return an instruction whose chain does not know its innermost steps.
+
+    They are for a CPU's vectors; here, functions that differ in nothing else would all be compiled into the kernel.
+    """
     kernel = instruction.kernel
     if not isinstance(kernel, ChainKernel):
         return instruction
@@ -209,39 +216,39 @@ def any_steps(instruction: Instruction) -> Instruction:
     return replace(instruction, kernel=replace(kernel, operands=operands, steps=()))
 
 
-def variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Use]:
-    """What every instruction wants; a kernel walks as many axes as the widest of its uses needs."""
+def choose_variants(instructions: Sequence[Instruction], target: CudaTarget) -> list[Variant]:
+    """Return the variant for each instruction; all uses of a kernel share the largest number of axes among them."""
     axes: dict[Any, int] = {}
     for i in instructions:
         if isinstance(i.kernel, ChainKernel | MoveKernel):
-            axes[i.kernel] = max(axes.get(i.kernel, 1), axes_of(i))
+            axes[i.kernel] = max(axes.get(i.kernel, 1), count_axes(i))
     uses = []
     for i in instructions:
         if isinstance(i.kernel, ContractKernel) and isinstance(i.arguments, ContractArguments):
-            uses.append(Use(i.kernel, chosen_tile(i.kernel, target, i.arguments)))
+            uses.append(Variant(i.kernel, choose_tile(i.kernel, target, i.arguments)))
         else:
-            uses.append(Use(i.kernel, axes.get(i.kernel)))
+            uses.append(Variant(i.kernel, axes.get(i.kernel)))
     return uses
 
 
-def axes_of(instruction: Instruction) -> int:
-    """The axes of a chain's or a move's entries, leading ones of extent 1 left away."""
+def count_axes(instruction: Instruction) -> int:
+    """Return the number of axes of a chain or a move, without leading ones of length 1."""
     arguments = instruction.arguments
     assert isinstance(arguments, ChainArguments | MoveArguments)
     extents = arguments.extents
     return next((len(extents) - i for i, n in enumerate(extents) if n != 1), 1)
 
 
-def written(use: Use, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
-    """The name and the text of a device function."""
+def write_instruction(use: Variant, number: int, target: CudaTarget, gates: GateFunctions) -> tuple[str, str]:
+    """Return the name and the text of a device function."""
     kernel, variant = use.kernel, use.variant
     if isinstance(kernel, ChainKernel):
         name = f"chain_{number}"
-        return name, chain_function(name, kernel, variant, target, gates)
+        return name, write_chain(name, kernel, variant, target, gates)
     if isinstance(kernel, ContractKernel):
         name = f"contract_{number}"
-        return name, contract_function(name, kernel, variant, target)
+        return name, write_contraction(name, kernel, variant, target)
     if isinstance(kernel, MoveKernel):
         name = f"{kernel.combine}_{number}"
-        return name, move_function(name, kernel, variant, target)
-    return f"fill_{number}", fill_function(f"fill_{number}", target)
+        return name, write_move(name, kernel, variant, target)
+    return f"fill_{number}", write_fill(f"fill_{number}", target)

@@ -1,38 +1,23 @@
-"""Contractions as device functions: result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column].
+"""Write contractions, result[batch, row, column] = sum_k left[batch, row, k] * right[batch, k, column], as functions.
 
-A thread has one lane of a tile of the result: its accumulators stay in registers while k runs, so that what it loads is
-used more than once. Neighbouring threads have neighbouring lanes, then neighbouring tiles of a row, so what a warp
-loads of the left operand is mostly the same; what warps load alike is left to the first-level cache, which is the same
-memory as the shared one. Where entries lie is looked up in tables, as on the CPU; a tile that hangs over the edge
-computes the last row or column again and does not store it.
+A thread has one lane of a tile of the result. Its accumulators stay in registers while k runs, so that it uses what it
+loads more than once. Adjacent threads have adjacent lanes, then adjacent tiles of a row, so that the threads of a warp
+load mostly the same of the left operand; the first-level cache, which is the same memory as the shared one, serves
+several warps. The positions of elements are looked up in tables, as on the CPU. A tile across the edge computes the
+last row or column again, and does not store it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from circuitsketch.backends.cuda.target import CudaTarget, indented, kernel_function, lane_loop
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget, indent, write_kernel, write_lane_loop
+from circuitsketch.backends.cuda.tiling import Tile
 from circuitsketch.lower.instructions import ContractKernel
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
-REGISTERS = 24  # accumulators that fit in 128 registers beside what is multiplied, in double precision, without spills
 
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """The rows and columns of the result that a thread has."""
-
-    rows: int
-    columns: int
-
-    def count(self, rows: int, columns: int) -> int:
-        """Tiles that cover a result."""
-        return -(-rows // self.rows) * -(-columns // self.columns)
-
-
-def head() -> list[str]:
-    """What the integers of a contraction say: its extents, where its tables begin, where its operands lie."""
-    left, right, _, extents = ContractArguments.head(POSITIONS)
+def write_head() -> list[str]:
+    """Write what unpacks a contraction's arguments: extents, positions of tables, offsets of operands."""
+    left, right, _, extents = ContractArguments.unpack_head(POSITIONS)
     lines = [f"{name} = args[at + {position}]" for name, position in extents.items()]
     begin = f"at + {ContractArguments.HEAD}"
     for table, length in ContractArguments.TABLES.items():
@@ -44,45 +29,27 @@ def head() -> list[str]:
     return lines
 
 
-def tiles(kernel: ContractKernel, target: CudaTarget) -> list[Tile]:
-    """The tiles for a contraction, largest first: what the registers hold, and one entry, for small results."""
-    if target.mode.values:
-        return [Tile(4, 4), Tile(1, 1)]
-    fit = max(REGISTERS // target.mode.components, 1)
-    if not kernel.left:  # the left operand is one number: many rows share what is loaded of the right one
-        large = Tile(min(fit, 8), 1)
-    else:
-        large = Tile(2, 4) if fit >= 8 else Tile(1, min(fit, 4))
-    return [large, Tile(1, 1)] if large != Tile(1, 1) else [large]
-
-
-def chosen_tile(kernel: ContractKernel, target: CudaTarget, arguments: ContractArguments) -> Tile:
-    """The largest tile that still has work for all threads; a heuristic, to be measured on a device."""
-    batches, rows, columns, _ = arguments.extents
-    options = tiles(kernel, target)
-    for tile in options:
-        if batches * tile.count(rows, columns) * target.width >= target.threads:
-            return tile
-    return options[-1]
-
-
-def contract_function(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
-    """The device function of a contraction for one tile."""
-    lines = [*head(), f"across = {tiles_across('columns', tile.columns)}", f"down = {tiles_across('rows', tile.rows)}"]
+def write_contraction(name: str, kernel: ContractKernel, tile: Tile, target: CudaTarget) -> str:
+    """Write the device function of a contraction for one tile."""
+    lines = [
+        *write_head(),
+        f"across = {count_tiles('columns', tile.columns)}",
+        f"down = {count_tiles('rows', tile.rows)}",
+    ]
     says = f"{'lanes' if kernel.left else 'constants'} times lanes, a tile of {tile.rows} x {tile.columns}"
-    loop = lane_loop(target, "batches * down * across", tile_body(kernel, tile, target))
-    return kernel_function(name, says, [*lines, *loop])
+    loop = write_lane_loop(target, "batches * down * across", write_tile(kernel, tile, target))
+    return write_kernel(name, says, [*lines, *loop])
 
 
-def tiles_across(extent: str, size: int) -> str:
-    """How many tiles cover an extent."""
+def count_tiles(extent: str, size: int) -> str:
+    """Write how many tiles cover an extent."""
     return extent if size == 1 else f"({extent} + {size - 1}) // {size}"
 
 
-def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
-    """Where the tile lies, the loop over k, the stores."""
+def write_tile(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+    """Write the position of a tile, the loop over k, and the stores."""
     rows, columns = range(tile.rows), range(tile.columns)
-    _, _, result, _ = ContractArguments.head(POSITIONS)
+    _, _, result, _ = ContractArguments.unpack_head(POSITIONS)
     lines = [f"column0 = entry % across * {tile.columns}", "entry //= across"]
     lines += [f"row0 = entry % down * {tile.rows}", "batch = entry // down"]
     lines += [f"row{i} = min(row0 + {i}, rows - 1)" for i in rows if i]
@@ -90,24 +57,24 @@ def tile_body(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[st
     lines += [f"left{i} = args[left_batch + batch] + args[left_row + row{i}]" for i in rows]
     lines += [f"right{j} = args[right_batch + batch] + args[right_column + column{j}]" for j in columns]
     lines += [f"t{i}{j} = zeros()" for i in rows for j in columns]
-    lines += ["for k in range(summed):", *indented(products(kernel, tile, target))]
+    lines += ["for k in range(summed):", *indent(write_products(kernel, tile, target))]
     for i in rows:
         for j in columns:
             where = f"args[result_batch + batch] + args[result_row + row{i}] + args[result_column + column{j}]"
             stores = [f"x = args[at + {result.lane}] + {where}", f"store(lanes, x * {target.unit} + lane, t{i}{j})"]
             inside = [f"row0 + {i} < rows"] * (i > 0) + [f"column0 + {j} < columns"] * (j > 0)
-            lines += [f"if {' and '.join(inside)}:", *indented(stores)] if inside else stores
+            lines += [f"if {' and '.join(inside)}:", *indent(stores)] if inside else stores
     return lines
 
 
-def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
-    """One k: load a column of the left operand, then entry by entry a row of the right one, and add their products."""
+def write_products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str]:
+    """Write the body of the loop over k: load the left operand, then the right one per column, and add the products."""
     lines = ["left_step, right_step = args[index(left_summed + k)], args[index(right_summed + k)]"]
     series = kernel.left and not target.mode.values  # both operands' constant terms count
     for i in range(tile.rows):
-        lines += loaded(target, "left", i, series or not kernel.left, kernel.left)
+        lines += write_loads(target, "left", i, series or not kernel.left, kernel.left)
     for j in range(tile.columns):
-        lines += loaded(target, "right", j, series, True)
+        lines += write_loads(target, "right", j, series, True)
         for i in range(tile.rows):
             if not kernel.left:
                 lines.append(f"t{i}{j} = add_scaled(t{i}{j}, l{i}_0, r{j})")
@@ -118,8 +85,8 @@ def products(kernel: ContractKernel, tile: Tile, target: CudaTarget) -> list[str
     return lines
 
 
-def loaded(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
-    """An entry of an operand: its constant term, its series, or both."""
+def write_loads(target: CudaTarget, side: str, i: int, constant: bool, lanes: bool) -> list[str]:
+    """Write the load of an element of an operand: its constant term, its series, or both."""
     lines = [f"x = {side}{i} + {side}_step"]
     if constant:
         lines.append(f"{side[0]}{i}_0 = constants[index({side}_constant + x)]")

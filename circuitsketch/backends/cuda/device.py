@@ -1,6 +1,6 @@
-"""The graphics card: is there one, how many lane blocks its memory holds, and the words for what went wrong with it.
+"""Find the GPU, plan how lane blocks share its memory, and convert the driver's errors.
 
-In: nothing but the machine. Out: `Device` and `Plan`, or a DeviceError that says what was looked for and what to do.
+Out: a `Device` and a `MemoryPlan`, or a DeviceError that says what was looked for and what to do.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from circuitsketch.errors import DeviceError
 
-RESERVE = 256 << 20  # bytes that stay free for the driver and the code
-SHARE = 0.9  # of the rest that lanes may take: memory comes in pages, and others use the card too
-NARROWEST, WIDEST = 4, 32  # lanes a block: from 32 bytes of double precision, what memory moves at once, to a warp
-# Where the errors of the driver and of what sits on it are defined; not all have a public name.
+RESERVE = 256 << 20  # bytes to leave free for the driver and the code
+SHARE = 0.9  # of the rest for lanes: memory comes in pages, and others use the card too
+# Lanes per block: from 32 bytes in double precision, the unit of memory transfers, to a warp.
+MIN_WIDTH, MAX_WIDTH = 4, 32
+# The packages that define the errors of the driver and of its wrappers; some errors have no public name.
 DRIVER = ("numba.cuda.cudadrv", "cuda.core", "cuda.bindings")
 
 
@@ -33,70 +34,74 @@ class Device:
 
     @property
     def room(self) -> int:
-        """Bytes that a run may take."""
+        """The bytes that a run may take."""
         return int(max(self.free - RESERVE, 0) * SHARE)
 
-    def lanes_a_block(self, count: int) -> int:
-        """How many lanes a block of threads should carry so that `count` of them fill the card in one go."""
-        width = NARROWEST
-        while width < WIDEST and width * self.multiprocessors < count:
+    def choose_width(self, count: int) -> int:
+        """Return the number of lanes per block with which `count` lanes give every multiprocessor a block."""
+        width = MIN_WIDTH
+        while width < MAX_WIDTH and width * self.multiprocessors < count:
             width *= 2
         return width
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """How lane blocks share a card's memory.
 
     Attributes
     ----------
-    blocks : how many there are. together : how many are played at once; the others follow in waves.
-    bytes_a_block : of lanes and directions. fixed : bytes of constant terms on their way, whatever is played.
+    blocks : how many there are.
+    blocks_per_wave : how many run at a time; the others follow in further waves.
+    bytes_per_block : of lanes and directions.
+    fixed : bytes of the buffers for constant terms.
     """
 
     device: Device
     blocks: int
-    together: int
-    bytes_a_block: int
+    blocks_per_wave: int
+    bytes_per_block: int
     fixed: int
 
     @property
     def waves(self) -> int:
-        """How many runs one after the other."""
-        return -(-self.blocks // self.together)
+        """The number of waves."""
+        return -(-self.blocks // self.blocks_per_wave)
 
     def __str__(self) -> str:
-        taken, room = ((x / 1e9) for x in (self.fixed + self.together * self.bytes_a_block, self.device.room))
+        taken, room = ((x / 1e9) for x in (self.fixed + self.blocks_per_wave * self.bytes_per_block, self.device.room))
         blocks, waves = (f"{n} {name}{'s' * (n > 1)}" for n, name in ((self.blocks, "block"), (self.waves, "wave")))
         return (
-            f"{blocks} in {waves} of {self.together}, {taken:.2f} GB at a time of {room:.2f} GB to be had on "
+            f"{blocks} in {waves} of {self.blocks_per_wave}, {taken:.2f} GB at a time of {room:.2f} GB available on "
             f"{self.device.name}"
         )
 
 
-def plan(device: Device, blocks: int, bytes_a_block: int, fixed: int, what: str) -> Plan:
-    """As many blocks at once as memory holds, in waves of one size.
+def plan_memory(device: Device, blocks: int, bytes_per_block: int, fixed: int, what: str) -> MemoryPlan:
+    """Plan waves of equal size, as few as memory allows; what : a description of one block.
 
     Raises
     ------
-    DeviceError : not even one fits.
+    DeviceError
+        If not even one block fits.
     """
-    if bytes_a_block + fixed > device.room:
+    if bytes_per_block + fixed > device.room:
         raise DeviceError(
-            f"{what} need {(bytes_a_block + fixed) / 1e9:.2f} GB on the device, and {device.room / 1e9:.2f} GB of "
-            f"{device.name} can be had; use dtype=complex64, a lower order, or device='cpu'"
+            f"{what} need {(bytes_per_block + fixed) / 1e9:.2f} GB on the device, and {device.room / 1e9:.2f} GB of "
+            f"{device.name} are available; use dtype=complex64, a lower order, or device='cpu'"
         )
-    fit = min((device.room - fixed) // max(bytes_a_block, 1), max(blocks, 1))
+    fit = min((device.room - fixed) // max(bytes_per_block, 1), max(blocks, 1))
     waves = -(-max(blocks, 1) // fit)
-    return Plan(device, blocks, -(-max(blocks, 1) // waves), bytes_a_block, fixed)
+    return MemoryPlan(device, blocks, -(-max(blocks, 1) // waves), bytes_per_block, fixed)
 
 
-def find() -> Device:
-    """The current device.
+def find_device() -> Device:
+    """Return the current device.
 
     Raises
     ------
-    DeviceError : there is none that can be used; it says what was looked for.
+    DeviceError
+        If there is no usable one; says what was looked for.
     """
     if importlib.util.find_spec("numba_cuda") is None:
         raise DeviceError(
@@ -108,17 +113,17 @@ def find() -> Device:
     if config.ENABLE_CUDASIM:
         return Device("Numba's simulator", (0, 0), 1, 1 << 40, simulated=True)
     if not cuda.is_available():
-        raise DeviceError(missing(cuda))
+        raise DeviceError(explain_missing(cuda))
     card = cuda.get_current_device()
     context = cuda.current_context()
-    context.deallocations.clear()  # what earlier runs have let go of counts as free
+    context.deallocations.clear()  # memory that earlier runs released counts as free
     name = card.name.decode() if isinstance(card.name, bytes) else card.name
     free = int(context.get_memory_info().free)
     return Device(name, tuple(card.compute_capability), card.MULTIPROCESSOR_COUNT, free)
 
 
-def missing(cuda: Any) -> str:
-    """What was looked for, and which of it was not found."""
+def explain_missing(cuda: Any) -> str:
+    """Return the message that says what was looked for, and what of it is missing."""
     from numba.cuda.cudadrv import nvvm
 
     version = importlib.metadata.version("numba-cuda")
@@ -132,8 +137,8 @@ def missing(cuda: Any) -> str:
 
 
 @contextmanager
-def reported(what: str) -> Iterator[None]:
-    """Turn the driver's errors into ours."""
+def convert_errors(what: str) -> Iterator[None]:
+    """Convert the driver's errors to DeviceError; what : what the device was asked to do."""
     try:
         yield
     except Exception as error:

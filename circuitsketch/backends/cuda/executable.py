@@ -1,12 +1,11 @@
-"""Linking for the device, and memory there that is played like a CPU's arena.
+"""The device's executables and arenas.
 
-In: tapes, as for the CPU. Out: a `CudaExecutable`: the CPU's executable for the constant phase, and a program for the
-lane phase with a tape of its own.
+In: tapes, as for the CPU. Out: a `CudaExecutable`: the CPU's executable for the constant phase, and device code with a
+tape of its own for the lane phase.
 
-The constant phase runs on the CPU, whose machine code it is, and what it computes in every step is sent ahead of the
-lanes. All directions share it: at 512 directions of order 3 it is one part in ten thousand of the arithmetic, and it is
-a chain of small dependent operations, which suits a core. So the device knows no constant term that the CPU does not,
-and errors about them are found, and worded, in one place.
+The constant phase runs on the CPU, and the constant terms of every step are sent to the device before its lanes run.
+All directions share them: for 512 directions of order 3 they are one part in ten thousand of the arithmetic, and a
+chain of small dependent operations, which suits a core. So the CPU has all constant terms, and checks them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import (
     CACHE_LINE,
-    STRAIGHT_ORDER,
+    UNROLLED_ORDER,
     Arena,
     Executable,
     Phases,
@@ -29,22 +28,22 @@ from circuitsketch.backends.contract import (
     Schedule,
     Totals,
 )
-from circuitsketch.backends.cuda.barriers import barriers
-from circuitsketch.backends.cuda.codegen import PLAIN, Program
-from circuitsketch.backends.cuda.device import Plan, find, plan, reported
-from circuitsketch.backends.cuda.stream import STAGE_BYTES, play
-from circuitsketch.backends.cuda.target import SIMULATED_THREADS, THREADS, CudaTarget
+from circuitsketch.backends.cuda.barriers import place_barriers
+from circuitsketch.backends.cuda.codegen import PLAIN, DeviceCode
+from circuitsketch.backends.cuda.device import MemoryPlan, convert_errors, find_device, plan_memory
+from circuitsketch.backends.cuda.kernel_builder import SIMULATED_THREADS, THREADS, CudaTarget
+from circuitsketch.backends.cuda.stream import STAGE_BYTES, run_on_device
 from circuitsketch.backends.linking import Linked
-from circuitsketch.backends.registry import backend
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
-from circuitsketch.lower.encode import carried, encode
+from circuitsketch.lower.encode import encode, encode_carry
 from circuitsketch.lower.instructions import Instruction, Mode, MoveKernel, Placement
 from circuitsketch.lower.layout import Layout
 from circuitsketch.lower.packing import pack_all
 from circuitsketch.lower.tape import Tape
 
-WHOLE_IN_SINGLE = 1 << 24  # up to here float32 has every whole number
+LARGEST_SINGLE_INTEGER = 1 << 24  # float32 represents every integer up to this one exactly
 
 
 @dataclass(eq=False, kw_only=True)
@@ -54,13 +53,13 @@ class CudaExecutable(Linked):
     Attributes
     ----------
     host : the CPU's executable. program : the device code.
-    device_tape, device_args, device_programs : as `program.play` wants them.
-    step_constants : how many constant terms a step has; plain data follow in the CPU's arena.
+    device_tape, device_args, device_programs : the arguments of the generated `play`.
+    step_constants : how many constant terms a step has; the literals follow in the CPU's arena.
     """
 
     target: CudaTarget
     host: Executable
-    program: Program
+    program: DeviceCode
     device_tape: np.ndarray
     device_args: np.ndarray
     device_programs: np.ndarray
@@ -68,111 +67,116 @@ class CudaExecutable(Linked):
 
     @property
     def instructions(self) -> Sequence[Instruction]:
-        """The host's, for listings."""
+        """The host's instructions, for listings."""
         return self.host.instructions
 
     @property
     def programs(self) -> np.ndarray:
-        """The host's: where each program's instructions lie among those."""
+        """The host's programs: where each one's instructions are among those."""
         return self.host.programs
 
     @property
     def real(self) -> np.dtype[Any]:
-        """What lanes are made of."""
+        """The dtype of lanes."""
         return np.dtype(np.float32 if self.target.single else np.float64)
 
     @property
     def row(self) -> int:
-        """Numbers in a block's memory."""
+        """The numbers in a block's memory."""
         return -(-max(self.lane_end * self.unit, 1) // CACHE_LINE) * CACHE_LINE
 
     @property
-    def constants_a_step(self) -> int:
-        """Bytes of the constant terms that a step needs."""
+    def constant_bytes_per_step(self) -> int:
+        """The bytes of a step's constant terms."""
         return max(self.step_constants, 1) * self.real.itemsize
 
-    def plan(self, blocks: int, examples: int = 0) -> Plan:
-        """How so many lane blocks share the device's memory; examples : whose directions lie there too.
+    def plan_memory(self, blocks: int, examples: int = 0) -> MemoryPlan:
+        """Plan how lane blocks share the device's memory; examples : whose directions are there too.
 
         Raises
         ------
-        DeviceError : there is no device, or not even one block fits.
+        DeviceError
+            If there is no device, or not even one block fits.
         """
         width, mode = self.target.width, self.target.mode
         size = self.row * self.real.itemsize + examples * width * (16 if mode.complex else 8)
-        fixed = 2 * (max(STAGE_BYTES, self.constants_a_step) + plain_size(self) * self.real.itemsize)
-        what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} entries"
-        return plan(find(), blocks, size, fixed, what)
+        fixed = 2 * (max(STAGE_BYTES, self.constant_bytes_per_step) + count_plain(self) * self.real.itemsize)
+        what = f"{width} lanes with {mode.components} numbers for each of {self.lane_end:,} elements"
+        return plan_memory(find_device(), blocks, size, fixed, what)
 
-    def together(self, blocks: int, examples: int = 0) -> int:
-        """How many lane blocks to play at once, by the plan."""
-        return self.plan(blocks, examples).together
+    def choose_blocks_per_call(self, blocks: int, examples: int = 0) -> int:
+        """Return how many lane blocks fit into the device's memory, in waves of equal size."""
+        return self.plan_memory(blocks, examples).blocks_per_wave
 
-    def side_by_side(self, blocks: int, examples: int, threads: int | None) -> int:
-        """All that the device holds."""
-        return self.together(blocks, examples)
+    def choose_blocks_per_run(self, blocks: int, examples: int, threads: int | None) -> int:
+        """Return how many lane blocks one call runs: a call runs all steps."""
+        return self.choose_blocks_per_call(blocks, examples)
 
-    def threads(self, asked: int | None) -> int | None:
-        """One call after the other: each has the device's memory to itself."""
+    def limit_threads(self, threads: int | None) -> int | None:
+        """Return 1: every call uses the device's memory alone."""
         return 1
 
     def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Nothing: `plan` looks at the device's memory."""
+        """Do nothing: `plan_memory` checks the device's memory."""
 
-    def progress(self, now: float, told: float, seconds: float) -> float | None:
-        """Whole blocks: a device has many under way."""
-        return int(now) if int(now) > told else None
+    def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
+        """Return the number of finished blocks if it has grown: a device runs many at a time."""
+        return int(now) if int(now) > reported else None
 
     def arena_bytes(self, blocks: int = 1) -> int:
-        """Bytes of the host's memory; lanes are on the device."""
+        """Return the bytes of host memory; lanes are on the device."""
         return self.host.arena_bytes(0)
 
-    def arena(self, blocks: int = 1) -> DeviceArena:
-        """Memory for some lane blocks; on the device it is taken when it is first needed."""
-        return DeviceArena(self, self.host.arena(0), blocks)
+    def allocate_arena(self, blocks: int = 1) -> DeviceArena:
+        """Return new memory for lane blocks; it is allocated on the device when it is first used."""
+        return DeviceArena(self, self.host.allocate_arena(0), blocks)
 
 
-def cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
-    """What to write device code for, when so many lanes are to be carried.
+def make_cuda_target(mode: Mode, single: bool, width: int | None, lanes: int) -> CudaTarget:
+    """Return the target for about this many lanes.
 
     Raises
     ------
-    DeviceError : there is no device. InputError : a width that is no power of two.
+    DeviceError
+        If there is no device.
+    InputError
+        If the width is not a power of two.
     """
-    device = find()
-    width = width or device.lanes_a_block(lanes)
+    device = find_device()
+    width = width or device.choose_width(lanes)
     if width & (width - 1):
         raise InputError(f"width is {width}; on device='cuda' the lanes of a block are a power of two")
     return CudaTarget(mode, width, single, SIMULATED_THREADS if device.simulated else THREADS)
 
 
 def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: bool) -> CudaExecutable:
-    """One executable of tapes whose first `state_count` inputs are the same state, and whose last is the weights.
+    """Link tapes to one executable; see `contract.Backend.link`.
 
     Raises
     ------
-    InputError : the order is higher than device code is written for.
+    InputError
+        If the order is too high for device code.
     """
-    if not target.straight:
+    if not target.is_unrolled:
         raise InputError(
-            f"order {target.mode.order} on device='cuda': device code goes to order {STRAIGHT_ORDER}; use "
+            f"order {target.mode.order} on device='cuda': device code goes to order {UNROLLED_ORDER}; use "
             "device='cpu', which takes any order"
         )
-    host = backend("cpu").link(tapes, target, state_count, has_keep, Phases.CONSTANT | Phases.CARRY)
+    host = get_backend("cpu").link(tapes, target, state_count, has_keep, Phases.CONSTANT | Phases.CARRY)
     assert isinstance(host, Linked)
-    step_constants = host.constant_end - plain_size(host)
+    step_constants = host.constant_end - count_plain(host)
     instructions: list[Instruction] = []
     programs = []
     for tape, placement in zip(tapes, host.placements, strict=True):
         first = len(instructions)
         if target.mode.components:
-            here = device_placement(placement, step_constants)
-            instructions += encode(tape, "lane", here) + carried(tape, "lane", here)
+            here = place_on_device(placement, step_constants)
+            instructions += encode(tape, "lane", here) + encode_carry(tape, "lane", here)
         programs.append((first, len(instructions)))
     check_indices_fit(instructions, host)
-    program = Program(instructions, target)
+    program = DeviceCode(instructions, target)
     args, starts = pack_all(i.arguments for i in instructions)
-    waits = [wait for first, last in programs for wait in barriers(instructions[first:last])]
+    waits = [wait for first, last in programs for wait in place_barriers(instructions[first:last])]
     rows = [(*row, 0) for row in zip(program.opcodes, starts, waits, strict=True)]
     return CudaExecutable(
         **{f.name: getattr(host, f.name) for f in fields(Linked)},
@@ -186,29 +190,29 @@ def link(tapes: Sequence[Tape], target: CudaTarget, state_count: int, has_keep: 
 
 
 def check_indices_fit(instructions: Sequence[Instruction], host: Linked) -> None:
-    """Refuse gathers whose indices single precision, in which the device has constant terms, cannot count."""
+    """Raise InputError for gathers with indices that single precision, the device's for them, does not represent."""
     gathers = any(isinstance(i.kernel, MoveKernel) and i.kernel.index != "none" for i in instructions)
-    if host.target.single and gathers and max(host.lane_end, host.constant_end) > WHOLE_IN_SINGLE:
+    if host.target.single and gathers and max(host.lane_end, host.constant_end) > LARGEST_SINGLE_INTEGER:
         raise InputError(
-            f"complex64 on device='cuda' takes indices up to {WHOLE_IN_SINGLE:,}, and there are {host.lane_end:,} "
-            "entries; use dtype=complex128"
+            f"complex64 on device='cuda' takes indices up to {LARGEST_SINGLE_INTEGER:,}, and there are "
+            f"{host.lane_end:,} elements; use dtype=complex128"
         )
 
 
-def plain_size(executable: Linked) -> int:
-    """Plain data at the end of the constant arena, equal arrays once."""
+def count_plain(executable: Linked) -> int:
+    """Return the number of literals at the end of the constant arena, with equal arrays counted once."""
     return sum(value.size for _, value in executable.plain)
 
 
-def device_placement(placement: Placement, step_constants: int) -> Placement:
-    """Constant terms of a step keep their places; plain data get negative ones, see `program.address`."""
+def place_on_device(placement: Placement, step_constants: int) -> Placement:
+    """Return the placement on the device, where literals have negative offsets; see the generated `address`."""
     constant = {b: at if at < step_constants else at - step_constants - PLAIN for b, at in placement.constant.items()}
     return Placement(constant, placement.lane)
 
 
 @dataclass(eq=False)
 class DeviceArena:
-    """Constant terms on the CPU, lanes on the device: an arena whose lane blocks are all in flight together.
+    """Constant terms on the CPU, lanes on the device: an arena whose lane blocks all run at a time.
 
     begun : whether the state's lanes have been set.
     """
@@ -216,77 +220,77 @@ class DeviceArena:
     executable: CudaExecutable
     host: Arena
     blocks: int
-    begun: bool = False
+    initialized: bool = False
 
     @property
     def constants(self) -> np.ndarray:
         """The host's constant terms."""
         return self.host.constants
 
-    def state(self) -> list[np.ndarray]:
-        """Copies of the state's constant terms."""
-        return self.host.state()
+    def get_state(self) -> list[np.ndarray]:
+        """Return copies of the state's constant terms."""
+        return self.host.get_state()
 
-    def constant_view(self, program: int, layout: Layout) -> np.ndarray:
-        """A wire's constant terms, a view."""
-        return self.host.constant_view(program, layout)
+    def view_constant(self, program: int, layout: Layout) -> np.ndarray:
+        """Return a view of a wire's constant terms."""
+        return self.host.view_constant(program, layout)
 
     @cached_property
     def device_lanes(self) -> Any:
-        """The lanes' memory, a row for every lane block."""
+        """The lanes' memory, a row per lane block."""
         from numba import cuda
 
         e = self.executable
         shape = (self.blocks, e.row)
-        with reported(f"taking {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
+        with convert_errors(f"allocating {shape[0] * shape[1] * e.real.itemsize / 1e9:.2f} GB of memory"):
             return cuda.device_array(shape, e.real)
 
     def set_state(self, leaves: Sequence[np.ndarray]) -> None:
-        """Put the state's constant terms, and clear its lanes (where they hold values: set them)."""
+        """Set the state's constant terms, and its lanes: to zero, or to the same values where lanes hold values."""
         self.host.set_state(leaves)
-        self.begun = False
+        self.initialized = False
 
-    def start(self) -> None:
-        """Set the state's lanes to zero, or to its values, once."""
+    def initialize_lanes(self) -> None:
+        """Set the state's lanes on the device to zero, or to the state's values, once."""
         from numba import cuda
 
-        if self.begun:
+        if self.initialized:
             return
         e = self.executable
         state = np.zeros(max(e.lane_state_cells, 1), e.real)
         for shape, offset, at in zip(e.state_shapes, e.state_constant, e.state_lane, strict=True):
             if at >= 0 and e.target.mode.values:
                 state[at : at + cells(shape)] = self.constants[offset : offset + cells(shape)]
-        with reported("setting the first state"):
-            e.program.launched("start", self.blocks)(cuda.to_device(state), self.device_lanes)
-        self.begun = True
+        with convert_errors("setting the first state"):
+            e.program.configure_launch("start", self.blocks)(cuda.to_device(state), self.device_lanes)
+        self.initialized = True
 
     def lane_row(self, block: int, first: int, last: int) -> Any:
-        """Elements first..last of a lane block, on the device."""
+        """Return elements first..last of a lane block, on the device."""
         unit = self.executable.unit
         return self.device_lanes[block][first * unit : last * unit]
 
-    def lane_state(self, block: int = 0) -> np.ndarray:
-        """A copy of the state in one lane block: (elements, components, width)."""
+    def get_lane_state(self, block: int = 0) -> np.ndarray:
+        """Return a copy of the state in one lane block: (elements, components, width)."""
         e = self.executable
         if not e.lane_state_cells * e.unit:
             return np.zeros((e.lane_state_cells, e.target.mode.components, e.target.width), e.real)
-        self.start()
-        with reported("reading lanes"):
-            found = self.lane_row(block, 0, e.lane_state_cells).copy_to_host()
-        return found.reshape(-1, e.target.mode.components, e.target.width)
+        self.initialize_lanes()
+        with convert_errors("reading lanes"):
+            numbers = self.lane_row(block, 0, e.lane_state_cells).copy_to_host()
+        return numbers.reshape(-1, e.target.mode.components, e.target.width)
 
-    def put_lane_state(self, block: int, lanes: np.ndarray) -> None:
+    def set_lane_state(self, block: int, lanes: np.ndarray) -> None:
         """Set the state in one lane block."""
         if not lanes.size:
             return
-        self.start()
-        with reported("writing lanes"):
+        self.initialize_lanes()
+        with convert_errors("writing lanes"):
             row = self.lane_row(block, 0, self.executable.lane_state_cells)
             row.copy_to_device(np.ascontiguousarray(lanes, self.executable.real).ravel())
 
-    def lane_view(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
-        """A copy of a wire in one lane block: (*shape, components, width)."""
+    def view_lanes(self, program: int, layout: Layout, block: int = 0) -> np.ndarray:
+        """Return a copy of a wire in one lane block: (*shape, components, width)."""
         e = self.executable
         components, width = e.target.mode.components, e.target.width
         if cells(layout.shape) == 0:
@@ -294,11 +298,11 @@ class DeviceArena:
         steps = [(n - 1) * s for n, s in zip(layout.shape, layout.strides, strict=True)]
         begin = e.placements[program].lane[layout.buffer] + layout.offset
         first, last = begin + sum(min(s, 0) for s in steps), begin + sum(max(s, 0) for s in steps)
-        with reported("reading lanes"):
-            found = self.lane_row(block, first, last + 1).copy_to_host()
-        strides = (*(s * e.unit * found.itemsize for s in layout.strides), width * found.itemsize, found.itemsize)
+        with convert_errors("reading lanes"):
+            numbers = self.lane_row(block, first, last + 1).copy_to_host()
+        strides = (*(s * e.unit * numbers.itemsize for s in layout.strides), width * numbers.itemsize, numbers.itemsize)
         shape = (*layout.shape, components, width)
-        return np.lib.stride_tricks.as_strided(found[(begin - first) * e.unit :], shape, strides)
+        return np.lib.stride_tricks.as_strided(numbers[(begin - first) * e.unit :], shape, strides)
 
     def run(
         self,
@@ -308,46 +312,43 @@ class DeviceArena:
         at: np.ndarray,
         directions: np.ndarray | None = None,
         *,
-        begins: np.ndarray | None = None,
-        watch: bool = False,
+        first_steps: np.ndarray | None = None,
+        check_finite: bool = False,
         phases: Phases = Phases.ALL,
         record: Record | None = None,
         source: Record | None = None,
         totals: Totals | None = None,
         report: Report | None = None,
     ) -> int:
-        """Play steps first..last; see `Arena.run`. There are no records and totals here.
+        """Run the steps from `first` to `last` (excluded); see `contract.Arena.run`. Records and totals are refused.
 
-        Without the lane phase nothing happens on the device.
+        The device runs only the lane phase.
         """
         assert record is None and source is None and totals is None, "reverse sweeps are played by the CPU"
         if phases != Phases.ALL or not self.executable.target.mode.components:
-            return self.host.run(schedule, first, last, at, watch=watch, phases=phases & ~Phases.LANE)
-        assert not watch, "a run whose lanes are played has been looked at before"
-        self.start()
-        with reported("playing a run"):
-            play(self, schedule, first, last, at, directions, begins, report)
+            return self.host.run(schedule, first, last, at, check_finite=check_finite, phases=phases & ~Phases.LANE)
+        assert not check_finite, "the constants of a run are checked before its lanes run"
+        self.initialize_lanes()
+        with convert_errors("running steps"):
+            run_on_device(self, schedule, first, last, at, directions, first_steps, report)
         return -1
 
-    def slices(
+    def run_in_slices(
         self,
         schedule: Schedule,
         at: np.ndarray,
         directions: np.ndarray,
-        begins: np.ndarray | None = None,
+        first_steps: np.ndarray | None = None,
         report: Report | None = None,
     ) -> Iterator[None]:
-        """Play all steps in one: a device has launches of its own."""
-        self.run(schedule, 0, len(schedule.program), at, directions, begins=begins, report=report)
+        """Run all steps in one slice: the device has launches of its own."""
+        self.run(schedule, 0, len(schedule.program), at, directions, first_steps=first_steps, report=report)
         yield
 
-    def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
-        """Play the constant phase of steps first..last, and keep what each of them computes."""
+    def record_constants(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
+        """Run the constant phase of steps first..last, and copy the constant terms of each to a row."""
         count = rows.shape[1]
         for t in range(first, last):
             self.host.run(schedule, t, t + 1, at, phases=Phases.CONSTANT)
             rows[t - first] = self.constants[:count]
             self.host.run(schedule, t, t + 1, at, phases=Phases.CARRY)
-
-
-__all__ = ["CudaExecutable", "DeviceArena", "cuda_target", "link"]

@@ -1,7 +1,7 @@
-"""What device code costs in registers, without a device: PTX for a compute capability, and what ptxas says of it.
+"""Measure the registers that device code needs, without a device: compile PTX, and read the report of ptxas.
 
-In: a program. Out: PTX, and for each of its functions the registers and the bytes spilled. NVVM and ptxas come from the
-packages that numba-cuda's extras install; no driver is needed.
+In: device code and a compute capability. Out: PTX, and the registers and spilled bytes of each function. NVVM and ptxas
+come from the packages that numba-cuda's extras install; no driver is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from circuitsketch.backends.cuda.codegen import Program
+from circuitsketch.backends.cuda.codegen import DeviceCode
 
 Capability = tuple[int, int]
 ONE = '''
@@ -31,7 +31,7 @@ def only_{name}(args, at, constants, now, all_lanes):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Registers a thread, bytes spilled to memory and loaded back, bytes of stack; bytes a block of shared memory."""
+    """Registers per thread; bytes spilled to memory, and of stack, per thread; bytes of shared memory per block."""
 
     name: str
     registers: int
@@ -40,29 +40,29 @@ class Usage:
     shared: int
 
 
-def ptx_of(program: Program, capability: Capability) -> str:
-    """PTX of the whole program's `play`."""
-    module = fresh(program.source)
-    return compiled(module.play, play_types(program), program, capability)
+def compile_ptx(program: DeviceCode, capability: Capability) -> str:
+    """Compile `play` to PTX."""
+    module = load_fresh_module(program.source)
+    return compile_function(module.play, list_argument_types(program), program, capability)
 
 
-def usages(program: Program, capability: Capability, only: str = "") -> list[Usage]:
-    """Every function of a program (whose name begins with `only`) compiled by itself, bounded as `play` is."""
+def measure_usages(program: DeviceCode, capability: Capability, only: str = "") -> list[Usage]:
+    """Compile each function whose name begins with `only` by itself, with the launch bounds of `play`."""
     names = [name for name, _ in program.functions if name.startswith(only)]
-    module = fresh(program.source + "".join(ONE.format(name=name) for name in names))
-    types = play_types(program)
+    module = load_fresh_module(program.source + "".join(ONE.format(name=name) for name in names))
+    types = list_argument_types(program)
     args, integer, constants, lanes = types[1], types[9], types[11], types[14]
-    found = []
+    usages = []
     for name in names:
-        text = compiled(
+        text = compile_function(
             getattr(module, f"only_{name}"), (args, integer, constants, integer, lanes), program, capability
         )
-        found.append(assembled(name, text, capability))
-    return found
+        usages.append(assemble(name, text, capability))
+    return usages
 
 
-def play_types(program: Program) -> tuple[Any, ...]:
-    """The types of the arguments of `play`."""
+def list_argument_types(program: DeviceCode) -> tuple[Any, ...]:
+    """Return the types of the arguments of `play`."""
     from numba import types
 
     real = types.float32 if program.target.single else types.float64
@@ -78,25 +78,25 @@ def play_types(program: Program) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def fresh(source: str) -> ModuleType:
-    """The program's functions anew: what is compiled for one capability is not taken for another."""
+def load_fresh_module(source: str) -> ModuleType:
+    """Return a new module of a text, so that code compiled for one capability is not used for another."""
     module = ModuleType("circuitsketch_cuda_resources")
     exec(compile(source, "<circuitsketch_cuda_resources>", "exec"), module.__dict__)
     return module
 
 
-def compiled(function: Any, types: tuple[Any, ...], program: Program, capability: Capability) -> str:
-    """PTX of a kernel."""
+def compile_function(function: Any, types: tuple[Any, ...], program: DeviceCode, capability: Capability) -> str:
+    """Compile a kernel to PTX."""
     from numba import cuda
 
-    with pretended(capability):
+    with pretend_capability(capability):
         text, _ = cuda.compile_ptx(function, types, device=False, cc=capability, launch_bounds=program.target.threads)
     return str(text)
 
 
 @contextmanager
-def pretended(capability: Capability) -> Iterator[None]:
-    """Device functions ask the current device for its capability; let there be one."""
+def pretend_capability(capability: Capability) -> Iterator[None]:
+    """Within this context, pretend that there is a device of a capability, for functions that ask for it."""
     from numba.cuda import dispatcher
 
     before = dispatcher.get_current_device
@@ -108,7 +108,7 @@ def pretended(capability: Capability) -> Iterator[None]:
 
 
 def find_ptxas() -> str | None:
-    """The assembler: of the CUDA packages installed with pip, or on the path."""
+    """Return the path of ptxas: from the CUDA packages installed with pip, or from PATH; None if there is none."""
     for package in ("nvidia.cuda_nvcc", "nvidia.cu13", "nvidia.cuda_nvcc_cu12"):
         try:
             spec = importlib.util.find_spec(package)
@@ -120,8 +120,8 @@ def find_ptxas() -> str | None:
     return shutil.which("ptxas")
 
 
-def assembled(name: str, text: str, capability: Capability) -> Usage:
-    """What ptxas says of a kernel."""
+def assemble(name: str, text: str, capability: Capability) -> Usage:
+    """Assemble a kernel, and return the report of ptxas."""
     ptxas = find_ptxas()
     assert ptxas is not None
     with tempfile.TemporaryDirectory() as folder:

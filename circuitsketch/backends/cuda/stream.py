@@ -1,7 +1,7 @@
-"""Playing a run on the device: launches of some steps each, with the constant terms of the next on their way meanwhile.
+"""Run steps on the device: in launches of some steps each, while the constant terms of the next steps are being sent.
 
-While the device plays some steps, the CPU plays the constant phase of those that follow and sends what they compute
-through one of two buffers. A launch is kept short, by the time that the last ones took; the first have one step.
+During a launch, the CPU runs the constant phase of the next steps, and sends the constant terms through one of two
+buffers. The number of steps in a launch follows from the time of the last one; the first launches have one step.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from circuitsketch.backends.contract import Report, Schedule
-from circuitsketch.backends.cuda.codegen import Program
-from circuitsketch.backends.cuda.target import CudaTarget
+from circuitsketch.backends.cuda.codegen import DeviceCode
+from circuitsketch.backends.cuda.kernel_builder import CudaTarget
 
-LAUNCH_SECONDS = 0.25  # a launch should take no longer: progress can be shown, and a display's watchdog sleeps
-GROWTH = 8  # times as many steps as the launch before, at most
-STAGE_BYTES = 64 << 20  # constant terms on their way in one buffer
+LAUNCH_SECONDS = 0.25  # short enough to show progress, and for the watchdog of a display
+GROWTH = 8  # a launch has at most this many times the steps of the one before
+STAGE_BYTES = 64 << 20  # of constant terms in one buffer
 
 
-class DeviceProgram(Protocol):
-    """What is asked here of a `CudaExecutable`."""
+class StreamedExecutable(Protocol):
+    """The part of a `CudaExecutable` that is used here."""
 
     target: CudaTarget
-    program: Program
+    program: DeviceCode
     plain: list[tuple[int, np.ndarray]]
     keep_slot: np.ndarray
     device_tape: np.ndarray
@@ -33,15 +33,15 @@ class DeviceProgram(Protocol):
 
     @property
     def real(self) -> np.dtype[Any]:
-        """What lanes are made of."""
+        """The dtype of lanes."""
 
     @property
-    def constants_a_step(self) -> int:
-        """Bytes of the constant terms that a step needs."""
+    def constant_bytes_per_step(self) -> int:
+        """The bytes of a step's constant terms."""
 
 
-class DeviceMemory(Protocol):
-    """What is asked here of a `DeviceArena`."""
+class StreamedArena(Protocol):
+    """The part of a `DeviceArena` that is used here."""
 
     executable: Any  # a DeviceProgram
 
@@ -53,14 +53,14 @@ class DeviceMemory(Protocol):
     def device_lanes(self) -> Any:
         """The lanes' memory on the device."""
 
-    def record(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
-        """Play the constant phase of some steps; their constant terms are put into rows."""
+    def record_constants(self, schedule: Schedule, first: int, last: int, at: np.ndarray, rows: np.ndarray) -> None:
+        """Run the constant phase of some steps, and copy the constant terms of each to a row."""
 
 
 class Stage:
-    """Constant terms of a launch: a buffer here, one there behind the plain data, and events that say who is done."""
+    """The constant terms of a launch: a buffer on the host, one on the device behind the literals, and their events."""
 
-    def __init__(self, executable: DeviceProgram, steps: int) -> None:
+    def __init__(self, executable: StreamedExecutable, steps: int) -> None:
         from numba import cuda
 
         plain = np.concatenate([np.zeros(0), *(value.ravel() for _, value in executable.plain)]).astype(executable.real)
@@ -73,45 +73,45 @@ class Stage:
         self.steps = 0  # of the launch that reads it, 0 before there is one
 
     def send(self, steps: int, stream: Any) -> None:
-        """Let the constant terms of some steps be copied."""
+        """Send the constant terms of some steps to the device."""
         self.steps = steps
         rows = self.here[:steps].reshape(-1)
         self.there[self.plain : self.plain + rows.size].copy_to_device(rows, stream=stream)
         self.sent.record(stream)
 
     def wait(self) -> float | None:
-        """Wait for the launch that reads this buffer, if there is one; its seconds a step."""
+        """Wait for the launch that reads this buffer, and return its seconds per step; None if there is none."""
         if not self.steps:
             return None
         self.ended.synchronize()
         return float(self.begun.elapsed_time(self.ended)) / 1e3 / self.steps
 
 
-def play(
-    arena: DeviceMemory,
+def run_on_device(
+    arena: StreamedArena,
     schedule: Schedule,
     first: int,
     last: int,
     at: np.ndarray,
     directions: np.ndarray | None,
-    begins: np.ndarray | None,
+    first_steps: np.ndarray | None,
     report: Report | None,
 ) -> None:
-    """Play steps first..last for all lane blocks of an arena."""
+    """Run the steps from `first` to `last` (excluded) for all lane blocks of an arena."""
     from numba import cuda
 
-    e: DeviceProgram = arena.executable
+    e: StreamedExecutable = arena.executable
     blocks = arena.blocks
-    tables = [cuda.to_device(table) for table in tables_of(e, blocks, schedule, directions, begins)]
-    room = max(STAGE_BYTES // e.constants_a_step, 1)
+    tables = [cuda.to_device(table) for table in list_tables(e, blocks, schedule, directions, first_steps)]
+    room = max(STAGE_BYTES // e.constant_bytes_per_step, 1)
     stages = [Stage(e, min(room, last - first)) for _ in range(2)]
     sending, playing = cuda.stream(), cuda.stream()
-    launched = e.program.launched("play", blocks, playing)
+    launched = e.program.configure_launch("play", blocks, playing)
 
     def launch(t: int, stop: int, stage: Stage) -> None:
         launched(*tables, t, stop, stage.there, stage.plain, stage.here.shape[1], arena.device_lanes)
 
-    launch(first, first, stages[0])  # no step: compiled now, so that times are those of playing
+    launch(first, first, stages[0])  # of no step: it compiles the code, so that later times do not include that
     ends: list[int] = []
     steps = 1
     t = first
@@ -124,7 +124,7 @@ def play(
             if report is not None and len(ends) >= 2:
                 report(ends[-2] - first, last - first)
             count = min(steps, room, last - t)
-            arena.record(schedule, t, t + count, at, stage.here)
+            arena.record_constants(schedule, t, t + count, at, stage.here)
             stage.send(count, sending)
             stage.sent.wait(playing)
             stage.begun.record(playing)
@@ -132,20 +132,24 @@ def play(
             stage.ended.record(playing)
             t += count
             ends.append(t)
-    finally:  # after Ctrl-C too: a launch under way is let end, before the memory that it uses is given back
+    finally:  # after Ctrl-C too: wait for the running launch before its memory is released
         sending.synchronize()
         playing.synchronize()
     if report is not None:
         report(last - first, last - first)
 
 
-def tables_of(
-    e: DeviceProgram, blocks: int, schedule: Schedule, directions: np.ndarray | None, begins: np.ndarray | None
+def list_tables(
+    e: StreamedExecutable,
+    blocks: int,
+    schedule: Schedule,
+    directions: np.ndarray | None,
+    first_steps: np.ndarray | None,
 ) -> list[np.ndarray]:
-    """The tables that `program.play` reads, none of them empty."""
+    """Return the tables that the generated `play` reads, none of them empty."""
     if directions is None or not directions.size:
         directions = np.zeros((blocks, 1, 1, e.target.width))
-    found = [
+    tables = [
         e.device_tape,
         e.device_args,
         e.device_programs,
@@ -154,6 +158,6 @@ def tables_of(
         schedule.ids_start,
         e.keep_slot[:, 1],
         directions,
-        np.zeros(blocks, dtype=np.int64) if begins is None else begins,
+        np.zeros(blocks, dtype=np.int64) if first_steps is None else first_steps,
     ]
-    return [np.ascontiguousarray(x) if x.size else np.zeros((1, *x.shape[1:]), x.dtype) for x in found]
+    return [np.ascontiguousarray(x) if x.size else np.zeros((1, *x.shape[1:]), x.dtype) for x in tables]

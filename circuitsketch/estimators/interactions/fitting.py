@@ -11,21 +11,58 @@ the direction left out is dropped.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
+from circuitsketch.arrays import power
+from circuitsketch.directions import Given
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.posterior import Interactions
-from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors, power, shapes
+from circuitsketch.estimators.interactions.posterior import Interactions, shapes
+from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors
+from circuitsketch.estimators.interface import Measurement
+from circuitsketch.limits import require_memory
 
+# Arrays that are held together while interactions are fitted, as tracemalloc counts: (n, n), (2m, 2m), complex (n, m).
+SQUARES, KERNELS, TABLES = 9, 10, 8
 TAUS = np.logspace(-3, 3, 19)  # of the isotropic part, beside a kernel whose mean diagonal is 1
 KEPT = 64  # eigenvectors that reduce the variance at most; those left out make it larger, never smaller
 NEEDED = 0.2  # eigenvalues over the smallest tau, below which an eigenvector says next to nothing
 
 
+@dataclass(frozen=True, eq=False)
+class InteractionsFit:
+    """The interactions of a measurement's examples, fitted on first access; `priors` may be shared by measurements."""
+
+    measurement: Measurement
+    priors: Priors
+
+    @cached_property
+    def model(self) -> Interactions | None:
+        """The fitted interactions; None without per-example series, and without random directions of order 2."""
+        measurement = self.measurement
+        coefficients, per_example = measurement.coefficients, measurement.per_example
+        if per_example is None or isinstance(measurement.distribution, Given) or not len(coefficients):
+            return None
+        order = min(measurement.order, per_example.shape[1] - 1)
+        if order < 2:
+            return None
+        m, n = len(coefficients), measurement.n
+        require_memory(
+            8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m,
+            f"what {n:,} {measurement.unit}s do together, fitted to {m:,} directions,",
+            ["estimator='theorem'", "a sketch with groups=..."],
+        )
+        flat = coefficients[:, : order + 1].reshape(m, order + 1, -1)
+        return fit_interactions(flat, measurement.flat_per_example, self.priors)
+
+
 def fit_interactions(coefficients: np.ndarray, per_example: np.ndarray, priors: Priors) -> Interactions:
     """Fit orders 2 to that of the directions.
 
-    coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >= order.
+    coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >=
+    order.
     """
     per_example = np.asarray(per_example, dtype=np.float64)
     order = coefficients.shape[1] - 1
@@ -51,7 +88,8 @@ def fit_order(prior: Prior, per_example: np.ndarray, r: int, observed: np.ndarra
     kernel = prior.decomposed(r)
     size, values, vectors = kernel.size, kernel.values, kernel.vectors
     loss, scale, surprise = left_out(values, vectors, both)
-    # Two coefficients fitted are worth 2 each (Akaike). Where the similarity holds everything the shapes only disturb it.
+    # Two coefficients fitted are worth 2 each (Akaike). Where the similarity holds everything the shapes only
+    # disturb it.
     shaped = surprise[:, :count].min(axis=0) + 2 * len(fitted) < surprise[:, count:].min(axis=0)
     fitted = np.where(shaped, fitted, 0.0)
     every = np.where(shaped, np.arange(count), count + np.arange(count))

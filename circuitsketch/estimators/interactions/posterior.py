@@ -2,7 +2,7 @@
 
 In: the fit of every order (made by `fitting`) and h's. Out: the mean of O_r(h), its variance, and covariances, where
 F_r(h, ..., h) = sum_i F_r(e_i, ..., e_i) h_i^r + O_r(h). The sum over examples and what a user is told are left to
-`backbone`; the kernel k is that of `priors`; many sparse h's at once take the way of `many`.
+`own_effects`; the kernel k is that of `priors`; many sparse h's at once take the way of `sparse_batches`.
 
 Beside S^(x r) the prior has an isotropic part: of variance tau for directions of random phases, to which it is white
 noise, and of variance 2 tau (|h|^2r - sum h_i^2r) / n^r at a real h.
@@ -16,11 +16,12 @@ from functools import cached_property
 
 import numpy as np
 
+from circuitsketch.arrays import power
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.priors import Prior, power, relative, shapes
+from circuitsketch.estimators.interactions.priors import Prior
 from circuitsketch.estimators.interactions.sparse_batches import Tables, entries_of, look
 
-MANY = 32  # h's from which on `many` is worth its tables
+MANY = 32  # h's from which on `sparse_batches` is worth its tables
 SPARSE = 0.25  # and the share of entries different from zero up to which it is
 
 
@@ -62,7 +63,8 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """The fitted interactions of a measurement with C values, orders 2 to `order`. per_example (n, order + 1, C) real."""
+    """The fitted interactions of a measurement with C values, orders 2 to `order`. per_example (n, order + 1, C)
+    real."""
 
     per_example: np.ndarray
     prior: Prior
@@ -131,7 +133,7 @@ class Interactions:
         projected: np.ndarray,
         both: np.ndarray,
     ) -> AtOrder:
-        """What `see` says, from the sums of `many`."""
+        """What `see` says, from the sums of `sparse_batches`."""
         shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
         prior = self._prior_variance(fit, kernel, isotropic)
         known = projected**2 @ fit.precision
@@ -139,12 +141,33 @@ class Interactions:
 
     @cached_property
     def effective(self) -> tuple[float, float]:
-        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the similarity."""
+        """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the
+        similarity."""
         first = self.per_example[:, 1].T @ self.per_example[:, 1]
         both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.similarity)]
         return max(both[0], 1.0), max(both[1], 1.0)
 
     @cached_property
     def tables(self) -> Tables:
-        """What `many` adds up rows of."""
+        """The tables whose rows `sparse_batches` adds up."""
         return Tables.of(self.prior, self.per_example, relative(self.per_example[:, 1]), self.orders)
+
+
+def shapes(per_example: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+    """The two shapes of interactions of order r at real or complex x (B, n): (2, B, C).
+
+    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together; C
+    x is `alike`. A link: (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order
+    effect.
+    """
+    first = relative(per_example[:, 1])
+    link = power(x @ first, r) - power(x, r) @ power(first, r)
+    if alike is None:
+        return np.stack([np.zeros_like(link), link])
+    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ per_example[:, r], link])
+
+
+def relative(effects: np.ndarray) -> np.ndarray:
+    """Effects (n, C) over the largest of each column."""
+    peak = np.abs(effects).max(axis=0)
+    return effects / np.where(peak > 0, peak, 1)

@@ -1,7 +1,7 @@
 """What is believed of interactions before any direction is seen: similarities of examples, a kernel, and two shapes.
 
-In: a similarity S over examples, their own series, directions or h's. Out: the covariance of what directions observe, and
-the columns of the shapes. Fitting is left to `fitting`, answers to `interactions`.
+In: a similarity S over examples, their own series, directions or h's. Out: the covariance of what directions observe,
+and the columns of the shapes. Fitting is left to `fitting`, answers to `posterior`.
 
 The prior over a symmetric tensor T with covariance S^(x r) has E T(x, ..) T(y, ..) = (x S y)^r, E T(x, ..) T_jj.. =
 (x S)_j^r and E T_ii.. T_jj.. = S_ij^r. So its off-diagonal part has, at every order r and for complex x and y too,
@@ -15,10 +15,13 @@ the same; psi alone would leave out k(psi, psi'), which carries half of what is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+
+from circuitsketch.arrays import power
 
 TRIED_ON = 256  # directions on which similarities are compared: an eighth of the work of 512
 KEPT = 256 << 20  # bytes of eigenvectors up to which they are kept for the next measurement
@@ -76,11 +79,25 @@ class Prior:
 
 @dataclass(eq=False)
 class Priors:
-    """The priors that rest on the sketch alone: its measurements share them. factor: J (n, p) of S = J J^T, or None."""
+    """The priors that rest on the sketch alone: its measurements share them.
 
-    factor: np.ndarray | None
-    directions: np.ndarray
+    find_factor : returns J (n, p) of S = J J^T, or None. generate_directions : returns the directions, complex (m, n).
+    Both are called when they are first needed.
+    """
+
+    find_factor: Callable[[], np.ndarray | None]
+    generate_directions: Callable[[], np.ndarray]
     found: dict[str, Prior] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def factor(self) -> np.ndarray | None:
+        """J, or None."""
+        return self.find_factor()
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The directions, complex (m, n)."""
+        return self.generate_directions()
 
     @cached_property
     def given(self) -> np.ndarray | None:
@@ -128,34 +145,6 @@ def cosine(similarity: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.maximum(np.diag(similarity), 0))
     size[size == 0] = np.inf
     return similarity / size[:, None] / size
-
-
-def power(x: np.ndarray, r: int) -> np.ndarray:
-    """x^r by products: NumPy's own power takes many times as long from r = 3 on."""
-    found = x
-    for _ in range(r - 1):
-        found = found * x
-    return found
-
-
-def shapes(per_example: np.ndarray, r: int, x: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
-    """The two shapes of interactions of order r at real or complex x (B, n): (2, B, C).
-
-    Similar examples: sum_i F_r(e_i^r) x_i ((C x)_i^(r-1) - x_i^(r-1)), which is what d equal examples do together; C
-    x is `alike`. A link: (sum_i F_1(e_i) x_i)^r - sum_i (F_1(e_i) x_i)^r, each relative to the largest first-order
-    effect.
-    """
-    first = relative(per_example[:, 1])
-    link = power(x @ first, r) - power(x, r) @ power(first, r)
-    if alike is None:
-        return np.stack([np.zeros_like(link), link])
-    return np.stack([(x * (power(alike, r - 1) - power(x, r - 1))) @ per_example[:, r], link])
-
-
-def relative(effects: np.ndarray) -> np.ndarray:
-    """Effects (n, C) over the largest of each column."""
-    peak = np.abs(effects).max(axis=0)
-    return effects / np.where(peak > 0, peak, 1)
 
 
 def times(real: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Many sparse h's at once: the sums that predictions need, as sums over the rows of the few examples of each h.
 
 In: tables with a row an example, h's as lists of their entries. Out: h S h, and of every order the kernel k(h, h), the
-mean, the projections of k(h, psi) and the shapes; what they mean is left to `interactions`, which says the same of few
+mean, the projections of k(h, psi) and the shapes; what they mean is left to `posterior`, which says the same of few
 or dense h's in plain products. Here a table is cut into tiles that a core's second-level cache holds, and every h adds
 up its rows of a tile before the next tile comes; seen for 50 of 1,000 examples, a column takes a fifth of the time that
 SciPy's sparse product takes in double precision. What goes through the similarity is in single precision: beside the
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.backends.cache import sources_hash
-from circuitsketch.backends.numba_cache import keep
+from circuitsketch.arrays import power
+from circuitsketch.backends.cache import hash_sources
+from circuitsketch.backends.numba_cache import attach_cache
 from circuitsketch.estimators.interactions.one_order import OneOrder
-from circuitsketch.estimators.interactions.priors import Prior, power
+from circuitsketch.estimators.interactions.priors import Prior
 
 TILE = 64  # columns of a tile: 256 kB in single precision for a thousand examples
 
@@ -57,8 +58,8 @@ class Tables:
     """One measurement's tables.
 
     through: S and S psi. diagonal (n,), pairs: of S, and beside it the cosines where a shape needs them; see
-    `loops.pair_sums`. values: C. own, columns: of each order what h^r meets, and what (h S)^r and (h S psi)^r meet, C
-    columns of the mean before E projections. links, per_example: F_1, relative, to the power r, and F_r.
+    `sparse_kernels.pair_sums`. values: C. own, columns: of each order what h^r meets, and what (h S)^r and (h S psi)^r
+    meet, C columns of the mean before E projections. links, per_example: F_1, relative, to the power r, and F_r.
     """
 
     through: np.ndarray
@@ -172,7 +173,7 @@ def compiled() -> Any:
 
     from circuitsketch.estimators.interactions import sparse_kernels
 
-    source = sources_hash("estimators/interactions/sparse_kernels.py")
+    source = hash_sources("estimators/interactions/sparse_kernels.py")
     for loop in (sparse_kernels.gather, sparse_kernels.add_rows, sparse_kernels.raise_powers, sparse_kernels.pair_sums):
-        keep(loop, FunctionCache, dumps, source, loop.__name__)
+        attach_cache(loop, FunctionCache, dumps, source, loop.__name__)
     return sparse_kernels

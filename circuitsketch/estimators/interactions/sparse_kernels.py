@@ -1,4 +1,4 @@
-"""The loops of `many`, which Numba compiles when they are first called; `many.compiled` lets the code be kept."""
+"""The loops of `sparse_batches`, which Numba compiles when they are first called and keeps on disk."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ def raise_powers(first, real, found):  # type: ignore[no-untyped-def]
 def pair_sums(ids, starts, weights, pairs, similarity, alike, together):  # type: ignore[no-untyped-def]
     """Sums over the pairs of different examples of each h, whose ids ascend.
 
-    pairs: a row of numbers for every (i, j), j < i, in turn: the similarity's, and if there are two, how alike they are.
-    similarity, alike: for every entry the sum of these over its h's other entries by their weights. together (B, top + 1):
-    column r is the sum over all ordered pairs of the r-th power of the similarity and both weights, r from 2 on.
+    pairs: a row of numbers for every (i, j), j < i, in turn: the similarity's, and if there are two, how alike they
+    are. similarity, alike: for every entry the sum of these over its h's other entries by their weights. together (B,
+    top + 1): column r is the sum over all ordered pairs of the r-th power of the similarity and both weights, r from 2
+    on.
     """
     top, two, width = together.shape[1] - 1, pairs.shape[1] > 1, pairs.shape[1]
     flat, reached = pairs.reshape(-1), starts[:-1].copy()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arrays import lost_meaning
+from circuitsketch.arrays import explain_lost_meaning
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy import dtypes, scans
 from circuitsketch.frontends.numpy.array_functions import FUNCTIONS
@@ -112,7 +112,7 @@ def apply_with_dtype(ufunc: Any, name: str, inputs: tuple[Any, ...], dtype: Any,
 def refuse_lost_meaning(name: str, operands: tuple[Any, ...]) -> None:
     """Raise TraceError for a masked array, a matrix or the like combined with a wire."""
     for operand in operands:
-        if (reason := lost_meaning(operand)) is not None:
+        if (reason := explain_lost_meaning(operand)) is not None:
             raise TraceError(f"{user_place()} calls {name} with a wire and {reason}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable
-from circuitsketch.arrays import lost_meaning, plain_array
+from circuitsketch.arrays import explain_lost_meaning, plain_array
 from circuitsketch.circuit import Circuit, Label, Node, Place, evaluate
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy.draws import DrawnAt, Draws, OnDraw
@@ -22,7 +22,7 @@ from circuitsketch.tree import Tree, flatten, unflatten
 
 def label_of(leaf: Any) -> Label:
     """Return the label (float, int or bool) of a leaf of the example arguments."""
-    if (reason := lost_meaning(leaf)) is not None:
+    if (reason := explain_lost_meaning(leaf)) is not None:
         raise TraceError(f"an argument leaf is {reason}")
     dtype = plain_array(leaf, "an argument").dtype
     kind = dtype.kind

@@ -18,7 +18,7 @@ import numpy as np
 import scipy
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from circuitsketch.arrays import lost_meaning, unheld
+from circuitsketch.arrays import explain_lost_meaning, explain_unrepresentable
 from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy.hints import HINTS
@@ -167,10 +167,10 @@ class Builder:
 
     def constant(self, value: Any) -> Wire:
         """Return the wire of plain data; equal data share one wire."""
-        if (reason := lost_meaning(value)) is not None:
+        if (reason := explain_lost_meaning(value)) is not None:
             raise TraceError(f"{user_place()} mixes a wire with {reason}")
         array = np.asarray(value)
-        if (reason := unheld(array)) is not None:
+        if (reason := explain_unrepresentable(array)) is not None:
             raise TraceError(f"{user_place()} mixes a wire with data that {reason}")
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise TraceError(
@@ -309,7 +309,7 @@ class Wire(ArrayMethods, NDArrayOperatorsMixin):
         return self
 
     def __getitem__(self, index: Any) -> Wire:
-        if (reason := lost_meaning(index)) is not None:
+        if (reason := explain_lost_meaning(index)) is not None:
             raise TraceError(f"{user_place()} indexes a wire by {reason}")
         return RULES.item(self, index)
 

@@ -29,7 +29,7 @@ from stores import content
 import circuitsketch as cs
 from circuitsketch.errors import InputError, StoreError
 from circuitsketch.estimators import similarity as metrics
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 # ---------------------------------------------------------------------------------------- what is written
 
@@ -128,8 +128,8 @@ def test_measuring_a_stored_sketch_goes_block_by_block(tmp_path, monkeypatch):
     run = cs.Training(lambda s, x, keep: s + np.tanh(keep[0] * x), np.zeros(cells), list(x), np.arange(n)[:, None])
     here = cs.sketch(run, directions, 3, per_example="series", path=tmp_path / "a").measure(lambda s: s[:3])
     reads = []
-    read = Store.read
-    monkeypatch.setattr(Store, "read", lambda store, block: reads.append((store.path, block)) or read(store, block))
+    read = PartStore.read
+    monkeypatch.setattr(PartStore, "read", lambda store, block: reads.append((store.path, block)) or read(store, block))
     monkeypatch.setattr(metrics, "AT_ONCE", 1 << 20)  # so that the similarity too is summed up in slices
     sketch = cs.open_sketch(tmp_path / "a", threads=1)
     assert reads == []

@@ -23,7 +23,7 @@ from stores import content, start
 
 import circuitsketch as cs
 from circuitsketch.errors import StoreError
-from circuitsketch.store.part_store import Store
+from circuitsketch.store.part_store import PartStore
 
 # ---------------------------------------------------------------------------------------- what is refused
 
@@ -77,7 +77,7 @@ def test_a_part_of_another_run_is_refused(tmp_path, whole):
 
 def test_parts_that_end_in_other_numbers_are_refused(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "a")
-    with Store.open(tmp_path / "a/singles", "a") as store:
+    with PartStore.open(tmp_path / "a/singles", "a") as store:
         for name in ("constants", "constants_sha256"):
             os.unlink(tmp_path / f"a/singles/{name}/c.0")
         store.write_constants([leaf + 1e-15 for leaf in store_constants(whole)])
@@ -86,7 +86,7 @@ def test_parts_that_end_in_other_numbers_are_refused(tmp_path, whole):
 
 
 def store_constants(path):
-    return Store.open(path / "singles").constants
+    return PartStore.open(path / "singles").constants
 
 
 def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whole):
@@ -103,7 +103,7 @@ def test_a_part_is_not_the_whole_and_the_whole_no_part(whole):
     with pytest.raises(StoreError, match="one part of a sketch; open "):
         cs.open_sketch(whole / "random")
     with pytest.raises(StoreError, match="of several parts; cs.open_sketch opens it"):
-        Store.open(whole)
+        PartStore.open(whole)
 
 
 def other_file(path):

@@ -1,7 +1,7 @@
-"""Many kernels at once: those that are not kept yet are compiled side by side, in processes of their own.
+"""Compile many kernels in parallel, in worker processes.
 
-In: the kernels of an executable and a target. Out: their addresses. What is compiled is kept on disk kernel by kernel
-(see `library`), so that an interruption loses only those that were under way. Whoever has a terminal may watch.
+In: the kernels of an executable and a target. Out: their addresses. Every kernel is stored on disk as soon as it is
+compiled (see `codegen`), so that an interruption loses only the unfinished ones.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from queue import SimpleQueue
 import llvmlite
 from llvmlite import binding
 
-from circuitsketch.backends import watching
+from circuitsketch.backends import compile_progress
 from circuitsketch.backends.cache import read, write
 from circuitsketch.backends.contract import Target
 from circuitsketch.backends.cpu import llvm
-from circuitsketch.backends.cpu.jit import install, kernel_key, loaded, text_of
+from circuitsketch.backends.cpu.codegen import emit_text, install, loaded, make_kernel_key
 from circuitsketch.lower.instructions import Kernel
 
-# A process takes a tenth of a second to start: fewer kernels than this for each are sooner compiled without it.
+# A process takes a tenth of a second to start; fewer kernels than this per process are compiled faster without it.
 KERNELS_PER_PROCESS = 8
 
 
-def build(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
-    """The addresses of kernels, of which the missing ones are compiled.
+def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callable[[], object]) -> Mapping[Kernel, int]:
+    """Return the addresses of kernels, after compiling those that are not in the cache.
 
-    meanwhile : what else has to be compiled, done while processes are at work.
+    meanwhile : compiles something else; called while the processes work.
     """
-    keys = {kernel: kernel_key(kernel, target) for kernel in kernels}
+    keys = {kernel: make_kernel_key(kernel, target) for kernel in kernels}
     missing = {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
     begun = time.monotonic()
-    with closing(compiled(missing, target, meanwhile)) as codes:
+    with closing(compile_missing(missing, target, meanwhile)) as codes:
         for done, (key, code) in enumerate(codes, start=1):
             write(key, code)
             known = install(key, code)
             assert known, f"the object code under {key} does not define its function"
-            watch = watching.WATCH.get()
-            if watch is not None and time.monotonic() - begun > watching.PATIENCE:
-                watch(done, len(missing))
+            report = compile_progress.REPORT.get()
+            if report is not None and time.monotonic() - begun > compile_progress.PATIENCE:
+                report(done, len(missing))
     return {kernel: loaded[key] for kernel, key in keys.items()}
 
 
-def compiled(
+def compile_missing(
     missing: Mapping[str, Kernel], target: Target, meanwhile: Callable[[], object]
 ) -> Generator[tuple[str, bytes], None, None]:
-    """The object code of kernels by key, as it comes."""
+    """Compile kernels, and yield their keys and object code as they are finished."""
     left = dict(missing)
-    with processes(min(cores(), len(missing) // KERNELS_PER_PROCESS)) as workers:
+    with start_workers(min(count_cores(), len(missing) // KERNELS_PER_PROCESS)) as workers:
         texts: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         codes: SimpleQueue[tuple[str, bytes] | None] = SimpleQueue()
         for worker in workers:
-            threading.Thread(target=feed, args=(worker, texts, codes), daemon=True).start()
-        waiting = len(workers)  # for so many ends of a process's work
+            threading.Thread(target=feed_worker, args=(worker, texts, codes), daemon=True).start()
+        waiting = len(workers)  # processes that have not ended
         try:
             for key, kernel in missing.items() if workers else ():
-                texts.put((key, text_of(kernel, target, key)))
+                texts.put((key, emit_text(kernel, target, key)))
                 while not codes.empty():
                     if (result := codes.get()) is None:
                         waiting -= 1
@@ -80,13 +80,13 @@ def compiled(
             else:
                 del left[result[0]]
                 yield result
-    for key, kernel in left.items():  # without processes, or what they have left undone
-        yield key, llvm.object_code(binding.parse_assembly(text_of(kernel, target, key)))
+    for key, kernel in left.items():  # without processes, or if they ended early
+        yield key, llvm.compile_object(binding.parse_assembly(emit_text(kernel, target, key)))
 
 
 @contextmanager
-def processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that compile what they read, ended when this is left; none where there cannot be any, or need not."""
+def start_workers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start processes that compile what they read; end them afterwards. If that is not possible, start none."""
     workers: list[subprocess.Popen[bytes]] = []
     command = [sys.executable, "-P", "-c", WORKER, str(Path(llvmlite.__file__).parent.parent), str(llvm.__file__)]
     try:
@@ -110,7 +110,7 @@ def processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
                     stream.close()
 
 
-# A process finds llvmlite where this one has, and leaves Ctrl-C to it.
+# A process imports llvmlite from the same folder as this one, and leaves Ctrl-C to it.
 WORKER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,24 +120,24 @@ runpy.run_path(sys.argv[2], run_name="__main__")
 """
 
 
-def feed(
+def feed_worker(
     worker: subprocess.Popen[bytes],
     texts: SimpleQueue[tuple[str, str] | None],
     codes: SimpleQueue[tuple[str, bytes] | None],
 ) -> None:
-    """Hand a process one text after the other, until there are no more or the process has ended."""
+    """Send a process one text after another, until there are no more or the process has ended."""
     assert worker.stdin is not None and worker.stdout is not None
     with suppress(OSError, ValueError):
         while (item := texts.get()) is not None:
             key, text = item
-            llvm.send(worker.stdin, text.encode())
-            code = llvm.receive(worker.stdout)
+            llvm.write_message(worker.stdin, text.encode())
+            code = llvm.read_message(worker.stdout)
             if not code:
                 break
             codes.put((key, code))
     codes.put(None)
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,108 @@
+"""What a sketch costs: seconds, bytes in memory, bytes on disk.
+
+In: a `Plan`, and the `SketchSpec` of its sketch. Out: the plan with its costs, by a trial push of the run's first
+steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import thread_time
+
+import numpy as np
+
+from circuitsketch.attribution.plan_record import Plan
+from circuitsketch.attribution.promises import check_positive
+from circuitsketch.backends.scheduler import thread_count
+from circuitsketch.directions import Sphere
+from circuitsketch.limits import require_memory
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.propagate.blocks import by_first_step, pack_directions
+from circuitsketch.propagate.parts import RANDOM, SketchSpec
+from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
+from circuitsketch.training.training import Training
+
+ENOUGH = 0.3  # seconds of a trial push: hundreds of steps of a small model, and more than any clock's grain
+
+
+def price(promised: Plan, spec: SketchSpec, rate_given: float | None) -> Plan:
+    """Add its costs to a plan; rate_given : the seconds per gate, which are measured if it is None."""
+    if rate_given is not None:
+        rate_given = check_positive("seconds_per_gate", rate_given)
+    run, parts = spec.run, list(parts_of(spec))
+    seconds, workers, shown = 0.0, 1, rate_given
+    for part in parts:
+        mode = part.target.mode
+        rate = (
+            rate_given * multiply_adds(mode) / multiply_adds(Mode(spec.order))
+            if rate_given
+            else measure_rate(run, part)
+        )
+        threads = thread_count(spec.threads, part.blocks)
+        seconds += gates_along(run, part) * rate / threads
+        workers = max(workers, threads)
+        if shown is None:
+            shown = rate * multiply_adds(Mode(spec.order)) / multiply_adds(mode)
+    working = max(
+        (part.working(executable_of(run, part), run.n, spec.threads) for part in parts if part.cells), default=0
+    )
+    return replace(
+        promised,
+        seconds=seconds,
+        nbytes=sum(part.nbytes for part in parts),
+        seconds_per_gate=shown,
+        threads=workers,
+        measured=rate_given is None,
+        per_example_order=spec.per_example_order,
+        coordinates=run.n,
+        unit="example" if run.groups is None else "group",
+        dtype="complex64" if np.dtype(spec.dtype).name in ("complex64", "float32") else "complex128",
+        disk=sum(part.disk() for part in parts),
+        working=working + sum(part.directions(run.n) for part in parts),
+    )
+
+
+def multiply_adds(mode: Mode) -> float:
+    """Real multiply-adds of a product of series, of which real ones need a quarter."""
+    return max(mode.order * (mode.order + 1) * (2.0 if mode.complex else 0.5), 1.0)
+
+
+def gates_along(run: Training, part: PartSize) -> float:
+    """Scalar gates times directions: all steps for random directions, those from its first example on for a block of
+    single examples."""
+    if part.name == RANDOM:
+        return float(part.count) * run.size
+    sizes = np.array([circuit.size for circuit in run.circuits], dtype=np.float64)[run.schedule.program]
+    rest = np.append(np.cumsum(sizes[::-1])[::-1], 0.0)  # from step t on
+    first = np.full(run.n, run.steps)
+    step_of = np.repeat(np.arange(run.steps), np.diff(run.schedule.ids_start))
+    np.minimum.at(first, run.schedule.ids, step_of)
+    begins = first[by_first_step(run)][:: part.target.width]
+    return float(rest[begins].sum()) * part.target.width
+
+
+def measure_rate(run: Training, part: PartSize) -> float:
+    """Seconds of one core for a scalar gate along a direction of a part, from the run's first steps."""
+    executable, is_complex = executable_of(run, part), part.target.mode.complex
+    width = executable.target.width
+    together = executable.choose_blocks_per_run(4, run.n, 1)
+    require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
+    arena = executable.allocate_arena(together)
+    distribution = Sphere(run.n)
+    rows = np.stack(
+        [pack_directions(distribution.block(b * width, (b + 1) * width), width, is_complex) for b in range(together)]
+    )
+    at = np.zeros(run.n)
+    arena.set_state(run.state_leaves)
+    arena.run(run.schedule, 0, 1, at, rows)  # warm
+    spent, gates = 0.0, 0
+    while spent < ENOUGH:
+        arena.set_state(run.state_leaves)
+        for t in range(run.steps):
+            begin = thread_time()
+            arena.run(run.schedule, t, t + 1, at, rows)
+            spent += thread_time() - begin
+            gates += run.circuits[run.schedule.program[t]].size
+            if spent >= ENOUGH:
+                break
+    return spent / (max(gates, 1) * together * width)

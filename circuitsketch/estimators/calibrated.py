@@ -1,0 +1,251 @@
+"""The estimator "calibrated": others, weighed by what predicted retrained subsets, with intervals that held for those.
+
+In: estimators, subsets that were retrained, what they changed. Out: estimates with intervals, and a warning wherever a
+question is not of the kind of the subsets: of another size, or of examples that act more in one direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
+from circuitsketch.estimators.interface import Effects, Estimate, Estimator
+
+ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
+LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
+COHERENCE_MARGIN = 1.25  # by how much a subset may be more coherent than all that were retrained
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Estimators weighed by retrained subsets.
+
+    Attributes
+    ----------
+    parts : sequence of Estimator
+        The estimators that are weighed.
+    calibration : Calibration
+        What the retrained subsets say of them.
+    kind : str
+        What the subsets are, for sentences: "random", "label" or "given".
+    sizes : tuple of float
+        The smallest and the largest |h|^2 among them.
+    gradient : ndarray, of shape (n, C), or None
+        First-order effects, by which subsets whose examples act in one direction are recognised.
+    coherence : float
+        The largest of the retrained subsets; see `coherence_of`.
+    shape : tuple of int
+        The shape of the measurement, of C values.
+    """
+
+    parts: tuple[Estimator, ...]
+    calibration: Calibration
+    kind: str
+    sizes: tuple[float, float]
+    gradient: np.ndarray | None
+    coherence: float
+    shape: tuple[int, ...]
+    name: str = field(default="calibrated", repr=False)
+
+    @property
+    def working_bytes(self) -> int:
+        """The memory that an answer takes besides itself."""
+        return max(part.working_bytes for part in self.parts)
+
+    @property
+    def count(self) -> int:
+        """The number of retrained subsets."""
+        return len(self.calibration.residuals)
+
+    def predict(self, h: np.ndarray, order: int | None = None, median_groups: int | None = None) -> Estimate:
+        """Estimate the change for h of shape (n,) or (B, n)."""
+        if order is not None or median_groups is not None:
+            raise InputError("estimator 'calibrated' takes no order and no median_groups; name one of its estimators")
+        rows = np.atleast_2d(h)
+        single, count = np.ndim(h) == 1, len(rows)
+        predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape))
+        sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
+        change = self.calibration.predict(predictions)
+        exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
+        change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
+
+        def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
+            low, high = self.calibration.interval(level, predictions, sizes, errors)
+            return shaped(np.where(exact, change, low)), shaped(np.where(exact, change, high))
+
+        def shaped(values: np.ndarray) -> np.ndarray:
+            values = values.reshape(count, *self.shape)
+            return values[0] if single else values
+
+        low, high = bounds(ONE_SIGMA)
+        apart, warnings = self.compare(rows, sizes, exact.all(axis=1))
+        with np.errstate(invalid="ignore"):
+            stderr = (high - low) / 2
+        return Estimate(
+            change=shaped(change),
+            stderr=stderr,
+            terms=shaped(change)[None],
+            term_stderr=stderr[None],
+            truncation=np.zeros_like(stderr),
+            outside=shaped(np.broadcast_to(apart[:, None], change.shape)),
+            estimator=self.name,
+            warnings=warnings,
+            bounds=bounds,
+            words=f"{self.describe()}, calibrated on {self.count} retrained subsets",
+        )
+
+    def compare(self, rows: np.ndarray, sizes: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return which rows are unlike the retrained subsets, and sentences about that."""
+        low, high = self.sizes
+        other_size = ~exact & ((sizes < low * (1 - 1e-9)) | (sizes > high * (1 + 1e-9)))
+        other_kind = np.zeros(len(rows), dtype=bool)
+        if self.gradient is not None:
+            other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
+        share = "" if len(rows) == 1 else "{} of {} subsets: "
+        warnings = []
+        if other_size.any():
+            asked = sizes[other_size]
+            size = f"size {asked[0]:.4g}" if len(asked) == 1 else f"sizes from {asked.min():.4g} to {asked.max():.4g}"
+            warnings.append(
+                share.format(other_size.sum(), len(rows))
+                + f"{size}, and calibrated on {self.kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is not "
+                "known to hold there; query.calibrate(size=...) with this size among them"
+            )
+        if other_kind.any():
+            warnings.append(
+                share.format(other_kind.sum(), len(rows))
+                + f"these examples act more in one direction than those of the {self.kind} subsets of the calibration: the "
+                "interval is not known to hold for them; query.calibrate(kind='label'), or with subsets like this one"
+            )
+        if self.count < LEAST_FOR_95:
+            warnings.append(
+                f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, and "
+                "none of 95 %; query.calibrate(count=48)"
+            )
+        return other_size | other_kind, tuple(warnings)
+
+    def influence(self) -> Effects:
+        """Estimate the change for every h = e_i, exact where each example was retrained alone."""
+        n = len(self.gradient) if self.gradient is not None else len(self.parts[0].influence().change)
+        estimate = self.predict(np.eye(n))
+        return Effects(estimate.change, estimate.stderr, 1, self.name, estimate.warnings)
+
+    def describe(self) -> str:
+        """Return which estimators have weights, by name."""
+        weights = np.abs(self.calibration.weights.weights).max(axis=1)
+        names = [part.name for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
+        return " and ".join(names) or "no change"
+
+    @property
+    def worth(self) -> Worth:
+        """What this is worth on the retrained subsets, each predicted without itself; means over values."""
+        from scipy.stats import spearmanr  # a slow import
+
+        truths, residuals = self.calibration.truths, self.calibration.residuals
+        columns = zip((truths - residuals).T, truths.T, strict=True)
+        ranks = [spearmanr(p, t).statistic if np.ptp(p) and np.ptp(t) else 0.0 for p, t in columns]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios = np.sqrt((residuals**2).mean(axis=0) / truths.var(axis=0))
+        return Worth(self.count, float(np.mean(ranks)), float(np.mean(ratios)), self.describe())
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What predictions are worth on retrained subsets that were left out.
+
+    Attributes
+    ----------
+    subsets : int
+        How many there are.
+    lds : float
+        The rank correlation of predictions and truths (the linear datamodeling score), a mean over values.
+    relative_error : float
+        The error over the truths' standard deviation, a mean over values.
+    estimators : str
+        The estimators that have weights.
+    """
+
+    subsets: int
+    lds: float
+    relative_error: float
+    estimators: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.estimators}: on {self.subsets} retrained subsets, each predicted without itself, the rank correlation "
+            f"is {self.lds:.3f} and the error {self.relative_error:.2g} of the truths' standard deviation"
+        )
+
+
+def calibrate_estimators(
+    parts: Sequence[Estimator],
+    rows: np.ndarray,
+    truths: np.ndarray,
+    kind: str,
+    gradient: np.ndarray | None,
+    shape: tuple[int, ...],
+    range_of_sizes: tuple[float, float] | None = None,
+) -> Calibrated:
+    """Weigh estimators by retrained subsets.
+
+    Parameters
+    ----------
+    parts : sequence of Estimator
+    rows : array, shape (m, n)
+        The subsets, as downweights.
+    truths : array, shape (m, C)
+        What C values changed by.
+    kind, gradient, shape :
+        As for `Calibrated`.
+    range_of_sizes : tuple of float, optional
+        Between which sizes the subsets were drawn; by default their smallest and largest size.
+
+    Returns
+    -------
+    Calibrated
+    """
+    predictions, errors = estimates_of(parts, rows, truths.shape[1])
+    sizes, unknown = (rows**2).sum(axis=1), ~(errors == 0).all(axis=2).any(axis=1)
+    if unknown.sum() < MIN_SUBSETS:
+        raise InputError(
+            f"{unknown.sum()} of the {len(rows)} subsets say something that is not known already; a calibration needs "
+            f"{MIN_SUBSETS} subsets of two or more examples"
+        )
+    kept = [array[unknown] for array in (predictions, errors, sizes, truths)]
+    coherence = float(coherence_of(rows, gradient).max()) if gradient is not None else math.inf
+    low, high = (float(sizes.min()), float(sizes.max())) if range_of_sizes is None else range_of_sizes
+    return Calibrated(tuple(parts), calibrate(*kept), kind, (low, high), gradient, coherence, shape)
+
+
+def estimates_of(parts: Sequence[Estimator], rows: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what estimators say of rows (B, n), and their standard errors, (B, K, C) each.
+
+    An estimator that fails says infinity.
+    """
+    predictions = np.full((len(rows), len(parts), values), np.inf)
+    errors = np.full_like(predictions, np.inf)
+    for k, part in enumerate(parts):
+        try:
+            estimate = part.predict(rows)
+        except CircuitSketchError:
+            continue
+        predictions[:, k] = np.reshape(estimate.change, (len(rows), values))
+        errors[:, k] = np.reshape(estimate.stderr, (len(rows), values))
+    return predictions, errors
+
+
+def coherence_of(rows: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return |sum h_i g_i| / (sum h_i^2 |g_i|^2)^(1/2), (B,): about 1 for effects that point anywhere.
+
+    It is the root of the number of examples where all of them act alike.
+    """
+    scale = np.sqrt((gradient**2).mean(axis=0))
+    scaled = gradient / np.where(scale > 0, scale, 1.0)
+    together = np.linalg.norm(rows @ scaled, axis=1)
+    apart = np.sqrt((rows**2) @ (scaled**2).sum(axis=1))
+    return np.divide(together, apart, out=np.zeros_like(together), where=apart > 0)

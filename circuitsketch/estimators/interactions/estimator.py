@@ -1,0 +1,63 @@
+"""The estimator "interactions": every example's own series, and what the examples do together.
+
+In: a measurement with per-example series and random directions; perhaps evidence. Out: estimates, biased by design
+towards no interactions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.errors import InputError
+from circuitsketch.estimators.interactions.conditioning import Evidence, Updated, evidence_of, weigh
+from circuitsketch.estimators.interface import Effects, Estimate
+from circuitsketch.estimators.own_effects import OwnEffects, combine, parts_of
+from circuitsketch.limits import require_memory
+
+
+@dataclass(frozen=True, eq=False)
+class WithInteractions(OwnEffects):
+    """Every example's own series, and the fitted interactions, updated by evidence if there is any."""
+
+    name: str = "interactions"
+    evidence: Evidence | None = None
+
+    def estimate(self, h: np.ndarray, order: int) -> Estimate:
+        """Estimate the changes (B, C) for h's (B, n)."""
+        parts = parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order)
+        if order < 2 or self.weighed is None:
+            return combine(parts)
+        return combine(parts, *self.weighed.update(parts))
+
+    @cached_property
+    def weighed(self) -> Updated | None:
+        """The evidence, compared with what is predicted without it."""
+        if self.evidence is None:
+            return None
+        assert self.fit.model is not None
+        return weigh(self.evidence, self.fit.model, self.measurement.flat_per_example, self.highest_order)
+
+    def influence(self) -> Effects:
+        """Sum every example's own series; where there is evidence, predict each example alone."""
+        if self.evidence is None:
+            return super().influence()
+        alone = self.predict(np.eye(self.measurement.n))
+        return self.effects(alone.change, alone.stderr, self.measurement.flat_per_example.shape[1] - 1)
+
+    def take_in(self, h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: Any) -> Evidence:
+        """Return the evidence so far and new pieces at h's (K, n): see `Query.with_evidence`."""
+        if self.fit.model is None:
+            raise InputError(
+                "evidence updates what is known of interactions: measure a sketch with random directions of order 2 "
+                "and per_example='series'"
+            )
+        pieces = len(h) + (0 if self.evidence is None else len(self.evidence.h))
+        require_memory(
+            48 * pieces**2 * self.measurement.size, f"evidence of {pieces:,} pieces", ["fewer pieces", "fewer values"]
+        )
+        new = evidence_of(h, baseline, values, coefficients, len(self.fit.model.orders) + 1)
+        return new if self.evidence is None else self.evidence.also(new)

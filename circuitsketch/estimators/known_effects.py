@@ -1,0 +1,170 @@
+"""Estimators that rest on models and derivatives and not on series: first order, own effects, effects of pairs.
+
+In: a measurement's derivatives with respect to all downweights, its values after retraining without single examples, and
+how the derivatives change when an example is left out. Out: estimates of the change for any downweights h,
+
+    first order   sum_i g_i h_i
+    own           + sum_i (o_i - g_i) h_i^2        o_i: the change when example i alone is left out
+    pairs         + sum_{i<j} p_ij h_i h_j         p_ij: what leaving out i changes in g_j, averaged over both orders
+                                                   where both are known; 0 where neither is
+
+Own effects hold all orders of each example, pairs all orders in one example and the first in the other. Nothing adds up
+infinitely many terms, so nothing diverges; but no error follows either: that takes retrained subsets, see `calibration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from circuitsketch.errors import InputError
+from circuitsketch.estimators.interface import Effects, Estimate
+
+NAMES = ("first-order", "per-example", "pairs")
+WORDS = {
+    "first-order": "exact first-order effects, summed",
+    "per-example": "every example's own effect, summed",
+    "pairs": "every example's own effect, and effects of pairs",
+}
+UNCALIBRATED = (
+    "nothing is known yet of this prediction's error: query.calibrate() retrains a few dozen subsets, and gives it an "
+    "interval"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownEffects:
+    """What is known of n examples' effects on a measurement of C values.
+
+    Attributes
+    ----------
+    gradient : ndarray, of shape (n, C)
+        The derivatives with respect to the downweights at the plain run.
+    own : ndarray, of shape (n, C)
+        The change when an example alone is left out; NaN where it was not retrained.
+    chosen : ndarray of int, of shape (k,)
+        The examples of which pairs are known.
+    pairs : ndarray, of shape (k, C, n)
+        What leaving out a chosen example changes in the derivatives with respect to all others.
+    shape : tuple of int
+        The shape of the measurement, of C values.
+    """
+
+    gradient: np.ndarray
+    own: np.ndarray
+    chosen: np.ndarray
+    pairs: np.ndarray
+    shape: tuple[int, ...] = ()
+
+    @staticmethod
+    def of_gradient(gradient: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
+        """Return what is known from the derivatives alone."""
+        n, values = gradient.shape
+        return KnownEffects(
+            gradient, np.full_like(gradient, np.nan), np.zeros(0, dtype=np.int64), np.zeros((0, values, n)), shape
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the estimators that this suffices for."""
+        known = (True, bool(np.isfinite(self.own).any()), len(self.chosen) > 0)
+        return tuple(name for name, is_known in zip(NAMES, known, strict=True) if is_known)
+
+    @cached_property
+    def curvature(self) -> np.ndarray:
+        """What own effects are beyond first order, (n, C); 0 where they are not known."""
+        return np.where(np.isnan(self.own), 0.0, self.own - self.gradient)
+
+    @cached_property
+    def weighted_pairs(self) -> np.ndarray:
+        """The effects of pairs, (C, k, n), halved where both examples are chosen, so that each pair counts once."""
+        among = np.zeros(self.gradient.shape[0], dtype=bool)
+        among[self.chosen] = True
+        weighted = np.moveaxis(self.pairs, 1, 0) * np.where(among, 0.5, 1.0)
+        weighted[:, np.arange(len(self.chosen)), self.chosen] = 0.0
+        return weighted
+
+
+@dataclass(frozen=True, eq=False)
+class FromKnownEffects:
+    """An estimator of one of NAMES."""
+
+    known: KnownEffects
+    name: str = "pairs"
+    working_bytes: int = field(default=0, repr=False)
+
+    def predict(self, h: np.ndarray, order: int | None = None, median_groups: int | None = None) -> Estimate:
+        """Estimate the change for h of shape (n,) or (B, n)."""
+        if median_groups is not None:
+            raise InputError(f"median_groups belongs to estimator='theorem'; {self.name!r} takes no median")
+        known, rows = self.known, np.atleast_2d(h)
+        terms = [rows @ known.gradient]
+        if self.name != "first-order":
+            terms.append(rows**2 @ known.curvature)
+        if self.name == "pairs":
+            part = rows[:, known.chosen]
+            together = [((part @ matrix) * rows).sum(axis=1) for matrix in known.weighted_pairs]
+            terms[-1] = terms[-1] + np.stack(together, axis=1)
+        if order is not None:
+            terms = terms[:order]
+        change = np.sum(terms, axis=0)
+        alone: np.ndarray = np.count_nonzero(rows, axis=1) == 1
+        exact = alone[:, None] & self.is_exact(rows) if len(terms) > 1 else np.zeros_like(change, dtype=bool)
+        none: np.ndarray = np.count_nonzero(rows, axis=1) == 0
+        stderr = np.where(exact | none[:, None], 0.0, np.inf)
+        single = np.ndim(h) == 1
+
+        def shaped(values: np.ndarray) -> np.ndarray:
+            values = values.reshape(*values.shape[:-1], *known.shape)
+            axis = values.ndim - len(known.shape) - 1
+            return values.take(0, axis=axis) if single else values
+
+        series = np.stack(terms)
+        return Estimate(
+            change=shaped(change),
+            stderr=shaped(stderr),
+            terms=shaped(series),
+            term_stderr=shaped(np.zeros_like(series)),
+            truncation=shaped(np.where(stderr == 0, 0.0, np.nan)),
+            outside=shaped(np.zeros(change.shape, dtype=bool)),
+            estimator=self.name,
+            warnings=() if np.all(stderr == 0) else (UNCALIBRATED,),
+            words=WORDS[self.name],
+        )
+
+    def is_exact(self, rows: np.ndarray) -> np.ndarray:
+        """Return which rows delete examples that were all retrained alone, (B, C)."""
+        known = np.isfinite(self.known.own).all(axis=1)
+        exact = ((rows == 0) | ((rows == 1) & known)).all(axis=1)
+        return np.broadcast_to(exact[:, None], (len(rows), self.known.own.shape[1]))
+
+    def influence(self) -> Effects:
+        """Return the own effects where they are known, exact, and first order elsewhere, whose error is not known."""
+        known = self.known
+        is_known = ~np.isnan(known.own) if self.name != "first-order" else np.zeros(known.own.shape, dtype=bool)
+        change = np.where(is_known, known.own, known.gradient)
+        stderr = np.where(is_known, 0.0, np.inf)
+        n, order = len(change), 1 if self.name == "first-order" else 2
+        return Effects(change.reshape(n, *known.shape), stderr.reshape(n, *known.shape), order, self.name)
+
+
+def select_for_pairs(own: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Rank examples by how much their pairs matter, most important first.
+
+    Parameters
+    ----------
+    own : array, shape (n, C)
+        The change when an example alone is left out.
+    distances : array, shape (n,)
+        How far that moves the trained state.
+
+    Examples of large effect on what is measured matter where similar ones go together, those that move the model far
+    matter in random subsets. On the names run, with the fifth of the examples that rank highest by either of the two,
+    the error of predictions over that of first order was .15 .37 .45 at 1, 5, 10 % deleted at random and .41 for similar
+    examples, where a fifth drawn at random had .22 .53 .59 .64, and all had .07 .26 .28 .26.
+    """
+    scaled = np.abs(own) / np.maximum(np.sqrt((own**2).mean(axis=0)), np.finfo(float).tiny)
+    ranks = [np.argsort(np.argsort(-x, kind="stable"), kind="stable") for x in (distances, scaled.sum(axis=1))]
+    return np.argsort(np.minimum(*ranks), kind="stable")

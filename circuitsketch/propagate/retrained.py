@@ -1,0 +1,207 @@
+"""Models retrained on other weights, as lanes that share what their steps share, and measurements of them.
+
+In: a run and rows of downweights, such as one for every example alone. Out: the final states, in lane blocks, or what a
+measurement is of each. The steps before a block's first changed weight are the plain run's, so the block begins there,
+from the state that the plain run has: where rows are ordered by their first step, that halves the cost of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from circuitsketch.backends.contract import Executable, Schedule
+from circuitsketch.backends.lane_blocks import run_blocks
+from circuitsketch.backends.registry import build, make_target
+from circuitsketch.circuit import Circuit
+from circuitsketch.errors import DivergenceError
+from circuitsketch.gates import cells
+from circuitsketch.lower.instructions import Mode
+from circuitsketch.propagate.blocks import first_step, pack_directions
+from circuitsketch.propagate.progress import Progress
+from circuitsketch.training.training import Training
+
+VALUES = Mode(0, complex=False, values=True)
+Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
+
+
+class PlainStates:
+    """The states of the plain run, step by step: `at(step)` is cheap for steps that do not decrease."""
+
+    def __init__(self, run: Training) -> None:
+        self.run, self.step, self.lock = run, 0, Lock()
+        self.arena = run.executable(Mode(0)).allocate_arena()
+        self.arena.set_state(run.state_leaves)
+        self.weights = np.zeros(run.n)
+
+    def at(self, step: int) -> list[np.ndarray]:
+        """Return the leaves of the state before a step."""
+        with self.lock:
+            if step < self.step:
+                self.step = 0
+                self.arena.set_state(self.run.state_leaves)
+            self.arena.run(self.run.schedule, self.step, step, self.weights)
+            self.step = step
+            return self.arena.get_state()
+
+
+def retrain_blocks(
+    run: Training,
+    rows: Rows,
+    count: int,
+    take: Callable[[int, np.ndarray], None],
+    *,
+    blocks: set[int] | None = None,
+    dtype: Any = np.complex128,
+    width: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Executable:
+    """Retrain with each of some rows of downweights.
+
+    Parameters
+    ----------
+    run : Training
+    rows : callable
+        `rows(start, stop)` -> rows start, ..., stop - 1 of the downweights, (stop - start, n).
+    count : int
+        The number of rows.
+    take : callable
+        Called with a block's number and its lanes (elements of the varying state, 1, width); several threads may call.
+    blocks : set of int, optional
+        The blocks to compute, by default all.
+    dtype, width, threads, device :
+        As for `push_blocks`.
+    progress : callable, optional
+        Called with (blocks done, blocks).
+
+    Returns
+    -------
+    Executable
+        The executable, which says where each leaf of the state lies in a lane block.
+
+    Raises
+    ------
+    DivergenceError
+        A value is not finite; it names the step and the gate.
+    """
+    executable = run.executable(VALUES, dtype, width, device, count)
+    width = executable.target.width
+    plain = PlainStates(run)
+    remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
+    done, lock = [0], Lock()
+
+    def retrain_some(some: range) -> Iterator[None]:
+        group = [remaining[i // width] for i in some]
+        arena = executable.allocate_arena(len(group))
+        weights = [rows(b * width, min((b + 1) * width, count)) for b in group]
+        packed = np.stack([pack_directions(part, width, False) for part in weights])
+        first = min(first_step(run, block) for block in packed)
+        arena.set_state(plain.at(first))
+        yield from arena.run_in_slices(steps_from(run.schedule, first), plain.weights, packed)
+        for i, block in enumerate(group):
+            lanes = arena.get_lane_state(i)
+            bad = np.flatnonzero(~np.isfinite(lanes[..., : len(weights[i])]).all(axis=(0, 1)))
+            if bad.size:
+                run.train_with(weights[i][bad[0]])  # raises, with step and gate
+                raise DivergenceError(f"retraining diverged for row {block * width + bad[0]}")
+            take(block, lanes)
+        with lock:
+            done[0] += len(group)
+            if progress is not None:
+                progress(done[0], len(remaining))
+
+    if remaining:
+        run_blocks(retrain_some, len(remaining) * width, executable, threads, run.n)
+    return executable
+
+
+def steps_from(schedule: Schedule, first: int) -> Schedule:
+    """Return the schedule without its first steps."""
+    return replace(
+        schedule,
+        program=schedule.program[first:],
+        data_start=schedule.data_start[first:],
+        ids_start=schedule.ids_start[first:],
+    )
+
+
+class LaneMeasurement:
+    """A measurement of models that lie in lanes.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        From the state to the measured values.
+    state : sequence of ndarray
+        The plain run's final state, by leaf; leaves that no weight changes are the same in all models.
+    varying : sequence of int
+        The positions of the other leaves.
+    width : int
+        Lanes per block.
+    """
+
+    def __init__(self, circuit: Circuit, state: Sequence[np.ndarray], varying: Sequence[int], width: int) -> None:
+        target = make_target(VALUES, np.complex128, width)
+        self.executable = build([circuit], target, tuple(varying), len(circuit.inputs), {}, has_keep=False)
+        self.state = state
+
+    def __call__(self, lanes: np.ndarray) -> np.ndarray:
+        """Return the values of the models in a lane block, (width, values)."""
+        arena = self.executable.allocate_arena()
+        arena.set_state(self.state)
+        arena.set_lane_state(0, lanes)
+        arena.run(Schedule.single_step(), 0, 1, np.zeros(0))
+        columns = []
+        for layout in self.executable.tapes[0].outputs:
+            if layout.buffer in self.executable.placements[0].lane:
+                view = arena.view_lanes(0, layout)[..., 0, :]
+            else:
+                view = np.broadcast_to(arena.view_constant(0, layout)[..., None], (*layout.shape, lanes.shape[-1]))
+            columns.append(view.reshape(cells(layout.shape), -1).T)
+        return np.concatenate(columns, axis=1)
+
+
+def measure_retrained(
+    run: Training,
+    circuit: Circuit,
+    state: Sequence[np.ndarray],
+    rows: Rows,
+    count: int,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    width: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Retrain with rows of downweights, and measure each model.
+
+    Parameters
+    ----------
+    circuit, state : the measurement and the plain run's final state, as for `LaneMeasurement`.
+    run, rows, count, threads, progress, width : as for `retrain_blocks`.
+
+    Returns
+    -------
+    values : (count, values), of the measurement.
+    distances : (count,), the 2-norm of the difference between the final state and the plain run's.
+    """
+    varying = run.varying(values=True)
+    width = run.executable(VALUES, lanes=count, width=width).target.width
+    measurement = LaneMeasurement(circuit, state, varying, width)
+    plain = np.concatenate([np.ravel(state[i]) for i in varying]) if varying else np.zeros(0)
+    values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
+    distances = np.zeros(count)
+
+    def take(block: int, lanes: np.ndarray) -> None:
+        part = slice(block * width, min((block + 1) * width, count))
+        size = part.stop - part.start
+        values[part] = measurement(lanes)[:size]
+        distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
+
+    retrain_blocks(run, rows, count, take, width=width, threads=threads, progress=progress)
+    return values, distances
