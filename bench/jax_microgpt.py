@@ -139,7 +139,7 @@ class JaxRun:
         return lambda: jax.block_until_ready(jitted(weights))
 
     def scan(self, recompute: bool = False) -> Callable[[Any], Any]:
-        """Return the training as a scan, a function of the keeps; `recompute`: its gradient keeps only the states."""
+        """Return the training as a function of the keeps, to be jitted; `recompute`: its gradient keeps states only."""
         widest = self.lengths[-1]
         kind = jnp.asarray([self.lengths.index(len(tokens)) for tokens, _ in self.words])
         padded = [jnp.asarray([np.resize(word[i], widest) for word in self.words]) for i in (0, 1)]

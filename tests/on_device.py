@@ -145,7 +145,7 @@ def test_lanes_of_every_width_and_precision_carry_the_same_series(width, dtype, 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
 @pytest.mark.parametrize("is_complex", [True, False])
-def test_a_training_run_pushed_through_is_the_cpus(dtype, is_complex):
+def test_a_propagated_run_agrees_with_the_cpu(dtype, is_complex):
     rng = np.random.default_rng(0)
     directions = 0.3 * (rng.normal(size=(5, 6)) + (1j * rng.normal(size=(5, 6)) if is_complex else 0.0))
     run = network()
@@ -180,13 +180,13 @@ def test_a_state_is_carried_from_step_to_step_as_on_the_cpu(code, results, kinds
         assert_states_agree(ours, theirs, 1e-12)
 
 
-def test_many_retrainings_are_the_cpus():
+def test_several_retrainings_agree_with_the_cpu():
     run = network()
     subsets = [[0], [1, 2], [3], [0, 5], [4]]
     assert_states_agree(run.retrain(subsets, device="cuda"), run.retrain(subsets), 1e-11)
 
 
-def test_one_retraining_is_the_cpus():
+def test_one_retraining_agrees_with_the_cpu():
     run = network()
     assert_states_agree(run.retrain([1, 2], device="cuda"), run.retrain([1, 2]), 1e-11)
 
@@ -217,7 +217,7 @@ def test_launches_of_one_step_and_waves_of_one_block_change_nothing(monkeypatch)
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_progress_is_told_while_many_blocks_are_under_way(monkeypatch):
+def test_progress_is_reported_while_several_blocks_are_under_way(monkeypatch):
     seen = []
     monkeypatch.setattr(stream, "GROWTH", 1)
     run, directions = network(4), np.eye(6).repeat(2, axis=0)
@@ -347,7 +347,7 @@ def test_a_function_is_sketched_around_a_point_as_on_the_cpu():
     np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=0, atol=1e-12)
 
 
-def test_errors_about_a_run_are_the_cpus():
+def test_errors_about_a_run_agree_with_the_cpu():
     step = lambda s, x, keep: s + np.log(keep.sum() - 1.0) * x  # noqa: E731
     bad = cs.Training(step, np.zeros(()), [1.0], [[0]])
     grow = lambda s, x, keep: (s + 1.0) ** 2 * keep[0] * x  # noqa: E731
@@ -371,7 +371,7 @@ def test_errors_about_a_run_are_the_cpus():
         assert messages[0] == messages[1]
 
 
-def test_what_a_device_cannot_do_is_refused():
+def test_unsupported_device_requests_are_refused():
     circuit = cs.trace(np.exp, np.zeros(2))
     with pytest.raises(cs.InputError, match="order 9 on device='cuda'.*device='cpu'"):
         cs.compile(circuit, 9, device="cuda").series((np.zeros(2),), (np.ones((1, 1, 2)),))
@@ -433,7 +433,7 @@ def test_the_bench_of_a_gpu_runs_and_reports(monkeypatch, tmp_path, capsys):
 @pytest.mark.skipif(SIMULATED, reason="whole runs are too long for the simulator; run this file on a GPU")
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
 @pytest.mark.parametrize("case", ["golden", microgpt, mlp, cnn, logistic], ids=str)
-def test_a_whole_run_is_the_cpus(case, dtype):
+def test_a_large_run_agrees_with_the_cpu(case, dtype):
     run, directions = golden_run() if case == "golden" else zoo_run(case)
     theirs = cs.push(run, directions, 3)
     ours = cs.push(run, directions, 3, dtype=dtype, device="cuda")

@@ -346,7 +346,7 @@ def test_every_public_name_is_called():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_call_that_is_spoiled_is_right_before(name):
+def test_every_call_is_valid_before_an_argument_is_spoiled(name):
     function, given = CALLS[name]
     if "nowhere" in str(given):
         with pytest.raises(cs.CircuitSketchError):
@@ -424,7 +424,7 @@ EDGES = {
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_what_gave_a_number_or_a_bare_error_is_refused(name):
+def test_invalid_arguments_that_once_gave_a_number_are_refused(name):
     function, value = EDGES[name]
     with pytest.raises(cs.CircuitSketchError):
         function(value)

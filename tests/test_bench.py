@@ -189,7 +189,7 @@ def test_the_peaks_of_a_card_are_those_of_its_data_sheet(
     np.testing.assert_allclose((card.double, card.single, card.bandwidth), sheet, rtol=0.02)
 
 
-def test_a_case_is_told_as_seconds_shares_and_ratios(bench):
+def test_a_gpu_case_is_reported_as_seconds_shares_and_ratios(bench):
     gpu = bench("gpu")
     case = gpu.Case("microgpt", 1000, 512, 3, "complex64")
     card = gpu.Card("card", 30e12, 60e12, 3e12)

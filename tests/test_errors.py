@@ -159,7 +159,7 @@ MAKING = {
 
 
 @pytest.mark.parametrize("name", MAKING)
-def test_a_run_cannot_be_made_with(name):
+def test_a_training_refuses(name):
     act, kind, words = MAKING[name]
     with raises(kind, words):
         act()
@@ -199,7 +199,7 @@ MANY_SUBSETS = {
 
 
 @pytest.mark.parametrize("name", SUBSETS)
-def test_a_deletion_set_cannot_be(name):
+def test_retrain_refuses_a_deletion_set(name):
     subset, words = SUBSETS[name]
     for ask in (RUN.retrain, QUERY.without):
         with raises(cs.InputError, words):
@@ -207,7 +207,7 @@ def test_a_deletion_set_cannot_be(name):
 
 
 @pytest.mark.parametrize("name", MANY_SUBSETS)
-def test_many_deletion_sets_cannot_have(name):
+def test_retrain_refuses_several_deletion_sets(name):
     subsets, words = MANY_SUBSETS[name]
     with raises(cs.InputError, words):
         RUN.retrain(subsets)
@@ -247,7 +247,7 @@ PUSHES = {
 
 
 @pytest.mark.parametrize("name", PUSHES)
-def test_there_is_no_push_with(name):
+def test_push_refuses(name):
     act, words = PUSHES[name]
     with raises(cs.InputError, words):
         act()
@@ -299,7 +299,7 @@ MEASUREMENTS = {
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_a_measurement_cannot_return(name):
+def test_a_measurement_refuses_a_result(name):
     function, kind, words = MEASUREMENTS[name]
     with raises(kind, words):
         SKETCH.measure(function)
@@ -364,7 +364,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_compiled_function_cannot_be_called_with(name):
+def test_a_compiled_function_refuses(name):
     act, kind, words = CALLS[name]
     with raises(kind, words):
         act()

@@ -38,7 +38,7 @@ def test_a_diverging_run_names_the_step_and_the_gate():
     assert run.retrain([1]) == 10.0  # without what makes it diverge, it does not
 
 
-def test_many_retrainings_name_the_run_that_diverges():
+def test_several_retrainings_name_the_subset_that_diverges():
     run = make(lambda s, x, keep: s + np.exp(1e3 * (1.0 - keep.sum())))
     assert np.all(np.isfinite(run.retrain([[0.0, 0.1]])))
     with raises(cs.DivergenceError, "step 1 of 2: first non-finite value in gate exp"):
@@ -80,7 +80,7 @@ def test_a_gate_whose_operand_does_not_move_needs_no_series():
     ],
 )
 @pytest.mark.parametrize("away", [False, True])
-def test_a_kink_within_rounding_is_told(function, gate, away):
+def test_a_kink_within_rounding_warns(function, gate, away):
     at = 0.0 if gate in ("absolute", "relu") else 0.5
     run = make(
         lambda s, x, keep: s + function(keep.sum() * x + at - 0.3),
@@ -96,7 +96,7 @@ def test_a_kink_within_rounding_is_told(function, gate, away):
         run.train()  # values there are, on a kink too
 
 
-def test_a_kink_of_a_measurement_is_told():
+def test_a_kink_of_a_measurement_warns():
     with pytest.warns(cs.KinkWarning, match=f"gate absolute .*{HERE}"):
         SKETCH.measure(lambda p: np.abs(p - 11.0))
 
@@ -122,7 +122,7 @@ def test_constants_beyond_single_precision_ask_for_double():
 # What failed leaves nothing behind.
 
 
-def test_a_run_is_as_good_after_a_failure_as_before():
+def test_a_run_works_after_a_failure():
     run = make(lambda s, x, keep: s + np.log(keep.sum()) * x)
     before = run.train(), run.retrain([[0.5, 0.5]]), cs.push(run, np.eye(2), 2).state
     circuits, schedule = list(run.circuits), run.schedule

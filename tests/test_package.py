@@ -121,7 +121,7 @@ def test_a_prediction_of_order_1_is_of_order_1(estimator):
         assert found.stderr > two.stderr  # and what was left out is in the error
 
 
-def test_a_group_is_called_a_group():
+def test_messages_about_grouped_sketches_say_group():
     grouped = cs.sketch(run_of_five(), 8, 2, per_example="series", groups=["a", "a", "b", "b", "c"])
     query = grouped.measure(lambda s: s)
     for thing in (grouped, query, query.without("a"), query.influence(), query.without(["a", "b"])):

@@ -1,7 +1,7 @@
 """The front door for one measurement and a budget: derivatives, retrained subsets, own effects, effects of pairs.
 
-In: a training run, a measurement, how many trainings it may cost. Out: a `Query` whose answers have intervals, with what
-was done for it and what that is worth on subsets that were left out.
+In: a training run, a measurement, how many trainings it may cost. Out: a `Query` whose answers have intervals, with
+what was done for it and what that is worth on subsets that were left out.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def attribute(
     """Predict a measurement after deleting data, as well as a budget allows.
 
     The budget buys, in this order: the derivatives with respect to every example's weight, by a reverse sweep; a few
-    dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own effect,
-    by training without it; and the effects of pairs with the examples that matter most.
+    dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own
+    effect, by training without it; and the effects of pairs with the examples that matter most.
 
     Parameters
     ----------
@@ -166,11 +166,11 @@ def attribute(
     *args : object
         Passed to the function unchanged.
     budget : float
-        What it may cost, in trainings: 10 buy first order and a check, 60 a calibration, a half of the number of examples
-        their own effects.
+        What it may cost, in trainings: 10 buy first order and a check, 60 a calibration, a half of the number of
+        examples their own effects.
     kind, size : optional
-        Of the subsets that are retrained, which should be such as will be asked about: "random", or "label" for examples
-        that share a label; their smallest and largest number. See `Query.calibrate`.
+        Of the subsets that are retrained, which should be such as will be asked about: "random", or "label" for
+        examples that share a label; their smallest and largest number. See `Query.calibrate`.
     subsets : optional
         The subsets to retrain, in the forms of `Query.without`, instead of `kind` and `size`.
     threads : int, optional

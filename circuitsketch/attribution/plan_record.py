@@ -118,8 +118,8 @@ class Plan:
             lines.append(
                 (
                     "memory",
-                    f"{format_bytes(self.nbytes)} of coefficients ({self.dtype}) and {format_bytes(self.working)} of working "
-                    f"memory{there}",
+                    f"{format_bytes(self.nbytes)} of coefficients ({self.dtype}) and "
+                    f"{format_bytes(self.working)} of working memory{there}",
                 )
             )
             there = "" if free is None else f"; {format_bytes(free)} are free in this folder"

@@ -123,8 +123,8 @@ class Prediction:
 
         For "theorem", stderr is itself estimated from the spread over a finite number of directions; the interval
         covers the noise of the directions, not the orders left out (`truncation`). For estimators that rest on
-        per-example series it covers both, and few degrees of freedom say that most of stderr is a guess. For "calibrated" it is
-        the interval of the jackknife+, see `estimators.calibration`.
+        per-example series it covers both, and few degrees of freedom say that most of stderr is a guess. For
+        "calibrated" it is the interval of the jackknife+, see `estimators.calibration`.
 
         Parameters
         ----------

@@ -319,8 +319,8 @@ class Query(MeasuredSeries):
         Raises
         ------
         InputError
-            For fewer than eight subsets, or sizes that there are not; if there is no truth, and what was measured is not
-            known.
+            For fewer than eight subsets, or sizes that there are not; if there is no truth, and what was measured is
+            not known.
         DeviceError
             If there is no such device.
 

@@ -113,19 +113,19 @@ class Calibrated:
             size = f"size {asked[0]:.4g}" if len(asked) == 1 else f"sizes from {asked.min():.4g} to {asked.max():.4g}"
             warnings.append(
                 share.format(other_size.sum(), len(rows))
-                + f"{size}, and calibrated on {self.kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is not "
-                "known to hold there; query.calibrate(size=...) with this size among them"
+                + f"{size}, and calibrated on {self.kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
+                "not known to hold there; query.calibrate(size=...) with this size among them"
             )
         if other_kind.any():
             warnings.append(
                 share.format(other_kind.sum(), len(rows))
-                + f"these examples act more in one direction than those of the {self.kind} subsets of the calibration: the "
-                "interval is not known to hold for them; query.calibrate(kind='label'), or with subsets like this one"
+                + f"these examples act more in one direction than those of the {self.kind} subsets of the calibration: "
+                "the interval is not known to hold for them; query.calibrate(kind='label'), or with subsets like this one"
             )
         if self.count < LEAST_FOR_95:
             warnings.append(
-                f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, and "
-                "none of 95 %; query.calibrate(count=48)"
+                f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, "
+                "and none of 95 %; query.calibrate(count=48)"
             )
         return other_size | other_kind, tuple(warnings)
 
@@ -177,8 +177,8 @@ class Worth:
 
     def __str__(self) -> str:
         return (
-            f"{self.estimators}: on {self.subsets} retrained subsets, each predicted without itself, the rank correlation "
-            f"is {self.lds:.3f} and the error {self.relative_error:.2g} of the truths' standard deviation"
+            f"{self.estimators}: on {self.subsets} retrained subsets, each predicted without itself, the rank "
+            f"correlation is {self.lds:.3f} and the error {self.relative_error:.2g} of the truths' standard deviation"
         )
 
 

@@ -9,8 +9,8 @@ Whatever an estimator assumes, retraining a few dozen subsets of the kind that i
 3. An interval, by the jackknife+ (Barber, Candès, Ramdas and Tibshirani, 2021): every subset is predicted by a fit
    without it (steps 1 and 2 included), and its residual is divided by a scale that grows as errors were seen to grow.
    Each of these fits predicts a new subset too, and that prediction plus and minus the fit's scaled residual is an end
-   on either side; the interval reaches to the k-th of these, k = ceil(level (m + 1)). With exchangeable subsets it holds
-   the truth at about the level, and never at less than 2 level - 1, whatever the fits do. With m below
+   on either side; the interval reaches to the k-th of these, k = ceil(level (m + 1)). With exchangeable subsets it
+   holds the truth at about the level, and never at less than 2 level - 1, whatever the fits do. With m below
    level / (1 - level) the interval is infinite.
 
 Errors of subsets of different sizes are weighed by 1 / size, as if an error's variance grew with the size.
@@ -27,8 +27,8 @@ import numpy as np
 PENALTIES = (0.01, 0.1, 1.0)
 # How many standard errors of the difference weights must improve on the best single estimator by, to be taken.
 MARGIN = 1.0
-# What an error may grow with: a power of the size |h|^2 (a sum of independent errors has 1/2, what r examples do together
-# r/2, what all of alike ones do r), or the best single estimator's own standard error.
+# What an error may grow with: a power of the size |h|^2 (a sum of independent errors has 1/2, what r examples do
+# together r/2, what all of alike ones do r), or the best single estimator's own standard error.
 POWERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 SCALES = (*(f"size^{power:g}" for power in POWERS), "standard error")
 MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything

@@ -1,7 +1,7 @@
 """Estimators that rest on models and derivatives and not on series: first order, own effects, effects of pairs.
 
-In: a measurement's derivatives with respect to all downweights, its values after retraining without single examples, and
-how the derivatives change when an example is left out. Out: estimates of the change for any downweights h,
+In: a measurement's derivatives with respect to all downweights, its values after retraining without single examples,
+and how the derivatives change when an example is left out. Out: estimates of the change for any downweights h,
 
     first order   sum_i g_i h_i
     own           + sum_i (o_i - g_i) h_i^2        o_i: the change when example i alone is left out
@@ -9,7 +9,8 @@ how the derivatives change when an example is left out. Out: estimates of the ch
                                                    where both are known; 0 where neither is
 
 Own effects hold all orders of each example, pairs all orders in one example and the first in the other. Nothing adds up
-infinitely many terms, so nothing diverges; but no error follows either: that takes retrained subsets, see `calibration`.
+infinitely many terms, so nothing diverges; but no error follows either: that takes retrained subsets, see
+`calibration`.
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ def select_for_pairs(own: np.ndarray, distances: np.ndarray) -> np.ndarray:
 
     Examples of large effect on what is measured matter where similar ones go together, those that move the model far
     matter in random subsets. On the names run, with the fifth of the examples that rank highest by either of the two,
-    the error of predictions over that of first order was .15 .37 .45 at 1, 5, 10 % deleted at random and .41 for similar
-    examples, where a fifth drawn at random had .22 .53 .59 .64, and all had .07 .26 .28 .26.
+    the error of predictions over that of first order was .15 .37 .45 at 1, 5, 10 % deleted at random and .41 for
+    similar examples, where a fifth drawn at random had .22 .53 .59 .64, and all had .07 .26 .28 .26.
     """
     scaled = np.abs(own) / np.maximum(np.sqrt((own**2).mean(axis=0)), np.finfo(float).tiny)
     ranks = [np.argsort(np.argsort(-x, kind="stable"), kind="stable") for x in (distances, scaled.sum(axis=1))]

@@ -135,7 +135,14 @@ class Forward:
         first, last = self.segments[number]
         record = self.new_record(number) if keep else None
         bad = yield from play(
-            self.arena, self.run.schedule, first, last, self.w, directions=self.directions, watch=True, record=record
+            self.arena,
+            self.run.schedule,
+            first,
+            last,
+            self.w,
+            directions=self.directions,
+            check_finite=True,
+            record=record,
         )
         if bad >= 0:
             raise self.run.explain_divergence(bad, self.w)

@@ -135,7 +135,7 @@ class Sweep:
             len(steps),
             self.w,
             directions=self.directions,
-            watch=watch,
+            check_finite=watch,
             source=record if holds_series(self.mode) else None,
             totals=Totals(DERIVATIVE, ids, starts, cotangents.totals, cotangents.lane_totals),
         )

@@ -1,4 +1,4 @@
-"""Queries of sketches, calibrated by retrained subsets: coverage where their own intervals do not hold, and refusals."""
+"""Queries of sketches, calibrated by retrained subsets: coverage where their own intervals fail, and refusals."""
 
 from __future__ import annotations
 

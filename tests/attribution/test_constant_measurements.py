@@ -97,7 +97,7 @@ CONSTANT = {
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_what_comparisons_decide_is_refused_with_the_line_and_the_way_out(sketch, name):
+def test_a_measurement_decided_by_comparisons_is_refused_with_line_and_remedy(sketch, name):
     with pytest.raises(cs.TraceError, match=r"locally constant.*test_constant_measurements.py:\d+.*logits.*sigmoid"):
         sketch.measure(COMPARED[name])
     with pytest.raises(cs.TraceError, match="locally constant"):
@@ -105,13 +105,13 @@ def test_what_comparisons_decide_is_refused_with_the_line_and_the_way_out(sketch
 
 
 @pytest.mark.parametrize("name", SATURATED)
-def test_what_the_coefficients_show_to_be_constant_is_refused(sketch, name):
+def test_a_measurement_with_constant_coefficients_is_refused(sketch, name):
     with pytest.raises(cs.InputError, match="locally constant at the trained parameters.*logits"):
         sketch.measure(SATURATED[name])
 
 
 @pytest.mark.parametrize("name", CONSTANT)
-def test_what_no_weight_changes_is_answered_exactly(sketch, name):
+def test_a_measurement_that_no_weight_changes_is_predicted_exactly(sketch, name):
     query = sketch.measure(CONSTANT[name])
     found = query.without([0])
     if query.n == N:
@@ -122,7 +122,7 @@ def test_what_no_weight_changes_is_answered_exactly(sketch, name):
     assert any(f"no {query.unit}'s weight changes this measurement" in text for text in found.warnings)
 
 
-def test_a_part_that_is_constant_says_so_and_the_rest_answers(sketch):
+def test_a_partly_constant_measurement_names_its_constant_part(sketch):
     def parts(p):
         z = margin(p)
         return np.stack([np.where(z > 0, 1, 0).mean(), (z**2).mean(), (p["fixed"] ** 2).sum()])

@@ -55,7 +55,7 @@ def polynomial():
     return run, cs.sketch(run, directions=4, order=1, distribution="orthonormal").measure(lambda s: s * np.ones(2))
 
 
-def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
+def test_retrain_worst_corrects_examples_whose_series_end_too_early():
     x = np.concatenate([[1.5, -1.4, 1.3], 0.2 * np.random.default_rng(3).normal(size=9)])  # three slow series
     measure = lambda s, scale: scale * s * np.ones(2)  # noqa: E731
     run = cs.Training(
@@ -81,14 +81,14 @@ def test_a_few_retrainings_mend_the_examples_whose_series_end_too_early():
             ask()
 
 
-def test_a_query_whose_series_have_all_ended_takes_in_nothing():
+def test_retrain_worst_retrains_nothing_where_every_series_has_ended():
     step = lambda s, x, keep: s + keep.sum() * x  # noqa: E731
     run = cs.Training(step, np.zeros(()), [1.0, 10.0, 2.0, 5.0], [[0], [1], [2], [3]])
     query = cs.sketch(run, directions=8, order=2, per_example="series").measure(lambda s: s)
     assert cs.retrain_worst(query, run=run, measure=lambda s: s) is query
 
 
-def test_a_run_is_retrained_and_a_linear_one_is_predicted_perfectly():
+def test_evaluate_retrains_and_a_linear_run_is_predicted_perfectly():
     run, query = polynomial()
     found = cs.evaluate(query, [[0], [1], [0, 2], [1, 3]], run=run, measure=lambda s: s * np.ones(2))
     np.testing.assert_allclose(found.truth[:, 0], [17, 8, 15, 3])
@@ -149,7 +149,7 @@ def test_a_query_opened_without_its_run_says_what_is_missing(tmp_path):
         query.evaluate([[0], [1]], run=other)
 
 
-def test_what_cannot_be_evaluated_is_refused():
+def test_invalid_evaluate_arguments_are_refused():
     run, query = polynomial()
     for ask, words in (
         (lambda: cs.evaluate(query, [0]), "at least two subsets"),
@@ -164,7 +164,7 @@ def test_what_cannot_be_evaluated_is_refused():
         halved.save("nowhere")
 
 
-def test_kept_truths_are_known_by_what_the_measurement_computes(tmp_path):
+def test_saved_retrained_truths_are_identified_by_what_the_measurement_computes(tmp_path):
     """A file that is edited has the same name; the truth of factor * s by hand, since s is a sum."""
     run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 2.0, 4.0], [[0], [1], [2]])
     masks = np.eye(3, dtype=bool)
@@ -181,5 +181,5 @@ def test_kept_truths_are_known_by_what_the_measurement_computes(tmp_path):
     about = json.loads((tmp_path / "kept" / "about.json").read_text())
     del about["circuit"]
     (tmp_path / "kept" / "about.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="an earlier circuitsketch"):
+    with pytest.raises(InputError, match="an earlier version of circuitsketch"):
         truths(1.0)

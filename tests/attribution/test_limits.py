@@ -81,7 +81,7 @@ def compiled_series(count):
 
 
 @pytest.mark.parametrize("what", LARGE)
-def test_what_memory_does_not_hold_is_refused_in_our_words(what, run, sketch, room):
+def test_what_does_not_fit_into_memory_is_refused(what, run, sketch, room):
     act, way = LARGE[what]
     room(memory=1_000_000)
     with pytest.raises(
@@ -107,7 +107,7 @@ def test_a_sketch_that_the_disk_does_not_hold_is_refused_before_a_folder_is_made
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_on_the_disk_already_needs_no_room_again(run, room, tmp_path):
+def test_blocks_already_on_disk_need_no_more_disk_space(run, room, tmp_path):
     path = tmp_path / "a.sketch"
     made = cs.sketch(run, 64, 2, path=path)
     room(disk=0)
@@ -160,7 +160,7 @@ def test_interactions_of_many_examples_are_refused_and_estimated_well(room):
     assert fresh.without([1, 2], estimator="theorem").stderr > 0  # the way out is one
 
 
-def test_many_subsets_are_retrained_some_at_a_time(run, monkeypatch):
+def test_retraining_of_several_subsets_goes_in_batches(run, monkeypatch):
     from circuitsketch.attribution import ground_truth
 
     masks = np.eye(30, dtype=bool)
@@ -176,7 +176,7 @@ def test_many_subsets_are_retrained_some_at_a_time(run, monkeypatch):
     assert (parts == whole).all()
 
 
-def test_memory_that_runs_out_within_is_said_in_our_words(run, monkeypatch):
+def test_a_memory_error_of_numpy_becomes_an_input_error(run, monkeypatch):
     def fail(*args, **options):
         raise MemoryError("Unable to allocate 180. GiB for an array")
 
@@ -219,7 +219,7 @@ def test_the_machine_says_how_much_memory_there_is():
         ("", {}, None),
     ],
 )
-def test_a_control_group_leaves_what_it_says(lines, files, left, tmp_path, monkeypatch):
+def test_a_cgroup_limit_bounds_the_available_memory(lines, files, left, tmp_path, monkeypatch):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text(lines + "\n" * bool(lines))
     for name, text in files.items():
@@ -231,7 +231,7 @@ def test_a_control_group_leaves_what_it_says(lines, files, left, tmp_path, monke
     assert limits.machine_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # no /proc/meminfo there
 
 
-def test_nothing_is_refused_where_the_machine_does_not_say(monkeypatch):
+def test_nothing_is_refused_where_available_memory_is_unknown(monkeypatch):
     for name in ("machine_memory", "group_memory", "own_memory"):
         monkeypatch.setattr(limits, name, lambda: None)
     assert limits.memory_available() is None
@@ -243,7 +243,7 @@ def test_disk_is_asked_of_the_folder_that_will_hold_the_path(tmp_path):
     assert abs(limits.disk_free(tmp_path / "none" / "of" / "these") - free) < 0.05 * free + 1e9
 
 
-def test_a_process_that_may_take_little_gets_our_words_and_not_pythons():
+def test_a_process_with_a_memory_limit_gets_an_input_error():
     """Under a real limit of address space: 0.5 GB more than the process has when it begins."""
     program = textwrap.dedent(
         """

@@ -141,7 +141,7 @@ def test_any_sketch_can_be_priced():
         assert plan.per_example_order == (None if made.per_example is None else made.per_example.order)
 
 
-def test_the_disk_that_a_plan_tells_is_what_a_stored_sketch_takes(tmp_path):
+def test_the_planned_disk_size_is_that_of_a_stored_sketch(tmp_path):
     run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(3000), [np.ones(3000)] * 4, [[0], [1], [2], [3]])
     plan = cs.plan(run=run, directions=40, order=2, per_example="series", seconds_per_gate=1e-9)
     cs.sketch(run, 40, 2, per_example="series", path=tmp_path / "a.sketch")
@@ -218,6 +218,6 @@ def pilot(directions=8, order=3):
         (lambda: cs.plan(run=small_run(), directions=0), "directions"),
     ],
 )
-def test_what_nobody_can_plan_is_refused(act, words):
+def test_invalid_plan_arguments_are_refused(act, words):
     with pytest.raises(cs.InputError, match=words):
         act()

@@ -32,7 +32,7 @@ def wide_query(distribution, m=80, shape=(2, 3), order=3, seed=8):
 
 
 @pytest.mark.parametrize("distribution", [Sphere(5, 1), Gaussian(5, 1), Orthonormal(5, 1)])
-def test_a_measurement_of_many_values_is_each_of_them(distribution):
+def test_a_measurement_of_several_values_predicts_each_value(distribution):
     query = wide_query(distribution)
     h = np.array([0.5, 0, 0, -1, 0.2])
     found, stability, influence = query.predict(h), query.stability(), query.influence()
@@ -50,7 +50,7 @@ def test_a_measurement_of_many_values_is_each_of_them(distribution):
         assert query.baseline[cell] == one.baseline
 
 
-def test_a_batch_is_its_members():
+def test_a_batch_of_subsets_predicts_each_subset():
     query = wide_query(Sphere(5, 1))
     batch = np.random.default_rng(1).normal(size=(4, 5))
     batch[2, 1:] = 0
@@ -88,7 +88,7 @@ def test_top_lists_the_largest_changes_first():
         found.top(0)
 
 
-def test_every_form_of_a_deletion_set_asks_the_same_question():
+def test_every_form_of_a_deletion_set_gives_the_same_prediction():
     query = wide_query(Sphere(5, 1))
     mask = np.array([False, True, False, True, False])
     first = query.without([3, 1])
@@ -197,7 +197,7 @@ def test_records_are_frozen():
         (lambda q: q.reweight([True, False, False]), "use without"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_a_reason(act, words):
+def test_invalid_queries_and_predictions_are_refused(act, words):
     query = query_of([np.ones(3), np.eye(3)], Sphere(3, 1), 20)
     with pytest.raises(InputError, match=words):
         act(query)

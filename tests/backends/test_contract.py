@@ -82,7 +82,7 @@ def test_another_backend_needs_its_line_in_the_registry_and_nothing_else(narrow,
         cs.compile(cs.trace(np.exp, np.zeros(())), device="abacus")
 
 
-def test_phases_play_the_constants_the_lanes_and_the_way_to_the_next_step_apart(run):
+def test_phases_run_constants_lanes_and_carried_state_separately(run):
     executable = run.executable(Mode(1, False), np.complex128, 4)
     directions = np.ones((1, run.n, 1, 4))
 
@@ -116,7 +116,7 @@ def test_a_program_is_its_constants_its_lanes_and_what_it_carries_on_one_after_t
     assert end == len(executable.instructions)
 
 
-def test_a_cpu_tells_shares_of_blocks_after_a_while_and_a_device_whole_blocks_at_once(run):
+def test_a_cpu_reports_fractions_of_blocks_and_a_device_complete_blocks(run):
     executable = run.executable(Mode(1, False), np.complex128, 4)
     assert [executable.round_progress(2.5, 1.0, seconds) for seconds in (0.0, 2.0)] == [None, 2.5]
     device = lambda now, told: CudaExecutable.round_progress(SimpleNamespace(), now, told, 0.0)  # noqa: E731

@@ -260,7 +260,7 @@ def test_a_missing_device_is_one_clear_error():
 
 
 @needs_package
-def test_the_drivers_errors_become_ours_and_no_others_do():
+def test_driver_errors_become_device_errors_and_no_others_do():
     from numba.cuda.cudadrv.driver import CudaAPIError
 
     with pytest.raises(DeviceError, match="the device failed at playing a run:.*LAUNCH_TIMEOUT.*nvidia-smi"):
@@ -275,7 +275,7 @@ def test_the_drivers_errors_become_ours_and_no_others_do():
             raise other
 
 
-def test_directions_that_do_not_fit_come_in_waves_or_are_refused():
+def test_directions_that_do_not_fit_are_pushed_in_waves_or_refused():
     card = device.Device("a card", (9, 0), 132, device.RESERVE + (10 << 30))
     assert device.plan_memory(card, 128, 50 << 20, 1 << 20, "lanes").blocks_per_wave == 128
     split = device.plan_memory(card, 500, 50 << 20, 1 << 20, "lanes")

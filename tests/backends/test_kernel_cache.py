@@ -46,7 +46,7 @@ def give_away(path, monkeypatch):
         monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
 
 
-def test_what_is_written_is_read_until_it_is_damaged(folder):
+def test_a_cached_kernel_is_read_until_it_is_damaged(folder):
     assert cache.read(KEY) is None
     cache.write(KEY, b"code")
     assert cache.read(KEY) == b"code"
@@ -83,7 +83,7 @@ def test_folders_and_files_are_private_whatever_the_umask(folder, monkeypatch):
 @posix
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777, 0o702])
 @pytest.mark.parametrize("which", ["root", "subfolder", "file"])
-def test_what_others_may_write_is_not_read_and_warned_of_once(folder, which, mode):
+def test_a_cache_writable_by_others_is_not_read_and_warns_once(folder, which, mode):
     cache.write(KEY, b"code")
     path = {"root": folder, "subfolder": folder / KEY[:2], "file": folder / KEY[:2] / KEY}[which]
     path.chmod(mode)
@@ -99,7 +99,7 @@ def test_what_others_may_write_is_not_read_and_warned_of_once(folder, which, mod
 
 @posix
 @pytest.mark.parametrize("which", ["root", "subfolder", "file"])
-def test_what_another_user_owns_is_not_read(folder, which, monkeypatch):
+def test_a_cache_owned_by_another_user_is_not_read(folder, which, monkeypatch):
     cache.write(KEY, b"code")
     path = {"root": folder, "subfolder": folder / KEY[:2], "file": folder / KEY[:2] / KEY}[which]
     owners = path.stat().st_uid
@@ -111,7 +111,7 @@ def test_what_another_user_owns_is_not_read(folder, which, monkeypatch):
 
 @posix
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o500])
-def test_what_others_may_only_read_is_used(folder, mode):
+def test_a_cache_readable_by_others_is_used(folder, mode):
     cache.write(KEY, b"code")
     (folder / KEY[:2]).chmod(mode)
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def test_what_others_may_only_read_is_used(folder, mode):
 
 
 @posix
-def test_what_is_no_regular_file_is_not_waited_for_and_is_replaced(folder, tmp_path):
+def test_a_cache_entry_that_is_not_a_regular_file_is_replaced(folder, tmp_path):
     cache.write(KEY, b"code")
     (file,) = files(folder)
     (tmp_path / "elsewhere").write_bytes(file.read_bytes())
@@ -149,7 +149,7 @@ def test_a_link_of_ones_own_to_the_cache_is_followed_and_one_within_is_not(folde
     assert cache.read(KEY) is None
 
 
-def test_a_disk_that_takes_nothing_leaves_nothing(folder, monkeypatch):
+def test_a_full_disk_leaves_no_cache_entry(folder, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
@@ -158,7 +158,7 @@ def test_a_disk_that_takes_nothing_leaves_nothing(folder, monkeypatch):
     assert files(folder) == []
 
 
-def test_what_a_killed_process_left_is_removed_when_it_is_old(folder):
+def test_old_temporary_files_of_a_killed_process_are_removed(folder):
     cache.write(KEY, b"code")
     (file,) = files(folder)
     old, young = (file.with_name(f"{KEY}.{pid}.aa") for pid in (1, 2))
@@ -170,14 +170,14 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(folder):
 
 
 @pytest.mark.parametrize("place", ["/proc/none", "bad\0name", "x" * 5000, "file/below"])
-def test_a_place_that_cannot_be_is_no_cache(place, tmp_path, monkeypatch):
+def test_an_impossible_cache_folder_disables_the_cache(place, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(cache, "locate_cache", lambda: tmp_path / place)
     cache.write(KEY, b"code")
     assert cache.read(KEY) is None
 
 
-def test_without_a_home_there_is_no_cache(monkeypatch):
+def test_without_a_home_folder_the_cache_is_disabled(monkeypatch):
     def homeless():
         raise RuntimeError("Could not determine home directory.")
 
@@ -189,7 +189,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
     assert cache.read(KEY) is None
 
 
-def test_all_works_where_nothing_can_be_kept(tmp_path):
+def test_compiling_works_without_a_cache(tmp_path):
     """Kernels, and the loops that Numba compiles by itself, whose own cache insists on a folder."""
     code = (
         "import numpy as np, circuitsketch as cs\n"
@@ -244,7 +244,7 @@ def call(address):
 
 
 @pytest.mark.parametrize("kind", ["of another symbol", "no object", "cut", "of another key"])
-def test_code_that_is_not_the_kernels_is_compiled_anew_and_never_called(kind, folder):
+def test_cached_code_of_another_kernel_is_never_called(kind, folder):
     key = codegen.make_key("a kernel of this test", kind)
     name = f"kernel_{key}"
     code = codegen.target_machine().emit_object(seven(name, symbol=f"stranger_{key}"))
@@ -299,7 +299,7 @@ def test_sources_that_cannot_be_read_are_never_the_same(monkeypatch, tmp_path):
     cache.hash_sources.cache_clear()
 
 
-def test_what_numba_compiles_is_kept_by_its_source_and_types(folder):
+def test_numba_functions_are_cached_by_source_and_types(folder):
     def twice(about):
         found = numba.njit(lambda x: 2 * x)
         attach_cache(found, FunctionCache, dumps, about)

@@ -131,7 +131,7 @@ def packed(function, args, order, is_complex, width, dtype):
     ],
 )
 @pytest.mark.parametrize(("rows", "columns", "summed"), [(5, 512, 9), (7, 513, 130), (9, 512, 130)])
-def test_columns_that_would_crowd_a_cache_are_copied_together(
+def test_columns_with_cache_conflicts_are_copied_together(
     rows, columns, summed, order, is_complex, width, dtype, plain
 ):
     """Rows of 512 entries are a multiple of every cache's span, those of 513 are not; 130 are several blocks."""
@@ -183,7 +183,7 @@ def test_the_loop_over_steps_needs_nothing_of_the_process_that_compiled_it(singl
     assert [function.name for function in bodies if function.linkage.name == "external"] == ["steps"]
 
 
-def test_threads_and_company_do_not_change_a_bit():
+def test_threads_and_neighbouring_lanes_do_not_change_a_bit():
     args = attention_args()
     compiled = cs.compile(cs.trace(attention, *args), 2)
     series = series_of(np.random.default_rng(0), args, 21, 2, True)
@@ -242,7 +242,7 @@ def test_views_of_every_kind_are_read_and_written_as_numpy_does(name, order):
 
 @pytest.mark.parametrize("order", [2, 9])
 @pytest.mark.parametrize("values", [0, 3])
-def test_arrays_without_entries_go_in_and_come_out(values, order):
+def test_empty_arrays_are_accepted_and_returned(values, order):
     args = (np.ones((values, 0)), np.ones((0, 4)), np.full((values, 4), 2.0), np.zeros((0,), dtype=int))
 
     def function(a, b, c, index):
@@ -396,7 +396,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_in_a_carried_state(name):
+def test_a_carried_state_holds(name):
     rng = np.random.default_rng(4)
 
     def step(s, x, keep):

@@ -40,7 +40,7 @@ def test_every_part_is_done_once_and_in_order(lengths, together, threads, plain)
 
 
 @given(count=st.integers(0, 70), together=st.integers(1, 9), threads=st.integers(1, 5))
-def test_things_are_shared_out_evenly(count, together, threads):
+def test_work_is_shared_out_evenly(count, together, threads):
     parts = split_evenly(range(count), together, threads)
     assert [i for part in parts for i in part] == list(range(count))
     sizes = [len(part) for part in parts]
@@ -122,7 +122,7 @@ def test_slices_of_a_run_change_no_bit(monkeypatch):
     assert np.any(whole[:, 3]) and whole.tobytes() == sliced.tobytes()
 
 
-def test_long_blocks_tell_how_far_they_are(monkeypatch):
+def test_long_blocks_report_their_progress(monkeypatch):
     monkeypatch.setattr(executable, "PAUSE", 0.0)
     step = lambda state, x, keep: state + keep[0] * x  # noqa: E731
     run = cs.Training(step, 0.0, [0.01 * i for i in range(40)], [[i] for i in range(40)])

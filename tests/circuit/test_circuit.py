@@ -136,7 +136,7 @@ def test_the_size_of_a_small_network_is_that_counted_by_hand():
     assert repr(circuit) == f"<Circuit of {len(circuit.nodes)} nodes, size 179, depth 5>"
 
 
-def test_moving_choosing_and_counting_are_no_arithmetic():
+def test_moves_choices_and_counts_do_not_count_as_arithmetic():
     def function(x, i):
         y = np.maximum(x[::-1], x).reshape(3, 1).T
         return (

@@ -137,7 +137,7 @@ def test_an_interrupt_leaves_with_130_and_no_traceback():
     assert "circuitsketch: interrupted" in err
 
 
-def test_help_and_version_are_told(capsys):
+def test_help_and_version_are_printed(capsys):
     code, out, _ = call(capsys, "--version")
     assert code == 0
     assert out == f"circuitsketch {circuitsketch.__version__}\n"
@@ -149,7 +149,7 @@ def test_help_and_version_are_told(capsys):
     assert "demo" in out
 
 
-def test_what_is_not_finite_is_null_in_json():
+def test_values_that_are_not_finite_are_null_in_json():
     answer = Answer(Question("max", "x", (0,)), 2.0, 2.1, math.inf, -math.inf, math.inf, 2.05, 2.2)
     found = Demo(Settings(), 7, (answer,), {"train": 0.25}).as_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["stderr"] is None
@@ -164,7 +164,7 @@ def test_groups_are_the_names_that_have_the_letters():
         assert [names[i] for i in question.ids] == [name for name in names if question.letters in name]
 
 
-def test_settings_that_cannot_be_say_why():
+def test_invalid_demo_settings_are_refused_with_a_reason():
     with pytest.raises(InputError, match="directions must be at least 2, not 0"):
         Settings(directions=0)
 

@@ -56,7 +56,7 @@ def test_predict_deletes_what_is_named_and_agrees_with_the_closed_form(found, ho
     assert answer["value"] == pytest.approx(truth, rel=1e-9)
 
 
-def test_strength_halves(found):
+def test_predict_strength_halves_the_weights(found):
     answer = found("predict", "own.sketch", "--measure", "own.py:value", "--without", "3", "--strength", "0.5")
     assert answer["change"] == pytest.approx(4 * (0.25 - 1), rel=1e-9)
 
@@ -90,7 +90,7 @@ def test_stability_has_the_norm_of_every_order(found):
     assert len(answer["norms"]) == 2 and set(answer["radius"]) == {"value", "stderr"}
 
 
-def test_evaluate_keeps_its_truths_and_goes_on(found, call, home):
+def test_evaluate_saves_its_retrained_truths_and_resumes(found, call, home):
     arguments = ("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "4", "--keep", "truths")
     found(*arguments, "--subsets", "4")
     first = np.load(home / "truths" / "margins.npy")
@@ -154,7 +154,7 @@ def test_figures_are_drawn_into_the_folder_and_listed(found, call, home, monkeyp
     assert answer["files"] == [os.path.join("drawn", "one.png")] and (home / "drawn" / "one.png").exists()
 
 
-def test_what_is_there_already_is_not_sketched_again(found, call):
+def test_figures_reuse_an_existing_sketch(found, call):
     arguments = ("sketch", "own.py:make", "--directions", "4", "--out", "twice.sketch")
     facts = found(*arguments)
     assert (facts["directions"], facts["order"], facts["target"]) == (4, 3, "own.py:make")

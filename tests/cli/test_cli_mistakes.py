@@ -120,7 +120,7 @@ def test_an_interrupted_sketch_is_kept_and_gone_on_with(home):
     assert np.array_equal(cs.open_sketch(home / "slow.sketch").state, cs.sketch(whole, 320, order=2).state)
 
 
-def test_a_sketch_interrupted_when_it_was_done_is_not_said_to_be_lost(call, home, monkeypatch):
+def test_a_sketch_interrupted_after_its_last_block_is_complete(call, home, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -161,7 +161,7 @@ def test_without_a_gpu_a_device_is_one_clear_error(call, home, monkeypatch, argu
 
 
 @pytest.mark.parametrize("form", [(), ("--json", "-")])
-def test_a_full_disk_and_a_reader_that_has_gone_are_no_tracebacks(home, form):
+def test_a_full_disk_and_a_closed_pipe_give_no_traceback(home, form):
     command = [sys.executable, "-m", "circuitsketch.cli", "info", "own.sketch", *form]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, cwd=home, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

@@ -71,7 +71,7 @@ ASK = ("predict", "own.sketch", "--measure", "mine.py:value")
         ("noname", '["0", ["1-2"]]', {"subset 0": [0], "subset 1": [1, 2]}),
     ],
 )
-def test_a_file_of_many_subsets_gives_a_row_for_each(found, call, home, name, text, subsets):
+def test_a_file_of_several_subsets_gives_a_row_for_each(found, call, home, name, text, subsets):
     (home / name).write_text(text)
     answer = found(*ASK, "--file", name, "--target", "mine.py:make", "--retrain")
     assert {row["name"]: row["ids"] for row in answer["subsets"]} == subsets
@@ -82,7 +82,7 @@ def test_a_file_of_many_subsets_gives_a_row_for_each(found, call, home, name, te
     assert code == 0 and all(name in out for name in subsets) and f"{len(subsets)} subsets of 4 examples" in out
 
 
-def test_what_is_named_beside_a_file_goes_from_each_of_its_subsets(found, home):
+def test_examples_named_beside_a_file_are_deleted_from_each_of_its_subsets(found, home):
     (home / "two.txt").write_text("0\n1\n")
     answer = found(*ASK, "--file", "two.txt", "--containing", "dan")
     assert [row["ids"] for row in answer["subsets"]] == [[0, 3], [1, 3]]
@@ -108,7 +108,7 @@ def test_a_file_of_one_subset_is_one_prediction(found, home, name, text):
         ("empty.txt", "# nothing\n", "lists no ids"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_refused_with_its_place(call, home, name, text, words):
+def test_an_invalid_subsets_file_is_refused_with_its_place(call, home, name, text, words):
     (home / name).write_text(text)
     code, out, err = call(*ASK, "--file", name)
     assert code in (1, 2) and words in err and not out

@@ -64,7 +64,7 @@ def test_the_kernel_is_the_covariance_of_the_off_diagonal_part_of_a_random_tenso
         assert found[i, 2 + j] == pytest.approx((plain - conjugate).imag / 2, rel=1e-9, abs=1e-9)
 
 
-def test_leaving_out_in_closed_form_is_leaving_out():
+def test_closed_form_leave_one_out_is_leaving_one_out():
     rng = np.random.default_rng(1)
     m = 6
     half = rng.normal(size=(2 * m, 2 * m))
@@ -85,7 +85,7 @@ def test_leaving_out_in_closed_form_is_leaving_out():
         assert surprise[at, 0] == pytest.approx(2 * m * np.log(scale) + sum(d for _, d in terms), rel=1e-8)
 
 
-def test_interactions_in_the_metric_are_learned_and_singles_alone_miss_them():
+def test_interactions_are_learned_that_per_example_series_miss():
     tensors, factor = low_rank()
     query = query_with_singles(tensors, 60, N, factor)
     h = (np.random.default_rng(3).random((40, N)) < 0.4).astype(float)
@@ -129,7 +129,7 @@ def test_the_mean_at_h_is_that_of_the_textbook():
 
 @pytest.mark.parametrize("masks", [True, False])
 @pytest.mark.parametrize("like", [True, False])
-def test_many_sparse_h_are_seen_as_few_are(masks, like):
+def test_batches_of_sparse_subsets_agree_with_single_ones(masks, like):
     """The compiled sums over rows and pairs against plain products; 70 examples are more than one tile."""
     n, rng = 70, np.random.default_rng(9)
     factor = rng.normal(size=(n, 1))
@@ -295,7 +295,7 @@ def test_labels_groups_and_questions_name_examples():
 # ------------------------------------------------------------------------------------------- evidence
 
 
-def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along():
+def test_evidence_of_a_retrained_subset_corrects_similar_subsets():
     tensors, factor = low_rank(seed=6)
     query = query_with_singles(tensors, 12, N, factor)
     subsets = [[0, 1, 2], [3, 7], [5, 6, 8, 9]]
@@ -318,7 +318,7 @@ def test_a_retrained_subset_is_predicted_as_it_came_out_and_its_like_move_along(
             ask()
 
 
-def test_an_example_retrained_alone_tells_its_own_part_of_every_subset_that_it_is_in():
+def test_evidence_of_one_example_corrects_every_subset_that_contains_it():
     tensors, factor = low_rank(seed=6)
     query = query_with_singles(tensors, 12, N, factor)
     truth = query.without([[3], [8]]).value + [0.7, -0.2]
@@ -370,7 +370,7 @@ def test_coefficients_along_a_group_correct_its_orders():
 # ------------------------------------------------------------------------------------------- stability
 
 
-def test_a_geometric_law_of_norms_gives_its_rate_and_radius():
+def test_geometric_norms_give_their_rate_and_radius():
     psi = Orthonormal(1, 2).block(0, 4)
     found = Query((0.5 * psi) ** np.arange(6), Orthonormal(1, 2)).stability()
     assert found.rate[0] == pytest.approx(0.5) and found.radius[0] == pytest.approx(2.0)
@@ -424,7 +424,7 @@ def test_intervals_cover_where_there_is_no_warning(digits):
     assert np.median(found.prediction.stderr[found.trusted]) < 0.5 * change
 
 
-def test_the_default_is_as_good_as_singles_and_better_than_first_order(digits):
+def test_the_default_estimator_is_as_good_as_per_example_and_better_than_first_order(digits):
     query, found = digits
     chosen = np.flatnonzero(found.trusted.all(axis=1))
     h = found.masks[chosen].astype(float)

@@ -139,7 +139,7 @@ def test_a_complex_given_direction_answers_for_its_real_multiple():
     assert found.terms == pytest.approx([6, 20], rel=1e-14)
 
 
-def test_any_other_h_needs_a_random_distribution():
+def test_given_directions_refuse_other_downweights():
     query = Query(np.array([[0, 1.0]]), Given([[1.0, 2.0]]))
     with pytest.raises(InputError, match="no multiple of a given direction.*random distribution"):
         query.predict([1.0, 2.0 + 1e-6])
@@ -222,7 +222,7 @@ def test_a_power_that_overflows_alone_meets_its_small_coefficient():
 
 
 @pytest.mark.parametrize("tiny", [1e-310, 5e-324])
-def test_numbers_below_the_normal_ones_are_numbers(tiny):
+def test_subnormal_numbers_are_estimated(tiny):
     # A subnormal number keeps few digits: its products are right to one unit of the smallest number, times |psi| < 3.
     distribution = Sphere(2, 1)
     slope = query_of([np.array([3.0, 1.0])], distribution, 400, groups=1)
@@ -232,7 +232,7 @@ def test_numbers_below_the_normal_ones_are_numbers(tiny):
     assert np.isfinite(small.stability().norms).all()
 
 
-def test_terms_that_leave_the_floats_are_refused():
+def test_terms_that_overflow_are_refused():
     query = query_of([np.ones(2), np.eye(2)], Sphere(2, 1), 10)
     with pytest.raises(DivergenceError, match="outside the region"):
         query.predict([1e200, 1e200])

@@ -136,7 +136,7 @@ def test_the_error_of_part_of_a_block_is_exact_at_order_one_and_a_bound_above(m)
 
 
 @pytest.mark.parametrize(("n", "groups"), [(2, 1), (3, 5)])
-def test_many_small_blocks_tell_their_error_by_the_spread_between_them(n, groups):
+def test_the_error_of_many_small_blocks_is_the_spread_between_them(n, groups):
     # A tensor v (x) v with v far from h: both directions of a pair say nearly the same, wrong in the same way.
     rng = np.random.default_rng(1)
     v, h = rng.normal(size=n), np.eye(n)[0]

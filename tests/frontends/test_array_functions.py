@@ -109,7 +109,7 @@ def test_an_array_function_on_wires_agrees_with_numpy(row):
     agrees(function, *args)
 
 
-def test_every_array_function_of_the_table_is_tried():
+def test_every_array_function_of_the_table_is_tested():
     assert {function for function, _, _ in [*FUNCTION_TABLE, *TABLE]} == set(FUNCTIONS)
 
 

@@ -56,7 +56,7 @@ BESIDE_WIRES = [
 
 @kinds
 @pytest.mark.parametrize("position", range(len(BESIDE_WIRES)))
-def test_beside_a_wire_it_is_refused_at_the_users_line(kind, position):
+def test_array_likes_beside_a_wire_are_refused_at_the_users_line(kind, position):
     with pytest.raises((TraceError, InputError), match=WAY_OUT[kind]) as refusal:
         cs.trace(lambda x: BESIDE_WIRES[position](x, FLOATS[kind]), X)
     if refusal.type is TraceError:
@@ -137,7 +137,7 @@ ENTRANCES = {
 
 @kinds
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_it_is_refused_wherever_an_array_comes_in(entrance, kind, run, query):
+def test_array_likes_are_refused_wherever_an_array_is_expected(entrance, kind, run, query):
     named = {"masked": "masked array", "units": "Metres"}[kind]
     with pytest.raises((InputError, TraceError), match=f"{named}.*{WAY_OUT[kind]}"):
         ENTRANCES[entrance](FLOATS[kind], INDEX[kind], run, query)
@@ -162,14 +162,14 @@ def test_matrices_and_sparse_arrays_are_refused_with_the_array_to_give():
     + [2**70, 2**53 + 1, -(2**60) - 1, np.array([2**63 + 1], dtype=np.uint64), np.longdouble("1e400")],
     ids=repr,
 )
-def test_what_float64_does_not_hold_is_refused(value):
+def test_values_that_float64_cannot_hold_are_refused(value):
     with pytest.raises(TraceError, match=rf"{HERE}:\d+"):
         cs.trace(lambda x: np.multiply(x, value), np.ones(1))
     with pytest.raises(InputError, match="args.0"):
         doubled().check_arguments((np.broadcast_to(np.asarray(value), (3,)),))
 
 
-def test_what_float64_holds_is_taken_as_it_is(tmp_path):
+def test_values_that_float64_holds_are_used_as_given(tmp_path):
     kept = np.memmap(tmp_path / "data", dtype=float, mode="w+", shape=(3,))
     kept[:] = [1.0, 2.0, 4.0]
     compiled = doubled()

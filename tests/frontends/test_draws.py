@@ -103,13 +103,13 @@ SILENT = {
 
 
 @pytest.mark.parametrize("what", DRAWING)
-def test_a_step_that_draws_is_refused_at_its_line_with_the_remedy(what):
+def test_a_step_that_draws_random_numbers_is_refused_with_line_and_remedy(what):
     with pytest.raises(TraceError, match=rf"{HERE}:\d+ draws random numbers from .*batches.*dropout_mask"):
         train(DRAWING[what])
 
 
 @pytest.mark.parametrize("what", MAKING)
-def test_a_step_that_makes_a_generator_is_warned_of(what):
+def test_a_step_that_makes_a_random_generator_warns(what):
     with pytest.warns(FrozenDrawWarning, match=rf"{HERE}:\d+: .*traced once.*batches"):
         train(MAKING[what])
 

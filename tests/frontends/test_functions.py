@@ -215,7 +215,7 @@ RULES = [
 
 @pytest.mark.parametrize(("rule", "options", "number"), RULES)
 @pytest.mark.filterwarnings("error")
-def test_an_optimiser_takes_the_steps_of_its_formula(rule, options, number):
+def test_an_optimizer_takes_the_steps_of_its_formula(rule, options, number):
     params, grads = trees(1, 3)
     ours = both(lambda p, *g: run(rule, p, g, **options)["params"], params, *grads)
     theirs = by_number(number, params, grads)
@@ -256,7 +256,7 @@ def test_a_learning_rate_may_be_a_wire(seed):
         ("adamw", {"params": 1.0, "v": 0.0, "t": 0.0}, "m"),
     ],
 )
-def test_a_state_of_another_rule_is_refused(rule, state, missing):
+def test_the_state_of_another_optimizer_is_refused(rule, state, missing):
     with pytest.raises(
         InputError, match=rf"{rule} requires state\['{missing}'\]; start from optim.{rule}_state\(params\)"
     ):
@@ -265,7 +265,7 @@ def test_a_state_of_another_rule_is_refused(rule, state, missing):
         optim.sgd(optim.sgd_state({"w": 1.0}), {"v": 1.0}, RATE)
 
 
-def test_a_rule_keeps_what_else_a_state_holds_and_takes_gradients_in_any_order_of_keys():
+def test_an_optimizer_keeps_other_state_and_takes_gradients_in_any_key_order():
     state = {**optim.sgd_state({"a": 1.0, "b": 2.0}), "seen": 7}
     after = optim.sgd(state, {"b": 20.0, "a": 10.0}, RATE)
     assert after == {"params": {"a": 0.0, "b": 0.0}, "seen": 7}

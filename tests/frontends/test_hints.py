@@ -98,14 +98,14 @@ def padded(rule):
 
 
 @pytest.mark.parametrize("rule", ["adam", "adamw"])
-def test_a_parameter_without_a_gradient_is_told_of_the_constant_under_the_root(rule):
+def test_a_square_root_without_a_gradient_hints_at_adding_a_constant(rule):
     with pytest.raises(DomainError, match=rf"gate sqrt of cs.optim.{rule} .*{HERE}:\d+.*eps_root=1e-8 and eps=0"):
         cs.push(padded(rule), np.eye(2), 1)
     with pytest.raises(DomainError, match=rf"gate sqrt \(.*{HERE}:\d+.*epsilon"):  # one's own root has another remedy
         cs.compile(cs.trace(np.sqrt, 1.0), order=1).series((0.0,), (np.ones((1, 1)),))
 
 
-def test_labels_that_are_numbers_are_listed_by_size():
+def test_numeric_labels_are_listed_in_order():
     assert in_order([100, 10, 0, 1, 10]) == [0, 1, 10, 100]
     assert in_order(["10", "9", "b2", "b10"]) == ["9", "10", "b2", "b10"]
     assert in_order([True, 2.5, "x", ("a", 1), None])[:2] == [True, 2.5]

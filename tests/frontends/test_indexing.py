@@ -315,7 +315,7 @@ def test_labels_and_indices_of_every_integer_dtype_name_the_same_entries(dtype):
         np.testing.assert_array_equal(by_reference(function, x), function(x))
 
 
-def test_one_hot_and_boolean_labels_are_told_what_to_do():
+def test_one_hot_and_boolean_labels_are_refused_with_a_remedy():
     logits = np.zeros((2, 3))
     with pytest.raises(ShapeError, match=r"one-hot.*cs\.log_softmax"):
         cs.cross_entropy(logits, np.eye(3)[:2])

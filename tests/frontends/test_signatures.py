@@ -414,7 +414,7 @@ def test_an_argument_of_a_method_is_honoured_or_refused(name, data):
     obeys_the_law(lambda x: getattr(x, name)(*places, **named), x)
 
 
-def test_what_is_easy_is_honoured():
+def test_simple_numpy_options_are_honoured():
     mask = X > 0
     honoured = [
         lambda x: x.sum(1, np.float64),

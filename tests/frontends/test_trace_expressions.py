@@ -129,7 +129,7 @@ def test_array_methods_and_operators_agree_with_numpy():
     agrees(lambda x: x.astype(np.float32).astype(bool), X)
 
 
-def test_what_a_stranger_would_write_agrees_with_numpy():
+def test_typical_user_code_agrees_with_numpy():
     agrees(lambda x, w, b: np.tanh(x @ w + b).mean(axis=0), X, W, W[0])
     agrees(lambda x: sum([x, 2 * x, x[::-1]]), X)
     agrees(lambda x: sum(row @ row for row in x), X)

@@ -394,7 +394,7 @@ def test_a_wire_of_another_trace_is_refused():
     assert "wire of another trace" in str(error)
 
 
-def test_an_argument_that_is_no_number_is_refused():
+def test_an_argument_that_is_not_numeric_is_refused():
     with pytest.raises(TraceError, match=r"leaf of type str .* close over other objects"):
         cs.trace(lambda x: x, {"name": "run"})
     with pytest.raises(TraceError, match="complex128"):
@@ -406,7 +406,7 @@ def test_an_argument_that_is_no_number_is_refused():
 # The remedies that the messages name, tried.
 
 
-def test_the_remedies_work():
+def test_the_remedies_of_refusals_work():
     agrees(lambda x: np.where(x.sum() > 0, x, -x), V)
     agrees(lambda x: np.stack([x[0], x[1]]) + np.concatenate([x[1:], x[:1]])[:2], V)
     agrees(lambda x: np.where(np.arange(3) == 0, 1.0, x), V)

@@ -78,5 +78,5 @@ def test_a_ufunc_on_wires_agrees_with_numpy(name, row):
             agrees(lambda wire, at=at: ufunc(*operands[:at], wire, *operands[at + 1 :]), x)
 
 
-def test_every_ufunc_of_the_table_is_tried():
+def test_every_ufunc_of_the_table_is_tested():
     assert {ufunc_named(name) for name, _ in UFUNC_CASES} == set(UFUNCS) | {getattr(special, name) for name in SPECIAL}

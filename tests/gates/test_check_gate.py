@@ -48,7 +48,7 @@ def swell(step_factor=2.0, slope=2.0, **options):
     )
 
 
-def test_a_right_gate_passes():
+def test_check_gate_passes_a_correct_gate():
     check_gate(swell())
 
 
@@ -70,7 +70,7 @@ def second_is_wrong(k, ops, u, v):
         (lambda: replace(swell(), step=lambda k, ops, u, v: v.missing), "does not have a series: AttributeError"),
     ],
 )
-def test_a_broken_gate_is_told_which_law_it_breaks(gate, law):
+def test_check_gate_names_the_law_that_a_broken_gate_violates(gate, law):
     broken = gate()
     register(broken)
     with pytest.raises(GateError, match=f"gate swell.*{law}"):

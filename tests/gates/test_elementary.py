@@ -50,7 +50,7 @@ def test_erf_reaches_its_limits(x, value):
     assert np.all(ours == value)
 
 
-def test_a_nan_stays_one():
+def test_exp_and_erf_of_nan_are_nan():
     for function in (np.exp, special.erf):
         _, ours = by_machine(function, np.full(8, np.nan))
         assert np.isnan(ours).all()

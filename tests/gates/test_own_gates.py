@@ -286,7 +286,7 @@ def test_two_constants_have_one_digest_if_and_only_if_their_bits_agree(one, two)
     assert (digest_gate(swell(one), 1, {}) == digest_gate(swell(two), 1, {})) == alike
 
 
-def test_rules_that_do_not_run_on_symbols_are_nobody_elses():
+def test_rules_that_do_not_run_on_symbols_have_a_digest_of_their_own():
     def gate():
         return elementwise("picky", 1, lambda m, x: (m.exp(x) if float(x) > 0 else x,), None, None)
 

@@ -101,7 +101,7 @@ def test_a_gate_has_numpys_value_at_every_special_number(name):
         close(gate(*xs), MEANINGS[name](*xs))
 
 
-def test_many_retrainings_at_once_compute_the_same_values_as_one():
+def test_several_retrainings_compute_the_same_special_values_as_one():
     """Lanes that hold values have code of their own; a run's state is finite, so these entries are."""
     with np.errstate(all="ignore"):
         values = {name: MEANINGS[name](LEFT, RIGHT) for name in ELEMENTWISE if GATES[name].arity == 2}

@@ -283,7 +283,7 @@ def test_processes_compile_the_same_bytes_as_this_one(monkeypatch):
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "import sys; sys.stdin.buffer.read(50)"])
-def test_what_processes_leave_undone_is_compiled_here(monkeypatch, program):
+def test_kernels_that_worker_processes_did_not_compile_are_compiled_here(monkeypatch, program):
     monkeypatch.setattr(compile_workers, "count_cores", lambda: 2)
     monkeypatch.setattr(compile_workers, "WORKER", program)
     target, kernels = some_kernels()

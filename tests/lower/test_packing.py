@@ -55,7 +55,7 @@ def unpacked(record, args):
 
 
 @given(record=st.one_of(chains, contractions(), moves, gathers, fills))
-def test_what_is_packed_is_read_back(record):
+def test_packed_arguments_are_read_back(record):
     assert unpacked(record, record.pack()) == record
 
 
@@ -94,7 +94,7 @@ def test_a_contractions_tables_follow_its_sides_and_extents_in_the_order_of_thei
 
 
 @given(records=st.lists(st.one_of(chains, contractions(), gathers, fills)))
-def test_many_records_are_packed_one_after_the_other(records):
+def test_several_records_are_packed_one_after_the_other(records):
     args, starts = pack_all(records)
     assert args.dtype == np.int64 and len(starts) == len(records)
     for record, start in zip(records, starts.tolist(), strict=True):

@@ -488,7 +488,7 @@ def test_labels_survive_the_identities():
     )
 
 
-def test_a_pass_refuses_nothing_and_changes_no_circuit_in_place():
+def test_a_pass_does_not_change_its_circuit_in_place():
     circuit = cs.trace(lambda x: (x + 0.0) * 1.0 + x, V)
     listing = str(circuit)
     simplify(circuit)

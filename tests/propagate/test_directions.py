@@ -168,12 +168,12 @@ def test_given_directions_come_back_as_they_were_and_cannot_be_changed():
         (lambda: Given(np.ones((2, 3))).log_factor(1), "use a random distribution"),
     ],
 )
-def test_what_cannot_be_a_law_is_refused_with_a_reason(act, words):
+def test_invalid_distributions_are_refused_with_a_reason(act, words):
     with pytest.raises(InputError, match=words):
         act()
 
 
-def test_laws_are_found_by_name_and_print_themselves():
+def test_distributions_are_found_by_name_and_print_themselves():
     for distribution in RANDOM:
         assert find_distribution(distribution.name, 3, 4) == distribution(3, 4)
         assert repr(distribution(3, np.int64(4))) == f"{distribution.__name__}(n=3, seed=4)"

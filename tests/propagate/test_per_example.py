@@ -58,7 +58,7 @@ def truth(direction, order):
 
 
 @pytest.mark.parametrize("directions", [0, 5])
-def test_singles_are_the_series_of_each_example_alone(directions):
+def test_per_example_series_are_those_of_each_example_alone(directions):
     query = cs.sketch(make(), directions, 2, per_example="series", per_example_order=5).measure(measure)
     assert query.per_example.shape == (N, 6, 2) and query.per_example.dtype == np.float64
     assert query.coefficients.shape == (directions, 3, 2)
@@ -70,7 +70,7 @@ def test_singles_are_the_series_of_each_example_alone(directions):
     assert np.abs(query.per_example[np.arange(N) != 7, 1]).min() > 1e-6
 
 
-def test_random_directions_are_the_same_bits_with_and_without_singles():
+def test_random_directions_are_the_same_bits_with_and_without_per_example_series():
     both = cs.sketch(make(), 9, 3, seed=5, per_example="series").measure(measure)
     alone = cs.sketch(make(), 9, 3, seed=5).measure(measure)
     assert np.array_equal(both.coefficients, alone.coefficients)
@@ -79,7 +79,7 @@ def test_random_directions_are_the_same_bits_with_and_without_singles():
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
-def test_singles_are_the_same_bits_on_any_number_of_threads(dtype):
+def test_per_example_series_are_the_same_bits_on_any_number_of_threads(dtype):
     make_one = lambda threads: cs.sketch(make(), 0, 3, per_example="series", dtype=dtype, threads=threads)  # noqa: E731
     first = make_one(1)
     for threads in (2, 3):
@@ -88,7 +88,7 @@ def test_singles_are_the_same_bits_on_any_number_of_threads(dtype):
         assert np.array_equal(first.measure(measure).per_example, again.measure(measure).per_example)
 
 
-def test_a_block_of_singles_skips_the_steps_before_its_first_example(monkeypatch):
+def test_a_block_of_per_example_series_skips_the_steps_before_its_first_example(monkeypatch):
     width = cs.sketch(make(), 0, 1, per_example="series").per_example.target.width
     steps, n = 12 * width, 12 * width
     order = np.random.default_rng(0).permutation(n)  # of step t, the example
@@ -119,7 +119,7 @@ def test_basis_directions_come_in_the_order_that_they_are_asked_for():
 # ------------------------------------------------------------------------------------------- groups
 
 
-def test_groups_share_a_weight_in_singles_and_random_directions():
+def test_groups_share_a_weight_in_per_example_series_and_random_directions():
     sketch = cs.sketch(make(items=range(N)), 7, 3, per_example="series", groups=LABELS, seed=2)
     query = sketch.measure(measure)
     assert (sketch.n, query.n, query.labels, query.items) == (3, 3, ("b", "a", "c"), ("b", "a", "c"))
@@ -160,7 +160,7 @@ def effects(sketch):
     return np.array(rows)
 
 
-def test_the_metric_is_learned_from_first_order_effects_on_the_parameters():
+def test_the_similarity_is_learned_from_first_order_effects_on_the_parameters():
     sketch = cs.sketch(make(), 2, 2, per_example="series")
     factor = sketch.measure(measure).similarity
     np.testing.assert_allclose(factor, effects(sketch), atol=1e-13)
@@ -168,7 +168,7 @@ def test_the_metric_is_learned_from_first_order_effects_on_the_parameters():
 
 
 @pytest.mark.parametrize("at_once", [1, 8 * 6 * 2, 1 << 20])
-def test_more_parameters_than_examples_are_reduced_without_changing_the_metric(monkeypatch, at_once):
+def test_more_parameters_than_examples_are_reduced_without_changing_the_similarity(monkeypatch, at_once):
     monkeypatch.setattr(metrics, "AT_ONCE", at_once)
     x = np.random.default_rng(1).standard_normal((6, 40))
     run = cs.Training(lambda s, x, keep: s + np.tanh(keep[0] * x), np.zeros(40), list(x), np.arange(6)[:, None])
@@ -178,14 +178,14 @@ def test_more_parameters_than_examples_are_reduced_without_changing_the_metric(m
     np.testing.assert_allclose(factor @ factor.T, exact @ exact.T, rtol=1e-10, atol=1e-12)
 
 
-def test_chosen_parameters_make_the_metric_even_if_they_are_computed():
+def test_chosen_parameters_make_the_similarity_even_if_they_are_computed():
     run = make(params=lambda state: {"twice": 2.0 * state["params"]["w"], "count": state["count"]})
     factor = cs.sketch(run, 0, 1, per_example="series").similarity
     expected = 2.0 * effects(None)[:, :2]
     np.testing.assert_allclose(factor, np.column_stack([expected, np.zeros(N)]), atol=1e-13)
 
 
-def test_a_given_metric_is_handed_on_as_a_factor():
+def test_a_given_similarity_is_handed_on_as_a_factor():
     features = RNG.standard_normal((N, 4))
     found = cs.sketch(make(), 2, 1, similarity=features).measure(measure).similarity
     np.testing.assert_array_equal(found, features)
@@ -200,7 +200,7 @@ def test_a_given_metric_is_handed_on_as_a_factor():
     np.testing.assert_allclose(found @ found.T, wide @ wide.T, atol=1e-9)
 
 
-def test_without_first_orders_there_is_nothing_to_learn_a_metric_from():
+def test_without_first_orders_there_is_no_similarity_to_learn():
     still = cs.Training(lambda s, x, keep: s + (keep - 1.0) ** 2 @ x, np.zeros(2), [X[:2]], [[0, 1]])
     assert not cs.sketch(still, 0, 1, per_example="series").similarity.any()
 
@@ -234,7 +234,7 @@ def test_an_extension_pushes_only_what_is_new():
     assert told == [(done, 5 + alone) for done in (3, 4, 5)]  # the block with lanes to spare is made again
 
 
-def test_random_directions_may_come_after_the_singles():
+def test_random_directions_may_be_added_after_per_example_series():
     once = cs.sketch(
         make(), 6, 2, seed=9, distribution="sphere", per_example="series", per_example_order=4, dtype=np.complex64
     )
@@ -255,7 +255,7 @@ def test_labels_and_items_reach_the_query():
     assert query.labels == tuple(LABELS) and query.items == tuple(items)
 
 
-def test_info_tells_all_of_it():
+def test_sketch_info_shows_every_fact():
     run = make(labels=LABELS, items=range(N))
     text = cs.sketch(run, 6, 2, seed=8, per_example="series", per_example_order=4).info()
     for words in (
@@ -334,7 +334,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_makes_no_sketch_is_refused(name):
+def test_invalid_sketch_arguments_are_refused(name):
     act, words = BAD[name]
     with pytest.raises(cs.InputError, match=words):
         act()
@@ -356,7 +356,7 @@ UNMEASURABLE = {
 
 
 @pytest.mark.parametrize("name", UNMEASURABLE)
-def test_what_is_no_function_of_the_state_is_not_measured(name):
+def test_a_measurement_that_does_not_read_the_state_is_refused(name):
     function, words = UNMEASURABLE[name]
     with pytest.raises(cs.CircuitSketchError, match=words):
         cs.sketch(make(), 2, 1, per_example="series").measure(function)

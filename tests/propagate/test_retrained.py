@@ -36,7 +36,7 @@ def network(epochs=3):
 
 
 def models(run, weight=1.0, examples=None, **options):
-    """The leaves of every example's model, (n, *shape), in the order of the examples; None for those that do not vary."""
+    """The leaves of every example's model, (n, *shape), in the order of the examples; None for constant ones."""
     order = by_first_step(run) if examples is None else examples
     basis = weight * np.eye(run.n)[order]
     blocks = {}

@@ -125,7 +125,7 @@ def test_a_seed_gives_the_same_bits_whatever_the_threads_and_the_number_of_direc
     assert not np.array_equal(cs.sketch(run, 10, 2, seed=12, distribution=distribution).state, fewer.state)
 
 
-def test_progress_is_told_after_every_block():
+def test_progress_is_reported_after_every_block():
     for threads in (1, 2):
         told = []
         tell = lambda *numbers, told=told: told.append(numbers)  # noqa: E731

@@ -190,7 +190,7 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(tmp_path, paper, stage,
     assert {path.stem for path in tmp_path.glob("*.png")} == drawn | undrawn
 
 
-def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
+def test_figures_that_cannot_be_drawn_are_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write figures into"):
         figures.draw(tmp_path / "file" / "folder", scale=TINY)
@@ -231,14 +231,14 @@ def test_what_is_outside_the_region_of_trust_is_marked(run):
     assert found.outside.tolist() == query.predict(h).outside.tolist() == [False, True]
 
 
-def test_what_is_not_finite_is_null_in_the_data():
+def test_values_that_are_not_finite_are_null_in_figure_data():
     record = json.loads(
         figures.format_json("x", TINY, Decay(3, ("a",), np.array([1]), np.array([[-np.inf]]), np.ones(1)))
     )
     assert record["data"]["each"] == [[None]] and record["data"]["together"] == [1.0]
 
 
-def test_what_several_figures_share_is_computed_once():
+def test_figures_compute_shared_data_once():
     times = []
     shared = figures.Shared(lambda: times.append(1) or "found")
     assert (shared(), shared(), times) == ("found", "found", [1])

@@ -80,7 +80,7 @@ def test_a_notebook_shows_a_small_table_whose_tags_match(shown, name):
     assert "<b>" not in page and "<i>" not in page
 
 
-def test_what_it_shows_is_true(shown):
+def test_a_notebook_table_shows_the_right_facts(shown):
     cells = {name: Reader(shown[name]._repr_html_()).cells() for name in NAMES}
     assert cells["Training"]["size(A)"] == f"{shown['Training'].size} scalar gates"
     assert cells["Training"]["items"] == cells["Sketch"]["items"] == "<b>&amp; friends</b>"
@@ -102,7 +102,7 @@ def test_a_prompt_shows_one_short_line(shown, name):
     assert line.startswith("<") and line.endswith(">") and "\n" not in line and len(line) < 160
 
 
-def test_what_else_can_be_held_has_one_line_too(shown):
+def test_other_results_have_one_line_reprs(shown):
     query = shown["Query"]
     for found in (query.influence(), query.stability()):
         assert "\n" not in repr(found) and repr(found)[1:-1] == str(found).splitlines()[0]

@@ -171,7 +171,7 @@ def test_the_same_numbers_in_another_layout_have_the_same_digest():
     assert digest((1, np.int32(2))) == digest([1, 2])
 
 
-def test_what_has_no_canonical_bytes_is_refused():
+def test_values_without_canonical_bytes_are_refused():
     for strange in (object(), {1, 2}, np.array(["a"], dtype=object), lambda: 0):
         with pytest.raises(TypeError, match="no canonical bytes"):
             digest(strange)

@@ -159,7 +159,7 @@ def test_a_store_of_an_extension_is_that_of_all_directions_at_once(tmp_path, ext
     assert len(check_what_is_there(extended).done) == 3
 
 
-def test_a_larger_store_serves_who_wants_fewer_directions(extended):
+def test_a_larger_store_serves_a_request_for_fewer_directions(extended):
     with PartStore.resume(extended, SMALL) as store:
         assert store.header.directions == 10 and list(store.missing) == []
 
@@ -202,7 +202,7 @@ def some_json(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [other_file, other_folder, folder_like_ours, other_group, older_group, some_json])
 @pytest.mark.parametrize("open_it", [PartStore.open, lambda path: PartStore.resume(path, HEADER)])
-def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make, open_it):
+def test_folders_that_are_not_sketches_are_refused_and_left_alone(tmp_path, make, open_it):
     make(tmp_path / "a")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(StoreError, match="not a sketch|another Zarr group"):
@@ -302,7 +302,7 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path):
                 write(closed)
 
 
-def test_headers_that_cannot_be_are_refused():
+def test_invalid_headers_are_refused():
     for changes in (
         {"order": 0}, {"n": 0}, {"n": 2.5}, {"seed": -1}, {"seed": True}, {"width": 0}, {"directions": 0},
         {"dtype": "float16"}, {"leaves": ()}, {"leaves": (Leaf("w", (0,), True),)}, {"fingerprint": {}},

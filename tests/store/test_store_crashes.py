@@ -76,7 +76,7 @@ def test_killed_at_random_times_a_store_goes_on_to_the_same_bytes(tmp_path, exte
 # ---------------------------------------------------------------------------------------- the power fails
 
 
-def test_whatever_the_disk_kept_when_the_power_failed_is_whole(tmp_path):
+def test_a_store_is_consistent_after_a_power_failure(tmp_path):
     path, rest = str(tmp_path / "a.sketch"), str(tmp_path / "rest.sketch")
     disk, failures = Disk(path), 0
     disk.names[str(tmp_path)] = disk.kept_names[str(tmp_path)] = {}

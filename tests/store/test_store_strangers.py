@@ -178,7 +178,7 @@ def test_a_lock_is_never_emptied_and_only_a_number_of_ours_is_written_over(tmp_p
             precious.unlink()
 
 
-def test_what_a_dead_writer_left_aside_is_removed_and_what_others_left_is_not(tmp_path, original):
+def test_temporary_files_of_a_dead_writer_are_removed_and_others_are_not(tmp_path, original):
     path = tmp_path / "a.sketch"
     shutil.copytree(original, path)
     similarity = next(path.glob("metric-*")).name
@@ -313,7 +313,7 @@ def assert_plain(text):
     text.encode()
 
 
-def test_what_a_sketch_says_is_printed_without_control_characters(evil, capsys):
+def test_texts_of_a_sketch_are_printed_without_control_characters(evil, capsys):
     sketch = cs.open_sketch(evil)
     query = sketch.measure(lambda s: s)
     answers = [sketch, query, query.influence(), query.without([0]), query.stability()]

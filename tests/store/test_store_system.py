@@ -78,7 +78,7 @@ def failing(k: int, number: int):
 
 
 @pytest.mark.parametrize("what", ["begin", "extend", "open"])
-def test_whatever_the_system_says_beside_a_sketch_is_a_store_error(tmp_path, original, monkeypatch, what):
+def test_system_errors_become_store_errors(tmp_path, original, monkeypatch, what):
     path, codes = tmp_path / "a.sketch", itertools.cycle(SAID)
     steps = {
         "begin": lambda: produce(path),
@@ -108,7 +108,7 @@ def test_whatever_the_system_says_beside_a_sketch_is_a_store_error(tmp_path, ori
 @pytest.mark.parametrize(
     "path", ["", "  ", "a\0b", b"a\0b", "\ud800", 3, 1.5, True, [], {}, object(), lambda: 0, ("a", "b")]
 )
-def test_what_is_not_a_path_is_refused(path):
+def test_invalid_paths_are_refused(path):
     for act in (lambda: cs.open_sketch(path), lambda: cs.sketch(RUN, 4, 1, path=path)):
         with pytest.raises(cs.InputError, match="^path "):
             act()
@@ -186,7 +186,7 @@ def test_ids_of_thousands_of_digits_are_ids_out_of_range(original, capsys):
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_where_no_thread_is_to_be_had_those_that_there_are_do_the_work(tmp_path, monkeypatch, every):
+def test_work_continues_where_no_thread_can_be_started(tmp_path, monkeypatch, every):
     begin, count = threading.Thread.start, itertools.count()
 
     def refuse(thread):

@@ -55,7 +55,7 @@ def adam_by_hand(p, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, weight_decay=0.0):
         ("adamw", adam_by_hand, {"eps": 0.0, "eps_root": 1e-3, "weight_decay": 0.01}),
     ],
 )
-def test_a_rule_is_its_papers_formula_on_arrays_and_in_a_training(rule, by_hand, options):
+def test_an_optimizer_follows_its_formula_on_arrays_and_in_a_training(rule, by_hand, options):
     update = getattr(optim, rule)
     first = getattr(optim, f"{rule}_state")({"a": np.array([1.5, -2.0]), "b": np.array(0.25)})
     expected = {"a": [by_hand(1.5, **options), by_hand(-2.0, **options)], "b": by_hand(0.25, **options)}
@@ -83,7 +83,7 @@ def test_adamw_without_decay_is_adam():
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "adamw"])
-def test_a_state_of_another_rule_is_refused_by_name(rule):
+def test_an_optimizer_refuses_the_state_of_another_one(rule):
     with pytest.raises(InputError, match=rf"optim.{rule}_state\(params\)"):
         getattr(optim, rule)({}, np.zeros(1), 0.1)
 
@@ -155,7 +155,7 @@ def test_clipping_has_a_derivative_at_the_limit():
     assert slope == pytest.approx(optim.clip_by_norm(g + 1e-20j * along, 5.0).imag / 1e-20, rel=1e-14)
 
 
-def test_a_mask_is_fixed_by_seed_and_step_and_keeps_the_mean():
+def test_a_dropout_mask_is_fixed_by_seed_and_step_and_keeps_the_mean():
     mask = optim.dropout_mask((50, 40), 0.25, seed=1, step=2)
     assert np.array_equal(mask, optim.dropout_mask((50, 40), 0.25, seed=1, step=2))
     assert not np.array_equal(mask, optim.dropout_mask((50, 40), 0.25, seed=1, step=3))

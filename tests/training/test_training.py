@@ -248,7 +248,7 @@ def test_retraining_is_plain_training_on_other_weights(case):
         np.testing.assert_allclose(found, truth(w), rtol=1e-11, atol=1e-12)
 
 
-def test_many_retrainings_at_once_come_in_every_form():
+def test_several_retrainings_accept_every_form_of_subsets():
     run = SGD.run
     rng = np.random.default_rng(5)
     weights = rng.uniform(-1.0, 1.0, (19, N))
@@ -269,14 +269,14 @@ def test_many_retrainings_at_once_come_in_every_form():
         np.testing.assert_allclose(found, [SGD.by_hand(row) for row in w], rtol=1e-11, atol=1e-12)
 
 
-def test_many_retrainings_give_the_same_bits_on_any_number_of_threads():
+def test_several_retrainings_give_the_same_bits_on_any_number_of_threads():
     weights = np.random.default_rng(6).uniform(-1.0, 1.0, (21, N))
     one, two, three = (SGD.run.retrain(weights, threads=threads)["params"] for threads in (1, 2, 3))
     for name in one:
         assert np.array_equal(one[name], two[name]) and np.array_equal(one[name], three[name])
 
 
-def test_a_series_sums_up_to_the_retraining_it_stands_for():
+def test_a_series_sums_to_the_retrained_value():
     w = np.zeros(N)
     w[2] = 0.2
     series = flat(cs.push(SGD.run, w[None], 8).state["params"], lead=2)[0].real
@@ -334,7 +334,7 @@ def test_a_step_may_read_an_example_twice_and_an_example_may_be_read_by_no_step(
     assert run.retrain([0]) == run.train() == 6.0
 
 
-def test_a_step_that_only_compares_forgets_the_weights():
+def test_a_training_that_only_compares_has_no_series():
     def step(state, x, keep):
         if np.ndim(x) == 0:
             return state + keep.sum() * x
@@ -354,7 +354,7 @@ def test_a_step_may_return_its_dicts_in_another_order():
     np.testing.assert_array_equal(trained["b"], np.ones(3))
 
 
-def test_what_was_given_may_change_after_the_run_was_made():
+def test_arguments_may_change_after_a_training_was_made():
     state, batch, ids = {"params": np.ones(2)}, np.array([2.0, 3.0]), np.array([0])
     run = cs.Training(lambda s, x, keep: {"params": s["params"] * keep * x}, state, [batch], [ids])
     state["params"][:], batch[:], ids[:] = 7.0, 7.0, 7

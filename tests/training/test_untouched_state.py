@@ -75,7 +75,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_kink_that_nothing_moves_is_no_matter(name):
+def test_a_kink_whose_operands_do_not_move_is_ignored(name):
     loss, first, batches = CASES[name]
     pushed, differences = slopes(training(loss, first, batches), lambda p: loss(p, *batches).mean())
     assert pushed == pytest.approx(differences, rel=1e-5, abs=1e-9)
@@ -93,7 +93,7 @@ def smooth(p, tokens, y):
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
-def test_the_edge_of_a_domain_is_no_matter_for_rows_that_were_not_read(dtype):
+def test_the_edge_of_a_domain_is_ignored_for_rows_that_were_not_read(dtype):
     first = {"table": RNG.normal(size=(5, 3)), "v": RNG.normal(size=(3, 2))}
     run = training(smooth, first, (TOKENS, Y), by_root)
     pushed, differences = slopes(run, lambda p: smooth(p, TOKENS, Y).mean())
@@ -109,7 +109,7 @@ def test_an_edge_that_a_weight_moves_is_still_an_error():
         cs.push(training(smooth, first, (TOKENS, Y), by_root), np.eye(N)[:1], 2)
 
 
-def test_a_kink_that_a_weight_moves_is_still_told():
+def test_a_kink_that_a_weight_moves_still_warns():
     def step(state, x, keep):
         return state + np.abs(state - x) + keep.sum() * x
 
@@ -121,7 +121,7 @@ def test_a_kink_that_a_weight_moves_is_still_told():
         cs.push(run, np.eye(2), 2)
 
 
-def test_a_measurement_on_a_kink_of_what_nothing_moves_is_not_told():
+def test_a_measurement_on_a_kink_that_nothing_moves_does_not_warn():
     run = training(smooth, {"table": np.zeros((5, 3)) + 0.1, "v": RNG.normal(size=(3, 2))}, (TOKENS, Y))
     sketch = cs.sketch(run, 4, 2)
     query = sketch.measure(lambda p: np.maximum(p["table"], 0.1).sum(axis=1))  # the last row stays at 0.1

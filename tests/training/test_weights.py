@@ -13,7 +13,7 @@ steady = settings(derandomize=True, deadline=None, max_examples=50)
 
 @steady
 @given(n=st.integers(1, 20), data=st.data())
-def test_ids_and_their_mask_and_their_weights_mean_the_same(n, data):
+def test_ids_mask_and_downweights_mean_the_same_deletion(n, data):
     ids = data.draw(st.lists(st.integers(0, n - 1), unique=True, min_size=1))
     expected = [1.0 if i in ids else 0.0 for i in range(n)]
     mask = [i in ids for i in range(n)]
@@ -36,23 +36,23 @@ def test_ids_and_their_mask_and_their_weights_mean_the_same(n, data):
 
 @steady
 @given(weights=st.lists(st.floats(-10, 10), min_size=1, max_size=9))
-def test_floats_are_taken_as_they_are(weights):
+def test_float_downweights_are_used_as_given(weights):
     assert parse_subset(weights, len(weights)).tolist() == weights
     table = np.array([weights, weights[::-1]])
     assert np.array_equal(parse_subsets(table, len(weights)), table)
 
 
-def test_a_range_of_ids_is_a_list_of_ids():
+def test_a_range_of_ids_is_a_deletion_set():
     assert parse_subset(range(1, 3), 4).tolist() == [0, 1, 1, 0]
 
 
-def test_the_result_is_not_the_argument():
+def test_downweights_are_a_copy_of_the_argument():
     weights = np.array([0.5, 1.0])
     parse_subset(weights, 2)[0] = 7
     assert weights[0] == 0.5
 
 
-def test_masks_in_two_dimensions_are_many_subsets():
+def test_two_dimensional_masks_are_several_subsets():
     table = np.array([[True, False, True], [False, True, False]])
     assert parse_subsets(table, 3).tolist() == [[1, 0, 1], [0, 1, 0]]
     assert parse_subsets([[0], np.array([False, True, True]), [0.5, 0, 0]], 3).tolist() == [
@@ -93,7 +93,7 @@ def test_masks_in_two_dimensions_are_many_subsets():
         (object(), "wrap a single id|cannot consist of"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_a_remedy(without, words):
+def test_invalid_deletion_sets_are_refused_with_a_remedy(without, words):
     with pytest.raises(InputError, match=words):
         parse_subset(without, 4)
 
@@ -111,12 +111,12 @@ def test_what_cannot_be_meant_is_refused_with_a_remedy(without, words):
         (np.ones((2, 3)), "subset 0: 3 floats for n = 4"),
     ],
 )
-def test_a_bad_subset_among_many_is_named(subsets, words):
+def test_an_invalid_subset_among_several_is_named(subsets, words):
     with pytest.raises(InputError, match=words):
         parse_subsets(subsets, 4)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, "3", None])
-def test_the_number_of_examples_is_checked(n):
+def test_deletion_sets_check_the_number_of_examples(n):
     with pytest.raises(InputError, match="n is the number of examples"):
         parse_subset([0], n)

@@ -62,7 +62,7 @@ def trained(name):
 
 
 @pytest.mark.parametrize("name", ["digits.npz", "breast_cancer.npz"])
-def test_a_file_is_the_one_whose_provenance_is_told(name):
+def test_a_data_file_has_the_stated_checksum(name):
     data = resources.files("circuitsketch.zoo") / "data"
     provenance = (data / "PROVENANCE.txt").read_text(encoding="ascii")
     assert f"{hashlib.sha256((data / name).read_bytes()).hexdigest()}  {name}" in provenance
@@ -306,7 +306,7 @@ def test_a_groups_weight_is_that_of_all_its_members():
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_what_a_model_cannot_take_is_said_before_anything_runs():
+def test_invalid_model_arguments_are_refused_before_training():
     x, y = np.zeros((6, 4)), np.array([0, 1, 2, 0, 1, 2])
     pictures = np.zeros((6, 8, 8))
     for call, message in [

@@ -42,7 +42,7 @@ def test_names_come_by_frequency_and_ties_alphabetically(table):
     assert microgpt.names()[:5] == ["james", "john", "robert", "michael", "mary"]
 
 
-def test_the_file_is_the_one_whose_provenance_is_told(data):
+def test_the_names_file_has_the_stated_checksum(data):
     # Read as text: line ends as they were written, whatever the checkout made of them.
     text = (data / "first_names_1990.txt").read_text(encoding="ascii")
     provenance = (data / "PROVENANCE.txt").read_text(encoding="ascii")
@@ -126,7 +126,7 @@ def test_a_model_of_zeros_finds_every_token_equally_likely():
         (["max"], {"steps": 0}, "steps is 0"),
     ],
 )
-def test_a_training_that_cannot_be_says_why_and_what_to_do(docs, options, message):
+def test_invalid_microgpt_trainings_are_refused_with_a_remedy(docs, options, message):
     with pytest.raises(InputError, match=message):
         microgpt.training(docs, **options)
 
@@ -140,7 +140,7 @@ def test_a_training_that_cannot_be_says_why_and_what_to_do(docs, options, messag
         (("max",), {"heads": 5}, "5 heads cannot share"),
     ],
 )
-def test_a_measurement_that_cannot_be_says_why_and_what_to_do(arguments, options, message):
+def test_invalid_microgpt_measurements_are_refused_with_a_remedy(arguments, options, message):
     params = microgpt.Config().draw(0)
     with pytest.raises(InputError, match=message):
         microgpt.loss(params, *arguments, **options)

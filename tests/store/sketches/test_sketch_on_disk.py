@@ -46,7 +46,7 @@ def test_a_sketch_on_disk_answers_like_one_in_memory(whole, right):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("distribution", ["orthonormal", "sphere", "gaussian"])
-def test_a_sketch_made_in_pieces_is_that_made_at_once(tmp_path, distribution, threads):
+def test_a_sketch_extended_in_pieces_equals_one_made_at_once(tmp_path, distribution, threads):
     make_sketch(tmp_path / "once", distribution=distribution, threads=3 - threads)
     for directions in (0, SMALL, LARGE):
         make_sketch(tmp_path / "pieces", directions, distribution=distribution, threads=threads)
@@ -68,7 +68,7 @@ def test_a_stored_sketch_is_extended_where_it_lies(tmp_path, whole, right):
         cs.open_sketch(tmp_path / "a").extend(LARGE + 1)
 
 
-def test_parts_may_be_made_one_by_one(tmp_path, whole):
+def test_parts_of_a_sketch_may_be_computed_one_by_one(tmp_path, whole):
     make_sketch(tmp_path / "a", per_example=None, per_example_order=None)
     assert cs.open_sketch(tmp_path / "a").per_example is None
     make_sketch(tmp_path / "a")
@@ -91,7 +91,7 @@ def test_groups_come_back_with_the_sketch(tmp_path):
         make_sketch(tmp_path / "a", SMALL, groups=["a"] * 5 + ["b"] * 5, similarity=np.eye(2))
 
 
-def test_labels_that_json_does_not_hold_are_left_to_the_run(tmp_path):
+def test_labels_that_json_cannot_hold_come_from_the_run(tmp_path):
     run = make(labels=[(i, 0) for i in range(N)], items=list(X))
     make_sketch(tmp_path / "a", SMALL, run=run)
     alone, with_run = cs.open_sketch(tmp_path / "a"), cs.open_sketch(tmp_path / "a", run)

@@ -99,7 +99,7 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whol
             act()
 
 
-def test_a_part_is_not_the_whole_and_the_whole_no_part(whole):
+def test_a_part_is_not_opened_as_a_sketch_nor_a_sketch_as_a_part(whole):
     with pytest.raises(StoreError, match="one part of a sketch; open "):
         cs.open_sketch(whole / "random")
     with pytest.raises(StoreError, match="of several parts; cs.open_sketch opens it"):
@@ -131,7 +131,7 @@ def some_json(path):
 
 @pytest.mark.parametrize("make_it", [other_file, other_folder, folder_like_ours, other_group, some_json])
 @pytest.mark.parametrize("open_it", [cs.open_sketch, make_sketch])
-def test_what_is_not_a_sketch_is_refused_and_left_alone(tmp_path, make_it, open_it):
+def test_folders_that_are_not_sketches_are_refused_and_left_alone(tmp_path, make_it, open_it):
     make_it(tmp_path / "a")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(StoreError, match="not a sketch|another Zarr group"):

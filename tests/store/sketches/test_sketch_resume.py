@@ -86,7 +86,7 @@ def test_a_disk_full_at_any_call_leaves_a_sketch_that_goes_on(tmp_path, whole):
     assert k > 100
 
 
-def test_whatever_the_disk_kept_when_the_power_failed_goes_on_to_the_same_bytes(tmp_path, whole, right):
+def test_a_sketch_resumes_to_the_same_bytes_after_a_power_failure(tmp_path, whole, right):
     path, rest = str(tmp_path / "a.sketch"), str(tmp_path / "rest.sketch")
     disk = Disk(path)
     disk.names[str(tmp_path)] = disk.kept_names[str(tmp_path)] = {}
