@@ -41,12 +41,12 @@ def plan(
     dtype: Any = np.complex128,
     threads: int | None = None,
 ) -> Plan:
-    """The cheapest sketch by which a prediction errs by at most epsilon alpha with probability 1 - delta, or the cost
-    of any sketch.
+    """Plan the cheapest sketch whose predictions err by at most epsilon alpha with probability 1 - delta, or estimate
+    the cost of any sketch.
 
     Write a = alpha(4 |h|) = sup_r (4 |h|)^r ||F_r||, so that |h|^r ||F_r|| <= 4^-r a. For Gaussian directions Wick's
     formula gives E |Z_r|^2 <= C(2r, r) |h|^(2r) ||F_r||^2; directions of the sphere vary no more, since for rising
-    factorials (n)_r^2 <= (n)_2r, and a real part no more than the whole. Hence
+    factorials (n)_r^2 <= (n)_2r, and a real part no more than the number. Hence::
 
         truncation   sum_(r>s) |h|^r ||F_r|| <= a 4^-s / 3,
         one sample   sd <= a v(s),  v(s) = sum_(r=1..s) sqrt(C(2r, r)) 4^-r,
@@ -66,7 +66,7 @@ def plan(
     Parameters
     ----------
     epsilon, delta : float, optional
-        Above 0, delta below 1. Leave both out to price the sketch that `directions` and `order` describe.
+        Above 0, delta below 1. Leave both out to estimate the cost of the sketch that the arguments describe.
     alpha : float, optional
         The stability function at 4 |h|, which is 4 sqrt(d) for d deletions; it scales the error alone. By default it is
         measured if `query` is given, else taken as 1, which the plan says.

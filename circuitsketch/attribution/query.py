@@ -49,7 +49,7 @@ class Query(MeasuredSeries):
     estimator : str
         The estimator that answers if none is named; `estimators` holds all of them by name.
     coefficients, per_example : ndarray
-        The Taylor coefficients along the `directions`, and every example's own series, or None.
+        The Taylor coefficients along the directions, and every example's own series, or None.
     labels, items : tuple, or None
         Of the examples.
     source : Source, or None
@@ -290,8 +290,8 @@ class Query(MeasuredSeries):
         """Retrain subsets of the kind that will be asked about, and weigh the estimators by them.
 
         The result predicts by a weighted sum of this query's estimators, never much worse than the best of them or than
-        "no change", and its intervals hold for subsets like those that were retrained, whatever the run is like; it warns
-        of others. 19 subsets are enough for intervals of 95 %, 99 for 99 %.
+        "no change", and its intervals hold for subsets like those that were retrained, whatever the run is like; it
+        warns of others. 19 subsets are enough for intervals of 95 %, 99 for 99 %.
 
         Parameters
         ----------

@@ -119,8 +119,9 @@ class Calibrated:
         if other_kind.any():
             warnings.append(
                 share.format(other_kind.sum(), len(rows))
-                + f"these examples act more in one direction than those of the {self.kind} subsets of the calibration: "
-                "the interval is not known to hold for them; query.calibrate(kind='label'), or with subsets like this one"
+                + f"these examples act more in one direction than those of the {self.kind} subsets of the "
+                "calibration: the interval is not known to hold for them; "
+                "query.calibrate(kind='label'), or with subsets like this one"
             )
         if self.count < LEAST_FOR_95:
             warnings.append(

@@ -94,7 +94,7 @@ class Measured:
         return np.concatenate([np.ravel(leaf) for leaf in evaluate(self.circuit, self.state)])
 
     def refuse_constant(self, gradient: np.ndarray) -> None:
-        """Raise InputError if the measurement is locally constant by its derivatives (values, n); keep why."""
+        """Raise InputError if the measurement is locally constant, by its derivatives (values, n); keep `constancy`."""
         shape = value_shape(self.circuit)
         series = np.stack([np.broadcast_to(self.baseline[:, None], gradient.shape), gradient]).reshape(2, *shape, -1)
         self.constancy = find_constancy(
