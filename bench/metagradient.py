@@ -1,13 +1,13 @@
 """Reverse sweeps: what a metagradient costs in plain trainings, beside JAX, and the memory that it takes.
 
-    python bench/metagradient.py                  200 names
-    python bench/metagradient.py --full --write   1,000 names, kept in bench/README.md
+    python bench/metagradient.py                  JAX on 100 names
+    python bench/metagradient.py --full --write   JAX on 1,000 names; updates the table in bench/README.md
 
-microgpt on real names in order. A metagradient is timed as a user calls it: the run itself, tracing the measurement
-and all sweeps are counted, compiling is not. Everything is CPU time on one thread, sides in turns. JAX takes the
-gradient of one jitted scan over the steps, once as it is and once with `jax.checkpoint` around the step; the faster
-counts. It is asked for names of six letters alone, since it compiles half a minute for each length, and both sides
-must agree to 1e-9 of the largest entry.
+microgpt on 1,000 real names in order. A metagradient is timed as a user calls it, including the run itself, the tracing
+of the measurement and all sweeps, but not compilation. All times are CPU time of one thread, sides in turns. JAX takes
+the gradient of one jitted scan over the steps, once as it is and once with `jax.checkpoint` around the step; the faster
+one counts. It runs on names of six letters, since it compiles for half a minute per length. Both sides must agree to
+1e-9 of the largest entry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from compare_jax import SMALL_LETTERS, agree, have_jax, one_core, run_of
+from compare_jax import SMALL_LETTERS, check_agreement, have_jax, one_core, run_of
 from report import Goal, Report, Row, add_options
 from timing import interleaved, middle, ratio
 from workloads import directions
@@ -100,7 +100,8 @@ def jax_rows(report: Report, run: cs.Training, repeats: int) -> None:
             else:
                 others[form] = jax_run.hessian_rows(word, rows[:, of], recompute)
         for form, other in others.items():
-            agree(report, f"{name}_{form}", *(np.reshape(side(), (-1, 1, run.steps)) for side in (ours[name], other)))
+            results = [np.reshape(side(), (-1, 1, run.steps)) for side in (ours[name], other)]
+            check_agreement(report, f"{name}_{form}", *results)
         found = interleaved({"ours": ours[name], **others}, repeats)
         best = min(others, key=lambda form: middle(found[form]))
         note = f"{1e3 * middle(found['ours']):.3g} against {1e3 * middle(found[best]):.3g} ms, {best}"
@@ -111,17 +112,18 @@ def jax_rows(report: Report, run: cs.Training, repeats: int) -> None:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure what the options say; returns the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help="default: 200; full: 1000")
-    parser.add_argument("--jax-steps", type=int, help="of names of six letters; default: 100; full: 500; 0: no JAX")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--jax-steps", type=int, help="of names of six letters; default: 100; full: 1000; 0: no JAX")
     parser.add_argument("--repeats", type=int, default=5)
     add_options(parser)
     options = parser.parse_args(arguments)
-    steps = options.steps or (1000 if options.full else 200)
-    jax_steps = (500 if options.full else 100) if options.jax_steps is None else options.jax_steps
-    report = Report("metagradient", options, {"steps": steps, "jax steps": jax_steps, "repeats": options.repeats})
+    jax_steps = (1000 if options.full else 100) if options.jax_steps is None else options.jax_steps
+    report = Report(
+        "metagradient", options, {"steps": options.steps, "jax steps": jax_steps, "repeats": options.repeats}
+    )
     jax = jax_steps > 0 and have_jax()
     with one_core():
-        run = run_of(steps)
+        run = run_of(options.steps)
         cost_rows(report, run, options.repeats)
         memory_rows(report, run)
         if jax:

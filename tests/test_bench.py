@@ -95,7 +95,7 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "start", "accuracy", "trust", "gpu"):
+    for name in ("push", "size_law", "compare_jax", "metagradient", "start", "accuracy", "trust", "gpu"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 
@@ -108,6 +108,24 @@ def test_accuracy_scores_every_method_against_retraining(bench, capsys):
     assert len(found["cells"]) == 8 * len(methods)
     one = {c["method"]: c for c in found["cells"] if c["kind"] == "random 0.1 %"}
     assert one["singles"]["rmse"] < one["first order"]["rmse"]  # single examples, and their exact series
+
+
+def test_a_metagradient_is_timed_in_trainings_and_takes_the_memory_that_was_planned(bench, capsys):
+    found = bench("metagradient").main(["--steps", "30", "--jax-steps", "0", "--repeats", "1", "--json", "-"])
+    assert json.loads(capsys.readouterr().out) == found
+    assert found["trainings_values_1"] > 1 and found["pushes_hessian_1"] > 0
+    assert 1 <= found["peak_over_planned_all"] < 2
+
+
+def test_jax_has_the_same_metagradient_and_hessian_rows(bench):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed; pip install jax")
+    metagradient = bench("metagradient")
+    assert metagradient.have_jax()
+    numbers, rows = {}, []
+    report = SimpleNamespace(numbers=numbers, say=print, add=rows.append)
+    metagradient.jax_rows(report, metagradient.run_of(5, (6,)), 1)  # stops where the two differ
+    assert len(rows) == 2 and all(numbers[key] < 1e-9 for key in numbers) and len(numbers) == 4
 
 
 @pytest.mark.parametrize("dtype", ["complex128", "complex64"])

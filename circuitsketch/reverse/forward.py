@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from circuitsketch.training.training import Training
 SLICE = 0.3  # seconds of steps between two looks at other parts, and at Ctrl-C
 # Bytes of a segment's record, or a quarter of the memory. Memory that is new to a process has its price: 900 MB of it
 # took 65 to 350 ms to be written first, which is more than the steps took to be played again (microgpt, eight lanes).
-KEPT = 256 << 20
+RECORD_BYTES = 128 << 20
 
 
 def play(
@@ -54,13 +54,13 @@ def plan_segments(steps: int, checkpoints: int | None, step_bytes: int) -> list[
     """Return the segments that so many checkpoints divide the steps into, of about one length.
 
     checkpoints : states that are kept, at least 1; as many as there are steps: one segment, whose record has them all.
-        None: so few that a segment's record takes KEPT bytes, at most sqrt(steps), which take least memory.
+        None: so few that a segment's record takes RECORD_BYTES bytes, at most sqrt(steps), which take least memory.
     step_bytes : of a step's record.
     """
     if checkpoints is None:
         available = memory_available()
-        kept = KEPT if available is None else min(KEPT, max(available // 4, 1))
-        checkpoints = min(-(-steps * step_bytes // kept), math.ceil(math.sqrt(steps)))
+        budget = RECORD_BYTES if available is None else min(RECORD_BYTES, max(available // 4, 1))
+        checkpoints = min(-(-steps * step_bytes // budget), math.ceil(math.sqrt(steps)))
     count = 1 if checkpoints >= steps else max(checkpoints, 1)
     ends = [steps * (i + 1) // count for i in range(count)]
     return list(zip([0, *ends], ends, strict=False))
@@ -104,10 +104,9 @@ class Forward:
 
     def twin(self) -> Forward:
         """Return the same run on memory of its own, without playing it to its checkpoints again."""
-        kept = (self.record, self.recorded) if len(self.segments) == 1 else (None, -1)
-        return Forward(
-            self.run, self.executable, self.w, self.segments, self.directions, self.checkpoints, kept[0], kept[1]
-        )
+        if len(self.segments) == 1:
+            return replace(self)
+        return replace(self, record=None, recorded=-1)
 
     def advance(self) -> Iterator[int]:
         """Play all steps, and keep the checkpoints and the record of the last segment.

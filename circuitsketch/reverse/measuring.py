@@ -18,7 +18,7 @@ from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
-from circuitsketch.errors import InputError
+from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.gates import cells
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun, trace_measurement, value_shape, values_of
@@ -37,7 +37,7 @@ class Measured:
     Raises
     ------
     InputError, TraceError : it is not a function of what the training changes, or constant near it.
-    DomainError : one of its gates has no series there.
+    DomainError : one of its gates has no series there. DivergenceError : a value is not finite.
     """
 
     def __init__(
@@ -60,6 +60,12 @@ class Measured:
             )
         check_indices(self.circuit, self.state)
         check_point(self.circuit, self.state, run.varying(), lambda: self.moved)
+        infinite = np.flatnonzero(~np.isfinite(self.baseline))
+        if infinite.size:
+            raise DivergenceError(
+                f"value {infinite[0]} of the measurement is {self.baseline[infinite[0]]} at the trained parameters; "
+                "measure something finite there"
+            )
 
     @property
     def values(self) -> int:

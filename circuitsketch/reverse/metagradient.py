@@ -67,9 +67,9 @@ def metagradient(
         The downweights at which the derivatives are taken; by default 0, the run as it was.
     checkpoints : int, optional
         The number of states that are kept on the way forward; the steps between two are played again, and all states
-        between two are kept meanwhile. By default all states of the run are kept if they take up to 256 MB, else as
+        between two are kept meanwhile. By default all states of the run are kept if they take up to 128 MB, else as
         many as make that suffice between two, at most the root of the number of steps. The result does not depend on
-        it.
+        the number.
     threads : int, optional
         The number of threads, which share values and directions; by default all cores.
     dtype : dtype
@@ -118,14 +118,14 @@ def metagradient(
     thread_count(threads, 1)
     number = check_dtype(dtype)
     w = np.zeros(run.n) if at is None else check_weights(at, run.n)
-    kept = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
+    states = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
     if directions is None and order is not None:
         raise InputError("order is the highest coefficient along directions; pass directions= too")
     rows = None if directions is None else check_directions(directions, run.n)
     highest = 0 if rows is None else check_int(1 if order is None else order, "order", 1, HIGHEST)
     with show_progress(progress, task="metagradient", thing="step") as report:
-        job = plan_job(run, w, kept, threads, report, rows, highest, number)
+        job = plan_job(run, w, states, threads, report, rows, highest, number)
         if rows is None:
             measured, result = differentiate(job, function, args)
             measured.refuse_constant(result)
@@ -154,7 +154,7 @@ def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...])
         pass
     measured = Measured(run, job.w, forward.arena.get_state(), function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    result = checked(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
+    result = sweep_with_checks(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
     return measured, result
 
 
@@ -165,11 +165,11 @@ def differentiate_along(
     run, mode = job.run, Mode(order, np.iscomplexobj(rows))
     measured = Measured(run, job.w, flatten(run.train_with(job.w))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    result = checked(job, mode, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
+    result = sweep_with_checks(job, mode, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
     return measured, result
 
 
-def checked(job: Job, mode: Mode, sweep: Callable[[], np.ndarray]) -> np.ndarray:
+def sweep_with_checks(job: Job, mode: Mode, sweep: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the result of sweeps; look at every gate of every step, as before a push, only if there is reason to.
 
     Raises
@@ -187,13 +187,13 @@ def checked(job: Job, mode: Mode, sweep: Callable[[], np.ndarray]) -> np.ndarray
         raise
     except NotFiniteError:
         check()
-        return at_edges(job, sweep)
+        return repeat_at_edges(job, sweep)
     if job.suspects:
         check()
     return result
 
 
-def at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:
+def repeat_at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:
     """Repeat sweeps whose cotangents were not finite, with the slope 0 at the edges of gates' domains.
 
     Raises

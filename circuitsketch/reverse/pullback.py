@@ -70,11 +70,11 @@ def pullback_circuit(
         kink. Values show them by not being finite.
     """
     key = tuple(varying), at_edges, of_series
-    known = CIRCUITS.setdefault(circuit, {})
-    if key not in known:
+    pullbacks = CIRCUITS.setdefault(circuit, {})
+    if key not in pullbacks:
         vjp = vjp_at_edges if at_edges else vjp_of_series
-        known[key] = simplify(traced_pullback(circuit, varying, vjp, of_series))
-    return known[key]
+        pullbacks[key] = simplify(traced_pullback(circuit, varying, vjp, of_series))
+    return pullbacks[key]
 
 
 def traced_pullback(circuit: Circuit, varying: Sequence[int], vjp: Vjp, of_series: bool) -> Circuit:

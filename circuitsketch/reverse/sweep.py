@@ -44,19 +44,19 @@ def sweep_executable(
     key = ("reverse", target, at_edges)
     if key not in run.executables:
         varying = run.varying()
-        circuits = [pullback_circuit(circuit, varying, at_edges, along_directions(mode)) for circuit in run.circuits]
+        circuits = [pullback_circuit(circuit, varying, at_edges, holds_series(mode)) for circuit in run.circuits]
         count = len(varying) + 1
         lanes: list[int] = []
         if mode.components:
             lanes = [*range(len(varying))]
-        if along_directions(mode):
+        if holds_series(mode):
             lanes += [count + i for i in varying]
         carry = {i: i for i in range(count)}
-        run.executables[key] = build(circuits, target, lanes, count, carry, has_keep=along_directions(mode))
+        run.executables[key] = build(circuits, target, lanes, count, carry, has_keep=holds_series(mode))
     return run.executables[key]
 
 
-def along_directions(mode: Mode) -> bool:
+def holds_series(mode: Mode) -> bool:
     """Return whether lanes hold Taylor coefficients."""
     return mode.order > 0
 
@@ -127,7 +127,7 @@ class Sweep:
         counts = np.diff(schedule.ids_start)[steps]
         starts = np.concatenate([[0], np.cumsum(counts)])
         ids = schedule.ids[np.repeat(schedule.ids_start[steps] - starts[:-1], counts) + np.arange(starts[-1])]
-        read = (ids, starts) if along_directions(self.mode) else (ids[:0], np.zeros_like(starts))
+        read = (ids, starts) if holds_series(self.mode) else (ids[:0], np.zeros_like(starts))
         bad = yield from play(
             self.arena,
             Schedule(schedule.program[steps], record.constants, record.starts, *read),
@@ -136,7 +136,7 @@ class Sweep:
             self.w,
             directions=self.directions,
             check_finite=watch,
-            source=record if along_directions(self.mode) else None,
+            source=record if holds_series(self.mode) else None,
             totals=Totals(DERIVATIVE, ids, starts, cotangents.totals, cotangents.lane_totals),
         )
         *cotangents.constants, suspects = self.arena.get_state()

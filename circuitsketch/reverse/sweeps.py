@@ -19,6 +19,7 @@ from circuitsketch.backends.lane_blocks import read_coefficients
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import run_cooperatively, thread_count
 from circuitsketch.errors import DivergenceError
+from circuitsketch.gates import cells
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import overflow, pack_directions
@@ -72,14 +73,19 @@ def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int)
     """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
     executable = values_executable(job, count)
     begins = range(0, count, executable.target.width if count > 1 else 1)
-    result = np.zeros((count, job.run.n))
+    result = empty_result((count, job.run.n), np.float64)
+    together = executable.choose_blocks_per_run(len(begins), job.run.n, job.threads)
+    executable.check_memory(len(begins), job.run.n, job.threads)
+    if len(job.segments) > 1 and forward.record is not None:  # each thread has a record of its own
+        workers = thread_count(job.threads, -(-len(begins) // together))
+        nbytes = (workers - 1) * forward.record.constants.nbytes
+        require_memory(nbytes, f"the records of {workers} threads", ["threads=1"])
     job.begin(len(begins))
 
     def sweep_some(some: range) -> Iterator[int]:
-        mine = forward if some[0] == 0 else forward.twin()
-        yield from sweep_blocks(job, mine, final, count, result, some)
+        own = forward if some[0] == 0 else forward.twin()
+        yield from sweep_blocks(job, own, final, count, result, some)
 
-    together = executable.choose_blocks_per_run(len(begins), job.run.n, job.threads)
     run_cooperatively(sweep_some, begins, together, job.threads)
     return result
 
@@ -116,12 +122,22 @@ def sweep_blocks(
     result[begins[0] : begins[0] + len(ends)] = np.atleast_2d(rows)[: len(ends)]
 
 
+def empty_result(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return zeros, or raise InputError if there is no memory for them and for the sums that they are copied from."""
+    require_memory(
+        2 * cells(shape) * np.dtype(dtype).itemsize,
+        f"a result of shape {shape}",
+        ["fewer values at a time", *["fewer directions at a time"] * (len(shape) > 2)],
+    )
+    return np.zeros(shape, dtype)
+
+
 def check_ends(cotangents: Cotangents, value: int) -> None:
     """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
     if not cotangents.is_finite:
         raise DivergenceError(
             f"the derivative of the measurement with respect to the trained state is not finite at value {value} or "
-            "one beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
+            "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
         )
 
 
@@ -138,8 +154,9 @@ def sweep_directions(
     executable = sweep_executable(run, mode, dtype, job.at_edges)
     ending = final.executable(executable.target)
     width = executable.target.width
-    result = np.zeros((len(directions), order + 1, count, run.n), dtype=directions.dtype)
+    result = empty_result((len(directions), order + 1, count, run.n), directions.dtype)
     begins = range(0, len(directions), width)
+    executable.check_memory(len(begins), run.n, job.threads)
     shares = min(-(-thread_count(job.threads, count * len(begins)) // len(begins)), count)
     job.begin(len(begins) * count)
 

@@ -70,14 +70,16 @@ def test_a_measurement_that_is_constant_is_refused():
 
 def test_a_part_that_no_weight_changes_has_the_derivative_zero():
     run = make(lambda s, x, keep: {"a": s["a"] + keep.sum() * x, "b": s["b"]}, {"a": np.zeros(2), "b": np.ones(2)})
-    found = cs.metagradient(run, lambda s: {"moved": s["a"], "frozen": s["b"].sum(), "both": s["a"].sum() * s["b"][0]})
-    np.testing.assert_array_equal(found["moved"], [[-1.0, -10.0]] * 2)
-    np.testing.assert_array_equal(found["frozen"], [0.0, 0.0])
-    np.testing.assert_array_equal(found["both"], [-2.0, -20.0])
+    gradient = cs.metagradient(
+        run, lambda s: {"moved": s["a"], "frozen": s["b"].sum(), "both": s["a"].sum() * s["b"][0]}
+    )
+    np.testing.assert_array_equal(gradient["moved"], [[-1.0, -10.0]] * 2)
+    np.testing.assert_array_equal(gradient["frozen"], [0.0, 0.0])
+    np.testing.assert_array_equal(gradient["both"], [-2.0, -20.0])
 
 
 def test_a_gate_of_the_measurement_without_a_series_is_named():
-    with raises(cs.DomainError, "gate log .*test_errors"):
+    with raises(cs.DomainError, "gate log .*test_reverse_refusals"):
         cs.metagradient(make(lambda s, x, keep: s + keep[0] * x), lambda s: np.log(s - 11.0))
 
 
@@ -126,3 +128,19 @@ def test_what_a_callback_raises_ends_the_sweeps():
 
     with pytest.raises(KeyboardInterrupt):
         cs.metagradient(smooth(), lambda s: s, progress=stop, threads=2)
+
+
+def test_a_result_that_memory_would_not_hold_is_refused(monkeypatch):
+    run = smooth(n=1 << 20)
+    for module in (limits, forward):
+        monkeypatch.setattr(module, "memory_available", lambda: 64 << 20)
+    with raises(cs.InputError, r"a result of shape \(6, 1048576\) would take 101 MB .*; use fewer values at a time"):
+        cs.metagradient(run, lambda s: s * np.ones(6))
+
+
+def test_a_measurement_that_is_not_finite_or_has_an_infinite_slope_is_refused():
+    with raises(cs.DivergenceError, "value 1 of the measurement is inf at the trained parameters"):
+        cs.metagradient(smooth(), lambda s: np.stack([s, np.exp(800.0 * s)]))
+    for options in ({}, {"directions": np.eye(2)}):
+        with raises(cs.DivergenceError, "derivative of the measurement .* is not finite at value 0"):
+            cs.metagradient(smooth(), lambda s: 1e306 * np.sin(400.0 * s), **options)

@@ -34,10 +34,10 @@ def test_on_a_kink_a_sweep_takes_the_side_that_series_take_and_warns(name):
     step = lambda s, x, keep: s * s + KINKS[name](keep[0]) * x + keep[1]  # noqa: E731
     run = cs.Training(step, np.array(0.5), [1.0, 2.0], [[0, 1], [1, 2]])
     with pytest.warns(cs.KinkWarning, match="in 2 step"):
-        found = cs.metagradient(run, lambda s: s)
+        gradient = cs.metagradient(run, lambda s: s)
     with pytest.warns(cs.KinkWarning):
         expected = first_coefficients(run, lambda s: s)
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-14)
 
 
 def test_a_kink_that_no_weight_moves_is_silent():
@@ -68,10 +68,10 @@ def test_a_root_at_zero_that_no_weight_moves_has_the_slope_zero(values):
     measure = lambda p: np.stack([p.sum(), p[0] * p[1]])[:values]  # noqa: E731
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = cs.metagradient(run, measure)
-        np.testing.assert_allclose(found, first_coefficients(run, measure).T, rtol=1e-10)
+        gradient = cs.metagradient(run, measure)
+        np.testing.assert_allclose(gradient, first_coefficients(run, measure).T, rtol=1e-10)
         ends = [[measure(run.params(run.retrain(h * row))) for row in np.eye(3)] for h in (-1e-5, 1e-5)]
-        np.testing.assert_allclose(found.T, (np.array(ends[1]) - ends[0]) / 2e-5, rtol=1e-6)
+        np.testing.assert_allclose(gradient.T, (np.array(ends[1]) - ends[0]) / 2e-5, rtol=1e-6)
         rows = np.array([[1.0, 0.5, -0.3], [0.2, -1.0, 0.4]])
         along = cs.metagradient(run, measure, directions=rows)
         series = cs.push(run, rows, 2).coefficients(measure)
@@ -102,5 +102,5 @@ def test_dropout_masks_and_dead_units_are_no_trouble():
     measure = lambda p: mlp.margin(p, x[:2], y[:2])  # noqa: E731
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cs.KinkWarning)
-        found, expected = cs.metagradient(run, measure), first_coefficients(run, measure).T
-    np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-12 * np.abs(expected).max())
+        gradient, expected = cs.metagradient(run, measure), first_coefficients(run, measure).T
+    np.testing.assert_allclose(gradient, expected, rtol=0.0, atol=1e-12 * np.abs(expected).max())

@@ -31,7 +31,7 @@ def check_close(actual, expected, tolerance=1e-10):
     np.testing.assert_allclose(actual, expected, rtol=0.0, atol=tolerance * max(scale, 1e-12))
 
 
-def drawn(n, is_complex=False, count=3):
+def draw_directions(n, is_complex=False, count=3):
     """Some directions."""
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(count, n))
@@ -60,52 +60,60 @@ def test_random_steps_have_the_derivatives_of_the_same_steps_iterated_by_hand(co
     def by_hand(w):
         return measure(iterated(step, STATE, BATCHES, [np.array(ids) for ids in EXAMPLES], w))
 
-    psi = drawn(n)[0] / 20
-    slopes = [on_a_circle(lambda z, i=i: flat(by_hand(z * np.eye(n)[i] / 20)), 1)[1] * 20 for i in range(n)]
+    psi = draw_directions(n)[0] / 20
+    slopes = [on_a_circle(lambda z, i=i: join_values(by_hand(z * np.eye(n)[i] / 20)), 1)[1] * 20 for i in range(n)]
     expected = np.stack(slopes, axis=-1)
     assume(np.any(np.abs(expected) > 1e-9))
-    found = cs.metagradient(run, measure)
-    check_close(np.concatenate([found["sum"][None], found["product"]]), expected.real, 1e-9)
-    assert not np.any(found["sum"][5:]) and not np.any(found["product"][:, 5:])
+    gradient = cs.metagradient(run, measure)
+    check_close(np.concatenate([gradient["sum"][None], gradient["product"]]), expected.real, 1e-9)
+    assert not np.any(gradient["sum"][5:]) and not np.any(gradient["product"][:, 5:])
     along = cs.metagradient(run, measure, directions=[psi], order=2)
-    series = on_a_circle(lambda z: flat(by_hand(z * psi)), 3)
+    series = on_a_circle(lambda z: join_values(by_hand(z * psi)), 3)
     euler = np.concatenate([along["sum"][0, :, None], along["product"][0]], axis=1) @ psi
     for k in range(3):
         np.testing.assert_allclose(euler[k], (k + 1) * series[k + 1].real, rtol=1e-8, atol=1e-11)
 
 
-def flat(measured):
+def join_values(measured):
     return np.concatenate([np.atleast_1d(measured["sum"]), measured["product"]])
 
 
 # Random programs over the table of gates.
 
 
-def run_of(program):
-    """Two steps that read the program's arrays, each times a keep."""
+def run_of(program, of_gradient):
+    """Two steps that read the program's arrays, each times a keep; `of_gradient`: as training does, its gradient."""
+
+    def value(floats, batch):
+        rest = iter(floats)
+        return program.number(*(next(rest) if i in program.floats else x for i, x in enumerate(batch)))
 
     def step(state, batch, keep):
-        floats = iter(keep)
-        inputs = [x * next(floats) if i in program.floats else x for i, x in enumerate(batch)]
-        return 0.5 * state + cs.stop_gradient(program.number(*inputs)) * np.cos(0.1 * state)
+        floats = [batch[i] * keep[j] for j, i in enumerate(program.floats)]
+        if of_gradient:
+            change = sum(np.sum(slope) for slope in cs.grad(value)(floats, batch))
+        else:
+            change = cs.stop_gradient(value(floats, batch))
+        return 0.5 * state + change * np.cos(0.1 * state)
 
-    count = len(program.floats)
-    ids = [list(range(count)), list(range(count))]
-    return cs.Training(step, np.zeros(()), [tuple(program.inputs)] * 2, ids)
+    ids = list(range(len(program.floats)))
+    return cs.Training(step, np.zeros(()), [tuple(program.inputs)] * 2, [ids, ids])
 
 
+@pytest.mark.parametrize("of_gradient", [False, True])
 @settings(max_examples=max(settings.default.max_examples // 2, 6))
-@given(programs(most=6))
-def test_random_programs_have_the_first_coefficients_of_basis_directions(program):
-    run = run_of(program)
+@given(program=programs(most=6))
+def test_random_programs_have_the_first_coefficients_of_basis_directions(of_gradient, program):
+    run = run_of(program, of_gradient)
     assume(run.varying())
-    expected = on_basis(run, lambda s: s + s * s)
+    measure = lambda s: s + 0.1 * s * s  # noqa: E731
+    expected = on_basis(run, measure)
     assume(np.any(expected))
-    check_close(cs.metagradient(run, lambda s: s + s * s), expected)
-    psi = drawn(run.n)[:1]
-    along = cs.metagradient(run, lambda s: s + s * s, directions=psi, order=2)[0]
-    series = cs.push(run, psi, 3).coefficients(lambda s: s + s * s)[0]
-    check_close(along @ psi[0], series[1:] * [1, 2, 3], 1e-9)
+    check_close(cs.metagradient(run, measure), expected)
+    psi = draw_directions(run.n)[:1]
+    along = cs.metagradient(run, measure, directions=psi, order=2)[0]
+    series = cs.push(run, psi, 3).coefficients(measure)[0]
+    np.testing.assert_allclose(along @ psi[0], series[1:] * [1, 2, 3], rtol=1e-8, atol=1e-8 * np.abs(series[1:]).max())
 
 
 # Models.
@@ -151,17 +159,17 @@ def test_models_have_the_first_coefficients_of_basis_directions(name):
 def test_models_have_the_finite_differences_of_retraining_at_any_weights(name):
     run, function = model(name)
     at = np.random.default_rng(2).uniform(-0.3, 0.5, run.n)
-    found = cs.metagradient(run, function, at=at)
+    gradient = cs.metagradient(run, function, at=at)
     ends = [[function(run.params(run.retrain(at + size * row))) for row in np.eye(run.n)] for size in (-1e-4, 1e-4)]
     # The third derivative times 1e-8 / 6, and rounding over 2e-4.
-    check_close(found, (np.transpose(ends[1]) - np.transpose(ends[0])) / 2e-4, 1e-5)
+    check_close(gradient, (np.transpose(ends[1]) - np.transpose(ends[0])) / 2e-4, 1e-5)
 
 
 @pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize("name", ["names, adam", "relu, minibatches, epochs"])
 def test_along_a_direction_the_derivatives_are_those_of_its_series(name, is_complex):
     run, function = model(name)
-    rows = drawn(run.n, is_complex)
+    rows = draw_directions(run.n, is_complex)
     along = cs.metagradient(run, function, directions=rows, order=2)
     assert along.dtype == (np.complex128 if is_complex else np.float64)
     series = cs.push(run, rows, 3).coefficients(function)
@@ -174,7 +182,7 @@ def test_along_a_direction_the_derivatives_are_those_of_its_series(name, is_comp
 @pytest.mark.parametrize("name", ["names, adam", "convolution, adam"])
 def test_hessian_rows_are_symmetric_and_are_differences_of_metagradients(name):
     run, function = model(name)
-    rows = drawn(run.n, count=2)
+    rows = draw_directions(run.n, count=2)
     hessian = cs.metagradient(run, function, directions=rows)[:, 1]
     form = np.einsum("dvn,en->vde", hessian, rows)
     check_close(form, form.swapaxes(1, 2), 1e-12)
@@ -185,21 +193,21 @@ def test_hessian_rows_are_symmetric_and_are_differences_of_metagradients(name):
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_the_bits_depend_on_neither_threads_nor_checkpoints(is_complex):
     run, function = model("names, adam")
-    many = lambda p: np.concatenate([function(p) * factor for factor in range(1, 10)])  # more than a block  # noqa: E731
-    rows = drawn(run.n, is_complex, count=9)
-    plain = cs.metagradient(run, many)
+    nine_times = lambda p: np.concatenate([function(p) * factor for factor in range(1, 10)])  # more than a block  # noqa: E731
+    rows = draw_directions(run.n, is_complex, count=9)
+    plain = cs.metagradient(run, nine_times)
     along = cs.metagradient(run, function, directions=rows)
     one = cs.metagradient(run, lambda p: function(p)[0])
     for threads, checkpoints in ((1, 1), (2, 3), (3, run.steps), (None, 2)):
         options = {"threads": threads, "checkpoints": checkpoints}
-        assert np.array_equal(cs.metagradient(run, many, **options), plain)
+        assert np.array_equal(cs.metagradient(run, nine_times, **options), plain)
         assert np.array_equal(cs.metagradient(run, function, directions=rows, **options), along)
         assert np.array_equal(cs.metagradient(run, lambda p: function(p)[0], **options), one)
 
 
 def test_single_precision_has_the_coefficients_to_its_rounding():
     run, function = model("names, adam")
-    rows = drawn(run.n, True)
+    rows = draw_directions(run.n, True)
     double = cs.metagradient(run, function, directions=rows, order=2)
     single = cs.metagradient(run, function, directions=rows, order=2, dtype=np.complex64)
     assert single.dtype == np.complex128  # sums are taken in double precision
@@ -211,7 +219,7 @@ def test_single_precision_has_the_coefficients_to_its_rounding():
 
 def test_along_directions_the_point_of_expansion_may_be_any_weights():
     run, function = model("names, adam")
-    rows, at = drawn(run.n, count=2), np.full(run.n, 0.25)
+    rows, at = draw_directions(run.n, count=2), np.full(run.n, 0.25)
     along = cs.metagradient(run, function, directions=rows, at=at)
     check_close(along[1, 0], cs.metagradient(run, function, at=at), 1e-12)
     ends = [cs.metagradient(run, function, at=at + size * rows[1]) for size in (-1e-4, 1e-4)]
