@@ -35,7 +35,7 @@ def push(
     ----------
     run : Training
         The training run.
-    directions : array_like, of shape (directions, n)
+    directions : array_like, of shape (m, n)
         Real or complex; real ones cost a quarter.
     order, dtype, threads, progress, device : optional
         As for `sketch`.

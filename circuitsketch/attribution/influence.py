@@ -27,8 +27,10 @@ class Influence:
         The change of the measurement when the example is left out, and its standard error.
     baseline : float or ndarray
         The measurement at h = 0.
-    order, directions : int
-        The highest order, and the number of directions.
+    order : int
+        The highest order.
+    directions : int
+        The number of directions.
     warnings : tuple of str
         Sentences that a reader must know.
     estimator : str

@@ -44,8 +44,12 @@ class Prediction:
         What is left out. For "theorem" and "series" a generous bound that is not part of stderr: what orders above the
         last may add if ||F_r|| |h|^r goes on as it was measured; infinite without decay, NaN if unknown. For the others
         a standard deviation, contained in stderr.
-    order, directions, median_groups : int
-        The highest order, the number of directions, and the number of groups whose median was taken.
+    order : int
+        The highest order.
+    directions : int
+        The number of directions.
+    median_groups : int
+        The number of groups whose median was taken.
     degrees_of_freedom : int, or ndarray of shape S
         Of stderr; few where it rests on a guess.
     estimator : str

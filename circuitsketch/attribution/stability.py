@@ -24,8 +24,10 @@ class Stability:
     ----------
     norms, stderr : ndarray, of shape (order, *measurement)
         The norms, and their standard errors.
-    order, directions : int
-        The highest order, and the number of directions.
+    order : int
+        The highest order.
+    directions : int
+        The number of directions.
     unit : str
         What a coordinate of h is called.
     examples : int or None

@@ -59,7 +59,7 @@ def metagradient(
         array, or a pytree of them. Several values share the work on the run: 16 cost much less than 16 sweeps.
     *args : object
         Passed to the function unchanged; they are not traced.
-    directions : (directions, n) array_like, optional
+    directions : array_like, of shape (m, n), optional
         Directions in the space of downweights, real or complex, along which the derivatives are expanded.
     order : int, optional
         The highest Taylor coefficient along directions, at least 1; by default 1.
