@@ -34,6 +34,7 @@ class SketchRecord:
     chosen_similarity: np.ndarray | None = None
     path: str | None = None
     origin: str | None = None
+    kink_names: tuple[str, ...] = ()
 
     @property
     def random(self) -> PropagatedRun | None:

@@ -81,12 +81,17 @@ class Influence:
         return [(name, values) for name, values in named if values is not None]
 
     def top(self, k: int | None = None) -> np.ndarray:
-        """Return the ids of the k examples with the largest change (2-norm over the measurement), largest first."""
+        """Return the ids of the k examples with the surest large change, largest first.
+
+        They are ranked by the change less its error (2-norms over the measurement), those whose error is unknown last.
+        """
         k = self.shown if k is None else k
         if not is_int(k, 1):
             raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(k)}")
-        size = np.linalg.norm(self.change.reshape(len(self.change), -1), axis=1)
-        return np.argsort(-size, kind="stable")[:k]
+        change, stderr = (part.reshape(len(self.change), -1) for part in (self.change, self.stderr))
+        size = np.linalg.norm(change, axis=1)
+        error = np.linalg.norm(np.where(np.isinf(stderr), 0.0, stderr), axis=1)
+        return np.lexsort((error - size, np.isinf(stderr).all(axis=1)))[:k]
 
     def size(self, i: int) -> tuple[float, float]:
         """Return the 2-norms of an example's change and of its error, over the values whose error is known."""
@@ -149,7 +154,7 @@ class TreeInfluence(Influence):
         return self.flat
 
     def top(self, k: int | None = None) -> np.ndarray:
-        """The ids of the k examples with the largest change (2-norm over all leaves), largest first."""
+        """The ids of the k examples with the surest large change (2-norms over all leaves), largest first."""
         return self.flat.top(k)
 
     def __str__(self) -> str:

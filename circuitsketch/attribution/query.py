@@ -96,7 +96,7 @@ class Query(MeasuredSeries):
         h = real_vectors(h, self.n)
         chosen = self.choose_estimator(estimator)
         require_answers(self.measurement, 1 if h.ndim == 1 else len(h), self.order, chosen.working_bytes)
-        estimate = chosen.predict(h, order, median_groups)
+        estimate = self.judge(chosen.predict(h, order, median_groups), h, chosen)
         m = len(self.coefficients)
         prediction = Prediction.of(estimate, self.first_value, m, self.unit, self.constancy)
         return prediction if self.structure is None else TreePrediction.packed(prediction, self.structure)
@@ -196,7 +196,7 @@ class Query(MeasuredSeries):
             chosen = self.estimators["interactions"]  # the same for an example alone, evidence included
         require_answers(self.measurement, self.n, self.order if self.evidence else 0, chosen.working_bytes)
         influence = Influence.of(
-            chosen.influence(),
+            self.judge_effects(chosen.influence(), chosen),
             self.constancy,
             baseline=self.first_value,
             directions=len(self.coefficients),

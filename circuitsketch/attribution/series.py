@@ -18,6 +18,7 @@ from circuitsketch.arguments import check_choice, check_instance, kind_of
 from circuitsketch.arrays import plain
 from circuitsketch.attribution import validation
 from circuitsketch.attribution.ground_truth import Source
+from circuitsketch.attribution.run_checks import RunChecks
 from circuitsketch.attribution.stability import Stability
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.dependence import Constancy
@@ -31,7 +32,7 @@ from circuitsketch.estimators.interactions.estimator import WithInteractions
 from circuitsketch.estimators.interactions.fitting import InteractionsFit
 from circuitsketch.estimators.interactions.posterior import Interactions
 from circuitsketch.estimators.interactions.priors import Priors
-from circuitsketch.estimators.interface import Estimator, Measurement
+from circuitsketch.estimators.interface import Effects, Estimate, Estimator, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.estimators.own_effects import OwnEffects
 from circuitsketch.limits import within_memory
@@ -77,6 +78,8 @@ class MeasuredSeries:
         Which values do not change along any direction; predictions then say so.
     source : Source, optional
         The run, the function and its arguments that were measured, for `evaluate` and `retrain_worst`.
+    checks : RunChecks, optional
+        What the run says against predictions: its kinks, and examples retrained alone.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class MeasuredSeries:
         structure: Structure | None = None,
         constancy: Constancy | None = None,
         source: Source | None = None,
+        checks: RunChecks | None = None,
     ) -> None:
         if not isinstance(distribution, Distribution):
             raise InputError(
@@ -110,12 +114,13 @@ class MeasuredSeries:
             (constancy, "constancy", Constancy, "what is known of a measurement"),
             (priors, "priors", Priors, "those of a sketch"),
             (source, "source", Source, "what was measured"),
+            (checks, "checks", RunChecks, "those of a sketch"),
         ):
             if value is not None:
                 check_instance(value, name, kind, words)
         check_choice(unit, "unit", ("example", "group", "coordinate"))
         self.distribution, self.n, self.unit = distribution, distribution.n, unit
-        self.structure, self.constancy, self.source = structure, constancy, source
+        self.structure, self.constancy, self.source, self.checks = structure, constancy, source, checks
         self.coefficients = validation.coefficients(coefficients, fewest=1 if per_example is None else 0)
         self.shape = self.coefficients.shape[2:]
         if isinstance(distribution, Given) and len(self.coefficients) > distribution.count:
@@ -175,6 +180,29 @@ class MeasuredSeries:
         own = [OwnEffects(self.measurement, self.random, self.fit, name) for name in ("per-example", "first-order")]
         together = WithInteractions(self.measurement, self.random, self.fit, evidence=self.evidence)
         return {one.name: one for one in (self.random, together, *own)}
+
+    def judge(self, estimate: Estimate, h: np.ndarray, estimator: Estimator) -> Estimate:
+        """Widen an estimate by what the run says against it."""
+        if self.checks is None:
+            return estimate
+        known = None if self.evidence is None else self.evidence.h[self.evidence.orders == 0]
+        known = known if estimator.name == "interactions" else None
+        return self.checks.apply(estimate, h, estimator, self.first_value, lambda: self.first_order_effects, known)
+
+    def judge_effects(self, effects: Effects, estimator: Estimator) -> Effects:
+        """Widen the effects of all examples alone by what the run says against them."""
+        if self.checks is None or (self.evidence is not None and estimator.name == "interactions"):
+            return effects
+        return self.checks.apply_to_effects(effects, estimator, self.first_value, lambda: self.first_order_effects)
+
+    @cached_property
+    def first_order_effects(self) -> np.ndarray:
+        """The first-order effect of each example, (n, *S): exact with per-example series."""
+        if self.per_example is not None:
+            return self.per_example[:, 1]
+        if isinstance(self.random, ExactSeries):  # known only along the directions
+            return np.zeros((self.n, *self.shape))
+        return self.random.influence().change
 
     def known_source(self, name: str, run: Training | None = None) -> Source:
         """Return what was measured, and of which run; raise InputError if one of them is missing."""

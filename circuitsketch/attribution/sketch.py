@@ -18,6 +18,7 @@ import numpy as np
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.query import Query
+from circuitsketch.attribution.run_checks import RunChecks, RunKinks, names_of_kinks
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.validation import check_spec
 from circuitsketch.autodiff import evaluate
@@ -38,6 +39,7 @@ from circuitsketch.reverse.metagradient import differentiate_run
 from circuitsketch.store.atomic_files import absolute_path
 from circuitsketch.store.metadata import SketchMetadata, json_values
 from circuitsketch.store.sketch_store import SketchStore
+from circuitsketch.training.kinks import Kinks
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
 
@@ -74,6 +76,8 @@ class Sketch(SketchRecord):
         Where the sketch lies on disk.
     origin : str or None
         A note of how the run is made (`Training.origin`).
+    kink_names : tuple of str
+        Of a sketch on disk, the gates with kinks and the user's lines.
     """
 
     @cached_property
@@ -93,6 +97,18 @@ class Sketch(SketchRecord):
     def priors(self) -> Priors:
         """What all measurements share of the fit of interactions."""
         return Priors(lambda: self.similarity, lambda: self.distribution.block(0, self.count))
+
+    @property
+    def moves(self) -> np.ndarray | None:
+        """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
+        return self.similarity if self.chosen_similarity is None else None
+
+    @cached_property
+    def kinks(self) -> RunKinks | None:
+        """What random deletions move across the run's kinks; None for a smooth run. Computed on first access."""
+        if self.run is None:
+            return RunKinks(Kinks(self.kink_names)) if self.kink_names else None
+        return RunKinks.of(self.run)
 
     @property
     def params(self) -> Callable[[Any], Any]:
@@ -157,6 +173,7 @@ class Sketch(SketchRecord):
         if constancy is not None and not constancy.flat.any():  # the same for all weights: what there is is rounding
             for part in series:
                 part[:, 1:] = 0
+        structure, source = Structure.of(circuit), Source(function, args, self.run)
         return Query(
             series[0],
             self.distribution,
@@ -166,8 +183,9 @@ class Sketch(SketchRecord):
             items=self.items,
             priors=self.priors,
             unit="example" if self.groups is None else "group",
-            structure=Structure.of(circuit),
-            source=Source(function, args, self.run),
+            structure=structure,
+            source=source,
+            checks=RunChecks(source, structure, lambda: self.kinks, lambda: self.moves),
         )
 
     def _measure_retrained(self, coefficients: np.ndarray, circuit: Circuit, source: Source, device: str) -> Query:
@@ -424,4 +442,4 @@ def metadata_of(spec: SketchSpec, similarity: np.ndarray | None) -> SketchMetada
     parts += [RETRAINED] * spec.retrained
     pending = None if spec.count else (distribution.name, int(distribution.seed or 0), spec.order)
     labels, items = (None, None) if groups else (json_values(run.labels), json_values(run.items))
-    return SketchMetadata(tuple(parts), pending, groups, labels, items, similarity, run.origin)
+    return SketchMetadata(tuple(parts), pending, groups, labels, items, similarity, run.origin, names_of_kinks(run))

@@ -75,4 +75,5 @@ def open_sketch(path: str | PathLike[str], run: Training | None = None, *, threa
         chosen_similarity=metadata.similarity,
         path=store.path,
         origin=metadata.origin if run is None or run.origin is None else run.origin,
+        kink_names=metadata.kinks,
     )

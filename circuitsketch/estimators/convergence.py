@@ -154,7 +154,8 @@ def sentence_outside(terms: np.ndarray, outside: np.ndarray, reach: str = "") ->
     sizes = ", ".join(f"{terms[(r - 1, *worst)]:.3g}" for r in last)
     return (
         f"h lies outside the region of trust{_share(outside)}: the series does not decay for this h{reach}; at orders "
-        f"{last[0]} to {last[-1]} its terms can be as large as {sizes}; retrain to check, or ask about a smaller change"
+        f"{last[0]} to {last[-1]} its terms can be as large as {sizes}; retrain to check, query.calibrate() on "
+        "subsets like this one, or ask about a smaller change"
     )
 
 
@@ -175,7 +176,7 @@ def warnings_of_beyond(beyond: np.ndarray, limit: float, change: np.ndarray, std
         sentences.append(
             f"h lies outside the region of trust{_share(outside)}: the series falls so slowly from order to order that "
             f"the orders left out may add {np.max(beyond):.2g} of the change (trusted up to {limit}); retrain to "
-            "check, or ask about fewer examples"
+            "check, query.calibrate() on subsets like this one, or ask about fewer examples"
         )
     unknown = np.isinf(stderr)
     if unknown.any():
@@ -187,17 +188,20 @@ def warnings_of_beyond(beyond: np.ndarray, limit: float, change: np.ndarray, std
     noisy = ~unknown & (stderr > np.abs(change))
     if noisy.any():
         sentences.append(
-            f"the error exceeds the change itself{_share(noisy)}: more directions, or retrainings, narrow it"
+            f"the error exceeds the change itself{_share(noisy)}: query.retrain_worst(16) or query.calibrate() narrows "
+            "it, and groups= where these examples always go together"
         )
     return tuple(sentences)
 
 
-def warnings_of_influence(change: np.ndarray, stderr: np.ndarray) -> tuple[str, ...]:
+def warnings_of_influence(
+    change: np.ndarray, stderr: np.ndarray, remedy: str = "use more directions"
+) -> tuple[str, ...]:
     """How many influences are noise."""
     noisy = int((stderr > np.abs(change)).sum())
     if not noisy:
         return ()
-    return (f"{noisy} of {change.size} influences are smaller than their error: use more directions",)
+    return (f"{noisy} of {change.size} influences are smaller than their error: {remedy}",)
 
 
 def _share(where: np.ndarray) -> str:

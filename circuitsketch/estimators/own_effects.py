@@ -40,6 +40,7 @@ from circuitsketch.estimators.interactions.fitting import InteractionsFit
 from circuitsketch.estimators.interactions.posterior import Interactions
 from circuitsketch.estimators.interface import Effects, Estimate, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
+from circuitsketch.estimators.own_series import cut_series
 from circuitsketch.limits import blocks_of
 
 CONVERGES = 0.4  # the ratio from one order of interactions to the next up to which their means count; in full up to
@@ -49,7 +50,6 @@ TAIL = 2.0  # errors of an example's own series, over its geometric tail
 HIGH = 2.0  # deviations at orders above two, over the posterior's
 GUESSED = 3  # degrees of freedom of a deviation that one or two numbers tell: right up to a factor of about two
 NORMAL = 1e6  # degrees of freedom: the normal distribution
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,22 +142,8 @@ class OwnEffects:
         """Shape the changes of all examples as the measurement is."""
         change, stderr = (part.reshape(self.measurement.n, *self.measurement.shape) for part in (change, stderr))
         name = "first-order" if self.name == "first-order" else "per-example"
-        return Effects(change, stderr, order, name, warnings_of_influence(change, stderr))
-
-
-def own_tail(per_example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each example's own series leaves out at h_i = 1, (n, C), and the ratio of its last orders, (n,)."""
-    size = np.abs(per_example[:, 1:])
-    order = size.shape[1]
-    peak = size.max(axis=2)
-    if order == 1:
-        return size[:, 0], np.full(len(size), np.nan)
-    before, steps = (peak[:, -3], 2) if order > 2 else (peak[:, -2], 1)
-    nothing = peak[:, -1] <= ROUNDING * peak.max(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(nothing, 0.0, (peak[:, -1] / before) ** (1 / steps))
-    bounded = np.minimum(ratio, 0.9)[:, None]
-    return np.maximum(size[:, -1], bounded * size[:, -2]) * bounded / (1 - bounded), ratio
+        remedy = "query.retrain_worst(16) retrains the worst of them"
+        return Effects(change, stderr, order, name, warnings_of_influence(change, stderr, remedy))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,11 +163,13 @@ class Sums:
 
 def sums_of(per_example: np.ndarray, similarity: np.ndarray | None, h: np.ndarray) -> Sums:
     """The sums at h's (B, n)."""
+    series = cut_series(per_example)
+    per_example = series.terms
     n, order, count = len(per_example), per_example.shape[1] - 1, per_example.shape[2]
     diagonal = np.zeros(n) if similarity is None else np.diag(similarity)
     two = per_example[:, 2] ** 2 if order > 1 else np.zeros((n, count))
     two = np.divide(two, diagonal[:, None], out=np.zeros_like(two), where=diagonal[:, None] > 0)
-    squared = np.concatenate([own_tail(per_example)[0] ** 2, per_example[:, 1] ** 2, two, diagonal[:, None]], axis=1)
+    squared = np.concatenate([series.tail**2, per_example[:, 1] ** 2, two, diagonal[:, None]], axis=1)
     if ((h == 0) | (h == 1)).all():  # h^r is h: one product
         both = h @ np.concatenate([per_example[:, 1:].reshape(n, -1), squared], axis=1)
         own = np.moveaxis(both[:, : order * count].reshape(len(h), order, count), 1, 0)
@@ -195,8 +183,9 @@ def sums_of(per_example: np.ndarray, similarity: np.ndarray | None, h: np.ndarra
 
 def influence(per_example: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Every example's own series to an order, summed, and its error: two arrays (n, C)."""
-    error = np.hypot(TAIL * own_tail(per_example)[0], per_example[:, order + 1 :].sum(axis=1))
-    return per_example[:, 1 : order + 1].sum(axis=1), error
+    series = cut_series(per_example)
+    error = np.hypot(TAIL * series.tail, series.terms[:, order + 1 :].sum(axis=1))
+    return series.terms[:, 1 : order + 1].sum(axis=1), error
 
 
 def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.ndarray:

@@ -76,6 +76,8 @@ class SketchMetadata:
         (n, columns), None.
     origin
         A note of how the run is made, or None; it is never compared.
+    kinks
+        The run's gates with kinks and the user's lines, for warnings; never compared.
     """
 
     parts: tuple[str, ...]
@@ -85,6 +87,7 @@ class SketchMetadata:
     items: tuple[Any, ...] | None = None
     similarity: np.ndarray | None = None
     origin: str | None = None
+    kinks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as JSON values, the similarity as its shape, dtype and digest."""
@@ -98,6 +101,7 @@ class SketchMetadata:
             **lists,
             "metric": None if self.similarity is None else describe_array(self.similarity),
             **({} if self.origin is None else {"origin": self.origin}),
+            **({"kinks": list(self.kinks)} if self.kinks else {}),
         }
 
 
@@ -190,7 +194,12 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
         require(set(attributes["parts"]) <= set(FOLDERS.values()), f"it has the parts {list(attributes['parts'])}")
         parts = [name for folder in attributes["parts"] for name in FOLDERS if FOLDERS[name] == folder]
         metadata = SketchMetadata(
-            tuple(parts), pending, **lists, similarity=similarity, origin=attributes.get("origin")
+            tuple(parts),
+            pending,
+            **lists,
+            similarity=similarity,
+            origin=attributes.get("origin"),
+            kinks=tuple(attributes.get("kinks", ())),
         )
         created, package_versions = attributes["created"], attributes["versions"]
         check_provenance(created, package_versions)
@@ -211,6 +220,7 @@ def check_values(metadata: SketchMetadata) -> None:
         values = getattr(metadata, name)
         require(values is None or json_values(values) is not None, f"its {name} are not strings and numbers")
     require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is not text")
+    require(all(isinstance(kink, str) for kink in metadata.kinks), "its kinks are not text")
     require(
         (metadata.pending is None) == ("random" in metadata.parts),
         "it has random directions both stored and pending, or neither",

@@ -103,29 +103,36 @@ def summarize(crossings: Crossings, sizes: tuple[int, ...]) -> Kinks:
     return Kinks(crossings.kinks, sizes, tuple(map(tuple, counts.tolist())), tuple(shares.tolist()))
 
 
-def error_at(size: float, sizes: tuple[int, ...], errors: np.ndarray) -> np.ndarray:
+def error_at(size: float | np.ndarray, sizes: tuple[float, ...], errors: np.ndarray) -> np.ndarray:
     """Return the error that kinks cause in a first-order prediction for random deletions of so many examples.
 
     Parameters
     ----------
-    size : float
-        The number of deleted examples.
-    sizes : tuple of int
-        The sizes of `random_deletions`.
+    size : float, or array (B,)
+        The number of deleted examples, |h|^2, or another measure of a deletion.
+    sizes : tuple of float
+        Those of the random deletions, increasing.
     errors : (sizes, draws, *shape)
         What `measure_crossings` returns for them.
 
     Returns
     -------
-    (*shape,) array
-        The root mean square over the draws, interpolated between the sizes on a logarithmic scale.
+    (*shape,) or (B, *shape) array
+        The root mean square over the draws, interpolated between the sizes on a logarithmic scale, and proportional to
+        the size below the smallest.
 
     Examples
     --------
     >>> error_at(2, (1, 4), np.array([[3.0, -3.0], [5.0, 5.0]]))
     array(4.)
+    >>> error_at(np.array([0.0, 0.5]), (1, 4), np.array([[3.0, -3.0], [5.0, 5.0]]))
+    array([0. , 1.5])
     """
     means = np.sqrt((errors**2).mean(axis=1))
-    columns = means.reshape(len(sizes), -1).T
-    values = [np.interp(np.log(size), np.log(sizes), column) for column in columns]
-    return np.array(values).reshape(means.shape[1:])
+    size, least = np.asarray(size, dtype=np.float64), sizes[0] or np.finfo(float).tiny
+    at = np.interp(np.log(np.maximum(size, least)), np.log(np.maximum(sizes, least)), np.arange(len(sizes)))
+    below = np.floor(at).astype(np.int64)
+    wide = (*size.shape, *(1,) * (means.ndim - 1))
+    share, small = (at - below).reshape(wide), np.minimum(size / least, 1.0).reshape(wide)
+    between = (1 - share) * means[below] + share * means[np.minimum(below + 1, len(sizes) - 1)]
+    return np.asarray(small * between)

@@ -17,7 +17,8 @@ import numpy as np
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.posterior import Interactions, Points
-from circuitsketch.estimators.own_effects import TAIL, Parts, own_tail, parts_of
+from circuitsketch.estimators.own_effects import TAIL, Parts, parts_of
+from circuitsketch.estimators.own_series import cut_series
 
 JITTER = 1e-8  # of the variance of each piece: keeps equal pieces apart
 NOTHING, SMALLEST = 1e-20, 1e-250  # variances below this share of the largest one, or below this, count as this
@@ -127,7 +128,7 @@ def covariances(
         found[i] = weights[:, :, None] * model.covariance(fit, here, there)
     sizes = [np.sqrt(np.maximum(at.square, np.finfo(float).tiny)) for at in (here, there)]
     alike = np.clip(here.through @ there.h.T / np.outer(*sizes), -1, 1) ** 2
-    tails = (TAIL * own_tail(model.per_example)[0]) ** 2
+    tails = (TAIL * cut_series(model.per_example).tail) ** 2
     others = [np.sqrt(np.maximum(at.rest**2 - at.h**2 @ tails, 0)) for at in (parts, pieces)]
     same = np.einsum("bi,ki,ic->bkc", here.h, there.h, tails, optimize=True)
     return found, (same + alike[:, :, None] * others[0][:, None] * others[1][None]) * whole[:, None]

@@ -1,0 +1,168 @@
+"""Errors that no series knows, against retraining: kinks, series that do not converge, an example that Adam needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import circuitsketch as cs
+from circuitsketch.attribution import run_checks
+from circuitsketch.attribution.influence import Influence
+from circuitsketch.estimators.own_series import cut_series
+
+N, FEATURES, HIDDEN = 60, 4, 8
+
+
+def perceptron(activation, rate=0.2, steps=60):
+    """A perceptron trained on all rows by gradient descent."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(N, FEATURES)), rng.normal(size=N)
+    params = {"w": rng.normal(size=(FEATURES, HIDDEN)), "v": rng.normal(size=HIDDEN) / HIDDEN}
+
+    def step(state, batch, keep):
+        def loss(p):
+            return (keep * (activation(batch[0] @ p["w"]) @ p["v"] - batch[1]) ** 2).mean()
+
+        return cs.optim.sgd(state, cs.grad(loss)(state["params"]), rate)
+
+    return cs.Training(step, {"params": params}, [(x, y)] * steps, [np.arange(N)] * steps, n=N)
+
+
+def relu_prediction(p):
+    return np.maximum(np.array([0.5, -1.0, 0.3, 0.8]) @ p["w"], 0.0) @ p["v"]
+
+
+def masks(size, count, seed):
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((count, N))
+    for row in rows:
+        row[rng.choice(N, size, replace=False)] = 1.0
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------------- kinks
+
+
+@pytest.fixture(scope="module")
+def relu():
+    run = perceptron(cs.relu)
+    return run, cs.sketch(run, 32, 3, per_example="series").measure(relu_prediction)
+
+
+def test_intervals_hold_across_kinks(relu):
+    run, query = relu
+    rows = np.eye(N)
+    truth = np.array([relu_prediction({"w": w, "v": v}) for w, v in zip(*parameters(run, rows), strict=True)])
+    low, high = query.without(rows).interval()
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.9
+    narrow = query.estimators["interactions"].predict(rows)
+    reach = 1.96 * narrow.stderr
+    assert np.mean(np.abs(narrow.change + query.baseline - truth) <= reach) < 0.8
+
+
+def parameters(run, rows):
+    trained = run.retrain(rows)["params"]
+    return trained["w"], trained["v"]
+
+
+def test_the_warning_names_the_gate_and_what_helps(relu):
+    warnings = [text for i in range(N) for text in relu[1].without([i]).warnings]
+    assert any("kinks" in text and "gate relu" in text and "query.calibrate()" in text for text in warnings)
+
+
+def test_a_retrained_subset_is_not_widened(relu):
+    run, query = relu
+    rows = masks(2, 1, 5)
+    w, v = parameters(run, rows)
+    known = query.with_evidence(rows, [relu_prediction({"w": w[0], "v": v[0]})])
+    assert known.without(rows[0]).stderr < 1e-3 * query.without(rows[0]).stderr
+
+
+def test_a_sketch_opened_without_its_run_knows_that_there_are_kinks(tmp_path):
+    for activation, name in ((cs.relu, "relu"), (np.tanh, "tanh")):
+        path = tmp_path / name
+        cs.sketch(perceptron(activation, steps=3), 8, 2, path=path)
+        warnings = cs.open_sketch(path).measure(lambda p: p["v"] @ p["v"]).without([0]).warnings
+        assert any("gate relu" in text and "cs.open_sketch(path, run)" in text for text in warnings) == (name == "relu")
+
+
+def test_a_smooth_run_is_not_checked(monkeypatch):
+    query = cs.sketch(perceptron(np.tanh), 32, 3, per_example="series").measure(lambda p: p["v"] @ p["v"])
+    for name in ("find_crossings", "measure_crossings"):
+        monkeypatch.setattr(run_checks, name, None)
+    monkeypatch.setattr(run_checks.Source, "retrain", None)
+    for name, estimator in query.estimators.items():
+        raw, shown = estimator.predict(masks(2, 3, 0)), query.without(masks(2, 3, 0), estimator=name)
+        np.testing.assert_array_equal(shown.stderr, raw.stderr)
+        np.testing.assert_array_equal(shown.degrees_of_freedom, raw.degrees_of_freedom)
+        assert shown.warnings == raw.warnings
+
+
+# ------------------------------------------------------------------------------------------------- a rare category
+
+
+def test_the_only_example_of_a_category_under_adam_is_warned_of():
+    """The first example alone moves the first embedding; Adam moves it as far whatever the example's weight is."""
+    category = np.array([0] + [1] * 19)
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=20)
+    target[0] = 1.0
+
+    def step(state, batch, keep):
+        def loss(p):
+            return (keep * (batch[0] @ p - batch[1]) ** 2).mean()
+
+        return cs.optim.adam(state, cs.grad(loss)(state["params"]), 0.05, eps=0.0, eps_root=1e-9)
+
+    data = (np.eye(2)[category], target)
+    run = cs.Training(step, cs.optim.adam_state(np.zeros(2)), [data] * 8, [np.arange(20)] * 8, n=20)
+    query = cs.sketch(run, 64, 3, per_example="series").measure(lambda p: p[0])
+    truth = float(run.retrain(without=[0])["params"][0])
+    assert abs(truth) < 1e-12
+    for name in ("interactions", "per-example", "theorem"):
+        prediction = query.without([0], estimator=name)
+        raw = query.estimators[name].predict(np.eye(20)[0])
+        assert abs(query.baseline + raw.change - truth) > 0.1
+        low, high = prediction.interval()
+        assert low <= truth <= high
+        assert any("retrained alone" in text and "eps_root" in text for text in prediction.warnings), prediction
+    assert query.without([3]).warnings == ()
+
+
+# --------------------------------------------------------------------------------------- series that do not converge
+
+
+def test_a_series_is_cut_at_its_smallest_term():
+    terms = np.zeros((5, 7))
+    terms[0] = [9, 1, 0.3, 0.2, 0.25, 0.5, 1.4]  # asymptotic
+    terms[1] = [9, 1, 10, 100, 1e3, 1e4, 1e5]  # grows from the first order on
+    terms[2] = [9, 1, 0.5, 0.25, 0.125, 0.0625, 0.03125]
+    terms[3] = [9, 1, 0, 0.5, 0, 0.25, 0]
+    terms[4] = [9, 1, 2, 3, 2, 1, 0.5]
+    series = cut_series(terms[:, :, None])
+    assert series.last.ravel().tolist() == [3, 1, 6, 6, 6]
+    assert series.tail[:, 0] == pytest.approx([0.25, 10, 0.03125, 0, series.tail[4, 0]])
+    np.testing.assert_array_equal(series.terms[2:, :, 0], terms[2:])
+    np.testing.assert_array_equal(series.terms[:2].sum(axis=1).ravel(), [9 + 1 + 0.3 + 0.2, 10])
+
+
+def test_a_series_that_diverges_is_not_summed():
+    """s = x / (1 + 9 w_0): the series in w_0 has radius 1/9, and the truth at w_0 = 1 is x / 10."""
+    run = cs.Training(lambda s, x, keep: x / (10.0 - 9.0 * keep[0]) + 0.1 * keep[1:].sum(), 0.0, [1.0], [range(4)])
+    query = cs.sketch(run, 16, 6, per_example="series").measure(lambda s: s)
+    truth = float(run.retrain(without=[0]))
+    prediction = query.without([0])
+    assert abs(query.per_example[0, 1:].sum()) > 1e5
+    assert abs(prediction.value - truth) < 10
+    low, high = prediction.interval()
+    assert low <= truth <= high and prediction.warnings
+
+
+# ------------------------------------------------------------------------------------------------------------ ranking
+
+
+def test_influences_are_ranked_by_what_is_sure():
+    change, stderr = np.array([9e3, 1.0, -2.0, 0.5]), np.array([1.7e5, 0.1, 1.6, 0.0])
+    assert Influence(change, stderr, 0.0, 1, 0).top().tolist() == [1, 3, 2, 0]
+    assert Influence(change, np.array([np.inf, 0.1, 1.6, 0.0]), 0.0, 1, 0).top().tolist() == [1, 3, 2, 0]
+    assert Influence(change, np.full(4, np.inf), 0.0, 1, 0).top().tolist() == [0, 2, 1, 3]
