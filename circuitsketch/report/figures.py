@@ -1,7 +1,8 @@
 """Draw figures into a folder: PNG files, each with its data as JSON.
 
 `small_figures` and `paper_figures` list the figures, as names and functions that compute their data. The data are
-computed in `removal`, `step_test`, `decay`, `agreement` and `cost`, and drawn in `plots`, the only file that needs matplotlib.
+computed in `removal`, `step_test`, `decay`, `agreement` and `cost`, and drawn in `plots`, the only file that needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ def draw(
         Draw the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
         tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, and 500 directions at order
         3. Otherwise draw six small figures: a prediction over the strength of a deletion, steps along the metagradient
-        at orders 1 to 3, the most helpful and harmful examples, the decay of the terms for several sizes of a deletion, predictions against retraining, and cost
-        against size(A).
+        at orders 1 to 3, the most helpful and harmful examples, the decay of the terms for several sizes of a deletion,
+        predictions against retraining, and cost against size(A).
     threads : int, optional
         The number of threads; by default one per core.
     progress : callable, optional

@@ -107,7 +107,7 @@ def plot_step_test(test: StepTest) -> Figure:
         )
     ax.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     ax.axvline(0, color=PALE, linewidth=0.8, zorder=0)
-    ax.set_xlabel("size s of the step: downweights s times the metagradient, scaled to largest entry 1")
+    ax.set_xlabel("step s: downweights are s times the metagradient over its largest entry")
     ax.set_ylabel(f"change of the {test.measured}, {test.unit}")
     ax.legend(frameon=False, fontsize="small")
     return figure
