@@ -87,8 +87,8 @@ def test_influence_of_a_run_is_of_first_order_and_takes_no_sketch(found, call):
     answer = found("influence", "own.py:make", "--measure", "own.py:value", "--top", "2")
     assert (answer["target"], answer["order"], answer["estimator"]) == ("own.py:make", 1, "first-order")
     assert [(row["id"], row["item"], row["label"]) for row in answer["top"]] == [(3, "dan", "b"), (2, "cid", "b")]
-    # s = sum_t 0.5^(3 - t) (1 + t) k_t
-    assert [row["change"] for row in answer["top"]] == pytest.approx([-4.0, -1.5]) and answer["top"][0][
+    # s = sum_t 0.5^(3 - t) (1 + t) k_t^2, whose slope at k = 1 is twice its change
+    assert [row["change"] for row in answer["top"]] == pytest.approx([-8.0, -3.0]) and answer["top"][0][
         "stderr"
     ] is None
     _, out, _ = call("influence", "logistic:epochs=3", "--measure", "held_out_loss", "--top", "2")
