@@ -30,6 +30,7 @@ Sketch it
 
 Differentiate it
     metagradient        the derivative of a measurement with respect to every example's weight, by one reverse sweep
+    influence           all examples, ranked by their first-order effect, in seconds and without a sketch
 
 Query it
     attribute           a query of one measurement, as good as a budget of trainings allows
@@ -60,6 +61,7 @@ from circuitsketch import errors, extend, optim, special, testing
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
+from circuitsketch.attribution.first_order import influence
 from circuitsketch.attribution.given_directions import push
 from circuitsketch.attribution.local import local_sketch
 from circuitsketch.attribution.plan import plan
@@ -140,6 +142,7 @@ __all__ = [
     "gelu",
     "grad",
     "jvp",
+    "influence",
     "local_sketch",
     "log_softmax",
     "metagradient",

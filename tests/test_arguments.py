@@ -214,6 +214,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "local_sketch": (cs.local_sketch, {"function": lambda x: (x * x).sum(), "at": X, "directions": 3, "order": 2}),
     "open_sketch": (cs.open_sketch, {"path": "/nowhere/at/all"}),
     "metagradient": (cs.metagradient, {"run": RUN, "function": lambda s: s}),
+    "influence": (cs.influence, {"run": RUN, "function": lambda s: s, "top": 2}),
     "metagradient along": (
         cs.metagradient,
         {"run": RUN, "function": lambda s: s, "directions": np.eye(3), "order": 2, "at": np.zeros(3), "checkpoints": 2},

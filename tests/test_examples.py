@@ -20,7 +20,7 @@ def example(name):
 
 def test_every_example_is_tested_and_numbered_from_one():
     numbers = [int(path.name[:2]) for path in sorted(EXAMPLES.glob("*.py"))]
-    assert numbers == list(range(1, 11))
+    assert numbers == list(range(1, 13))
 
 
 def test_a_traced_function_prints_itself(capsys):
@@ -114,3 +114,21 @@ def test_a_stopped_sketch_goes_on_where_it_was(capsys):
     assert same
     assert abs(prediction.value - truth) < 4 * prediction.stderr
     assert "incomplete:" in capsys.readouterr().out
+
+
+def test_the_names_that_a_reverse_sweep_ranks_first_matter_as_it_says():
+    found, ids, changes = example("11_influence_in_seconds.py")["main"](count=200)
+    names = [found.items[i] for i in found.top(8)]
+    # Nine of 200 names begin like it: among eight at random, one would be luck.
+    assert sum(name.startswith("ma") for name in names) >= 2
+    # A quarter of the change for the orders above the first.
+    assert changes == pytest.approx(found.change[ids], rel=0.25)
+
+
+def test_a_metagradient_finds_wrong_labels_and_better_weights():
+    suspects, wrong, w, losses = example("12_wrong_labels_by_a_metagradient.py")["main"](count=200)
+    # Ten of 200 are wrong: at random, one of the first twenty would be.
+    assert np.isin(suspects[:20], wrong).sum() >= 8
+    trusted, others = np.array(losses).T
+    assert np.all(np.diff(trusted) < 0) and others[-1] < others[0]
+    assert w[wrong].mean() > 0.1 > np.delete(w, wrong).mean()

@@ -112,7 +112,9 @@ class Influence:
         texts = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in rows]
         lines = [
             f"influence of {len(self.change)} {self.unit}s, order {self.order}, "
-            + ("exact series" if self.estimator == "per-example" else f"{self.directions} directions"),
+            + {"per-example": "exact series", "first-order": "exact"}.get(
+                self.estimator, f"{self.directions} directions"
+            ),
             line(texts[0], ["change", "+-"] if self.change.ndim == 1 else ["|change|", "|+-|"]),
         ]
         for i, text in zip(top, texts[1:], strict=True):
@@ -120,7 +122,7 @@ class Influence:
                 pair = self.change[i], self.stderr[i]
             else:
                 pair = self.size(int(i))
-            lines.append(line(text, [figure(x) for x in pair]))
+            lines.append(line(text, [figure(x) if np.isfinite(x) else "unknown" for x in pair]))
         left = len(self.change) - self.shown
         if left > 0:
             lines.append(f"  ... and {left} smaller ones")

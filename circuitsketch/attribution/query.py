@@ -7,11 +7,12 @@ change is estimated is left to the estimators.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_instance, check_int, is_int, quoted
+from circuitsketch.arguments import HIGHEST, check_instance, check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
 from circuitsketch.attribution.ground_truth import ids_of_largest_errors
@@ -22,12 +23,17 @@ from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.attribution.validation import parse_downweights, real_vectors
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.errors import InputError
+from circuitsketch.directions import Basis, Given
+from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.checks import require_answers
+from circuitsketch.estimators.gradients import GradientMonteCarlo
 from circuitsketch.estimators.interface import Estimator
+from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.limits import within_memory
+from circuitsketch.propagate.progress import Progress, show_progress
+from circuitsketch.reverse.metagradient import differentiate_run_along
 from circuitsketch.training.subsets import NOTHING
 from circuitsketch.training.training import Training
 
@@ -76,8 +82,9 @@ class Query(MeasuredSeries):
             One vector, or B of them.
         estimator : {"interactions", "per-example", "first-order", "theorem"}, optional
             "interactions": per-example series plus interactions, the default where there are per-example series;
-            "per-example": without interactions; "first-order": the first orders alone; "theorem": random directions
-            alone, unbiased, the default otherwise.
+            "per-example": without interactions; "first-order": the first orders alone, by a reverse sweep if there are
+            no per-example series and the run is at hand; "theorem": random directions alone, unbiased, the default
+            otherwise.
         order : int, optional
             Leave out the orders above this one.
         median_groups : int, optional
@@ -97,7 +104,7 @@ class Query(MeasuredSeries):
         chosen = self.choose_estimator(estimator)
         require_answers(self.measurement, 1 if h.ndim == 1 else len(h), self.order, chosen.working_bytes)
         estimate = self.judge(chosen.predict(h, order, median_groups), h, chosen)
-        m = len(self.coefficients)
+        m = chosen.count if isinstance(chosen, GradientMonteCarlo) else len(self.coefficients)
         prediction = Prediction.of(estimate, self.first_value, m, self.unit, self.constancy)
         return prediction if self.structure is None else TreePrediction.packed(prediction, self.structure)
 
@@ -183,7 +190,8 @@ class Query(MeasuredSeries):
             How many of the largest are listed when the result is printed.
         estimator : str, optional
             As for `predict`. With per-example series the changes are these series, summed, and the errors what the
-            series leave out.
+            series leave out. Without them, and with the run at hand, the default is "first-order": exact derivatives by
+            a reverse sweep, whose errors are unknown; "theorem" estimates all orders from the random directions.
 
         Returns
         -------
@@ -192,6 +200,9 @@ class Query(MeasuredSeries):
         if not is_int(top, 1):
             raise InputError(f"the number of examples to show is an int of at least 1, not {quoted(top)}")
         chosen = self.choose_estimator(estimator)
+        if estimator is None and chosen.name == "theorem" and isinstance(chosen, MonteCarlo) and self.knows_run:
+            with suppress(CircuitSketchError):  # where there are no derivatives
+                chosen = self.first_order
         if chosen.name == "per-example" and "interactions" in self.estimators:
             chosen = self.estimators["interactions"]  # the same for an example alone, evidence included
         require_answers(self.measurement, self.n, self.order if self.evidence else 0, chosen.working_bytes)
@@ -199,7 +210,7 @@ class Query(MeasuredSeries):
             self.judge_effects(chosen.influence(), chosen),
             self.constancy,
             baseline=self.first_value,
-            directions=len(self.coefficients),
+            directions=chosen.count if isinstance(chosen, GradientMonteCarlo) else len(self.coefficients),
             shown=int(top),
             unit=self.unit,
             labels=self.labels,
@@ -362,9 +373,82 @@ class Query(MeasuredSeries):
         truth = check_truth(truth, (len(rows), *self.shape)).reshape(len(rows), -1)
         parts = [part for part in self.estimators.values() if not isinstance(part, Calibrated)]
         gradient = None if self.per_example is None else self.measurement.flat_per_example[:, 1]
+        if "first-order" not in self.estimators and self.per_example is None and self.knows_run:
+            with suppress(CircuitSketchError):  # where there are no derivatives
+                parts.append(self.first_order)
         changes = truth - np.reshape(self.first_value, -1)
         calibrated = calibrate_estimators(parts, rows, changes, kind, gradient, self.shape, sizes)
         return self.with_estimators([*parts, calibrated])
+
+    @within_memory("the gradients", "fewer directions", "a measurement of fewer values", "threads=1")
+    def with_gradients(
+        self,
+        directions: int = 64,
+        order: int = 2,
+        *,
+        run: Training | None = None,
+        threads: int | None = None,
+        progress: Progress | bool | None = None,
+    ) -> Query:
+        """Differentiate the measurement along random directions: an unbiased estimator that is exact at first order.
+
+        Reverse sweeps along the directions give n numbers each where a push gives one: order r + 1 is estimated with
+        the variance that order r has from pushed directions.
+
+        Parameters
+        ----------
+        directions : int
+            The number of random directions, the first of the query's distribution.
+        order : int
+            The highest order of the estimates, at least 2.
+        run : Training, optional
+            The training run, if the sketch was opened without it.
+        threads : int, optional
+            The number of threads; by default all cores.
+        progress : bool or callable, optional
+            True for a progress bar, or a function of (steps done, steps).
+
+        Returns
+        -------
+        Query
+            With the default estimator "theorem-gradient", and "first-order".
+
+        Raises
+        ------
+        InputError
+            For an order below 2, and for given directions; if what was measured is not known.
+        DomainError, DivergenceError
+            As for `metagradient`.
+
+        Examples
+        --------
+        >>> import circuitsketch as cs
+        >>> step = lambda s, x, keep: s + keep.sum() * x * (1 + s)
+        >>> run = cs.Training(step, np.zeros(()), [0.1, 0.2, 0.3], [[0], [1], [2]])
+        >>> query = cs.sketch(run, directions=1, order=1).measure(lambda s: s).with_gradients(directions=3)
+        >>> round(query.without([0, 1]).value, 6), round(float(run.retrain(without=[0, 1])), 6)
+        (0.3, 0.3)
+        """
+        check_int(directions, "directions", 1)
+        check_int(order, "order", 2, HIGHEST)
+        thread_count(threads, 1)
+        source = self.known_source("with_gradients", run)
+        if isinstance(self.distribution, Given | Basis):
+            raise InputError(
+                f"gradients are taken along random directions, and this query's are {self.distribution.name}"
+            )
+        assert source.run is not None
+        series = self.with_source(source)
+        with show_progress(progress, task="gradients", thing="step") as report:
+            first = series.choose_estimator("first-order")
+            rows = self.distribution.block(0, directions)
+            coefficients = differentiate_run_along(
+                source.run, source.measure, source.args, rows, order - 1, threads, report
+            )
+        gradient = coefficients[0, 0].real.T
+        own = GradientMonteCarlo(gradient, np.moveaxis(coefficients, 2, 3), self.distribution, self.shape)
+        others = [one for one in self.estimators.values() if one.name not in (first.name, own.name)]
+        return series.with_estimators([*others, first, own])
 
     @within_memory("retraining", "a smaller count", "threads=1")
     def retrain_worst(
@@ -429,6 +513,12 @@ class Query(MeasuredSeries):
             return self.estimators[self.estimator]
         if not isinstance(name, str) or name not in ESTIMATORS:
             raise InputError(f"there is no estimator {quoted(name)}; choose one of {', '.join(ESTIMATORS)}")
+        if name == "first-order" and self.per_example is None and self.knows_run:
+            return self.estimators.get(name) or self.first_order
+        if name == "theorem-gradient" and name not in self.estimators:
+            raise InputError(
+                "estimator 'theorem-gradient' needs gradients along directions; use query.with_gradients()"
+            )
         if name == "calibrated" and name not in self.estimators:
             raise InputError("estimator 'calibrated' weighs the others by retrained subsets; use query.calibrate()")
         if name == "pairs" and name not in self.estimators:

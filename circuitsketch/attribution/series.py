@@ -17,6 +17,7 @@ import numpy as np
 from circuitsketch.arguments import check_choice, check_instance, kind_of
 from circuitsketch.arrays import plain
 from circuitsketch.attribution import validation
+from circuitsketch.attribution.first_order import differentiate_source
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.run_checks import RunChecks
 from circuitsketch.attribution.stability import Stability
@@ -39,12 +40,12 @@ from circuitsketch.limits import within_memory
 from circuitsketch.training.subsets import check_labels, entry_per_example
 from circuitsketch.training.training import Training
 
-ESTIMATORS = ("theorem", "interactions", "pairs", "per-example", "first-order", "calibrated")
+ESTIMATORS = ("theorem", "theorem-gradient", "interactions", "pairs", "per-example", "first-order", "calibrated")
 
 # What tab completion shows.
 PUBLIC = (
-    "without reweight predict influence stability evaluate retrain_worst with_evidence baseline shape order "
-    "estimator n distribution directions coefficients per_example labels items"
+    "without reweight predict influence stability evaluate retrain_worst with_evidence with_gradients "
+    "baseline shape order estimator n distribution directions coefficients per_example labels items"
 ).split()
 
 
@@ -204,6 +205,16 @@ class MeasuredSeries:
             return np.zeros((self.n, *self.shape))
         return self.random.influence().change
 
+    @cached_property
+    def first_order(self) -> Estimator:
+        """The estimator "first-order" of a query without per-example series, by one reverse sweep through its run."""
+        return differentiate_source(self.known_source("first_order"))[1]
+
+    @property
+    def knows_run(self) -> bool:
+        """Whether the run and the function that were measured are at hand."""
+        return self.source is not None and self.source.run is not None
+
     def known_source(self, name: str, run: Training | None = None) -> Source:
         """Return what was measured, and of which run; raise InputError if one of them is missing."""
         source = self.source
@@ -286,6 +297,7 @@ class MeasuredSeries:
         """Return the same series, measured from this."""
         series = copy(self)
         series.source = source
+        vars(series).pop("first_order", None)
         return series
 
     def __str__(self) -> str:

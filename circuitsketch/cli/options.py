@@ -59,6 +59,14 @@ Store = Annotated[
     Path,
     typer.Argument(metavar="STORE", help="A folder written by circuitsketch sketch.", show_default=False),
 ]
+StoreOrTarget = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STORE|TARGET",
+        help="A folder written by circuitsketch sketch, or a run. " + TARGET_HELP,
+        show_default=False,
+    ),
+]
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - writes only JSON, to stdout."),

@@ -15,6 +15,7 @@ from circuitsketch.arguments import text_of
 from circuitsketch.cli.options import (
     Device,
     DeviceName,
+    Estimator,
     EstimatorName,
     Json,
     Level,
@@ -22,6 +23,7 @@ from circuitsketch.cli.options import (
     RunOf,
     Seed,
     Store,
+    StoreOrTarget,
     Threads,
 )
 from circuitsketch.cli.output import Output, progress_bars, report_kept, show_status
@@ -30,6 +32,7 @@ from circuitsketch.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from circuitsketch.attribution.influence import Influence
     from circuitsketch.attribution.query import Query
     from circuitsketch.attribution.sketch import Sketch
     from circuitsketch.training.training import Training
@@ -184,7 +187,7 @@ def predict_many(
 
 
 def influence(
-    store: Store,
+    store: StoreOrTarget,
     measure: Measure,
     top: Annotated[
         int, typer.Option(metavar="N", min=1, help="Number of examples to list, the largest change first.")
@@ -194,11 +197,25 @@ def influence(
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
-    """List the most influential examples: the change of a measurement without each of them."""
+    """List the most influential examples: the change of a measurement without each of them.
+
+    Of a TARGET instead of a sketch, the changes are to first order, exact, from one reverse sweep through its training.
+    """
     output = Output(json_to)
     from circuitsketch.report.json_values import describe_influence
     from circuitsketch.report.tables import format_influence
 
+    if names_target(store):
+        if estimator not in (None, Estimator.first_order) or device is not Device.cpu or target is not None:
+            raise typer.BadParameter(
+                f"{store} is a run: its influences are of first order, by a reverse sweep on the CPU; leave out "
+                "--estimator, --device and --target"
+            )
+        influences, run = differentiate_target(str(store), measure, top)
+        items, labels = run.items, run.labels if run.groups is None else None
+        plain = {"target": str(store), "measure": measure} | describe_influence(influences, items, labels)
+        output.write(plain, *format_influence(influences, top, items, labels))
+        return
     sketch, query, _ = measure_stored(store, measure, target, device)
     influences = query.influence(top, estimator=None if estimator is None else estimator.value)
     labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
@@ -324,7 +341,10 @@ EXAMPLES = {
         "  circuitsketch predict tumours.sketch --measure held_out_loss --file subsets.txt --json -\n\n"
         "  circuitsketch predict mine.sketch --measure my_run.py:loss --label web --json -"
     ),
-    influence: "Example:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20",
+    influence: (
+        "Examples:\n\n  circuitsketch influence names.sketch --measure loss:max --top 20\n\n"
+        "  circuitsketch influence logistic --measure held_out_loss"
+    ),
     stability: "Example:\n\n  circuitsketch stability names.sketch --measure loss:max",
     evaluate: (
         "Examples:\n\n  circuitsketch evaluate tumours.sketch --measure held_out_loss --keep truths\n\n"
@@ -349,6 +369,24 @@ def open_stored(store: Path, run: Training | None = None) -> Sketch:
             f"{store} does not exist{hint or '; create it with circuitsketch sketch TARGET --out ' + str(store)}"
         )
     return cs.open_sketch(store, run)
+
+
+def names_target(store: Path) -> bool:
+    """Return whether an argument names a run, and not the folder of a sketch."""
+    from circuitsketch.cli.parsing import ZOO
+
+    name = str(store)
+    return not store.exists() and (":" in name or name in ZOO)
+
+
+def differentiate_target(target: str, measure: str, top: int) -> tuple[Influence, Training]:
+    """Return the first-order influences on a measurement of a run, and the run."""
+    with show_status("differentiating"):
+        import circuitsketch as cs
+        from circuitsketch.cli.parsing import load_measurement, load_run
+
+        run = load_run(target)
+        return cs.influence(run, load_measurement(measure, target), top=top), run
 
 
 def request_fields(store: Path, measure: str) -> dict[str, Any]:

@@ -33,6 +33,9 @@ UNCALIBRATED = (
     "nothing is known yet of this prediction's error: query.calibrate() retrains a few dozen subsets, and gives it an "
     "interval"
 )
+UNKNOWN_ERRORS = (
+    "only the first order of some examples' effects is known, and not its error: retrain without the largest to check"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +157,8 @@ class FromKnownEffects:
         change = np.where(is_known, known.own, known.gradient)
         stderr = np.where(is_known, 0.0, np.inf)
         n, order = len(change), 1 if self.name == "first-order" else 2
-        return Effects(change.reshape(n, *known.shape), stderr.reshape(n, *known.shape), order, self.name)
+        warnings = (UNKNOWN_ERRORS,) if np.isinf(stderr).any() else ()
+        return Effects(change.reshape(n, *known.shape), stderr.reshape(n, *known.shape), order, self.name, warnings)
 
 
 def select_for_pairs(own: np.ndarray, distances: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Draw figures into a folder: PNG files, each with its data as JSON.
 
 `small_figures` and `paper_figures` list the figures, as names and functions that compute their data. The data are
-computed in `removal`, `decay`, `agreement` and `cost`, and drawn in `plots`, the only file that needs matplotlib.
+computed in `removal`, `step_test`, `decay`, `agreement` and `cost`, and drawn in `plots`, the only file that needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from circuitsketch.report.decay import bound_terms, measure_decay
 from circuitsketch.report.demo import Question, StageProgress
 from circuitsketch.report.json_values import to_json
 from circuitsketch.report.removal import expand_along_deletion, predict_along_deletion, predict_by_order
+from circuitsketch.report.step_test import step_along_metagradient
 from circuitsketch.zoo import microgpt
 
 SKETCHES = "sketches"  # the folder of sketches that unfinished figures need
@@ -120,9 +122,9 @@ def draw(
     paper : bool
         Draw the three figures of Gunn (arXiv 2604.07328) at the paper's scale, on 1,000 names: the decay of the Taylor
         tensors to order 100 along 12 directions, orders 1 to 6 along the deletion itself, and 500 directions at order
-        3. Otherwise draw five small figures: a prediction over the strength of a deletion, the most helpful and harmful
-        examples, the decay of the terms for several sizes of a deletion, predictions against retraining, and cost
-        against size(A).
+        3. Otherwise draw six small figures: a prediction over the strength of a deletion, steps along the metagradient
+        at orders 1 to 3, the most helpful and harmful examples, the decay of the terms for several sizes of a deletion,
+        predictions against retraining, and cost against size(A).
     threads : int, optional
         The number of threads; by default one per core.
     progress : callable, optional
@@ -233,7 +235,7 @@ Figures = list[tuple[str, Callable[[], Any]]]
 
 
 def small_figures(scale: Scale, sketches: Path, threads: int | None, progress: StageProgress) -> Figures:
-    """List five figures of one run: names and functions that compute their data, to be called in order."""
+    """List six figures of one run: names and functions that compute their data, to be called in order."""
     run, question = scale.run(), scale.question
     measured = f"loss on {question.name!r}"
     query = Shared(
@@ -271,6 +273,7 @@ def small_figures(scale: Scale, sketches: Path, threads: int | None, progress: S
             "strength",
             lambda: predict_along_deletion(run, query(), question, threads, stage_progress(progress, "strength")),
         ),
+        ("steps", lambda: step_along_metagradient(run, question.name, threads, stage_progress(progress, "steps"))),
         ("influence", lambda: rank_names(query(), scale.docs, measured)),
         ("stability", lambda: bound_terms(decay(), measured, (1, 4, 16, 64))),
         ("agreement", agreement),

@@ -1,4 +1,4 @@
-"""Draw the records of `removal`, `decay`, `agreement` and `cost` with matplotlib.
+"""Draw the records of `removal`, `step_test`, `decay`, `agreement` and `cost` with matplotlib.
 
 Curves never differ in colour alone: lines differ in dashes, points in markers, bars in hatches, and colours in
 lightness, so that figures remain readable when printed in grey.
@@ -18,6 +18,7 @@ from circuitsketch.report.agreement import ALIKE, RANDOM, RETRAINED, Agreement, 
 from circuitsketch.report.cost import Cost
 from circuitsketch.report.decay import Decay, TermBounds
 from circuitsketch.report.removal import Removal
+from circuitsketch.report.step_test import StepTest
 
 # From dark to light, distinguishable with most colour vision deficiencies (Okabe and Ito, 2008).
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -81,6 +82,34 @@ def plot_removal(removal: Removal) -> Figure:
     ax.set_xlim(-0.02, 1.02)
     title = f"bands: {removal.band}" if removal.band and len(removal.curves) > 1 else None
     ax.legend(frameon=False, fontsize="small", title=title, title_fontsize="small", alignment="left")
+    return figure
+
+
+def plot_step_test(test: StepTest) -> Figure:
+    """Draw what orders 1, 2, ... predict of a step along the metagradient, with retrained points."""
+    figure, (ax,) = create_figure()
+    ax.plot(
+        test.checked,
+        test.retrained - test.baseline,
+        linestyle="none",
+        marker="o",
+        markersize=6.5,
+        markerfacecolor="white",
+        markeredgecolor="black",
+        markeredgewidth=1.3,
+        label="retrained",
+        zorder=5,
+    )
+    for k, curve in enumerate(test.curves):
+        colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
+        ax.plot(
+            test.steps, curve.value - test.baseline, color=colour, linestyle=dashes, linewidth=1.6, label=curve.label
+        )
+    ax.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+    ax.axvline(0, color=PALE, linewidth=0.8, zorder=0)
+    ax.set_xlabel("step s: downweights are s times the metagradient over its largest entry")
+    ax.set_ylabel(f"change of the {test.measured}, {test.unit}")
+    ax.legend(frameon=False, fontsize="small")
     return figure
 
 
@@ -306,6 +335,7 @@ def plot_cost(cost: Cost) -> Figure:
 
 PLOTTERS: dict[type, Callable[[Any], Figure]] = {
     Removal: plot_removal,
+    StepTest: plot_step_test,
     Decay: plot_decay,
     TermBounds: plot_term_bounds,
     Influences: plot_influences,

@@ -174,12 +174,14 @@ def format_influence(
     for i in influence.top(top):
         known = [Text(text_of(values[i])) for values in (items, labels) if values is not None]
         if scalar:
-            numbers = [format_change(influence.change[i]), format_number(influence.stderr[i])]
+            error = influence.stderr[i]
+            numbers = [format_change(influence.change[i]), format_number(error) if np.isfinite(error) else "unknown"]
         else:
             numbers = [format_number(number) for number in influence.size(int(i))]
         rows.add_row(str(i), *known, *numbers)
     yield rows
-    yield f"order {influence.order}, estimator {influence.estimator}, {influence.directions} directions"
+    directions = "" if influence.estimator == "first-order" else f", {influence.directions} directions"
+    yield f"order {influence.order}, estimator {influence.estimator}{directions}"
     yield from (f"warning: {text}" for text in influence.warnings)
 
 

@@ -136,14 +136,35 @@ def metagradient(
 
 
 def differentiate_run(
-    run: Training, function: Callable[..., Any], args: tuple[Any, ...], threads: int | None = None
+    run: Training,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Measured, np.ndarray]:
     """Return a measurement of the plain run and its derivatives, (values, n); raise what `metagradient` raises."""
     refuse_constant_run(run)
-    job = plan_job(run, np.zeros(run.n), None, threads, None, None, 0, np.complex128)
+    job = plan_job(run, np.zeros(run.n), None, threads, progress, None, 0, np.complex128)
     measured, result = differentiate(job, function, args)
     measured.refuse_constant(result)
     return measured, result
+
+
+def differentiate_run_along(
+    run: Training,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    directions: np.ndarray,
+    order: int,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Return the Taylor coefficients of the derivatives, (directions, order + 1, values, n), as `metagradient` does."""
+    refuse_constant_run(run)
+    job = plan_job(run, np.zeros(run.n), None, threads, progress, directions, order, np.complex128)
+    measured, result = differentiate_along(job, function, args, directions, order, np.complex128)
+    measured.refuse_constant(result[0, 0].real)
+    return result
 
 
 def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Measured, np.ndarray]:

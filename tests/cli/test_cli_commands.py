@@ -83,6 +83,22 @@ def test_influence_lists_the_largest_first(found, call):
     assert row.split()[:4] == ["3", "dan", "b", "-4"]
 
 
+def test_influence_of_a_run_is_of_first_order_and_takes_no_sketch(found, call):
+    answer = found("influence", "own.py:make", "--measure", "own.py:value", "--top", "2")
+    assert (answer["target"], answer["order"], answer["estimator"]) == ("own.py:make", 1, "first-order")
+    assert [(row["id"], row["item"], row["label"]) for row in answer["top"]] == [(3, "dan", "b"), (2, "cid", "b")]
+    # s = sum_t 0.5^(3 - t) (1 + t) k_t^2, whose slope at k = 1 is twice its change
+    assert [row["change"] for row in answer["top"]] == pytest.approx([-8.0, -3.0]) and answer["top"][0][
+        "stderr"
+    ] is None
+    _, out, _ = call("influence", "logistic:epochs=3", "--measure", "held_out_loss", "--top", "2")
+    assert "unknown" in out and "estimator first-order" in out
+    code, _, err = call("influence", "own.py:make", "--measure", "own.py:value", "--estimator", "theorem")
+    assert code == 2 and "own.py:make is a run" in err.replace("\n", " ")
+    code, _, err = call("influence", "own.sketh", "--measure", "own.py:value")
+    assert code == 1 and "did you mean 'own.sketch'" in err
+
+
 def test_stability_has_the_norm_of_every_order(found):
     answer = found("stability", "own.sketch", "--measure", "own.py:value")
     weights = [0.5 ** (3 - t) * (1 + t) for t in range(4)]

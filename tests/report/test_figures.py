@@ -17,6 +17,7 @@ from circuitsketch.report.agreement import Agreement, Influences, compare_with_r
 from circuitsketch.report.cost import Cost, Shape, measure_cost
 from circuitsketch.report.decay import Decay, bound_terms, measure_decay
 from circuitsketch.report.removal import Curve, Removal, expand_along_deletion, predict_along_deletion, predict_by_order
+from circuitsketch.report.step_test import step_along_metagradient
 from circuitsketch.zoo import microgpt
 
 TINY = figures.Scale(
@@ -62,6 +63,22 @@ def test_orders_along_a_deletion_close_in_on_the_retrained_points(run):
     off = [abs(curve.value[50] - found.retrained[5]) for curve in found.curves]
     assert off[3] < off[0] / 4
     assert all(curve.value[0] == pytest.approx(found.retrained[0], rel=1e-12) for curve in found.curves)
+
+
+def test_orders_of_a_step_along_the_metagradient_close_in_on_the_retrained_points(run):
+    found = step_along_metagradient(run, "mary")
+    assert np.abs(found.direction).max() == 1
+    base = truth(run, [])
+    retrained = [float(microgpt.loss(run.params(run.retrain(s * found.direction)), "mary")) for s in (-2.0, 0.25)]
+    assert found.retrained[[0, 9]] == pytest.approx(retrained, rel=1e-9) and found.checked[9] == 0.25
+    assert found.baseline == pytest.approx(base, rel=1e-12)
+    # The slope at 0 is that of retraining: central differences, off by 1e-8 times a third derivative.
+    step = 1e-4 * found.direction
+    ends = [float(microgpt.loss(run.params(run.retrain(sign * step)), "mary")) for sign in (1, -1)]
+    first = found.curves[0].value
+    assert (first[-1] - first[0]) / 4 == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-5)
+    off = [abs(np.interp(0.25, found.steps, curve.value) - found.retrained[9]) for curve in found.curves]
+    assert off[2] < off[1] < off[0]
 
 
 def test_bands_are_one_standard_error_of_the_mean_over_directions(run):
@@ -143,7 +160,11 @@ def test_cost_is_measured_against_the_exact_number_of_gates():
 def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, paper):
     told = []
     paths = figures.draw(tmp_path / "new", paper=paper, scale=TINY, progress=lambda *what: told.append(what))
-    names = ["figure2", "figure3", "figure1"] if paper else ["strength", "influence", "stability", "agreement", "cost"]
+    names = (
+        ["figure2", "figure3", "figure1"]
+        if paper
+        else ["strength", "steps", "influence", "stability", "agreement", "cost"]
+    )
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -155,7 +176,11 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
     assert all(0 <= done <= total for _, done, total in told)
     # Whatever takes long says how far it is, from its beginning to its end.
     ends = {stage: (done, total) for stage, done, total in told}
-    counted = {"figure2": 1, "checks": 11} if paper else {"strength": 11, "agreement": len(TINY_SUBSETS), "cost": 2}
+    counted = (
+        {"figure2": 1, "checks": 11}
+        if paper
+        else {"strength": 11, "steps": 17, "agreement": len(TINY_SUBSETS), "cost": 2}
+    )
     assert {stage: total for stage, (_, total) in ends.items()}.items() >= counted.items()
     assert all(done == total for done, total in ends.values())
     assert {stage for stage, done, _ in told if done == 0} >= counted.keys() - {"figure2"}
@@ -169,7 +194,7 @@ def test_pictures_are_written_with_their_data_and_no_sketch_is_left(tmp_path, pa
         (
             False,
             "agreement",
-            {"strength", "influence", "stability"},
+            {"strength", "steps", "influence", "stability"},
             {"agreement", "cost"},
             {"per-example", "stability"},
         ),
