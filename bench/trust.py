@@ -81,7 +81,6 @@ class Asked:
 Answer = Callable[[np.ndarray], cs.Prediction]  # of a mask
 
 
-
 def calibrate(query: cs.Query, asked: Asked) -> Answer:
     """Return the answer of a query calibrated on the retrained subsets; as it is, where these delete one example each
     and are known exactly."""
