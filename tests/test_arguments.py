@@ -178,6 +178,8 @@ def step(state: Any, x: Any, keep: Any) -> Any:
 RUN = cs.Training(step, np.zeros(()), [1.0, 2.0, 0.5], [[0], [1], [2]], labels=["a", "b", "a"], items=[1, 2, 3])
 SKETCH = cs.sketch(RUN, 3, 2, per_example="series")
 QUERY = SKETCH.measure(lambda s: s)
+LONG = cs.Training(step, np.zeros(()), np.linspace(0.1, 1.0, 12), [[i] for i in range(12)], labels=list("abcabcabcabc"))
+HALVES = np.random.default_rng(0).integers(0, 2, size=(9, 3)) * 0.5 + 0.25
 PLAIN = cs.sketch(RUN, 4, 2, distribution="sphere").measure(lambda s: np.stack([s, s * s]))
 ANSWERS = cs.evaluate(QUERY, [[0], [1], [2]], run=RUN, measure=lambda s: s)
 CIRCUIT = cs.trace(lambda x: np.exp(x).sum(), np.zeros(2))
@@ -211,6 +213,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "push": (cs.push, {"run": RUN, "directions": np.eye(3), "order": 2}),
     "local_sketch": (cs.local_sketch, {"function": lambda x: (x * x).sum(), "at": X, "directions": 3, "order": 2}),
     "open_sketch": (cs.open_sketch, {"path": "/nowhere/at/all"}),
+    "metagradient": (cs.metagradient, {"run": RUN, "function": lambda s: s}),
+    "metagradient along": (
+        cs.metagradient,
+        {"run": RUN, "function": lambda s: s, "directions": np.eye(3), "order": 2, "at": np.zeros(3), "checkpoints": 2},
+    ),
+    "attribute": (cs.attribute, {"run": LONG, "function": lambda s: s, "budget": 14.0, "size": (1, 3), "seed": 1}),
+    "sketch with retrained models": (
+        cs.sketch,
+        {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},
+    ),
     "plan": (cs.plan, {"epsilon": 0.5, "delta": 0.2, "run": RUN, "seconds_per_gate": 1e-9}),
     "evaluate": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "run": RUN, "measure": lambda s: s}),
     "evaluate with truths": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "truth": [0.1, 0.2]}),
@@ -246,6 +258,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         QUERY.with_evidence,
         {"what": [[0], [1]], "coefficients": [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]},
     ),
+    "Query.calibrate": (QUERY.calibrate, {"subsets": HALVES, "truth": np.linspace(0.5, 0.6, 9)}),
+    "Query.evaluate": (QUERY.evaluate, {"subsets": [[0], [1]], "seed": 1}),
+    "Query.retrain_worst": (QUERY.retrain_worst, {"count": 1}),
     "Prediction.interval": (QUERY.without([0]).interval, {"level": 0.9}),
     "Influence.top": (QUERY.influence().top, {"k": 2}),
     "Stability.alpha": (PLAIN.stability().alpha, {"radius": 2.0}),

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_instance, check_int, is_real, quoted
+from circuitsketch.arguments import check_instance, check_int
 from circuitsketch.attribution.ground_truth import Source
+from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.subsets import draw_subsets
@@ -127,7 +128,7 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     if available is not None:
         pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
     cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
-    return AttributionPlan(float(budget), count, own, pairs, float(cost), run.n, values)
+    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values)
 
 
 def first_reads(run: Training) -> np.ndarray:
@@ -203,8 +204,7 @@ def attribute(
     (772.0, 772.0)
     """
     check_instance(run, "run", Training, "a cs.Training")
-    if not is_real(budget) or not budget > 0:
-        raise InputError(f"budget is a number of trainings, above 0, not {quoted(budget)}")
+    budget = check_positive("budget", budget)
     check_int(seed, "seed", 0, 2**64 - 1)
     thread_count(threads, 1)
     source = Source(function, args, run)
@@ -215,7 +215,7 @@ def attribute(
     shape, values = value_shape(measured.circuit), measured.values
     query = query_of(measured, gradient.T, unit, structure, source)
     given = None if subsets is None else np.atleast_2d(query.downweights(subsets))
-    plan = plan_attribution(run, values, float(budget), None if given is None else len(given))
+    plan = plan_attribution(run, values, budget, None if given is None else len(given))
     plan = replace(plan, seconds=plan.trainings * time_of_training(run))
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
     rows, sizes = given, None

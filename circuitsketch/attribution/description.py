@@ -13,7 +13,7 @@ from circuitsketch.directions import Distribution
 from circuitsketch.display import summarize
 from circuitsketch.errors import printable
 from circuitsketch.propagate.coefficients import PropagatedRun
-from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM
+from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED
 from circuitsketch.store.fingerprint import fingerprint_of
 from circuitsketch.store.header import format_versions
 from circuitsketch.store.part_store import PartStore
@@ -46,9 +46,14 @@ class SketchRecord:
         return self.parts.get(PER_EXAMPLE)
 
     @property
+    def retrained(self) -> PropagatedRun | None:
+        """The part of the models that were trained without one example each; None if they were not asked for."""
+        return self.parts.get(RETRAINED)
+
+    @property
     def first_part(self) -> PropagatedRun:
         """The part that answers for what all parts share: the state's structure, its final values, the device."""
-        return next(self.parts[name] for name in (RANDOM, PER_EXAMPLE) if name in self.parts)
+        return next(self.parts[name] for name in (RANDOM, PER_EXAMPLE, RETRAINED) if name in self.parts)
 
     @property
     def n(self) -> int:
@@ -103,6 +108,8 @@ def facts(sketch: SketchRecord) -> Iterator[tuple[str, str]]:
     what = "examples" if sketch.groups is None else "groups"
     if sketch.per_example is not None:
         yield f"per {what[:-1]}", f"each of the {sketch.n:,} {what} alone, exactly, to order {sketch.per_example.order}"
+    if sketch.retrained is not None:
+        yield "retrained", f"{sketch.n:,} models, each without one of the {what}"
     if sketch.groups is not None:
         yield (
             "groups",

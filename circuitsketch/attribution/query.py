@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_int, is_int, quoted
+from circuitsketch.arguments import check_instance, check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
 from circuitsketch.attribution.ground_truth import ids_of_largest_errors
@@ -278,9 +278,9 @@ class Query(MeasuredSeries):
         self,
         subsets: Any = None,
         *,
-        kind: str = "random",
+        kind: str | None = None,
         size: Any = None,
-        count: int = 48,
+        count: int | None = None,
         truth: Any = None,
         run: Training | None = None,
         threads: int | None = None,
@@ -297,13 +297,13 @@ class Query(MeasuredSeries):
         ----------
         subsets : list of ids, masks or downweights, or 2-D array, optional
             The subsets to retrain, in the forms of `without`; by default they are drawn.
-        kind : {"random", "label"}
-            Of drawn subsets: any examples, or examples that share a label.
+        kind : {"random", "label"}, optional
+            Of drawn subsets: any examples (the default), or examples that share a label.
         size : int or (int, int), optional
             Of drawn subsets: the number of examples, or its smallest and largest value; by default up to a tenth of the
             examples at random, or up to all with a label.
-        count : int
-            Of drawn subsets: how many.
+        count : int, optional
+            Of drawn subsets: how many; by default 48.
         truth : array_like, of shape (subsets, *measurement), optional
             The values after retraining, if they are known.
         run, threads, device : optional
@@ -338,12 +338,18 @@ class Query(MeasuredSeries):
         check_device(device)
         thread_count(threads, 1)
         check_int(seed, "seed", 0, 2**64 - 1)
+        if run is not None:
+            check_instance(run, "run", Training, "the cs.Training that was measured")
         sizes = None
         if subsets is None:
             if truth is not None:
                 raise InputError("truth is of subsets that you give; pass subsets= too")
-            rows, sizes = draw_subsets(self.n, self.labels, kind, size, count, seed)
+            kind = "random" if kind is None else kind
+            rows, sizes = draw_subsets(self.n, self.labels, kind, size, 48 if count is None else count, seed)
         else:
+            for name, value in {"kind": kind, "size": size, "count": count}.items():
+                if value is not None:
+                    raise InputError(f"{name} is for subsets that are drawn, and subsets were given; leave it out")
             rows, kind = np.atleast_2d(self.downweights(subsets)), "given"
         if len(rows) < MIN_SUBSETS:
             raise InputError(

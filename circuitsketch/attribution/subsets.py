@@ -37,10 +37,12 @@ def draw_subsets(
     kind : {"random", "label"}
         "random": any examples; "label": examples that share a label.
     size : int or (int, int), optional
-        The number of examples, or its smallest and largest value, between which the logarithm is uniform. By default
-        from `smallest` to a tenth of the examples at random, or to all that share a label.
+        The number of examples, or its smallest and largest value, all sizes between them being equally likely. By
+        default from 1 to a tenth of the examples at random, or to all that share a label.
     count : int
         The number of subsets.
+    smallest : int
+        A size that smaller ones are raised to, where it is among those asked for.
     seed : int
         The same seed draws the same subsets.
 
@@ -76,11 +78,12 @@ def draw_subsets(
         if not groups:
             raise InputError("kind='label': no two examples share a label; use kind='random'")
     low, high = check_sizes(size, n, smallest, max(map(len, groups)) if kind == "label" else max(n // SHARE, smallest))
+    low = max(low, min(smallest, high))
     rows = np.zeros((count, n))
     for row in rows:
         group = groups[rng.integers(len(groups))]
-        log = rng.uniform(np.log(low), np.log(high + 1))
-        row[rng.choice(group, size=min(int(np.exp(log)), high, len(group)), replace=False)] = 1.0
+        chosen = rng.choice(group, size=min(int(rng.integers(low, high + 1)), len(group)), replace=False)
+        row[chosen] = 1.0
     return rows, (float(low), float(high))
 
 

@@ -140,7 +140,7 @@ def check_spec(
     if groups is not None:
         run = run.grouped(groups)
     series_order = check_per_example_order(order, per_example, per_example_order)
-    count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and series_order is not None else 1)
+    count = check_int(directions, "directions", 0 if is_int(directions, 0, 0) and per_example is not None else 1)
     number = check_dtype(dtype)
     return SketchSpec(
         run,
@@ -151,18 +151,23 @@ def check_spec(
         number,
         threads,
         check_device(device),
+        per_example == "retrained",
     )
 
 
 def check_per_example_order(order: int, per_example: str | None, per_example_order: int | None) -> int | None:
     """Return the order of the per-example series; None without them."""
-    if per_example is not None and not (isinstance(per_example, str) and per_example == "series"):
-        raise InputError(f"per_example is {quoted(per_example)}; choose 'series' (every example's own series), or None")
-    if per_example is None and per_example_order is not None:
+    if per_example is not None and not (isinstance(per_example, str) and per_example in ("series", "retrained")):
         raise InputError(
-            f"per_example_order is {quoted(per_example_order)} and per_example is None; give per_example='series'"
+            f"per_example is {quoted(per_example)}; choose 'series' (every example's own series), 'retrained' (a model "
+            "without each example), or None"
         )
-    if per_example is None:
+    if per_example != "series" and per_example_order is not None:
+        raise InputError(
+            f"per_example_order is {quoted(per_example_order)} and per_example is {per_example}; give "
+            "per_example='series'"
+        )
+    if per_example != "series":
         return None
     chosen = check_order(order if per_example_order is None else per_example_order)
     if not chosen:

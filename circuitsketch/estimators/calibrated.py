@@ -18,7 +18,7 @@ from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
-COHERENCE_MARGIN = 1.25  # by how much a subset may be more coherent than all that were retrained
+COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Weigh estimators by retrained subsets, and give their combination conformal intervals.
 
 Whatever an estimator assumes, retraining a few dozen subsets of the kind that is asked about says how far it is off
-(THEORY section 11). From m such subsets, per measured value:
+(THEORY section 10). From m such subsets, per measured value:
 
 1. The best single estimator: the one of the least weighted mean squared error, "no change" (zero) among them.
 2. Weights that improve on it: a ridge regression of the true changes on the predicted ones, pulled towards the best

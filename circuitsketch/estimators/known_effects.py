@@ -67,6 +67,12 @@ class KnownEffects:
             gradient, np.full_like(gradient, np.nan), np.zeros(0, dtype=np.int64), np.zeros((0, values, n)), shape
         )
 
+    @staticmethod
+    def of_own(gradient: np.ndarray, own: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
+        """Return what is known from the derivatives and own effects."""
+        n, values = gradient.shape
+        return KnownEffects(gradient, own, np.zeros(0, dtype=np.int64), np.zeros((0, values, n)), shape)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the estimators that this suffices for."""

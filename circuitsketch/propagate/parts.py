@@ -21,13 +21,14 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.propagate.retrained import VALUES, RetrainedModels, retrain_blocks
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
 from circuitsketch.store.part_store import PartStore, check_same_sketch
 from circuitsketch.training.training import Training, trained_params
-from circuitsketch.tree import parse_paths
+from circuitsketch.tree import flatten, parse_paths
 
-RANDOM, PER_EXAMPLE = "random", "per-example"  # the names of the parts
+RANDOM, PER_EXAMPLE, RETRAINED = "random", "per-example", "retrained"  # the names of the parts
 StoreFor = Callable[[str, Header], PartStore]
 
 
@@ -53,6 +54,7 @@ class SketchSpec:
     dtype: Any = np.complex128
     threads: int | None = None
     device: str = "cpu"
+    retrained: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -92,6 +94,8 @@ def push_parts(
         existing = before.get(PER_EXAMPLE)
         basis = Basis(run.n, by_first_step(run)) if existing is None else existing.distribution
         requested[PER_EXAMPLE] = basis, run.n, Mode(spec.per_example_order, False)
+    if spec.retrained:
+        requested[RETRAINED] = Basis(run.n, by_first_step(run)), run.n, VALUES
 
     def choose_width(name: str) -> int:
         _, count, mode = requested[name]
@@ -146,6 +150,11 @@ def push_part(
         assert store_for is not None
         return store_for(header_of(run, distribution, count, executable, spec.device))
 
+    if mode.values:
+        assert isinstance(distribution, Basis)
+        opener = None if store_for is None else open_store
+        return retrain_each(spec, distribution, width, existing, progress, opener)
+
     executable, constants, lanes = push_blocks(
         run,
         distribution.block,
@@ -176,14 +185,71 @@ def push_part(
     )
 
 
+def retrain_each(
+    spec: SketchSpec,
+    examples: Basis,
+    width: int,
+    existing: PropagatedRun | None,
+    progress: Progress,
+    store_for: Callable[[Executable], PartStore] | None,
+) -> RetrainedModels:
+    """Retrain without each example, block by block; blocks that `existing` or its store has are left as they are."""
+    run = spec.run
+    constants = flatten(run.train())[0]
+    executable = run.executable(VALUES, spec.dtype, width, spec.device, run.n)
+    blocks = -(-run.n // width)
+    store = None if store_for is None else store_for(executable)
+    lanes: np.ndarray | PartStore = store or np.zeros(
+        (blocks, executable.lane_state_cells, 1, width), np.float32 if executable.target.single else np.float64
+    )
+    done = set(store.done) if store is not None else set()
+    if existing is not None and store is None:
+        lanes, done = existing.lanes, set(range(blocks))
+
+    def take(block: int, models: np.ndarray) -> None:
+        if store is None:
+            lanes[block] = models  # type: ignore[index]
+        else:
+            store.write_constants(constants)
+            store.write(block, models)
+
+    retrain_blocks(
+        run,
+        examples.block,
+        run.n,
+        take,
+        blocks=set(range(blocks)) - done,
+        dtype=spec.dtype,
+        width=width,
+        threads=spec.threads,
+        device=spec.device,
+        progress=lambda count, _: progress(len(done) + count, blocks),
+    )
+    if store is not None:
+        constants = store.constants
+    return RetrainedModels(
+        examples,
+        run.n,
+        executable.target,
+        run.state_tree,
+        run.params,
+        constants,
+        executable.state_lane,
+        lanes,
+        spec.threads,
+        spec.device,
+        run,
+    )
+
+
 def stored_part(store: PartStore, run: Training | None, threads: int | None) -> PropagatedRun:
     """Return a part on disk, whose blocks are read when they are used; StoreError if it is not of the run."""
     header = store.header
     device = device_of(header.fingerprint)
-    mode = Mode(header.order, header.is_complex)
+    mode = VALUES if header.distribution == RETRAINED else Mode(header.order, header.is_complex)
     target = Target(mode, header.width, header.dtype == "float32")
     distribution: Distribution
-    if header.distribution == "basis":
+    if header.distribution in ("basis", RETRAINED):
         assert header.given is not None
         distribution = Basis(header.n, header.given.astype(np.int64))
     else:
@@ -198,7 +264,8 @@ def stored_part(store: PartStore, run: Training | None, threads: int | None) -> 
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
         check_same_sketch(store, header_of(run, distribution, header.directions, executable, device))
-    return PropagatedRun(
+    kind = RetrainedModels if mode.values else PropagatedRun
+    return kind(
         distribution, header.directions, target, tree, params, store.constants, state_lane, store, threads, device, run
     )
 
@@ -218,11 +285,11 @@ def header_of(run: Training, distribution: Distribution, count: int, executable:
         for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
     )
     return Header(
-        distribution=distribution.name,
+        distribution=RETRAINED if target.mode.values else distribution.name,
         n=run.n,
         seed=distribution.seed,
         directions=count,
-        order=target.mode.order,
+        order=max(target.mode.order, 1),
         is_complex=target.mode.complex,
         dtype="float32" if target.single else "float64",
         width=target.width,

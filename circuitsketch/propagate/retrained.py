@@ -22,6 +22,7 @@ from circuitsketch.errors import DivergenceError
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import first_step, pack_directions
+from circuitsketch.propagate.coefficients import PropagatedRun, value_shape, values_of
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
 
@@ -144,10 +145,19 @@ class LaneMeasurement:
         The positions of the other leaves.
     width : int
         Lanes per block.
+    single : bool
+        Whether lanes hold single precision.
     """
 
-    def __init__(self, circuit: Circuit, state: Sequence[np.ndarray], varying: Sequence[int], width: int) -> None:
-        target = make_target(VALUES, np.complex128, width)
+    def __init__(
+        self,
+        circuit: Circuit,
+        state: Sequence[np.ndarray],
+        varying: Sequence[int],
+        width: int,
+        single: bool = False,
+    ) -> None:
+        target = make_target(VALUES, np.complex64 if single else np.complex128, width)
         self.executable = build([circuit], target, tuple(varying), len(circuit.inputs), {}, has_keep=False)
         self.state = state
 
@@ -165,6 +175,24 @@ class LaneMeasurement:
                 view = np.broadcast_to(arena.view_constant(0, layout)[..., None], (*layout.shape, lanes.shape[-1]))
             columns.append(view.reshape(cells(layout.shape), -1).T)
         return np.concatenate(columns, axis=1)
+
+
+class RetrainedModels(PropagatedRun):
+    """Models that were trained without one example each: lanes hold their final states, in the order of a basis."""
+
+    def measured_bytes(self, circuit: Circuit) -> int:
+        """Return the bytes that `measured` takes."""
+        return 8 * self.count * values_of(circuit)
+
+    def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
+        """Return the measurement of each model, (n, *shape), by example; leaves of a pytree are concatenated."""
+        varying = [i for i, at in enumerate(self.state_lane) if at >= 0]
+        measurement = LaneMeasurement(circuit, self.constants, varying, self.target.width, self.target.single)
+        values = np.zeros((self.count, values_of(circuit)))
+        for block in range(-(-self.count // self.target.width)):
+            rows = self.rows(block * self.target.width, min(self.target.width, self.count - block * self.target.width))
+            values[rows] = measurement(self.lanes[block])[: len(values[rows])]
+        return values.reshape(self.count, *value_shape(circuit))
 
 
 def measure_retrained(

@@ -19,7 +19,8 @@ from circuitsketch.directions import Distribution, Orthonormal
 from circuitsketch.errors import StoreError
 from circuitsketch.limits import require_disk, require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, SketchSpec
+from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED, SketchSpec
+from circuitsketch.propagate.retrained import VALUES
 from circuitsketch.store.metadata import FOLDERS
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.training import Training
@@ -83,6 +84,8 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
         parts.append((RANDOM, spec.distribution, spec.count, spec.mode))
     if spec.per_example_order is not None:
         parts.append((PER_EXAMPLE, None, run.n, Mode(spec.per_example_order, False)))
+    if spec.retrained:
+        parts.append((RETRAINED, None, run.n, VALUES))
     for name, distribution, count, mode in parts:
         target = make_target(mode, spec.dtype, 1 if get_backend(spec.device).widths_vary else None, "cpu")
         yield PartSize(name, distribution, count, target, cells)
@@ -127,6 +130,8 @@ def describe_spec(spec: SketchSpec) -> str:
     parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
     if spec.per_example_order is not None:
         parts.append(f"{spec.run.n:,} single {what} to order {spec.per_example_order}")
+    if spec.retrained:
+        parts.append(f"{spec.run.n:,} models retrained without one of the {what} each")
     return f"a sketch of {' and '.join(parts)}"
 
 
@@ -136,7 +141,7 @@ def size_remedies(spec: SketchSpec) -> Iterator[str]:
         yield "dtype='complex64' for half of it"
     if spec.run.groups is None:
         yield "groups=... with one weight per label"
-    if spec.per_example_order is not None and spec.count:
+    if (spec.per_example_order is not None or spec.retrained) and spec.count:
         yield "per_example=None"
     if spec.count > 1:
         yield "fewer directions"

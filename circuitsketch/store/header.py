@@ -67,7 +67,8 @@ class Header:
     at
         The point of expansion, downweights (n,); None (to which zeros are converted) is the run as it was.
     given
-        What a seed cannot reproduce: the directions of "given", (directions, n); the examples of "basis", (n,).
+        What a seed cannot reproduce: the directions of "given", (directions, n); the examples of "basis" and
+        "retrained", whose lanes hold the models that were trained without each, (n,).
 
     Raises
     ------
@@ -119,12 +120,12 @@ class Header:
             is_sha256 = isinstance(part, str) and isinstance(hexdigest, str) and re.fullmatch("[0-9a-f]{64}", hexdigest)
             require(bool(is_sha256), f"fingerprint[{part!r}] must be a sha256 digest, not {hexdigest!r}")
         object.__setattr__(self, "at", self.check_vector("at", self.at, (self.n,), real=True))
-        basis = self.distribution == "basis"
+        basis = self.distribution in ("basis", "retrained")
         shape = (self.directions,) if basis else (self.directions, self.n)
         object.__setattr__(self, "given", self.check_vector("given", self.given, shape, real=basis))
         require(
-            (self.given is not None) == (self.distribution in ("given", "basis")),
-            "directions are stored for the distributions 'given' and 'basis' only",
+            (self.given is not None) == (basis or self.distribution == "given"),
+            "directions are stored for the distributions 'given', 'basis' and 'retrained' only",
         )
         if basis:
             require(self.directions == self.n, f"a basis of {self.n} examples has {self.directions} directions")

@@ -48,8 +48,12 @@ from circuitsketch.store.zarr_layout import (
 )
 
 VERSION = 1  # of this layout; parts have their own
-PARTS = {"random": "random directions", "per-example": "single examples"}
-FOLDERS = {"random": "random", "per-example": "singles"}  # of the parts, and their names in the metadata
+PARTS = {"random": "random directions", "per-example": "single examples", "retrained": "retrained models"}
+FOLDERS = {
+    "random": "random",
+    "per-example": "singles",
+    "retrained": "retrained",
+}  # of the parts, and their names in the metadata
 MAX_LABEL_BYTES = 16 << 20  # larger labels or items are not stored; they come from the run
 JSON_SCALARS = (str, int, float, bool, type(None))
 

@@ -153,7 +153,7 @@ def test_a_plan_spends_no_more_than_its_budget():
     [
         ({"budget": 2}, "first order of 2 values and 8 retrained subsets take about"),
         ({"budget": 0}, "above 0"),
-        ({"budget": "all"}, "number of trainings"),
+        ({"budget": "all"}, "a number above 0"),
         ({"budget": 20, "subsets": fresh_subsets(100)}, "100 retrained subsets take about"),
         ({"kind": "user"}, "kind"),
         ({"size": N + 1}, "integer from 1"),

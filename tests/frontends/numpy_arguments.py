@@ -1,4 +1,4 @@
-"""What each parameter of a NumPy function is tried with, by its name: right values, wrong ones, and what lies between."""
+"""What each parameter of a NumPy function is tried with, by its name: values that are right, and others."""
 
 from __future__ import annotations
 
