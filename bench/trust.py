@@ -69,15 +69,25 @@ def list_kinds(user: UserRun) -> dict[str, Kind]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a method may use: a measured sketch, and some subsets of the kind that it will be asked about, which were
-    retrained: masks (CALIBRATION, n), and their truths."""
+    """What a method may use: a measured sketch, what `cs.attribute` knows of the measurement, and some subsets of the
+    kind that will be asked about, which were retrained: masks (CALIBRATION, n), and their truths."""
 
     query: cs.Query
+    attributed: cs.Query
     masks: np.ndarray
     truth: np.ndarray
 
 
 Answer = Callable[[np.ndarray], cs.Prediction]  # of a mask
+
+
+def calibrate(query: cs.Query, asked: Asked) -> Answer:
+    """Return the answer of a query calibrated on the retrained subsets; as it is, where these delete one example each
+    and are known exactly."""
+    if asked.masks.sum(axis=1).max() == 1 and query.influence().stderr.max() == 0:
+        return query.without
+    return query.calibrate(asked.masks, truth=asked.truth).without
+
 
 METHODS: dict[str, Callable[[Asked], Answer]] = {
     "interactions": lambda asked: asked.query.without,
@@ -85,6 +95,8 @@ METHODS: dict[str, Callable[[Asked], Answer]] = {
     "first-order": lambda asked: partial(asked.query.without, estimator="first-order"),
     "theorem": lambda asked: partial(asked.query.without, estimator="theorem"),
     "evidence": lambda asked: asked.query.with_evidence(asked.masks, asked.truth).without,
+    "calibrated": lambda asked: calibrate(asked.query, asked),
+    "attribute": lambda asked: calibrate(asked.attributed, asked),
 }
 
 
@@ -181,21 +193,26 @@ class Bench:
         sketch = cs.sketch(user.run, self.directions, ORDER, per_example="series", path=path)
         return [sketch.measure(measurement) for measurement in user.measurements]
 
+    def attribute(self, user: UserRun) -> list[cs.Query]:
+        """Attribute each measurement with a budget of first order, the calibration, and every example's own effect."""
+        budget = user.run.n + CALIBRATION
+        return [cs.attribute(user.run, measurement, budget=budget) for measurement in user.measurements]
+
     def score_cells(self, name: str) -> list[dict[str, Any]]:
         """Score every method on every kind of deletion of a run."""
         user = RUNS[name]()
-        queries = self.measure(user)
+        queries = list(zip(self.measure(user), self.attribute(user), strict=True))
         cells = []
         for number, (what, kind) in enumerate(list_kinds(user).items()):
             masks = kind.draw(CALIBRATION + self.subsets, seed=number)
             truth = self.retrain(user, masks)
             known, masks, known_truth, truth = masks[:CALIBRATION], masks[CALIBRATION:], *np.split(truth, [CALIBRATION])
-            unchanged = np.broadcast_to([query.baseline for query in queries], truth.shape)
+            unchanged = np.broadcast_to([query.baseline for query, _ in queries], truth.shape)
             nothing = Answers(*[unchanged] * 4, np.zeros(truth.shape, dtype=bool))
             cell = {"run": name, "kind": what, "size": float(masks.sum(axis=1).mean())}
             methods = {"no change": score(nothing, truth)}
             for method, prepare in METHODS.items():
-                answers = [prepare(Asked(query, known, known_truth[:, k])) for k, query in enumerate(queries)]
+                answers = [prepare(Asked(*both, known, known_truth[:, k])) for k, both in enumerate(queries)]
                 methods[method] = score(Answers.collect(answers, masks), truth)
             cells.append(cell | {"methods": methods})
         return cells
