@@ -20,7 +20,7 @@ def example(name):
 
 def test_every_example_is_tested_and_numbered_from_one():
     numbers = [int(path.name[:2]) for path in sorted(EXAMPLES.glob("*.py"))]
-    assert numbers == list(range(1, 13))
+    assert numbers == list(range(1, 14))
 
 
 def test_a_traced_function_prints_itself(capsys):
@@ -132,3 +132,14 @@ def test_a_metagradient_finds_wrong_labels_and_better_weights():
     trusted, others = np.array(losses).T
     assert np.all(np.diff(trusted) < 0) and others[-1] < others[0]
     assert w[wrong].mean() > 0.1 > np.delete(w, wrong).mean()
+
+
+def test_a_larger_budget_has_a_smaller_error_and_owners_are_exact(capsys):
+    results, changes, retrained = example("13_a_budget.py")["main"]()
+    errors, covered = np.array(results).T
+    assert errors[-1] < 0.5 * errors[0] and errors[-1] < 0.2
+    # 40 truths, 48 retrained subsets: the share held has a deviation of (.1 .9)^(1/2) (1/40 + 1/48)^(1/2) = .064.
+    assert covered[1:].min() > 0.9 - 2.5 * 0.064
+    baseline = retrained - changes
+    assert baseline[0] == pytest.approx(baseline[1], rel=1e-9)
+    assert "exact for one group" in capsys.readouterr().out

@@ -1,9 +1,9 @@
 """The command line: results as tables or JSON.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
-Errors are one line. `run_commands` has the commands that start from a run, `query_commands` those that start from a
-sketch on disk; `parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints. Slow imports are
-inside the commands that need them.
+Errors are one line. `attribute_command` answers from a run in one call, `run_commands` has the other commands that
+start from a run, `query_commands` those that start from a sketch on disk; `parsing` parses runs and measurements,
+`subsets` parses subsets; only `output` prints. Slow imports are inside the commands that need them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from circuitsketch.cli import query_commands, run_commands
+from circuitsketch.cli import attribute_command, query_commands, run_commands
 from circuitsketch.cli.output import Interrupted, print_error
 from circuitsketch.cli.parsing import UsageError
 from circuitsketch.errors import CircuitSketchError
@@ -25,6 +25,10 @@ FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as in 
 ABOUT = "What would a trained model say if some of its training data had never been there?"
 FIRST_STEPS = """\
 Start with a run of the model zoo (microgpt, logistic, mlp, cnn), or with your own:
+
+  circuitsketch attribute logistic --measure held_out_loss --without 1,5 --budget 60
+
+Or compute a sketch, which answers about any measurement later:
 
   circuitsketch sketch logistic --out tumours.sketch
 
@@ -67,9 +71,9 @@ def root(
         typer.echo(context.get_help())
 
 
-EXAMPLES: dict[Any, str] = {**run_commands.EXAMPLES, **query_commands.EXAMPLES}
+EXAMPLES: dict[Any, str] = {**attribute_command.EXAMPLES, **run_commands.EXAMPLES, **query_commands.EXAMPLES}
 PANELS: dict[str, tuple[Any, ...]] = {
-    "Start": (run_commands.demo, run_commands.sketch, run_commands.plan),
+    "Start": (run_commands.demo, attribute_command.attribute, run_commands.sketch, run_commands.plan),
     "Query a sketch": (
         query_commands.predict,
         query_commands.influence,

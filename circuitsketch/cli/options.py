@@ -53,6 +53,13 @@ class Estimator(StrEnum):
     theorem = "theorem"
 
 
+class Kind(StrEnum):
+    """The kind of the subsets that are retrained."""
+
+    random = "random"
+    label = "label"
+
+
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 TargetOrNone = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
@@ -110,4 +117,24 @@ Dtype = Annotated[
 Level = Annotated[
     float,
     typer.Option(metavar="P", help="Confidence level of the intervals, between 0 and 1."),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(metavar="IDS", help="Delete these examples, such as 1,5,7-9.", show_default=False),
+]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LABEL", help="Delete all examples with this label.", show_default=False),
+]
+Containing = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="Delete all examples that contain this text.", show_default=False),
+]
+SubsetFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Subsets to delete: a text file, one subset of ids per line, or JSON, a list or a dict by name.",
+        show_default=False,
+    ),
 ]

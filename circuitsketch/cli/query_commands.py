@@ -6,6 +6,7 @@ Measuring needs only the sketch. Retraining needs the run: from --target or, for
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,20 +14,24 @@ import typer
 
 from circuitsketch.arguments import text_of
 from circuitsketch.cli.options import (
+    Containing,
     Device,
     DeviceName,
     Estimator,
     EstimatorName,
     Json,
+    Label,
     Level,
     Measure,
     RunOf,
     Seed,
     Store,
     StoreOrTarget,
+    SubsetFile,
     Threads,
+    Without,
 )
-from circuitsketch.cli.output import Output, progress_bars, report_kept, show_status
+from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from circuitsketch.training.training import Training
 
 MAX_LISTED = 12  # of the deleted examples
+DEFAULT_CALIBRATION = 48  # retrained subsets where the run is at hand
 
 
 def info(store: Store, json_to: Json = None) -> None:
@@ -52,26 +58,10 @@ def info(store: Store, json_to: Json = None) -> None:
 def predict(
     store: Store,
     measure: Measure,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(metavar="IDS", help="Delete these examples, such as 1,5,7-9.", show_default=False),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL", help="Delete all examples with this label.", show_default=False),
-    ] = None,
-    containing: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="Delete all examples that contain this text.", show_default=False),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Subsets to delete: a text file, one subset of ids per line, or JSON, a list or a dict by name.",
-            show_default=False,
-        ),
-    ] = None,
+    without: Without = None,
+    label: Label = None,
+    containing: Containing = None,
+    file: SubsetFile = None,
     strength: Annotated[
         float, typer.Option(metavar="X", help="Fraction of their loss to remove: 1 deletes, 0.5 halves, -1 doubles.")
     ] = 1.0,
@@ -80,6 +70,16 @@ def predict(
     ] = None,
     estimator: EstimatorName = None,
     level: Level = 0.95,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Retrain without N random subsets of such sizes, which give an interval that holds; needs the run. "
+            "Default: 48 with --target, otherwise 0, which turns it off.",
+            show_default=False,
+        ),
+    ] = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Also retrain without them, to check; needs the run.")
     ] = False,
@@ -112,6 +112,13 @@ def predict(
     sketch, query, function = measure_stored(store, measure, target, device)
     ids = select_examples(sketch, without or [], label or [], containing or [])
     subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
+    if calibrate is None:  # a named estimator, another order or strength is not what a calibration speaks of
+        calibrate = DEFAULT_CALIBRATION if target is not None and (estimator, order, strength) == (None, None, 1) else 0
+    if calibrate:
+        if (estimator, order) != (None, None):
+            raise typer.BadParameter("--calibrate weighs all estimators; leave out --estimator and --order")
+        counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
+        query = calibrate_stored(sketch, query, run_for(sketch, target, "--calibrate"), calibrate, max(counts), device)
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
@@ -145,6 +152,23 @@ def predict(
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {format_examples(sketch, ids)}"
     output.write(plain, *format_prediction(prediction, title, truth, level))
+
+
+def calibrate_stored(sketch: Sketch, query: Query, run: Training, count: int, largest: int, device: Device) -> Query:
+    """Calibrate a query on random subsets of up to a tenth of the examples, or the largest asked about; say the cost.
+
+    count: of subsets; those of which the error is known already teach nothing, so they have two examples or more.
+    """
+    size = (min(2, sketch.n), max(min(2, sketch.n), sketch.n // 10, largest))
+    begin = time.perf_counter()
+    with show_status(f"calibrating: retraining without {count} subsets"):
+        query = query.calibrate(size=size, count=count, run=run, device=device.value)
+    spent = time.perf_counter() - begin
+    print_status(
+        f"calibrated on {count} retrained subsets of {size[0]} to {size[1]} {unit_of(sketch)}s in {spent:,.1f} s; "
+        f"--calibrate 0 turns it off. {query.worth}"
+    )
+    return query
 
 
 def predict_many(
@@ -425,7 +449,7 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
     return run
 
 
-def unit_of(sketch: Sketch) -> str:
+def unit_of(sketch: Sketch | Training) -> str:
     """Return what is deleted: an example, or a group of examples."""
     return "example" if sketch.groups is None else "group"
 
@@ -435,7 +459,9 @@ def to_plain(query: Query, truth: Any) -> Any:
     return truth.tolist() if query.structure is None else query.structure.plain(truth)
 
 
-def select_examples(sketch: Sketch, without: list[str], labels: list[str], containing: list[str]) -> list[int]:
+def select_examples(
+    sketch: Sketch | Training, without: list[str], labels: list[str], containing: list[str]
+) -> list[int]:
     """Return the sorted ids of all examples selected by any option."""
     from circuitsketch.cli.subsets import ids_containing, ids_with_label, parse_ids
 
@@ -449,7 +475,7 @@ def select_examples(sketch: Sketch, without: list[str], labels: list[str], conta
     return sorted(ids)
 
 
-def format_examples(sketch: Sketch, ids: list[int]) -> str:
+def format_examples(sketch: Sketch | Training, ids: list[int]) -> str:
     """Format the first of some examples, by their items if these are known, else by id."""
     names = [str(i) if sketch.items is None else text_of(sketch.items[i]) for i in ids[:MAX_LISTED]]
     return ", ".join(names) + (", ..." if len(ids) > MAX_LISTED else "")

@@ -31,25 +31,23 @@ if TYPE_CHECKING:
 
 
 def demo(
-    directions: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Number of random directions, in addition to the per-example series; more reduce errors."
-        ),
-    ] = 128,
-    order: Annotated[int, typer.Option(metavar="N", help="The highest Taylor coefficient.")] = 3,
+    budget: Annotated[
+        float, typer.Option(metavar="N", help="What the predictions may cost, in trainings; more reduce errors.")
+    ] = 500,
     steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one per step.")] = 1000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the initial parameters and the directions.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the parameters and of the groups to calibrate on.")
+    ] = 0,
     json_to: Json = None,
 ) -> None:
-    """Sketch the training of a small GPT on names, predict the effect of deletions, and retrain to check."""
+    """Train a small GPT on names, predict the effect of deletions within a budget, and retrain to check."""
     output = Output(json_to)
     with show_status("tracing the training"):
         from circuitsketch.report import Settings, prepare, run_experiment
         from circuitsketch.report.tables import format_demo
 
         try:
-            settings = Settings(directions=directions, order=order, steps=steps, seed=seed)
+            settings = Settings(budget=budget, steps=steps, seed=seed)
             experiment = prepare(settings)
         except InputError as reason:
             raise typer.BadParameter(str(reason)) from None
@@ -386,7 +384,7 @@ def trace_run(target: str) -> Training:
 
 
 EXAMPLES = {
-    demo: "Example:\n\n  circuitsketch demo --steps 200 --directions 64",
+    demo: "Example:\n\n  circuitsketch demo --steps 200 --budget 200",
     sketch: (
         "Examples:\n\n  circuitsketch sketch microgpt:200 --directions 256 --out names.sketch\n\n"
         "  circuitsketch sketch my_run.py:make --per-example --order 2 --out mine.sketch\n\n"

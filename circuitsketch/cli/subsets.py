@@ -102,7 +102,7 @@ def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example"
     if not text:
         raise UsageError("--containing: the text is empty")
     if items is None:
-        raise InputError("--containing: the sketch has no items; give the run items=, or use --without IDS")
+        raise InputError("--containing: there are no items; give the run items=, or use --without IDS")
     ids = [i for i, item in enumerate(items) if text in str(item)]
     if not ids:
         raise InputError(f"--containing: no {unit} contains {text!r}; examples: {first_values(items)}")
@@ -112,7 +112,7 @@ def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example"
 def ids_with_label(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """Return the ids of the examples with a label."""
     if labels is None:
-        raise InputError("--label: the sketch has no labels; give the run labels=, or use --without IDS")
+        raise InputError("--label: there are no labels; give the run labels=, or use --without IDS")
     ids = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
     if not ids:
         known = [text_of(x) for x in in_order(labels)]

@@ -18,6 +18,7 @@ from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
+CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
 COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
 
 
@@ -68,7 +69,7 @@ class Calibrated:
             raise InputError("estimator 'calibrated' takes no order and no median_groups; name one of its estimators")
         rows = np.atleast_2d(h)
         single, count = np.ndim(h) == 1, len(rows)
-        predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape))
+        predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape), self.gradient)
         sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
         change = self.calibration.predict(predictions)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
@@ -83,7 +84,7 @@ class Calibrated:
             return values[0] if single else values
 
         low, high = bounds(ONE_SIGMA)
-        apart, warnings = self.compare(rows, sizes, exact.all(axis=1))
+        apart, warnings = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1))
         with np.errstate(invalid="ignore"):
             stderr = (high - low) / 2
         return Estimate(
@@ -92,20 +93,24 @@ class Calibrated:
             terms=shaped(change)[None],
             term_stderr=stderr[None],
             truncation=np.zeros_like(stderr),
-            outside=shaped(np.broadcast_to(apart[:, None], change.shape)),
+            outside=shaped(apart),
             estimator=self.name,
             warnings=warnings,
             bounds=bounds,
             words=f"{self.describe()}, calibrated on {self.count} retrained subsets",
         )
 
-    def compare(self, rows: np.ndarray, sizes: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return which rows are unlike the retrained subsets, and sentences about that."""
+    def compare(
+        self, rows: np.ndarray, sizes: np.ndarray, change: np.ndarray, exact: np.ndarray
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return which values of which rows (B, C) are unlike the retrained subsets, and sentences about that."""
         low, high = self.sizes
         other_size = ~exact & ((sizes < low * (1 - 1e-9)) | (sizes > high * (1 + 1e-9)))
         other_kind = np.zeros(len(rows), dtype=bool)
         if self.gradient is not None:
             other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
+        largest = np.abs(self.calibration.truths).max(axis=0)
+        beyond = ~(other_size | other_kind)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
         share = "" if len(rows) == 1 else "{} of {} subsets: "
         warnings = []
         if other_size.any():
@@ -123,12 +128,18 @@ class Calibrated:
                 "calibration: the interval is not known to hold for them; "
                 "query.calibrate(kind='label'), or with subsets like this one"
             )
+        if beyond.any():
+            warnings.append(
+                share.format(beyond.any(axis=1).sum(), len(rows))
+                + f"the predicted change is larger than any that was retrained, by more than {CHANGE_MARGIN - 1:.0%}: "
+                "the interval is not known to hold there; query.calibrate() with subsets that matter as much"
+            )
         if self.count < LEAST_FOR_95:
             warnings.append(
                 f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, "
                 "and none of 95 %; query.calibrate(count=48)"
             )
-        return other_size | other_kind, tuple(warnings)
+        return (other_size | other_kind)[:, None] | beyond, tuple(warnings)
 
     def influence(self) -> Effects:
         """Estimate the change for every h = e_i, exact where each example was retrained alone."""
@@ -176,6 +187,12 @@ class Worth:
     relative_error: float
     estimators: str
 
+    def to_dict(self) -> dict[str, int | float | str | None]:
+        """Return the figures as JSON values; None for what is not finite."""
+        figures = {"lds": self.lds, "relative_error": self.relative_error}
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        return {"subsets": self.subsets, **finite, "estimators": self.estimators}
+
     def __str__(self) -> str:
         return (
             f"{self.estimators}: on {self.subsets} retrained subsets, each predicted without itself, the rank "
@@ -210,7 +227,7 @@ def calibrate_estimators(
     -------
     Calibrated
     """
-    predictions, errors = estimates_of(parts, rows, truths.shape[1])
+    predictions, errors = estimates_of(parts, rows, truths.shape[1], gradient)
     sizes, unknown = (rows**2).sum(axis=1), ~(errors == 0).all(axis=2).any(axis=1)
     if unknown.sum() < MIN_SUBSETS:
         raise InputError(
@@ -223,13 +240,17 @@ def calibrate_estimators(
     return Calibrated(tuple(parts), calibrate(*kept), kind, (low, high), gradient, coherence, shape)
 
 
-def estimates_of(parts: Sequence[Estimator], rows: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray]:
+def estimates_of(
+    parts: Sequence[Estimator], rows: np.ndarray, values: int, gradient: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what estimators say of rows (B, n), and their standard errors, (B, K, C) each.
 
-    An estimator that fails says infinity.
+    An estimator that fails says infinity. One that knows no error gets one that grows with the change it predicts, and
+    with what its examples would change if they acted independently: only its proportions matter.
     """
     predictions = np.full((len(rows), len(parts), values), np.inf)
     errors = np.full_like(predictions, np.inf)
+    apart = None if gradient is None else np.sqrt(rows**2 @ gradient**2)
     for k, part in enumerate(parts):
         try:
             estimate = part.predict(rows)
@@ -237,6 +258,8 @@ def estimates_of(parts: Sequence[Estimator], rows: np.ndarray, values: int) -> t
             continue
         predictions[:, k] = np.reshape(estimate.change, (len(rows), values))
         errors[:, k] = np.reshape(estimate.stderr, (len(rows), values))
+        if apart is not None:
+            errors[:, k] = np.where(np.isinf(errors[:, k]), np.hypot(predictions[:, k], apart), errors[:, k])
     return predictions, errors
 
 

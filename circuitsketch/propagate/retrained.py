@@ -24,6 +24,8 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import first_step, pack_directions
 from circuitsketch.propagate.coefficients import PropagatedRun, value_shape, values_of
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.store.fingerprint import digest
+from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 
 VALUES = Mode(0, complex=False, values=True)
@@ -205,6 +207,7 @@ def measure_retrained(
     threads: int | None = None,
     progress: Progress | None = None,
     width: int | None = None,
+    kept: KeptArrays | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Retrain with rows of downweights, and measure each model.
 
@@ -212,6 +215,8 @@ def measure_retrained(
     ----------
     circuit, state : the measurement and the plain run's final state, as for `LaneMeasurement`.
     run, rows, count, threads, progress, width : as for `retrain_blocks`.
+    kept : KeptArrays, optional
+        Where blocks are kept as they are finished; those that are there already are not computed again.
 
     Returns
     -------
@@ -225,11 +230,26 @@ def measure_retrained(
     values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
     distances = np.zeros(count)
 
+    name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
+
+    def part_of(block: int) -> slice:
+        return slice(block * width, min((block + 1) * width, count))
+
     def take(block: int, lanes: np.ndarray) -> None:
-        part = slice(block * width, min((block + 1) * width, count))
+        part = part_of(block)
         size = part.stop - part.start
         values[part] = measurement(lanes)[:size]
         distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
+        if kept is not None:
+            kept.write(f"{name}-{block}", np.column_stack([values[part], distances[part]]))
 
-    retrain_blocks(run, rows, count, take, width=width, threads=threads, progress=progress)
+    remaining = set(range(-(-count // width)))
+    for block in sorted(remaining):
+        part = part_of(block)
+        shape = (part.stop - part.start, values.shape[1] + 1)
+        known = None if kept is None else kept.read(f"{name}-{block}", shape)
+        if known is not None:
+            values[part], distances[part] = known[:, :-1], known[:, -1]
+            remaining.discard(block)
+    retrain_blocks(run, rows, count, take, blocks=remaining, width=width, threads=threads, progress=progress)
     return values, distances

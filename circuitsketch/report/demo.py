@@ -1,23 +1,29 @@
-"""The demo: predict the losses of a microgpt without groups of names, and retrain to check.
+"""The demo: predict the losses of a microgpt without groups of names within a budget, and retrain to check.
 
 In: `Settings`. Out: `Demo`, a frozen record of predictions and retrained losses. `prepare` traces, `run_experiment`
-computes; neither prints, progress is reported to a callback.
+computes; neither prints, progress is reported to a callback. The predictions are calibrated on groups like those asked
+about: the names that share a pair of letters.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
 from circuitsketch.zoo import microgpt
 
 LEVEL = 0.95  # of the intervals
+LEAST_BUDGET = 40  # trainings: the derivatives of the losses, and a calibration
+CALIBRATED_ON = 48  # groups of names
 StageProgress = Callable[[str, float, int], None]  # stage, parts done, number of parts
 
 # Letters, which make a group of the names that contain them, and names whose loss may depend on that group.
@@ -37,14 +43,12 @@ class Settings:
 
     Attributes
     ----------
-    directions : int
-        The number of random directions, in addition to the per-example series; at least 2.
-    order : int
-        The highest Taylor coefficient, at least 1.
+    budget : float
+        What the predictions may cost, in trainings.
     steps : int
         Train on this many names, the most common first, one per step.
     seed : int
-        The seed of the initial parameters and of the directions.
+        The seed of the initial parameters and of the choice of groups to calibrate on.
 
     Raises
     ------
@@ -53,22 +57,17 @@ class Settings:
 
     Examples
     --------
-    >>> Settings(directions=64).order
-    3
+    >>> Settings(steps=100).budget
+    500
     """
 
-    directions: int = 128
-    order: int = 3
+    budget: float = 500
     steps: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.directions < 2:
-            raise InputError(
-                f"directions must be at least 2, not {self.directions}: errors are estimated from their spread"
-            )
-        if self.order < 1:
-            raise InputError(f"order must be at least 1, not {self.order}")
+        if not math.isfinite(self.budget) or self.budget < LEAST_BUDGET:
+            raise InputError(f"budget must be at least {LEAST_BUDGET} trainings, not {self.budget:g}")
         if self.seed < 0:
             raise InputError(f"seed must be non-negative, not {self.seed}")
         count = len(microgpt.names())
@@ -105,9 +104,9 @@ class Answer:
     baseline : float
         The loss as trained, on all names.
     predicted, stderr, low, high : float
-        The prediction from the sketch, its standard error, and the ends of its 95 % interval.
+        The prediction, its standard error, and the ends of its 95 % interval.
     first_order : float
-        The baseline plus the term of order 1.
+        The prediction to first order.
     retrained : float
         The loss after training without the group.
     warnings : tuple of str
@@ -162,21 +161,26 @@ class Demo:
     answers : tuple of Answer
         All answers, the main one first.
     seconds : dict
-        Wall time by stage: train, sketch, predict, retrain.
+        Wall time by stage: train, attribute, predict, retrain.
+    plan, worth : str
+        What the budget was spent on, and what the predictions are worth on groups left out.
     """
 
     settings: Settings
     size: int
     answers: tuple[Answer, ...]
     seconds: dict[str, float]
+    plan: str = ""
+    worth: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values of `circuitsketch demo --json`: the main answer at the top level, all in `groups`."""
         return {
             "size": self.size,
             "steps": self.settings.steps,
-            "directions": self.settings.directions,
-            "order": self.settings.order,
+            "budget": self.settings.budget,
+            "plan": self.plan,
+            "worth": self.worth,
             "seed": self.settings.seed,
             **self.answers[0].as_dict(),
             "seconds": round(sum(self.seconds.values()), 3),
@@ -223,6 +227,36 @@ def prepare(settings: Settings) -> Experiment:
     return Experiment(settings, run, tuple(questions))
 
 
+def groups_like_those(experiment: Experiment) -> np.ndarray:
+    """Return masks of up to CALIBRATED_ON groups of names that share letters, none of which is asked about.
+
+    The groups have the sizes of those that are asked about, as far as the names have them.
+    """
+    names = microgpt.names()[: experiment.settings.steps]
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, name in enumerate(names):
+        for part in {name[j : j + size] for size in (1, 2, 3) for j in range(len(name) - size + 1)}:
+            members[part].append(i)
+    sizes = [len(question.ids) for question in experiment.questions]
+    asked = {question.ids for question in experiment.questions}
+    low, high = max(2, min(sizes)), max(*sizes, 4)
+    groups = sorted({tuple(ids) for ids in members.values() if low <= len(ids) <= high} - asked)
+    rng = np.random.default_rng(experiment.settings.seed)
+    measured = {question.name for question in experiment.questions}
+    alike = {tuple(members[part]) for part in members for name in measured if part in name}
+    # Uniform in the logarithm of the size, since small groups are far more frequent; half of them share letters with a
+    # name that is measured, as the groups that are asked about do.
+    weights = 1.0 / np.array([sum(abs(math.log(len(a) / len(b))) < 0.5 for b in groups) for a in groups])
+    related = np.array([group in alike for group in groups])
+    if related.any() and not related.all():
+        weights = np.where(related, weights / weights[related].sum(), weights / weights[~related].sum())
+    chosen = rng.choice(len(groups), min(CALIBRATED_ON, len(groups)), replace=False, p=weights / weights.sum())
+    masks = np.zeros((len(chosen), len(names)), dtype=bool)
+    for mask, group in zip(masks, chosen, strict=True):
+        mask[list(groups[group])] = True
+    return masks
+
+
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     """Record the wall time of a block."""
@@ -232,14 +266,14 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def run_experiment(experiment: Experiment, progress: StageProgress = lambda stage, done, total: None) -> Demo:
-    """Train, sketch, predict, and retrain without each group to check.
+    """Train, attribute within the budget, predict, and retrain without each group to check.
 
     Parameters
     ----------
     experiment : Experiment
         The run and the questions, from `prepare`.
     progress : callable
-        Called as `progress(stage, done, total)`, with the stages "train", "sketch", "predict" and "retrain".
+        Called as `progress(stage, done, total)`, with the stages "train", "attribute", "predict" and "retrain".
 
     Returns
     -------
@@ -254,21 +288,23 @@ def run_experiment(experiment: Experiment, progress: StageProgress = lambda stag
         run.train()
         progress("train", 1, 1)
 
-    with timed(seconds, "sketch"):
-        sketch = cs.sketch(
+    measured = list(dict.fromkeys(question.name for question in questions))
+
+    def losses(params: Any) -> Any:
+        return np.stack([microgpt.loss(params, name) for name in measured])
+
+    with timed(seconds, "attribute"):
+        query = cs.attribute(
             run,
-            directions=settings.directions,
-            order=settings.order,
-            seed=settings.seed,
-            per_example="series",
-            progress=lambda done, total: progress("sketch", done, total),
+            losses,
+            budget=settings.budget,
+            subsets=groups_like_those(experiment),
+            progress=lambda done, total: progress("attribute", done, total),
         )
 
     with timed(seconds, "predict"):
-        predictions = []
-        for done, question in enumerate(questions):
-            progress("predict", done, len(questions))
-            predictions.append(sketch.measure(microgpt.loss, question.name).without(list(question.ids)))
+        predictions = [query.without(list(question.ids)) for question in questions]
+        first_orders = [query.without(list(question.ids), estimator="first-order").value for question in questions]
         progress("predict", len(questions), len(questions))
 
     with timed(seconds, "retrain"):
@@ -280,19 +316,23 @@ def run_experiment(experiment: Experiment, progress: StageProgress = lambda stag
         progress("retrain", len(deletions), len(deletions))
 
     answers = []
-    for question, prediction in zip(questions, predictions, strict=True):
+    for question, prediction, first_order in zip(questions, predictions, first_orders, strict=True):
         low, high = prediction.interval(LEVEL)
+        of_all = (prediction.baseline, prediction.value, prediction.stderr, low, high, first_order)
+        at = measured.index(question.name)
+        baseline, predicted, stderr, low, high, first_order = (float(np.asarray(values)[at]) for values in of_all)
+        is_warned = bool(np.asarray(prediction.outside)[at]) or not math.isfinite(low)
         answers.append(
             Answer(
                 question=question,
-                baseline=float(prediction.baseline),
-                predicted=float(prediction.value),
-                stderr=float(prediction.stderr),
-                low=float(low),
-                high=float(high),
-                first_order=float(prediction.baseline + prediction.terms[0]),
+                baseline=baseline,
+                predicted=predicted,
+                stderr=stderr,
+                low=low,
+                high=high,
+                first_order=first_order,
                 retrained=float(microgpt.loss(models[question.ids], question.name)),
-                warnings=tuple(str(warning) for warning in prediction.warnings),
+                warnings=tuple(map(str, prediction.warnings)) if is_warned else (),
             )
         )
-    return Demo(settings, int(run.size), tuple(answers), seconds)
+    return Demo(settings, int(run.size), tuple(answers), seconds, str(query.plan), str(query.worth))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Block = Table | str  # a table or a line
 MAX_VALUES = 20  # rows for an array that was measured
+TRUSTED = "outside the region where the series can be trusted"
 WARNED = " !"  # marks a prediction with a warning
 
 
@@ -76,9 +77,10 @@ def format_prediction(
         if retrained is not None:
             rows.add_row("retrained", format_number(retrained), "")
         rows.add_row("change", format_change(prediction.change), format_number(prediction.stderr))
-        for order, (term, error) in enumerate(zip(prediction.terms, prediction.term_stderr, strict=True), start=1):
-            rows.add_row(f"  order {order}", format_change(term), format_number(error))
-        rows.add_row("  left out <~", format_number(prediction.truncation), "")
+        if not prediction.words:  # a series
+            for order, (term, error) in enumerate(zip(prediction.terms, prediction.term_stderr, strict=True), start=1):
+                rows.add_row(f"  order {order}", format_change(term), format_number(error))
+            rows.add_row("  left out <~", format_number(prediction.truncation), "")
         yield rows
     else:
         names = ["as trained", "predicted", "from", "to"] + (["retrained"] if retrained is not None else [])
@@ -92,10 +94,17 @@ def format_prediction(
         yield rows
         if size > MAX_VALUES:
             yield f"and {size - MAX_VALUES} more values; --json has them all"
-    yield f"order {prediction.order}, estimator {prediction.estimator}, {prediction.directions} directions"
+    yield describe_estimator(prediction)
     yield from (f"warning: {text}" for text in prediction.warnings)
     if retrained is not None and find_missed(prediction, retrained, level).any():
         yield "warning: " + describe_missed(prediction, retrained, level)
+
+
+def describe_estimator(prediction: Prediction) -> str:
+    """Return what a prediction rests on."""
+    return prediction.words or (
+        f"order {prediction.order}, estimator {prediction.estimator}, {prediction.directions} directions"
+    )
 
 
 def find_missed(prediction: Prediction, retrained: Any, level: float = 0.95) -> np.ndarray:
@@ -152,8 +161,9 @@ def format_predictions(
     as_trained = f"as trained {format_number(predictions.baseline)}; " if scalar else ""
     yield f"{as_trained}from, to: the {100 * level:g} % interval" if scalar else "norms over the values"
     if outside.any():
-        yield f"{WARNED.strip()}: outside the region where the series can be trusted"
-    yield f"order {predictions.order}, estimator {predictions.estimator}, {predictions.directions} directions"
+        where = "unlike the subsets of the calibration" if predictions.estimator == "calibrated" else TRUSTED
+        yield f"{WARNED.strip()}: {where}"
+    yield describe_estimator(predictions)
     yield from (f"warning: {text}" for text in predictions.warnings)
     if retrained is not None and find_missed(predictions, retrained, level).any():
         yield "warning: " + describe_missed(predictions, retrained, level)
@@ -180,8 +190,8 @@ def format_influence(
             numbers = [format_number(number) for number in influence.size(int(i))]
         rows.add_row(str(i), *known, *numbers)
     yield rows
-    directions = "" if influence.estimator == "first-order" else f", {influence.directions} directions"
-    yield f"order {influence.order}, estimator {influence.estimator}{directions}"
+    series = f", order {influence.order}, {influence.directions} directions" if influence.directions else ""
+    yield f"estimator {influence.estimator}{series}"
     yield from (f"warning: {text}" for text in influence.warnings)
 
 
@@ -259,8 +269,7 @@ def format_demo(demo: Demo) -> Iterator[Block]:
     """Format the predictions and retrained losses of the demo, with their coverage and warnings."""
     from circuitsketch.report.demo import LEVEL
 
-    settings = demo.settings
-    yield f"order {settings.order}, per-example series and {settings.directions} directions, losses in nats per token"
+    yield f"budget {demo.settings.budget:g} trainings: {demo.plan}; losses in nats per token"
     rows = create_table(
         "loss on",
         "without",
@@ -281,11 +290,12 @@ def format_demo(demo: Demo) -> Iterator[Block]:
     main = demo.answers[0].question
     count = len(main.ids)
     yield f"{main.letters} ({count}): without the {count} name{'s' * (count > 1)} with {main.letters}"
-    yield "order 1: the prediction of the first-order term alone"
+    yield "order 1: the prediction to first order"
     yield from (
         f"{covered} of {count} retrained losses {what} lie in their interval"
         for what, covered, count in count_covered(demo)
     )
+    yield f"worth: {demo.worth}"
     yield "time: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in demo.seconds.items())
     yield from format_warnings(demo)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small_runs import raises
 
 import circuitsketch as cs
-from circuitsketch.attribution.attribute import plan_attribution
+from circuitsketch.attribution.budget import plan_attribution
 
 N = 150
 rng = np.random.default_rng(0)
@@ -170,3 +175,113 @@ def test_invalid_attribute_arguments_are_refused(options, message):
 def test_an_attribution_refuses_a_measurement_that_is_locally_constant():
     with raises(cs.CircuitSketchError, "constant|comparison"):
         cs.attribute(network("tanh"), lambda p: (p["v"] > 0).sum() * 1.0)
+
+
+def resume(folder, budget=300, **options):
+    """Attribute with a folder: answers and their intervals."""
+    query = cs.attribute(network("tanh"), measure, budget=budget, path=folder, **options)
+    prediction = query.without(fresh_subsets(5))
+    return np.concatenate([prediction.value, *prediction.interval()])
+
+
+def test_an_attribution_resumes_from_its_folder_to_the_same_bits_and_grows(tmp_path, monkeypatch):
+    folder = tmp_path / "kept"
+    plain = cs.attribute(network("tanh"), measure, budget=300).without(fresh_subsets(5))
+    first = resume(folder)
+    assert np.array_equal(first, np.concatenate([plain.value, *plain.interval()]))
+    # Each file stands for work: without some of them, only that work is done again.
+    for name in ("derivatives", "pairs-*", "retrained-*-0"):
+        files = sorted(folder.glob(f"{name}.npy"))
+        assert files
+        before = {file: file.read_bytes() for file in files}
+        for file in files[::2]:
+            file.unlink()
+        assert np.array_equal(resume(folder), first)
+        assert {file: file.read_bytes() for file in files} == before
+    count = len(list(folder.glob("pairs-*.npy")))
+    resume(folder, budget=400)
+    assert len(list(folder.glob("pairs-*.npy"))) > count
+    monkeypatch.setattr(cs.attribution.attribute, "differentiate_run", None)
+    monkeypatch.setattr("circuitsketch.propagate.retrained.run_blocks", None)
+    assert np.array_equal(resume(folder), first)  # nothing is computed
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_attribute import resume
+
+def report(done, total):
+    if done > {share} * total:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+resume({folder!r}, progress=report, threads=2)
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.7])
+def test_a_killed_attribution_resumes_to_the_same_bits(tmp_path, share):
+    folder, path = tmp_path / "kept", [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    program = KILLED.format(tests=path[0], folder=str(folder), share=share)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*path, *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=300, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    files = {file: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
+    assert files
+    assert np.array_equal(resume(folder), resume(tmp_path / "fresh"))
+    assert {file: file.stat().st_mtime_ns for file in files} == files  # what was finished was not done again
+
+
+def test_an_interrupted_attribution_resumes(tmp_path):
+    def interrupt(done, total):
+        if done > total / 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path, progress=interrupt)
+    assert list(tmp_path.glob("retrained-*.npy"))
+    assert np.array_equal(resume(tmp_path), resume(tmp_path / "fresh"))
+
+
+def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
+    folder = tmp_path / "kept"
+    resume(folder, budget=30)
+    with raises(cs.StoreError, "another run or measurement; choose another folder"):
+        cs.attribute(network("tanh"), lambda p: p["v"].sum(), budget=30, path=folder)
+    with raises(cs.StoreError, "another run or measurement; choose another folder"):
+        cs.attribute(network("relu"), measure, budget=30, path=folder)
+    with raises(cs.StoreError, "has other files in it"):
+        resume(tmp_path, budget=30)
+    file = folder / "derivatives.npy"
+    for data in (file.read_bytes()[:-8], b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
+        file.write_bytes(data)
+        with raises(cs.StoreError, "derivatives.npy.*delete it, and call again"):
+            resume(folder, budget=30)
+
+
+def test_every_group_is_retrained_where_the_budget_pays_it():
+    run = network("tanh").grouped((np.arange(N) // 15).tolist())
+    plans = []
+    query = cs.attribute(run, measure, budget=30, threads=2, on_plan=plans.append)
+    assert plans[0].own == run.n == 10 and "retraining without each group (exact for one group)" in str(plans[0])
+    assert plans[0].spent is None and plans[0].seconds > 0
+    one_each = run.retrain(np.eye(10))["params"]
+    right = np.array([measure({key: leaf[i] for key, leaf in one_each.items()}) for i in range(10)])
+    prediction = query.without(np.eye(10))
+    np.testing.assert_allclose(prediction.value, right, rtol=1e-9)
+    np.testing.assert_array_equal(*prediction.interval())
+
+
+def test_the_parameters_are_predicted_as_their_pytree():
+    run = network("tanh")
+    query = cs.attribute(run, lambda params: params, budget=150, threads=2)
+    ids = [4, 9, 77]
+    prediction, right = query.without(ids), run.params(run.retrain(without=ids))
+    assert prediction.value.keys() == right.keys()
+    plain = run.params(run.train())
+    for key, leaf in right.items():
+        assert prediction.value[key].shape == leaf.shape
+        # To first order at least: the error is below half of the change.
+        assert np.linalg.norm(prediction.value[key] - leaf) < 0.5 * np.linalg.norm(plain[key] - leaf)
+    assert np.isfinite(measure(prediction.value)).all()

@@ -20,7 +20,7 @@ from circuitsketch.report import Answer, Demo, Question, Settings, prepare
 from circuitsketch.report.tables import format_demo
 from circuitsketch.zoo import microgpt
 
-SMALL = ("--steps", "24", "--directions", "16", "--order", "2")
+SMALL = ("--steps", "60", "--budget", "80")
 
 
 def call(capsys, *arguments):
@@ -42,9 +42,9 @@ def small():
 
 def test_json_alone_is_on_stdout(small):
     found = json.loads(small[0])
-    assert found["steps"] == 24
-    assert found["directions"] == 16
-    assert found["order"] == 2
+    assert found["steps"] == 60
+    assert found["budget"] == 80
+    assert "retrained subsets" in found["plan"] and "rank correlation" in found["worth"]
     assert found["seconds"] > 0
     assert {"size", "baseline", "predicted", "stderr", "first_order", "retrained", "groups"} <= set(found)
 
@@ -57,19 +57,19 @@ def test_the_main_numbers_are_those_of_the_first_group(small):
 
 def test_size_and_progress_are_on_stderr(small):
     assert f"size(A) = {json.loads(small[0])['size']:,}" in small[1]
-    assert "sketch" in small[1]
+    assert "attribute" in small[1]
 
 
 def test_the_retrained_loss_is_that_of_a_training_without_the_group(small):
     found = json.loads(small[0])["groups"][0]
     letters = found["without"].removeprefix("names with ")
-    names = microgpt.names()[:24]
+    names = microgpt.names()[:60]
     run = microgpt.training(names, seed=0, alphabet=microgpt.ALPHABET)
     gone = [i for i, name in enumerate(names) if letters in name]
     assert found["deleted"] == len(gone)
     assert found["baseline"] == pytest.approx(microgpt.loss(run.params(run.train()), found["name"]), rel=1e-9)
     # By hand: the losses of the group's names multiplied by zero.
-    keep = [0.0 if i in gone else 1.0 for i in range(24)]
+    keep = [0.0 if i in gone else 1.0 for i in range(60)]
     state = run.retrain(without=[1.0 - k for k in keep])
     assert found["retrained"] == pytest.approx(microgpt.loss(run.params(state), found["name"]), rel=1e-9)
 
@@ -92,9 +92,9 @@ def test_the_same_seed_gives_the_same_numbers_as_a_table_and_in_a_file(small, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("demo", "--order", "0"), "order must be at least 1, not 0"),
-        (("demo", "--directions", "1"), "directions must be at least 2, not 1"),
-        (("demo", "--directions", "many"), "--directions"),
+        (("demo", "--budget", "0"), "budget must be at least 40 trainings, not 0"),
+        (("demo", "--budget", "nan"), "budget must be at least 40 trainings, not nan"),
+        (("demo", "--budget", "many"), "--budget"),
         (("demo", "--steps", "0"), "steps must be from 1 to"),
         (("demo", "--steps", "3"), "steps must be at least"),
         (("demo", "--steps", "1000000"), "from 1 to 5163"),
@@ -114,16 +114,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, message):
 
 
 def test_a_path_is_tried_without_a_file_left_behind(capsys, tmp_path):
-    call(capsys, "demo", "--order", "0", "--json", str(tmp_path / "demo.json"))
+    call(capsys, "demo", "--budget", "0", "--json", str(tmp_path / "demo.json"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "kept.json").write_text("kept")
-    call(capsys, "demo", "--order", "0", "--json", str(tmp_path / "kept.json"))
+    call(capsys, "demo", "--budget", "0", "--json", str(tmp_path / "kept.json"))
     assert (tmp_path / "kept.json").read_text() == "kept"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_an_interrupt_leaves_with_130_and_no_traceback():
-    command = [sys.executable, "-u", "-m", "circuitsketch.cli", "demo", "--directions", "512", "--json", "-"]
+    command = [sys.executable, "-u", "-m", "circuitsketch.cli", "demo", "--budget", "5000", "--json", "-"]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs would ignore it
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed) as running:
@@ -143,7 +143,7 @@ def test_help_and_version_are_printed(capsys):
     assert out == f"circuitsketch {circuitsketch.__version__}\n"
     code, out, _ = call(capsys, "demo", "--help")
     assert code == 0
-    assert all(option in out for option in ("--directions", "--order", "--steps", "--seed", "--json"))
+    assert all(option in out for option in ("--budget", "--steps", "--seed", "--json"))
     code, out, _ = call(capsys)
     assert code == 0
     assert "demo" in out
@@ -165,8 +165,8 @@ def test_groups_are_the_names_that_have_the_letters():
 
 
 def test_invalid_demo_settings_are_refused_with_a_reason():
-    with pytest.raises(InputError, match="directions must be at least 2, not 0"):
-        Settings(directions=0)
+    with pytest.raises(InputError, match="budget must be at least 40 trainings, not 0"):
+        Settings(budget=0)
 
 
 def test_the_table_of_the_demo_tells_what_is_warned_of_from_what_is_not():

@@ -1,0 +1,165 @@
+"""What a budget of trainings is spent on: first order, retrained subsets, own effects, effects of pairs.
+
+In: a run, the number of values measured, a budget. Out: a plan, in trainings, seconds and bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from circuitsketch.errors import InputError
+from circuitsketch.estimators.calibrated import LEAST_FOR_95
+from circuitsketch.limits import format_bytes, memory_available
+from circuitsketch.propagate.progress import Progress
+from circuitsketch.training.training import Training
+
+LANE = 0.5  # trainings that retraining one more subset among many costs, as measured on the runs of the bench
+SWEEP, MORE_VALUES = 4.0, 0.6  # trainings of a reverse sweep with the run before it: of one value, of each more
+LEAST = 8  # retrained subsets at least, and the smallest budget
+ENOUGH = 48  # retrained subsets, beyond which a budget buys own effects first
+PAIR_SHARE = 0.25  # of the memory, for effects of pairs
+
+
+@dataclass(frozen=True)
+class AttributionPlan:
+    """What a budget is spent on.
+
+    Attributes
+    ----------
+    budget : float
+        In trainings.
+    subsets, own, pairs : int
+        How many subsets are retrained, how many examples are left out alone, and of how many of these the effects of
+        pairs are computed.
+    trainings : float
+        What that costs, in trainings, with the sweep for first order.
+    n, values : int
+        The number of examples, and of values measured.
+    seconds : float or None
+        What that takes on this machine; None before a training was timed.
+    spent : float or None
+        The seconds that it took; None before it was done.
+    unit : str
+        What is left out: "example" or "group".
+    """
+
+    budget: float
+    subsets: int
+    own: int
+    pairs: int
+    trainings: float
+    n: int
+    values: int
+    seconds: float | None = None
+    spent: float | None = None
+    unit: str = "example"
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the effects take, in bytes."""
+        return 8 * self.values * self.n * (2 + self.pairs)
+
+    def __str__(self) -> str:
+        parts = ["first order"] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
+        if self.own == self.n:
+            parts.append(f"retraining without each {self.unit} (exact for one {self.unit})")
+        elif self.own:
+            parts.append(f"own effects of {self.own:,} of {self.n:,} {self.unit}s")
+        if self.pairs:
+            parts.append(f"effects of pairs with {self.pairs:,} of them")
+        seconds = "" if self.seconds is None else f", {self.seconds:,.3g} s"
+        return f"{', '.join(parts)}: about {self.trainings:,.0f} trainings{seconds}, {format_bytes(self.nbytes)}"
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Return the plan as numbers and strings."""
+        return asdict(self) | {"bytes": self.nbytes}
+
+
+def plan_attribution(run: Training, values: int, budget: float, subsets: int | None = None) -> AttributionPlan:
+    """Divide a budget: first order, retrained subsets, own effects, effects of pairs.
+
+    Where the budget pays every own effect, as it does for a few groups, these come before all but a few subsets: they
+    are the exact answers about single examples.
+
+    Parameters
+    ----------
+    run : Training
+    values : int
+        The number of values measured.
+    budget : float
+        In trainings.
+    subsets : int, optional
+        The number of subsets to retrain, where they are given.
+
+    Returns
+    -------
+    AttributionPlan
+
+    Raises
+    ------
+    InputError
+        If the budget does not pay first order and a few retrained subsets.
+    """
+    sweep = SWEEP + MORE_VALUES * (values - 1)
+    first = np.searchsorted(run.schedule.ids_start, first_reads(run), side="right") - 1
+    each = LANE * np.sort(1.0 - np.minimum(first, run.steps) / run.steps)
+    count = subsets
+    if count is None:
+        left = budget - sweep
+        pays_all = left >= each.sum() + LANE * LEAST_FOR_95
+        count = int(min(max((left - each.sum() if pays_all else left / 2) / LANE, LEAST), ENOUGH))
+    least = sweep + LANE * count
+    if budget < sweep + LANE * LEAST or (subsets is not None and budget < least):
+        raise InputError(
+            f"budget is {budget:g} trainings; first order of {values} value{'s' * (values != 1)} and "
+            f"{LEAST if subsets is None else subsets} retrained subsets take about {np.ceil(least):g}"
+        )
+    left = budget - least
+    own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
+    left -= each.sum() if own == run.n else left
+    pairs = min(int(left // (1 + sweep)), run.n) if own == run.n else 0
+    available = memory_available()
+    if available is not None:
+        pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
+    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
+    unit = "example" if run.groups is None else "group"
+    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit)
+
+
+def first_reads(run: Training) -> np.ndarray:
+    """Return where each example is first read among the ids of all steps; beyond the last for those never read."""
+    first = np.full(run.n, len(run.schedule.ids))
+    np.minimum.at(first, run.schedule.ids, np.arange(len(run.schedule.ids)))
+    return first
+
+
+def time_of_training(run: Training) -> float:
+    """Time one plain training, the least of three, in seconds."""
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        run.train()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+class Tell:
+    """Progress over parts of a plan, in trainings."""
+
+    def __init__(self, report: Progress | None, plan: AttributionPlan) -> None:
+        self.report, self.total, self.before = report, plan.trainings, 0.0
+
+    def part(self, cost: float) -> Progress | None:
+        """Return the progress of the next part, which costs so many trainings."""
+        if self.report is None:
+            return None
+        before, report = self.before, self.report
+        self.before += cost
+
+        def tell(done: float, of: float) -> None:
+            report(round(min(before + cost * done / max(of, 1), self.total)), round(self.total))
+
+        return tell
