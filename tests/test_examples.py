@@ -121,8 +121,9 @@ def test_the_names_that_a_reverse_sweep_ranks_first_matter_as_it_says():
     names = [found.items[i] for i in found.top(8)]
     # Nine of 200 names begin like it: among eight at random, one would be luck.
     assert sum(name.startswith("ma") for name in names) >= 2
-    # A quarter of the change for the orders above the first.
-    assert changes == pytest.approx(found.change[ids], rel=0.25)
+    # Over all five, a quarter of the changes for the orders above the first.
+    assert np.linalg.norm(changes - found.change[ids]) < np.linalg.norm(changes) / 4
+    assert np.array_equal(np.sign(changes), np.sign(found.change[ids]))
 
 
 def test_a_metagradient_finds_wrong_labels_and_better_weights():
