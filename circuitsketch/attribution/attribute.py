@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_instance, check_int
+from circuitsketch.arguments import check_callable, check_instance, check_int
 from circuitsketch.attribution.budget import (
     LANE,
     MORE_VALUES,
@@ -123,6 +123,8 @@ def attribute(
     (772.0, 772.0)
     """
     check_instance(run, "run", Training, "a cs.Training")
+    if on_plan is not None:
+        check_callable(on_plan, "on_plan")
     budget = check_positive("budget", budget)
     check_int(seed, "seed", 0, 2**64 - 1)
     thread_count(threads, 1)

@@ -83,7 +83,8 @@ class Influence:
     def top(self, k: int | None = None) -> np.ndarray:
         """Return the ids of the k examples with the surest large change, largest first.
 
-        They are ranked by the change less its error (2-norms over the measurement), those whose error is unknown last.
+        They are ranked by the change less its error (2-norms over the measurement) where the change is the larger one,
+        the others by the change behind them, and those whose error is unknown last.
         """
         k = self.shown if k is None else k
         if not is_int(k, 1):
@@ -91,7 +92,7 @@ class Influence:
         change, stderr = (part.reshape(len(self.change), -1) for part in (self.change, self.stderr))
         size = np.linalg.norm(change, axis=1)
         error = np.linalg.norm(np.where(np.isinf(stderr), 0.0, stderr), axis=1)
-        return np.lexsort((error - size, np.isinf(stderr).all(axis=1)))[:k]
+        return np.lexsort((-size, -np.maximum(size - error, 0.0), np.isinf(stderr).all(axis=1)))[:k]
 
     def size(self, i: int) -> tuple[float, float]:
         """Return the 2-norms of an example's change and of its error, over the values whose error is known."""

@@ -29,7 +29,7 @@ from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.checks import require_answers
 from circuitsketch.estimators.gradients import GradientMonteCarlo
-from circuitsketch.estimators.interface import Estimator
+from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.limits import within_memory
 from circuitsketch.propagate.progress import Progress, show_progress
@@ -217,6 +217,20 @@ class Query(MeasuredSeries):
             items=self.items,
         )
         return influence if self.structure is None else TreeInfluence.packed(influence, self.structure)
+
+    def judge(self, estimate: Estimate, h: np.ndarray, estimator: Estimator) -> Estimate:
+        """Widen an estimate by what the run says against it."""
+        if self.checks is None:
+            return estimate
+        known = None if self.evidence is None else self.evidence.h[self.evidence.orders == 0]
+        known = known if estimator.name == "interactions" else None
+        return self.checks.apply(estimate, h, estimator, self.first_value, lambda: self.first_order_effects, known)
+
+    def judge_effects(self, effects: Effects, estimator: Estimator) -> Effects:
+        """Widen the effects of all examples alone by what the run says against them."""
+        if self.checks is None or (self.evidence is not None and estimator.name == "interactions"):
+            return effects
+        return self.checks.apply_to_effects(effects, estimator, self.first_value, lambda: self.first_order_effects)
 
     # -------------------------------------------------------------------------------- retraining
 
@@ -490,7 +504,7 @@ class Query(MeasuredSeries):
         >>> query = cs.sketch(run, directions=3, order=2, per_example="series").measure(lambda s: s)
         >>> truth = float(run.retrain(without=[1]))
         >>> [round(abs(q.without([1]).value - truth), 3) for q in (query, query.retrain_worst(count=1))]
-        [0.577, 0.0]
+        [0.048, 0.0]
         """
         check_device(device)
         if not is_int(count, 1):

