@@ -82,6 +82,7 @@ class OwnEffects:
     measurement: Measurement
     random: MonteCarlo | ExactSeries
     fit: InteractionsFit
+    evidence = None  # of estimators that take some in
     name: str = "per-example"
 
     @property
@@ -107,7 +108,12 @@ class OwnEffects:
 
     def estimate(self, h: np.ndarray, order: int) -> Estimate:
         """Estimate the changes (B, C) for h's (B, n)."""
-        return combine(parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order))
+        parts = parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order)
+        return combine(parts) if order < 2 or self.evidence is None else self.update(parts)
+
+    def update(self, parts: Parts) -> Estimate:
+        """Combine the parts with the evidence; for estimators that take some in."""
+        raise NotImplementedError
 
     def judge(self, estimate: Estimate, lengths: np.ndarray) -> Estimate:
         """Say whether h lies in the region of trust, by the lengths |h| (B,) and by what the orders left out may

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.conditioning import Evidence, Updated, evidence_of, weigh
 from circuitsketch.estimators.interface import Effects, Estimate
-from circuitsketch.estimators.own_effects import OwnEffects, combine, parts_of
+from circuitsketch.estimators.own_effects import OwnEffects, Parts, combine
 from circuitsketch.limits import require_memory
 
 
@@ -24,13 +24,11 @@ class WithInteractions(OwnEffects):
     """Every example's own series, and the fitted interactions, updated by evidence if there is any."""
 
     name: str = "interactions"
-    evidence: Evidence | None = None
+    evidence: Evidence | None = None  # type: ignore[assignment]
 
-    def estimate(self, h: np.ndarray, order: int) -> Estimate:
-        """Estimate the changes (B, C) for h's (B, n)."""
-        parts = parts_of(self.measurement.flat_per_example, self.fit.model, h, self.name, order)
-        if order < 2 or self.weighed is None:
-            return combine(parts)
+    def update(self, parts: Parts) -> Estimate:
+        """Combine the parts with the evidence."""
+        assert self.weighed is not None
         return combine(parts, *self.weighed.update(parts))
 
     @cached_property
