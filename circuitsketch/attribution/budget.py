@@ -13,6 +13,7 @@ import numpy as np
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.calibrated import LEAST_FOR_95
 from circuitsketch.limits import format_bytes, memory_available
+from circuitsketch.propagate.blocks import first_steps
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
 
@@ -104,8 +105,7 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
         If the budget does not pay first order and a few retrained subsets.
     """
     sweep = SWEEP + MORE_VALUES * (values - 1)
-    first = np.searchsorted(run.schedule.ids_start, first_reads(run), side="right") - 1
-    each = LANE * np.sort(1.0 - np.minimum(first, run.steps) / run.steps)
+    each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
     count = subsets
     if count is None:
         left = budget - sweep
@@ -127,13 +127,6 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
     unit = "example" if run.groups is None else "group"
     return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit)
-
-
-def first_reads(run: Training) -> np.ndarray:
-    """Return where each example is first read among the ids of all steps; beyond the last for those never read."""
-    first = np.full(run.n, len(run.schedule.ids))
-    np.minimum.at(first, run.schedule.ids, np.arange(len(run.schedule.ids)))
-    return first
 
 
 def time_of_training(run: Training) -> float:

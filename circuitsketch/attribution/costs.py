@@ -17,7 +17,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import by_first_step, pack_directions
+from circuitsketch.propagate.blocks import by_first_step, first_steps, pack_directions
 from circuitsketch.propagate.parts import RANDOM, SketchSpec
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
@@ -74,10 +74,7 @@ def gates_along(run: Training, part: PartSize) -> float:
         return float(part.count) * run.size
     sizes = np.array([circuit.size for circuit in run.circuits], dtype=np.float64)[run.schedule.program]
     rest = np.append(np.cumsum(sizes[::-1])[::-1], 0.0)  # from step t on
-    first = np.full(run.n, run.steps)
-    step_of = np.repeat(np.arange(run.steps), np.diff(run.schedule.ids_start))
-    np.minimum.at(first, run.schedule.ids, step_of)
-    begins = first[by_first_step(run)][:: part.target.width]
+    begins = first_steps(run)[by_first_step(run)][:: part.target.width]
     return float(rest[begins].sum()) * part.target.width
 
 

@@ -303,7 +303,7 @@ def evaluate(
         raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
     import numpy as np
 
-    from circuitsketch.report.retraining import draw_subsets, retrain_subsets, split_by_label
+    from circuitsketch.report.retraining import draw_masks, retrain_subsets, split_by_label
     from circuitsketch.report.tables import format_predictions
 
     sketch, query, function = measure_stored(store, measure, target, device)
@@ -314,7 +314,7 @@ def evaluate(
         size = size or max(1, round(0.02 * sketch.n))
         if size >= sketch.n:
             raise InputError(f"--size must be from 1 to {sketch.n - 1}, not {size}")
-        masks = draw_subsets(sketch.n, subsets or 20, size, seed)
+        masks = draw_masks(sketch.n, subsets or 20, size, seed)
     run = run_for(sketch, target, "evaluate")
     done, count = [0], len(masks)
 

@@ -160,9 +160,20 @@ def by_first_step(run: Training) -> np.ndarray:
 
     In this order, basis directions that begin at similar steps share a block, which skips the steps before them.
     """
+    return np.argsort(first_reads(run), kind="stable")
+
+
+def first_reads(run: Training) -> np.ndarray:
+    """Return where each example is first read among the ids of all steps; beyond the last if it never is."""
     first = np.full(run.n, len(run.schedule.ids))
     np.minimum.at(first, run.schedule.ids, np.arange(len(run.schedule.ids)))
-    return np.argsort(first, kind="stable")
+    return first
+
+
+def first_steps(run: Training) -> np.ndarray:
+    """Return the step that first reads each example; the number of steps if none does."""
+    steps: np.ndarray = np.searchsorted(run.schedule.ids_start, first_reads(run), side="right") - 1
+    return steps
 
 
 def first_step(run: Training, row: np.ndarray) -> int:

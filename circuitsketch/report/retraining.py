@@ -29,7 +29,7 @@ from circuitsketch.tree import unflatten
 ABOUT = "about.json"
 
 
-def draw_subsets(n: int, count: int, size: int, seed: int) -> np.ndarray:
+def draw_masks(n: int, count: int, size: int, seed: int) -> np.ndarray:
     """Draw random masks of a fixed size; a larger count begins with the same masks.
 
     Parameters
@@ -51,7 +51,7 @@ def draw_subsets(n: int, count: int, size: int, seed: int) -> np.ndarray:
 
     Examples
     --------
-    >>> draw_subsets(5, 3, 2, seed=0).sum(axis=1)
+    >>> draw_masks(5, 3, 2, seed=0).sum(axis=1)
     array([2, 2, 2])
     """
     if not 1 <= size <= n:
