@@ -10,7 +10,7 @@ from small_runs import raises
 from steps import by_hand, codes, random_step
 
 import circuitsketch as cs
-from circuitsketch.propagate.blocks import by_first_step
+from circuitsketch.propagate.blocks import by_first_step, first_steps
 from circuitsketch.propagate.coefficients import trace_measurement
 from circuitsketch.propagate.retrained import measure_retrained, retrain_blocks
 from circuitsketch.tree import flatten
@@ -144,3 +144,11 @@ def test_models_are_measured_as_lanes():
         np.testing.assert_allclose(values[i], right, rtol=1e-12)
         moved = [leaf[i] - plain for leaf, plain in zip(flatten(models)[0], state, strict=True) if leaf[i].ndim]
         assert distances[i] == pytest.approx(np.sqrt(sum((part**2).sum() for part in moved)), rel=1e-6)
+
+
+def test_the_first_step_of_an_example_is_the_one_that_reads_it_first():
+    # Steps 1 and 4 read nobody, example 4 is never read.
+    examples = [[2], [], [0, 2], [3, 1, 0], []]
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0] * 5, examples, n=5)
+    np.testing.assert_array_equal(first_steps(run), [2, 3, 0, 3, 5])
+    np.testing.assert_array_equal(by_first_step(run), [2, 0, 3, 1, 4])
