@@ -199,7 +199,11 @@ def attribute(
     known = KnownEffects(gradient.T, own, chosen, pairs, shape)
     kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]
-    calibrated = [calibrate_estimators(estimators, rows, truths, kind, gradient.T, shape, sizes)] if len(rows) else []
+    calibrated = []
+    if len(rows):
+        known_labels = None if unit == "group" else run.labels
+        parts = rows, truths, kind, gradient.T, shape, sizes, known_labels
+        calibrated = [calibrate_estimators(estimators, *parts)]
     query = query.with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query

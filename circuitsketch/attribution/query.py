@@ -391,7 +391,9 @@ class Query(MeasuredSeries):
             with suppress(CircuitSketchError):  # where there are no derivatives
                 parts.append(self.first_order)
         changes = truth - np.reshape(self.first_value, -1)
-        calibrated = calibrate_estimators(parts, rows, changes, kind, gradient, self.shape, sizes)
+        calibrated = calibrate_estimators(
+            parts, rows, changes, kind, gradient, self.shape, sizes, self.labels if self.unit == "example" else None
+        )
         return self.with_estimators([*parts, calibrated])
 
     @within_memory("the gradients", "fewer directions", "a measurement of fewer values", "threads=1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
 CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
+LABEL_CHANCE = 0.05  # that random examples share a label, below which those that do are no random subset
 COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
 
 
@@ -51,6 +53,7 @@ class Calibrated:
     gradient: np.ndarray | None
     coherence: float
     shape: tuple[int, ...]
+    labels: Sequence[Any] | None = field(default=None, repr=False)
     name: str = field(default="calibrated", repr=False)
 
     @property
@@ -109,8 +112,11 @@ class Calibrated:
         other_kind = np.zeros(len(rows), dtype=bool)
         if self.gradient is not None:
             other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
+        one_label = np.zeros(len(rows), dtype=bool)
+        if self.labels is not None and self.kind == "random":
+            one_label = ~exact & ~other_size & ~other_kind & share_a_label(rows, self.labels)
         largest = np.abs(self.calibration.truths).max(axis=0)
-        beyond = ~(other_size | other_kind)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
+        beyond = ~(other_size | other_kind | one_label)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
         share = "" if len(rows) == 1 else "{} of {} subsets: "
         warnings = []
         if other_size.any():
@@ -139,7 +145,13 @@ class Calibrated:
                 f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, "
                 "and none of 95 %; query.calibrate(count=48)"
             )
-        return (other_size | other_kind)[:, None] | beyond, tuple(warnings)
+        if one_label.any():
+            warnings.append(
+                share.format(one_label.sum(), len(rows))
+                + "these examples share a label, and those of the random subsets of the calibration do not: the "
+                "interval is not known to hold for them; query.calibrate(kind='label')"
+            )
+        return (other_size | other_kind | one_label)[:, None] | beyond, tuple(warnings)
 
     def influence(self) -> Effects:
         """Estimate the change for every h = e_i, exact where each example was retrained alone."""
@@ -208,6 +220,7 @@ def calibrate_estimators(
     gradient: np.ndarray | None,
     shape: tuple[int, ...],
     range_of_sizes: tuple[float, float] | None = None,
+    labels: Sequence[Any] | None = None,
 ) -> Calibrated:
     """Weigh estimators by retrained subsets.
 
@@ -222,6 +235,8 @@ def calibrate_estimators(
         As for `Calibrated`.
     range_of_sizes : tuple of float, optional
         Between which sizes the subsets were drawn; by default their smallest and largest size.
+    labels : sequence, optional
+        The label of each example, by which questions about one label are recognised.
 
     Returns
     -------
@@ -237,7 +252,17 @@ def calibrate_estimators(
     kept = [array[unknown] for array in (predictions, errors, sizes, truths)]
     coherence = float(coherence_of(rows, gradient).max()) if gradient is not None else math.inf
     low, high = (float(sizes.min()), float(sizes.max())) if range_of_sizes is None else range_of_sizes
-    return Calibrated(tuple(parts), calibrate(*kept), kind, (low, high), gradient, coherence, shape)
+    return Calibrated(tuple(parts), calibrate(*kept), kind, (low, high), gradient, coherence, shape, labels)
+
+
+def share_a_label(rows: np.ndarray, labels: Sequence[Any]) -> np.ndarray:
+    """Return which rows (B, n) delete examples of one label that as many random ones would hardly share, (B,)."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    member = np.eye(len(numbers))[[numbers[label] for label in labels]]
+    counts = (rows != 0) @ member
+    size = np.maximum(counts.sum(axis=1), 1)
+    chance = ((member.mean(axis=0) ** size[:, None]) * (counts == size[:, None])).sum(axis=1) * len(numbers)
+    return (counts.max(axis=1) == size) & (size > 1) & (chance < LABEL_CHANCE)
 
 
 def estimates_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import signal
@@ -15,6 +16,7 @@ from small_runs import raises
 
 import circuitsketch as cs
 from circuitsketch.attribution.budget import plan_attribution
+from circuitsketch.estimators.calibrated import share_a_label
 
 N = 150
 rng = np.random.default_rng(0)
@@ -113,6 +115,24 @@ def test_a_question_of_another_size_or_kind_is_warned_of():
     gradient = query.without(np.eye(N), estimator="first-order").change[:, 0]
     alike = query.without(np.argsort(-gradient)[:10].tolist())
     assert alike.outside.all() and "act more in one direction" in alike.warnings[0]
+
+
+def test_examples_that_share_a_label_are_no_random_subset():
+    labels = ["a"] * 90 + ["b"] * 5 + ["c"] * 5
+    rows = np.zeros((5, 100))
+    for row, ids in zip(rows, ([1, 2, 3], [91, 92], [97], [91, 97], [90, 91, 92, 93]), strict=True):
+        row[ids] = 1.0
+    # Three of the 90 are likely at random, and one example alone is no group.
+    np.testing.assert_array_equal(share_a_label(rows, labels), [False, True, False, False, True])
+
+
+def test_a_question_about_one_label_is_warned_of_after_a_calibration_at_random():
+    named = copy.copy(network("tanh"))
+    named.labels = tuple(i // 15 for i in range(N))  # ten owners
+    query = cs.attribute(named, measure, budget=60, size=(2, 15), threads=2)
+    for owner in range(10):
+        assert query.without(label=owner).warnings
+    assert np.mean([bool(query.without(row).warnings) for row in fresh_subsets(60, seed=5)]) < 0.2
 
 
 def test_a_calibration_by_label_serves_questions_about_a_label():
