@@ -17,11 +17,10 @@ import numpy as np
 from circuitsketch.arguments import check_callable, check_instance, check_int
 from circuitsketch.attribution.budget import (
     LANE,
-    MORE_VALUES,
-    SWEEP,
     AttributionPlan,
     Tell,
     plan_attribution,
+    sweep_cost,
     time_of_training,
 )
 from circuitsketch.attribution.ground_truth import Source
@@ -146,7 +145,8 @@ def attribute(
         if len(rows) < MIN_SUBSETS and plan.own == run.n:
             rows = rows[:0]  # too few to calibrate on, and single groups are exact without
         plan = replace(plan, subsets=len(rows), trainings=plan.trainings - LANE * (plan.subsets - len(rows)))
-    plan = replace(plan, seconds=plan.trainings * time_of_training(run))
+    remaining = (plan.trainings - sweep_cost(values)) * time_of_training(run) / thread_count(threads, run.n)
+    plan = replace(plan, seconds=time.perf_counter() - begun + remaining)
     if progress is True:
         print(plan, file=sys.stderr)
     if on_plan is not None:
@@ -187,15 +187,23 @@ def attribute(
                 if kept is not None:
                     kept.write(f"pairs-{example}", pairs[position[example]])
 
-            remaining = []
+            absent = []
             for i, example in enumerate(chosen.tolist()):
                 row = None if kept is None else kept.read(f"pairs-{example}", gradient.shape)
                 if row is None:
-                    remaining.append(example)
+                    absent.append(example)
                 else:
                     pairs[i] = row
-            cost = (1 + SWEEP + MORE_VALUES * (values - 1)) * len(chosen)
-            leave_one_out(run, function, args, remaining, threads=threads, progress=tell.part(cost), take=keep)
+            leave_one_out(
+                run,
+                function,
+                args,
+                absent,
+                threads=threads,
+                progress=tell.part(sweep_cost(values) * len(chosen)),
+                measured=measured,
+                take=keep,
+            )
     known = KnownEffects(gradient.T, own, chosen, pairs, shape)
     kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]

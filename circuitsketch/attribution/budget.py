@@ -17,8 +17,8 @@ from circuitsketch.propagate.blocks import first_steps
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
 
-LANE = 0.5  # trainings that retraining one more subset among many costs, as measured on the runs of the bench
-SWEEP, MORE_VALUES = 4.0, 0.6  # trainings of a reverse sweep with the run before it: of one value, of each more
+LANE = 0.55  # trainings that retraining one more subset among many costs: 0.2 to 0.8 on the runs of the bench
+SWEEP, MORE_VALUES = 4.5, 0.45  # trainings of a run and its reverse sweep, measured likewise: one value, each more
 LEAST = 8  # retrained subsets at least, and the smallest budget
 ENOUGH = 48  # retrained subsets, beyond which a budget buys own effects first
 PAIR_SHARE = 0.25  # of the memory, for effects of pairs
@@ -104,7 +104,7 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     InputError
         If the budget does not pay first order and a few retrained subsets.
     """
-    sweep = SWEEP + MORE_VALUES * (values - 1)
+    sweep = sweep_cost(values)
     each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
     count = subsets
     if count is None:
@@ -120,22 +120,27 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     left = budget - least
     own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
     left -= each.sum() if own == run.n else left
-    pairs = min(int(left // (1 + sweep)), run.n) if own == run.n else 0
+    pairs = min(int(left // sweep), run.n) if own == run.n else 0
     available = memory_available()
     if available is not None:
         pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
-    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
+    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep
     unit = "example" if run.groups is None else "group"
     return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit)
 
 
+def sweep_cost(values: int) -> float:
+    """Return the trainings that one run costs together with the reverse sweep of so many values."""
+    return SWEEP + MORE_VALUES * (values - 1)
+
+
 def time_of_training(run: Training) -> float:
-    """Time one plain training, the least of three, in seconds."""
+    """Time one plain training, the least of three, in seconds of one core."""
     times = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         run.train()
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
     return min(times)
 
 
