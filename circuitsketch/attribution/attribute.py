@@ -32,7 +32,12 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.estimators.calibrated import calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
-from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
+from circuitsketch.estimators.known_effects import (
+    FromKnownEffects,
+    KnownEffects,
+    select_for_pairs,
+    select_strongest_pairs,
+)
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.coefficients import value_shape
@@ -66,7 +71,8 @@ def attribute(
 
     The budget buys, in this order: the derivatives with respect to every example's weight, by a reverse sweep; a few
     dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own
-    effect, by training without it; and the effects of pairs with the examples that matter most.
+    effect, by training without it; the effects of pairs with the examples that matter most; and retraining without each
+    of the strongest pairs.
 
     Parameters
     ----------
@@ -204,6 +210,15 @@ def attribute(
                 measured=measured,
                 take=keep,
             )
+        if plan.strongest:
+            both = select_strongest_pairs(own, pairs, chosen, plan.strongest)
+            weights = np.zeros((len(both), run.n))
+            np.put_along_axis(weights, both, 1.0, axis=1)
+            beyond = retrain(weights)[0] - own[both].sum(axis=1)
+            for example, other, change in zip(*both.T.tolist(), beyond, strict=True):
+                pairs[position[example], :, other] = change
+                if other in position:
+                    pairs[position[other], :, example] = change
     known = KnownEffects(gradient.T, own, chosen, pairs, shape)
     kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]

@@ -22,6 +22,7 @@ SWEEP, MORE_VALUES = 4.5, 0.45  # trainings of a run and its reverse sweep, meas
 LEAST = 8  # retrained subsets at least, and the smallest budget
 ENOUGH = 48  # retrained subsets, beyond which a budget buys own effects first
 PAIR_SHARE = 0.25  # of the memory, for effects of pairs
+STRONGEST = 0.1  # of what is left for effects of pairs, to retrain without each of the strongest pairs
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class AttributionPlan:
         The seconds that it took; None before it was done.
     unit : str
         What is left out: "example" or "group".
+    strongest : int
+        Of how many pairs both are left out together: those of the largest effects.
     """
 
     budget: float
@@ -57,11 +60,12 @@ class AttributionPlan:
     seconds: float | None = None
     spent: float | None = None
     unit: str = "example"
+    strongest: int = 0
 
     @property
     def nbytes(self) -> int:
         """The memory that the effects take, in bytes."""
-        return 8 * self.values * self.n * (2 + self.pairs)
+        return 8 * self.n * (2 * self.values + self.pairs * numbers_per_pair(self.values))
 
     def __str__(self) -> str:
         parts = ["first order"] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
@@ -71,6 +75,8 @@ class AttributionPlan:
             parts.append(f"own effects of {self.own:,} of {self.n:,} {self.unit}s")
         if self.pairs:
             parts.append(f"effects of pairs with {self.pairs:,} of them")
+        if self.strongest:
+            parts.append(f"retraining without each of the {self.strongest:,} strongest pairs")
         seconds = "" if self.seconds is None else f", {self.seconds:,.3g} s"
         return f"{', '.join(parts)}: about {self.trainings:,.0f} trainings{seconds}, {format_bytes(self.nbytes)}"
 
@@ -120,13 +126,19 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     left = budget - least
     own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
     left -= each.sum() if own == run.n else left
-    pairs = min(int(left // sweep), run.n) if own == run.n else 0
+    pairs = min(int((1 - STRONGEST) * left // sweep), run.n) if own == run.n else 0
     available = memory_available()
     if available is not None:
-        pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
-    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep
+        pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * numbers_per_pair(values))))
+    strongest = min(int(STRONGEST * left / LANE), pairs * (2 * run.n - pairs - 1) // 2)
+    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep + LANE * strongest
     unit = "example" if run.groups is None else "group"
-    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit)
+    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit, strongest=strongest)
+
+
+def numbers_per_pair(values: int) -> int:
+    """Return the numbers kept of one pair: its effects, the same averaged over both orders, and a weight."""
+    return 2 * values + 1
 
 
 def sweep_cost(values: int) -> float:
