@@ -39,7 +39,8 @@ LEFT_OUT = ("random 0.1 %", "random 50 %")
 KNOWN, LEAST_ASKED = 48, 8  # retrained subsets of a kind that a calibration may know, and those asked about at least
 ORDER, SINGLES_ORDER = 3, 6
 LANES, GRADIENTS = 64, 4  # directions or subsets that a cost is timed on; directions of gradients
-LARGEST = 1024  # random directions at most
+LARGEST, LARGEST_SPHERE, LARGEST_GRADIENTS = 1024, 256, 64  # random directions of each kind at most
+FEWEST = 16  # random directions that interactions are fitted to, at least
 # RMSE over that of first order, and LDS: of names with 4 values for 2,500 trainings, with 16 for 4,500.
 LDS = {"random 1 %": 0.998, "random 5 %": 0.991, "random 10 %": 0.982, "coherent": 0.995, "letter": 0.955}
 GOALS: dict[str, dict[str, tuple[float, float | None]]] = {
@@ -236,9 +237,9 @@ def score(value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def measure_run(
-    name: str, budgets: list[int], subsets: int, datamodels: int, examples: int | None
+    name: str, budgets: list[int], methods: list[str], subsets: int, datamodels: int, examples: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Score every method at every budget, and return the cells and the costs."""
+    """Score methods at every budget, and return the cells and the costs."""
     original, count = RUNS[name]
     now = case(original, KNOWN + subsets, examples, values=count)
     costs, asked = time_costs(now), ask(now)
@@ -250,32 +251,43 @@ def measure_run(
             cells.append(about | {"questions": len(one.masks)} | score(values[kind], one.truth))
 
     first, first_cost, gradient = differentiate(now, asked)
-    add("first order", min(budgets), first, first_cost)
-    afford = [int(min(budget / costs.direction, LARGEST)) for budget in budgets]
-    along = [int(min((budget - first_cost) / costs.gradient, LARGEST)) for budget in budgets]
-    plain, gradients = sketch(now, "sphere", max(afford)), differentiate_along(now, max(*along, 1))
-    counts = [int(budget / costs.subset) for budget in budgets if LEAST_ASKED * costs.subset <= budget <= datamodels]
-    for fitted, number in zip(predict_datamodels(now, asked, counts), counts, strict=True):
-        add("datamodels", round(number * costs.subset), fitted, number * costs.subset)
-    singly: tuple[np.ndarray, np.ndarray] | None = None
-    if costs.direction * now.run.n < max(budgets):  # own series to order 6 cost more than directions of order 3
-        singly, own_cost = count_trainings(now.run, lambda: expand_singly(now))
-        orthonormal = sketch(now, "orthonormal", max(afford))
-    for budget, m, rows in zip(budgets, afford, along, strict=True):
-        if m > 0:
-            query = Query(plain[:m], find_distribution("sphere", now.run.n, 0))
-            change = {kind: query.without(one.masks, median_groups=1).value for kind, one in asked.items()}
-            add("plain sketch", budget, change, m * costs.direction)
-        if rows > 0:
-            change = predict_from_gradients(now, asked, gradient, gradients[:rows])
-            add("theorem-gradient", budget, change, first_cost + rows * costs.gradient)
-        for method, (values, cost) in attribute(now, budget, asked).items():
+    add("first order", 5, first, first_cost)
+    if "plain sketch" in methods:
+        afford = {int(min(budget / costs.direction, LARGEST_SPHERE)): budget for budget in reversed(budgets)}
+        plain = sketch(now, "sphere", max(afford))
+        for m, budget in reversed(afford.items()):
+            if m > 0:
+                query = Query(plain[:m], find_distribution("sphere", now.run.n, 0))
+                values = {kind: query.without(one.masks, median_groups=1).value for kind, one in asked.items()}
+                add("plain sketch", budget, values, m * costs.direction)
+    if "theorem-gradient" in methods:
+        afford = {
+            int(min((budget - first_cost) / costs.gradient, LARGEST_GRADIENTS)): budget for budget in reversed(budgets)
+        }
+        gradients = differentiate_along(now, max(*afford, 1))
+        for m, budget in reversed(afford.items()):
+            if m > 0:
+                values = predict_from_gradients(now, asked, gradient, gradients[:m])
+                add("theorem-gradient", budget, values, first_cost + m * costs.gradient)
+    if "datamodels" in methods:
+        payable = [budget for budget in budgets if LEAST_ASKED * costs.subset <= budget <= datamodels]
+        counts = [int(budget / costs.subset) for budget in payable]
+        for fitted, budget, number in zip(predict_datamodels(now, asked, counts), payable, counts, strict=True):
+            add("datamodels", budget, fitted, number * costs.subset)
+    for budget in budgets:
+        for method, (values, cost) in attribute(now, budget, asked).items() if "calibrated" in methods else ():
             add(method, budget, values, cost)
-        if singly is not None and (rest := int(min((budget - own_cost) / costs.direction, LARGEST))) >= 16:
-            distribution = find_distribution("orthonormal", now.run.n, 0)
-            fit = Query(orthonormal[:rest], distribution, per_example=singly[0], similarity=singly[1])
-            values = {kind: fit.without(one.masks).value for kind, one in asked.items()}
-            add("interactions", budget, values, own_cost + rest * costs.direction)
+    # Own series to order 6 cost more than as many directions of order 3.
+    if "interactions" in methods and costs.direction * now.run.n < max(budgets):
+        (series, factor), own_cost = count_trainings(now.run, lambda: expand_singly(now))
+        distribution = find_distribution("orthonormal", now.run.n, 0)
+        left = {budget: int(min((budget - own_cost) / costs.direction, LARGEST)) for budget in budgets}
+        coefficients = sketch(now, "orthonormal", max(*left.values(), 1))
+        for budget, m in left.items():
+            if m >= FEWEST:
+                fit = Query(coefficients[:m], distribution, per_example=series, similarity=factor)
+                values = {kind: fit.without(one.masks).value for kind, one in asked.items()}
+                add("interactions", budget, values, own_cost + m * costs.direction)
     return cells, vars(costs)
 
 
@@ -284,8 +296,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     add_options(parser)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--budgets", nargs="+", type=int, help="in trainings")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help='"calibrated": all that cs.attribute does'
+    )
     parser.add_argument("--subsets", type=int, help="subsets per kind of deletion; default: 32, with --full 96")
-    parser.add_argument("--datamodels", type=int, default=2500, help="the largest budget of datamodels")
+    parser.add_argument("--datamodels", type=int, default=500, help="the largest budget of datamodels")
     parser.add_argument("--examples", type=int, help="use fewer training examples, to try")
     parser.add_argument(
         "--read", nargs="+", metavar="FILE", help="tabulate what --json wrote to files; measure nothing"
@@ -297,10 +312,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     report = Report("budgets", options, {"budgets": budgets, "subsets": subsets})
     measured: list[dict[str, Any]] = [json.loads(Path(file).read_text()) for file in options.read or []]
     for name in [] if measured else options.runs:
-        cells, costs = measure_run(name, budgets, subsets, options.datamodels, options.examples)
+        cells, costs = measure_run(name, budgets, options.methods, subsets, options.datamodels, options.examples)
         measured.append({"cells": cells, "costs": {name: costs}})
         report.say(f"{name}: measured")
-    cells = [cell for one in measured for cell in one["cells"]]
+    keys = ("run", "kind", "method", "budget")
+    cells = [*{tuple(cell[key] for key in keys): cell for one in measured for cell in one["cells"]}.values()]
     costs_of = {name: costs for one in measured for name, costs in one["costs"].items()}
     report.numbers |= {"cells": cells, "costs": costs_of}
     for name, costs in costs_of.items():
