@@ -241,6 +241,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "jvp": (cs.jvp, {"function": np.exp, "primals": (X,), "tangents": (X,)}),
     "Sketch.measure": (SKETCH.measure, {"function": lambda s: s}),
     "Sketch.measure with": (lambda arg: SKETCH.measure(lambda s, arg: s, arg), {"arg": 1.0}),
+    "Sketch.query": (SKETCH.query, {"function": lambda s: s, "kind": "random", "size": 2}),
     "Sketch.extend": (SKETCH.extend, {"directions": 4}),
     "Sketch.coefficients": (SKETCH.coefficients, {"function": lambda s: s}),
     "Query": (

@@ -31,7 +31,7 @@ from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
-from circuitsketch.estimators.calibrated import calibrate_estimators
+from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
 from circuitsketch.limits import require_memory, within_memory
@@ -202,8 +202,9 @@ def attribute(
     calibrated = []
     if len(rows):
         known_labels = None if unit == "group" else run.labels
-        parts = rows, truths, kind, gradient.T, shape, sizes, known_labels
-        calibrated = [calibrate_estimators(estimators, *parts)]
+        lengths = (rows**2).sum(axis=1)
+        retrained = RetrainedSubsets(rows, truths, kind, sizes or (float(lengths.min()), float(lengths.max())))
+        calibrated = [calibrate_estimators(estimators, retrained, gradient.T, shape, known_labels)]
     query = query.with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
@@ -216,7 +217,7 @@ def differentiate_or_read(
     if path is None:
         return *differentiate_run(run, function, args, threads), None
     measured = Measured(run, np.zeros(run.n), flatten(run.train())[0], function, args)
-    about = {"run": fingerprint_of(run), "measurement": digest(describe_circuit(measured.circuit)), "format": 1}
+    about = {"run": fingerprint_of(run), "measurement": digest(describe_circuit(measured.circuit)), "format": 2}
     kept = KeptArrays(path, about)
     gradient = kept.read("derivatives", (measured.values, run.n))
     if gradient is None:

@@ -267,9 +267,9 @@ def test_an_interrupted_attribution_resumes(tmp_path):
 def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
     folder = tmp_path / "kept"
     resume(folder, budget=30)
-    with raises(cs.StoreError, "another run or measurement; choose another folder"):
+    with raises(cs.StoreError, "another run, measurement or version; choose"):
         cs.attribute(network("tanh"), lambda p: p["v"].sum(), budget=30, path=folder)
-    with raises(cs.StoreError, "another run or measurement; choose another folder"):
+    with raises(cs.StoreError, "another run, measurement or version; choose"):
         cs.attribute(network("relu"), measure, budget=30, path=folder)
     with raises(cs.StoreError, "has other files in it"):
         resume(tmp_path, budget=30)
