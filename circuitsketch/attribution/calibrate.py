@@ -6,24 +6,24 @@ In: a query, subsets and what the measurement changed by. Out: a query whose def
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from circuitsketch.arguments import check_choice, check_int
+from circuitsketch.attribution.series import MeasuredSeries
 from circuitsketch.attribution.subsets import KINDS, draw_subsets
+from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 
-if TYPE_CHECKING:
-    from circuitsketch.attribution.query import Query
-
+Series = TypeVar("Series", bound=MeasuredSeries)  # a Query, which it is called with
 GIVEN = "given"  # the kind of subsets that were not drawn
 
 
 def choose_subsets(
-    query: Query, subsets: Any, kind: str | None, size: Any, count: int | None, seed: int, has_truth: bool
+    query: MeasuredSeries, subsets: Any, kind: str | None, size: Any, count: int | None, seed: int, has_truth: bool
 ) -> RetrainedSubsets:
     """Return the subsets to retrain, given or drawn, with nothing known of their changes; see `Query.calibrate`."""
     if subsets is None:
@@ -35,7 +35,8 @@ def choose_subsets(
         for name, value in {"kind": kind, "size": size, "count": count}.items():
             if value is not None:
                 raise InputError(f"{name} is for subsets that are drawn, and subsets were given; leave it out")
-        rows, kind = np.atleast_2d(query.downweights(subsets)), GIVEN
+        rows, kind = parse_downweights(subsets, query.n, query.labels, query.items, unit=query.unit), GIVEN
+        rows = np.atleast_2d(rows)
         lengths = (rows**2).sum(axis=1)
         sizes = float(lengths.min()), float(lengths.max())
     if len(rows) < MIN_SUBSETS:
@@ -43,7 +44,7 @@ def choose_subsets(
     return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
 
 
-def calibrate_query(query: Query, retrained: RetrainedSubsets) -> Query:
+def calibrate_query(query: Series, retrained: RetrainedSubsets) -> Series:
     """Return a query that weighs this query's estimators by retrained subsets."""
     parts = [part for part in query.estimators.values() if not isinstance(part, Calibrated)]
     gradient = None if query.per_example is None else query.measurement.flat_per_example[:, 1]
@@ -55,7 +56,7 @@ def calibrate_query(query: Query, retrained: RetrainedSubsets) -> Query:
     return query.with_estimators([*parts, calibrated])
 
 
-def choose_kept(query: Query, kind: str | None = None, size: float | None = None) -> RetrainedSubsets | None:
+def choose_kept(query: MeasuredSeries, kind: str | None = None, size: float | None = None) -> RetrainedSubsets | None:
     """Return what a query's sketch has kept for its measurement, of the most subsets; None if nothing of that kind."""
     kept = [] if query.calibrations is None else query.calibrations.read()
     chosen = [
@@ -70,7 +71,7 @@ def choose_kept(query: Query, kind: str | None = None, size: float | None = None
     return RetrainedSubsets(best.subsets, best.changes, best.kind, best.sizes, is_kept=True)
 
 
-def take_in_kept(query: Query, kind: str | None, size: int | None) -> Query:
+def take_in_kept(query: Series, kind: str | None, size: int | None) -> Series:
     """Return a query calibrated on what its sketch has kept for its measurement; see `Sketch.query`."""
     if kind is not None:
         check_choice(kind, "kind", (*KINDS, GIVEN))

@@ -557,6 +557,8 @@ class Query(MeasuredSeries):
             raise InputError("estimator 'calibrated' weighs the others by retrained subsets; use query.calibrate()")
         if name == "pairs" and name not in self.estimators:
             raise InputError("estimator 'pairs' needs the effects of pairs; use cs.attribute with a larger budget")
+        if name == "first-order" and name not in self.estimators and "per-example" in self.estimators:
+            raise InputError("estimator 'first-order' needs derivatives, and there are none")
         if name not in self.estimators:
             raise InputError(
                 f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or "

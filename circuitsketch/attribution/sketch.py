@@ -255,14 +255,15 @@ class Sketch(SketchRecord):
         assert self.retrained is not None
         baseline = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
         own = self.retrained.measured(circuit, device).reshape(self.n, -1) - baseline
-        gradient = own  # a weight's effect is then taken to be proportional to it
+        gradient = None
         if self.run is not None:
             with suppress(CircuitSketchError):  # where there are no derivatives
                 gradient = differentiate_run(self.run, source.measure, source.args, self.first_part.threads)[1].T
         shape, constancy = value_shape(circuit), None
         if len(coefficients):
             constancy = self.first_part.constancy(circuit, coefficients)
-        series = np.stack([np.broadcast_to(baseline, own.shape), gradient], axis=1).reshape(self.n, 2, *shape)
+        known = KnownEffects.of_own(gradient, own, shape)
+        series = np.stack([np.broadcast_to(baseline, own.shape), known.gradient], axis=1).reshape(self.n, 2, *shape)
         query = Query(
             coefficients,
             self.distribution,
@@ -274,10 +275,8 @@ class Sketch(SketchRecord):
             structure=Structure.of(circuit),
             source=source,
         )
-        known = KnownEffects.of_own(gradient, own, shape)
-        names = known.names if gradient is not own else ("per-example",)
         random = [query.random] if len(coefficients) else []
-        return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in names)])
+        return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:

@@ -16,6 +16,7 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
+from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
@@ -123,7 +124,8 @@ class Calibrated:
             warnings=warnings,
             bounds=bounds,
             words=f"{self.describe()}, calibrated on {self.count} retrained subsets"
-            + " that the sketch has kept" * self.retrained.is_kept,
+            + " that the sketch has kept" * self.retrained.is_kept
+            + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )
 
     def compare(
@@ -290,7 +292,10 @@ def estimates_of(
     """
     predictions = np.full((len(rows), len(parts), values), np.inf)
     errors = np.full_like(predictions, np.inf)
-    apart = None if gradient is None else np.sqrt(rows**2 @ gradient**2)
+    apart = None
+    if gradient is not None:
+        apart, scale = np.sqrt(rows**2 @ gradient**2), np.sqrt((gradient**2).mean(axis=0))
+        typical = np.linalg.norm(rows, axis=1)[:, None] * np.where(scale > 0, scale, 1.0)
     for k, part in enumerate(parts):
         try:
             estimate = part.predict(rows)
@@ -299,7 +304,9 @@ def estimates_of(
         predictions[:, k] = np.reshape(estimate.change, (len(rows), values))
         errors[:, k] = np.reshape(estimate.stderr, (len(rows), values))
         if apart is not None:
-            errors[:, k] = np.where(np.isinf(errors[:, k]), np.hypot(predictions[:, k], apart), errors[:, k])
+            error = np.hypot(predictions[:, k], apart)
+            error = np.where(error > 0, error, typical)  # 0 is for what is known exactly
+            errors[:, k] = np.where(np.isinf(errors[:, k]), error, errors[:, k])
     return predictions, errors
 
 
