@@ -19,7 +19,7 @@ from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.run_checks import RunChecks, RunKinks, names_of_kinks
+from circuitsketch.attribution.run_checks import MeasuredState, RunChecks, RunKinks, names_of_kinks
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.validation import check_spec
 from circuitsketch.autodiff import evaluate
@@ -197,7 +197,13 @@ class Sketch(SketchRecord):
             unit="example" if self.groups is None else "group",
             structure=structure,
             source=source,
-            checks=RunChecks(source, structure, lambda: self.kinks, lambda: self.moves),
+            checks=RunChecks(
+                source,
+                structure,
+                lambda: self.kinks,
+                lambda: self.moves,
+                MeasuredState(circuit, self.constants, self.first_part.varying),
+            ),
         )
         query.calibrations = self.calibrations_of(circuit)
         return query
