@@ -5,6 +5,7 @@ In: a run, the number of values measured, a budget. Out: a plan, in trainings, s
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -46,6 +47,8 @@ class AttributionPlan:
         The seconds that it took; None before it was done.
     unit : str
         What is left out: "example" or "group".
+    reason : str
+        Why there are no derivatives, which the plan then does without; empty if there are.
     strongest : int
         Of how many pairs both are left out together: those of the largest effects.
     """
@@ -60,6 +63,7 @@ class AttributionPlan:
     seconds: float | None = None
     spent: float | None = None
     unit: str = "example"
+    reason: str = ""
     strongest: int = 0
 
     @property
@@ -68,7 +72,8 @@ class AttributionPlan:
         return 8 * self.n * (2 * self.values + self.pairs * numbers_per_pair(self.values))
 
     def __str__(self) -> str:
-        parts = ["first order"] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
+        first = "first order" if not self.reason else f"no derivatives ({shorten_reason(self.reason)})"
+        parts = [first] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
         if self.own == self.n:
             parts.append(f"retraining without each {self.unit} (exact for one {self.unit})")
         elif self.own:
@@ -85,7 +90,9 @@ class AttributionPlan:
         return asdict(self) | {"bytes": self.nbytes}
 
 
-def plan_attribution(run: Training, values: int, budget: float, subsets: int | None = None) -> AttributionPlan:
+def plan_attribution(
+    run: Training, values: int, budget: float, subsets: int | None = None, reason: str = ""
+) -> AttributionPlan:
     """Divide a budget: first order, retrained subsets, own effects, effects of pairs.
 
     Where the budget pays every own effect, as it does for a few groups, these come before all but a few subsets: they
@@ -100,6 +107,8 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
         In trainings.
     subsets : int, optional
         The number of subsets to retrain, where they are given.
+    reason : str
+        Why there are no derivatives; then every own effect is needed.
 
     Returns
     -------
@@ -108,10 +117,18 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     Raises
     ------
     InputError
-        If the budget does not pay first order and a few retrained subsets.
+        If the budget does not pay first order (without derivatives, every own effect) and a few retrained subsets.
     """
-    sweep = sweep_cost(values)
+    sweep = 0.0 if reason else sweep_cost(values)
     each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
+    unit = "example" if run.groups is None else "group"
+    least = each.sum() + LANE * (LEAST_FOR_95 if subsets is None else subsets)
+    if reason and budget < least:
+        raise InputError(
+            f"budget is {budget:g} trainings, and there are no derivatives ({shorten_reason(reason)}): own effects of "
+            f"{run.n:,} {unit}s and a few retrained subsets take {math.ceil(least):,}; pass budget={math.ceil(least)}, "
+            "delete groups (run.grouped(...)), or measure something smooth"
+        )
     count = subsets
     if count is None:
         left = budget - sweep
@@ -126,14 +143,15 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     left = budget - least
     own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
     left -= each.sum() if own == run.n else left
-    pairs = min(int((1 - STRONGEST) * left // sweep), run.n) if own == run.n else 0
+    pairs = min(int((1 - STRONGEST) * left // sweep), run.n) if own == run.n and not reason else 0
     available = memory_available()
     if available is not None:
         pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * numbers_per_pair(values))))
     strongest = min(int(STRONGEST * left / LANE), pairs * (2 * run.n - pairs - 1) // 2)
     cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep + LANE * strongest
-    unit = "example" if run.groups is None else "group"
-    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit, strongest=strongest)
+    return AttributionPlan(
+        budget, count, own, pairs, float(cost), run.n, values, unit=unit, reason=reason, strongest=strongest
+    )
 
 
 def numbers_per_pair(values: int) -> int:
@@ -144,6 +162,15 @@ def numbers_per_pair(values: int) -> int:
 def sweep_cost(values: int) -> float:
     """Return the trainings that one run costs together with the reverse sweep of so many values."""
     return SWEEP + MORE_VALUES * (values - 1)
+
+
+def shorten_reason(reason: str) -> str:
+    """Return the first clause of an error's message.
+
+    >>> shorten_reason("a.py:3 calls np.argmax on a wire, for which there is no gate: use np.where")
+    'a.py:3 calls np.argmax on a wire, for which there is no gate'
+    """
+    return reason.split(": ")[0].split("; ")[0]
 
 
 def time_of_training(run: Training) -> float:
