@@ -7,6 +7,7 @@ The per-example series are those along the n real basis directions; they use the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +45,8 @@ class SketchSpec:
         None is one per core.
     device
         "cpu" or "cuda", of all parts.
+    executor
+        Workers that share the blocks.
     """
 
     run: Training
@@ -55,6 +58,7 @@ class SketchSpec:
     threads: int | None = None
     device: str = "cpu"
     retrained: bool = False
+    executor: Executor | None = None
 
     @property
     def mode(self) -> Mode:
@@ -169,6 +173,7 @@ def push_part(
         store_for=None if store_for is None else open_store,
         existing=full_blocks(existing) if existing is not None and store_for is None else None,
         check=check,
+        executor=spec.executor,
     )
     return PropagatedRun(
         distribution,
@@ -224,6 +229,7 @@ def retrain_each(
         threads=spec.threads,
         device=spec.device,
         progress=lambda count, _: progress(len(done) + count, blocks),
+        executor=spec.executor,
     )
     if store is not None:
         constants = store.constants
