@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, check_callable, check_instance, check_tuple
+from circuitsketch.arguments import call, check_callable, check_instance, check_picklable, check_tuple
 from circuitsketch.attribution.influence import Influence
 from circuitsketch.attribution.structure import number_of
 from circuitsketch.backends.registry import lane_width
@@ -31,6 +31,10 @@ class Source:
     measure: Callable[..., Any]
     args: tuple[Any, ...] = ()
     run: Training | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_picklable(self.measure, "the measurement")
+        return self.__dict__
 
     def of_run(self, run: Training | None, n: int, name: str) -> Source:
         """Return the source with a run, or with its own if that is None; InputError unless it has n examples.

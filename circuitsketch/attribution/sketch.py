@@ -7,9 +7,10 @@ In: a training run; how many directions, of which distribution, to which order; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
@@ -42,6 +43,7 @@ from circuitsketch.store.sketch_store import SketchStore
 from circuitsketch.training.kinks import Kinks
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
+from circuitsketch.workers.distribution import check_executor, refuse_device
 
 # What tab completion shows.
 PUBLIC = (
@@ -96,7 +98,7 @@ class Sketch(SketchRecord):
     @cached_property
     def priors(self) -> Priors:
         """What all measurements share of the fit of interactions."""
-        return Priors(lambda: self.similarity, lambda: self.distribution.block(0, self.count))
+        return Priors(partial(getattr, self, "similarity"), partial(self.distribution.block, 0, self.count))
 
     @property
     def moves(self) -> np.ndarray | None:
@@ -185,7 +187,7 @@ class Sketch(SketchRecord):
             unit="example" if self.groups is None else "group",
             structure=structure,
             source=source,
-            checks=RunChecks(source, structure, lambda: self.kinks, lambda: self.moves),
+            checks=RunChecks(source, structure, partial(getattr, self, "kinks"), partial(getattr, self, "moves")),
         )
 
     def _measure_retrained(self, coefficients: np.ndarray, circuit: Circuit, source: Source, device: str) -> Query:
@@ -217,7 +219,9 @@ class Sketch(SketchRecord):
         return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
-    def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
+    def extend(
+        self, directions: int, *, progress: Progress | bool | None = None, executor: Executor | None = None
+    ) -> Sketch:
         """Add random directions; the first of them are those that the sketch has.
 
         Only what is new is pushed, on the device that has pushed the rest; on a CPU the bits are those of a sketch made
@@ -227,7 +231,7 @@ class Sketch(SketchRecord):
         ----------
         directions : int
             The number of directions in all.
-        progress : optional
+        progress, executor : optional
             As for `sketch`.
 
         Returns
@@ -242,6 +246,8 @@ class Sketch(SketchRecord):
             As for `sketch`.
         DeviceError
             If a GPU has pushed what there is, and there is none.
+        WorkerError
+            As for `sketch`.
 
         Examples
         --------
@@ -261,6 +267,7 @@ class Sketch(SketchRecord):
         if self.run is None:
             raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
         first = self.first_part
+        refuse_device(check_executor(executor), first.device)
         dtype = np.complex64 if first.target.single else np.complex128
         order = None if self.per_example is None else self.per_example.order
         spec = SketchSpec(
@@ -273,6 +280,7 @@ class Sketch(SketchRecord):
             first.threads,
             first.device,
             RETRAINED in self.parts,
+            executor,
         )
         before = None if self.path else self.parts
         return make_sketch(spec, similarity=self.chosen_similarity, before=before, progress=progress, path=self.path)
@@ -315,6 +323,7 @@ def sketch(
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> Sketch:
     """Push random directions through a training run, and every example alone if asked for.
 
@@ -369,6 +378,8 @@ def sketch(
         If the path holds another run's sketch, or a damaged one, or if another process writes it.
     DeviceError
         If there is no GPU, or its memory does not hold a single block.
+    WorkerError
+        If a worker dies, or rounds differently from the others.
 
     Examples
     --------
@@ -388,8 +399,9 @@ def sketch(
     spec = check_spec(
         run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device
     )
+    refuse_device(check_executor(executor), device)
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
-    return make_sketch(spec, similarity=factor, progress=progress, path=path)
+    return make_sketch(replace(spec, executor=executor), similarity=factor, progress=progress, path=path)
 
 
 def make_sketch(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -295,6 +296,12 @@ class PartStore(StoreReader):
         if self.lock is None:
             raise InputError(f"{self.path} is not open for writing; open it with mode 'a' to add blocks")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the store as its path and the digest of what it holds; its blocks stay on the disk."""
+        if self.writable:
+            raise InputError(f"{self.path} is open for writing, so it cannot be pickled; close it first")
+        return reopen, (self.path, self.key)
+
     def __enter__(self) -> PartStore:
         return self
 
@@ -310,6 +317,14 @@ class PartStore(StoreReader):
             "directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
+
+
+def reopen(path: str, key: bytes) -> PartStore:
+    """Open a store that was pickled, for reading. StoreError: there is none, or it holds another sketch by now."""
+    store = PartStore.open(path)
+    if store.key != key:
+        raise StoreError(f"{path} holds another sketch than when it was pickled; open it with cs.open_sketch")
+    return store
 
 
 def check_same_sketch(store: PartStore, header: Header) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
+from circuitsketch.arguments import as_list, call, check_callable, check_picklable, is_int, quoted
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import run_blocks
@@ -149,6 +149,7 @@ class Training:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: circuits and data, without compiled code; the step is not needed any more."""
+        check_picklable(self.chosen_params, "params")
         return self.__dict__ | {"executables": {}}
 
     def for_workers(self) -> Training:
