@@ -363,6 +363,9 @@ def sketch(
         the same bits; with more directions it adds to what is there. See `open_sketch`.
     device : {"cpu", "cuda"}
         "cuda" for an NVIDIA GPU (needs the extra cuda12 or cuda13), whose coefficients are the CPU's up to rounding.
+    executor : concurrent.futures.Executor, optional
+        Workers that share the blocks, such as those of `circuitsketch.executor`: processes, or other machines. The
+        bits are the same. `threads` are then those of each worker, by default 1.
 
     Returns
     -------

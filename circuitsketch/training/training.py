@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from inspect import signature
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from circuitsketch.training.subsets import check_labels, downweights_of, entry_p
 from circuitsketch.tree import LEAF, flatten, flatten_up_to, unflatten
 from circuitsketch.workers.distribution import check_executor, distribute, group_for_workers, refuse_device
 
-linking = Lock()  # several tasks of one worker may ask for one executable at once
+linking = RLock()  # several tasks of one worker may ask for one executable at once
 # What tab completion shows.
 PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()
 
