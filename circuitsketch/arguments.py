@@ -148,8 +148,8 @@ def check_picklable(function: Any, name: str) -> None:
         pickle.dumps(function)
     except Exception as reason:
         raise InputError(
-            f"{name} is {quoted(function)}, which cannot be pickled: {reason}; use a function that is defined at the top "
-            "level of a module, without a lambda"
+            f"{name} is {quoted(function)}, which cannot be pickled: {reason}; use a function that is defined at the "
+            "top level of a module, without a lambda"
         ) from reason
 
 

@@ -141,7 +141,9 @@ class MeasuredSeries:
         self.order = max(self.coefficients.shape[1], 0 if self.per_example is None else self.per_example.shape[1]) - 1
         estimator = ExactSeries if isinstance(distribution, Given) else MonteCarlo
         self.random: MonteCarlo | ExactSeries = estimator(self.measurement, median_groups)
-        self.priors = priors or Priors(partial(getattr, self, "chosen_similarity"), partial(getattr, self, "directions"))
+        self.priors = priors or Priors(
+            partial(getattr, self, "chosen_similarity"), partial(getattr, self, "directions")
+        )
         self.estimator = "theorem" if self.per_example is None else "interactions"  # if none is named
         self.fit = InteractionsFit(self.measurement, self.priors)
 

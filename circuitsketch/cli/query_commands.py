@@ -19,6 +19,7 @@ from circuitsketch.cli.options import (
     DeviceName,
     Estimator,
     EstimatorName,
+    ExecutorName,
     Json,
     Label,
     Level,
@@ -32,10 +33,12 @@ from circuitsketch.cli.options import (
     Without,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
+from circuitsketch.cli.workers import open_executor
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from circuitsketch.attribution.influence import Influence
     from circuitsketch.attribution.query import Query
@@ -84,6 +87,7 @@ def predict(
         bool, typer.Option("--retrain", help="Also retrain without them, to check; needs the run.")
     ] = False,
     device: DeviceName = Device.cpu,
+    executor: ExecutorName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -118,12 +122,15 @@ def predict(
         if (estimator, order) != (None, None):
             raise typer.BadParameter("--calibrate weighs all estimators; leave out --estimator and --order")
         counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
-        query = calibrate_stored(sketch, query, run_for(sketch, target, "--calibrate"), calibrate, max(counts), device)
+        with open_executor(executor) as workers:
+            known_run = run_for(sketch, target, "--calibrate")
+            query = calibrate_stored(sketch, query, known_run, calibrate, max(counts), device, workers)
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
+        how["executor"] = executor
         output.write(
             *predict_many(sketch, query, function, every, how, level, run, device, request_fields(store, measure))
         )
@@ -154,7 +161,15 @@ def predict(
     output.write(plain, *format_prediction(prediction, title, truth, level))
 
 
-def calibrate_stored(sketch: Sketch, query: Query, run: Training, count: int, largest: int, device: Device) -> Query:
+def calibrate_stored(
+    sketch: Sketch,
+    query: Query,
+    run: Training,
+    count: int,
+    largest: int,
+    device: Device,
+    executor: Executor | None,
+) -> Query:
     """Calibrate a query on random subsets of up to a tenth of the examples, or the largest asked about; say the cost.
 
     count: of subsets; those of which the error is known already teach nothing, so they have two examples or more.
@@ -162,7 +177,7 @@ def calibrate_stored(sketch: Sketch, query: Query, run: Training, count: int, la
     size = (min(2, sketch.n), max(min(2, sketch.n), sketch.n // 10, largest))
     begin = time.perf_counter()
     with show_status(f"calibrating: retraining without {count} subsets"):
-        query = query.calibrate(size=size, count=count, run=run, device=device.value)
+        query = query.calibrate(size=size, count=count, run=run, device=device.value, executor=executor)
     spent = time.perf_counter() - begin
     print_status(
         f"calibrated on {count} retrained subsets of {size[0]} to {size[1]} {unit_of(sketch)}s in {spent:,.1f} s; "
@@ -194,8 +209,8 @@ def predict_many(
     prediction = query.reweight(h, order=how["order"], estimator=how["estimator"])
     truth = None
     if run is not None:
-        with show_status(f"retraining {len(h)} times"):
-            truth = retrain_and_measure(run, h, function, (), None, device.value)
+        with show_status(f"retraining {len(h)} times"), open_executor(how["executor"]) as workers:
+            truth = retrain_and_measure(run, h, function, (), None, device.value, workers)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
@@ -293,6 +308,7 @@ def evaluate(
     estimator: EstimatorName = None,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
+    executor: ExecutorName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -323,7 +339,7 @@ def evaluate(
             return "nothing was saved; --keep FOLDER saves retrained values"
         return f"{done[0]} of {count} retrainings are saved in {keep}; run the same command to resume"
 
-    with report_kept(resume_hint), progress_bars() as report_progress:
+    with report_kept(resume_hint), open_executor(executor) as workers, progress_bars() as report_progress:
 
         def progress(stage: str, now: int, total: int) -> None:
             done[0] = now
@@ -339,6 +355,7 @@ def evaluate(
             device=device.value,
             folder=keep,
             progress=progress,
+            executor=workers,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     evaluation = query.evaluate(masks, truth=truth, seed=seed, **options)

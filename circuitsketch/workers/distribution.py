@@ -173,9 +173,9 @@ def reply_of(future: Future[Reply]) -> Reply:
     except BrokenExecutor as reason:
         raise died(reason) from reason
     except CancelledError as reason:
-        raise WorkerError(f"a task was cancelled: its executor was shut down, or its scheduler lost; {KEPT_HINT}") from (
-            reason
-        )
+        raise WorkerError(
+            f"a task was cancelled: its executor was shut down, or its scheduler lost; {KEPT_HINT}"
+        ) from (reason)
     except Exception as reason:
         raise WorkerError(f"a task failed on a worker: {type(reason).__name__}: {reason}; {KEPT_HINT}") from reason
 

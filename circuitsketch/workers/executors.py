@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from circuitsketch.errors import InputError, WorkerError
 from circuitsketch.workers.processes import Processes
 
 RETRIES = 5  # of a task whose Dask worker dies
+MOST_PROCESSES = 10_000
 FORMS = "'processes', 'processes:4', 'dask://host:port' or 'mpi'"
 
 
@@ -50,16 +52,29 @@ def executor(name: str = "processes") -> Iterator[Executor]:
     >>> bool((sketch.state == cs.sketch(run, directions=2, order=1).state).all())
     True
     """
-    kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if kind == "processes" and (not rest or (rest.isdecimal() and 1 <= int(rest) <= 10_000)):
-        with Processes(int(rest) if rest else thread_count(None, 1 << 20)) as processes:
+    kind, rest = parse_name(name)
+    if kind == "processes":
+        with Processes(int(rest) if rest else thread_count(None, MOST_PROCESSES)) as processes:
             yield processes
-    elif kind == "dask" and rest.startswith("//") and len(rest) > 2:
+    elif kind == "dask":
         yield from dask_executor("tcp:" + rest)
-    elif name == "mpi":
-        yield from mpi_executor()
     else:
-        raise InputError(f"there is no executor {quoted(name)}; use {FORMS}")
+        yield from mpi_executor()
+
+
+def parse_name(name: Any) -> tuple[str, str]:
+    """Return the kind of an executor and the rest of its name, or raise InputError.
+
+    >>> parse_name("processes:4"), parse_name("dask://127.0.0.1:8786"), parse_name("mpi")
+    (('processes', '4'), ('dask', '//127.0.0.1:8786'), ('mpi', ''))
+    """
+    kind, colon, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    count = int(rest) if rest.isdecimal() and len(rest) < 8 else 0
+    if (kind == "processes" and (not colon or 1 <= count <= MOST_PROCESSES)) or name == "mpi":
+        return kind, rest
+    if kind == "dask" and re.fullmatch(r"//\S+:[0-9]+", rest):
+        return kind, rest
+    raise InputError(f"there is no executor {quoted(name)}; use {FORMS}")
 
 
 def dask_executor(address: str) -> Iterator[Executor]:
@@ -90,6 +105,8 @@ def mpi_executor() -> Iterator[Executor]:
     try:
         from mpi4py.futures import MPIPoolExecutor
     except ImportError as reason:
-        raise InputError(f"executor 'mpi' needs mpi4py and an MPI library ({reason}); pip install mpi4py mpich") from None
+        raise InputError(
+            f"executor 'mpi' needs mpi4py and an MPI library ({reason}); pip install mpi4py mpich"
+        ) from None
     with MPIPoolExecutor() as ranks:
         yield ranks

@@ -24,7 +24,7 @@ from circuitsketch.errors import WorkerError
 
 ATTEMPTS = 3  # workers that may die of one call
 LENGTH = 8  # bytes of a message's length, before it
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 PROGRAM = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""What a worker does: it loads what the tasks of a computation share, once, and calls a function of the package with it.
+"""What a worker does: load what the tasks of a computation share, once, and call a function of the package with it.
 
 In: a function, the digests of pickled objects that it shares with other tasks, and its own arguments. Out: a `Reply`: a
 result, an error of the package, or the digests of what the worker has not loaded yet, for whoever distributes the tasks
