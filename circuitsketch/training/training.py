@@ -152,6 +152,11 @@ class Training:
         check_picklable(self.chosen_params, "params")
         return self.__dict__ | {"executables": {}}
 
+    def __copy__(self) -> Training:
+        run = object.__new__(Training)
+        run.__dict__.update(self.__dict__)  # compiled code, too
+        return run
+
     def for_workers(self) -> Training:
         """Return the run without what blocks of lanes do not read: names, containers and functions of the user's."""
         run = copy(self)
