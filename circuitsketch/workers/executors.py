@@ -69,8 +69,8 @@ def parse_name(name: Any) -> tuple[str, str]:
     (('processes', '4'), ('dask', '//127.0.0.1:8786'), ('mpi', ''))
     """
     kind, colon, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
-    count = int(rest) if rest.isdecimal() and len(rest) < 8 else 0
-    if (kind == "processes" and (not colon or 1 <= count <= MOST_PROCESSES)) or name == "mpi":
+    count = int(rest) if re.fullmatch("[0-9]{1,8}", rest) else 0
+    if (kind == "processes" and (not colon or 1 <= count <= MOST_PROCESSES)) or (kind == "mpi" and not colon):
         return kind, rest
     if kind == "dask" and re.fullmatch(r"//\S+:[0-9]+", rest):
         return kind, rest

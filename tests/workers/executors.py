@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import circuitsketch as cs
+from circuitsketch.propagate.blocks import Collected, push_task
 
 
 @contextmanager
@@ -57,3 +60,26 @@ class Never(Executor):
     def submit(self, function, /, *arguments, **options):
         self.futures.append(Future())
         return self.futures[-1]
+
+
+def push_and_be_killed(run, group, *arguments):
+    """What a worker does for a sketch; the first that has computed block 3 is killed before it can say so."""
+    write = Collected.write
+
+    def be_killed(held, block, lanes):
+        if block == 3 and not os.path.exists(os.environ["KILLED"]):
+            with open(os.environ["KILLED"], "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        write(held, block, lanes)
+
+    Collected.write = be_killed
+    try:
+        return push_task(run, group, *arguments)
+    finally:
+        Collected.write = write
+
+
+def raise_what_cannot_be_pickled():
+    error = ValueError("a lambda")
+    error.reason = lambda: None
+    raise error
