@@ -9,7 +9,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 
 import circuitsketch as cs
+from circuitsketch.backends.cpu import compile_workers
 from circuitsketch.propagate.blocks import Collected, push_task
+from circuitsketch.zoo import microgpt
 
 
 @contextmanager
@@ -83,3 +85,16 @@ def raise_what_cannot_be_pickled():
     error = ValueError("a lambda")
     error.reason = lambda: None
     raise error
+
+
+def compile_kernels():
+    """The kernels that this process compiles to train a model, with the cache that its environment names."""
+    compiled, compile_missing = [], compile_workers.compile_missing
+
+    def counted(missing, *arguments):
+        compiled.extend(missing)
+        return compile_missing(missing, *arguments)
+
+    compile_workers.compile_missing = counted
+    microgpt.training(3).train()
+    return compiled

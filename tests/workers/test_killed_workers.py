@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from executors import push_and_be_killed, raise_what_cannot_be_pickled, spawned
+from executors import compile_kernels, push_and_be_killed, raise_what_cannot_be_pickled, spawned
 from stores import content
 
 import circuitsketch as cs
@@ -176,6 +176,14 @@ def test_ctrl_c_stops_all_workers_and_the_sketch_goes_on(tmp_path, right):
     with Processes(2) as executor:
         sketch(path, executor=executor)
     assert content(path) == right
+
+
+def test_the_workers_of_a_machine_compile_each_kernel_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIRCUITSKETCH_CACHE", str(tmp_path))
+    with Processes(2) as executor:
+        calls = [executor.submit(compile_kernels) for _ in range(2)]
+        compiled = [key for call in calls for key in call.result()]
+    assert len(compiled) == len(set(compiled)) > 10
 
 
 def test_what_a_worker_prints_or_raises_does_not_disturb_its_answers():
