@@ -19,7 +19,7 @@ import numpy as np
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.scheduler import run_cooperatively
-from circuitsketch.errors import DivergenceError, InputError, WorkerError
+from circuitsketch.errors import ConstantError, DivergenceError, InputError, WorkerError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import PartStore
@@ -232,7 +232,7 @@ def refuse_other_bits(mine: list[np.ndarray], others: list[np.ndarray]) -> None:
 def refuse_constant_run(run: Training) -> None:
     """Raise InputError if the state has no series in the examples' weights."""
     if not run.varying() and run.varying(values=True):
-        raise InputError(
+        raise ConstantError(
             "the state depends on the examples' weights only through comparisons, so it is locally constant and has no "
             "series; let the step use gradients or other smooth functions of the weights"
         )

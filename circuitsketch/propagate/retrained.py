@@ -243,30 +243,66 @@ class LaneMeasurement:
         return np.concatenate(columns, axis=1)
 
 
+class LaneFunction:
+    """A function of models that lie in lanes, called for each: for measurements that no circuit expresses.
+
+    Parameters
+    ----------
+    function : callable
+        From the leaves of a state to values, (values,).
+    state : sequence of ndarray
+        The plain run's final state, by leaf.
+    offsets : sequence of int
+        Where each leaf begins in a lane; negative for leaves that are the same in all models.
+    """
+
+    def __init__(
+        self, function: Callable[[list[np.ndarray]], np.ndarray], state: Sequence[np.ndarray], offsets: Sequence[int]
+    ) -> None:
+        self.function, self.state, self.offsets = function, state, offsets
+
+    def __call__(self, lanes: np.ndarray) -> np.ndarray:
+        """Return the values of the models in a lane block, (width, values)."""
+        rows = []
+        for model in lanes[:, 0].T:
+            leaves = [
+                np.array(leaf) if at < 0 else model[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
+                for leaf, at in zip(self.state, self.offsets, strict=True)
+            ]
+            rows.append(self.function(leaves))
+        return np.stack(rows)
+
+
 @dataclass(eq=False)
 class ModelReader:
     """Reads the measured values of the models in a lane block, and how far their final states are from the plain run's.
 
     Attributes
     ----------
-    circuit, state, varying, width : as for `LaneMeasurement`. count : the number of models.
+    measurement, state, varying, width, offsets : as for `LaneMeasurement` and `LaneFunction`.
+    count : the number of models.
     """
 
-    circuit: Circuit
+    measurement: Circuit | Callable[[list[np.ndarray]], np.ndarray]
     state: Sequence[np.ndarray]
     varying: Sequence[int]
+    offsets: Sequence[int]
     width: int
     count: int
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: no container of the user's, and no compiled code."""
-        flat = replace(self.circuit, in_tree=LEAF, out_tree=LEAF)
-        return {name: getattr(self, name) for name in ("state", "varying", "width", "count")} | {"circuit": flat}
+        assert isinstance(self.measurement, Circuit)
+        flat = replace(self.measurement, in_tree=LEAF, out_tree=LEAF)
+        names = ("state", "varying", "offsets", "width", "count")
+        return {name: getattr(self, name) for name in names} | {"measurement": flat}
 
     @cached_property
-    def measurement(self) -> LaneMeasurement:
-        """The measurement, compiled."""
-        return LaneMeasurement(self.circuit, self.state, self.varying, self.width)
+    def measure(self) -> LaneMeasurement | LaneFunction:
+        """The measurement of lanes, compiled if it is a circuit."""
+        if isinstance(self.measurement, Circuit):
+            return LaneMeasurement(self.measurement, self.state, self.varying, self.width)
+        return LaneFunction(self.measurement, self.state, self.offsets)
 
     @cached_property
     def plain(self) -> np.ndarray:
@@ -277,7 +313,7 @@ class ModelReader:
         """Return the values and the 2-norm of the difference of the state, (models, values + 1)."""
         size = min(self.width, self.count - block * self.width)
         distances = np.linalg.norm(lanes[:, 0, :size] - self.plain[:, None], axis=0)
-        return np.column_stack([self.measurement(lanes)[:size], distances])
+        return np.column_stack([self.measure(lanes)[:size], distances])
 
 
 class RetrainedModels(PropagatedRun):
@@ -300,7 +336,7 @@ class RetrainedModels(PropagatedRun):
 
 def measure_retrained(
     run: Training,
-    circuit: Circuit,
+    measurement: Circuit | Callable[[list[np.ndarray]], np.ndarray],
     state: Sequence[np.ndarray],
     rows: Rows,
     count: int,
@@ -315,7 +351,8 @@ def measure_retrained(
 
     Parameters
     ----------
-    circuit, state : the measurement and the plain run's final state, as for `LaneMeasurement`.
+    measurement, state : a circuit, as for `LaneMeasurement`, or a function, as for `LaneFunction`, which workers do not
+        call, and the plain run's final state.
     run, rows, count, threads, progress, width, executor : as for `retrain_blocks`.
     kept : KeptArrays, optional
         Where blocks are kept as they are finished; those that are there already are not computed again.
@@ -326,9 +363,15 @@ def measure_retrained(
     distances : (count,), the 2-norm of the difference between the final state and the plain run's.
     """
     varying = run.varying(values=True)
-    width = run.executable(VALUES, lanes=count, width=width).target.width
-    values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
-    distances = np.zeros(count)
+    executable = run.executable(VALUES, lanes=count, width=width)
+    width = executable.target.width
+    read = ModelReader(measurement, state, varying, executable.state_lane, width, count)
+    if isinstance(measurement, Circuit):
+        columns = sum(cells(measurement.nodes[wire].shape) for wire in measurement.outputs)
+    else:
+        columns = len(measurement(list(state)))
+    is_read_by_workers = executor is None or isinstance(measurement, Circuit)
+    values, distances = np.zeros((count, columns)), np.zeros(count)
 
     name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
 
@@ -337,6 +380,7 @@ def measure_retrained(
 
     def take(block: int, models: np.ndarray) -> None:
         part = part_of(block)
+        models = models if is_read_by_workers else read(block, models)
         values[part], distances[part] = models[:, :-1], models[:, -1]
         if kept is not None:
             kept.write(f"{name}-{block}", models)
@@ -359,6 +403,6 @@ def measure_retrained(
         threads=threads,
         progress=progress,
         executor=executor,
-        read=ModelReader(circuit, state, varying, width, count),
+        read=read if is_read_by_workers else None,
     )
     return values, distances
