@@ -21,6 +21,7 @@ MARKED = {
     "crash": (
         "store/test_store_crashes.py",
         "store/test_store_damage.py",
+        "store/test_shared_folder.py",
         "store/test_store_system.py",
         "store/sketches/",
         "workers/test_dask.py",

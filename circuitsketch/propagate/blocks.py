@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -23,6 +24,7 @@ from circuitsketch.errors import ConstantError, DivergenceError, InputError, Wor
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import PartStore
+from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 from circuitsketch.workers.distribution import distribute, group_for_workers
@@ -142,28 +144,29 @@ def push_blocks(
         if block_group[0] == remaining[0]:
             constants.extend(arena.get_state())
 
-    def take_block(block: int, lanes: np.ndarray, end: list[np.ndarray]) -> None:
+    def take_block(block: int, lanes: Any, end: list[np.ndarray]) -> None:
         if store is None:
             lane_blocks[block] = lanes
         else:
             store.write_constants(end)
-            store.write(block, lanes)
+            store.take(block, lanes)
 
     if executor is None:
         run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
     elif remaining:
         groups = group_for_workers(remaining, executable.choose_blocks_per_run(blocks, run.n, 1), executor)
         rows_of = ([block_of(b * width, min((b + 1) * width, count)) for b in group] for group in groups)
-        options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1)
-        tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
         nbytes = len(groups[0]) * (lane_blocks.itemsize * math.prod(shape[1:]) + 16 * run.n * width)
-        for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
-            constants = constants or end
-            refuse_other_bits(constants, end)
-            for b, block in zip(group, lanes, strict=True):
-                take_block(b, block, end)
-            done.extend(group)
-            report_progress(len(done), math.inf)
+        with nullcontext() if store is None else store.share() as folder:
+            options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, folder)
+            tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
+            for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
+                constants = constants or end
+                refuse_other_bits(constants, end)
+                for b, block in zip(group, lanes, strict=True):
+                    take_block(b, block, end)
+                done.extend(group)
+                report_progress(len(done), math.inf)
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store
@@ -171,15 +174,22 @@ def push_blocks(
 
 @dataclass
 class Collected:
-    """Stands where a store does, for a worker: it lacks some blocks, and holds them once they are done."""
+    """Stands where a store does, for a worker: it lacks some blocks, and holds them once they are done.
+
+    Attributes
+    ----------
+    done : the blocks that it does not lack. lanes, constants : what it holds; of blocks in the folder, their files.
+    folder : where it writes blocks if it can.
+    """
 
     done: set[int]
-    lanes: dict[int, np.ndarray]
-    constants: list[np.ndarray]
+    folder: SharedFolder | None = None
+    lanes: dict[int, np.ndarray | BlockFile] = field(default_factory=dict)
+    constants: list[np.ndarray] = field(default_factory=list)
 
-    def write(self, block: int, lanes: np.ndarray) -> None:
+    def take(self, block: int, lanes: np.ndarray) -> None:
         """Hold a block."""
-        self.lanes[block] = lanes.copy()
+        self.lanes[block] = lanes.copy() if self.folder is None else self.folder(block, lanes)
 
     def write_constants(self, leaves: list[np.ndarray]) -> None:
         """Hold the constant terms."""
@@ -197,12 +207,13 @@ def push_task(
     width: int,
     w: np.ndarray,
     threads: int,
-) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
+    folder: SharedFolder | None,
+) -> tuple[list[int], list[np.ndarray | BlockFile], list[np.ndarray]]:
     """Propagate some blocks, whose directions are given, as a task of a worker.
 
-    Returns the blocks' numbers, their lanes, and the state's constant terms.
+    Returns the blocks' numbers, their lanes or their files in the folder, and the state's constant terms.
     """
-    held = Collected(set(range(-(-count // width))) - set(group), {}, [])
+    held = Collected(set(range(-(-count // width))) - set(group), folder)
     by_block = dict(zip(group, rows, strict=True))
     push_blocks(
         run,

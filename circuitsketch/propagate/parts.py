@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -211,26 +212,28 @@ def retrain_each(
     if existing is not None and store is None:
         lanes, done = existing.lanes, set(range(blocks))
 
-    def take(block: int, models: np.ndarray) -> None:
+    def take(block: int, models: Any) -> None:
         if store is None:
             lanes[block] = models  # type: ignore[index]
         else:
             store.write_constants(constants)
-            store.write(block, models)
+            store.take(block, models)
 
-    retrain_blocks(
-        run,
-        examples.block,
-        run.n,
-        take,
-        blocks=set(range(blocks)) - done,
-        dtype=spec.dtype,
-        width=width,
-        threads=spec.threads,
-        device=spec.device,
-        progress=lambda count, _: progress(len(done) + count, blocks),
-        executor=spec.executor,
-    )
+    with nullcontext() if store is None or spec.executor is None else store.share() as folder:
+        retrain_blocks(
+            run,
+            examples.block,
+            run.n,
+            take,
+            blocks=set(range(blocks)) - done,
+            dtype=spec.dtype,
+            width=width,
+            threads=spec.threads,
+            device=spec.device,
+            progress=lambda count, _: progress(len(done) + count, blocks),
+            executor=spec.executor,
+            read=folder,
+        )
     if store is not None:
         constants = store.constants
     return RetrainedModels(

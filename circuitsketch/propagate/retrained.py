@@ -61,7 +61,7 @@ def retrain_blocks(
     run: Training,
     rows: Rows,
     count: int,
-    take: Callable[[int, np.ndarray], None],
+    take: Callable[[int, Any], None],
     *,
     blocks: set[int] | None = None,
     dtype: Any = np.complex128,
@@ -70,7 +70,7 @@ def retrain_blocks(
     device: str = "cpu",
     progress: Progress | None = None,
     executor: Executor | None = None,
-    read: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    read: Callable[[int, np.ndarray], Any] | None = None,
     plain: PlainStates | None = None,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
@@ -126,7 +126,7 @@ def retrain_blocks(
             if bad.size:
                 run.train_with(weights[i][bad[0]])  # raises, with step and gate
                 raise DivergenceError(f"retraining diverged for row {block * width + bad[0]}")
-            take(block, lanes if read is None else read(block, lanes))
+            take(block, lanes.copy() if read is None else read(block, lanes))
         with lock:
             done[0] += len(group)
             if progress is not None:
@@ -155,20 +155,20 @@ plain_states: WeakKeyDictionary[Training, PlainStates] = WeakKeyDictionary()  # 
 
 def retrain_task(
     run: Training,
-    read: Callable[[int, np.ndarray], np.ndarray] | None,
+    read: Callable[[int, np.ndarray], Any] | None,
     group: list[int],
     rows: list[np.ndarray],
     count: int,
     dtype: Any,
     width: int,
     threads: int,
-) -> dict[int, np.ndarray]:
+) -> dict[int, Any]:
     """Retrain with the rows of some blocks, as a task of a worker; return their lanes, or what is read of them."""
     by_block = dict(zip(group, rows, strict=True))
-    models: dict[int, np.ndarray] = {}
+    models: dict[int, Any] = {}
 
-    def take(block: int, lanes: np.ndarray) -> None:
-        models[block] = lanes.copy()
+    def take(block: int, model: Any) -> None:
+        models[block] = model
 
     if run not in plain_states:
         plain_states[run] = PlainStates(run)

@@ -14,6 +14,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import numpy as np
+
 from circuitsketch.arguments import kind_of
 from circuitsketch.errors import CircuitSketchError, InputError, WorkerError
 from circuitsketch.limits import memory_available
@@ -79,7 +81,7 @@ def distribute(
     tasks : iterable of tuple
         The arguments of each call; taken when there is room for the task.
     nbytes : int
-        The size of a task and its result.
+        The largest size of a task and its result, until workers have answered.
 
     Raises
     ------
@@ -100,12 +102,17 @@ class Tasks:
         self.pickles = {hashlib.sha256(text).hexdigest(): text for text in data}
         self.digests = tuple(self.pickles)
         available = memory_available()
-        room = UNDER_WAY if available is None else available // 4
-        self.most = min(max(room // max(nbytes, 1), FEWEST), MOST)
+        self.room = UNDER_WAY if available is None else available // 4
+        self.sizes = {"": nbytes}  # of a task and its result, by worker: some may return files' names, others arrays
         self.done: SimpleQueue[Future[Reply]] = SimpleQueue()
         self.under_way: dict[Future[Reply], tuple[tuple[Any, ...], bool]] = {}  # arguments, whether pickles went along
         self.served: set[str] = set()  # workers that pickles were sent for
         self.held: list[tuple[Any, ...]] = []  # tasks that wait until a worker has loaded what they share
+
+    @property
+    def most(self) -> int:
+        """How many tasks may be under way."""
+        return min(max(self.room // max(*self.sizes.values(), 1), FEWEST), MOST)
 
     def results(self, tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Submit tasks as there is room, and yield their results."""
@@ -127,6 +134,8 @@ class Tasks:
                     continue
                 if reply.error is not None:
                     raise reply.error
+                self.sizes.pop("", None)
+                self.sizes[reply.worker] = array_bytes((task, reply.result))
                 for held in self.held:
                     self.submit(held, with_pickles=False)
                 self.held.clear()
@@ -162,6 +171,19 @@ class Tasks:
                 return self.done.get(timeout=1.0)
             except Empty:
                 continue
+
+
+def array_bytes(value: Any) -> int:
+    """Return the bytes of the arrays in nested tuples, lists and dicts.
+
+    >>> array_bytes((1, [np.zeros(3)], {"a": np.zeros((2, 2))}))
+    56
+    """
+    if isinstance(value, dict):
+        return sum(map(array_bytes, value.values()))
+    if isinstance(value, tuple | list):
+        return sum(map(array_bytes, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def reply_of(future: Future[Reply]) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import circuitsketch as cs
 from circuitsketch.backends.cpu import compile_workers
 from circuitsketch.propagate.blocks import Collected, push_task
+from circuitsketch.store import shared_folder
 from circuitsketch.zoo import microgpt
 
 
@@ -32,11 +34,11 @@ class Immediate(Executor):
     """Calls each function at once, in this process; `change` may replace its result."""
 
     def __init__(self, change=lambda reply: reply):
-        self.change, self.calls = change, []
+        self.change, self.futures = change, []
 
     def submit(self, function, /, *arguments, **options):
-        self.calls.append(arguments)
         future = Future()
+        self.futures.append(future)
         future.set_running_or_notify_cancel()
         try:
             future.set_result(self.change(function(*arguments, **options)))
@@ -66,19 +68,35 @@ class Never(Executor):
 
 def push_and_be_killed(run, group, *arguments):
     """What a worker does for a sketch; the first that has computed block 3 is killed before it can say so."""
-    write = Collected.write
+    take = Collected.take
 
     def be_killed(held, block, lanes):
         if block == 3 and not os.path.exists(os.environ["KILLED"]):
             with open(os.environ["KILLED"], "w"):
                 os.kill(os.getpid(), signal.SIGKILL)
-        write(held, block, lanes)
+        take(held, block, lanes)
 
-    Collected.write = be_killed
+    Collected.take = be_killed
     try:
         return push_task(run, group, *arguments)
     finally:
-        Collected.write = write
+        Collected.take = take
+
+
+def push_on_a_full_disk(run, group, *arguments):
+    """What a worker does for a sketch, with a disk that has no room for block 4."""
+    write = shared_folder.write_aside
+
+    def be_full(path, data, store):
+        if path.endswith("c.4.0.0.0"):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        return write(path, data, store)
+
+    shared_folder.write_aside = be_full
+    try:
+        return push_task(run, group, *arguments)
+    finally:
+        shared_folder.write_aside = write
 
 
 def raise_what_cannot_be_pickled():

@@ -17,9 +17,15 @@ from sketch_stores import RUN, measure
 from stores import content
 
 import circuitsketch as cs
+from circuitsketch.store import shared_folder
 from circuitsketch.workers import tasks
-from circuitsketch.workers.distribution import FEWEST, Tasks, distribute
+from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute
 from circuitsketch.zoo import microgpt
+
+
+def count_positive(params):
+    return float((params > 0.9).sum())
+
 
 DIRECTIONS = np.random.default_rng(2).normal(size=(18, RUN.n))
 SUBSETS = [[i, (3 * i + 1) % RUN.n] for i in range(RUN.n) if i != (3 * i + 1) % RUN.n]
@@ -46,6 +52,9 @@ COMPUTED = {
     "retrain_worst": lambda executor: (
         cs.sketch(RUN, 8, 2, per_example="series").measure(measure).retrain_worst(3, executor=executor).without([1, 2])
     ),
+    "attribute without derivatives": lambda executor: cs.attribute(
+        RUN, count_positive, budget=60, executor=executor
+    ).without([1, 2]),
     "attribute": lambda executor: cs.attribute(RUN, measure, budget=200, executor=executor).without([1, 2]),
 }
 
@@ -93,6 +102,17 @@ def test_a_sketch_on_disk_is_the_same_and_goes_on_with_and_without_workers(tmp_p
     assert content(tmp_path / "alone") == content(tmp_path / "mixed")
 
 
+def test_a_sketch_on_disk_is_the_same_where_workers_do_not_see_its_folder(tmp_path, monkeypatch):
+    for name, sees in (("seen", True), ("unseen", False)):
+        monkeypatch.setattr(shared_folder, "is_plain_file", lambda path, sees=sees: sees)
+        executor = Immediate()
+        cs.sketch(RUN, 20, 2, per_example="retrained", path=tmp_path / name, executor=executor)
+        replies = [future.result().result for future in executor.futures if not future.result().missing]
+        assert all((array_bytes(reply) > 24) != sees for reply in replies)  # 24: where the run ends
+    cs.sketch(RUN, 20, 2, per_example="retrained", path=tmp_path / "alone")
+    assert content(tmp_path / "seen") == content(tmp_path / "unseen") == content(tmp_path / "alone")
+
+
 def test_work_that_attribute_keeps_is_that_of_one_process(tmp_path):
     for name, executor in (("alone", None), ("workers", Immediate())):
         cs.attribute(RUN, measure, budget=200, path=tmp_path / name, executor=executor)
@@ -117,6 +137,11 @@ class Counted(Tasks):
 def run_steps(run, number):
     """A task that needs what is shared."""
     return run.steps, number
+
+
+def make_array(run, size):
+    """A task whose result has so many bytes."""
+    return np.zeros(size, dtype=np.uint8)
 
 
 def test_a_run_is_sent_to_a_worker_once():
@@ -147,15 +172,21 @@ def test_tasks_under_way_are_bounded_by_the_bytes_of_their_results(monkeypatch):
             asked.append(i)
             yield (i,)
 
-    for nbytes, most in ((100, 10), (10**9, FEWEST)):
+    for nbytes, most in ((100, 10), (600, FEWEST)):
         asked.clear()
-        counted = Counted(Immediate(), run_steps, [RUN.for_workers()], nbytes)
-        results = counted.results(arguments())
+        counted = Counted(Immediate(), make_array, [RUN.for_workers()], nbytes)
+        results = counted.results((nbytes,) for _ in arguments())
         next(results)
         assert len(asked) == counted.largest == most
         next(results)
         assert len(asked) == most + 1  # the caller was busy meanwhile, as with writing
         assert len(list(results)) == 18 and counted.largest == most
+    asked.clear()
+    counted = Counted(Immediate(), make_array, [RUN.for_workers()], 600)
+    results = counted.results((50,) for _ in arguments())
+    assert next(results).nbytes == 50 and len(asked) == FEWEST
+    next(results)  # by now it is known that results are smaller than was thought
+    assert len(asked) == 20 == counted.largest + 1
 
 
 # ---------------------------------------------------------------------------------------- errors, warnings, progress

@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from executors import compile_kernels, push_and_be_killed, raise_what_cannot_be_pickled, spawned
+from executors import compile_kernels, push_and_be_killed, push_on_a_full_disk, raise_what_cannot_be_pickled, spawned
 from stores import content
 
 import circuitsketch as cs
@@ -109,21 +109,24 @@ def test_a_pool_whose_worker_is_killed_fails_and_the_sketch_goes_on(tmp_path, ri
     assert content(path) == right
 
 
-def test_a_disk_that_is_full_for_one_block_stops_all_and_the_sketch_goes_on(tmp_path, right, monkeypatch):
-    write, writes, path = part_store.write_atomically, [], tmp_path / "a.sketch"
+@pytest.mark.parametrize("whose", ["worker", "writer"])
+def test_a_disk_that_is_full_for_one_block_stops_all_and_the_sketch_goes_on(whose, tmp_path, right, monkeypatch):
+    write, path = part_store.write_atomically, tmp_path / "a.sketch"
 
     def write_until_full(file, data, store):
-        writes.append(file)
-        if file.endswith("lanes/c.4.0.0.0"):
+        if file.endswith("lanes_sha256/c.4.0"):
             raise OSError(errno.ENOSPC, "No space left on device", file)
         write(file, data, store)
 
     with Processes(2) as executor:
-        monkeypatch.setattr(part_store, "write_atomically", write_until_full)
+        if whose == "worker":
+            monkeypatch.setattr(blocks, "push_task", push_on_a_full_disk)
+        else:
+            monkeypatch.setattr(part_store, "write_atomically", write_until_full)
         with pytest.raises(cs.StoreError, match="no space left on device; free some space and call again"):
             sketch(path, executor=executor)
-        monkeypatch.setattr(part_store, "write_atomically", write)
-        assert not PartStore.open(path / "random").writable
+        monkeypatch.undo()
+        assert not PartStore.open(path / "random").writable and 4 not in PartStore.open(path / "random").done
         sketch(path, executor=executor)
     assert content(path) == right
 

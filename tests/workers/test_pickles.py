@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from sketch_stores import RUN, measure
 
 import circuitsketch as cs
 from circuitsketch import errors, extend
@@ -158,14 +159,9 @@ def test_a_gate_that_was_redefined_is_not_pickled_as_the_new_one(wave_run):
 # ---------------------------------------------------------------------------------------- sketches, queries, errors
 
 
-@pytest.fixture(scope="module")
-def run():
-    return microgpt.training(20)
-
-
-def test_a_pickled_sketch_and_query_answer_the_same(run):
-    sketch = cs.sketch(run, 8, 2, per_example="series")
-    query = sketch.measure(microgpt.loss, "anna")
+def test_a_pickled_sketch_and_query_answer_the_same():
+    sketch = cs.sketch(RUN, 8, 2, per_example="series")
+    query = sketch.measure(measure)
     calibrated = query.calibrate(count=10, size=2)
     for pickled in (query, calibrated, calibrated.with_gradients(4)):
         for one, other in zip(
@@ -180,7 +176,8 @@ def test_a_pickled_sketch_and_query_answer_the_same(run):
     assert again.extend(10).random.lanes.tobytes() == sketch.extend(10).random.lanes.tobytes()
 
 
-def test_a_sketch_on_disk_is_pickled_as_its_path_and_refused_if_it_became_another(run, tmp_path):
+def test_a_sketch_on_disk_is_pickled_as_its_path_and_refused_if_it_became_another(tmp_path):
+    run = microgpt.training(20)
     sketch = cs.sketch(run, 8, 2, path=tmp_path / "a.sketch")
     data = pickle.dumps(sketch)
     assert len(data) < sketch.nbytes < 3 * len(pickle.dumps(cs.sketch(run, 8, 2)))
