@@ -11,6 +11,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,6 +24,7 @@ from circuitsketch.workers.tasks import Reply, perform
 
 UNDER_WAY = 1 << 30  # bytes of tasks and results under way, or a quarter of the memory that is available
 FEWEST, MOST = 2, 10_000  # tasks under way
+LARGE = 16 << 20  # bytes of a pickle that does not belong into a message to a scheduler
 UNKNOWN_WORKERS = 16  # of an executor that does not say how many it has
 KEPT_HINT = "call again: with path=, finished blocks are kept; cs.executor('processes') replaces workers that die"
 
@@ -109,6 +111,14 @@ class Tasks:
         self.served: set[str] = set()  # workers that pickles were sent for
         self.held: list[tuple[Any, ...]] = []  # tasks that wait until a worker has loaded what they share
 
+    @cached_property
+    def scattered(self) -> dict[str, Any]:
+        """The pickles; of an executor that can place data on its workers, what stands for large ones."""
+        place = getattr(self.executor, "scatter", None)
+        if place is None:
+            return self.pickles
+        return {digest: place(text) if len(text) > LARGE else text for digest, text in self.pickles.items()}
+
     @property
     def most(self) -> int:
         """How many tasks may be under way."""
@@ -146,8 +156,8 @@ class Tasks:
 
     def submit(self, task: tuple[Any, ...], with_pickles: bool) -> None:
         """Submit a task."""
-        pickles = self.pickles if with_pickles else {}
         try:
+            pickles = self.scattered if with_pickles else {}
             future = self.executor.submit(perform, self.function, self.digests, pickles, task)
         except BrokenExecutor as reason:
             raise died(reason) from reason

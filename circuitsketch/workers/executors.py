@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from circuitsketch.arguments import quoted
@@ -90,10 +91,11 @@ def dask_executor(address: str) -> Iterator[Executor]:
         raise WorkerError(f"there is no Dask scheduler at {address}: {reason}; start one with `dask scheduler`") from (
             reason
         )
-    # A run that is sent along with a task is large for a task graph, and is sent to each worker only once.
+    # A run is large for a task graph, but is sent to each worker only once; a very large one goes around the scheduler.
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
         workers = client.get_executor(pure=False, retries=RETRIES)
         workers._max_workers = max(sum(client.ncores().values()), 1)
+        workers.scatter = partial(client.scatter, broadcast=True, hash=False)
         try:
             yield workers
         finally:

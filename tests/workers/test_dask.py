@@ -12,11 +12,21 @@ from stores import content
 import circuitsketch as cs
 from circuitsketch.propagate import blocks
 from circuitsketch.store.part_store import PartStore
+from circuitsketch.workers import distribution
 from circuitsketch.zoo import microgpt
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask: pip install 'circuitsketch[dask]'")
 COUNT, ORDER = 64, 3
 RUN = microgpt.training(40)
+
+
+@pytest.fixture(autouse=True)
+def impatient():
+    """No test waits long for a scheduler that is gone."""
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        yield
 
 
 def start(**options):
@@ -59,6 +69,16 @@ def test_a_worker_with_several_threads_computes_the_same(tmp_path, right):
     assert content(tmp_path / "a.sketch") == right
 
 
+def test_a_run_that_is_large_for_a_scheduler_goes_around_it(tmp_path, right, monkeypatch):
+    monkeypatch.setattr(distribution, "LARGE", 1000)
+    with start() as cluster, cs.executor(name_of(cluster)) as executor:
+        placed, scatter = [], executor.scatter
+        monkeypatch.setattr(executor, "scatter", lambda data: placed.append(len(data)) or scatter(data))
+        sketch(tmp_path / "a.sketch", executor=executor)
+        assert len(placed) == 1 and placed[0] > 100_000
+    assert content(tmp_path / "a.sketch") == right
+
+
 def test_when_the_scheduler_is_lost_the_sketch_goes_on_with_another(tmp_path, right):
     path, cluster = tmp_path / "a.sketch", start()
 
@@ -76,8 +96,5 @@ def test_when_the_scheduler_is_lost_the_sketch_goes_on_with_another(tmp_path, ri
 
 
 def test_a_scheduler_that_is_not_there_is_named():
-    settings = {"distributed.comm.timeouts.connect": "1s"}
-    import dask
-
-    with dask.config.set(settings), pytest.raises(cs.WorkerError, match="no Dask scheduler at tcp://127.0.0.1:9"):
+    with pytest.raises(cs.WorkerError, match="no Dask scheduler at tcp://127.0.0.1:9"):
         cs.executor("dask://127.0.0.1:9").__enter__()
