@@ -135,6 +135,7 @@ class Tasks:
                         break
                     self.submit(task, with_pickles=False)
                 if not self.under_way:
+                    assert not self.held  # they wait for a task that pickles went along with
                     return
                 future = self.next_done()
                 task, with_pickles = self.under_way.pop(future)
@@ -205,9 +206,8 @@ def reply_of(future: Future[Reply]) -> Reply:
     except BrokenExecutor as reason:
         raise died(reason) from reason
     except CancelledError as reason:
-        raise WorkerError(
-            f"a task was cancelled: its executor was shut down, or its scheduler lost; {KEPT_HINT}"
-        ) from (reason)
+        text = f"a task was cancelled: its executor was shut down, or its scheduler lost; {KEPT_HINT}"
+        raise WorkerError(text) from reason
     except Exception as reason:
         raise WorkerError(f"a task failed on a worker: {type(reason).__name__}: {reason}; {KEPT_HINT}") from reason
 

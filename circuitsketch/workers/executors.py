@@ -88,9 +88,8 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         client: Any = Client(address, set_as_default=False)
     except (OSError, ValueError) as reason:
-        raise WorkerError(f"there is no Dask scheduler at {address}: {reason}; start one with `dask scheduler`") from (
-            reason
-        )
+        text = f"there is no Dask scheduler at {address}: {reason}; start one with `dask scheduler`"
+        raise WorkerError(text) from reason
     # A run is large for a task graph, but is sent to each worker only once; a very large one goes around the scheduler.
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
         workers = client.get_executor(pure=False, retries=RETRIES)

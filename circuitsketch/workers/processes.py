@@ -147,7 +147,9 @@ def describe_exit(code: int | None) -> str:
     >>> describe_exit(-9), describe_exit(1)
     ('the last one by signal 9; is there enough memory for all of them?', 'the last one with exit code 1')
     """
-    if code is not None and code < 0:
+    if code is None:
+        return "or could not be started"
+    if code < 0:
         return f"the last one by signal {-code}; is there enough memory for all of them?"
     return f"the last one with exit code {code}"
 
