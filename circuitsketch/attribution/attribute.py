@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_callable, check_instance, check_int
+from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
 from circuitsketch.attribution.budget import (
     LANE,
     AttributionPlan,
@@ -70,6 +71,7 @@ def attribute(
     progress: Progress | bool | None = None,
     on_plan: Callable[[AttributionPlan], None] | None = None,
     path: Any = None,
+    executor: Executor | None = None,
     seed: int = 0,
 ) -> Query:
     """Predict a measurement after deleting data, as well as a budget allows.
@@ -108,6 +110,9 @@ def attribute(
     path : str or path, optional
         A folder to keep finished work in. The same call with the same folder resumes after an interruption, to the
         same bits, and a larger budget builds on what is there.
+    executor : concurrent.futures.Executor, optional
+        Workers that share the retrainings and the sweeps of pairs, such as those of `circuitsketch.executor`; the bits
+        are the same. `threads` are then those of each worker, by default 1.
     seed : int
         Of the subsets drawn.
 
@@ -127,6 +132,8 @@ def attribute(
         If there are no derivatives, and the function cannot be called on trained parameters in NumPy either.
     StoreError
         If the folder has the work of another run or measurement, or cannot be read or written.
+    WorkerError
+        If a worker dies.
 
     Examples
     --------
@@ -143,6 +150,7 @@ def attribute(
     budget = check_positive("budget", budget)
     check_int(seed, "seed", 0, 2**64 - 1)
     thread_count(threads, 1)
+    check_executor(executor)
     source = Source(function, args, run)
     begun = time.perf_counter()
     first = differentiate_or_call(source, threads, path)
@@ -181,6 +189,7 @@ def attribute(
                 threads=threads,
                 progress=tell.part(LANE * len(weights)),
                 kept=kept,
+                executor=executor,
             )
             return values - first.baseline, distances
 
@@ -219,16 +228,10 @@ def attribute(
                 progress=tell.part(sweep_cost(values) * len(chosen)),
                 measured=first.measured,
                 take=keep,
+                executor=executor,
             )
         if plan.strongest:
-            both = select_strongest_pairs(own, pairs, chosen, plan.strongest)
-            weights = np.zeros((len(both), run.n))
-            np.put_along_axis(weights, both, 1.0, axis=1)
-            beyond = retrain(weights)[0] - own[both].sum(axis=1)
-            for example, other, change in zip(*both.T.tolist(), beyond, strict=True):
-                pairs[position[example], :, other] = change
-                if other in position:
-                    pairs[position[other], :, example] = change
+            retrain_strongest(own, pairs, chosen, plan.strongest, lambda rows: retrain(rows)[0])
     if gradient is None:
         known = KnownEffects.of_own(None, own, first.shape)
     else:
@@ -244,6 +247,25 @@ def attribute(
     query = query_of(source, first, known.gradient, unit).with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
+
+
+def retrain_strongest(
+    own: np.ndarray,
+    pairs: np.ndarray,
+    chosen: np.ndarray,
+    count: int,
+    retrain: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Replace the strongest effects of pairs by what leaving out both changes beyond their own effects, in place."""
+    both = select_strongest_pairs(own, pairs, chosen, count)
+    weights = np.zeros((len(both), len(own)))
+    np.put_along_axis(weights, both, 1.0, axis=1)
+    beyond = retrain(weights) - own[both].sum(axis=1)
+    position = {int(example): i for i, example in enumerate(chosen)}
+    for pair, change in zip(both.tolist(), beyond, strict=True):
+        for example, other in (pair, pair[::-1]):
+            if example in position:
+                pairs[position[example], :, other] = change
 
 
 @dataclass(frozen=True, eq=False)
