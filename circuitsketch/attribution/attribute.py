@@ -56,6 +56,7 @@ from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprin
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
+from circuitsketch.workers.distribution import worker_count
 
 
 @within_memory("the attribution", "a smaller budget", "fewer values")
@@ -170,7 +171,8 @@ def attribute(
             rows = rows[:0]  # too few to calibrate on, and single groups are exact without
         plan = replace(plan, subsets=len(rows), trainings=plan.trainings - LANE * (plan.subsets - len(rows)))
     sweep = 0.0 if plan.reason else sweep_cost(values)
-    remaining = (plan.trainings - sweep) * time_of_training(run) / thread_count(threads, run.n)
+    workers = thread_count(threads, run.n) if executor is None else worker_count(executor) * (threads or 1)
+    remaining = (plan.trainings - sweep) * time_of_training(run) / workers
     plan = replace(plan, seconds=time.perf_counter() - begun + remaining)
     if progress is True:
         print(plan, file=sys.stderr)
