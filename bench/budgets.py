@@ -281,9 +281,9 @@ def measure_run(
     if "interactions" in methods and costs.direction * now.run.n < max(budgets):
         (series, factor), own_cost = count_trainings(now.run, lambda: expand_singly(now))
         distribution = find_distribution("orthonormal", now.run.n, 0)
-        left = {budget: int(min((budget - own_cost) / costs.direction, LARGEST)) for budget in budgets}
-        coefficients = sketch(now, "orthonormal", max(*left.values(), 1))
-        for budget, m in left.items():
+        left = {int(min((budget - own_cost) / costs.direction, LARGEST)): budget for budget in reversed(budgets)}
+        coefficients = sketch(now, "orthonormal", max(*left, 1))
+        for m, budget in reversed(left.items()):
             if m >= FEWEST:
                 fit = Query(coefficients[:m], distribution, per_example=series, similarity=factor)
                 values = {kind: fit.without(one.masks).value for kind, one in asked.items()}
@@ -311,6 +311,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     subsets = options.subsets or (96 if options.full else 32)
     report = Report("budgets", options, {"budgets": budgets, "subsets": subsets})
     measured: list[dict[str, Any]] = [json.loads(Path(file).read_text()) for file in options.read or []]
+    if measured:
+        budgets = sorted({budget for one in measured for budget in one["settings"]["budgets"]})
+        report.machine, report.settings = measured[0]["machine"], measured[0]["settings"] | {"budgets": budgets}
     for name in [] if measured else options.runs:
         cells, costs = measure_run(name, budgets, options.methods, subsets, options.datamodels, options.examples)
         measured.append({"cells": cells, "costs": {name: costs}})
@@ -341,7 +344,7 @@ def tabulate(cells: list[dict[str, Any]]) -> str:
     goals = GOALS.get(cells[0]["run"], {})
     rows = []
     for method in METHODS:
-        for budget in dict.fromkeys(cell["budget"] for cell in cells if cell["method"] == method):
+        for budget in sorted({cell["budget"] for cell in cells if cell["method"] == method}):
             by = {cell["kind"]: cell for cell in cells if (cell["method"], cell["budget"]) == (method, budget)}
             scores = [
                 f"{by[kind]['rmse']:.3f} ({by[kind]['rmse'] / first[kind]:.2f}), {by[kind]['lds']:.3f}"
