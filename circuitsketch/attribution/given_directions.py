@@ -9,6 +9,7 @@ import numpy as np
 from circuitsketch.arguments import check_order
 from circuitsketch.arrays import check_dtype, plain_array
 from circuitsketch.attribution.sketch import Sketch, make_sketch
+from circuitsketch.attribution.validation import names_to_keep
 from circuitsketch.backends.registry import check_device
 from circuitsketch.directions import Given
 from circuitsketch.errors import InputError
@@ -24,6 +25,7 @@ def push(
     directions: Any,
     order: int = 3,
     *,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
@@ -37,7 +39,7 @@ def push(
         The training run.
     directions : array_like, of shape (m, n)
         Real or complex; real ones cost a quarter.
-    order, dtype, threads, progress, device : optional
+    order, keep, dtype, threads, progress, device : optional
         As for `sketch`.
 
     Returns
@@ -68,6 +70,13 @@ def push(
         )
     number = check_dtype(dtype)
     spec = SketchSpec(
-        run, Given(vectors), len(vectors), check_order(order), None, number, threads, check_device(device)
+        run,
+        Given(vectors),
+        len(vectors),
+        check_order(order),
+        dtype=number,
+        threads=threads,
+        device=check_device(device),
+        keep=names_to_keep(run, keep),
     )
     return make_sketch(spec, progress=progress)

@@ -38,6 +38,7 @@ def plan(
     per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
     seconds_per_gate: float | None = None,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
 ) -> Plan:
@@ -81,7 +82,7 @@ def plan(
         examples are real directions, which skip the steps before their example.
     directions, order, distribution : optional
         As for `sketch`; if epsilon is given, they follow from it.
-    per_example, per_example_order, groups, dtype, threads : optional
+    per_example, per_example_order, groups, keep, dtype, threads : optional
         As for `sketch`.
     seconds_per_gate : float, optional
         The rate, of one core at this order, along a complex direction (single examples are then taken to cost what
@@ -115,7 +116,9 @@ def plan(
             raise InputError("give epsilon and delta, to plan a sketch, or run=, to price one")
         count, order = 512 if directions is None else directions, 3 if order is None else order
         chosen = "orthonormal" if distribution is None else distribution
-        spec = check_spec(run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu")
+        spec = check_spec(
+            run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu", keep
+        )
         promised = Plan(None, None, None, spec.order, spec.count, 1, None, None, distribution=chosen)
         return price(promised, spec, seconds_per_gate)
     refuse(
@@ -135,7 +138,7 @@ def plan(
     promised = promise_of(epsilon, delta, alpha, query, deleted, run)
     if run is None:
         refuse(
-            {"seconds_per_gate": seconds_per_gate, "per_example": per_example, "groups": groups},
+            {"seconds_per_gate": seconds_per_gate, "per_example": per_example, "groups": groups, "keep": keep},
             "is for the cost of a run; give run too",
         )
         return promised
@@ -151,6 +154,7 @@ def plan(
         dtype,
         threads,
         "cpu",
+        keep,
     )
     return price(promised, spec, seconds_per_gate)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from typing import Any
@@ -273,6 +273,7 @@ class Sketch(SketchRecord):
             first.threads,
             first.device,
             RETRAINED in self.parts,
+            None if self.path else tuple(first.kept_names),
         )
         before = None if self.path else self.parts
         return make_sketch(spec, similarity=self.chosen_similarity, before=before, progress=progress, path=self.path)
@@ -310,6 +311,7 @@ def sketch(
     per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
     similarity: Any = None,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
@@ -342,8 +344,13 @@ def sketch(
     similarity : array_like, of shape (n, n) or (n, p), optional
         A similarity of examples, or features, for the interactions between them. By default it is learned from the
         per-example series; see `circuitsketch.estimators.similarity`.
+    keep : str or list of str, optional
+        The leaves of the trained state whose coefficients are kept: by default those that `run.params` reads, which are
+        all that a measurement can; "state" for all, an optimiser's moments among them; or paths of leaves, or of parts
+        of the state, such as ["state.params.w1"], if the rest will never be measured. A sketch on disk goes on with
+        what it keeps.
     dtype : {complex128, complex64}
-        complex64 takes half the memory and time.
+        complex64 takes half the memory and time; it computes in single precision, see `docs/storage.md`.
     threads : int, optional
         By default, one per core.
     progress : bool or callable, optional
@@ -386,7 +393,7 @@ def sketch(
     path = None if path is None else absolute_path(path)
     thread_count(threads, 1)
     spec = check_spec(
-        run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device
+        run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device, keep
     )
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
     return make_sketch(spec, similarity=factor, progress=progress, path=path)
@@ -402,6 +409,8 @@ def make_sketch(
 ) -> Sketch:
     """Make a sketch, at a path if there is one."""
     run = spec.run
+    if path is not None and spec.keep is None:
+        spec = replace(spec, keep=SketchStore.kept_leaves(path, run.state_names))
     metadata = None if path is None else metadata_of(spec, similarity)
     with show_progress(progress) as report_progress:
         check_capacity(spec, path)  # before anything is at the path
@@ -442,4 +451,15 @@ def metadata_of(spec: SketchSpec, similarity: np.ndarray | None) -> SketchMetada
     parts += [RETRAINED] * spec.retrained
     pending = None if spec.count else (distribution.name, int(distribution.seed or 0), spec.order)
     labels, items = (None, None) if groups else (json_values(run.labels), json_values(run.items))
-    return SketchMetadata(tuple(parts), pending, groups, labels, items, similarity, run.origin, names_of_kinks(run))
+    keep = tuple(name for i, name in enumerate(run.state_names) if i in spec.kept)
+    return SketchMetadata(
+        tuple(parts),
+        pending,
+        groups,
+        labels,
+        items,
+        similarity,
+        run.origin,
+        names_of_kinks(run),
+        keep if len(keep) < len(run.state_names) else None,
+    )

@@ -114,6 +114,15 @@ Dtype = Annotated[
         metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."
     ),
 ]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help='Leaves of the trained state to keep: "state" for all, or a path such as state.params.w1; repeatable. '
+        "Default: those that measurements can read.",
+        show_default=False,
+    ),
+]
 Level = Annotated[
     float,
     typer.Option(metavar="P", help="Confidence level of the intervals, between 0 and 1."),

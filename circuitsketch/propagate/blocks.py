@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from threading import Lock
 from typing import Any
 
@@ -19,6 +19,7 @@ from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
+from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.health import check_series
@@ -41,6 +42,7 @@ def push_blocks(
     store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
+    kept: Collection[int] | None = None,
 ) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
@@ -61,11 +63,13 @@ def push_blocks(
         The first lane blocks, in memory, which are complete and not computed again.
     check
         Check every gate's domain first; False if that was done before.
+    kept
+        The positions of the state's leaves whose coefficients are returned or stored; by default all.
 
     Returns
     -------
-    The executable, the state's constant terms by leaf, and its lane blocks (blocks, elements, components, width), in
-    memory or in the store.
+    The executable, the state's constant terms by leaf, and the lane blocks of the kept leaves (blocks, elements,
+    components, width), in memory or in the store.
 
     Raises
     ------
@@ -81,7 +85,8 @@ def push_blocks(
     executable = run.executable(mode, dtype, width, device, count)
     width = executable.target.width
     blocks = -(-count // width)
-    shape = (blocks, executable.lane_state_cells, mode.components, width)
+    layout = keep_lanes(run, executable, kept)
+    shape = (blocks, layout.elements, mode.components, width)
     store = store_for(executable) if store_for is not None else None
     lane_blocks = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
     done = sorted(store.done & set(range(blocks))) if store else []
@@ -127,10 +132,10 @@ def push_blocks(
             if not np.all(np.isfinite(lanes)):
                 raise overflow(run, executable, lanes, b * width)
             if store is None:
-                lane_blocks[b] = lanes
+                lane_blocks[b] = layout.select(lanes)
             else:
                 store.write_constants(arena.get_state())
-                store.write(b, lanes)
+                store.write(b, layout.select(lanes))
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)

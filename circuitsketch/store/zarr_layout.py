@@ -172,7 +172,7 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
             f"{format_versions(package_versions)}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
-        if version != VERSION:
+        if version not in range(1, VERSION + 1):
             raise InputError(f"it has format version {version!r}")
         vectors = [read_vector(path, name, attributes[name]) for name in ("at", "given")]
         header = from_json(attributes, *vectors)
