@@ -38,7 +38,7 @@ from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.coefficients import value_shape
 from circuitsketch.propagate.progress import Progress, show_progress
-from circuitsketch.propagate.retrained import measure_retrained
+from circuitsketch.propagate.retrained import Rows, measure_retrained
 from circuitsketch.reverse.leave_one_out import leave_one_out
 from circuitsketch.reverse.measuring import Measured
 from circuitsketch.reverse.metagradient import differentiate_run
@@ -155,27 +155,27 @@ def attribute(
         tell = Tell(report, plan)
         baseline = measured.baseline
 
-        def retrain(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def retrain(weights: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
             values, distances = measure_retrained(
                 run,
                 measured.circuit,
                 measured.state,
-                lambda start, stop: weights[start:stop],
-                len(weights),
+                weights,
+                count,
                 threads=threads,
-                progress=tell.part(LANE * len(weights)),
+                progress=tell.part(LANE * count),
                 kept=kept,
             )
             return values - baseline, distances
 
-        truths = retrain(rows)[0] if len(rows) else np.zeros((0, values))
+        truths = retrain(lambda start, stop: rows[start:stop], len(rows))[0] if len(rows) else np.zeros((0, values))
         own, distances = np.full((run.n, values), np.nan), np.zeros(run.n)
         if plan.own:
             order = by_first_step(run)
             if plan.own < run.n:
                 largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
                 order = order[np.isin(order, largest)]
-            own[order], distances[order] = retrain(np.eye(run.n)[order])
+            own[order], distances[order] = retrain(lambda start, stop: unit_rows(order[start:stop], run.n), plan.own)
         chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, values, run.n))
         if plan.pairs:
             chosen = np.sort(select_for_pairs(own, distances)[: plan.pairs])
@@ -207,6 +207,13 @@ def attribute(
     query = query.with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
+
+
+def unit_rows(examples: np.ndarray, n: int) -> np.ndarray:
+    """Return the downweights that leave out one of some examples each, (examples, n)."""
+    rows = np.zeros((len(examples), n))
+    rows[np.arange(len(examples)), examples] = 1.0
+    return rows
 
 
 def differentiate_or_read(

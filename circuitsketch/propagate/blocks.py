@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import check_order
-from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.contract import Executable, Schedule
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.propagate.resumption import Saver, group_by_step
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
@@ -89,6 +92,7 @@ def push_blocks(
     shape = (blocks, layout.elements, mode.components, width)
     store = store_for(executable) if store_for is not None else None
     lane_blocks = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
+    checkpoints = store.checkpoints if store is not None and get_backend(device).runs_constants else None
     done = sorted(store.done & set(range(blocks))) if store else []
     if existing is not None:
         lane_blocks[: len(existing)] = existing
@@ -114,19 +118,28 @@ def push_blocks(
             progress(reported[0], blocks)
 
     def propagate_blocks(block_group: list[int]) -> Iterator[None]:
-        def report_steps(step: int, steps: int) -> None:
+        for step, part, saved in group_by_step(block_group, checkpoints, executable, run.state_leaves):
+            yield from propagate_from(step, part, saved)
+
+    def propagate_from(begin: int, block_group: list[int], saved: list[list[np.ndarray]]) -> Iterator[None]:
+        arena = executable.allocate_arena(len(block_group))
+        saver = Saver(checkpoints, arena, block_group)
+        arena.set_state(run.state_leaves)
+        if begin:
+            saver.load(saved)
+
+        def report_steps(step: int, _: int) -> None:
+            saver.save(begin + step, run.steps)
             with mutex:
-                in_progress[block_group[0]] = len(block_group) * step / steps
+                in_progress[block_group[0]] = len(block_group) * (begin + step) / run.steps
                 now = len(done) + sum(in_progress.values())
                 report_progress(now, time.monotonic() - reported_at[0])
 
-        arena = executable.allocate_arena(len(block_group))
-        arena.set_state(run.state_leaves)
         rows = [
             pack_directions(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in block_group
         ]
-        first_steps = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        yield from arena.run_in_slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
+        first_steps = np.array([max(first_step(run, row) - begin, 0) for row in rows], dtype=np.int64)
+        yield from arena.run_in_slices(steps_from(run.schedule, begin), w, np.stack(rows), first_steps, report_steps)
         for i, b in enumerate(block_group):
             lanes = arena.get_lane_state(i)
             if not np.all(np.isfinite(lanes)):
@@ -140,7 +153,7 @@ def push_blocks(
                 in_progress.pop(block_group[0], None)
                 done.append(b)
                 report_progress(len(done), math.inf)  # a finished block does not wait
-        if block_group[0] == remaining[0]:
+        if remaining[0] in block_group:
             constants.extend(arena.get_state())
 
     run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
@@ -190,6 +203,16 @@ def first_step(run: Training, row: np.ndarray) -> int:
     if not nonzero.any():
         return run.steps
     return int(np.searchsorted(run.schedule.ids_start, int(np.argmax(nonzero)), side="right")) - 1
+
+
+def steps_from(schedule: Schedule, first: int) -> Schedule:
+    """Return the schedule without its first steps."""
+    return replace(
+        schedule,
+        program=schedule.program[first:],
+        data_start=schedule.data_start[first:],
+        ids_start=schedule.ids_start[first:],
+    )
 
 
 def pack_directions(directions: np.ndarray, width: int, is_complex: bool) -> np.ndarray:

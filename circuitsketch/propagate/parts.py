@@ -241,6 +241,7 @@ def retrain_each(
         threads=spec.threads,
         device=spec.device,
         progress=lambda count, _: progress(len(done) + count, blocks),
+        checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
     )
     if store is not None:
         constants = store.constants

@@ -8,7 +8,7 @@ from the state that the plain run has: where rows are ordered by their first ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -21,9 +21,11 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.errors import DivergenceError
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import first_step, pack_directions
+from circuitsketch.propagate.blocks import first_step, pack_directions, steps_from
 from circuitsketch.propagate.coefficients import PropagatedRun, value_shape, values_of
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.propagate.resumption import Saver, group_by_step
+from circuitsketch.store.checkpoints import Checkpoints
 from circuitsketch.store.fingerprint import digest
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
@@ -64,6 +66,7 @@ def retrain_blocks(
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
 
@@ -82,6 +85,8 @@ def retrain_blocks(
         As for `push_blocks`.
     progress : callable, optional
         Called with (blocks done, blocks).
+    checkpoints : Checkpoints, optional
+        Where blocks are kept that take long and are not finished.
 
     Returns
     -------
@@ -101,12 +106,24 @@ def retrain_blocks(
 
     def retrain_some(some: range) -> Iterator[None]:
         group = [remaining[i // width] for i in some]
+        for step, part, saved in group_by_step(group, checkpoints, executable, run.state_leaves):
+            yield from retrain_from(step, part, saved)
+
+    def retrain_from(first: int, group: list[int], saved: list[list[np.ndarray]]) -> Iterator[None]:
         arena = executable.allocate_arena(len(group))
+        saver = Saver(checkpoints, arena, group)
         weights = [rows(b * width, min((b + 1) * width, count)) for b in group]
         packed = np.stack([pack_directions(part, width, False) for part in weights])
-        first = min(first_step(run, block) for block in packed)
-        arena.set_state(plain.at(first))
-        yield from arena.run_in_slices(steps_from(run.schedule, first), plain.weights, packed)
+        if first:
+            saver.load(saved)
+        else:
+            first = min(first_step(run, block) for block in packed)
+            arena.set_state(plain.at(first))
+
+        def save(step: int, _: int) -> None:
+            saver.save(first + step, run.steps)
+
+        yield from arena.run_in_slices(steps_from(run.schedule, first), plain.weights, packed, report=save)
         for i, block in enumerate(group):
             lanes = arena.get_lane_state(i)
             bad = np.flatnonzero(~np.isfinite(lanes[..., : len(weights[i])]).all(axis=(0, 1)))
@@ -122,16 +139,6 @@ def retrain_blocks(
     if remaining:
         run_blocks(retrain_some, len(remaining) * width, executable, threads, run.n)
     return executable
-
-
-def steps_from(schedule: Schedule, first: int) -> Schedule:
-    """Return the schedule without its first steps."""
-    return replace(
-        schedule,
-        program=schedule.program[first:],
-        data_start=schedule.data_start[first:],
-        ids_start=schedule.ids_start[first:],
-    )
 
 
 class LaneMeasurement:
@@ -230,10 +237,13 @@ def measure_retrained(
     values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
     distances = np.zeros(count)
 
-    name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
-
     def part_of(block: int) -> slice:
         return slice(block * width, min((block + 1) * width, count))
+
+    @cache
+    def name_of(block: int) -> str:
+        part = part_of(block)
+        return f"retrained-{digest([rows(part.start, part.stop), width])[:32]}"
 
     def take(block: int, lanes: np.ndarray) -> None:
         part = part_of(block)
@@ -241,15 +251,26 @@ def measure_retrained(
         values[part] = measurement(lanes)[:size]
         distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
         if kept is not None:
-            kept.write(f"{name}-{block}", np.column_stack([values[part], distances[part]]))
+            kept.write(name_of(block), np.column_stack([values[part], distances[part]]))
+            kept.checkpoints(name_of).remove(block)
 
     remaining = set(range(-(-count // width)))
     for block in sorted(remaining):
         part = part_of(block)
         shape = (part.stop - part.start, values.shape[1] + 1)
-        known = None if kept is None else kept.read(f"{name}-{block}", shape)
+        known = None if kept is None else kept.read(name_of(block), shape)
         if known is not None:
             values[part], distances[part] = known[:, :-1], known[:, -1]
             remaining.discard(block)
-    retrain_blocks(run, rows, count, take, blocks=remaining, width=width, threads=threads, progress=progress)
+    retrain_blocks(
+        run,
+        rows,
+        count,
+        take,
+        blocks=remaining,
+        width=width,
+        threads=threads,
+        progress=progress,
+        checkpoints=None if kept is None else kept.checkpoints(name_of),
+    )
     return values, distances

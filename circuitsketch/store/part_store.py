@@ -12,6 +12,7 @@ one sketch are equal byte for byte, regardless of the order and the number of at
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from circuitsketch.store.atomic_files import (
     sync_folder,
     write_atomically,
 )
+from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints
 from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
@@ -214,9 +216,23 @@ class PartStore(StoreReader):
                 write_atomically(self.digest_path(block), self.digest(block, data), self.path)
             with self.mutex:
                 self.finished.add(block)
+            self.checkpoints.remove(block)
         finally:
             with self.mutex:
                 self.writing.discard(block)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of unfinished blocks; one holds as many directions as its block had when it was written."""
+
+        def path_of(block: int) -> str:
+            return chunk_path(self.path, "lanes", block) + CHECKPOINT
+
+        def key_of(block: int) -> bytes:
+            lanes = min(self.header.directions - block * self.header.width, self.header.width)
+            return b"%d:" % lanes + self.key
+
+        return Checkpoints(self.path, path_of, key_of)
 
     def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
         """Write the final state's constant terms, leaf by leaf; written ones must be equal bit for bit.
@@ -326,10 +342,14 @@ def check_same_sketch(store: PartStore, header: Header) -> None:
 
 
 def clean_up(store: PartStore) -> None:
-    """Clean up after an interrupted writer: temporary files, arrays larger than the header says."""
+    """Clean up after an interrupted writer: temporary files, old checkpoints, arrays larger than the header says."""
     remove_temporaries(store.path, store.path)
     for name in array_metadata(store.header):
         remove_temporaries(os.path.join(store.path, name), store.path)
+    for name in os.listdir(os.path.join(store.path, "lanes")):
+        match = re.fullmatch(r"c\.([0-9]+)" + re.escape(CHECKPOINT), name)
+        if match and exists(store.digest_path(int(match[1]))):
+            store.checkpoints.remove(int(match[1]))
     resize_arrays(store.path, store.header)
 
 
