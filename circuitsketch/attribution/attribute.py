@@ -24,6 +24,7 @@ from circuitsketch.attribution.budget import (
     plan_attribution,
     time_of_training,
 )
+from circuitsketch.attribution.costs import time_retraining
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
@@ -146,7 +147,15 @@ def attribute(
         if len(rows) < MIN_SUBSETS and plan.own == run.n:
             rows = rows[:0]  # too few to calibrate on, and single groups are exact without
         plan = replace(plan, subsets=len(rows), trainings=plan.trainings - LANE * (plan.subsets - len(rows)))
-    plan = replace(plan, seconds=plan.trainings * time_of_training(run))
+    order = by_first_step(run)
+    if plan.own < run.n:
+        largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
+        order = order[np.isin(order, largest)]
+    seconds = time.perf_counter() - begun + time_retraining(run, len(rows), order, threads)
+    if plan.pairs:
+        each = time_of_training(run) * (1 + SWEEP + MORE_VALUES * (values - 1))
+        seconds += plan.pairs * each / thread_count(threads, plan.pairs)
+    plan = replace(plan, seconds=seconds)
     if progress is True:
         print(plan, file=sys.stderr)
     if on_plan is not None:
@@ -171,10 +180,6 @@ def attribute(
         truths = retrain(lambda start, stop: rows[start:stop], len(rows))[0] if len(rows) else np.zeros((0, values))
         own, distances = np.full((run.n, values), np.nan), np.zeros(run.n)
         if plan.own:
-            order = by_first_step(run)
-            if plan.own < run.n:
-                largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
-                order = order[np.isin(order, largest)]
             own[order], distances[order] = retrain(lambda start, stop: unit_rows(order[start:stop], run.n), plan.own)
         chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, values, run.n))
         if plan.pairs:

@@ -13,15 +13,18 @@ import numpy as np
 
 from circuitsketch.attribution.plan_record import Plan
 from circuitsketch.attribution.promises import check_positive
+from circuitsketch.backends.registry import make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, first_steps, pack_directions
-from circuitsketch.propagate.parts import RANDOM, SketchSpec
+from circuitsketch.propagate.parts import RANDOM, RETRAINED, SketchSpec
+from circuitsketch.propagate.retrained import VALUES
 from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
 from circuitsketch.training.training import Training
 
+PASSES = 3  # through a run that takes less
 ENOUGH = 0.3  # seconds of a trial push: hundreds of steps of a small model, and more than any clock's grain
 
 
@@ -72,17 +75,43 @@ def gates_along(run: Training, part: PartSize) -> float:
     single examples."""
     if part.name == RANDOM:
         return float(part.count) * run.size
+    return float(gates_from(run, first_steps(run)[by_first_step(run)][:: part.target.width]).sum()) * part.target.width
+
+
+def gates_from(run: Training, steps: np.ndarray) -> np.ndarray:
+    """Scalar gates of the run from some steps on."""
     sizes = np.array([circuit.size for circuit in run.circuits], dtype=np.float64)[run.schedule.program]
-    rest = np.append(np.cumsum(sizes[::-1])[::-1], 0.0)  # from step t on
-    begins = first_steps(run)[by_first_step(run)][:: part.target.width]
-    return float(rest[begins].sum()) * part.target.width
+    return np.append(np.cumsum(sizes[::-1])[::-1], 0.0)[steps]
 
 
-def measure_rate(run: Training, part: PartSize) -> float:
-    """Seconds of one core for a scalar gate along a direction of a part, from the run's first steps."""
+def time_retraining(run: Training, subsets: int, examples: np.ndarray, threads: int | None) -> float:
+    """Seconds that retraining takes, once it is compiled: without some subsets, and without some examples each.
+
+    Parameters
+    ----------
+    run : Training
+    subsets : int
+        How many subsets; the first steps are taken to read some of their examples.
+    examples : ndarray of int
+        The examples, in the order in which lanes take them.
+    threads : int or None
+        The number of threads.
+    """
+    target = make_target(VALUES, np.complex128, None, "cpu")
+    width = target.width
+    rate = width * measure_rate(run, PartSize(RETRAINED, None, width, target, 1), PASSES)
+    begins = np.zeros(-(-subsets // width), dtype=np.int64), first_steps(run)[examples][::width]
+    return sum(float(gates_from(run, steps).sum()) * rate / thread_count(threads, len(steps)) for steps in begins)
+
+
+def measure_rate(run: Training, part: PartSize, passes: int | None = None) -> float:
+    """Seconds of one core for a scalar gate along a direction of a part, from the run's first steps.
+
+    passes : through a short run, at most.
+    """
     executable, is_complex = executable_of(run, part), part.target.mode.complex
     width = executable.target.width
-    together = executable.choose_blocks_per_run(4, run.n, 1)
+    together = 1 if part.target.mode.values else executable.choose_blocks_per_run(4, run.n, 1)
     require_memory(executable.arena_bytes(together), "a trial push", ["seconds_per_gate=..."])
     arena = executable.allocate_arena(together)
     distribution = Sphere(run.n)
@@ -93,7 +122,8 @@ def measure_rate(run: Training, part: PartSize) -> float:
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, at, rows)  # warm
     spent, gates = 0.0, 0
-    while spent < ENOUGH:
+    while spent < ENOUGH and passes != 0:
+        passes = None if passes is None else passes - 1
         arena.set_state(run.state_leaves)
         for t in range(run.steps):
             begin = thread_time()
