@@ -6,8 +6,12 @@ steps.
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from time import thread_time
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +20,25 @@ from circuitsketch.attribution.promises import check_positive
 from circuitsketch.backends.registry import make_target
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
+from circuitsketch.errors import InputError
 from circuitsketch.limits import require_memory
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, first_steps, pack_directions
 from circuitsketch.propagate.parts import RANDOM, RETRAINED, SketchSpec
 from circuitsketch.propagate.retrained import VALUES
-from circuitsketch.propagate.sizes import PartSize, executable_of, parts_of
+from circuitsketch.propagate.sizes import PartSize, count_finished_blocks, executable_of, parts_of
+from circuitsketch.store.atomic_files import exists, explain_access_errors, walk_paths
 from circuitsketch.training.training import Training
 
 PASSES = 3  # through a run that takes less
 ENOUGH = 0.3  # seconds of a trial push: hundreds of steps of a small model, and more than any clock's grain
 
 
-def price(promised: Plan, spec: SketchSpec, rate_given: float | None) -> Plan:
-    """Add its costs to a plan; rate_given : the seconds per gate, which are measured if it is None."""
+def price(promised: Plan, spec: SketchSpec, rate_given: float | None, path: str | None = None) -> Plan:
+    """Add its costs to a plan.
+
+    rate_given : the seconds per gate, which are measured if it is None. path : of the sketch on disk, if there is one.
+    """
     if rate_given is not None:
         rate_given = check_positive("seconds_per_gate", rate_given)
     run, parts = spec.run, list(parts_of(spec))
@@ -49,8 +58,10 @@ def price(promised: Plan, spec: SketchSpec, rate_given: float | None) -> Plan:
     working = max(
         (part.working(executable_of(run, part), run.n, spec.threads) for part in parts if part.cells), default=0
     )
+    there = {} if path is None else measure_store(path, parts)
     return replace(
         promised,
+        **there,
         seconds=seconds,
         nbytes=sum(part.nbytes for part in parts),
         seconds_per_gate=shown,
@@ -63,6 +74,17 @@ def price(promised: Plan, spec: SketchSpec, rate_given: float | None) -> Plan:
         disk=sum(part.disk() for part in parts),
         working=working + sum(part.directions(run.n) for part in parts),
     )
+
+
+def measure_store(path: str, parts: Sequence[PartSize]) -> dict[str, Any]:
+    """Return what is on disk of some parts: the fields `path`, `stored` and `blocks` of a plan."""
+    with explain_access_errors(path):
+        if not exists(path):
+            raise InputError(f"path is {path}, where there is no sketch whose bytes could be measured; leave it out")
+        files = [os.lstat(os.path.join(path, name)) for name in walk_paths(path)]
+    stored = sum(status.st_size for status in files if stat.S_ISREG(status.st_mode))
+    done = sum(count_finished_blocks(path, part) for part in parts)
+    return {"path": path, "stored": stored, "blocks": (done, sum(part.blocks for part in parts))}
 
 
 def multiply_adds(mode: Mode) -> float:

@@ -19,6 +19,7 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.validation import check_spec
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory
+from circuitsketch.store.atomic_files import absolute_path
 from circuitsketch.training.training import Training
 
 
@@ -41,6 +42,7 @@ def plan(
     keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
+    path: Any = None,
 ) -> Plan:
     """Plan the cheapest sketch whose predictions err by at most epsilon alpha with probability 1 - delta, or estimate
     the cost of any sketch.
@@ -84,6 +86,8 @@ def plan(
         As for `sketch`; if epsilon is given, they follow from it.
     per_example, per_example_order, groups, keep, dtype, threads : optional
         As for `sketch`.
+    path : path-like, optional
+        A sketch on disk, finished or not, whose bytes and blocks are shown beside the plan.
     seconds_per_gate : float, optional
         The rate, of one core at this order, along a complex direction (single examples are then taken to cost what
         their multiply-adds do). By default it is measured: a few directions are pushed through the run's first steps
@@ -108,6 +112,7 @@ def plan(
     """
     if run is not None and not isinstance(run, Training):
         raise InputError(f"run is a cs.Training, not a {type(run).__name__}")
+    path = None if path is None else absolute_path(path)
     if (epsilon is None) != (delta is None):
         raise InputError("a promise takes both epsilon and delta; to price a sketch, leave out both")
     if epsilon is None or delta is None:
@@ -120,7 +125,7 @@ def plan(
             run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu", keep
         )
         promised = Plan(None, None, None, spec.order, spec.count, 1, None, None, distribution=chosen)
-        return price(promised, spec, seconds_per_gate)
+        return price(promised, spec, seconds_per_gate, path)
     refuse(
         {"directions": directions, "order": order, "distribution": distribution},
         "follows from epsilon and delta; leave it out, or leave out those to price a sketch",
@@ -138,7 +143,13 @@ def plan(
     promised = promise_of(epsilon, delta, alpha, query, deleted, run)
     if run is None:
         refuse(
-            {"seconds_per_gate": seconds_per_gate, "per_example": per_example, "groups": groups, "keep": keep},
+            {
+                "seconds_per_gate": seconds_per_gate,
+                "per_example": per_example,
+                "groups": groups,
+                "keep": keep,
+                "path": path,
+            },
             "is for the cost of a run; give run too",
         )
         return promised
@@ -156,7 +167,7 @@ def plan(
         "cpu",
         keep,
     )
-    return price(promised, spec, seconds_per_gate)
+    return price(promised, spec, seconds_per_gate, path)
 
 
 def refuse(arguments: Mapping[str, Any], why: str) -> None:

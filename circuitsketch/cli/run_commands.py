@@ -199,6 +199,10 @@ def plan(
         typer.Option(metavar="S", help="Core seconds per gate per direction; default: measured."),
     ] = None,
     keep: Keep = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="Show what is on disk of this sketch, too.", show_default=False),
+    ] = None,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     json_to: Json = None,
@@ -244,6 +248,7 @@ def plan(
             keep=keep,
             dtype=dtype.value,
             threads=threads,
+            path=out,
         )
     output.write({"target": target} | estimate.to_dict(), str(estimate))
 

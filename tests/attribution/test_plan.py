@@ -221,3 +221,27 @@ def pilot(directions=8, order=3):
 def test_invalid_plan_arguments_are_refused(act, words):
     with pytest.raises(cs.InputError, match=words):
         act()
+
+
+def test_a_plan_shows_what_is_on_disk_beside_what_it_planned(tmp_path):
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(300), np.ones((4, 300)), [[0], [1], [2], [3]])
+    options = {"directions": 40, "order": 2, "distribution": "sphere"}
+
+    def stop(done, blocks):
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.sketch(run, **options, path=tmp_path / "a", threads=1, progress=stop)
+    part = cs.plan(run=run, **options, path=tmp_path / "a")
+    done, blocks = part.blocks
+    assert 2 <= done < blocks and f"{done} of {blocks} blocks are there" in str(part)
+    cs.sketch(run, **options, path=tmp_path / "a")
+    whole = cs.plan(run=run, **options, path=tmp_path / "a")
+    files = sum(file.stat().st_size for file in (tmp_path / "a").rglob("*") if file.is_file())
+    assert whole.stored == files and whole.blocks == (blocks, blocks)
+    assert whole.nbytes < files < whole.disk
+    assert whole.to_dict()["stored"] == whole.stored and part.stored < whole.stored
+    with pytest.raises(cs.InputError, match="no sketch whose bytes could be measured"):
+        cs.plan(run=run, **options, path=tmp_path / "b")
+    assert cs.plan(run=run, **options).stored is None
