@@ -245,3 +245,21 @@ def test_a_plan_shows_what_is_on_disk_beside_what_it_planned(tmp_path):
     with pytest.raises(cs.InputError, match="no sketch whose bytes could be measured"):
         cs.plan(run=run, **options, path=tmp_path / "b")
     assert cs.plan(run=run, **options).stored is None
+
+
+def test_retraining_is_priced_by_blocks_of_lanes_from_their_first_steps_on(monkeypatch):
+    from circuitsketch.attribution import costs
+    from circuitsketch.backends.cpu import lane_width
+
+    steps = 40
+    run = cs.Training(
+        lambda s, x, keep: s + keep.sum() * x, np.zeros(3), np.ones((steps, 3)), np.arange(steps)[:, None]
+    )
+    monkeypatch.setattr(costs, "measure_rate", lambda *_: 1e-6)
+    width, gates = lane_width(single=False), run.size // steps
+    subsets, examples = 2 * width + 1, np.array([5, *range(20, 20 + width)])  # three blocks, and two
+    blocks = [steps] * 3, [steps - 5, steps - (20 + width - 1)]
+    for threads, shares in ((1, (1, 1)), (2, (2, 2))):
+        right = sum(sum(some) * gates * width * 1e-6 / share for some, share in zip(blocks, shares, strict=True))
+        assert costs.time_retraining(run, subsets, examples, threads) == pytest.approx(right)
+    assert costs.time_retraining(run, 0, examples[:0], None) == 0.0
