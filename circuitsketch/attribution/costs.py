@@ -143,15 +143,17 @@ def measure_rate(run: Training, part: PartSize, passes: int | None = None) -> fl
     at = np.zeros(run.n)
     arena.set_state(run.state_leaves)
     arena.run(run.schedule, 0, 1, at, rows)  # warm
-    spent, gates = 0.0, 0
+    spent, gates, sizes = 0.0, 0, np.array([circuit.size for circuit in run.circuits])[run.schedule.program]
     while spent < ENOUGH and passes != 0:
         passes = None if passes is None else passes - 1
         arena.set_state(run.state_leaves)
-        for t in range(run.steps):
+        first, count = 0, 1
+        while first < run.steps and spent < ENOUGH:
+            last = min(first + count, run.steps)
             begin = thread_time()
-            arena.run(run.schedule, t, t + 1, at, rows)
-            spent += thread_time() - begin
-            gates += run.circuits[run.schedule.program[t]].size
-            if spent >= ENOUGH:
-                break
+            arena.run(run.schedule, first, last, at, rows)
+            took = thread_time() - begin
+            spent += took
+            gates += int(sizes[first:last].sum())
+            first, count = last, count if took > ENOUGH / 20 else 2 * count
     return spent / (max(gates, 1) * together * width)
