@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -139,6 +140,17 @@ def check_choice(value: Any, name: str, choices: Sequence[str], or_none: bool = 
             f"{name} is {quoted(value)}; choose {' or '.join(map(repr, choices))}" + (", or None" if or_none else "")
         )
     return str(value)
+
+
+def check_picklable(function: Any, name: str) -> None:
+    """Raise InputError if a user's function, which is part of what is being pickled, cannot be pickled itself."""
+    try:
+        pickle.dumps(function)
+    except Exception as reason:
+        raise InputError(
+            f"{name} is {quoted(function)}, which cannot be pickled: {reason}; use a function that is defined at the "
+            "top level of a module, without a lambda"
+        ) from reason
 
 
 def check_callable(value: Any, name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from circuitsketch.limits import within_memory
 from circuitsketch.propagate.parts import SketchSpec
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
+from circuitsketch.workers.distribution import check_executor, refuse_device
 
 
 @within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")
@@ -30,6 +32,7 @@ def push(
     threads: int | None = None,
     progress: Progress | bool | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> Sketch:
     """Push given directions through a training run.
 
@@ -39,7 +42,7 @@ def push(
         The training run.
     directions : array_like, of shape (m, n)
         Real or complex; real ones cost a quarter.
-    order, keep, dtype, threads, progress, device : optional
+    order, keep, dtype, threads, progress, device, executor : optional
         As for `sketch`.
 
     Returns
@@ -51,7 +54,7 @@ def push(
     ------
     InputError
         For directions of another length, or not finite.
-    DomainError, DivergenceError, DeviceError
+    DomainError, DivergenceError, DeviceError, WorkerError
         As for `sketch`.
 
     Examples
@@ -69,6 +72,7 @@ def push(
             f"directions of shape {vectors.shape}; give (directions, examples) = (any, {run.n}), one weight per example"
         )
     number = check_dtype(dtype)
+    refuse_device(check_executor(executor), check_device(device))
     spec = SketchSpec(
         run,
         Given(vectors),
@@ -76,7 +80,8 @@ def push(
         check_order(order),
         dtype=number,
         threads=threads,
-        device=check_device(device),
+        device=device,
         keep=names_to_keep(run, keep),
+        executor=executor,
     )
     return make_sketch(spec, progress=progress)

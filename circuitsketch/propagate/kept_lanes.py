@@ -6,8 +6,9 @@ leaves alone, and their offsets in these.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,19 @@ class KeptLanes:
     def select(self, lanes: np.ndarray) -> np.ndarray:
         """Return the kept elements of the state in a lane block, (elements, components, width)."""
         return lanes if self.rows is None else lanes[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class KeptModels:
+    """Reads the kept leaves of retrained models, where these are, and writes them to a folder if a worker has one."""
+
+    layout: KeptLanes
+    write: Callable[[int, np.ndarray], Any] | None = None
+
+    def __call__(self, block: int, lanes: np.ndarray) -> Any:
+        """Return the kept elements of a lane block, or what writing them returns."""
+        kept = self.layout.select(lanes)
+        return kept if self.write is None else self.write(block, kept)
 
 
 def keep_lanes(run: Training, executable: Executable, kept: Collection[int] | None) -> KeptLanes:

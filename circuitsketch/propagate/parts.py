@@ -7,6 +7,8 @@ The per-example series are those along the n real basis directions; they use the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +22,7 @@ from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
-from circuitsketch.propagate.kept_lanes import KeptLanes, keep_lanes
+from circuitsketch.propagate.kept_lanes import KeptLanes, KeptModels, keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.retrained import VALUES, RetrainedModels, retrain_blocks
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
@@ -48,6 +50,8 @@ class SketchSpec:
         "cpu" or "cuda", of all parts.
     keep
         The names of the state's leaves whose coefficients are kept; None, those that measurements can read.
+    executor
+        Workers that share the blocks.
     """
 
     run: Training
@@ -60,6 +64,7 @@ class SketchSpec:
     device: str = "cpu"
     retrained: bool = False
     keep: tuple[str, ...] | None = None
+    executor: Executor | None = None
 
     @cached_property
     def kept(self) -> frozenset[int]:
@@ -183,6 +188,7 @@ def push_part(
         existing=full_blocks(existing) if existing is not None and store_for is None else None,
         check=check,
         kept=spec.kept,
+        executor=spec.executor,
     )
     layout = keep_lanes(run, executable, spec.kept)
     return PropagatedRun(
@@ -223,26 +229,29 @@ def retrain_each(
     if existing is not None and store is None:
         lanes, done = existing.lanes, set(range(blocks))
 
-    def take(block: int, models: np.ndarray) -> None:
+    def take(block: int, models: Any) -> None:
         if store is None:
-            lanes[block] = layout.select(models)  # type: ignore[index]
+            lanes[block] = models  # type: ignore[index]
         else:
             store.write_constants(constants)
-            store.write(block, layout.select(models))
+            store.take(block, models)
 
-    retrain_blocks(
-        run,
-        examples.block,
-        run.n,
-        take,
-        blocks=set(range(blocks)) - done,
-        dtype=spec.dtype,
-        width=width,
-        threads=spec.threads,
-        device=spec.device,
-        progress=lambda count, _: progress(len(done) + count, blocks),
-        checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
-    )
+    with nullcontext() if store is None or spec.executor is None else store.share() as folder:
+        retrain_blocks(
+            run,
+            examples.block,
+            run.n,
+            take,
+            blocks=set(range(blocks)) - done,
+            dtype=spec.dtype,
+            width=width,
+            threads=spec.threads,
+            device=spec.device,
+            progress=lambda count, _: progress(len(done) + count, blocks),
+            executor=spec.executor,
+            read=KeptModels(layout, folder),
+            checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
+        )
     if store is not None:
         constants = store.constants
     return RetrainedModels(
