@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,22 @@ def check_picklable(function: Any, name: str) -> None:
             f"{name} is {quoted(function)}, which cannot be pickled: {reason}; use a function that is defined at the "
             "top level of a module, without a lambda"
         ) from reason
+
+
+def check_executor(executor: Any) -> Executor | None:
+    """Return an executor or None, or raise InputError."""
+    if executor is not None and not isinstance(executor, Executor):
+        raise InputError(
+            "executor must be a concurrent.futures.Executor, as in `with cs.executor('processes') as executor`, not "
+            f"{kind_of(executor)}"
+        )
+    return executor
+
+
+def refuse_device(executor: Executor | None, device: str) -> None:
+    """Raise InputError for an executor and a GPU."""
+    if executor is not None and device != "cpu":
+        raise InputError(f"workers compute on their CPUs, not on device {device!r}; leave out device= or executor=")
 
 
 def check_callable(value: Any, name: str) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_callable, check_instance, check_int
+from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
 from circuitsketch.attribution.budget import (
     LANE,
     MORE_VALUES,
@@ -53,7 +53,6 @@ from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprin
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
-from circuitsketch.workers.distribution import check_executor
 
 
 @within_memory("the attribution", "a smaller budget", "fewer values")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_order
+from circuitsketch.arguments import check_executor, check_order, refuse_device
 from circuitsketch.arrays import check_dtype, plain_array
 from circuitsketch.attribution.sketch import Sketch, make_sketch
 from circuitsketch.attribution.validation import names_to_keep
@@ -18,7 +18,6 @@ from circuitsketch.limits import within_memory
 from circuitsketch.propagate.parts import SketchSpec
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
-from circuitsketch.workers.distribution import check_executor, refuse_device
 
 
 @within_memory("the sketch", "fewer directions", "dtype='complex64'", "a lower order")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import HIGHEST, check_instance, check_int, is_int, quoted
+from circuitsketch.arguments import HIGHEST, check_executor, check_instance, check_int, is_int, quoted, refuse_device
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.calibrate import calibrate_query, choose_subsets
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
@@ -38,7 +38,6 @@ from circuitsketch.reverse.metagradient import differentiate_run_along
 from circuitsketch.store.kept_calibrations import KeptCalibration
 from circuitsketch.training.subsets import NOTHING
 from circuitsketch.training.training import Training
-from circuitsketch.workers.distribution import check_executor, refuse_device
 
 
 class Query(MeasuredSeries):

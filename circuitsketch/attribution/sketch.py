@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import check_executor, refuse_device
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
@@ -53,7 +54,6 @@ from circuitsketch.store.sketch_store import SketchStore
 from circuitsketch.training.kinks import Kinks
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
-from circuitsketch.workers.distribution import check_executor, refuse_device
 
 # What tab completion shows.
 PUBLIC = (

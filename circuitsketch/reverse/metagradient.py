@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import HIGHEST, check_instance, check_int
+from circuitsketch.arguments import HIGHEST, check_executor, check_instance, check_int
 from circuitsketch.arrays import check_dtype, finite_array, plain_array
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
@@ -31,7 +31,6 @@ from circuitsketch.reverse.sweeps import Job, plan_job, sweep_directions, sweep_
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
-from circuitsketch.workers.distribution import check_executor
 
 
 @within_memory("the metagradient", "fewer values at a time", "fewer directions at a time", "threads=1")

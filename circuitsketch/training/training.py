@@ -19,7 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_list, call, check_callable, check_picklable, is_int, quoted
+from circuitsketch.arguments import (
+    as_list,
+    call,
+    check_callable,
+    check_executor,
+    check_picklable,
+    is_int,
+    quoted,
+    refuse_device,
+)
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import run_blocks
@@ -36,7 +45,7 @@ from circuitsketch.passes import simplify
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, entry_per_example
 from circuitsketch.tree import LEAF, flatten, flatten_up_to, unflatten
-from circuitsketch.workers.distribution import check_executor, distribute, group_for_workers, refuse_device
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
 linking = RLock()  # several tasks of one worker may ask for one executable at once
 # What tab completion shows.

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import kind_of
-from circuitsketch.errors import CircuitSketchError, InputError, WorkerError
+from circuitsketch.errors import CircuitSketchError, WorkerError
 from circuitsketch.limits import memory_available
 from circuitsketch.workers.tasks import Reply, perform
 
@@ -27,22 +26,6 @@ FEWEST, MOST = 2, 10_000  # tasks under way
 LARGE = 16 << 20  # bytes of a pickle that does not belong into a message to a scheduler
 UNKNOWN_WORKERS = 16  # of an executor that does not say how many it has
 KEPT_HINT = "call again: with path=, finished blocks are kept; cs.executor('processes') replaces workers that die"
-
-
-def check_executor(executor: Any) -> Executor | None:
-    """Return an executor or None, or raise InputError."""
-    if executor is not None and not isinstance(executor, Executor):
-        raise InputError(
-            "executor must be a concurrent.futures.Executor, as in `with cs.executor('processes') as executor`, not "
-            f"{kind_of(executor)}"
-        )
-    return executor
-
-
-def refuse_device(executor: Executor | None, device: str) -> None:
-    """Raise InputError for an executor and a GPU."""
-    if executor is not None and device != "cpu":
-        raise InputError(f"workers compute on their CPUs, not on device {device!r}; leave out device= or executor=")
 
 
 def worker_count(executor: Executor) -> int:
