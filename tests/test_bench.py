@@ -278,6 +278,7 @@ def test_scale_has_slopes_efficiencies_and_a_model_on_paper(bench, tmp_path, mon
     assert numbers["efficiency_1"] == 1 and 0 < numbers["efficiency_2"]
     assert 0 < numbers["single_error_microgpt_3"] < 1e-4
     for keep in ("params", "state"):
-        shares = list(numbers[f"efficiency_on_paper_{keep}"].values())
-        assert shares == sorted(shares, reverse=True) and 0 < shares[-1] <= shares[0] <= 1
+        for who in ("one", "workers"):
+            shares = list(numbers[f"on_paper_{keep}_{who}"].values())
+            assert shares == sorted(shares, reverse=True) and 0 < shares[-1] <= shares[0] <= 1
     assert numbers["rate_state"] > numbers["rate_params"]
