@@ -104,8 +104,8 @@ def attribute(
     on_plan : callable, optional
         Called with the plan, an `AttributionPlan`, before anything is retrained.
     path : str or path, optional
-        A folder to keep finished work in. The same call with the same folder resumes after an interruption, to the
-        same bits, and a larger budget builds on what is there.
+        A folder to keep finished work in, and what takes long while it lasts. The same call with the same folder
+        resumes after an interruption, to the same bits, and a larger budget builds on what is there.
     executor : concurrent.futures.Executor, optional
         Workers that share the retrainings and the sweeps of pairs, such as those of `circuitsketch.executor`; the bits
         are the same. `threads` are then those of each worker, by default 1.
