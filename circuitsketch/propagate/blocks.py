@@ -26,6 +26,7 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.resumption import Saver, group_by_step
+from circuitsketch.store.checkpoints import Checkpoints
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.training.health import check_series
@@ -101,8 +102,7 @@ def push_blocks(
     shape = (blocks, layout.elements, mode.components, width)
     store = store_for(executable) if store_for is not None else None
     lane_blocks = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
-    keeps = isinstance(store, PartStore) and get_backend(device).runs_constants
-    checkpoints = store.checkpoints if keeps and store is not None else None
+    checkpoints = store.checkpoints if store is not None and get_backend(device).runs_constants else None
     done = sorted(store.done & set(range(blocks))) if store else []
     if existing is not None:
         lane_blocks[: len(existing)] = existing
@@ -204,6 +204,11 @@ class Collected:
     folder: SharedFolder | None = None
     lanes: dict[int, np.ndarray | BlockFile] = field(default_factory=dict)
     constants: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """Those of the folder."""
+        return None if self.folder is None else self.folder.checkpoints
 
     def take(self, block: int, lanes: np.ndarray) -> None:
         """Hold a block."""

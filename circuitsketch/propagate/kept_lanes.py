@@ -6,13 +6,14 @@ leaves alone, and their offsets in these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from circuitsketch.backends.contract import Executable
+from circuitsketch.store.checkpoints import Checkpoints
+from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.training.training import Training
 
 
@@ -43,12 +44,17 @@ class KeptModels:
     """Reads the kept leaves of retrained models, where these are, and writes them to a folder if a worker has one."""
 
     layout: KeptLanes
-    write: Callable[[int, np.ndarray], Any] | None = None
+    folder: SharedFolder | None = None
 
-    def __call__(self, block: int, lanes: np.ndarray) -> Any:
-        """Return the kept elements of a lane block, or what writing them returns."""
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """The checkpoints of unfinished blocks, if there is a folder here."""
+        return None if self.folder is None else self.folder.checkpoints
+
+    def __call__(self, block: int, lanes: np.ndarray) -> np.ndarray | BlockFile:
+        """Return the kept elements of a lane block, or their file in the folder."""
         kept = self.layout.select(lanes)
-        return kept if self.write is None else self.write(block, kept)
+        return kept if self.folder is None else self.folder(block, kept)
 
 
 def keep_lanes(run: Training, executable: Executable, kept: Collection[int] | None) -> KeptLanes:

@@ -26,6 +26,7 @@ from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import first_step, pack_directions, steps_from
 from circuitsketch.propagate.coefficients import PropagatedRun, value_shape, values_of
+from circuitsketch.propagate.kept_lanes import KeptModels
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.resumption import Saver, group_by_step
 from circuitsketch.store.checkpoints import Checkpoints
@@ -201,6 +202,7 @@ def retrain_task(
         threads=threads,
         read=read,
         plain=plain_states[run],
+        checkpoints=read.checkpoints if isinstance(read, KeptModels) else None,
     )
     return models
 

@@ -23,6 +23,7 @@ from circuitsketch.store.atomic_files import (
     sync_folder,
     write_atomically,
 )
+from circuitsketch.store.zarr_layout import chunk_path
 
 CHECKPOINT = ".steps"  # the end of a name
 HEAD = 40  # bytes: a digest, and the number of steps
@@ -84,3 +85,15 @@ class Checkpoints:
         hasher = hashlib.sha256(b"checkpoint%d:%d:" % (len(key), block) + key)
         hasher.update(body)
         return hasher.digest()
+
+
+def checkpoints_of_part(store: str, key: bytes, directions: int, width: int) -> Checkpoints:
+    """Return the checkpoints of a part, identified by `key`; one holds the directions that its block then had."""
+
+    def path_of(block: int) -> str:
+        return chunk_path(store, "lanes", block) + CHECKPOINT
+
+    def key_of(block: int) -> bytes:
+        return b"%d:" % min(directions - block * width, width) + key
+
+    return Checkpoints(store, path_of, key_of)

@@ -39,7 +39,7 @@ from circuitsketch.store.atomic_files import (
     write_aside,
     write_atomically,
 )
-from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints
+from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints, checkpoints_of_part
 from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
@@ -233,16 +233,8 @@ class PartStore(StoreReader):
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The checkpoints of unfinished blocks; one holds as many directions as its block had when it was written."""
-
-        def path_of(block: int) -> str:
-            return chunk_path(self.path, "lanes", block) + CHECKPOINT
-
-        def key_of(block: int) -> bytes:
-            lanes = min(self.header.directions - block * self.header.width, self.header.width)
-            return b"%d:" % lanes + self.key
-
-        return Checkpoints(self.path, path_of, key_of)
+        """The checkpoints of unfinished blocks."""
+        return checkpoints_of_part(self.path, self.key, self.header.directions, self.header.width)
 
     @contextmanager
     def share(self) -> Iterator[SharedFolder]:
@@ -251,7 +243,8 @@ class PartStore(StoreReader):
         with explain_write_errors(self.path):
             marker = write_aside(chunk_path(self.path, "lanes", 0), b"", self.path)
         try:
-            yield SharedFolder(self.path, os.path.basename(marker), self.key)
+            size = self.header.directions, self.header.width
+            yield SharedFolder(self.path, os.path.basename(marker), self.key, *size)
         finally:
             with suppress(OSError, StoreError):
                 remove_temporaries(os.path.dirname(marker), self.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,24 @@ def test_a_sketch_goes_on_from_the_last_checkpoint_to_the_same_bits(tmp_path, sa
     read = steps_of(monkeypatch)
     sketch(tmp_path / "a", **options)
     assert max(step for step in read if step is not None) in written
+    assert content(tmp_path / "a") == content(tmp_path / "right")
+
+
+@pytest.mark.parametrize("per_example", [None, "retrained"])
+def test_a_worker_goes_on_from_the_last_checkpoint_of_another(tmp_path, saves_always, monkeypatch, per_example):
+    options = {"directions": 3, "per_example": per_example, "threads": 1}
+    sketch(tmp_path / "right", **options)
+    read = steps_of(monkeypatch)
+    for crashes in (1, 0):
+        with monkeypatch.context() as context, ThreadPoolExecutor(1) as executor:
+            if crashes:  # in the second part, if there is one
+                stop_after(context, 12 if per_example else 3)
+                with pytest.raises(cs.WorkerError, match="Stop"):
+                    sketch(tmp_path / "a", **options, executor=executor)
+                read.clear()
+            else:
+                sketch(tmp_path / "a", **options, executor=executor)
+    assert any(read)
     assert content(tmp_path / "a") == content(tmp_path / "right")
 
 
