@@ -22,15 +22,16 @@ from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.estimators.caveats import KinkErrors, RetrainedAlone
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
-from circuitsketch.gates.powers import power, rsqrt, sqrt
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
+from circuitsketch.propagate.roots import ORDER, TOLERANCE, constant_needed, has_roots
 from circuitsketch.training.crossings import Crossings, find_crossings, kinks_of, measure_crossings
 from circuitsketch.training.kinks import Kinks, error_at, random_deletions, summarize
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten, unflatten
 
 DRAWS = 8  # random deletions of each size that are tried for kinks
+EXPLAINED = 4  # of these, by which the constant under a root is computed that would let their series converge
 ALONE = 16  # examples that are retrained alone, those of the largest first-order effects
 
 
@@ -71,17 +72,6 @@ def first_order_changes(run: Training, weights: np.ndarray) -> Any:
     )
     leaves, tree = flatten(pushed.state)
     return unflatten(tree, [leaf[:, 1].real for leaf in leaves])
-
-
-def has_roots(run: Training) -> bool:
-    """Return whether the weights reach a square root or another power, as in Adam, whose series may end at w = 1."""
-    for circuit in run.circuits:
-        weighted = [*(circuit.inputs[i] for i in run.varying()), circuit.inputs[-1]]
-        reached = circuit.reached_from(weighted, through=lambda node: not node.gate.flat)
-        for node in circuit.nodes:
-            if node.gate in (sqrt, rsqrt, power) and not reached.isdisjoint(node.operands):
-                return True
-    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +220,22 @@ class RunChecks:
             try:
                 ids, values = self.retrain_alone(effects)
                 estimate = estimator.predict(np.eye(len(effects()))[ids])
-                self.compared[estimator] = RetrainedAlone.compare(ids, values - baseline, estimate)
+                alone = RetrainedAlone.compare(ids, values - baseline, estimate)
+                self.compared[estimator] = replace(alone, remedy=self.describe_constant(alone))
             except CircuitSketchError:  # the estimator does not answer for single examples, or retraining diverges
                 pass
         return self.compared[estimator]
+
+    def describe_constant(self, alone: RetrainedAlone) -> str:
+        """Return how large a constant under the run's roots would let the series of the worst misses converge."""
+        assert self.source.run is not None
+        constant = constant_needed(self.source.run, alone.worst(EXPLAINED))
+        if constant is None:
+            return ""
+        return (
+            f" (trained with eps_root larger by about {constant:.1g}, series to order {ORDER} would follow the step "
+            f"within {TOLERANCE:.0%})"
+        )
 
     def retrain_alone(self, effects: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the examples of the largest first-order effects, and the measurement without each."""

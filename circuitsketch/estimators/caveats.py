@@ -92,10 +92,13 @@ class RetrainedAlone:
         The examples.
     misses : ndarray, of shape (k, *S)
         By how much the prediction is off; 0 where the retrained value lies within a few of its errors.
+    remedy : str
+        What would let a series of these examples converge, if that is known.
     """
 
     ids: np.ndarray
     misses: np.ndarray
+    remedy: str = ""
 
     @staticmethod
     def compare(ids: np.ndarray, truth: np.ndarray, estimate: Estimate) -> RetrainedAlone:
@@ -103,6 +106,13 @@ class RetrainedAlone:
         miss = truth - estimate.change
         rounding = ROUNDING * (np.abs(truth) + np.abs(estimate.change) + np.abs(truth).max(axis=0))
         return RetrainedAlone(ids, np.where(np.abs(miss) > MISSED * estimate.stderr + rounding, miss, 0.0))
+
+    def worst(self, count: int) -> np.ndarray:
+        """Return the examples of the largest misses, at most so many."""
+        sizes = np.linalg.norm(self.misses.reshape(len(self.ids), -1), axis=1)
+        order = np.argsort(-sizes, kind="stable")[:count]
+        ids: np.ndarray = self.ids[order[sizes[order] > 0]]
+        return ids
 
     def apply(self, estimate: Estimate, rows: np.ndarray) -> Estimate:
         """Widen an estimate for h's (B, n); its arrays have the axis B, or not for a single h."""
@@ -122,8 +132,8 @@ class RetrainedAlone:
             f"example {self.ids[worst]} was retrained alone, and changes the measurement by {miss:.2g} more or less "
             f"than predicted (of {len(self.ids)} that were retrained, {int(wrong.sum())} in this deletion are off): "
             "the optimiser's step hardly shrinks with the example's weight until that is nearly 0, as Adam's where "
-            f"eps_root is small against the squared gradients; query.retrain_worst(16) corrects single examples, and "
-            f"{CALIBRATE}"
+            f"eps_root is small against the squared gradients{self.remedy}; query.retrain_worst(16) corrects single "
+            f"examples, and {CALIBRATE}"
         )
         return replace(widened, warnings=(*widened.warnings, sentence))
 

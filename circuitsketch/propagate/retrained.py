@@ -32,14 +32,17 @@ VALUES = Mode(0, complex=False, values=True)
 Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
 
 
-class PlainStates:
-    """The states of the plain run, step by step: `at(step)` is cheap for steps that do not decrease."""
+class States:
+    """The states of a run on some downweights, by default the plain run, step by step.
 
-    def __init__(self, run: Training) -> None:
+    `at(step)` is cheap for steps that do not decrease.
+    """
+
+    def __init__(self, run: Training, weights: np.ndarray | None = None) -> None:
         self.run, self.step, self.lock = run, 0, Lock()
         self.arena = run.executable(Mode(0)).allocate_arena()
         self.arena.set_state(run.state_leaves)
-        self.weights = np.zeros(run.n)
+        self.weights = np.zeros(run.n) if weights is None else weights
 
     def at(self, step: int) -> list[np.ndarray]:
         """Return the leaves of the state before a step."""
@@ -95,7 +98,7 @@ def retrain_blocks(
     """
     executable = run.executable(VALUES, dtype, width, device, count)
     width = executable.target.width
-    plain = PlainStates(run)
+    plain = States(run)
     remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
     done, lock = [0], Lock()
 
