@@ -16,9 +16,11 @@ from functools import cache
 import numpy as np
 
 from circuitsketch.backends import reference
+from circuitsketch.backends.lane_blocks import read_coefficients
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.gates.powers import power, rsqrt, sqrt
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.retrained import States
 from circuitsketch.training.training import Training
 
@@ -115,3 +117,35 @@ def root_operands(run: Training, t: int, state: Sequence[np.ndarray], w: np.ndar
     inputs = [*state, *run.data_of(t), 1.0 - w[run.examples[t]]]
     reference.run(circuit, inputs, [None] * len(inputs), 0, watch)
     return operands
+
+
+def shares_of_averages(run: Training, per_example: PropagatedRun) -> np.ndarray:
+    """Return how much of an average under a root each example alone carries, the largest over its elements, (n,).
+
+    Averages of squares, such as Adam's second moments, are leaves of the state that are nowhere negative and reach a
+    root. An example that alone moves some parameter has a share of 1: leaving it out zeroes the gradient, and the step
+    with it, which a series in its weight does not see. Where gradients cancel, shares may be larger.
+    """
+    shares = np.zeros(per_example.n)
+    width = per_example.target.width
+    leaves = zip(per_example.constants, per_example.state_lane, strict=True)
+    reaching = [(leaf, at) for i, (leaf, at) in enumerate(leaves) if at >= 0 and (leaf >= 0).all() and reaches(run, i)]
+    for block in range(-(-per_example.count // width) if reaching else 0):
+        rows = per_example.rows(block * width, min(width, per_example.count - block * width))
+        lanes = per_example.lanes[block]
+        for leaf, at in reaching:
+            change = np.abs(read_coefficients(lanes[at : at + leaf.size], per_example.target.mode)[:, 0])
+            average = leaf.ravel()
+            share = np.divide(change, 2.0 * average, out=np.zeros_like(change), where=average > 0)
+            part = share.max(axis=1, initial=0.0)[: len(shares[rows])]
+            shares[rows] = np.maximum(shares[rows], part)
+    return shares
+
+
+def reaches(run: Training, leaf: int) -> bool:
+    """Return whether a leaf of the state reaches a root in a step."""
+    for circuit in run.circuits:
+        reached = circuit.reached_from([circuit.inputs[leaf]], through=lambda node: not node.gate.flat)
+        if any(not reached.isdisjoint(node.operands) for node in roots_of(run, circuit)):
+            return True
+    return False

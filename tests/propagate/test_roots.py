@@ -103,3 +103,15 @@ def test_a_run_without_roots_needs_nothing():
     run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 2.0], [[0], [1]])
     assert not has_roots(run) and constant_needed(run, [0, 1]) is None
     assert has_roots(category_run(1e-8))
+
+
+def test_the_example_that_alone_moves_a_parameter_carries_its_average():
+    run = category_run(1e-9)
+    shares = cs.sketch(run, 0, 1, per_example="series", per_example_order=1).shares
+    assert shares[0] == pytest.approx(1.0, abs=0.05)
+    # By differences: what leaving out a little of an example changes of Adam's second moments.
+    step = 1e-6
+    v = [run.retrain(sign * step * np.eye(run.n)[5])["v"] for sign in (1, -1)]
+    change = np.abs(v[0] - v[1]) / (2 * step)
+    average = run.train()["v"]
+    assert shares[5] == pytest.approx((change / (2 * average)).max(), rel=1e-4)
