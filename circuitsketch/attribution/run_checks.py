@@ -145,8 +145,8 @@ class RunChecks:
     kinks: Callable[[], RunKinks | None]
     moves: Callable[[], np.ndarray | None]
     measured: MeasuredState
-    labels: Sequence[Any] | None = None
-    shares: Callable[[], np.ndarray | None] = lambda: None
+    labels: Sequence[Any] | None
+    shares: Callable[[], np.ndarray | None]
     compared: dict[Any, RetrainedAlone | None] = field(default_factory=dict, repr=False)
     together: dict[Any, RetrainedTogether | None] = field(default_factory=dict, repr=False)
 
