@@ -224,6 +224,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"run": RUN, "function": lambda s: s, "directions": np.eye(3), "order": 2, "at": np.zeros(3), "checkpoints": 2},
     ),
     "attribute": (cs.attribute, {"run": LONG, "function": lambda s: s, "budget": 14.0, "size": (1, 3), "seed": 1}),
+    "attribute of picked values": (
+        cs.attribute,
+        {
+            "run": LONG,
+            "function": lambda s: np.stack([s, s * s]),
+            "budget": 20.0,
+            "subsets": [[i, i + 1, i + 3] for i in range(9)],
+            "values": [0, 1, 0, 1, 0, 1, 0, 1, 0],
+        },
+    ),
     "sketch with retrained models": (
         cs.sketch,
         {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},

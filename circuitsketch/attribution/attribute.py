@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
+from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.budget import (
     LANE,
     MORE_VALUES,
@@ -37,7 +38,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Sphere
-from circuitsketch.errors import ConstantError, DivergenceError, DomainError, TraceError
+from circuitsketch.errors import ConstantError, DivergenceError, DomainError, InputError, TraceError
 from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
@@ -64,6 +65,7 @@ def attribute(
     kind: str = "random",
     size: Any = None,
     subsets: Any = None,
+    values: Any = None,
     threads: int | None = None,
     progress: Progress | bool | None = None,
     on_plan: Callable[[AttributionPlan], None] | None = None,
@@ -97,6 +99,11 @@ def attribute(
         examples that share a label; their smallest and largest number. See `Query.calibrate`.
     subsets : optional
         The subsets to retrain, in the forms of `Query.without`, instead of `kind` and `size`.
+    values : array_like of int, of shape (subsets,), optional
+        The number of the value that each subset was picked for, of a measurement with one axis. Answers about a value
+        and a subset that is picked for it, as a user's own data are for a prediction about that user, are then
+        calibrated on such pairs, all values together: where every value is calibrated on all subsets, most of these
+        hardly matter to it, and intervals are too narrow for one that does.
     threads : int, optional
         The number of threads; by default all cores.
     progress : bool or callable, optional
@@ -150,12 +157,13 @@ def attribute(
     source = Source(function, args, run)
     begun = time.perf_counter()
     first = differentiate_or_call(source, threads, path)
-    gradient, kept, values = first.gradient, first.kept, len(first.baseline)
+    gradient, kept, width = first.gradient, first.kept, len(first.baseline)
     unit = "example" if run.groups is None else "group"
     given = None
     if subsets is not None:
         given = np.atleast_2d(parse_downweights(subsets, run.n, run.labels, run.items, unit=unit))
-    plan = plan_attribution(run, values, budget, None if given is None else len(given), first.reason)
+    picked = check_values(values, given, first.shape)
+    plan = plan_attribution(run, width, budget, None if given is None else len(given), first.reason)
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
     rows, sizes = given, None
     if rows is None:
@@ -171,7 +179,7 @@ def attribute(
         order = order[np.isin(order, largest)]
     seconds = time.perf_counter() - begun + time_retraining(run, len(rows), order, threads)
     if plan.pairs:
-        each = time_of_training(run) * (1 + SWEEP + MORE_VALUES * (values - 1))
+        each = time_of_training(run) * (1 + SWEEP + MORE_VALUES * (width - 1))
         seconds += plan.pairs * each / thread_count(threads, plan.pairs)
     plan = replace(plan, seconds=seconds)
     if progress is True:
@@ -182,7 +190,7 @@ def attribute(
         tell = Tell(report, plan)
 
         def retrain(weights: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
-            values, distances = measure_retrained(
+            measured, distances = measure_retrained(
                 run,
                 first.measurement,
                 first.state,
@@ -193,16 +201,16 @@ def attribute(
                 kept=kept,
                 executor=executor,
             )
-            return values - first.baseline, distances
+            return measured - first.baseline, distances
 
-        truths = retrain(lambda start, stop: rows[start:stop], len(rows))[0] if len(rows) else np.zeros((0, values))
-        own, distances = np.full((run.n, values), np.nan), np.zeros(run.n)
+        truths = retrain(lambda start, stop: rows[start:stop], len(rows))[0] if len(rows) else np.zeros((0, width))
+        own, distances = np.full((run.n, width), np.nan), np.zeros(run.n)
         if plan.own:
             own[order], distances[order] = retrain(lambda start, stop: unit_rows(order[start:stop], run.n), plan.own)
-        chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, values, run.n))
+        chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, width, run.n))
         if plan.pairs and gradient is not None:
             chosen = np.sort(select_for_pairs(own, distances)[: plan.pairs])
-            pairs = np.zeros((len(chosen), values, run.n))
+            pairs = np.zeros((len(chosen), width, run.n))
             position = {int(example): i for i, example in enumerate(chosen)}
 
             def keep(example: int, _: np.ndarray, there: np.ndarray) -> None:
@@ -217,7 +225,7 @@ def attribute(
                     remaining.append(example)
                 else:
                     pairs[i] = row
-            cost = (1 + SWEEP + MORE_VALUES * (values - 1)) * len(chosen)
+            cost = (1 + SWEEP + MORE_VALUES * (width - 1)) * len(chosen)
             leave_one_out(
                 run,
                 function,
@@ -238,7 +246,8 @@ def attribute(
     if len(rows):
         known_labels = None if unit == "group" else run.labels
         lengths = (rows**2).sum(axis=1)
-        retrained = RetrainedSubsets(rows, truths, kind, sizes or (float(lengths.min()), float(lengths.max())))
+        sizes = sizes or (float(lengths.min()), float(lengths.max()))
+        retrained = RetrainedSubsets(rows, truths, kind, sizes, values=picked)
         calibrated = [calibrate_estimators(estimators, retrained, known.gradient, first.shape, known_labels)]
     query = query_of(source, first, known.gradient, unit).with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
@@ -250,6 +259,22 @@ def unit_rows(examples: np.ndarray, n: int) -> np.ndarray:
     rows = np.zeros((len(examples), n))
     rows[np.arange(len(examples)), examples] = 1.0
     return rows
+
+
+def check_values(values: Any, given: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the value that each given subset was picked for, (subsets,), or raise InputError."""
+    if values is None:
+        return None
+    if given is None or len(shape) != 1:
+        raise InputError("values are of subsets that you give, and of a measurement with one axis; pass subsets=")
+    picked = plain_array(values, "values")
+    if picked.dtype.kind not in "iu" or picked.shape != (len(given),):
+        raise InputError(f"values has dtype {picked.dtype} and shape {picked.shape}; pass {len(given)} integers")
+    if picked.min() < 0 or picked.max() >= shape[0]:
+        raise InputError(
+            f"values are from 0 to {shape[0] - 1}, the values measured, not {picked.min()} to {picked.max()}"
+        )
+    return picked.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_executor, refuse_device
+from circuitsketch.attribution.alike_subsets import shares_labels
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
@@ -43,6 +44,7 @@ from circuitsketch.propagate.coefficients import (
 )
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED, SketchSpec, push_parts
 from circuitsketch.propagate.progress import Progress, show_progress
+from circuitsketch.propagate.roots import shares_of_averages
 from circuitsketch.propagate.sizes import check_capacity
 from circuitsketch.reverse.metagradient import differentiate_run
 from circuitsketch.store.atomic_files import absolute_path
@@ -114,6 +116,14 @@ class Sketch(SketchRecord):
     def moves(self) -> np.ndarray | None:
         """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
         return self.similarity if self.chosen_similarity is None else None
+
+    @cached_property
+    def shares(self) -> np.ndarray | None:
+        """How much of an average under a root each example alone carries, see `shares_of_averages`; None if unknown.
+        Computed on first access."""
+        if self.run is None or self.per_example is None or not self.per_example.order:
+            return None
+        return shares_of_averages(self.run, self.per_example)
 
     @cached_property
     def kinks(self) -> RunKinks | None:
@@ -205,6 +215,8 @@ class Sketch(SketchRecord):
                 partial(getattr, self, "kinks"),
                 partial(getattr, self, "moves"),
                 MeasuredState(circuit, self.constants, self.first_part.varying),
+                self.labels if self.groups is None and shares_labels(self.labels) else None,
+                partial(getattr, self, "shares"),
             ),
         )
         query.calibrations = self.calibrations_of(circuit)

@@ -40,14 +40,17 @@ VALUES = Mode(0, complex=False, values=True)
 Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
 
 
-class PlainStates:
-    """The states of the plain run, step by step: `at(step)` is cheap for steps that do not decrease."""
+class States:
+    """The states of a run on some downweights, by default the plain run, step by step.
 
-    def __init__(self, run: Training) -> None:
+    `at(step)` is cheap for steps that do not decrease.
+    """
+
+    def __init__(self, run: Training, weights: np.ndarray | None = None) -> None:
         self.run, self.step, self.lock = run, 0, Lock()
         self.arena = run.executable(Mode(0)).allocate_arena()
         self.arena.set_state(run.state_leaves)
-        self.weights = np.zeros(run.n)
+        self.weights = np.zeros(run.n) if weights is None else weights
 
     def at(self, step: int) -> list[np.ndarray]:
         """Return the leaves of the state before a step."""
@@ -75,7 +78,7 @@ def retrain_blocks(
     checkpoints: Checkpoints | None = None,
     executor: Executor | None = None,
     read: Callable[[int, np.ndarray], Any] | None = None,
-    plain: PlainStates | None = None,
+    plain: States | None = None,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
 
@@ -99,7 +102,7 @@ def retrain_blocks(
         Where blocks are kept that take long and are not finished.
     read : callable, optional
         `read(block, lanes)` -> what `take` gets; called where the lanes are, and pickled for workers.
-    plain : PlainStates, optional
+    plain : States, optional
         The run's, if they are at hand.
 
     Returns
@@ -114,7 +117,7 @@ def retrain_blocks(
     """
     executable = run.executable(VALUES, dtype, width, device, count)
     width = executable.target.width
-    plain = plain or PlainStates(run)
+    plain = plain or States(run)
     remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
     done, lock = [0], Lock()
 
@@ -168,7 +171,7 @@ def retrain_blocks(
     return executable
 
 
-plain_states: WeakKeyDictionary[Training, PlainStates] = WeakKeyDictionary()  # of a worker's runs
+plain_states: WeakKeyDictionary[Training, States] = WeakKeyDictionary()  # of a worker's runs
 
 
 def retrain_task(
@@ -189,7 +192,7 @@ def retrain_task(
         models[block] = model
 
     if run not in plain_states:
-        plain_states[run] = PlainStates(run)
+        plain_states[run] = States(run)
 
     retrain_blocks(
         run,

@@ -305,3 +305,44 @@ def test_the_parameters_are_predicted_as_their_pytree():
         # To first order at least: the error is below half of the change.
         assert np.linalg.norm(prediction.value[key] - leaf) < 0.5 * np.linalg.norm(plain[key] - leaf)
     assert np.isfinite(measure(prediction.value)).all()
+
+
+# ------------------------------------------------------------------------------------------ values picked for subsets
+
+
+def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
+    """A subset matters to the row that it is nearest to, and hardly to others: only pairs of both are alike."""
+    draw = np.random.default_rng(5)
+    run, rows = network("relu"), draw.normal(size=(8, 4))
+
+    def margins(p):
+        out = cs.relu(rows @ p["w"] + p["b"]) @ p["v"]
+        return out[:, 1] - out[:, 0]
+
+    near = np.argsort(((X[:, None] - rows) ** 2).sum(axis=2), axis=0)[:40]  # to each row
+    which = draw.integers(8, size=148)
+    subsets = np.zeros((148, N))
+    for mask, row in zip(subsets, which, strict=True):
+        mask[draw.permutation(near[:, row])[: draw.integers(2, 16)]] = 1.0
+    states = run.params(run.retrain(subsets[48:]))
+    truth = np.array([margins({k: leaf[i] for k, leaf in states.items()})[which[48 + i]] for i in range(100)])
+    query = cs.attribute(run, margins, budget=60, subsets=subsets[:48], values=which[:48], threads=2)
+    prediction = query.without(subsets[48:])
+    low, high = (end[np.arange(100), which[48:]] for end in prediction.interval(0.9))
+    assert ((low <= truth) & (truth <= high)).mean() > 0.9 - 2 * 0.052
+    assert query.worth.subsets == 48 and prediction.value.shape == (100, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": [0] * 9}, "pass subsets="),
+        ({"subsets": fresh_subsets(9), "values": [0] * 8}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [0.0] * 9}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [2] * 9}, "from 0 to 1"),
+        ({"subsets": fresh_subsets(9), "values": [-1] * 9}, "from 0 to 1"),
+    ],
+)
+def test_values_that_there_are_not_are_refused(options, message):
+    with raises(cs.InputError, message):
+        cs.attribute(network("tanh"), measure, budget=40, **options)
