@@ -18,14 +18,12 @@ from executors import (
     compile_kernels,
     push_and_be_killed,
     push_on_a_full_disk,
-    push_on_an_older_processor,
     raise_what_cannot_be_pickled,
     spawned,
 )
 from stores import content
 
 import circuitsketch as cs
-from circuitsketch.backends.cpu import lane_width
 from circuitsketch.propagate import blocks
 from circuitsketch.store import part_store
 from circuitsketch.store.part_store import PartStore
@@ -195,14 +193,6 @@ def test_the_workers_of_a_machine_compile_each_kernel_once(tmp_path, monkeypatch
         calls = [executor.submit(compile_kernels) for _ in range(2)]
         compiled = [key for call in calls for key in call.result()]
     assert len(compiled) == len(set(compiled)) > 10
-
-
-@pytest.mark.skipif(lane_width(single=False) < 4, reason="this processor has no AVX2, which the test makes workers use")
-def test_a_worker_with_shorter_vectors_computes_the_same_blocks(tmp_path, right, monkeypatch):
-    monkeypatch.setattr(blocks, "push_task", push_on_an_older_processor)
-    with Processes(1) as executor:
-        sketch(tmp_path / "a.sketch", executor=executor)
-    assert content(tmp_path / "a.sketch") == right
 
 
 def test_what_a_worker_prints_or_raises_does_not_disturb_its_answers():
