@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from circuitsketch.page.view import View
     from circuitsketch.training.training import Training
 
+SHOWN = ("per example", "per group", "retrained", "groups", "labels", "similarity", "run", "path")  # of a sketch's facts
 SAME = 1e-9  # relative, up to which a replayed answer is the logged one
 
 
@@ -113,7 +114,7 @@ def open_view(store: Path, measures: list[str], target: str | None, calibrate: i
         def load() -> Training:
             return run_for(sketch, target, "training again")
 
-        about = [("sketch", heading(sketch)), *facts(sketch)]
+        about = [("sketch", heading(sketch)), *(fact for fact in facts(sketch) if fact[0] in SHOWN)]
         view = View(queries, title=store.name, about=about, load_run=load)
     count = calibrate if calibrate is not None else DEFAULT_CALIBRATION if target is not None else 0
     if count:

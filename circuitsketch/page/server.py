@@ -12,6 +12,7 @@ import ipaddress
 import itertools
 import json
 import secrets
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -115,6 +116,11 @@ class PageServer(ThreadingHTTPServer):
         """The address of the page, with its token."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}/?token={self.token}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about a browser that has left before its answer was sent."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
     def ask(self, ids: Any) -> dict[str, Any]:
         """Answer a question; a sketch that has disappeared is told."""

@@ -37,7 +37,7 @@ from circuitsketch.page.values import Value, columns_of, list_values
 from circuitsketch.training.training import Training
 
 LEVEL = 0.95  # of the intervals
-STRENGTHS = np.linspace(0.0, 1.0, 21)  # the abscissae of a curve
+STRENGTHS = np.linspace(0.0, 1.0, 13)  # the abscissae of a curve
 EXPLAINING = ("interactions", "pairs", "per-example", "first-order", "theorem", "series")  # best first
 IMAGES = 600_000  # bytes of pictures that a page holds
 DIGITS = 9  # of the numbers that a browser gets
@@ -96,6 +96,7 @@ class View:
         self.values: list[Value] = list_values(queries)
         self.retrained = Retrained(np.zeros((0, self.n)), np.zeros((0, len(self.values))))
         self.lock = threading.RLock()  # of queries and retrained, and of estimators, which fit on first use
+        self.training = threading.Lock()  # one retraining at a time; questions are answered meanwhile
         self.effects, self.effect_errors, self.effect_warnings = self._measure_effects()
 
     # ------------------------------------------------------------------------------------- what there is
@@ -234,7 +235,9 @@ class View:
             along = query.predict(np.outer(STRENGTHS[1:], h)).flattened()
             bounds = (along.value, *along.interval(LEVEL))
             curve = [columns_of(part, 1) for part in bounds]
-            best = query.predict(h, estimator=explaining(query)).flattened()
+            best = prediction
+            if explaining(query) != query.estimator:
+                best = query.predict(h, estimator=explaining(query)).flattened()
             terms, errors = columns_of(best.terms, 1), columns_of(best.term_stderr, 1)
             columns = [i for i, value in enumerate(self.values) if value.measurement == name]
             pairs: Pairs = measure_pairs(query, np.array(ids), self.effects[:, columns])
@@ -315,7 +318,7 @@ class View:
         size = (small, max(small, self.n // 10) if largest is None else largest)
         rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
         truths = retrain_values(self.bases, self.run(), rows)
-        with self.lock:
+        with self.training:
             self._take_in(Retrained(rows, truths, sizes, self.retrained.checks))
 
     def check(self, ids: Any) -> dict[str, Any]:
@@ -340,15 +343,16 @@ class View:
             for key in ("value", "low", "high")
         )
         check = Check(tuple(chosen), predicted, low, high, truths)
-        with self.lock:
-            kept = tuple(one for one in self.retrained.checks if one.ids != check.ids)
+        with self.training:
             old = self.retrained
+            kept = tuple(one for one in old.checks if one.ids != check.ids)
             self._take_in(Retrained(old.rows, old.truths, old.sizes, (*kept, check)))
         return self.ask(chosen)
 
     def _take_in(self, retrained: Retrained) -> None:
-        self.retrained = retrained
-        self.queries = retrained.calibrate(self.bases, self.values)
+        queries = retrained.calibrate(self.bases, self.values)
+        with self.lock:
+            self.retrained, self.queries = retrained, queries
 
     def calibration(self) -> dict[str, Any]:
         """Return predicted against retrained values: subsets of the calibration, each predicted without itself, and
@@ -393,7 +397,7 @@ def rounded(values: np.ndarray) -> list[float | None]:
 
 
 def plain_words(sentence: str) -> str:
-    """Return a sentence without calls of Python, for people who do not write it.
+    """Return a sentence without calls of Python, for readers who do not write it.
 
     >>> plain_words("retrain to check, query.calibrate(size=...) on subsets like this one")
     'retrain to check, a calibration on subsets like this one'

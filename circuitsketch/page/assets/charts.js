@@ -18,6 +18,12 @@ const formatNumber = (x) => {
     .replace("-", "\u2212").replace("e\u2212", "e-");
 };
 const formatChange = (x) => (x > 0 ? "+" : "") + formatNumber(x);
+const shorten = (x, digits, signed = false) =>
+  (x === null ? "unknown" : (signed ? formatChange : formatNumber)(Number(x.toPrecision(digits))));
+const shortChange = (x) => shorten(x, 3, true);
+
+// As wide as there is room, so that text keeps its size.
+const widthOf = (figure) => Math.min(Math.max(figure.clientWidth, 260), 760);
 
 // Round numbers between two ends.
 function ticksOf(low, high, count = 5) {
@@ -30,10 +36,10 @@ function ticksOf(low, high, count = 5) {
 }
 
 // An empty chart with axes: its SVG, and the functions from data to pixels.
-function axes(figure, label, xRange, yRange, xName, yName, size = [520, 300]) {
-  const [width, height] = size;
+function axes(figure, label, xRange, yRange, xName, yName, height = 300) {
+  const width = widthOf(figure);
   figure.replaceChildren();
-  const svg = draw(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const svg = draw(figure, "svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   const [left, right, top, bottom] = [74, 14, 12, 46];
   const pad = (range) => {
     const margin = 0.06 * (range[1] - range[0]) || Math.abs(range[0]) * 0.01 || 0.01;
@@ -47,7 +53,7 @@ function axes(figure, label, xRange, yRange, xName, yName, size = [520, 300]) {
     draw(svg, "line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) });
     draw(svg, "text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, formatNumber(tick));
   }
-  for (const tick of ticksOf(x0, x1)) {
+  for (const tick of ticksOf(x0, x1, width / 100)) {
     draw(svg, "line", { class: "axis", x1: x(tick), x2: x(tick), y1: height - bottom, y2: height - bottom + 4 });
     draw(svg, "text", { x: x(tick), y: height - bottom + 17, "text-anchor": "middle" }, formatNumber(tick));
   }
@@ -83,25 +89,26 @@ function drawCurves(figure, curves, yName, label) {
 
 // Bars of the effects that are largest, each {name, change, reach}; reach is null where the error is unknown.
 function drawBars(figure, rows, title, lower) {
-  const [width, left, step] = [520, 150, 24];
+  const [left, step] = [130, 24];
   const height = 30 + step * Math.max(rows.length, 1);
   figure.replaceChildren();
   const caption = document.createElement("figcaption");
   caption.textContent = title;
   figure.append(caption);
-  const label = `${title}: ` + (rows.map((r) => `${r.name} ${formatChange(r.change)}`).join(", ") || "none");
-  const svg = draw(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const width = widthOf(figure);
+  const label = `${title}: ` + (rows.map((r) => `${r.name} ${shortChange(r.change)}`).join(", ") || "none");
+  const svg = draw(figure, "svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   const largest = Math.max(...rows.map((r) => Math.abs(r.change) + (r.reach || 0)), 1e-300);
-  const x = (value) => left + (Math.max(value, 0) / largest) * (width - left - 90);
+  const x = (value) => left + (Math.max(value, 0) / largest) * (width - left - 72);
   rows.forEach(({ name, change, reach }, k) => {
     const middle = 12 + step * k;
     const size = Math.abs(change);
     draw(svg, "text", { x: left - 6, y: middle + 4, "text-anchor": "end" },
-      name.length > 20 ? `${name.slice(0, 19)}\u2026` : name);
+      name.length > 17 ? `${name.slice(0, 16)}\u2026` : name);
     draw(svg, "rect", { class: lower ? "bar lower" : "bar", x: left, y: middle - 7, width: x(size) - left, height: 14 });
     if (reach) draw(svg, "line",
       { class: "whisker", x1: x(size - reach), x2: x(size + reach), y1: middle, y2: middle });
-    draw(svg, "text", { x: x(size + (reach || 0)) + 6, y: middle + 4 }, formatChange(change));
+    draw(svg, "text", { x: x(size + (reach || 0)) + 6, y: middle + 4 }, shortChange(change));
   });
   if (!rows.length) draw(svg, "text", { x: left, y: 16 }, "none");
 }
@@ -112,7 +119,7 @@ function drawAgreement(figure, points, checks, yName, label) {
   const range = [Math.min(...all), Math.max(...all)];
   const margin = 0.05 * (range[1] - range[0]) || 0.01;
   const ends = [range[0] - margin, range[1] + margin];
-  const { svg, x, y } = axes(figure, label, ends, range, `${yName}, retrained`, `${yName}, predicted`, [520, 400]);
+  const { svg, x, y } = axes(figure, label, ends, range, `${yName}, retrained`, `${yName}, predicted`, 400);
   draw(svg, "line", { class: "diagonal", x1: x(range[0]), x2: x(range[1]), y1: y(range[0]), y2: y(range[1]) });
   [...points, ...checks].forEach((point, k) => {
     if (known([point.low, point.high]).length === 2)

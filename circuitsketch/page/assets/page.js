@@ -141,8 +141,8 @@ function listExamples() {
     cell(row, String(i), "th");
     if (data.items) cell(row, data.images[i] ? image(data.images[i], data.items[i]) : data.items[i]);
     if (data.labels) cell(row, data.labels[i]);
-    const error = stderr[i] === 0 ? "" : ` \u00b1 ${formatNumber(stderr[i])}`;
-    cell(row, formatChange(effects[i]) + error, "td", "number");
+    const error = stderr[i] === 0 ? "" : ` \u00b1 ${shorten(stderr[i], 2)}`;
+    cell(row, effects[i] === null ? "unknown" : formatChange(Number(effects[i].toPrecision(4))) + error, "td", "number");
   }
   byId("page-number").textContent = `page ${state.page + 1} of ${pages}`;
   byId("previous").disabled = state.page === 0;
@@ -169,6 +169,7 @@ function pick(ids, add = true) {
     box.closest("tr").classList.toggle("picked", box.checked);
   }
   describePicks();
+  byId("checking").textContent = "";
   clearTimeout(state.timer);
   state.timer = setTimeout(ask, PAUSE);
 }
@@ -204,8 +205,7 @@ function showAnswer(answer) {
   const truth = retrainedOf(answer, state.value);
   const checked = truth === null ? "" : ` Trained again: ${formatNumber(truth)}.`;
   byId("headline").textContent = answer.ids.length
-    ? `${name} without ${count(answer.ids.length)}: ${formatNumber(now.value)}, 95 % from ${intervalOf(now)
-      .replace(" to ", " to ")}. With all: ${formatNumber(baseline)}.${checked}`
+    ? `${name} without ${count(answer.ids.length)}: ${formatNumber(now.value)}, 95 % from ${intervalOf(now)}. With all: ${formatNumber(baseline)}.${checked}`
     : `${name} as trained: ${formatNumber(baseline)}. Pick examples to leave out.`;
   byId("warnings").replaceChildren(...answer.warnings.map((text) => {
     const line = document.createElement("li");
@@ -219,12 +219,13 @@ function showAnswer(answer) {
       formatChange(v.change), intervalOf(v), answer.truth ? formatNumber(retrainedOf(answer, k)) : ""]));
   byId("words").textContent = `${answer.words}; answered in ${(1000 * answer.seconds).toFixed(0)} ms`;
   fillTable(byId("terms"), "Change by order", ["Order", "Term", "± (one standard error)"],
-    now.terms.map((t) => [String(t.order), formatChange(t.term), formatNumber(t.stderr)]));
+    now.terms.map((t) => [String(t.order), formatChange(t.term), shorten(t.stderr, 2)]));
   byId("terms-part").hidden = !now.terms.length;
   byId("pair-note").textContent = answer.pair_note;
   fillTable(byId("pairs"), "What two do together beyond their sum. Redundant: each makes up for the other.",
     ["Pair", "Kind", "Effect", "±"], now.pairs.map((p) =>
-      [p.ids.map(nameOf).join(" and "), p.kind, formatChange(p.effect), formatNumber(p.stderr)]), 2);
+      [p.ids.map(nameOf).join(" and "), p.kind + (p.stderr === null || p.stderr < Math.abs(p.effect) ? "" : ", unsure"),
+        shorten(p.effect, 3, true), shorten(p.stderr, 2)]), 2);
   byId("pairs").hidden = !now.pairs.length;
   byId("pairs-part").hidden = !answer.ids.length;
   byId("check").disabled = !answer.ids.length || state.checking;
@@ -355,7 +356,8 @@ async function compare() {
     return;
   }
   try {
-    const both = await Promise.all(subsets.map(({ ids }) => answers.ask(ids)));
+    const now = state.answer && formatIds(state.answer.ids);
+    const both = await Promise.all(subsets.map(({ ids }) => (formatIds(ids) === now ? state.answer : answers.ask(ids))));
     if (asked !== state.compared) return;
     const curves = both.map((answer, k) => ({ name: subsets[k].name, strengths: answer.strengths,
       curve: answer.values[state.value].curve, truth: truthOf(answer, state.value) }));
@@ -438,6 +440,14 @@ function listen() {
   byId("search").addEventListener("input", filter);
   byId("label").addEventListener("change", filter);
   byId("rows").addEventListener("change", (event) => pick([Number(event.target.dataset.id)], event.target.checked));
+  byId("rows").addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const boxes = [...byId("rows").querySelectorAll("input")];
+    const next = boxes[boxes.indexOf(event.target) + step];
+    if (!step || !boxes.includes(event.target) || !next) return;
+    event.preventDefault();
+    next.focus();
+  });
   byId("pick-shown").addEventListener("click", () => pick(state.order));
   byId("drop-shown").addEventListener("click", () => pick(state.order, false));
   byId("clear").addEventListener("click", () => pick([...state.picked], false));
@@ -454,9 +464,11 @@ function listen() {
   byId("value").addEventListener("change", (event) => {
     state.value = Number(event.target.value);
     listExamples();
-    showInfluence();
-    showCalibration();
-    if (state.answer) showAnswer(state.answer);
+    redraw();
+  });
+  window.addEventListener("resize", () => {
+    clearTimeout(state.resized);
+    state.resized = setTimeout(redraw, 150);
   });
   byId("check").addEventListener("click", check);
   byId("save").addEventListener("click", save);
@@ -469,6 +481,13 @@ function listen() {
   });
   byId("log-json").addEventListener("click", () => download("questions.json", logJson(), "application/json"));
   byId("log-csv").addEventListener("click", () => download("questions.csv", logCsv(), "text/csv"));
+}
+
+// Charts are drawn as wide as there is room.
+function redraw() {
+  showInfluence();
+  showCalibration();
+  if (state.answer) showAnswer(state.answer);
 }
 
 async function start() {

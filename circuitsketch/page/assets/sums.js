@@ -2,7 +2,7 @@
 // In: the data of `static_page.py`. Out: `askSums(data, ids)`, of the form of `View.ask`; the same numbers as Python's.
 "use strict";
 
-const STRENGTHS = Array.from({ length: 21 }, (_, k) => k / 20);
+const STRENGTHS = Array.from({ length: 13 }, (_, k) => k / 12);
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
 // The parts that are weighed, first order and the whole series, at some ids removed by t: changes and errors per part.
