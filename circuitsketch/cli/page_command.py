@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from circuitsketch.page.view import View
     from circuitsketch.training.training import Training
 
-SHOWN = ("per example", "per group", "retrained", "groups", "labels", "similarity", "run", "path")  # of a sketch's facts
+SHOWN = (
+    "per example",
+    "per group",
+    "retrained",
+    "groups",
+    "labels",
+    "similarity",
+    "run",
+    "path",
+)  # of a sketch's facts
 SAME = 1e-9  # relative, up to which a replayed answer is the logged one
 
 

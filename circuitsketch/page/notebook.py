@@ -5,10 +5,24 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+from circuitsketch.attribution.query import Query
 from circuitsketch.page.static_page import build_static_page, write_static_page
 from circuitsketch.page.view import View
 
 HEIGHT = 900  # pixels of the frame
+CALIBRATED_ON = 48  # subsets, where the run is at hand
+
+
+def explore(query: Query, name: str | None = None, calibrate: int | None = None) -> Explorer:
+    """Return the page of one measurement: see `Query.explore`."""
+    if name is None:
+        measure = None if query.source is None else query.source.measure
+        name = getattr(measure, "__name__", "measurement").replace("<lambda>", "measurement")
+    view = View({name: query})
+    count = calibrate if calibrate is not None else CALIBRATED_ON if query.knows_run else 0
+    if count and "calibrated" not in query.estimators:
+        view.calibrate(count)
+    return Explorer(view)
 
 
 class Explorer:

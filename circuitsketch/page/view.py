@@ -264,7 +264,7 @@ class View:
                     }
                 )
             warnings += [self._word(name, text) for text in (*prediction.warnings, *self._label_warning(query, h))]
-            words.append(self._word(name, prediction.words or best._source()))
+            words.append(self._word(name, str(prediction).splitlines()[0].removeprefix("prediction, ")))
             notes.append(pairs.note)
         return {
             "values": values,
