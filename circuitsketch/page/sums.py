@@ -23,6 +23,7 @@ from circuitsketch.page.retrained import Retrained
 from circuitsketch.page.values import Value, columns_of
 
 PARTS = ("first-order", "per-example")  # the estimators that a page's script knows, in this order
+UNKNOWN_ERROR = "nothing is known of the error of a sum: no subsets were retrained to compare it with"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,7 @@ class SummedEffects:
             truncation=shaped(np.full_like(change, np.nan)),
             outside=shaped(np.zeros(change.shape, dtype=bool)),
             estimator=self.name,
+            warnings=() if np.all(stderr == 0) else (UNKNOWN_ERROR,),
             words="single examples' effects, summed",
         )
 
@@ -86,6 +88,8 @@ def sum_effects(query: Query) -> SummedEffects:
     """
     for name in ("pairs", "per-example", "first-order"):
         part = query.estimators.get(name)
+        if isinstance(part, SummedEffects):
+            return part
         if isinstance(part, FromKnownEffects):
             known = part.known
             exact = np.isfinite(known.own).all(axis=1) & (name != "first-order")

@@ -78,7 +78,7 @@ def plot_removal(removal: Removal) -> Figure:
             for edge in (curve.low, curve.high):
                 ax.plot(removal.strengths, edge, color=colour, linestyle=dashes, linewidth=0.5)
     ax.set_xlabel(f"fraction of {removal.removed} removed (0: as trained, 1: deleted)")
-    ax.set_ylabel(f"{removal.measured}, {removal.unit}")
+    ax.set_ylabel(format_axis_label(removal.measured, removal.unit))
     ax.set_xlim(-0.02, 1.02)
     title = f"bands: {removal.band}" if removal.band and len(removal.curves) > 1 else None
     ax.legend(frameon=False, fontsize="small", title=title, title_fontsize="small", alignment="left")

@@ -70,8 +70,8 @@ function shareLabel(labels, ids) {
 
 function warningsOf(measured, data, ids, changes) {
   const fitted = measured.calibration;
-  if (!fitted) return ["nothing is known of the error of a sum: this page was written without retrained subsets"];
   if (ids.length === 1 && measured.exact[ids[0]]) return [];
+  if (!fitted) return ["nothing is known of the error of a sum: no subsets were retrained to compare it with"];
   const [low, high] = fitted.sizes;
   const unknown = "the interval is not known to hold";
   if (ids.length < low || ids.length > high)
