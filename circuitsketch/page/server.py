@@ -155,7 +155,6 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: PageServer
-    protocol_version = "HTTP/1.1"
     server_version = "circuitsketch"
     sys_version = ""
     timeout = 60
@@ -188,7 +187,6 @@ class Handler(BaseHTTPRequestHandler):
         """Return the answer to a question."""
         length = int(self.headers.get("Content-Length") or 0)
         if not 0 < length <= LONGEST:
-            self.close_connection = True
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a question is a JSON object of at most 4 MiB")
         question = json.loads(self.rfile.read(length))
         if not isinstance(question, dict) or "ids" not in question:

@@ -142,7 +142,7 @@ class View:
             ],
             "effect_warnings": self.effect_warnings,
             "labels": describe_examples(self.labels),
-            "items": None if self.items == self.labels else describe_examples(self.items),
+            "items": None if self.unit == "group" else describe_examples(self.items),
             "images": encode_images(self.items, IMAGES),
         }
 
