@@ -539,7 +539,7 @@ class Query(MeasuredSeries):
 
         Returns
         -------
-        circuitsketch.page.notebook.Explorer
+        Explorer
             A notebook shows it as the page; `save(path)` writes the page to a file.
 
         Raises

@@ -83,31 +83,24 @@ def test_mistakes_are_one_line(call, arguments, code, words):
     assert actual == code and words in err and err.strip().count("\n") == 0
 
 
+WITH_RUN = ("--target", "own.py:make")
+DELETED = ("--without", "1,2", "--calibrate", "0")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        (
-            "predict",
-            "own.sketch",
-            "--measure",
-            "own.py:value",
-            "--without",
-            "1,2",
-            "--retrain",
-            "--target",
-            "own.py:make",
-        ),
+        ("predict", "own.sketch", "--measure", "own.py:value", *DELETED),
+        ("predict", "own.sketch", "--measure", "own.py:value", *DELETED, "--retrain", *WITH_RUN),
         ("influence", "own.sketch", "--measure", "own.py:value"),
         ("influence", "logistic:epochs=3", "--measure", "held_out_loss"),
-        ("evaluate", "own.sketch", "--measure", "own.py:value", "--target", "own.py:make", "--subsets", "4"),
-        ("evaluate", "own.sketch", "--measure", "own.py:pair", "--target", "own.py:make", "--subsets", "4"),
+        ("evaluate", "own.sketch", "--measure", "own.py:value", *WITH_RUN, "--subsets", "4"),
+        ("evaluate", "own.sketch", "--measure", "own.py:pair", *WITH_RUN, "--subsets", "4"),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
 def test_results_are_drawn(call, home, arguments):
-    code, out, err = call(
-        *arguments, "--plot", "picture.png", *(("--calibrate", "0") if "predict" in arguments else ())
-    )
+    code, out, err = call(*arguments, "--plot", "picture.png")
     assert code == 0, err
     assert out and imread(home / "picture.png").min() < 0.2  # there is something on it
     (home / "picture.png").unlink()
