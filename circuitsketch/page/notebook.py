@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+from circuitsketch.arguments import check_int, quoted
 from circuitsketch.attribution.query import Query
+from circuitsketch.errors import InputError
 from circuitsketch.page.static_page import build_static_page, write_static_page
 from circuitsketch.page.view import View
 
@@ -18,6 +20,10 @@ def explore(query: Query, name: str | None = None, calibrate: int | None = None)
     if name is None:
         measure = None if query.source is None else query.source.measure
         name = getattr(measure, "__name__", "measurement").replace("<lambda>", "measurement")
+    if not isinstance(name, str):
+        raise InputError(f"name must be a string, such as 'loss', not {quoted(name)}")
+    if calibrate is not None:
+        check_int(calibrate, "calibrate", 0)
     view = View({name: query})
     count = calibrate if calibrate is not None else CALIBRATED_ON if query.knows_run else 0
     if count and "calibrated" not in query.estimators:

@@ -41,7 +41,7 @@ def test_a_page_of_a_query_is_saved(tmp_path):
     explorer = query.explore(calibrate=0)
     assert "loss" in repr(explorer) and explorer.save(tmp_path / "page.html") > 10_000
     assert "<iframe srcdoc=" in explorer._repr_html_() and page_runs.MARKUP not in explorer._repr_html_()
-    with raises(cs.InputError, "count"):
+    with raises(cs.InputError, "calibrate"):
         query.explore(calibrate=-1)
 
 
