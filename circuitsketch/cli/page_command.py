@@ -56,8 +56,8 @@ def page(
         typer.Option(
             metavar="N",
             min=0,
-            help="Retrain without N random subsets first, which give intervals that hold; needs the run. Default: 48 "
-            "with --run, otherwise 0.",
+            help="Retrain without N random subsets first, which give intervals that hold; needs the run. Default: "
+            "those that the sketch has kept, else 48 with --run; 0 turns it off.",
             show_default=False,
         ),
     ] = None,
@@ -125,8 +125,9 @@ def open_view(store: Path, measures: list[str], target: str | None, calibrate: i
 
         about = [("sketch", heading(sketch)), *(fact for fact in facts(sketch) if fact[0] in SHOWN)]
         view = View(queries, title=store.name, about=about, load_run=load)
+    kept = calibrate != 0 and view.take_in_kept(calibrate or 1)
     count = calibrate if calibrate is not None else DEFAULT_CALIBRATION if target is not None else 0
-    if count:
+    if count and not kept:
         with show_status(f"calibrating: retraining without {count} subsets"):
             view.calibrate(count, seed=seed)
     with show_status("fitting"):

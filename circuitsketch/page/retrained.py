@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from circuitsketch.attribution.calibrate import calibrate_query
 from circuitsketch.attribution.evaluation import LEVELS, rank_correlation
 from circuitsketch.attribution.ground_truth import Source, retrain_and_measure
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import InputError
-from circuitsketch.estimators.calibrated import Calibrated
+from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration
 from circuitsketch.page.values import Value
 from circuitsketch.training.training import Training
@@ -48,44 +50,44 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """Subsets drawn at random, and those that were checked.
+    """Subsets that calibrate the queries of a page, and those that were checked.
 
     Attributes
     ----------
-    rows : ndarray, of shape (m, n)
-        The drawn subsets, as downweights.
-    truths : ndarray, of shape (m, V)
-        What V values became.
-    sizes : tuple of float
-        Between which sizes they were drawn.
+    drawn : mapping of str to RetrainedSubsets
+        The subsets of each measurement's calibration, and what its values changed by; without those that have none.
     checks : tuple of Check
         One per subset that was checked.
     """
 
-    rows: np.ndarray
-    truths: np.ndarray
-    sizes: tuple[float, float] = (0.0, 0.0)
+    drawn: Mapping[str, RetrainedSubsets]
     checks: tuple[Check, ...] = ()
 
     def calibrate(self, queries: Mapping[str, Query], values: Sequence[Value]) -> dict[str, Query]:
         """Return the queries weighed by everything that was retrained; as they are if that is too little."""
-        rows, truths = self.rows, self.truths
-        if self.checks:
-            masks = np.zeros((len(self.checks), rows.shape[1]))
-            for mask, check in zip(masks, self.checks, strict=True):
-                mask[list(check.ids)] = 1.0
-            rows = np.concatenate([rows, masks])
-            truths = np.concatenate([truths, [check.truths[-1] for check in self.checks]])
-        if len(rows) < MIN_SUBSETS:
-            return dict(queries)
         calibrated = {}
         for name, query in queries.items():
             columns = [i for i, value in enumerate(values) if value.measurement == name]
-            try:
-                calibrated[name] = query.calibrate(rows, truth=truths[:, columns].reshape(len(rows), *query.shape))
-            except InputError:  # they say nothing that is not known
-                calibrated[name] = query
+            subsets = self._subsets(name, query, columns)
+            calibrated[name] = query
+            if subsets is not None and len(subsets.rows) >= MIN_SUBSETS:
+                with suppress(InputError):  # they say nothing that is not known
+                    calibrated[name] = calibrate_query(query, subsets)
         return calibrated
+
+    def _subsets(self, name: str, query: Query, columns: list[int]) -> RetrainedSubsets | None:
+        """Return all subsets of one measurement, drawn and checked."""
+        drawn = self.drawn.get(name)
+        if not self.checks:
+            return drawn
+        rows = np.zeros((len(self.checks), query.n))
+        for row, check in zip(rows, self.checks, strict=True):
+            row[list(check.ids)] = 1.0
+        changes = np.array([check.truths[-1, columns] for check in self.checks]) - np.ravel(query.first_value)
+        if drawn is None:
+            lengths = rows.sum(axis=1)
+            return RetrainedSubsets(rows, changes, "given", (float(lengths.min()), float(lengths.max())))
+        return replace(drawn, rows=np.concatenate([drawn.rows, rows]), changes=np.concatenate([drawn.changes, changes]))
 
 
 def retrain_values(queries: Mapping[str, Query], run: Training, rows: np.ndarray) -> np.ndarray:

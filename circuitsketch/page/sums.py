@@ -110,11 +110,7 @@ def sum_effects(query: Query) -> SummedEffects:
 def sum_query(query: Query, name: str, values: list[Value], retrained: Retrained) -> Query:
     """Return a query that answers by sums alone, weighed by what was retrained."""
     whole = sum_effects(query)
-    calibrated = query.estimators.get("calibrated")
-    if isinstance(calibrated, Calibrated) and all(isinstance(p, FromKnownEffects) for p in calibrated.parts):
-        if tuple(part.name for part in calibrated.parts) == PARTS[: len(calibrated.parts)]:
-            return query
-    first = SummedEffects(whole.terms[:1], whole.exact & (len(whole.terms) == 1), whole.shape, PARTS[0])
+    first = SummedEffects(whole.terms[:1], whole.exact & (len(whole.terms) == 1), whole.shape, "first-order")
     summed = copy(query.with_estimators([first, whole] if len(whole.terms) > 1 else [first]))
     summed.checks = None  # a calibration takes their place
     return retrained.calibrate({name: summed}, values)[name]
@@ -149,7 +145,7 @@ def describe_calibration(calibrated: Calibrated) -> dict[str, Any]:
         "weights": calibration.weights.weights.tolist(),
         "leftOut": [weights(fit) for fit in calibration.left_out],
         "scores": calibration.scores.tolist(),
-        "sizes": list(calibrated.sizes),
+        "sizes": list(calibrated.retrained.sizes),
         "coherence": calibrated.coherence if np.isfinite(calibrated.coherence) else None,
         "largest": np.abs(calibration.truths).max(axis=0).tolist(),
         "margin": CHANGE_MARGIN,

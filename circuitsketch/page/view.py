@@ -18,11 +18,12 @@ import numpy as np
 
 import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
+from circuitsketch.attribution.calibrate import choose_kept, format_sizes
 from circuitsketch.attribution.formatting import to_json
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.calibrated import share_a_label
+from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
 from circuitsketch.page.examples import describe_examples, encode_images
 from circuitsketch.page.pairs import Pairs, measure_pairs
 from circuitsketch.page.retrained import (
@@ -94,7 +95,10 @@ class View:
         self.n, self.unit, self.labels, self.items = first.n, first.unit, first.labels, first.items
         self.title, self.about, self.load_run = title, tuple(about), load_run
         self.values: list[Value] = list_values(queries)
-        self.retrained = Retrained(np.zeros((0, self.n)), np.zeros((0, len(self.values))))
+        calibrated = {name: query.estimators.get("calibrated") for name, query in queries.items()}
+        self.retrained = Retrained(
+            {name: one.retrained for name, one in calibrated.items() if isinstance(one, Calibrated)}
+        )
         self.lock = threading.RLock()  # of queries and retrained, and of estimators, which fit on first use
         self.training = threading.Lock()  # one retraining at a time; questions are answered meanwhile
         self.effects, self.effect_errors, self.effect_warnings = self._measure_effects()
@@ -150,18 +154,20 @@ class View:
         """Return what the intervals rest on, in a sentence, and per measurement how far predictions can be trusted."""
         with self.lock:
             queries, retrained = dict(self.queries), self.retrained
-        low, high = retrained.sizes
-        drawn = f"{len(retrained.rows)} random subsets of {low:g} to {high:g} {self.unit}s" if high else ""
+        drawn = next((self._describe_subsets(subsets) for subsets in retrained.drawn.values()), "")
         checked = f"{len(retrained.checks)} checked here" if retrained.checks else ""
         on = " and ".join(part for part in (drawn, checked) if part)
         rows = [self._describe_worth(name, query) for name, query in queries.items()]
         if not any(row["subsets"] for row in rows):
             sentence = "Not calibrated: intervals rest on what is known of the estimators' own errors."
-        elif on:
-            sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
         else:
-            sentence = "Intervals are calibrated on retrained subsets, and hold for subsets like these."
+            sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
         return {"sentence": sentence, "rows": rows}
+
+    def _describe_subsets(self, subsets: RetrainedSubsets) -> str:
+        kind = "" if subsets.kind == "given" else f"{subsets.kind} "
+        kept = " that the sketch has kept" if subsets.is_kept else ""
+        return f"{len(subsets.rows)} {kind}subsets of {format_sizes(subsets.sizes)} {self.unit}s{kept}"
 
     def _describe_worth(self, name: str, query: Query) -> dict[str, Any]:
         """Return what predictions of one measurement are worth, and up to how many deletions; None where unknown."""
@@ -177,6 +183,10 @@ class View:
     def _word(self, name: str, sentence: str) -> str:
         """Return a sentence for the page: of which measurement, and without calls of Python."""
         return (f"{name}: " if len(self.bases) > 1 else "") + plain_words(sentence)
+
+    def columns(self, name: str) -> list[int]:
+        """Return which values are those of a measurement."""
+        return [i for i, value in enumerate(self.values) if value.measurement == name]
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -239,7 +249,7 @@ class View:
             if explaining(query) != query.estimator:
                 best = query.predict(h, estimator=explaining(query)).flattened()
             terms, errors = columns_of(best.terms, 1), columns_of(best.term_stderr, 1)
-            columns = [i for i, value in enumerate(self.values) if value.measurement == name]
+            columns = self.columns(name)
             pairs: Pairs = measure_pairs(query, np.array(ids), self.effects[:, columns])
             flat = [columns_of(part, 0) for part in (prediction.value, prediction.change, low, high)]
             outside = columns_of(prediction.outside, 0)
@@ -263,7 +273,7 @@ class View:
                         "pairs": pairs.largest(column),
                     }
                 )
-            warnings += [self._word(name, text) for text in (*prediction.warnings, *self._label_warning(query, h))]
+            warnings += [self._word(name, text) for text in prediction.warnings]
             words.append(self._word(name, str(prediction).splitlines()[0].removeprefix("prediction, ")))
             notes.append(pairs.note)
         return {
@@ -272,17 +282,6 @@ class View:
             "words": "; ".join(dict.fromkeys(words)),
             "pair_note": next((note for note in notes if note), ""),
         }
-
-    def _label_warning(self, query: Query, h: np.ndarray) -> list[str]:
-        """Warn of a subset of one label where the drawn subsets of the calibration are random."""
-        if not len(self.retrained.rows) or self.labels is None or self.unit != "example":
-            return []
-        if "calibrated" not in query.estimators or not share_a_label(h[None], self.labels)[0]:
-            return []
-        return [
-            "these examples share a label, and those of the random subsets of the calibration do not: the interval is "
-            "not known to hold for them; train again to check"
-        ]
 
     def _truth(self, ids: list[int]) -> dict[str, Any] | None:
         for check in reversed(self.retrained.checks):
@@ -317,9 +316,20 @@ class View:
         small = min(2, self.n)
         size = (small, max(small, self.n // 10) if largest is None else largest)
         rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
-        truths = retrain_values(self.bases, self.run(), rows)
+        changes = retrain_values(self.bases, self.run(), rows) - [value.baseline for value in self.values]
+        drawn = {name: RetrainedSubsets(rows, changes[:, self.columns(name)], "random", sizes) for name in self.bases}
         with self.training:
-            self._take_in(Retrained(rows, truths, sizes, self.retrained.checks))
+            self._take_in(Retrained(drawn, self.retrained.checks))
+
+    def take_in_kept(self, count: int = 1) -> bool:
+        """Calibrate on random subsets that the sketch has kept, at least `count` of them; return whether it has."""
+        kept = {name: choose_kept(query, "random") for name, query in self.bases.items()}
+        drawn = {name: one for name, one in kept.items() if one is not None and len(one.rows) >= count}
+        if len(drawn) < len(self.bases):
+            return False
+        with self.training:
+            self._take_in(Retrained(drawn, self.retrained.checks))
+        return True
 
     def check(self, ids: Any) -> dict[str, Any]:
         """Retrain without a subset, take the result into the calibration, and answer again.
@@ -346,7 +356,7 @@ class View:
         with self.training:
             old = self.retrained
             kept = tuple(one for one in old.checks if one.ids != check.ids)
-            self._take_in(Retrained(old.rows, old.truths, old.sizes, (*kept, check)))
+            self._take_in(Retrained(old.drawn, (*kept, check)))
         return self.ask(chosen)
 
     def _take_in(self, retrained: Retrained) -> None:

@@ -47,4 +47,4 @@ def test_a_page_of_a_query_is_saved(tmp_path):
 
 def test_the_intervals_of_a_query_whose_run_is_at_hand_are_calibrated():
     query = cs.sketch(page_runs.make(), 0, order=2, per_example="series").measure(page_runs.loss)
-    assert len(query.explore().view.retrained.rows) == 48
+    assert len(query.explore("value").view.retrained.drawn["value"].rows) == 48
