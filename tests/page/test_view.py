@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from small_runs import raises
 
 import circuitsketch as cs
+from circuitsketch.directions import Orthonormal
 from circuitsketch.estimators.known_effects import FromKnownEffects
 from circuitsketch.page.examples import encode_image
 from circuitsketch.page.view import STRENGTHS, View, plain_words
@@ -172,6 +173,22 @@ def test_several_people_ask_at_once(view):
     for person in people:
         person.join()
     assert answers == alone
+
+
+@pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
+def test_an_answer_comes_at_once(n, limit):
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(n, 4)) * 10.0 ** -np.arange(4)
+    series[:, 0] = 1.0
+    directions = rng.normal(size=(64, 4)) + 1j * rng.normal(size=(64, 4))
+    directions[:, 0] = 1.0
+    known = {"similarity": rng.normal(size=(n, 20))} if n == 1_000 else {}
+    directions = directions if known else directions[:0]
+    query = cs.Query(directions, Orthonormal(n), per_example=series, **known)
+    rows = rng.random((48, n)) < 0.02
+    view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
+    assert ("interactions" in view.queries["value"].estimators) and (query.interactions is not None) == (n == 1_000)
+    assert min(view.ask(rng.choice(n, 30, replace=False))["seconds"] for _ in range(8)) < limit
 
 
 def test_pictures_are_png_and_keep_their_pixels():

@@ -106,7 +106,7 @@ function headOf(table) {
     const button = document.createElement("button");
     const sorted = state.sort === key;
     button.type = "button";
-    button.textContent = text + (sorted ? (state.down ? " \u25be" : " \u25b4") : "");
+    button.textContent = text + (sorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : "");
     button.addEventListener("click", () => {
       Object.assign(state, { sort: key, down: sorted ? !state.down : key === "effect" || key === "picked", page: 0 });
       listExamples();
