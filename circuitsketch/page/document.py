@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("charts.js", "sums.js", "answers.js", "page.js")
+SCRIPTS = ("charts.js", "sums.js", "answers.js", "subsets.js", "log.js", "page.js")
 STRICT = re.compile(r'^"use strict";\n', re.MULTILINE)  # once is enough
 
 

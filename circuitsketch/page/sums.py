@@ -109,24 +109,24 @@ def sum_effects(query: Query) -> SummedEffects:
 
 def sum_query(query: Query, name: str, values: list[Value], retrained: Retrained) -> Query:
     """Return a query that answers by sums alone, weighed by what was retrained."""
-    whole = sum_effects(query)
-    first = SummedEffects(whole.terms[:1], whole.exact & (len(whole.terms) == 1), whole.shape, "first-order")
-    summed = copy(query.with_estimators([first, whole] if len(whole.terms) > 1 else [first]))
+    effects = sum_effects(query)
+    first = SummedEffects(effects.terms[:1], effects.exact & (len(effects.terms) == 1), effects.shape, "first-order")
+    summed = copy(query.with_estimators([first, effects] if len(effects.terms) > 1 else [first]))
     summed.checks = None  # a calibration takes their place
     return retrained.calibrate({name: summed}, values)[name]
 
 
 def describe_sums(query: Query, name: str) -> dict[str, Any]:
     """Return what the script of a page needs to answer as a query of `sum_query` does."""
-    whole = sum_effects(query)
-    gradient = whole.terms[0]
+    effects = sum_effects(query)
+    gradient = effects.terms[0]
     scales = np.sqrt((gradient**2).mean(axis=0))
     calibrated = query.estimators.get("calibrated")
     return {
         "name": name,
         "baselines": np.ravel(query.first_value).tolist(),
-        "terms": [[short(column) for column in term.T] for term in whole.terms],
-        "exact": whole.exact.astype(int).tolist(),
+        "terms": [[short(column) for column in term.T] for term in effects.terms],
+        "exact": effects.exact.astype(int).tolist(),
         "scales": np.where(scales > 0, scales, 1.0).tolist(),
         "calibration": describe_calibration(calibrated) if isinstance(calibrated, Calibrated) else None,
     }

@@ -24,8 +24,8 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
+from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
-from circuitsketch.page.pairs import Pairs, measure_pairs
 from circuitsketch.page.retrained import (
     CHECKED,
     Check,
@@ -37,9 +37,6 @@ from circuitsketch.page.retrained import (
 from circuitsketch.page.values import Value, columns_of, list_values
 from circuitsketch.training.training import Training
 
-LEVEL = 0.95  # of the intervals
-STRENGTHS = np.linspace(0.0, 1.0, 13)  # the abscissae of a curve
-EXPLAINING = ("interactions", "pairs", "per-example", "first-order", "theorem", "series")  # best first
 IMAGES = 600_000  # bytes of pictures that a page holds
 DIGITS = 9  # of the numbers that a browser gets
 
@@ -233,54 +230,19 @@ class View:
         return {"values": values, "warnings": [], "words": "the trained model", "pair_note": ""}
 
     def _predict(self, ids: list[int]) -> dict[str, Any]:
-        h = np.zeros(self.n)
-        h[ids] = 1.0
-        values: list[dict[str, Any]] = []
+        answers = []
         warnings: list[str] = []
         words: list[str] = []
-        notes: list[str] = []
         for name, query in self.queries.items():
-            prediction = query.predict(h).flattened()
-            low, high = prediction.interval(LEVEL)
-            along = query.predict(np.outer(STRENGTHS[1:], h)).flattened()
-            bounds = (along.value, *along.interval(LEVEL))
-            curve = [columns_of(part, 1) for part in bounds]
-            best = prediction
-            if explaining(query) != query.estimator:
-                best = query.predict(h, estimator=explaining(query)).flattened()
-            terms, errors = columns_of(best.terms, 1), columns_of(best.term_stderr, 1)
-            columns = self.columns(name)
-            pairs: Pairs = measure_pairs(query, np.array(ids), self.effects[:, columns])
-            flat = [columns_of(part, 0) for part in (prediction.value, prediction.change, low, high)]
-            outside = columns_of(prediction.outside, 0)
-            for column, i in enumerate(columns):
-                value, change, begin, end = (part[column] for part in flat)
-                values.append(
-                    {
-                        "value": to_json(value),
-                        "change": to_json(change),
-                        "low": to_json(begin),
-                        "high": to_json(end),
-                        "outside": int(outside[column]),
-                        "curve": {
-                            key: [self.values[i].baseline, *to_json(part[:, column])]
-                            for key, part in zip(("value", "low", "high"), curve, strict=True)
-                        },
-                        "terms": [
-                            {"order": r + 1, "term": to_json(term), "stderr": to_json(error)}
-                            for r, (term, error) in enumerate(zip(terms[:, column], errors[:, column], strict=True))
-                        ],
-                        "pairs": pairs.largest(column),
-                    }
-                )
-            warnings += [self._word(name, text) for text in prediction.warnings]
-            words.append(self._word(name, str(prediction).splitlines()[0].removeprefix("prediction, ")))
-            notes.append(pairs.note)
+            answer = predict_query(query, ids, self.effects[:, self.columns(name)])
+            answers.append(answer)
+            warnings += [self._word(name, text) for text in answer.warnings]
+            words.append(self._word(name, answer.words))
         return {
-            "values": values,
+            "values": [value for answer in answers for value in answer.values],
             "warnings": list(dict.fromkeys(warnings)),
             "words": "; ".join(dict.fromkeys(words)),
-            "pair_note": next((note for note in notes if note), ""),
+            "pair_note": next((answer.pair_note for answer in answers if answer.pair_note), ""),
         }
 
     def _truth(self, ids: list[int]) -> dict[str, Any] | None:
@@ -389,12 +351,6 @@ class View:
             ]
             views.append({"points": points, "checks": checked} | score_points(query, value.column, points))
         return {"values": views, "trust": self.describe_trust()}
-
-
-def explaining(query: Query) -> str | None:
-    """Return the estimator whose terms explain a prediction: the best one that is not itself a weighed sum."""
-    names = [name for name in EXPLAINING if name in query.estimators]
-    return names[0] if names else None
 
 
 def rounded(values: np.ndarray) -> list[float | None]:

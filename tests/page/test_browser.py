@@ -25,9 +25,9 @@ def queries():
 
 @pytest.fixture
 def view(queries):
-    made = View(queries, title="rude.sketch", about=[("sketch", "of 40 examples")])
-    made.calibrate(24, largest=8)
-    return made
+    calibrated = View(queries, title="rude.sketch", about=[("sketch", "of 40 examples")])
+    calibrated.calibrate(24, largest=8)
+    return calibrated
 
 
 @pytest.fixture
@@ -243,8 +243,8 @@ def test_it_is_readable_at_every_width_in_light_and_dark(view, serve, open_page,
         assert dark == (scheme == "dark")
         axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
         tab.evaluate(axe)  # WCAG: contrast, names, roles, headings, tables
-        found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        violations = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         side = tab.locator("#answer").bounding_box()["x"] > tab.locator("#examples").bounding_box()["x"] + 100
         assert side == (width == 1600)
 

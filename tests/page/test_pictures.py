@@ -25,10 +25,10 @@ def view():
     run = microgpt.training(microgpt.names()[:120], alphabet=microgpt.ALPHABET)
     sketch = cs.sketch(run, 48, order=3, per_example="series")
     queries = {f"loss:{name}": sketch.measure(microgpt.loss, name) for name in ("christian", "max")}
-    made = View(queries, title="names.sketch", about=[("run", "120 steps on 120 names")])
-    made.calibrate(48)
-    made.check([i for i, name in enumerate(run.items) if "ch" in name])
-    return made
+    names = View(queries, title="names.sketch", about=[("run", "120 steps on 120 names")])
+    names.calibrate(48)
+    names.check([i for i, name in enumerate(run.items) if "ch" in name])
+    return names
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import page_runs
@@ -16,8 +17,9 @@ from small_runs import raises
 import circuitsketch as cs
 from circuitsketch.directions import Orthonormal
 from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
-from circuitsketch.page.view import STRENGTHS, View, plain_words
+from circuitsketch.page.view import View, plain_words
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +131,8 @@ def test_pairs_of_a_sketch_are_those_of_retraining(view, queries):
     ids = [4, 9, 17, 22]
     for pair in view.ask(ids)["values"][0]["pairs"]:
         both = truth(pair["ids"], page_runs.loss) - queries["loss"].baseline
-        alone = [truth([i], page_runs.loss) - queries["loss"].baseline for i in pair["ids"]]
-        assert abs(pair["effect"] - float(both[0] - sum(alone)[0])) < 4 * pair["stderr"]
+        single = [truth([i], page_runs.loss) - queries["loss"].baseline for i in pair["ids"]]
+        assert abs(pair["effect"] - float(both[0] - sum(single)[0])) < 4 * pair["stderr"]
 
 
 def test_without_interactions_the_page_says_that_pairs_are_unknown():
@@ -153,6 +155,32 @@ def test_measurements_of_other_examples_are_refused(queries):
         View({"many": cs.sketch(page_runs.make(), 4, order=1).measure(lambda w: w[0] * np.ones(65))})
 
 
+def test_groups_are_deleted_where_a_sketch_has_groups():
+    run = page_runs.make()
+    groups = [f"user {i % 5}" for i in range(page_runs.N)]
+    query = cs.sketch(run, 8, order=2, per_example="series", groups=groups).measure(page_runs.loss)
+    view = View({"loss": query})
+    page = view.describe()
+    assert page["unit"] == "group" and page["labels"] == [f"user {i}" for i in range(5)] and page["items"] is None
+    answer = view.check([1])
+    assert answer["values"][0]["value"] == query.without("user 1").value
+    expected = truth([i for i in range(page_runs.N) if i % 5 == 1], page_runs.loss)
+    assert answer["truth"]["values"][0][-1] == pytest.approx(expected[0], rel=1e-9)
+
+
+def test_a_calibration_that_the_sketch_has_kept_is_taken_in(tmp_path):
+    sketch = cs.sketch(page_runs.make(), 8, order=2, per_example="series", path=tmp_path / "a.sketch")
+    query = sketch.measure(page_runs.loss)
+    assert not View({"loss": query}).take_in_kept()
+    calibrated = query.calibrate(size=(2, 6), count=20)
+    calibrated.keep_calibration()
+    view = View({"loss": cs.open_sketch(tmp_path / "a.sketch").measure(page_runs.loss)})
+    assert not view.take_in_kept(21) and view.take_in_kept(20)
+    value = view.ask([4, 9])["values"][0]
+    assert (value["low"], value["high"]) == calibrated.without([4, 9]).interval()
+    assert "20 random subsets of 2 to 6 examples that the sketch has kept" in view.describe_trust()["sentence"]
+
+
 def test_training_again_without_the_run_says_what_to_give(tmp_path):
     cs.sketch(page_runs.make(), 8, order=2, path=tmp_path / "a.sketch")
     view = View({"loss": cs.open_sketch(tmp_path / "a.sketch").measure(page_runs.loss)})
@@ -165,14 +193,14 @@ def test_training_again_without_the_run_says_what_to_give(tmp_path):
 
 def test_several_people_ask_at_once(view):
     view.calibrate(20, largest=6)
-    alone = {k: view.ask([k, k + 3])["values"] for k in range(4, 20)}
+    single = {k: view.ask([k, k + 3])["values"] for k in range(4, 20)}
     answers = {}
-    people = [threading.Thread(target=lambda k=k: answers.update({k: view.ask([k, k + 3])["values"]})) for k in alone]
+    people = [threading.Thread(target=lambda k=k: answers.update({k: view.ask([k, k + 3])["values"]})) for k in single]
     for person in people:
         person.start()
     for person in people:
         person.join()
-    assert answers == alone
+    assert answers == single
 
 
 @pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
@@ -188,7 +216,12 @@ def test_an_answer_comes_at_once(n, limit):
     rows = rng.random((48, n)) < 0.02
     view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
     assert ("interactions" in view.queries["value"].estimators) and (query.interactions is not None) == (n == 1_000)
-    assert min(view.ask(rng.choice(n, 30, replace=False))["seconds"] for _ in range(8)) < limit
+    times = []
+    for _ in range(8):  # processor time, since other programs may keep the cores busy
+        begin = time.thread_time()
+        view.ask(rng.choice(n, 30, replace=False))
+        times.append(time.thread_time() - begin)
+    assert min(times) < limit
 
 
 def test_pictures_are_png_and_keep_their_pixels():

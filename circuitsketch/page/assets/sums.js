@@ -9,10 +9,10 @@ const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 function predictParts(measured, column, ids, t) {
   const { terms, exact } = measured;
   const first = t * sum(ids.map((i) => terms[0][column][i]));
-  const whole = sum(terms.map((term, r) => t ** (r + 1) * sum(ids.map((i) => term[column][i]))));
+  const every = sum(terms.map((term, r) => t ** (r + 1) * sum(ids.map((i) => term[column][i]))));
   const apart = t * Math.sqrt(sum(ids.map((i) => terms[0][column][i] ** 2)));
   const known = (ids.length === 1 && t === 1 && exact[ids[0]]) || !ids.length || t === 0;
-  const changes = terms.length > 1 ? [first, whole] : [first];
+  const changes = terms.length > 1 ? [first, every] : [first];
   const errors = changes.map((change, k) => (known && k === changes.length - 1 ? 0 : Math.hypot(change, apart)));
   return { changes, errors };
 }
