@@ -174,6 +174,11 @@ def test_two_subsets_are_compared(page, view, expect):
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert "first two" in page.locator("#first").inner_text()  # saved for the next time
+    page.locator("#first").select_option(label="first two")
+    page.get_by_role("button", name="Pick the first").click()
+    expect(page.locator("#headline")).to_contain_text("without 2 examples")
+    page.get_by_role("button", name="Delete the first").click()
+    expect(page.locator("#first option")).to_have_count(1)
 
 
 def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, tmp_path):

@@ -177,7 +177,7 @@ function showAnswer(answer) {
   drawCurves(byId("curve"), [curve], name, `Curve of ${byId("headline").textContent}`);
   fillTable(byId("numbers"), "Every measured value", ["Value", "As trained", "Without", "Change", "95 % interval", "Retrained"],
     answer.values.map((v, k) => [data.values[k].name, formatNumber(data.values[k].baseline), formatNumber(v.value),
-      formatChange(v.change), intervalOf(v), answer.truth ? formatNumber(retrainedOf(answer, k)) : ""]));
+      shorten(v.change, 4, true), intervalOf(v), answer.truth ? formatNumber(retrainedOf(answer, k)) : ""]));
   byId("words").textContent = `${answer.words}; answered in ${(1000 * answer.seconds).toFixed(0)} ms`;
   fillTable(byId("terms"), "Change by order", ["Order", "Term", "± (one standard error)"],
     now.terms.map((t) => [String(t.order), formatChange(t.term), shorten(t.stderr, 2)]));
@@ -323,6 +323,11 @@ function listen() {
   byId("save").addEventListener("click", save);
   byId("first").addEventListener("change", compare);
   byId("second").addEventListener("change", compare);
+  byId("load").addEventListener("click", () => {
+    const ids = state.saved.get(byId("first").value);
+    pick([...state.picked], false);
+    pick(ids);
+  });
   byId("forget").addEventListener("click", () => {
     state.saved.delete(byId("first").value);
     writeSaved();

@@ -78,7 +78,7 @@ function fillSubsets() {
 
 async function compare() {
   const asked = (state.compared = (state.compared || 0) + 1);
-  byId("forget").disabled = !byId("first").value;
+  for (const id of ["load", "forget"]) byId(id).disabled = !byId("first").value;
   const subsets = ["first", "second"].map((id) => {
     const name = byId(id).value;
     return { name: name || "what is picked now", ids: name ? state.saved.get(name) : pickedIds() };
