@@ -17,6 +17,7 @@ collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import several
 
 # Which files have a marker: `pytest -m "not slow and not gpu and not crash and not cli"` is the loop for a change.
 MARKED = {
+    "browser": ("page/test_browser.py", "page/test_page_in_notebook.py", "page/test_pictures.py"),
     "cli": ("cli/",),  # each starts processes
     "crash": (
         "store/test_store_crashes.py",
@@ -42,6 +43,10 @@ MARKED = {
         "estimators/test_interactions.py",
         "frontends/test_signatures.py",
         "lower/test_compile_time.py",
+        "page/test_browser.py",
+        "page/test_page_in_notebook.py",
+        "page/test_pictures.py",
+        "page/test_static_page.py",
         "passes/",
         "propagate/",
         "report/",

@@ -278,6 +278,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Query.calibrate": (QUERY.calibrate, {"subsets": HALVES, "truth": np.linspace(0.5, 0.6, 9)}),
     "Query.evaluate": (QUERY.evaluate, {"subsets": [[0], [1]], "seed": 1}),
     "Query.retrain_worst": (QUERY.retrain_worst, {"count": 1}),
+    "Query.explore": (QUERY.explore, {"name": "value", "calibrate": 0}),
     "Prediction.interval": (QUERY.without([0]).interval, {"level": 0.9}),
     "Influence.top": (QUERY.influence().top, {"k": 2}),
     "Stability.alpha": (PLAIN.stability().alpha, {"radius": 2.0}),

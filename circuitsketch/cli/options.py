@@ -91,6 +91,15 @@ Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - writes only JSON, to stdout."),
 ]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw the result, as .png, .pdf or .svg; requires matplotlib.",
+        show_default=False,
+    ),
+]
 Measure = Annotated[
     str,
     typer.Option(
