@@ -110,6 +110,27 @@ def test_accuracy_scores_every_method_against_retraining(bench, capsys):
     assert one["singles"]["rmse"] < one["first order"]["rmse"]  # single examples, and their exact series
 
 
+def test_every_method_is_scored_at_what_it_spent(bench, capsys, tmp_path):
+    budgets, file, image = bench("budgets"), tmp_path / "cells.json", tmp_path / "cells.png"
+    tiny = ["--runs", "tumours", "--examples", "100", "--subsets", "8", "--budgets", "60", "600"]
+    found = budgets.main([*tiny, "--json", str(file)])
+    assert json.loads(file.read_text()) == found
+    cells = {(cell["method"], cell["budget"], cell["kind"]): cell for cell in found["cells"]}
+    assert {method for method, *_ in cells} == set(budgets.METHODS) - {"own effects"}
+    assert all(cell["cost"] > 0 and np.isfinite(cell["rmse"]) for cell in cells.values())
+    # 1 % of 100 examples is one, whose own effect is known.
+    assert cells["own and pairs", 600, "random 1 %"]["rmse"] < 1e-9 < cells["first order", 60, "random 1 %"]["rmse"]
+    assert cells["own and pairs", 600, "random 5 %"]["rmse"] < cells["first order", 60, "random 5 %"]["rmse"]
+    assert cells["own and pairs", 600, "random 5 %"]["cost"] > cells["first order", 60, "random 5 %"]["cost"]
+    printed = capsys.readouterr().out
+    again = budgets.main(
+        ["--read", str(file), *([] if importlib.util.find_spec("matplotlib") is None else ["--plot", str(image)])]
+    )
+    assert again["cells"] == found["cells"] and again["costs"] == found["costs"]
+    assert capsys.readouterr().out.splitlines()[-10:] == printed.splitlines()[-10:]
+    assert image.exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
 def test_a_metagradient_is_timed_in_trainings_and_takes_the_memory_that_was_planned(bench, capsys):
     found = bench("metagradient").main(["--steps", "30", "--jax-steps", "0", "--repeats", "1", "--json", "-"])
     assert json.loads(capsys.readouterr().out) == found

@@ -19,11 +19,10 @@ from circuitsketch.arguments import check_callable, check_executor, check_instan
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.budget import (
     LANE,
-    MORE_VALUES,
-    SWEEP,
     AttributionPlan,
     Tell,
     plan_attribution,
+    sweep_cost,
     time_of_training,
 )
 from circuitsketch.attribution.called_measurement import CalledMeasurement
@@ -41,7 +40,12 @@ from circuitsketch.directions import Sphere
 from circuitsketch.errors import ConstantError, DivergenceError, DomainError, InputError, TraceError
 from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
-from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
+from circuitsketch.estimators.known_effects import (
+    FromKnownEffects,
+    KnownEffects,
+    select_for_pairs,
+    select_strongest_pairs,
+)
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.coefficients import value_shape
@@ -54,6 +58,7 @@ from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprin
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
+from circuitsketch.workers.distribution import worker_count
 
 
 @within_memory("the attribution", "a smaller budget", "fewer values")
@@ -77,7 +82,8 @@ def attribute(
 
     The budget buys, in this order: the derivatives with respect to every example's weight, by a reverse sweep; a few
     dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own
-    effect, by training without it; and the effects of pairs with the examples that matter most.
+    effect, by training without it; the effects of pairs with the examples that matter most; and retraining without each
+    of the strongest pairs.
 
     Without derivatives (of a count such as accuracy, a measurement that sorts or draws a line, a run that has none) it
     buys every example's own effect and retrained subsets, and says so in the plan and in every answer.
@@ -177,10 +183,10 @@ def attribute(
     if plan.own < run.n and gradient is not None:
         largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
         order = order[np.isin(order, largest)]
-    seconds = time.perf_counter() - begun + time_retraining(run, len(rows), order, threads)
+    workers = threads if executor is None else worker_count(executor) * (threads or 1)
+    seconds = time.perf_counter() - begun + time_retraining(run, len(rows) + plan.strongest, order, workers)
     if plan.pairs:
-        each = time_of_training(run) * (1 + SWEEP + MORE_VALUES * (width - 1))
-        seconds += plan.pairs * each / thread_count(threads, plan.pairs)
+        seconds += plan.pairs * time_of_training(run) * sweep_cost(width) / thread_count(workers, plan.pairs)
     plan = replace(plan, seconds=seconds)
     if progress is True:
         print(plan, file=sys.stderr)
@@ -218,23 +224,31 @@ def attribute(
                 if kept is not None:
                     kept.write(f"pairs-{example}", pairs[position[example]])
 
-            remaining = []
+            absent = []
             for i, example in enumerate(chosen.tolist()):
                 row = None if kept is None else kept.read(f"pairs-{example}", gradient.shape)
                 if row is None:
-                    remaining.append(example)
+                    absent.append(example)
                 else:
                     pairs[i] = row
-            cost = (1 + SWEEP + MORE_VALUES * (width - 1)) * len(chosen)
             leave_one_out(
                 run,
                 function,
                 args,
-                remaining,
+                absent,
                 threads=threads,
-                progress=tell.part(cost),
+                progress=tell.part(sweep_cost(width) * len(chosen)),
+                measured=first.measured,
                 take=keep,
                 executor=executor,
+            )
+        if plan.strongest:
+            retrain_strongest(
+                own,
+                pairs,
+                chosen,
+                plan.strongest,
+                lambda both: retrain(lambda start, stop: both[start:stop], len(both))[0],
             )
     if gradient is None:
         known = KnownEffects.of_own(None, own, first.shape)
@@ -277,6 +291,25 @@ def check_values(values: Any, given: np.ndarray | None, shape: tuple[int, ...]) 
     return picked.astype(np.int64)
 
 
+def retrain_strongest(
+    own: np.ndarray,
+    pairs: np.ndarray,
+    chosen: np.ndarray,
+    count: int,
+    retrain: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Replace the strongest effects of pairs by what leaving out both changes beyond their own effects, in place."""
+    both = select_strongest_pairs(own, pairs, chosen, count)
+    weights = np.zeros((len(both), len(own)))
+    np.put_along_axis(weights, both, 1.0, axis=1)
+    beyond = retrain(weights) - own[both].sum(axis=1)
+    position = {int(example): i for i, example in enumerate(chosen)}
+    for pair, change in zip(both.tolist(), beyond, strict=True):
+        for example, other in (pair, pair[::-1]):
+            if example in position:
+                pairs[position[example], :, other] = change
+
+
 @dataclass(frozen=True, eq=False)
 class Beginning:
     """What is known of a measurement before anything is retrained.
@@ -297,6 +330,8 @@ class Beginning:
         Of the measurement, as for `Query`.
     reason : str
         Why there are no derivatives.
+    measured : Measured or None
+        What was differentiated.
     """
 
     measurement: Circuit | CalledMeasurement
@@ -308,6 +343,7 @@ class Beginning:
     structure: Structure | None
     constancy: Constancy | None = None
     reason: str = ""
+    measured: Measured | None = None
 
 
 def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beginning:
@@ -348,6 +384,7 @@ def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beg
         value_shape(circuit),
         Structure.of(circuit),
         measured.constancy,
+        measured=measured,
     )
 
 

@@ -95,6 +95,21 @@ def test_own_effects_and_pairs_reduce_the_error_of_a_smooth_run():
     assert "pairs" in str(query.worth) and "trainings" in str(query.plan)
 
 
+def test_the_strongest_pairs_are_predicted_as_retrained():
+    query = cs.attribute(network("tanh"), measure, budget=700, threads=2)
+    known = query.estimators["pairs"].known
+    assert 0 < query.plan.strongest < query.plan.pairs * N
+    own, chosen = known.own, known.chosen
+    rows = np.zeros((0, N))
+    strength = np.linalg.norm(known.rows / np.sqrt((own**2).mean(axis=0))[:, None, None], axis=0)
+    for place in np.argsort(-strength, axis=None)[:6]:
+        first, second = np.unravel_index(place, strength.shape)
+        rows = np.vstack([rows, np.eye(N)[chosen[first]] + np.eye(N)[second]])
+    retrained = network("tanh").retrain(rows)["params"]
+    right = [measure({key: leaf[i] for key, leaf in retrained.items()}) for i in range(len(rows))]
+    np.testing.assert_allclose(query.without(rows, estimator="pairs").value, right, rtol=1e-9)
+
+
 def test_an_example_retrained_alone_is_predicted_as_retrained():
     query = cs.attribute(network("relu"), measure, budget=200, threads=2)
     retrained = network("relu").retrain(np.eye(N)[:4])["params"]
@@ -167,10 +182,12 @@ def test_an_attribution_is_the_same_for_any_number_of_threads():
 
 def test_a_plan_spends_no_more_than_its_budget():
     run = network("tanh")
-    for budget in (9, 30, 60, 100, 250, 10_000):
+    for budget in (10, 30, 60, 100, 250, 10_000):
         plan = plan_attribution(run, 2, budget)
         assert plan.trainings <= budget and plan.own <= N and plan.pairs <= N
     assert plan.pairs == plan.own == N and plan_attribution(run, 2, 60).own > 0 == plan_attribution(run, 2, 60).pairs
+    assert plan.strongest > 0 == plan_attribution(run, 2, 60).strongest
+    assert plan_attribution(run, 2, 10**6).strongest == N * (N - 1) // 2
 
 
 @pytest.mark.parametrize(
