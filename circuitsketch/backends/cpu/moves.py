@@ -1,15 +1,18 @@
-"""Emit moves and fills: copy, add or maximise elements from one layout to another, perhaps through run-time indices.
+"""Emit moves and fills: copy or combine elements from one layout to another, perhaps through run-time indices.
 
-Copies, gathers, scatter-adds and sums are all the same loop nest: a sum is an addition into a layout of stride 0.
+Copies, gathers, scatter-adds, sums and extrema are all the same loop nest: a sum is an addition into a layout of stride
+0. An extremum of series copies those of the elements whose constant terms are the extremum.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from llvmlite import ir
 
 from circuitsketch.backends.cpu.expressions import INT, MachineReal
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.math import MachineMath
+from circuitsketch.gates.selection import or_nan
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
@@ -34,14 +37,14 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
 
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     """Emit the kernel that copies elements of the source to the target, or combines them; see `MoveArguments`."""
-    b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
+    chooses = kernel.selects and not frame.target.mode.values
+    b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none", chooses)
     extents = [frame.load_argument(extent) for extent in at.extents]
     sides = [side for side in (at.target, at.source, at.index) if side is not None]
     offset = [frame.load_argument(side.offset) for side in sides]
     strides = [[frame.load_argument(stride) for stride in side.strides] for side in sides]
     step = frame.load_argument(at.step) if at.step is not None else None
     lanes = kernel.phase == "lane"
-    unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:
         emit_contiguous_copy(frame, extents, offset, strides)
         return frame.finish()
@@ -57,13 +60,27 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
                 target = b.add(target, jump)
         if not lanes:
             emit_combine(frame, kernel, frame.constants, target, source, None)
-        elif unit <= 16:
-            for component in range(unit):
-                emit_lane_component(frame, kernel, target, source, frame.const(component))
+        elif chooses:
+            primals = [
+                b.load(b.gep(frame.constants, [frame.offset(frame.load_argument(first), indices, steps)]))
+                for first, steps in zip(at.constants, strides, strict=True)
+            ]
+            with b.if_then(b.fcmp_ordered("==", *primals)):
+                emit_lane_components(frame, replace(kernel, combine="copy"), target, source)
         else:
-            with frame.loop(frame.const(unit)) as component:
-                emit_lane_component(frame, kernel, target, source, component)
+            emit_lane_components(frame, kernel, target, source)
     return frame.finish()
+
+
+def emit_lane_components(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value) -> None:
+    """Emit the move of all components of a lane block."""
+    unit = frame.target.mode.components
+    if unit <= 16:
+        for component in range(unit):
+            emit_lane_component(frame, kernel, target, source, frame.const(component))
+    else:
+        with frame.loop(frame.const(unit)) as component:
+            emit_lane_component(frame, kernel, target, source, component)
 
 
 def emit_contiguous_copy(
@@ -106,10 +123,15 @@ def emit_combine(
     source: ir.Value,
     kind: ir.Type | None,
 ) -> None:
-    """Emit target = source, target + source, or the larger of them."""
+    """Emit target = source, target + source, or the larger or smaller of them, or the one that is a NaN."""
     kind = kind if isinstance(kind, ir.VectorType) else None
     value = frame.load(arena, source, kind)
     if kernel.combine != "copy":
         old = frame.load(arena, target, kind)
-        value = old + value if kernel.combine == "add" else MachineMath(frame.emit).maximum(value, old)
+        math = frame.math
+        if kernel.combine == "add":
+            value = old + value
+        else:
+            better = math.greater_equal(*((value, old) if kernel.combine == "max" else (old, value)))
+            value = math.choose(or_nan(math, value, better), value, old)
     frame.store(value, arena, target)
