@@ -66,6 +66,8 @@ def extremum(
     def moves(m: Any, target: Any, x: Any) -> Any:
         """Fill with the extremum of nothing, then combine with every element, the first one last."""
         axis = len(x.shape) - 1
+        if x.shape[axis] == 1:
+            return (m.move(target, x.reshape(target.shape)),)
         starts, steps = (*(0,) * axis, x.shape[axis] - 1), (*(1,) * axis, -1)
         backwards = x.slice(starts, steps, x.shape) if cells(x.shape) else x
         return m.fill(nothing), m.move(m.broadcast_target(target, (axis,), x.shape), backwards, name)

@@ -48,6 +48,10 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     if not lanes and kernel.combine == "copy" and step is None:
         emit_contiguous_copy(frame, extents, offset, strides)
         return frame.finish()
+    if chooses:
+        constants = [frame.load_argument(first) for first in at.constants]
+        emit_selection(frame, replace(kernel, combine="copy"), extents, (offset, constants), strides)
+        return frame.finish()
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
         if step is not None:
@@ -60,16 +64,37 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
                 target = b.add(target, jump)
         if not lanes:
             emit_combine(frame, kernel, frame.constants, target, source, None)
-        elif chooses:
-            primals = [
-                b.load(b.gep(frame.constants, [frame.offset(frame.load_argument(first), indices, steps)]))
-                for first, steps in zip(at.constants, strides, strict=True)
-            ]
-            with b.if_then(b.fcmp_ordered("==", *primals)):
-                emit_lane_components(frame, replace(kernel, combine="copy"), target, source)
         else:
             emit_lane_components(frame, kernel, target, source)
     return frame.finish()
+
+
+def emit_selection(
+    frame: Frame,
+    kernel: MoveKernel,
+    extents: list[ir.Value],
+    offsets: tuple[list[ir.Value], list[ir.Value]],
+    strides: list[list[ir.Value]],
+) -> None:
+    """Emit the copy of one element along the last axis to each element of the target: the last with its constant term.
+
+    offsets : the first elements of the target and of the source, in the lanes and in the constants.
+    """
+    b, (*outer, inner) = frame.builder, extents
+    with b.goto_entry_block():
+        slot = b.alloca(INT)
+    with frame.nest(outer) as indices:
+        (target, source), (goal, first) = (
+            [frame.offset(start, indices, steps[:-1]) for start, steps in zip(starts, strides, strict=True)]
+            for starts in offsets
+        )
+        value = b.load(b.gep(frame.constants, [goal]))
+        b.store(frame.const(0), slot)
+        with frame.loop(inner) as i:
+            step = b.mul(i, strides[1][-1])
+            is_equal = b.fcmp_ordered("==", b.load(b.gep(frame.constants, [b.add(first, step)])), value)
+            b.store(b.select(is_equal, step, b.load(slot)), slot)
+        emit_lane_components(frame, kernel, target, b.add(source, b.load(slot)))
 
 
 def emit_lane_components(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value) -> None:
