@@ -96,12 +96,7 @@ def traced_pullback(circuit: Circuit, varying: Sequence[int], vjp: Vjp, of_serie
     *before, keeps = pull_back([outputs[i] for i in varying], cotangents, sources, vjp)
     results = [*before, suspects + count, -keeps]
     names = [*(f"cotangent.{circuit.input_names[i]}" for i in varying), "suspects", *circuit.input_names]
-    return Circuit(
-        nodes=tuple(build.nodes),
-        inputs=tuple(wire.index for wire in (*cotangents, suspects, *inputs)),
-        outputs=tuple(wire.index for wire in results),
-        input_names=tuple(names),
-    )
+    return build.finish([*cotangents, suspects, *inputs], results, names)
 
 
 def count_suspects(build: Builder, sources: Sequence[Wire], of_series: bool) -> Any:
