@@ -42,6 +42,9 @@ Query it
                         truncation errors, for queries that do not know their run
     read_datamodels     read masks and margins from a folder
 
+Steps and measurements of other libraries
+    torch               training runs and functions that are written in PyTorch
+
 Circuits and gates
     special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on
     extend, testing     define a gate of your own, and check it
@@ -57,7 +60,7 @@ Errors and warnings, all in circuitsketch.errors
 
 import sys
 
-from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch import errors, extend, optim, special, testing, torch
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
@@ -163,6 +166,7 @@ __all__ = [
     "stop_gradient",
     "take",
     "testing",
+    "torch",
     "trace",
     "value_and_grad",
 ]
