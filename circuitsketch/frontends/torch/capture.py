@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -57,10 +58,11 @@ def user_line(files: Sequence[tuple[str, int]]) -> Place:
 
 def current_line() -> Place:
     """Return the user's line that is being executed."""
-    frame, files = sys._getframe(1), []
+    frame: FrameType | None = sys._getframe(1)
+    files = []
     while frame is not None:
         files.append((frame.f_code.co_filename, frame.f_lineno))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return user_line(files)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from circuitsketch.circuit import Label
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy import Wire, located
 from circuitsketch.frontends.numpy.dtypes import RANK, relabel
@@ -209,5 +210,5 @@ def conform(value: Any, node: Node) -> Any:
     if not isinstance(value, Wire) or not isinstance(example, torch.Tensor):
         return value
     assert value.shape == tuple(example.shape), f"{node.target}: {value.shape} instead of {tuple(example.shape)}"
-    label = "float" if example.is_floating_point() else "bool" if example.dtype == torch.bool else "int"
+    label: Label = "float" if example.is_floating_point() else "bool" if example.dtype == torch.bool else "int"
     return relabel(value, label) if RANK[label] > RANK[value.label] else value

@@ -8,25 +8,25 @@ from circuitsketch.circuit import Place
 from circuitsketch.errors import TraceError
 
 BRANCH = (
-    "needs the numbers in a tensor while the function is traced (a branch, .item(), int(), a mask as an index). Compute "
-    "both sides and choose with torch.where; make choices that depend on the data alone before training, as part of the "
-    "batches; or use cs.Training with a Python step for each case"
+    "needs the numbers in a tensor while the function is traced (a branch, .item(), int(), a mask as an index): compute "
+    "both sides and choose with torch.where, and make choices that depend on the data alone before training, as part of "
+    "the batches"
 )
 CONSTANT = (
     "its value is locally constant and has no Taylor series: compute it from the data (then no weight reaches it), or "
     "keep the choice soft (torch.softmax, torch.where)"
 )
 ORDER = (
-    "the order of its elements is the weights': sort or rank the data instead, or use what does not depend on the order "
-    "(torch.amax, torch.softmax, torch.logsumexp)"
+    "the order of its elements is the weights': sort or rank the data instead, or use what does not depend on the "
+    "order (torch.amax, torch.softmax, torch.logsumexp)"
 )
 SOLVE = (
-    "there are no gates for decompositions of matrices: write small systems out (a 2 x 2 inverse, a few steps of Newton "
-    "or of conjugate gradients), or decompose matrices of the data, which no weight reaches"
+    "there are no gates for decompositions of matrices: write small systems out (a 2 x 2 inverse, a few steps of "
+    "Newton or of conjugate gradients), or decompose matrices of the data, which no weight reaches"
 )
 RANDOM = (
-    "a random draw whose distribution depends on the weights has no derivative: draw from a fixed distribution and move "
-    "and scale the sample (mean + scale * torch.randn_like(mean))"
+    "a random draw whose distribution depends on the weights has no derivative: draw from a fixed distribution, and "
+    "move and scale the sample (mean + scale * torch.randn_like(mean))"
 )
 COMPLEX = "circuits compute on real numbers: carry real and imaginary parts as two tensors"
 GENERAL = "write the function with other functions of torch; what depends on the data alone, PyTorch computes as it is"

@@ -76,8 +76,8 @@ def convert(x: Any, dtype: Any = None, **options: Any) -> Any:
         return x if x.label == "float" else relabel(x, "float")
     if x.label == "float":
         raise TraceError(
-            f"{user_place()} converts floats that the examples' weights reach to {dtype}: integers are locally constant "
-            "and have no Taylor series; keep floats, or compute the integers from the data"
+            f"{user_place()} converts floats that the examples' weights reach to {dtype}: integers are locally "
+            "constant and have no Taylor series; keep floats, or compute the integers from the data"
         )
     return x if x.label == "int" else relabel(x, "int")
 

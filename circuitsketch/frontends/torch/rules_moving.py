@@ -9,8 +9,8 @@ import numpy as np
 
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.frontends.operations import OPERATIONS
-from circuitsketch.gates.movement import pad_value
 from circuitsketch.gates.movement import pad as pad_gate
+from circuitsketch.gates.movement import pad_value
 
 # NumPy's functions, without the types that its stubs give them for arrays.
 numpy: Any = np

@@ -1,8 +1,6 @@
-"""Whole PyTorch training steps, as pure functions (state, batch, keep) -> state in double precision: a table by name."""
+"""PyTorch training steps, as pure functions (state, batch, keep) -> state in double precision, and single functions."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn as nn
@@ -159,13 +157,12 @@ STEPS = {
     "lstm": lambda: (Lstm(), language, sgd, tokens),
 }  # fmt: skip
 
-# Functions of one float tensor (3, 4) or two, beside those in the steps.
+# Functions of two float tensors (3, 4), beside those in the steps.
 ELEMENTWISE = {
     "expressions": lambda x, y: (x - 2.0 * y) / (1.5 + y * y) + (3.0 - x) ** 2 + torch.rsub(x, 1.0) + 2.0**x,
     "exponentials": lambda x, y: torch.exp(x) + torch.expm1(y) + torch.exp2(x) + torch.logaddexp(x, y),
-    "logarithms": lambda x, y: (
-        torch.log(x * x + 1.0) + torch.log1p(y * y) + torch.log2(2.0 + x * x) * torch.log10(5.0 + y)
-    ),
+    "logarithms": lambda x, y: torch.log(x * x + 1.0) + torch.log1p(y * y) + torch.log2(x * x + 2.0),
+    "logarithms to base 10": lambda x, y: torch.log10(x * x + 2.0) * y,
     "circular": lambda x, y: torch.sin(x) + torch.cos(y) * torch.tan(x / 2.0) + torch.atan2(x, 2.0 + y * y),
     "hyperbolic": lambda x, y: torch.sinh(x) + torch.cosh(y) + torch.tanh(x * y) + torch.asinh(x),
     "inverse": lambda x, y: torch.asin(x / 4.0) + torch.acos(y / 4.0) + torch.atan(x) + torch.acosh(3.0 + y * y),
@@ -175,16 +172,15 @@ ELEMENTWISE = {
     "choices": lambda x, y: torch.where(x > y, x * y, x - y) + torch.maximum(x, y) * torch.minimum(x, 0.3 * y),
     "bounds": lambda x, y: torch.clamp(x, -0.5, 0.5) * y + F.hardtanh(y) + x.clamp(min=0.1) + torch.relu(y),
     "abs and sign": lambda x, y: x.abs() + torch.sign(x) * y + (x > 0).double() * y + torch.logical_and(x > 0, y > 0),
-    "activations": lambda x, y: (
-        F.silu(x) + F.softplus(y, beta=2.0) + F.mish(x) + F.selu(y) + F.celu(x) + F.hardswish(y)
-    ),
-    "more activations": lambda x, y: (
-        F.logsigmoid(x) + F.elu(y, 0.7) + F.relu6(3.0 * x) + F.tanhshrink(y) + F.softsign(x)
-    ),
+    "activations": lambda x, y: F.silu(x) + F.softplus(y, beta=2.0) + F.mish(x) + F.selu(y) + F.celu(x),
+    "more activations": lambda x, y: F.logsigmoid(x) + F.elu(y, 0.7) + F.relu6(3.0 * x) + F.tanhshrink(y),
+    "rational activations": lambda x, y: F.softsign(x) + F.hardswish(y),
     "losses": lambda x, y: F.smooth_l1_loss(x, y, reduction="none") + F.huber_loss(y, x, reduction="none"),
     "binary losses": lambda x, y: F.binary_cross_entropy_with_logits(x, torch.sigmoid(y), reduction="none"),
     "lerp and addcmul": lambda x, y: torch.lerp(x, y, 0.3) + torch.addcmul(x, y, y, value=0.5),
 }
+ROWS, COLUMNS = torch.tensor([0, 2]), torch.tensor([[0, 2], [1, 1], [3, 0]])
+MASK = torch.tensor([True, False, True, False])
 SHAPES = {
     "sums": lambda x, y: x.sum() + y.sum(0) + x.mean(1, keepdim=True).sum() + x.prod(1).sum(),
     "variances": lambda x, y: x.var(1) + y.std(1, unbiased=False) + torch.var_mean(x, 1)[1],
@@ -193,25 +189,31 @@ SHAPES = {
     "norms": lambda x, y: x.norm() + torch.linalg.vector_norm(y, 1, 1) + torch.linalg.vector_norm(x, float("inf"), 1),
     "normalize": lambda x, y: F.normalize(x, dim=1) + F.cosine_similarity(x, y, dim=1)[:, None],
     "cumulative": lambda x, y: x.cumsum(1) + y.flip(0).cumsum(0),
-    "products": lambda x, y: x @ y.T @ torch.einsum("ij,kj->ik", x, y) + torch.dot(x[0], y[1]) + torch.outer(x[0, :3], y[1, :3]),
+    "products": lambda x, y: x @ y.T @ torch.einsum("ij,kj->ik", x, y) + torch.dot(x[0], y[1]),
+    "outer products": lambda x, y: torch.outer(x[0], y[1]),
     "batched": lambda x, y: torch.bmm(x[None], y.T[None])[0] + torch.matmul(x, y[0])[:, None],
     "movement": lambda x, y: x.t().reshape(2, 6)[:, 1:4] + y.permute(1, 0).contiguous().view(2, 6)[:, ::2],
     "joining": lambda x, y: torch.cat([x, y], 1)[:, 2:6] + torch.stack([x, y]).sum(0).roll(1, 0) + x.repeat(2, 1)[1:4],
-    "splitting": lambda x, y: sum(a * b for a, b in zip(x.split([1, 3], 1)[1].unbind(1), y.chunk(2, 1)[0].unbind(1))),
-    "padding": lambda x, y: F.pad(x, (1, -1, 2, 0)) [2:] + F.pad(y, (0, 0, 1, 0), value=2.0)[:3],
+    "splitting": lambda x, y: x.split([1, 3], 1)[1].unbind(1)[0] * y.chunk(2, 1)[0].unbind(1)[1],
+    "padding": lambda x, y: F.pad(x, (1, -1, 2, 0))[2:] + F.pad(y, (0, 0, 1, 0), value=2.0)[:3],
     "triangles": lambda x, y: torch.tril(x @ y.T) + torch.triu(y @ x.T, 1) + torch.diagonal(x @ y.T).sum(),
-    "indexing": lambda x, y: x[[0, 2, 0], [1, 1, 3]] + y[:, torch.tensor([3, 0])].sum(1) + x[1:, 0].sum() + y[..., -1],
-    "gathers": lambda x, y: x.gather(1, torch.tensor([[0, 2], [1, 1], [3, 0]])) + y.index_select(1, torch.tensor([0, 2])),
-    "scatters": lambda x, y: torch.zeros(3, 4, dtype=x.dtype).scatter_add(1, torch.tensor([[0, 0], [1, 2], [3, 3]]), x[:, :2]) * y,
-    "writes": lambda x, y: x.clone().index_put((torch.tensor([0, 2]),), y[:2]) + y.masked_fill(torch.tensor([True, False, True, False]), 0.5),
+    "indexing": lambda x, y: x[[0, 2, 0], [1, 1, 3]] + y[:, [3, 0]].sum(1) + x[1:, 0].sum() + y[..., -1],
+    "gathers": lambda x, y: x.gather(1, COLUMNS) + y.index_select(1, ROWS),
+    "scatters": lambda x, y: torch.zeros_like(x).scatter_add(1, COLUMNS, x[:, :2]) * y,
+    "writes": lambda x, y: x.index_put((ROWS,), y[:2]) + y.masked_fill(MASK, 0.5),
     "in place": lambda x, y: x.clone().add_(y).mul_(2.0).clamp_(min=-1.0),
     "parts in place": lambda x, y: put_part(x, y),
-    "convolutions": lambda x, y: F.conv1d(x[None], y[:, :3, None].expand(3, 3, 2), stride=2, padding=1, groups=1)[0],
-    "dilated, in groups": lambda x, y: F.conv2d(x.reshape(1, 2, 2, 3), y.reshape(2, 1, 2, 3)[..., :2], dilation=(1, 2), groups=2, padding=1),
-    "transposed": lambda x, y: F.conv_transpose2d(x.reshape(1, 2, 2, 3), y.reshape(2, 3, 2, 1), stride=2, padding=1, output_padding=1),
-    "pools": lambda x, y: F.max_pool2d(x[None], (1, 2))[0] * F.avg_pool1d(y[None], 2)[0] + F.adaptive_avg_pool1d(x[None], 2)[0],
+    "convolutions": lambda x, y: F.conv1d(x[None], y[:, :3, None].expand(3, 3, 2), stride=2, padding=1)[0],
+    "dilated, in groups": lambda x, y: F.conv2d(
+        x.reshape(1, 2, 2, 3), y.reshape(2, 1, 2, 3)[..., :2], dilation=(1, 2), groups=2, padding=1
+    ),
+    "transposed": lambda x, y: F.conv_transpose2d(
+        x.reshape(1, 2, 2, 3), y.reshape(2, 3, 2, 1), stride=2, padding=1, output_padding=1
+    ),
+    "pools": lambda x, y: F.max_pool2d(x[None], (1, 2))[0] * F.avg_pool1d(y[None], 2)[0],
+    "adaptive pools": lambda x, y: F.adaptive_avg_pool1d(x[None], 3)[0] + F.adaptive_avg_pool2d(y[None], (3, 1))[0],
     "distances": lambda x, y: ((x[:, None] - y[None]) ** 2).sum(-1).add(1e-3).sqrt(),
-}  # fmt: skip
+}
 
 
 def put_part(x, y):
