@@ -58,6 +58,7 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch import jax as jax  # not in __all__: a star import must not hide JAX itself
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
