@@ -60,7 +60,9 @@ Errors and warnings, all in circuitsketch.errors
 
 import sys
 
-from circuitsketch import errors, extend, optim, special, testing, torch
+from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch import jax as jax  # not in __all__: a star import must not hide JAX itself
+from circuitsketch import torch as torch  # likewise
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
@@ -168,7 +170,6 @@ __all__ = [
     "stop_gradient",
     "take",
     "testing",
-    "torch",
     "trace",
     "value_and_grad",
 ]

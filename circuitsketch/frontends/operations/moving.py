@@ -13,7 +13,7 @@ import numpy as np
 
 from circuitsketch.frontends.numpy.wire import Wire
 from circuitsketch.frontends.operations.elementwise import is_filled
-from circuitsketch.gates.movement import concatenate, pad_value, scatter_add, take
+from circuitsketch.gates.movement import concatenate, in_bounds, pad_value, scatter_add, take
 from circuitsketch.gates.movement import pad as pad_gate
 
 # NumPy's functions, without the types that its stubs give them for arrays.
@@ -85,8 +85,9 @@ def write_at(x: Any, part: Any, starts: Sequence[Any]) -> Any:
 
 
 def write_flat(x: Any, flat: Any, values: Any) -> Any:
-    """Return x with values at flat positions, each of which occurs once."""
+    """Return x with values at flat positions, of which none may occur twice."""
     count = math.prod(np.shape(x))
+    flat = in_bounds(flat, count, axis=0, what="place")
     ones: Any = np.ones(np.shape(values))
     if isinstance(flat, Wire):
         ones = flat.builder.lift(ones)

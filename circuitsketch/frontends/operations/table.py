@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.frontends.numpy.dtypes import relabel
 from circuitsketch.frontends.numpy.powers import integer_power, power
 from circuitsketch.frontends.numpy.scans import accumulate
 from circuitsketch.frontends.numpy.ufuncs import logical_and, logical_not, logical_or
@@ -43,6 +44,7 @@ OPERATIONS |= {
     "isinf": elementwise.is_infinite,
     "isfinite": elementwise.is_finite,
     "choose": elementwise.choose,
+    "astype": relabel,  # (x, label), to a wider label: bool, int, float
     "logical_and": logical_and,
     "logical_or": logical_or,
     "logical_not": logical_not,
