@@ -37,6 +37,7 @@ MARKED = {
         "circuit/",
         "estimators/test_convergence.py",
         "estimators/test_interactions.py",
+        "frontends/jax/",
         "frontends/test_signatures.py",
         "lower/test_compile_time.py",
         "passes/",
