@@ -20,6 +20,7 @@ import numpy as np
 from circuitsketch.arguments import call, check_callable
 from circuitsketch.errors import InputError
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids
+from circuitsketch.tree import unflatten
 
 if TYPE_CHECKING:
     from circuitsketch.frontends.jax.state import StateLayout
@@ -81,6 +82,11 @@ class JaxTraining(Training):
         """Return the parameters in a state, as JAX's pytree."""
         whole = self.to_jax(state)
         return call(self.chosen_params, "params", whole) if self.chosen_params is not None else trained_params(whole)
+
+    def param_leaves(self, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the arrays among the leaves of the parameters, given the leaves of a state."""
+        values = load_frontend().array_leaves(self.params(unflatten(self.state_tree, list(leaves))))
+        return [np.asarray(value, np.float64) for value in values if np.asarray(value).dtype.kind == "f"]
 
 
 def trained_params(state: Any) -> Any:

@@ -66,6 +66,15 @@ class TorchTraining(Training):
         pytree
             Of the structure and the dtypes of the state that `cs.torch.training` was given; leaves that no weight
             reaches (counters, masks) have their values after the last step.
+
+        Examples
+        --------
+        >>> import torch, circuitsketch as cs
+        >>> step = lambda s, x, keep: {"w": s["w"] + keep.sum() * x, "t": s["t"] + 1}
+        >>> batches = [torch.tensor(1.0), torch.tensor(10.0)]
+        >>> run = cs.torch.training(step, {"w": torch.zeros(()), "t": 0}, batches, [[0], [1]])
+        >>> run.to_torch(run.retrain(without=[0]))
+        {'w': tensor(10.), 't': tensor(2)}
         """
         return self.layout.to_torch(state)
 
@@ -126,6 +135,15 @@ def training(
         message names the operation, the user's line, and what to write instead.
     InputError, ShapeError
         On invalid arguments, before the run starts.
+
+    Examples
+    --------
+    >>> import torch, circuitsketch as cs
+    >>> def step(params, x, keep):
+    ...     return params - 0.1 * torch.func.grad(lambda p: (keep * (p * x - 1.0) ** 2).sum())(params)
+    >>> run = cs.torch.training(step, torch.zeros(()), [torch.ones(1)] * 3, [[0], [1], [0]])
+    >>> round(float(run.train()), 4), round(float(run.retrain(without=[0])), 4)
+    (0.488, 0.2)
     """
     check_step(step)
     batches = entry_per_step(list(batches), "batches")
@@ -157,6 +175,13 @@ def function(f: Callable[..., Any]) -> Callable[..., Any]:
     ------
     TraceError
         When it is called: if there is no gate for something that it does with a wire.
+
+    Examples
+    --------
+    >>> import torch, numpy as np, circuitsketch as cs
+    >>> loss = cs.torch.function(lambda w, x: torch.nn.functional.softplus(x @ w).sum())
+    >>> cs.grad(loss)(np.zeros(2), np.eye(2))
+    array([0.5, 0.5])
     """
     check_callable(f, "f")
     wrapped: Callable[..., Any] = load_frontend().import_function(f)
@@ -184,6 +209,16 @@ def optimiser(kind: Any, **options: Any) -> Optimiser:
     ------
     InputError
         If it is not a class of torch.optim.
+
+    Examples
+    --------
+    >>> import torch, circuitsketch as cs
+    >>> sgd = cs.torch.optimiser(torch.optim.SGD, lr=0.5, momentum=0.9)
+    >>> params, grads = {"w": torch.tensor(1.0)}, {"w": torch.tensor(1.0)}
+    >>> state = sgd.init(params)
+    >>> params, state = sgd.step(params, grads, state)
+    >>> params, state
+    ({'w': tensor(0.5000)}, {'momentum_buffer': {'w': tensor(1.)}})
     """
     built: Optimiser = load_frontend().Optimiser(kind, **options)
     return built

@@ -149,6 +149,10 @@ class Training:
             return call(self.chosen_params, "params", state)
         return trained_params(state)
 
+    def param_leaves(self, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the leaves of the parameters, given those of a state."""
+        return flatten(self.params(unflatten(self.state_tree, list(leaves))))[0]
+
     def trace_steps(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
         """Trace one circuit per kind of step (structure, shapes and dtypes of its batch) and return the schedule."""
         kinds: dict[Any, int] = {}

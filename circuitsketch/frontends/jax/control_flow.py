@@ -79,9 +79,9 @@ def repeat(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence[bool
         (going,) = walk.run(test.jaxpr, test.consts, [*test_consts, *carry], [True])
         if is_reached(going):
             raise TraceError(
-                f"{walk.program.places.of(equation)} repeats a loop until a value that the examples' weights reach "
-                "says so (JAX's primitive 'while'); a circuit has a fixed number of gates: use a fixed number of rounds "
-                "(lax.fori_loop, lax.scan), or take the test from the data"
+                f"{walk.program.places.caller} repeats a loop until a value that the examples' weights reach "
+                "says so (JAX's primitive 'while'); a circuit has a fixed number of gates: use a fixed number of "
+                "rounds (lax.fori_loop, lax.scan), or take the test from the data"
             )
         decision = walk.decide(going)
         if decision == 0:
@@ -92,7 +92,7 @@ def repeat(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence[bool
             if [*map(is_reached, results)] == [*map(is_reached, carry)]:
                 return results
         carry = results
-    raise TraceError(f"{walk.program.places.of(equation)} repeats a while loop more than {LONGEST:,} times")
+    raise TraceError(f"{walk.program.places.caller} repeats a while loop more than {LONGEST:,} times")
 
 
 CONTROL_FLOW: dict[str, Callable[..., list[Any]]] = {"scan": unroll_scan, "cond": branch, "while": repeat}

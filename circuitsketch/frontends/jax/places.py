@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from circuitsketch.circuit import NOWHERE, Place
@@ -28,9 +30,32 @@ class Places:
     def __init__(self) -> None:
         self.folders = library_folders()
         self.by_traceback: dict[int, tuple[Any, Place]] = {}
+        self.caller: Place | None = None  # the line of the call or loop around the equations
+        self.in_library = False  # whether that calls a library's function, whose equations it stands for
+
+    @contextmanager
+    def inside(self, equation: Any, called: Any = None) -> Iterator[None]:
+        """Take equations of a library's function, or without a line, for those of the line of a call or loop."""
+        outer = self.caller, self.in_library
+        self.caller = self.of(equation)
+        self.in_library = self.in_library or (called is not None and self.is_library(called))
+        try:
+            yield
+        finally:
+            self.caller, self.in_library = outer
+
+    def is_library(self, called: Any) -> bool:
+        """Return whether a jaxpr is that of a library's function. JAX traces it once, whoever calls it."""
+        source = getattr(getattr(called.jaxpr, "debug_info", None), "func_src_info", None) or ""
+        return any(f" at {folder}" in source for folder in self.folders)
 
     def of(self, equation: Any) -> Place:
         """Return the line of an equation."""
+        place = self.own_line(equation)
+        return self.caller if self.caller is not None and (self.in_library or place is NOWHERE) else place
+
+    def own_line(self, equation: Any) -> Place:
+        """Return the user's line in the traceback of an equation."""
         traceback = equation.source_info.traceback
         if traceback is None:
             return NOWHERE

@@ -106,6 +106,8 @@ def equal(equation: Any, x: Any, y: Any) -> Any:
     for element, extremum in ((x, y), (y, x)):
         root = same_root(extremum)
         if not isinstance(root, Wire):
+            if extremum.dtype.kind == "f" and np.all(np.isinf(extremum)):
+                return OPERATIONS["same"](element, extremum)  # no finite element is near infinity
             continue
         name, build = root.node.gate.name, root.builder
         if name in PAIRS:
@@ -160,8 +162,9 @@ def convert_dtype(equation: Any, x: Any) -> Any:
     label = "int" if kind in "iu" else "float"
     if label == "int" and x.dtype.kind == "f":
         raise TraceError(
-            f"{user_place()} converts a float that the examples' weights reach to {dtype}, which is locally constant "
-            "and has no series; compute it from the data, or compare it instead (x > 0.5)"
+            f"{user_place()} converts a float that the examples' weights reach to {dtype} (JAX's primitive "
+            "'convert_element_type'), which is locally constant and has no series; compute it from the data, or compare "
+            "it instead (x > 0.5)"
         )
     return OPERATIONS["astype"](x, label)
 

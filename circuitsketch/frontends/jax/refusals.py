@@ -53,6 +53,6 @@ def refuse(equation: Any, place: Place) -> TraceError:
     complex_ = any("complex" in str(v.aval.dtype) for v in (*equation.invars, *equation.outvars))
     advice = ADVICE.get(name, COMPLEX if complex_ else GENERAL)
     return TraceError(
-        f"{place}{through} needs JAX's primitive {name!r} of a value that the examples' weights reach, for which there "
-        f"is no gate: {advice}"
+        f"{place}{through} computes JAX's primitive {name!r} of a value that the examples' weights reach, and there "
+        f"is no gate for it: {advice}"
     )

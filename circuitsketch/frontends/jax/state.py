@@ -7,7 +7,7 @@ and lists of the leaves that weights reach, by the paths that JAX gives them, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,25 @@ class Arrays:
     others: Mapping[int, Any]
 
     @staticmethod
-    def of(value: Any) -> tuple[list[Any], Arrays]:
-        """Return the arrays of a pytree, and what remains of it."""
+    def of(value: Any, numbers: Container[int] | None = None) -> tuple[list[Any], Arrays]:
+        """Return the arrays of a pytree, and what remains of it.
+
+        numbers : which of Python's numbers are arrays, by position; by default all but booleans.
+        """
         leaves, structure = jax.tree_util.tree_flatten(value)
-        positions = tuple(i for i, leaf in enumerate(leaves) if is_array(leaf))
+        positions = tuple(
+            i
+            for i, leaf in enumerate(leaves)
+            if (i in numbers if numbers is not None and isinstance(leaf, int | float) else is_array(leaf))
+        )
         others = {i: leaf for i, leaf in enumerate(leaves) if i not in set(positions)}
         return [leaves[i] for i in positions], Arrays(structure, positions, others)
+
+    def changed_numbers(self, value: Any) -> list[int]:
+        """Return the positions of those of Python's numbers that are others in a pytree of this structure."""
+        leaves = jax.tree_util.tree_leaves(value)
+        numbers = (i for i, leaf in self.others.items() if isinstance(leaf, int | float))
+        return [i for i in numbers if isinstance(leaves[i], jax.Array) or np.any(leaves[i] != self.others[i])]
 
     def rebuild(self, arrays: Sequence[Any]) -> Any:
         """Return the pytree with other arrays."""
@@ -93,6 +106,11 @@ class Arrays:
     def key(self) -> Any:
         """What tells two pytrees of arrays of equal shapes apart."""
         return self.structure, self.positions, tuple((i, repr(leaf)) for i, leaf in self.others.items())
+
+
+def array_leaves(value: Any) -> list[Any]:
+    """Return the arrays of a pytree."""
+    return Arrays.of(value, ())[0]
 
 
 @dataclass(frozen=True)

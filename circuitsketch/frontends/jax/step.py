@@ -21,8 +21,6 @@ from circuitsketch.frontends.jax.state import Arrays, StateLayout, check_names, 
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.tree import flatten_up_to
 
-WIDENINGS = 4  # times that the dtypes of a state may widen before they settle
-
 
 @dataclass(frozen=True)
 class ImportedStep:
@@ -52,6 +50,7 @@ class StepTracer:
     def __init__(self, step: Callable[..., Any], arrays: Arrays, names: Sequence[str], specs: list[Any]) -> None:
         self.step, self.arrays, self.names, self.specs = step, arrays, names, specs
         self.kinds: dict[Any, StepKind] = {}
+        self.changed: set[int] = set()  # positions of Python's numbers in the state that a step changes
 
     def kind_of(self, batch: Any, count: int, t: int) -> tuple[StepKind, list[Any]]:
         """Return the kind of a step on `count` examples, and the arrays of its batch."""
@@ -75,13 +74,15 @@ class StepTracer:
 
     def arrays_after(self, state: Any, t: int) -> list[Any]:
         """Return the arrays of the state after a step; raise an error if its structure or a shape is another."""
-        leaves, arrays = Arrays.of(state)
-        if (arrays.structure, arrays.positions) != (self.arrays.structure, self.arrays.positions):
+        leaves, structure = jax.tree_util.tree_flatten(state)
+        if structure != self.arrays.structure:
             raise InputError(
-                f"step {t} returns {shortened(str(arrays.structure))}, but the state is "
+                f"step {t} returns {shortened(str(structure))}, but the state is "
                 f"{shortened(str(self.arrays.structure))}; return a state of the same structure, without losses or "
                 "metrics beside it"
             )
+        self.changed.update(self.arrays.changed_numbers(state))
+        leaves = [leaves[i] for i in self.arrays.positions]
         for leaf, spec, name in zip(leaves, self.specs, self.names, strict=True):
             if np.shape(leaf) != spec.shape:
                 raise ShapeError(f"step {t} returns {name} of shape {np.shape(leaf)}; the state has shape {spec.shape}")
@@ -97,6 +98,30 @@ class StepTracer:
         return specs
 
 
+def trace_steps(
+    step: Callable[..., Any], state: Any, batches: Sequence[Any], counts: Sequence[int]
+) -> tuple[StepTracer, list[tuple[StepKind, list[Any]]]]:
+    """Return the jaxprs of all steps, and the kind and the arrays of the batch of each.
+
+    Anew until the dtypes of the state are those that steps return, and Python's numbers in it are static only if no
+    step changes them: settings of a module are, a counter is not.
+    """
+    names = leaf_names(state, "state")
+    numbers: set[int] = set()
+    widths: dict[int, Any] = {}
+    while True:
+        leaves, arrays = Arrays.of(state, numbers)
+        array_names = [names[i] for i in arrays.positions]
+        check_names(array_names)
+        specs = [widths.get(i, spec_of(leaf)) for i, leaf in zip(arrays.positions, leaves, strict=True)]
+        tracer = StepTracer(step, arrays, array_names, specs)
+        kinds = [tracer.kind_of(*args, t) for t, args in enumerate(zip(batches, counts, strict=True))]
+        if not tracer.changed and tracer.widened() == specs:
+            return tracer, kinds
+        numbers |= tracer.changed
+        widths = dict(zip(arrays.positions, tracer.widened(), strict=True))
+
+
 def import_step(
     step: Callable[[Any, Any, Any], Any], state: Any, batches: Sequence[Any], counts: Sequence[int]
 ) -> ImportedStep:
@@ -109,16 +134,9 @@ def import_step(
     TraceError
         If weights reach something for which there is no gate.
     """
-    leaves, arrays = Arrays.of(state)
-    names = leaf_names(state, "state")
-    names = [names[i] for i in arrays.positions]
-    check_names(names)
-    specs = [spec_of(leaf) for leaf in leaves]
-    for _ in range(WIDENINGS):
-        tracer = StepTracer(step, arrays, names, specs)
-        kinds = [tracer.kind_of(*args, t) for t, args in enumerate(zip(batches, counts, strict=True))]
-        if (specs := tracer.widened()) == tracer.specs:
-            break
+    tracer, kinds = trace_steps(step, state, batches, counts)
+    arrays, names, specs = tracer.arrays, tracer.names, tracer.specs
+    leaves = Arrays.of(state, numbers=arrays.positions)[0]
     foreknowledge = Foreknowledge(leaves, list(tracer.kinds.values()))
     if not foreknowledge.reached:
         raise InputError("the state after a step does not depend on keep; multiply each example's loss by its entry")

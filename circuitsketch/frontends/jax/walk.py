@@ -94,7 +94,8 @@ class Walk:
     def equation(self, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
         """Return the results of an equation; those that are not wanted may be None."""
         if (called := called_jaxpr(equation)) is not None:
-            return self.run(called.jaxpr, called.consts, operands, wanted)
+            with self.program.places.inside(equation, called):
+                return self.run(called.jaxpr, called.consts, operands, wanted)
         if not any(map(is_reached, operands)):
             pairs = zip(operands, equation.invars, strict=True)
             operands = [np.zeros(v.aval.shape, v.aval.dtype) if x is None else x for x, v in pairs]  # that nobody reads
@@ -102,7 +103,8 @@ class Walk:
                 return self.program.compute_static(equation, operands)
             return self.compute_known(equation, operands)
         if (control := CONTROL_FLOW.get(equation.primitive.name)) is not None:
-            return control(self, equation, operands, wanted)
+            with self.program.places.inside(equation):
+                return control(self, equation, operands, wanted)
         return self.reach(equation, [self.meet(v) if isinstance(v, Known) else v for v in operands])
 
     def decide(self, value: Any) -> int | None:
