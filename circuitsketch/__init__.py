@@ -42,6 +42,9 @@ Query it
                         truncation errors, for queries that do not know their run
     read_datamodels     read masks and margins from a folder
 
+Steps and measurements of other libraries
+    torch               training runs and functions that are written in PyTorch
+
 Circuits and gates
     special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on
     extend, testing     define a gate of your own, and check it
@@ -49,8 +52,8 @@ Circuits and gates
     compile             compile a circuit to machine code, for values and Taylor series
 
 Errors and warnings, all in circuitsketch.errors
-    CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
-                        DomainError, GateError, InputError, ShapeError, StoreError, TraceError
+    CircuitSketchError  every error of the package: BoundsError, CircuitError, ConstantError, DeviceError,
+                        DivergenceError, DomainError, GateError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
     FrozenDrawWarning   a traced function draws random numbers, which every call reuses
 """
@@ -59,6 +62,7 @@ import sys
 
 from circuitsketch import errors, extend, optim, special, testing
 from circuitsketch import jax as jax  # not in __all__: a star import must not hide JAX itself
+from circuitsketch import torch as torch  # likewise
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels
@@ -78,6 +82,7 @@ from circuitsketch.errors import (
     BoundsError,
     CircuitError,
     CircuitSketchError,
+    ConstantError,
     DeviceError,
     DivergenceError,
     DomainError,
@@ -117,6 +122,7 @@ __all__ = [
     "Circuit",
     "CircuitError",
     "CircuitSketchError",
+    "ConstantError",
     "DeviceError",
     "DivergenceError",
     "DomainError",

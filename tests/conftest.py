@@ -39,6 +39,7 @@ MARKED = {
         "estimators/test_interactions.py",
         "frontends/jax/",
         "frontends/test_signatures.py",
+        "frontends/torch/",
         "lower/test_compile_time.py",
         "passes/",
         "propagate/",

@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import Circuit, Node
-from circuitsketch.errors import InputError, TraceError
+from circuitsketch.errors import ConstantError, TraceError
 
 
 def find_reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
@@ -78,6 +78,8 @@ def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarr
         return np.zeros(node.shape, dtype=bool)
     if gate.kind == "elementwise":
         return np.logical_or.reduce(masks)
+    if gate.selects:
+        return np.asarray(masks[0].any(axis=-1))
     numbers = [mask.astype(np.float64) for mask in masks]
     if gate.kind == "contraction":
         ones = [np.ones_like(number) for number in numbers]
@@ -163,7 +165,7 @@ def find_constancy(
 
     Raises
     ------
-    InputError
+    ConstantError
         If all elements that the weights may change are locally constant.
     """
     nonconstant = [part for part in series if part.size and part.shape[1] > 1]
@@ -184,7 +186,7 @@ def find_constancy(
         f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
     )
     if flat.any() and not (touched & ~unchanged).any():
-        raise InputError(
+        raise ConstantError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
             f"zero, {reason}, so that a series cannot predict how it changes; {SMOOTH_HINT}"
         )

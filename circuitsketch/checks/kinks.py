@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.autodiff import jvp
+from circuitsketch.autodiff import evaluate, jvp
 from circuitsketch.backends import reference
 from circuitsketch.checks.dependence import find_reached
-from circuitsketch.checks.domains import describe_gate, is_kink
+from circuitsketch.checks.domains import describe_gate, is_kink, per_element
 from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
+from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, Wire
 from circuitsketch.gates.movement import broadcast, reshape
 
@@ -30,15 +31,19 @@ class Kink:
 
     name : the first of the gates and the user's line. operands : one wire or two. is_point : the gates have one
     constant value on both sides of the kink and another at it, as an equality has; only elements at it can leave it.
+    of_rows : the first operand is the extremum of each row of the second: elements that overtake it cross.
     """
 
     name: str
     operands: tuple[int, ...]
     is_point: bool
+    of_rows: bool = False
 
     def difference(self, values: Mapping[int, Any]) -> Any:
         """Return the signed distance to the kink, or its change, from those of the wires."""
         first, *second = (values.get(wire, 0.0) for wire in self.operands)
+        if self.of_rows:
+            first = per_element(first)
         return first - second[0] if second else first
 
 
@@ -46,8 +51,12 @@ def find_kinks(circuit: Circuit, varying: Sequence[int]) -> list[Kink]:
     """Return the kinks of gates that inputs at these positions reach by their series."""
     wires = find_reached(circuit, varying, by_value=False)
     kinks: dict[tuple[int, ...], Kink] = {}
-    for node in circuit.nodes:
+    for number, node in enumerate(circuit.nodes):
         if not is_kink(node) or wires.isdisjoint(node.operands):
+            continue
+        if node.gate.kind == "movement":
+            operands = (number, *node.operands)
+            kinks[operands] = Kink(describe_gate(node), operands, is_point=False, of_rows=True)
             continue
         operands = tuple(sorted(wire for wire in node.operands if not is_zero(circuit, wire)))
         kink = kinks.get(operands, Kink(describe_gate(node), operands, is_point=True))
@@ -157,3 +166,43 @@ def count_crossings(
                 crossed = is_crossed(kink.difference(distances), change, kink.is_point)
                 totals[kink.name][rows] += crossed.sum(axis=tuple(range(1, crossed.ndim)))
     return totals
+
+
+def measure_sides(
+    circuit: Circuit, values: Sequence[np.ndarray], changes: Sequence[np.ndarray | None]
+) -> list[np.ndarray]:
+    """Compute what taking the other side of every kink that is crossed adds to the first-order change of the outputs.
+
+    Parameters
+    ----------
+    values, changes : as for `count_crossings`.
+
+    Returns
+    -------
+    Per output, (B, *shape).
+
+    Examples
+    --------
+    >>> from circuitsketch.compiler import trace
+    >>> circuit = trace(lambda x: np.abs(x).sum(), np.array([1.0, 5.0]))
+    >>> measure_sides(circuit, [np.array([1.0, 5.0])], [np.array([[-3.0, -3.0], [-0.5, 0.0]])])
+    [array([4., 0.])]
+    """
+    varying = [position for position, change in enumerate(changes) if change is not None]
+    moves = [changes[position] for position in varying]
+
+    def difference(*inputs: Any) -> Any:
+        at, along = inputs[: len(values)], dict(zip(varying, inputs[len(values) :], strict=True))
+        across, first = (push(circuit, at, along, takes_sides=takes_sides)[1] for takes_sides in (True, False))
+        return [
+            across.get(wire, 0.0) - first.get(wire, 0.0) + np.zeros(circuit.nodes[wire].shape)
+            for wire in circuit.outputs
+        ]
+
+    examples = [*values, *(change[0] for change in moves if change is not None)]
+    traced_difference = traced(difference, tuple(examples), "allow")
+    rows = [
+        evaluate(traced_difference, [*values, *(change[row] for change in moves if change is not None)])
+        for row in range(max((len(change) for change in moves if change is not None), default=0))
+    ]
+    return [np.stack(column) for column in zip(*rows, strict=True)]

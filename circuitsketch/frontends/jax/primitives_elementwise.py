@@ -38,7 +38,7 @@ IDENTITIES = (
 ).split()
 # Gates whose result is one of the elements of an operand.
 PAIRS = ("maximum", "minimum", "relu")
-EXTREMA = ("attained", "extremum")
+EXTREMA = ("max", "min")
 VIEWS = ("broadcast", "reshape", "transpose")
 
 

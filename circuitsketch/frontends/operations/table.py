@@ -24,7 +24,7 @@ GATE_NAMES = {
         name: name for name in "sin cos sinh cosh tanh hypot logaddexp sigmoid silu gelu softplus relu erf erfc".split()
     },
     **{name: name for name in "logit log_ndtr polygamma greater greater_equal less less_equal equal not_equal".split()},
-    **{name: name for name in "same where stop_gradient take cumsum attained".split()},
+    **{name: name for name in "same where stop_gradient take cumsum".split()},
     **{"negative": "negate", "abs": "absolute", "asin": "arcsin", "acos": "arccos", "atan": "arctan"},
     **{"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "atan2": "arctan2", "lgamma": "gammaln"},
 }
