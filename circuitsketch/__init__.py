@@ -43,7 +43,7 @@ Query it
     read_datamodels     read masks and margins from a folder
 
 Steps and measurements of other libraries
-    torch               training runs and functions that are written in PyTorch
+    jax, torch          training runs and functions that are written in JAX or PyTorch
 
 Circuits and gates
     special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on

@@ -65,7 +65,9 @@ def main(count=300, epochs=6, size=30, checked=5):
     effects = cs.influence(run, loss)
     ids = effects.top(checked)
     retrained = run.params(run.retrain(np.eye(count)[ids]))
-    changes = np.array([loss({name: leaf[i] for name, leaf in retrained.items()}) for i in range(checked)]) - losses[worst]
+    changes = (
+        np.array([loss({name: leaf[i] for name, leaf in retrained.items()}) for i in range(checked)]) - losses[worst]
+    )
     print("without it: to first order, and retrained")
     for i, change in zip(ids, changes, strict=True):
         print(f"  a {data.y[i]}, example {i:3d}  {effects.change[i]:+.4f}  {change:+.4f}")
