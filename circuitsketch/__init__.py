@@ -43,7 +43,7 @@ Query it
     read_datamodels     read masks and margins from a folder
 
 Steps and measurements of other libraries
-    torch               training runs and functions that are written in PyTorch
+    jax, torch          training runs and functions that are written in JAX or PyTorch
 
 Use many cores and machines
     executor            worker processes, a Dask cluster or an MPI job, for the argument executor= of what takes long

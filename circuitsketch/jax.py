@@ -12,7 +12,7 @@ Requires the extra `circuitsketch[jax]`. JAX is imported when a function of this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,10 +91,9 @@ class JaxTraining(Training):
 
 def trained_params(state: Any) -> Any:
     """Return the part of a state that is passed to measurements: its "params", or else all of it."""
-    try:
-        return state["params"]
-    except (TypeError, KeyError, IndexError, AttributeError):
-        return getattr(state, "params", state)
+    if isinstance(state, Mapping):
+        return state.get("params", state)
+    return getattr(state, "params", state)
 
 
 def training(

@@ -20,7 +20,7 @@ def example(name):
 
 def test_every_example_is_tested_and_numbered_from_one():
     numbers = [int(path.name[:2]) for path in sorted(EXAMPLES.glob("*.py"))]
-    assert numbers == [*range(1, 14), 15, 16]
+    assert numbers == list(range(1, 17))
 
 
 def test_a_traced_function_prints_itself(capsys):
@@ -144,6 +144,16 @@ def test_a_larger_budget_has_a_smaller_error_and_owners_are_exact(capsys):
     baseline = retrained - changes
     assert baseline[0] == pytest.approx(baseline[1], rel=1e-9)
     assert "exact for one group" in capsys.readouterr().out
+
+
+def test_a_transformer_in_flax_is_taught_by_names_that_are_alike(capsys):
+    for library in ("flax", "optax"):
+        pytest.importorskip(library, reason="the extra frontends is not installed")
+    ranked, _, prediction, truth, in_jax = example("14_a_flax_transformer.py")["main"](count=100, budget=60)
+    assert abs(truth - in_jax) < 1e-4 * truth  # JAX's is in single precision
+    low, high = prediction.interval(0.99)
+    assert low < truth < high
+    assert "The loss on 'katherine'" in capsys.readouterr().out
 
 
 def test_a_network_in_pytorch_finds_wrong_labels_and_retrains_alike():

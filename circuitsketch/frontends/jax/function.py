@@ -16,6 +16,7 @@ import numpy as np
 from circuitsketch.arguments import call
 from circuitsketch.circuit import compute, evaluate
 from circuitsketch.frontends.jax.state import is_array, spec_of
+from circuitsketch.frontends.jax.tracing import trace_with_jax
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.frontends.jax.walk import Program, WireWalk
 from circuitsketch.frontends.numpy import Wire, trace
@@ -62,7 +63,7 @@ def apply_to_wires(function: Callable[..., Any], structure: Any, leaves: list[An
         return call(function, "the function", *args, **options)
 
     wires = [leaves[i] for i in traced]
-    closed, result = jax.make_jaxpr(of_wires, return_shape=True)(*map(spec_of, wires))
+    closed, result = trace_with_jax(of_wires, *map(spec_of, wires))
     walk = WireWalk(Program(), (), ())
     outputs = walk.run(closed.jaxpr, closed.consts, wires, [True] * len(closed.jaxpr.outvars))
     tree = jax.tree_util.tree_structure(result)

@@ -163,8 +163,8 @@ def convert_dtype(equation: Any, x: Any) -> Any:
     if label == "int" and x.dtype.kind == "f":
         raise TraceError(
             f"{user_place()} converts a float that the examples' weights reach to {dtype} (JAX's primitive "
-            "'convert_element_type'), which is locally constant and has no series; compute it from the data, or compare "
-            "it instead (x > 0.5)"
+            "'convert_element_type'), which is locally constant and has no series; compute it from the data, or "
+            "compare it instead (x > 0.5)"
         )
     return OPERATIONS["astype"](x, label)
 

@@ -18,6 +18,7 @@ from circuitsketch.arguments import call, shortened
 from circuitsketch.errors import InputError, ShapeError
 from circuitsketch.frontends.jax.known import Foreknowledge, StepKind
 from circuitsketch.frontends.jax.state import Arrays, StateLayout, check_names, leaf_names, spec_of
+from circuitsketch.frontends.jax.tracing import trace_with_jax
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.tree import flatten_up_to
 
@@ -69,7 +70,7 @@ class StepTracer:
             after = call(self.step, "step", self.arrays.rebuild(state), batch.rebuild(values), keep)
             return self.arrays_after(after, t)
 
-        jaxpr = jax.make_jaxpr(flat_step)(self.specs, specs, keep)
+        jaxpr, _ = trace_with_jax(flat_step, self.specs, specs, keep)
         return StepKind(jaxpr, tuple(self.specs), tuple(specs), keep)
 
     def arrays_after(self, state: Any, t: int) -> list[Any]:
