@@ -152,6 +152,7 @@ def training(
     >>> round(float(run.train()), 4), round(float(run.retrain(without=[0])), 4)
     (0.488, 0.2)
     """
+    check_callable(step, "step")
     check_step(step)
     batches = entry_per_step(batches, "batches")
     ids = example_ids([np.asarray(row) for row in entry_per_step(examples, "examples")], len(batches))

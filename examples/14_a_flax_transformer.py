@@ -64,7 +64,7 @@ def main(name="katherine", count=200, budget=120, shown=6):
     names = microgpt.names()[:count]
     run, step, state = training(names)
     loss = cs.jax.function(lambda params, rows: losses(params, rows)[0])
-    query = cs.attribute(run, loss, encode([name]), budget=budget)
+    query = cs.attribute(run, loss, encode([name]), budget=budget, size=(1, count // 20))
     print(query.plan)
 
     effect = query.influence()
@@ -73,15 +73,17 @@ def main(name="katherine", count=200, budget=120, shown=6):
     for i in (*ranked[:shown], *ranked[-shown:]):
         print(f"  without {names[i]:<12}{effect.change[i]:+.4f} +- {effect.stderr[i]:.4f}")
 
-    alike = [i for i, other in enumerate(names) if other[0] == name[0]]
+    alike = [i for i, other in enumerate(names) if other[:2] == name[:2]]
     prediction = query.without(alike)
     truth = float(losses(run.params(run.retrain(without=alike)), encode([name]))[0])
     w = np.isin(np.arange(count), alike)
     for ids in run.examples:
         state = step(state, encode([names[i] for i in ids]), jnp.asarray(1.0 - w[ids]))
     in_jax = float(losses(state["params"], encode([name]))[0])
-    print(f"\nWithout all {len(alike)} that begin with {name[0]!r}: predicted {prediction}")
-    print(f"  retrained {truth:.4f}, retrained in JAX, in single precision, {in_jax:.4f}")
+    low, high = prediction.interval(0.95)
+    print(f"\nWithout all {len(alike)} that begin with {name[:2]!r} ({', '.join(names[i] for i in alike)}):")
+    print(f"  predicted {prediction.value:.4f}; of random subsets, 95 % would be from {low:.4f} to {high:.4f}")
+    print(f"  retrained {truth:.4f}, and by JAX, in single precision, {in_jax:.4f}")
     return [names[i] for i in ranked], effect, prediction, truth, in_jax
 
 

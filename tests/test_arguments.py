@@ -207,6 +207,18 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"step": step, "state": 0.0, "batches": [1.0, 2.0], "examples": [[0], [1]], "labels": ["a", "b"], "n": 2},
     ),
     "Training.retrain": (RUN.retrain, {"without": [0]}),
+    "jax.training": (
+        cs.jax.training,
+        {
+            "step": lambda s, x, keep: s + keep.sum() * x,
+            "state": 0.5,
+            "batches": [1.0, 2.0],
+            "examples": [[0], [1]],
+            "labels": ["a", "b"],
+            "n": 2,
+        },
+    ),
+    "jax.function": (cs.jax.function, {"f": lambda x: x}),
     "Training.retrain of many": (RUN.retrain, {"without": [[0], [1]]}),
     "Training.grouped": (RUN.grouped, {"labels": ["a", "b", "a"]}),
     "Training.params": (RUN.params, {"state": np.zeros(())}),

@@ -151,9 +151,9 @@ def test_a_transformer_in_flax_is_taught_by_names_that_are_alike(capsys):
         pytest.importorskip(library, reason="the extra frontends is not installed")
     ranked, _, prediction, truth, in_jax = example("14_a_flax_transformer.py")["main"](count=100, budget=60)
     assert abs(truth - in_jax) < 1e-4 * truth  # JAX's is in single precision
-    low, high = prediction.interval(0.99)
-    assert low < truth < high
-    assert "The loss on 'katherine'" in capsys.readouterr().out
+    # The calibration is on random subsets; names that were chosen because they are alike matter more than these.
+    assert abs(prediction.value - truth) < 0.3 * abs(truth - prediction.baseline)
+    assert "catherine" in ranked[:10] and "The loss on 'katherine'" in capsys.readouterr().out
 
 
 def test_a_network_in_pytorch_finds_wrong_labels_and_retrains_alike():

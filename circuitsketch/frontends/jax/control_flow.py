@@ -7,18 +7,15 @@ branch and selects; a while whose end depends on a wire has no fixed circuit and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.jax.values import Known, aval_of, is_reached
 
-if TYPE_CHECKING:
-    from circuitsketch.frontends.jax.walk import Walk
-
 LONGEST = 100_000  # rounds of a while loop
 
 
-def unroll_scan(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
+def unroll_scan(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
     """Walk through the body of a scan once per round."""
     params = equation.params
     first, carried, rounds = params["num_consts"], params["num_carry"], params["length"]
@@ -41,7 +38,7 @@ def unroll_scan(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence
     return [*carry, *stacked]
 
 
-def branch(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
+def branch(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
     """Take one branch of a cond, or, if a wire names it, all of them."""
     which, *arguments = operands
     branches = equation.params["branches"]
@@ -69,7 +66,7 @@ def merge(column: Sequence[Any]) -> Any:
     return next((value for value in column if is_reached(value)), Known(aval_of(column[0])))
 
 
-def repeat(walk: Walk, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
+def repeat(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
     """Walk through the body of a while loop as long as its test, a known value, is true."""
     params = equation.params
     tested, used = params["cond_nconsts"], params["body_nconsts"]

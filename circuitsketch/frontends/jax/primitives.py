@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.frontends.jax.primitives_elementwise import ELEMENTWISE
+from circuitsketch.frontends.jax.primitives_elementwise import ELEMENTWISE, operation
 from circuitsketch.frontends.jax.primitives_indexing import INDEXING
 from circuitsketch.frontends.jax.primitives_moving import MOVING
 from circuitsketch.frontends.jax.primitives_reducing import REDUCING
@@ -20,6 +20,8 @@ from circuitsketch.frontends.jax.primitives_windows import WINDOWS
 PRIMITIVES: dict[str, Callable[..., Any]] = {**ELEMENTWISE, **MOVING, **REDUCING, **INDEXING, **WINDOWS}
 # Of a known value, the circuit is given the smaller operand of these, and not their result.
 VIEWS = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims")
+# JAX's own functions with a derivative of their own, which are gates as a whole: their parts have kinks that they lack.
+FUNCTIONS = {"logaddexp": operation("logaddexp")}
 
 IN_NUMPY: dict[str, Callable[..., Any]] = {
     **{"add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "max": np.maximum, "min": np.minimum},
@@ -28,6 +30,15 @@ IN_NUMPY: dict[str, Callable[..., Any]] = {
     **{name: lambda x: x for name in ("stop_gradient", "copy")},
 }
 MOVED_IN_NUMPY = (*VIEWS, "transpose", "slice", "rev", "iota")
+
+
+def find_rule(equation: Any) -> Callable[..., Any] | None:
+    """Return the rule of an equation: of its primitive, or of a function of JAX's that is a gate."""
+    if equation.primitive.name == "custom_jvp_call":
+        source = getattr(equation.params["call_jaxpr"].jaxpr.debug_info, "func_src_info", None) or ""
+        name, _, file = source.partition(" at ")
+        return FUNCTIONS.get(name) if "jax" in file else None
+    return PRIMITIVES.get(equation.primitive.name)
 
 
 def evaluate_in_numpy(equation: Any, operands: Sequence[Any]) -> list[Any] | None:

@@ -18,7 +18,7 @@ from jax.extend.core import Literal
 from circuitsketch.frontends.jax.control_flow import CONTROL_FLOW
 from circuitsketch.frontends.jax.liveness import Liveness, called_jaxpr
 from circuitsketch.frontends.jax.places import Places
-from circuitsketch.frontends.jax.primitives import PRIMITIVES, VIEWS, evaluate_in_numpy
+from circuitsketch.frontends.jax.primitives import PRIMITIVES, VIEWS, evaluate_in_numpy, find_rule
 from circuitsketch.frontends.jax.refusals import refuse
 from circuitsketch.frontends.jax.values import Known, Reached, is_complex, is_reached, is_static, plain
 from circuitsketch.frontends.numpy import located
@@ -93,7 +93,8 @@ class Walk:
 
     def equation(self, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
         """Return the results of an equation; those that are not wanted may be None."""
-        if (called := called_jaxpr(equation)) is not None:
+        called = called_jaxpr(equation)
+        if called is not None and not (any(map(is_reached, operands)) and find_rule(equation)):
             with self.program.places.inside(equation, called):
                 return self.run(called.jaxpr, called.consts, operands, wanted)
         if not any(map(is_reached, operands)):
@@ -211,7 +212,7 @@ class WireWalk(Walk):
 
     def reach(self, equation: Any, operands: list[Any]) -> list[Any]:
         """Return the wires of an equation's results, by the primitive's rule."""
-        rule = PRIMITIVES.get(equation.primitive.name)
+        rule = find_rule(equation)
         place = self.program.places.of(equation)
         if rule is None or any(is_complex(v.aval) for v in (*equation.invars, *equation.outvars)):
             raise refuse(equation, place)
