@@ -145,8 +145,9 @@ def training(
     >>> round(float(run.train()), 4), round(float(run.retrain(without=[0])), 4)
     (0.488, 0.2)
     """
+    check_callable(step, "step")
     check_step(step)
-    batches = entry_per_step(list(batches), "batches")
+    batches = entry_per_step(batches, "batches")
     ids = example_ids([np.asarray(row) for row in entry_per_step(examples, "examples")], len(batches))
     imported = load_frontend().import_step(step, state, batches, [len(row) for row in ids], check_int(seed, "seed"))
     options: dict[str, Any] = {"n": n, "params": params, "labels": labels, "items": items}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import importlib.util
 import inspect
 import io
 import os
@@ -240,6 +241,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         cs.sketch,
         {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},
     ),
+    "executor": (lambda name: cs.executor(name).__enter__(), {"name": "dask://nowhere/at/all"}),
     "plan": (cs.plan, {"epsilon": 0.5, "delta": 0.2, "run": RUN, "seconds_per_gate": 1e-9}),
     "evaluate": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "run": RUN, "measure": lambda s: s}),
     "evaluate with truths": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "truth": [0.1, 0.2]}),
@@ -320,6 +322,24 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 OTHERS = {"Circuit", "Evaluation", "Plan", "Prediction", "Sketch", "errors", "extend", "optim", "special", "testing"}
 
 
+if importlib.util.find_spec("torch"):
+    import torch
+
+    STATE = {"w": torch.zeros(())}
+    IN_TORCH: dict[str, Any] = {
+        "step": lambda state, batch, keep: {"w": state["w"] + (keep * batch).sum()},
+        "state": STATE,
+        "batches": [torch.ones(1), torch.ones(1)],
+        "examples": [[0], [1]],
+    }
+    CALLS |= {
+        "torch.training": (cs.torch.training, {**IN_TORCH, "n": 2, "labels": ["a", "b"], "seed": 1}),
+        "torch.function": (cs.torch.function, {"f": torch.sin}),
+        "torch.optimiser": (cs.torch.optimiser, {"kind": torch.optim.SGD}),
+        "torch.TorchTraining.to_torch": (cs.torch.training(**IN_TORCH).to_torch, {"state": {"w": np.zeros(())}}),
+    }
+
+
 def parameters(function: Callable[..., Any], given: dict[str, Any]) -> list[str]:
     kinds = inspect.signature(function).parameters.values()
     kinds = [one.name for one in kinds if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
@@ -340,7 +360,8 @@ def call(function: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 def is_the_callers_own(reason: BaseException) -> bool:
     """Whether an error comes from inside a function that was given: it is its author's, and goes through."""
-    frame = traceback.extract_tb(reason.__traceback__)[-1]
+    frames = traceback.extract_tb(reason.__traceback__)
+    frame = [frame for frame in frames if f"{os.sep}torch{os.sep}fx{os.sep}" not in frame.filename][-1]  # looks on
     return frame.filename == __file__ and frame.name == "<lambda>"
 
 

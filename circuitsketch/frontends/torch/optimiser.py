@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from circuitsketch.arguments import quoted
 from circuitsketch.errors import InputError
 
 Tensors = Mapping[str, torch.Tensor]
@@ -17,7 +18,7 @@ class Optimiser:
 
     def __init__(self, kind: Any, **options: Any) -> None:
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-            raise InputError(f"optimiser takes a class of torch.optim, such as torch.optim.AdamW, not {kind!r}")
+            raise InputError(f"optimiser takes a class of torch.optim, such as torch.optim.AdamW, not {quoted(kind)}")
         self.kind = kind
         self.options = {"foreach": False, "differentiable": True, **options}
 

@@ -8,9 +8,9 @@ from circuitsketch.circuit import Place
 from circuitsketch.errors import TraceError
 
 BRANCH = (
-    "needs the numbers in a tensor while the function is traced (a branch, .item(), int(), a mask as an index): compute "
-    "both sides and choose with torch.where, and make choices that depend on the data alone before training, as part of "
-    "the batches"
+    "needs the numbers in a tensor while the function is traced (a branch, .item(), int(), a mask as an index): "
+    "compute both sides and choose with torch.where, and make choices that depend on the data alone before training, "
+    "as part of the batches"
 )
 CONSTANT = (
     "its value is locally constant and has no Taylor series: compute it from the data (then no weight reaches it), or "

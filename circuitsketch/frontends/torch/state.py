@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unflatten
@@ -21,16 +22,23 @@ from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unfl
 
 def is_number(leaf: Any) -> bool:
     """Return whether a leaf is numbers."""
-    if isinstance(leaf, bool):
+    if isinstance(leaf, torch.Tensor | Wire):
+        return True
+    if isinstance(leaf, bool) or not isinstance(leaf, np.ndarray | np.generic | int | float):
         return False
-    return isinstance(leaf, torch.Tensor | np.ndarray | np.generic | int | float | Wire)
+    return np.asarray(leaf).dtype.kind in "fiub"
 
 
 def tensor_of(leaf: Any) -> torch.Tensor:
     """Return a leaf as a tensor of its own; numbers have PyTorch's default dtype."""
     if isinstance(leaf, torch.Tensor):
         return leaf.detach().clone()
-    return torch.tensor(leaf.tolist() if isinstance(leaf, np.generic) else leaf)
+    if isinstance(leaf, np.ndarray):
+        return torch.tensor(plain_array(leaf, "an array of the state or of a batch"))
+    try:
+        return torch.tensor(leaf.item() if isinstance(leaf, np.generic) else leaf)
+    except (OverflowError, RuntimeError, ValueError) as reason:
+        raise InputError(f"a number of the state or of a batch does not fit into a tensor: {reason}") from None
 
 
 def name_of(key: Any) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from circuitsketch.arguments import call
+from circuitsketch.arguments import call, quoted
 from circuitsketch.errors import InputError, ShapeError, TraceError
 from circuitsketch.frontends.torch.capture import capture
 from circuitsketch.frontends.torch.program import Program, plain
-from circuitsketch.frontends.torch.state import Leaves, StateLayout, check_names, is_number, tensor_of
+from circuitsketch.frontends.torch.state import Leaves, StateLayout, check_names, tensor_of
 from circuitsketch.tree import flatten_up_to
 
 
@@ -48,6 +48,11 @@ class Kinds:
     def program(self, batch: Any, count: int, t: int) -> tuple[Program, list[torch.Tensor]]:
         """Return the program of a step on `count` examples, and the tensors of its batch."""
         numbers, structure = Leaves.of(batch, f"batches[{t}]")
+        for leaf in structure.others.values():
+            if not isinstance(leaf, bool | None):
+                raise InputError(
+                    f"batches[{t}] contains {quoted(leaf)}; a batch consists of tensors, arrays and numbers"
+                )
         tensors = [tensor_of(number) for number in numbers]
         key = str(structure.structure), structure.key[1], tuple((x.shape, x.dtype) for x in tensors), count
         if key not in self.programs:
@@ -157,11 +162,3 @@ def after(output: Any, program: Program, values: dict[Node, Any]) -> torch.Tenso
     """Return a leaf of the state after a step that no weight reaches."""
     value = values.get(output, program.static.get(output)) if isinstance(output, Node) else output
     return value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-
-
-def check_batch(batch: Any, t: int) -> None:
-    """Raise InputError if a batch contains something that is neither numbers nor a setting."""
-    _, structure = Leaves.of(batch, f"batches[{t}]")
-    for leaf in structure.others.values():
-        if not isinstance(leaf, str | bool | None) and not is_number(leaf):
-            raise InputError(f"batches[{t}] contains a {type(leaf).__name__}; a batch consists of tensors and arrays")

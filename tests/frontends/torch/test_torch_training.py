@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
@@ -186,6 +187,17 @@ def test_what_no_weight_reaches_is_pytorchs():
     theirs = run.to_torch(run.retrain(without=[1, 3, 5, 7]))
     for key in state:
         torch.testing.assert_close(theirs[key], state[key], rtol=0, atol=1e-14)
+
+
+def test_a_run_is_grouped_copied_and_pickled_with_its_state():
+    step = lambda s, x, keep: {"params": (s["params"][0] + keep.sum() * x, 2), "t": s["t"] + 1}  # noqa: E731
+    state = {"params": (torch.zeros(()), 2), "t": torch.tensor(0)}
+    run = cs.torch.training(step, state, [torch.tensor(1.0), torch.tensor(10.0)], [[0], [1]])
+    for same in (run.grouped(["a", "b"]), pickle.loads(pickle.dumps(run))):
+        trained = same.retrain(without=[1])
+        assert same.to_torch(trained)["t"] == 2 and same.params(trained)[0] == 1.0
+        assert type(same.params(trained)) is tuple
+    assert type(run.for_workers()) is cs.Training and not hasattr(run.for_workers(), "layout")
 
 
 def test_single_precision_is_computed_in_double():
