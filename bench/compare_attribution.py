@@ -1,0 +1,411 @@
+"""Beside the attribution libraries: the same trainings, the same subsets, the same truths.
+
+    pip install -r bench/requirements-peers.txt              # its first lines say how
+    python bench/compare_attribution.py                      # two settings, few subsets: minutes
+    python bench/compare_attribution.py --full --write       # all settings, 64 subsets a kind
+    python bench/compare_attribution.py --folder FOLDER      # keeps masks and truths there, and scores what lies beside
+
+FOLDER/SETTING/KIND/masks.npy (B, n) says what is deleted, margins.npy (B, values) what the retrained models measure,
+and FOLDER/SETTING/baseline.npy (values,) what the trained one does. A method of your own takes part as
+FOLDER/SETTING/effects-NAME.npy (n, values), added up over what is deleted, or as FOLDER/SETTING/KIND/values-NAME.npy
+(B, values). examples.npz there has the data, the batches and the initial parameters.
+
+Each value is a question of its own, and costs are of one, in CPU seconds of one thread. A training is that of the
+method's own framework: a library is not charged for PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from budgets import fit_datamodel
+from peers.apart import Outcome, describe_error, run_apart
+from peers.settings import KNOWN, SETTINGS, Setting
+from report import Report, add_options, table
+from scipy.stats import rankdata
+from timing import timed
+
+import circuitsketch as cs
+from circuitsketch.attribution.ground_truth import retrain_and_measure
+
+BUDGETS = (10, 50, 200, 600)
+LEAST_BUDGET = 5  # of first order alone
+SLACK = 1.2  # of a budget that a method may cost to be compared at it
+TIE = 1e-6  # a difference that is none
+RESAMPLES = 500  # of the subsets, for the interval of the LDS
+FIRST, OURS, DATAMODELS = "first order (MAGIC's estimate)", "attribute", "datamodels"
+Truths = dict[str, tuple[np.ndarray, np.ndarray]]  # by kind, masks (KNOWN + B, n) and values (KNOWN + B, K)
+Cell = dict[str, Any]
+COSTS = ("seconds", "trainings", "memory")
+
+
+def read_or_retrain(setting: Setting, folder: Path) -> Truths:
+    """Return the truths of all kinds, read from a folder or written to it."""
+    home = folder / setting.name
+    home.mkdir(parents=True, exist_ok=True)
+    params = setting.run.params(setting.run.train())
+    np.save(home / "baseline.npy", np.asarray(setting.measure(params)))
+    first = {f"initial.{name}": value for name, value in setting.run.state["params"].items()}
+    batches = {f"batch.{t}": np.asarray(ids) for t, ids in enumerate(setting.run.examples)}
+    queries = {"query_x": setting.queries[0], "query_y": setting.queries[1], "combine": setting.combine}
+    np.savez(home / "examples.npz", x=setting.x, y=setting.y, rates=setting.rule.rates, **queries, **first, **batches)
+    truths = {}
+    for kind, masks in setting.kinds.items():
+        place = home / kind
+        place.mkdir(exist_ok=True)
+        for part, rows in (("known-", masks[:KNOWN]), ("", masks[KNOWN:])):
+            files = place / f"{part}masks.npy", place / f"{part}margins.npy"
+            if not all(file.exists() for file in files) or not np.array_equal(np.load(files[0]), rows):
+                np.save(files[1], retrain_and_measure(setting.run, rows.astype(float), setting.measure, (), 1))
+                np.save(files[0], rows)
+        margins = [np.load(place / f"{part}margins.npy") for part in ("known-", "")]
+        truths[kind] = masks, np.concatenate(margins)
+    return truths
+
+
+# ------------------------------------------------------------------------------------------------ scores
+
+
+def correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's correlation over the rows of (..., B, K), averaged over values: the LDS; 0 where one is constant."""
+    x, y = (rankdata(numbers, axis=-2) for numbers in (x, y))
+    x, y = (ranks - ranks.mean(axis=-2, keepdims=True) for ranks in (x, y))
+    product, norms = (x * y).sum(axis=-2), np.sqrt((x * x).sum(axis=-2) * (y * y).sum(axis=-2))
+    return np.divide(product, norms, out=np.zeros_like(product), where=norms > 0).mean(axis=-1)
+
+
+def compute_rmse(value: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The root mean square error over the rows of (..., B, K) over the truth's deviation, averaged over values."""
+    return (np.sqrt(((value - truth) ** 2).mean(axis=-2)) / truth.std(axis=-2)).mean(axis=-1)
+
+
+def draw_rows(count: int) -> np.ndarray:
+    """Resamples of so many subsets, the same for all methods, (RESAMPLES, count)."""
+    return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+
+
+def score(value: np.ndarray, truth: np.ndarray, predicts: bool, inside: np.ndarray | None = None) -> dict[str, Any]:
+    """LDS with its bootstrap interval; RMSE over the truth's deviation, of predictions; coverage, of intervals."""
+    drawn = draw_rows(len(truth))
+    low, high = np.percentile(correlate(value[drawn], truth[drawn]), [2.5, 97.5])
+    return {
+        "lds": float(correlate(value, truth)),
+        "lds_low": float(low),
+        "lds_high": float(high),
+        "rmse": float(compute_rmse(value, truth)) if predicts else None,
+        "covered": None if inside is None else float(inside.mean()),
+        "value": value,
+    }
+
+
+def score_effects(effects: np.ndarray, baseline: np.ndarray, truths: Truths, predicts: bool) -> dict[str, Any]:
+    """Scores by kind of effects that are added up."""
+    return {
+        kind: score(baseline + masks[KNOWN:] @ effects, truth[KNOWN:], predicts)
+        for kind, (masks, truth) in truths.items()
+    }
+
+
+def make_cell(
+    label: str, costs: tuple[float, float, float], kinds: dict[str, Any], budget: float | None = None
+) -> Cell:
+    """Return the scores of a method with its CPU seconds, trainings and megabytes."""
+    return {"method": label, "budget": budget, **dict(zip(COSTS, costs, strict=True)), "kinds": kinds}
+
+
+# ------------------------------------------------------------------------------------------------ our methods
+
+
+def time_each(ask: Callable[[int], Any], values: int) -> tuple[list[Any], float]:
+    """Ask about each value, and about the last again; return the answers, and the CPU seconds of one, compiled."""
+    answers = [ask(k) for k in range(values)]
+    return answers, timed(lambda: ask(values - 1)).cpu
+
+
+def differentiate(setting: Setting) -> tuple[np.ndarray, float]:
+    """First order: the metagradient of each value, (n, values)."""
+    gradients, seconds = time_each(lambda k: cs.metagradient(setting.run, setting.value(k), threads=1), setting.values)
+    return np.stack([np.reshape(gradient, setting.run.n) for gradient in gradients], axis=1), seconds
+
+
+def attribute(setting: Setting, budget: float, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
+    """Values, and the ends of their intervals, (3, B, values), by kind; calibrated on subsets of the kind, as many as
+    the budget pays."""
+    queries, seconds = time_each(
+        lambda k: cs.attribute(setting.run, setting.value(k), budget=budget, threads=1), setting.values
+    )
+    answers = {}
+    for kind, (masks, truth) in truths.items():
+        rows = []
+        for k, query in enumerate(queries):
+            count = query.plan.subsets
+            own = query.calibrate(masks[:count], truth=truth[:count, k]) if count else query
+            predicted = own.without(masks[KNOWN:])
+            rows.append(np.stack([predicted.value, *predicted.interval(0.95)]))
+        answers[kind] = np.stack(rows, axis=-1)
+    return answers, seconds
+
+
+def fit_datamodels(setting: Setting, count: int, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
+    """Values (B, K) of ridge regressions on retrainings of the sizes that are asked about; seconds of a kind."""
+    rng, answers = np.random.default_rng(5), {}
+
+    def fit(asked: np.ndarray) -> np.ndarray:
+        masks = np.zeros((count, setting.run.n), dtype=bool)
+        for mask, size in zip(masks, rng.choice(asked.sum(axis=1), count), strict=True):
+            mask[rng.permutation(setting.run.n)[:size]] = True
+        values = retrain_and_measure(setting.run, masks.astype(float), setting.measure, (), 1)
+        return fit_datamodel(masks, values)(asked[KNOWN:])
+
+    seconds = []
+    for kind, (asked, _) in truths.items():
+        seconds.append(timed(lambda asked=asked, kind=kind: answers.update({kind: fit(asked)})).cpu)
+    return answers, median(seconds)
+
+
+def measure_ours(setting: Setting, truths: Truths, budgets: list[float], report: Report) -> list[Cell]:
+    """Score first order, attribute and datamodels at every budget."""
+    run, baseline = setting.run, np.asarray(setting.measure(setting.run.params(setting.run.train())))
+    unit = median(timed(run.train).cpu for _ in range(7))
+    masks = np.random.default_rng(0).random((64, run.n)) < 0.1
+    subset = min(timed(lambda: run.retrain(masks, 1)).cpu for _ in range(2)) / 64 / unit
+    report.numbers[f"{setting.name}_training_ms"] = 1e3 * unit
+    report.say(
+        f"{setting.name}: a training takes {1e3 * unit:.3g} ms, one of several retrained subsets {subset:.2g} of it"
+    )
+    found = run_apart(differentiate, setting)
+    effects, seconds = found.result
+    costs = seconds, seconds / unit, found.megabytes
+    cells = [make_cell(FIRST, costs, score_effects(effects, baseline, truths, True), LEAST_BUDGET)]
+    for budget in budgets:
+        found = run_apart(attribute, setting, budget, truths)
+        answers, seconds = found.result
+        kinds = {}
+        for kind, (_, truth) in truths.items():
+            value, low, high = answers[kind]
+            inside = (low <= truth[KNOWN:]) & (truth[KNOWN:] <= high)
+            kinds[kind] = score(value, truth[KNOWN:], True, inside)
+        cells.append(make_cell(OURS, (seconds, seconds / unit, found.megabytes), kinds, budget))
+        if (count := int(budget / subset)) >= 8:
+            found = run_apart(fit_datamodels, setting, count, truths)
+            answers, seconds = found.result
+            kinds = {kind: score(answers[kind], truth[KNOWN:], True) for kind, (_, truth) in truths.items()}
+            cells.append(make_cell(DATAMODELS, (seconds, seconds / unit, found.megabytes), kinds, budget))
+    return cells
+
+
+# ------------------------------------------------------------------------------------------------ the libraries
+
+
+def check_twin(setting: Setting) -> tuple[float, float]:
+    """Return the difference of the PyTorch model after training, in double precision, and seconds of a training."""
+    import torch
+    from peers.twins import Twin
+
+    difference = Twin.of(setting).check()
+    single = Twin.of(setting, torch.float32)
+    return difference, min(timed(single.train).cpu for _ in range(3))
+
+
+def ask_library(setting: Setting, number: int, truths: Truths) -> tuple[Any, dict[str, Any], float, str]:
+    """Return the best of the settings that a method is tried with, its scores, the CPU seconds of one value, and the
+    errors of the others."""
+    import torch
+    from peers.libraries import METHODS
+    from peers.twins import Twin
+
+    method, base = METHODS[number], np.asarray(setting.measure(setting.run.params(setting.run.train())))
+    scored, errors = [], []
+
+    def ask(values: list[int], tried: Any) -> Callable[[], np.ndarray]:
+        twin = Twin.of(setting, torch.float32)
+        twin.model.load_state_dict(twin.trained()[0])
+        return lambda: method.run(twin, values, tried)
+
+    for tried in method.tried:
+        try:
+            effects = ask(list(range(setting.values)), tried)()
+        except Exception as reason:
+            errors.append(f"{method.describe(tried)}: {describe_error(reason)}")
+            continue
+        if not np.isfinite(effects).all():
+            errors.append(f"{method.describe(tried)}: effects that are not finite")
+            continue
+        total = [float(correlate(masks[KNOWN:] @ effects, truth[KNOWN:])) for masks, truth in truths.values()]
+        scored.append((float(np.mean(total)), len(scored), tried, effects))
+    if not scored:
+        raise RuntimeError("; ".join(errors))
+    _, _, tried, effects = max(scored, key=lambda one: one[:2])
+    return tried, score_effects(effects, base, truths, method.predicts), timed(ask([0], tried)).cpu, "; ".join(errors)
+
+
+def measure_libraries(setting: Setting, truths: Truths, only: list[str], report: Report) -> list[Cell]:
+    """Score every method of every library; what fails is said with its error."""
+    try:
+        import torch
+    except ImportError:
+        report.say("no libraries: PyTorch is not installed; see bench/requirements-peers.txt")
+        return []
+    from peers.libraries import METHODS
+
+    torch.set_num_threads(1)
+    difference, unit = check_twin(setting)
+    report.numbers[f"{setting.name}_twin_difference"] = difference
+    report.numbers[f"{setting.name}_torch_training_ms"] = 1e3 * unit
+    report.say(f"{setting.name}: trained in PyTorch, parameters differ by {difference:.1g}; {1e3 * unit:.3g} ms")
+    cells: list[Cell] = []
+    for number, method in enumerate(METHODS):
+        if only and not any(word in method.label for word in only):
+            continue
+        why = method.excludes(setting)
+        found = Outcome(None, float("nan"), why) if why else run_apart(ask_library, setting, number, truths)
+        if found.error:
+            report.numbers[f"{setting.name}, {method.label}"] = found.error
+            report.say(f"  {method.label}: {found.error}")
+            continue
+        tried, kinds, seconds, errors = found.result
+        label = f"{method.label} ({method.describe(tried)})" if len(method.tried) > 1 else method.label
+        cells.append(make_cell(label, (seconds, seconds / unit, found.megabytes), kinds))
+        scores = ", ".join(f"{kind} {one['lds']:.3f}" for kind, one in kinds.items())
+        report.say(f"  {label}: {seconds:.3g} s, LDS {scores}" + (f"; {errors}" if errors else ""))
+    return cells
+
+
+def read_own(setting: Setting, folder: Path, truths: Truths) -> list[Cell]:
+    """Score the effects and values that a user has put beside the truths."""
+    home, cells = folder / setting.name, []
+    baseline, nothing = np.load(home / "baseline.npy"), (float("nan"),) * 3
+    for file in sorted(home.glob("effects-*.npy")):
+        kinds = score_effects(np.load(file), baseline, truths, True)
+        cells.append(make_cell(file.stem.removeprefix("effects-"), nothing, kinds))
+    names = sorted({file.stem for kind in truths for file in (home / kind).glob("values-*.npy")})
+    for name in names:
+        have = {kind: np.load(file) for kind in truths if (file := home / kind / f"{name}.npy").exists()}
+        kinds = {kind: score(value, truths[kind][1][KNOWN:], True) for kind, value in have.items()}
+        cells.append(make_cell(name.removeprefix("values-"), nothing, kinds))
+    return cells
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def format_number(x: float | None, form: str = "{:.3f}") -> str:
+    return "-" if x is None or not np.isfinite(x) else form.format(x)
+
+
+def format_scores(one: dict[str, Any]) -> str:
+    parts = [f"{one['lds']:.3f} [{one['lds_low']:.2f}, {one['lds_high']:.2f}]", format_number(one["rmse"], "{:.2f}")]
+    return ", ".join(parts + ([] if one["covered"] is None else [f"{one['covered']:.0%}"]))
+
+
+def describe(facts: dict[str, Any], name: str) -> str:
+    """Say what a training takes, and which methods did not answer."""
+    ours, theirs = facts[f"{name}_training_ms"], facts.get(f"{name}_torch_training_ms")
+    text = f", a training takes {ours:.3g} ms"
+    if theirs is not None:
+        text += f", in PyTorch {theirs:.3g} ms, to parameters that differ by {facts[f'{name}_twin_difference']:.1g}"
+    silent = [f"{key.removeprefix(name + ', ')}: {why}" for key, why in facts.items() if isinstance(why, str)]
+    return text + "".join(f"; no answer by {one}" for one in silent)
+
+
+def tabulate(cells: list[Cell]) -> str:
+    """Tabulate the methods of a setting."""
+    kinds = list(cells[0]["kinds"])
+    rows = []
+    for cell in cells:
+        label = cell["method"] if cell["budget"] in (None, LEAST_BUDGET) else f"{cell['method']}, {cell['budget']:g}"
+        costs = [format_number(cell[key], "{:.3g}") for key in COSTS]
+        rows.append([label, *costs, *(format_scores(cell["kinds"][k]) if k in cell["kinds"] else "-" for k in kinds)])
+    return table(rows, ["method", "CPU s", "trainings", "MB", *kinds])
+
+
+def list_losses(name: str, cells: list[Cell], truths: Truths) -> tuple[list[list[str]], int]:
+    """Return the cells in which a method that costs no more has a larger LDS or a smaller RMSE than ours, and how many
+    cells there are. It is clear where 97.5 % of the resamples of the subsets agree."""
+    rows, count = [], 0
+    ours = [cell for cell in cells if cell["method"] in (FIRST, OURS)]
+    measures = (("lds", correlate, 1.0), ("rmse", compute_rmse, -1.0))
+    for cell in ours:
+        rivals = [one for one in cells if one not in ours and one["trainings"] <= SLACK * cell["trainings"]]
+        for kind, mine in cell["kinds"].items():
+            truth = truths[kind][1][KNOWN:]
+            drawn = draw_rows(len(truth))
+            for what, measure, sign in measures:
+                count += 1
+                have = [one for one in rivals if kind in one["kinds"] and one["kinds"][kind][what] is not None]
+                best = max(have, key=lambda one: sign * one["kinds"][kind][what], default=None)
+                if best is None or sign * (best["kinds"][kind][what] - mine[what]) <= TIE:
+                    continue
+                theirs = best["kinds"][kind]
+                both = [measure(one["value"][drawn], truth[drawn]) for one in (theirs, mine)]
+                clear = "yes" if (sign * (both[0] - both[1]) > 0).mean() >= 0.975 else "no"
+                numbers = [f"{mine[what]:.3f}", f"{theirs[what]:.3f}"]
+                rows.append([name, kind, f"{cell['trainings']:.0f}", what.upper(), *numbers, best["method"], clear])
+    return rows, count
+
+
+def compare(
+    name: str, options: argparse.Namespace, subsets: int, budgets: list[float], folder: Path, report: Report
+) -> dict[str, Any]:
+    """Return the cells of a setting, and in which of them we are behind; from the folder, where they are there."""
+    file = folder / name / f"cells-{subsets}.json"
+    if file.exists() and not options.methods:
+        return json.loads(file.read_text())
+    setting = SETTINGS[name](subsets)
+    truths = read_or_retrain(setting, folder)
+    cells = measure_ours(setting, truths, budgets, report)
+    if not options.no_libraries:
+        cells += measure_libraries(setting, truths, options.methods, report)
+    cells += read_own(setting, folder, truths)
+    behind, compared = list_losses(name, cells, truths)
+    for cell in cells:
+        for scores in cell["kinds"].values():
+            del scores["value"]
+    facts = {key: value for key, value in report.numbers.items() if key.startswith(name)}
+    found = {"cells": cells, "behind": behind, "compared": compared, "facts": facts}
+    if not options.methods and not options.no_libraries:
+        file.write_text(json.dumps(found))
+    return found
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="SETTING", help=", ".join(SETTINGS))
+    parser.add_argument("--budgets", nargs="+", type=float, help="in trainings")
+    parser.add_argument("--subsets", type=int, help="subsets of a kind that are asked about")
+    parser.add_argument("--methods", nargs="+", default=[], help="words in the names of the libraries' methods")
+    parser.add_argument("--no-libraries", action="store_true", help="our methods and datamodels alone")
+    parser.add_argument("--folder", help="keep masks and truths there")
+    options = parser.parse_args(argv)
+    subsets = options.subsets or (64 if options.full else 32)
+    budgets = options.budgets or list(BUDGETS)
+    names = options.settings or (list(SETTINGS) if options.full else ["logistic", "digits"])
+    report = Report("compare_attribution", options, {"subsets": subsets, "budgets": budgets})
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    report.numbers["cells"], losses, total = {}, [], 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.folder or temporary)
+        for name in names:
+            found = compare(name, options, subsets, budgets, folder, report)
+            report.numbers["cells"][name] = found["cells"]
+            report.numbers |= found["facts"]
+            losses, total = losses + found["behind"], total + found["compared"]
+            report.add_table(f"{name}{describe(found['facts'], name)}:\n\n{tabulate(found['cells'])}")
+    head = ["setting", "deletions", "trainings", "score", "ours", "better", "of", "clear"]
+    report.numbers["cells_compared"], report.numbers["cells_behind"] = total, len(losses)
+    behind = f"Behind a method that costs no more, in {len(losses)} of {total} cells"
+    report.add_table(f"{behind}:\n\n{table(losses, head)}" if losses else f"{behind}.")
+    return report.finish()
+
+
+if __name__ == "__main__":
+    main()
