@@ -115,7 +115,10 @@ def score_effects(effects: np.ndarray, baseline: np.ndarray, truths: Truths, pre
 
 
 def make_cell(
-    label: str, costs: tuple[float, float, float], kinds: dict[str, Any], budget: float | None = None
+    label: str,
+    costs: tuple[float | None, float | None, float | None],
+    kinds: dict[str, Any],
+    budget: float | None = None,
 ) -> Cell:
     """Return the scores of a method with its CPU seconds, trainings and megabytes."""
     return {"method": label, "budget": budget, **dict(zip(COSTS, costs, strict=True)), "kinds": kinds}
@@ -282,7 +285,7 @@ def measure_libraries(setting: Setting, truths: Truths, only: list[str], report:
 def read_own(setting: Setting, folder: Path, truths: Truths) -> list[Cell]:
     """Score the effects and values that a user has put beside the truths."""
     home, cells = folder / setting.name, []
-    baseline, nothing = np.load(home / "baseline.npy"), (float("nan"),) * 3
+    baseline, nothing = np.load(home / "baseline.npy"), (None,) * 3
     for file in sorted(home.glob("effects-*.npy")):
         kinds = score_effects(np.load(file), baseline, truths, True)
         cells.append(make_cell(file.stem.removeprefix("effects-"), nothing, kinds))
@@ -334,7 +337,7 @@ def list_losses(name: str, cells: list[Cell], truths: Truths) -> tuple[list[list
     ours = [cell for cell in cells if cell["method"] in (FIRST, OURS)]
     measures = (("lds", correlate, 1.0), ("rmse", compute_rmse, -1.0))
     for cell in ours:
-        rivals = [one for one in cells if one not in ours and one["trainings"] <= SLACK * cell["trainings"]]
+        rivals = [one for one in cells if one not in ours and (one["trainings"] or 0.0) <= SLACK * cell["trainings"]]
         for kind, mine in cell["kinds"].items():
             truth = truths[kind][1][KNOWN:]
             drawn = draw_rows(len(truth))
