@@ -42,6 +42,7 @@ SLACK = 1.2  # of a budget that a method may cost to be compared at it
 TIE = 1e-6  # a difference that is none
 RESAMPLES = 500  # of the subsets, for the interval of the LDS
 FIRST, OURS, DATAMODELS = "first order (MAGIC's estimate)", "attribute", "datamodels"
+SKETCH, DIRECTIONS = "a sketch, all values", 256
 Truths = dict[str, tuple[np.ndarray, np.ndarray]]  # by kind, masks (KNOWN + B, n) and values (KNOWN + B, K)
 Cell = dict[str, Any]
 COSTS = ("seconds", "trainings", "memory")
@@ -174,6 +175,30 @@ def fit_datamodels(setting: Setting, count: int, truths: Truths) -> tuple[dict[s
     return answers, median(seconds)
 
 
+def sketch(setting: Setting, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
+    """Values, and the ends of their intervals, (3, B, values), by kind; the seconds are of a sketch and all values."""
+    queries: list[cs.Query] = []
+
+    def ask() -> None:
+        queries.append(cs.sketch(setting.run, DIRECTIONS, 3, threads=1).measure(setting.measure))
+
+    seconds = timed(ask).cpu
+    answers = {}
+    for kind, (masks, _) in truths.items():
+        predicted = queries[0].without(masks[KNOWN:])
+        answers[kind] = np.stack([predicted.value, *predicted.interval(0.95)])
+    return answers, seconds
+
+
+def score_intervals(answers: dict[str, np.ndarray], truths: Truths) -> dict[str, Any]:
+    """Scores by kind of values with the ends of their intervals."""
+    kinds = {}
+    for kind, (_, truth) in truths.items():
+        value, low, high = answers[kind]
+        kinds[kind] = score(value, truth[KNOWN:], True, (low <= truth[KNOWN:]) & (truth[KNOWN:] <= high))
+    return kinds
+
+
 def measure_ours(setting: Setting, truths: Truths, budgets: list[float], report: Report) -> list[Cell]:
     """Score first order, attribute and datamodels at every budget."""
     run, baseline = setting.run, np.asarray(setting.measure(setting.run.params(setting.run.train())))
@@ -191,17 +216,16 @@ def measure_ours(setting: Setting, truths: Truths, budgets: list[float], report:
     for budget in budgets:
         found = run_apart(attribute, setting, budget, truths)
         answers, seconds = found.result
-        kinds = {}
-        for kind, (_, truth) in truths.items():
-            value, low, high = answers[kind]
-            inside = (low <= truth[KNOWN:]) & (truth[KNOWN:] <= high)
-            kinds[kind] = score(value, truth[KNOWN:], True, inside)
-        cells.append(make_cell(OURS, (seconds, seconds / unit, found.megabytes), kinds, budget))
+        costs = seconds, seconds / unit, found.megabytes
+        cells.append(make_cell(OURS, costs, score_intervals(answers, truths), budget))
         if (count := int(budget / subset)) >= 8:
             found = run_apart(fit_datamodels, setting, count, truths)
             answers, seconds = found.result
             kinds = {kind: score(answers[kind], truth[KNOWN:], True) for kind, (_, truth) in truths.items()}
             cells.append(make_cell(DATAMODELS, (seconds, seconds / unit, found.megabytes), kinds, budget))
+    found = run_apart(sketch, setting, truths)
+    answers, seconds = found.result
+    cells.append(make_cell(SKETCH, (seconds, seconds / unit, found.megabytes), score_intervals(answers, truths)))
     return cells
 
 
@@ -335,9 +359,10 @@ def list_losses(name: str, cells: list[Cell], truths: Truths) -> tuple[list[list
     cells there are. It is clear where 97.5 % of the resamples of the subsets agree."""
     rows, count = [], 0
     ours = [cell for cell in cells if cell["method"] in (FIRST, OURS)]
+    others = [cell for cell in cells if cell["method"] not in (FIRST, OURS, SKETCH)]
     measures = (("lds", correlate, 1.0), ("rmse", compute_rmse, -1.0))
     for cell in ours:
-        rivals = [one for one in cells if one not in ours and (one["trainings"] or 0.0) <= SLACK * cell["trainings"]]
+        rivals = [one for one in others if (one["trainings"] or 0.0) <= SLACK * cell["trainings"]]
         for kind, mine in cell["kinds"].items():
             truth = truths[kind][1][KNOWN:]
             drawn = draw_rows(len(truth))

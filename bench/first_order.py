@@ -104,6 +104,7 @@ def test_weight_steps(run: cs.Training) -> list[list[str]]:
         errors = [f"{abs(value[i] - truth[i]) / abs(truth[i] - base):.2g}" for value in values.values()]
         interval = known["attribute"].interval(0.95)
         inside = "yes" if interval[0][i] <= truth[i] <= interval[1][i] else "no"
+        inside += ", warned" if query.without(rows[i]).warnings else ""
         lines.append([f"{step:g}", f"{truth[i] - base:+.4f}", *errors, inside])
     return [["largest change of a weight", "change of the loss", *values, "in its interval"], *lines]
 

@@ -19,7 +19,9 @@ def describe_commit() -> str:
     """Return the commit that is measured, with a plus where files differ from it, or "" outside of a repository."""
 
     def ask(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=FOLDER.parent, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout
 
     try:
         commit = ask("rev-parse", "--short", "HEAD").strip()

@@ -38,7 +38,7 @@ def test_a_trial_writes_truths_and_scores_what_lies_beside_them(bench, tmp_path,
     numbers = compare.main([*trial, "--json", "-"])
     assert json.loads(capsys.readouterr().out) == numbers
     cells = {cell["method"]: cell for cell in numbers["cells"]["users"]}
-    assert set(cells) == {compare.FIRST, compare.OURS, compare.DATAMODELS, "mine"}
+    assert set(cells) == {compare.FIRST, compare.OURS, compare.DATAMODELS, compare.SKETCH, "mine"}
     for kind in setting.kinds:
         mask, margins = np.load(home / kind / "masks.npy"), np.load(home / kind / "margins.npy")
         assert mask.shape == (8, 200) and margins.shape == (8, 2)

@@ -17,6 +17,7 @@ from circuitsketch.zoo import microgpt, mlp, supervised
 KNOWN = 48  # subsets of a kind that are retrained for calibrations; further ones are asked about
 VALUES = 4  # values measured, each a question of its own
 LEFT_OUT = ("random 0.1 %", "random 10 %", "class", "letter")  # kinds of deletions
+NAMES = 400
 IGNORED = -100  # the target of a padded position
 
 
@@ -100,10 +101,10 @@ def build_digits(name: str, subsets: int) -> Setting:
 
 
 def build_names(subsets: int) -> Setting:
-    """The GPT of accuracy.py on 1,000 names, one per step."""
-    known = case("names", KNOWN + subsets)
+    """The GPT of accuracy.py on fewer names, one per step."""
+    known = case("names", KNOWN + subsets, NAMES)
     words = microgpt.names()
-    docs, asked = words[:1000], words[1000:5000:1000]
+    docs, asked = words[:NAMES], words[1000:5000:1000]
     kinds = {kind: masks for kind, masks in known.kinds.items() if kind not in LEFT_OUT}
     x, y = pad_words(docs)
     rule = Rule("adam", np.array([batch[2] for batch in known.run.batches]), betas=(0.85, 0.99), eps_root=1e-3)
