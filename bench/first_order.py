@@ -15,7 +15,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from report import Report, Row, add_options, table
+from report import Report, add_options, table
 
 import circuitsketch as cs
 from circuitsketch.attribution.evaluation import rank_correlation
@@ -138,22 +138,11 @@ def test_batch_sizes(words: list[str], subsets: int, report: Report) -> list[lis
             change = f"{np.abs(answers - base).mean():.3f}"
             line = [str(size), f"{run.steps}", f"{share:.0%}", change, *orders, score(predicted.value, answers), said]
             lines.append(line)
-            name = f"batches of {size}, {share:.0%} deleted"
-            for k, what in ((0, "first order"), (1, "order 2")):
-                value = float(orders[k].split(",")[0])
-                report.add(Row(f"{name}: LDS of {what}", f"lds_{k + 1}_{size}_{round(100 * share)}", value, "{:.3f}"))
-    return [
-        [
-            "batch",
-            "steps",
-            "deleted",
-            "mean change",
-            *(f"order {k}" for k in (1, 2, 3)),
-            "attribute",
-            "covered, half width",
-        ],
-        *lines,
-    ]
+            for order in (1, 2):
+                what = f"LDS of order {order}, batches of {size}, {share:.0%} deleted"
+                report.numbers[what] = float(orders[order - 1].split(",")[0])
+    about = ["batch", "steps", "deleted", "mean change", *(f"order {k}" for k in (1, 2, 3))]
+    return [[*about, "attribute", "covered, half width"], *lines]
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
