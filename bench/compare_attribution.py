@@ -29,7 +29,7 @@ import numpy as np
 from budgets import fit_datamodel
 from peers.apart import Outcome, describe_error, run_apart
 from peers.settings import KNOWN, SETTINGS, Setting
-from report import Report, add_options, table
+from report import README, Goal, Report, Row, add_options, table, write_section
 from scipy.stats import rankdata
 from timing import timed
 
@@ -180,7 +180,7 @@ def sketch(setting: Setting, truths: Truths) -> tuple[dict[str, np.ndarray], flo
     queries: list[cs.Query] = []
 
     def ask() -> None:
-        queries.append(cs.sketch(setting.run, DIRECTIONS, 3, threads=1).measure(setting.measure))
+        queries.append(cs.sketch(setting.run, DIRECTIONS, 3, per_example="series", threads=1).measure(setting.measure))
 
     seconds = timed(ask).cpu
     answers = {}
@@ -348,9 +348,10 @@ def tabulate(cells: list[Cell]) -> str:
     kinds = list(cells[0]["kinds"])
     rows = []
     for cell in cells:
-        label = cell["method"] if cell["budget"] in (None, LEAST_BUDGET) else f"{cell['method']}, {cell['budget']:g}"
         costs = [format_number(cell[key], "{:.3g}") for key in COSTS]
-        rows.append([label, *costs, *(format_scores(cell["kinds"][k]) if k in cell["kinds"] else "-" for k in kinds)])
+        rows.append(
+            [label_cell(cell), *costs, *(format_scores(cell["kinds"][k]) if k in cell["kinds"] else "-" for k in kinds)]
+        )
     return table(rows, ["method", "CPU s", "trainings", "MB", *kinds])
 
 
@@ -404,6 +405,50 @@ def compare(
     return found
 
 
+# The methods in the README of the package: their labels here, and what they answer.
+ANSWERS = {
+    f"{DATAMODELS}, 600": ("[datamodels](https://arxiv.org/abs/2202.00622), 600 trainings", "subsets of one size"),
+    "pyDVL: influence functions, Nyström": (
+        "[influence functions](https://arxiv.org/abs/1703.04730), pyDVL",
+        "the first-order change at a minimum of the loss, ignoring the path there",
+    ),
+    "kronfluence: EK-FAC": ("[EK-FAC](https://arxiv.org/abs/2308.03296), Kronfluence", "the same, approximately"),
+    "traker: TRAK, 5 models": ("[TRAK](https://arxiv.org/abs/2303.14186), traker", "scores for ranking examples"),
+    "captum: TracIn": ("[TracIn](https://arxiv.org/abs/2002.08484), Captum", "scores for ranking examples"),
+    "bergson: MAGIC": (
+        "[MAGIC](https://arxiv.org/abs/2504.16430), Bergson",
+        "the exact first-order effect of every example on one measurement",
+    ),
+    FIRST: ("`cs.metagradient`", "the same"),
+    f"{OURS}, 50": ("`cs.attribute`, 50 trainings", "any subset or weights, one measurement, with an interval"),
+    f"{OURS}, 600": ("`cs.attribute`, 600 trainings", "the same"),
+    SKETCH: (
+        f"`cs.sketch`, {DIRECTIONS} directions and a series per example",
+        "any subset or weights and any measurement, chosen later",
+    ),
+}
+SUMMARISED, KIND = ("digits", "names"), "random 5 %"
+
+
+def summarise(cells: dict[str, list[Cell]], facts: dict[str, Any]) -> str:
+    """Tabulate what the methods answer and cost, and their scores for random 5 %, for the README of the package."""
+    exact = [f"{facts[f'{name}_training_ms'] / 1e3:.2g} s; exact" for name in SUMMARISED]
+    rows = [["retraining", "one subset, every measurement", *exact]]
+    for label, about in ANSWERS.items():
+        scores = []
+        for name in SUMMARISED:
+            have = [cell for cell in cells[name] if label_cell(cell).startswith(label)]
+            one = have[0]["kinds"][KIND] if have else None
+            numbers = [] if one is None else [f"{have[0]['seconds']:.2g} s", f"{one['lds']:.3f}"]
+            scores.append(", ".join(numbers + ([] if one is None or one["rmse"] is None else [f"{one['rmse']:.2f}"])))
+        rows.append([*about, *(text or "no answer" for text in scores)])
+    return table(rows, ["method", "answers", *(f"{name}: CPU time, LDS, RMSE" for name in SUMMARISED)])
+
+
+def label_cell(cell: Cell) -> str:
+    return cell["method"] if cell["budget"] in (None, LEAST_BUDGET) else f"{cell['method']}, {cell['budget']:g}"
+
+
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
@@ -429,9 +474,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             losses, total = losses + found["behind"], total + found["compared"]
             report.add_table(f"{name}{describe(found['facts'], name)}:\n\n{tabulate(found['cells'])}")
     head = ["setting", "deletions", "trainings", "score", "ours", "better", "of", "clear"]
-    report.numbers["cells_compared"], report.numbers["cells_behind"] = total, len(losses)
-    behind = f"Behind a method that costs no more, in {len(losses)} of {total} cells"
-    report.add_table(f"{behind}:\n\n{table(losses, head)}" if losses else f"{behind}.")
+    for what, key, count in (
+        ("cells in which a method that costs no more is better", "behind", len(losses)),
+        ("the same, clearly", "clearly_behind", sum(row[-1] == "yes" for row in losses)),
+    ):
+        report.add(Row(what, key, float(count), "{:.0f}", Goal("<=", 0.0), f"of {total}"))
+    if losses:
+        report.add_table(f"Where a method that costs no more is better:\n\n{table(losses, head)}")
+    if options.write and set(SUMMARISED) <= set(names):
+        write_section(README.parent.parent / README.name, "methods", summarise(report.numbers["cells"], report.numbers))
     return report.finish()
 
 
