@@ -49,8 +49,8 @@ Circuits and gates
     compile             compile a circuit to machine code, for values and Taylor series
 
 Errors and warnings, all in circuitsketch.errors
-    CircuitSketchError  every error of the package: BoundsError, CircuitError, DeviceError, DivergenceError,
-                        DomainError, GateError, InputError, ShapeError, StoreError, TraceError
+    CircuitSketchError  every error of the package: BoundsError, CircuitError, ConstantError, DeviceError,
+                        DivergenceError, DomainError, GateError, InputError, ShapeError, StoreError, TraceError
     KinkWarning         a gate within rounding of its kink
     FrozenDrawWarning   a traced function draws random numbers, which every call reuses
 """
@@ -77,6 +77,7 @@ from circuitsketch.errors import (
     BoundsError,
     CircuitError,
     CircuitSketchError,
+    ConstantError,
     DeviceError,
     DivergenceError,
     DomainError,
@@ -116,6 +117,7 @@ __all__ = [
     "Circuit",
     "CircuitError",
     "CircuitSketchError",
+    "ConstantError",
     "DeviceError",
     "DivergenceError",
     "DomainError",

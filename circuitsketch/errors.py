@@ -39,6 +39,10 @@ class InputError(CircuitSketchError, ValueError):
     """An argument is invalid: a wrong shape, an id out of range, an empty deletion set."""
 
 
+class ConstantError(InputError):
+    """A run or a measurement is locally constant in the examples' weights, so that no series predicts it."""
+
+
 class TraceError(CircuitSketchError):
     """A traced function does something a circuit cannot express: a branch, an in-place write, an unknown function.
 

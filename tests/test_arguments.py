@@ -12,6 +12,7 @@ import fractions
 import inspect
 import io
 import os
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -180,6 +181,9 @@ SKETCH = cs.sketch(RUN, 3, 2, per_example="series")
 QUERY = SKETCH.measure(lambda s: s)
 LONG = cs.Training(step, np.zeros(()), np.linspace(0.1, 1.0, 12), [[i] for i in range(12)], labels=list("abcabcabcabc"))
 HALVES = np.random.default_rng(0).integers(0, 2, size=(9, 3)) * 0.5 + 0.25
+FOLDER = tempfile.TemporaryDirectory()
+STORED = cs.sketch(RUN, 3, 2, per_example="series", path=f"{FOLDER.name}/a.sketch")
+STORED.measure(lambda s: s).calibrate(HALVES, truth=np.linspace(0.5, 0.6, 9)).keep_calibration()
 PLAIN = cs.sketch(RUN, 4, 2, distribution="sphere").measure(lambda s: np.stack([s, s * s]))
 ANSWERS = cs.evaluate(QUERY, [[0], [1], [2]], run=RUN, measure=lambda s: s)
 CIRCUIT = cs.trace(lambda x: np.exp(x).sum(), np.zeros(2))
@@ -241,6 +245,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "jvp": (cs.jvp, {"function": np.exp, "primals": (X,), "tangents": (X,)}),
     "Sketch.measure": (SKETCH.measure, {"function": lambda s: s}),
     "Sketch.measure with": (lambda arg: SKETCH.measure(lambda s, arg: s, arg), {"arg": 1.0}),
+    "Sketch.query": (STORED.query, {"function": lambda s: s, "kind": "given", "size": 1}),
     "Sketch.extend": (SKETCH.extend, {"directions": 4}),
     "Sketch.coefficients": (SKETCH.coefficients, {"function": lambda s: s}),
     "Query": (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,19 @@ from circuitsketch.attribution.budget import (
     plan_attribution,
     time_of_training,
 )
+from circuitsketch.attribution.called_measurement import CalledMeasurement
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.subsets import draw_subsets
+from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.backends.scheduler import thread_count
+from circuitsketch.checks.dependence import Constancy
+from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Sphere
-from circuitsketch.estimators.calibrated import calibrate_estimators
+from circuitsketch.errors import ConstantError, DivergenceError, DomainError, TraceError
+from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
 from circuitsketch.limits import require_memory, within_memory
@@ -68,6 +73,9 @@ def attribute(
     The budget buys, in this order: the derivatives with respect to every example's weight, by a reverse sweep; a few
     dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own
     effect, by training without it; and the effects of pairs with the examples that matter most.
+
+    Without derivatives (of a count such as accuracy, a measurement that sorts or draws a line, a run that has none) it
+    buys every example's own effect and retrained subsets, and says so in the plan and in every answer.
 
     Parameters
     ----------
@@ -107,9 +115,11 @@ def attribute(
     Raises
     ------
     InputError
-        If an argument is invalid, or the budget too small.
-    DomainError, DivergenceError
-        If the run or the measurement has no derivative, or diverges.
+        If an argument is invalid, or the budget too small; it says what is needed.
+    DivergenceError
+        If the training diverges.
+    TraceError, DomainError
+        If there are no derivatives, and the function cannot be called on trained parameters in NumPy either.
     StoreError
         If the folder has the work of another run or measurement, or cannot be read or written.
 
@@ -130,13 +140,13 @@ def attribute(
     thread_count(threads, 1)
     source = Source(function, args, run)
     begun = time.perf_counter()
-    measured, gradient, kept = differentiate_or_read(run, function, args, threads, path)
+    first = differentiate_or_call(source, threads, path)
+    gradient, kept, values = first.gradient, first.kept, len(first.baseline)
     unit = "example" if run.groups is None else "group"
-    structure = Structure.of(measured.circuit)
-    shape, values = value_shape(measured.circuit), measured.values
-    query = query_of(measured, gradient.T, unit, structure, source)
-    given = None if subsets is None else np.atleast_2d(query.downweights(subsets))
-    plan = plan_attribution(run, values, budget, None if given is None else len(given))
+    given = None
+    if subsets is not None:
+        given = np.atleast_2d(parse_downweights(subsets, run.n, run.labels, run.items, unit=unit))
+    plan = plan_attribution(run, values, budget, None if given is None else len(given), first.reason)
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
     rows, sizes = given, None
     if rows is None:
@@ -153,31 +163,30 @@ def attribute(
         on_plan(plan)
     with show_progress(progress, task="attribute", thing="unit") as report:
         tell = Tell(report, plan)
-        baseline = measured.baseline
 
         def retrain(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             values, distances = measure_retrained(
                 run,
-                measured.circuit,
-                measured.state,
+                first.measurement,
+                first.state,
                 lambda start, stop: weights[start:stop],
                 len(weights),
                 threads=threads,
                 progress=tell.part(LANE * len(weights)),
                 kept=kept,
             )
-            return values - baseline, distances
+            return values - first.baseline, distances
 
         truths = retrain(rows)[0] if len(rows) else np.zeros((0, values))
         own, distances = np.full((run.n, values), np.nan), np.zeros(run.n)
         if plan.own:
             order = by_first_step(run)
-            if plan.own < run.n:
+            if plan.own < run.n and gradient is not None:
                 largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
                 order = order[np.isin(order, largest)]
             own[order], distances[order] = retrain(np.eye(run.n)[order])
         chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, values, run.n))
-        if plan.pairs:
+        if plan.pairs and gradient is not None:
             chosen = np.sort(select_for_pairs(own, distances)[: plan.pairs])
             pairs = np.zeros((len(chosen), values, run.n))
             position = {int(example): i for i, example in enumerate(chosen)}
@@ -196,50 +205,110 @@ def attribute(
                     pairs[i] = row
             cost = (1 + SWEEP + MORE_VALUES * (values - 1)) * len(chosen)
             leave_one_out(run, function, args, remaining, threads=threads, progress=tell.part(cost), take=keep)
-    known = KnownEffects(gradient.T, own, chosen, pairs, shape)
+    if gradient is None:
+        known = KnownEffects.of_own(None, own, first.shape)
+    else:
+        known = KnownEffects(gradient.T, own, chosen, pairs, first.shape)
     kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]
     calibrated = []
     if len(rows):
         known_labels = None if unit == "group" else run.labels
-        parts = rows, truths, kind, gradient.T, shape, sizes, known_labels
-        calibrated = [calibrate_estimators(estimators, *parts)]
-    query = query.with_estimators([*estimators, *calibrated])
+        lengths = (rows**2).sum(axis=1)
+        retrained = RetrainedSubsets(rows, truths, kind, sizes or (float(lengths.min()), float(lengths.max())))
+        calibrated = [calibrate_estimators(estimators, retrained, known.gradient, first.shape, known_labels)]
+    query = query_of(source, first, known.gradient, unit).with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
 
 
-def differentiate_or_read(
-    run: Training, function: Callable[..., Any], args: tuple[Any, ...], threads: int | None, path: Any
-) -> tuple[Measured, np.ndarray, KeptArrays | None]:
-    """Return a measurement, its derivatives (values, n), which a folder may have, and the folder, if there is one."""
-    if path is None:
-        return *differentiate_run(run, function, args, threads), None
-    measured = Measured(run, np.zeros(run.n), flatten(run.train())[0], function, args)
-    about = {"run": fingerprint_of(run), "measurement": digest(describe_circuit(measured.circuit)), "format": 1}
-    kept = KeptArrays(path, about)
-    gradient = kept.read("derivatives", (measured.values, run.n))
-    if gradient is None:
-        measured, gradient = differentiate_run(run, function, args, threads)
-        kept.write("derivatives", gradient)
-    else:
-        measured.refuse_constant(gradient)
-    return measured, gradient, kept
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What is known of a measurement before anything is retrained.
+
+    Attributes
+    ----------
+    measurement : Circuit or CalledMeasurement
+        How models are measured.
+    state : list of ndarray
+        The trained state, by leaf.
+    baseline : ndarray, of shape (values,)
+        What is measured of it.
+    gradient : ndarray, of shape (values, n), or None
+        The derivatives, where there are any.
+    kept : KeptArrays or None
+        Where finished work is kept.
+    shape, structure, constancy :
+        Of the measurement, as for `Query`.
+    reason : str
+        Why there are no derivatives.
+    """
+
+    measurement: Circuit | CalledMeasurement
+    state: Sequence[np.ndarray]
+    baseline: np.ndarray
+    gradient: np.ndarray | None
+    kept: KeptArrays | None
+    shape: tuple[int, ...]
+    structure: Structure | None
+    constancy: Constancy | None = None
+    reason: str = ""
 
 
-def query_of(measured: Any, gradient: np.ndarray, unit: str, structure: Structure | None, source: Source) -> Query:
-    """Return a query of first-order effects (n, values), about a run's examples."""
-    run, shape = source.run, value_shape(measured.circuit)
+def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beginning:
+    """Measure and differentiate; without derivatives, measure in NumPy. A folder may have the derivatives."""
+    run = source.run
     assert run is not None
-    series = np.stack([np.broadcast_to(measured.baseline, gradient.shape), gradient], axis=1)
+
+    def keep(measurement: str) -> KeptArrays:
+        return KeptArrays(path, {"run": fingerprint_of(run), "measurement": measurement, "format": 2})
+
+    try:
+        if path is None:
+            measured, gradient = differentiate_run(run, source.measure, source.args, threads)
+            kept = None
+        else:
+            measured = Measured(run, np.zeros(run.n), flatten(run.train())[0], source.measure, source.args)
+            kept = keep(digest(describe_circuit(measured.circuit)))
+            known = kept.read("derivatives", (measured.values, run.n))
+            if known is None:
+                measured, known = differentiate_run(run, source.measure, source.args, threads)
+                kept.write("derivatives", known)
+            else:
+                measured.refuse_constant(known)
+            gradient = known
+    except (ConstantError, TraceError, DomainError, DivergenceError) as reason:
+        called = CalledMeasurement.of(source, reason)
+        kept = None if path is None else keep(called.digest())
+        return Beginning(
+            called, called.state, called.baseline, None, kept, called.shape, called.structure, None, called.reason
+        )
+    circuit = measured.circuit
+    return Beginning(
+        circuit,
+        measured.state,
+        measured.baseline,
+        gradient,
+        kept,
+        value_shape(circuit),
+        Structure.of(circuit),
+        measured.constancy,
+    )
+
+
+def query_of(source: Source, first: Beginning, gradient: np.ndarray, unit: str) -> Query:
+    """Return a query of first-order effects (n, values), about a run's examples."""
+    run = source.run
+    assert run is not None
+    series = np.stack([np.broadcast_to(first.baseline, gradient.shape), gradient], axis=1)
     return Query(
-        np.zeros((0, 2, *shape)),
+        np.zeros((0, 2, *first.shape)),
         Sphere(run.n),
-        per_example=series.reshape(run.n, 2, *shape),
+        per_example=series.reshape(run.n, 2, *first.shape),
         labels=run.labels,
         items=run.items,
         unit=unit,
-        structure=structure,
-        constancy=measured.constancy,
+        structure=first.structure,
+        constancy=first.constancy,
         source=source,
     )

@@ -5,6 +5,7 @@ In: a run, the number of values measured, a budget. Out: a plan, in trainings, s
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -45,6 +46,8 @@ class AttributionPlan:
         The seconds that it took; None before it was done.
     unit : str
         What is left out: "example" or "group".
+    reason : str
+        Why there are no derivatives, which the plan then does without; empty if there are.
     """
 
     budget: float
@@ -57,6 +60,7 @@ class AttributionPlan:
     seconds: float | None = None
     spent: float | None = None
     unit: str = "example"
+    reason: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -64,7 +68,8 @@ class AttributionPlan:
         return 8 * self.values * self.n * (2 + self.pairs)
 
     def __str__(self) -> str:
-        parts = ["first order"] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
+        first = "first order" if not self.reason else f"no derivatives ({shorten_reason(self.reason)})"
+        parts = [first] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
         if self.own == self.n:
             parts.append(f"retraining without each {self.unit} (exact for one {self.unit})")
         elif self.own:
@@ -79,7 +84,9 @@ class AttributionPlan:
         return asdict(self) | {"bytes": self.nbytes}
 
 
-def plan_attribution(run: Training, values: int, budget: float, subsets: int | None = None) -> AttributionPlan:
+def plan_attribution(
+    run: Training, values: int, budget: float, subsets: int | None = None, reason: str = ""
+) -> AttributionPlan:
     """Divide a budget: first order, retrained subsets, own effects, effects of pairs.
 
     Where the budget pays every own effect, as it does for a few groups, these come before all but a few subsets: they
@@ -94,6 +101,8 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
         In trainings.
     subsets : int, optional
         The number of subsets to retrain, where they are given.
+    reason : str
+        Why there are no derivatives; then every own effect is needed.
 
     Returns
     -------
@@ -102,10 +111,18 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     Raises
     ------
     InputError
-        If the budget does not pay first order and a few retrained subsets.
+        If the budget does not pay first order (without derivatives, every own effect) and a few retrained subsets.
     """
-    sweep = SWEEP + MORE_VALUES * (values - 1)
+    sweep = 0.0 if reason else SWEEP + MORE_VALUES * (values - 1)
     each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
+    unit = "example" if run.groups is None else "group"
+    least = each.sum() + LANE * (LEAST_FOR_95 if subsets is None else subsets)
+    if reason and budget < least:
+        raise InputError(
+            f"budget is {budget:g} trainings, and there are no derivatives ({shorten_reason(reason)}): own effects of "
+            f"{run.n:,} {unit}s and a few retrained subsets take {math.ceil(least):,}; pass budget={math.ceil(least)}, "
+            "delete groups (run.grouped(...)), or measure something smooth"
+        )
     count = subsets
     if count is None:
         left = budget - sweep
@@ -120,13 +137,21 @@ def plan_attribution(run: Training, values: int, budget: float, subsets: int | N
     left = budget - least
     own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
     left -= each.sum() if own == run.n else left
-    pairs = min(int(left // (1 + sweep)), run.n) if own == run.n else 0
+    pairs = min(int(left // (1 + sweep)), run.n) if own == run.n and not reason else 0
     available = memory_available()
     if available is not None:
         pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
     cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
-    unit = "example" if run.groups is None else "group"
-    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit)
+    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit, reason=reason)
+
+
+def shorten_reason(reason: str) -> str:
+    """Return the first clause of an error's message.
+
+    >>> shorten_reason("a.py:3 calls np.argmax on a wire, for which there is no gate: use np.where")
+    'a.py:3 calls np.argmax on a wire, for which there is no gate'
+    """
+    return reason.split(": ")[0].split("; ")[0]
 
 
 def time_of_training(run: Training) -> float:

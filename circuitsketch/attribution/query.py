@@ -8,25 +8,25 @@ change is estimated is left to the estimators.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import HIGHEST, check_instance, check_int, is_int, quoted
 from circuitsketch.arrays import plain_array
+from circuitsketch.attribution.calibrate import calibrate_query, choose_subsets
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
 from circuitsketch.attribution.ground_truth import ids_of_largest_errors
 from circuitsketch.attribution.influence import Influence, TreeInfluence
 from circuitsketch.attribution.prediction import Prediction, TreePrediction, in_units
 from circuitsketch.attribution.series import ESTIMATORS, MeasuredSeries
-from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.attribution.validation import parse_downweights, real_vectors
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Basis, Given
 from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
-from circuitsketch.estimators.calibration import MIN_SUBSETS
+from circuitsketch.estimators.calibrated import Calibrated
 from circuitsketch.estimators.checks import require_answers
 from circuitsketch.estimators.gradients import GradientMonteCarlo
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
@@ -34,6 +34,7 @@ from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.limits import within_memory
 from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.reverse.metagradient import differentiate_run_along
+from circuitsketch.store.kept_calibrations import KeptCalibration
 from circuitsketch.training.subsets import NOTHING
 from circuitsketch.training.training import Training
 
@@ -365,36 +366,53 @@ class Query(MeasuredSeries):
         check_int(seed, "seed", 0, 2**64 - 1)
         if run is not None:
             check_instance(run, "run", Training, "the cs.Training that was measured")
-        sizes = None
-        if subsets is None:
-            if truth is not None:
-                raise InputError("truth is of subsets that you give; pass subsets= too")
-            kind = "random" if kind is None else kind
-            rows, sizes = draw_subsets(self.n, self.labels, kind, size, 48 if count is None else count, seed)
-        else:
-            for name, value in {"kind": kind, "size": size, "count": count}.items():
-                if value is not None:
-                    raise InputError(f"{name} is for subsets that are drawn, and subsets were given; leave it out")
-            rows, kind = np.atleast_2d(self.downweights(subsets)), "given"
-        if len(rows) < MIN_SUBSETS:
-            raise InputError(
-                f"a calibration needs at least {MIN_SUBSETS} subsets, not {len(rows)}; 48 are a good number"
-            )
+        retrained = choose_subsets(self, subsets, kind, size, count, seed, has_truth=truth is not None)
+        rows = retrained.rows
         if truth is None:
             truth = self.known_source("calibrate", run).retrain(rows, threads, device)
         elif self.structure is not None:
             truth = self.structure.flat(truth, 1)
         truth = check_truth(truth, (len(rows), *self.shape)).reshape(len(rows), -1)
-        parts = [part for part in self.estimators.values() if not isinstance(part, Calibrated)]
-        gradient = None if self.per_example is None else self.measurement.flat_per_example[:, 1]
-        if "first-order" not in self.estimators and self.per_example is None and self.knows_run:
-            with suppress(CircuitSketchError):  # where there are no derivatives
-                parts.append(self.first_order)
-        changes = truth - np.reshape(self.first_value, -1)
-        calibrated = calibrate_estimators(
-            parts, rows, changes, kind, gradient, self.shape, sizes, self.labels if self.unit == "example" else None
-        )
-        return self.with_estimators([*parts, calibrated])
+        return calibrate_query(self, replace(retrained, changes=truth - np.reshape(self.first_value, -1)))
+
+    def keep_calibration(self) -> str:
+        """Keep what this query was calibrated on in the sketch's folder; `sketch.query` takes it in again.
+
+        Kept are the subsets and what the measurement changed by, with digests; weights and intervals follow from them.
+
+        Returns
+        -------
+        str
+            The folder, within that of the sketch.
+
+        Raises
+        ------
+        InputError
+            If the query was not calibrated, or the sketch is not on disk.
+        StoreError
+            If the folder cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, circuitsketch as cs
+        >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
+        >>> run = cs.Training(step, np.zeros(()), np.linspace(0, 1, 50), [[i] for i in range(50)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sketch = cs.sketch(run, directions=0, order=1, per_example="series", path=folder + "/a.sketch")
+        ...     calibrated = sketch.measure(lambda s: s).calibrate(size=5, count=24)
+        ...     kept = calibrated.keep_calibration()
+        ...     again = cs.open_sketch(folder + "/a.sketch").query(lambda s: s)
+        ...     again.without([3, 17]).interval() == calibrated.without([3, 17]).interval()
+        True
+        """
+        calibrated = self.estimators.get("calibrated")
+        if not isinstance(calibrated, Calibrated):
+            raise InputError("only a calibrated query has a calibration to keep; call query.calibrate() before")
+        if self.calibrations is None:
+            raise InputError("a calibration is kept in its sketch's folder; make the sketch with path=")
+        retrained = calibrated.retrained
+        kept = KeptCalibration(retrained.kind, retrained.sizes, retrained.rows, retrained.changes)
+        return self.calibrations.write(kept)
 
     @within_memory("the gradients", "fewer directions", "a measurement of fewer values", "threads=1")
     def with_gradients(
@@ -539,6 +557,8 @@ class Query(MeasuredSeries):
             raise InputError("estimator 'calibrated' weighs the others by retrained subsets; use query.calibrate()")
         if name == "pairs" and name not in self.estimators:
             raise InputError("estimator 'pairs' needs the effects of pairs; use cs.attribute with a larger budget")
+        if name == "first-order" and name not in self.estimators and "per-example" in self.estimators:
+            raise InputError("estimator 'first-order' needs derivatives, and there are none")
         if name not in self.estimators:
             raise InputError(
                 f"estimator {name!r} needs every example's own series: make the sketch with per_example='series', or "

@@ -7,7 +7,7 @@ once per measurement. A run without kinks and without square roots costs nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,19 @@ import numpy as np
 
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.structure import Structure
+from circuitsketch.checks.kinks import Kink, count_crossings, find_kinks, measure_sides
+from circuitsketch.circuit import Circuit
+from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.estimators.caveats import KinkErrors, RetrainedAlone
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 from circuitsketch.gates.powers import power, rsqrt, sqrt
+from circuitsketch.propagate.blocks import push_blocks
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.training.crossings import Crossings, find_crossings, kinks_of, measure_crossings
 from circuitsketch.training.kinks import Kinks, error_at, random_deletions, summarize
 from circuitsketch.training.training import Training
+from circuitsketch.tree import flatten, unflatten
 
 DRAWS = 8  # random deletions of each size that are tried for kinks
 ALONE = 16  # examples that are retrained alone, those of the largest first-order effects
@@ -54,6 +60,19 @@ def names_of_kinks(run: Training) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kink.name for step in kinks_of(run) for kink in step))
 
 
+def first_order_changes(run: Training, weights: np.ndarray) -> Any:
+    """Return what downweights (B, n) change of the trained state to first order: its pytree, leaves (B, *shape)."""
+    executable, constants, lanes = push_blocks(
+        run, lambda start, stop: weights[start:stop], len(weights), 1, is_complex=False
+    )
+    offsets = executable.state_lane
+    pushed = PropagatedRun(
+        Given(weights), len(weights), executable.target, run.state_tree, run.params, constants, offsets, lanes
+    )
+    leaves, tree = flatten(pushed.state)
+    return unflatten(tree, [leaf[:, 1].real for leaf in leaves])
+
+
 def has_roots(run: Training) -> bool:
     """Return whether the weights reach a square root or another power, as in Adam, whose series may end at w = 1."""
     for circuit in run.circuits:
@@ -63,6 +82,42 @@ def has_roots(run: Training) -> bool:
             if node.gate in (sqrt, rsqrt, power) and not reached.isdisjoint(node.operands):
                 return True
     return False
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredState:
+    """How a measurement depends on the trained state: its circuit, the state by leaf, which leaves vary."""
+
+    circuit: Circuit
+    state: Sequence[np.ndarray]
+    varying: Sequence[int]
+
+    @cached_property
+    def kinks(self) -> tuple[str, ...]:
+        """The measurement's gates with kinks that the weights reach, and the user's lines."""
+        return tuple(f"{name} of the measurement" for name in dict.fromkeys(kink.name for kink in self.find_kinks()))
+
+    def find_kinks(self) -> list[Kink]:
+        """Return the kinks that the weights reach."""
+        return find_kinks(self.circuit, self.varying)
+
+    def cross(self, change: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Follow first-order changes of the state, a pytree of leaves (B, *shape), across the measurement's own kinks.
+
+        Returns
+        -------
+        counts : (B, kinks), the elements that cross. errors : (B, *S), what that adds to the first-order change.
+        """
+        leaves = flatten(change)[0]
+        changes = [leaf if i in self.varying else None for i, leaf in enumerate(leaves)]
+        counts = count_crossings(self.circuit, self.state, changes)
+        added = measure_sides(self.circuit, self.state, changes)
+        errors = (
+            added[0]
+            if self.circuit.out_tree.kind is None
+            else np.concatenate([part.reshape(len(part), -1) for part in added], axis=1)
+        )
+        return np.stack(list(counts.values()), axis=1), errors
 
 
 @dataclass(eq=False)
@@ -79,12 +134,15 @@ class RunChecks:
         Returns what random deletions cross, shared by all measurements of a sketch.
     moves : callable
         Returns the first-order effects (n, p) of the examples on the parameters, or None.
+    measured : MeasuredState
+        How the measurement depends on the trained state.
     """
 
     source: Source
     structure: Structure | None
     kinks: Callable[[], RunKinks | None]
     moves: Callable[[], np.ndarray | None]
+    measured: MeasuredState
     compared: dict[Any, RetrainedAlone | None] = field(default_factory=dict, repr=False)
 
     def apply(
@@ -132,16 +190,31 @@ class RunChecks:
 
     @cached_property
     def kink_errors(self) -> KinkErrors | None:
-        """What crossing kinks adds to the measurement; None for a smooth run."""
-        kinks, run = self.kinks(), self.source.run
-        if kinks is None:
+        """What crossing kinks of the run or of the measurement adds to that; None where both are smooth."""
+        kinks, run, own = self.kinks(), self.source.run, self.measured.kinks
+        if kinks is None and not own:
             return None
-        if kinks.crossings is None or run is None:
-            return KinkErrors(kinks.summary, None)
-        added = measure_crossings(run, kinks.crossings, self.source.measure, *self.source.args)
-        flat = np.asarray(added) if self.structure is None else self.structure.flat(added, 1)
-        weights = random_deletions(run.n, DRAWS)[1]
-        return KinkErrors.of(kinks.summary, flat.reshape(*weights.shape[:2], *flat.shape[1:]), weights, self.moves())
+        if run is None or (kinks is not None and kinks.crossings is None):
+            return KinkErrors(Kinks((*(() if kinks is None else kinks.summary.kinks), *own)), None)
+        sizes, weights = random_deletions(run.n, DRAWS)
+        errors = np.zeros(())
+        if kinks is None or kinks.crossings is None:
+            try:
+                change = first_order_changes(run, weights.reshape(-1, run.n))
+            except CircuitSketchError:  # first order diverges, or memory does not hold it
+                return KinkErrors(Kinks(own), None)
+            summary = Kinks((), sizes, ((),) * len(sizes), (0.0,) * len(sizes))
+        else:
+            summary, change = kinks.summary, kinks.crossings.change
+            added = measure_crossings(run, kinks.crossings, self.source.measure, *self.source.args)
+            errors = np.asarray(added) if self.structure is None else self.structure.flat(added, 1)
+        if own:
+            counts, sides = self.measured.cross(change)
+            errors = errors + sides
+            means = counts.reshape(len(sizes), -1, counts.shape[1]).mean(axis=1).tolist()
+            both = tuple((*row, *more) for row, more in zip(summary.counts, means, strict=True))
+            summary = replace(summary, kinks=(*summary.kinks, *own), counts=both)
+        return KinkErrors.of(summary, errors.reshape(*weights.shape[:2], *errors.shape[1:]), weights, self.moves())
 
     @cached_property
     def has_roots(self) -> bool:

@@ -37,6 +37,7 @@ from circuitsketch.estimators.interface import Estimator, Measurement
 from circuitsketch.estimators.monte_carlo import MonteCarlo
 from circuitsketch.estimators.own_effects import OwnEffects
 from circuitsketch.limits import within_memory
+from circuitsketch.store.kept_calibrations import CalibrationFolder
 from circuitsketch.training.subsets import check_labels, entry_per_example
 from circuitsketch.training.training import Training
 
@@ -136,6 +137,7 @@ class MeasuredSeries:
         self.evidence: Evidence | None = None
         self.chosen_estimators: dict[str, Estimator] | None = None
         self.plan: Any = None  # what a budget was spent on, see `attribute`
+        self.calibrations: CalibrationFolder | None = None  # of a sketch on disk
         self.first_value = plain(self.coefficients[0, 0].real if self.per_example is None else self.per_example[0, 0])
         self.measurement = Measurement(self.coefficients, distribution, self.per_example, unit)
         self.order = max(self.coefficients.shape[1], 0 if self.per_example is None else self.per_example.shape[1]) - 1

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.run_checks import RunChecks, RunKinks, names_of_kinks
+from circuitsketch.attribution.run_checks import MeasuredState, RunChecks, RunKinks, names_of_kinks
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.attribution.validation import check_spec
 from circuitsketch.autodiff import evaluate
@@ -31,13 +32,22 @@ from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects
 from circuitsketch.estimators.similarity import effects_similarity, given_similarity
 from circuitsketch.limits import within_memory
-from circuitsketch.propagate.coefficients import PropagatedRun, refuse_measurement, unpack_series, value_shape
+from circuitsketch.propagate.coefficients import (
+    PropagatedRun,
+    refuse_measurement,
+    unpack_series,
+    value_shape,
+    values_of,
+)
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED, SketchSpec, push_parts
 from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.propagate.sizes import check_capacity
 from circuitsketch.reverse.metagradient import differentiate_run
 from circuitsketch.store.atomic_files import absolute_path
+from circuitsketch.store.fingerprint import describe_circuit, digest
+from circuitsketch.store.kept_calibrations import CalibrationFolder
 from circuitsketch.store.metadata import SketchMetadata, json_values
+from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.sketch_store import SketchStore
 from circuitsketch.training.kinks import Kinks
 from circuitsketch.training.training import Training
@@ -45,7 +55,7 @@ from circuitsketch.tree import unflatten
 
 # What tab completion shows.
 PUBLIC = (
-    "measure extend info path n count order distribution directions coefficients per_example similarity labels "
+    "measure query extend info path n count order distribution directions coefficients per_example similarity labels "
     "items groups run params state nbytes origin"
 ).split()
 
@@ -168,13 +178,15 @@ class Sketch(SketchRecord):
         if self.per_example is not None:
             series.append(self.per_example.measured(circuit, device))
         if self.retrained is not None:
-            return self._measure_retrained(series[0], circuit, Source(function, args, self.run), device)
+            query = self._measure_retrained(series[0], circuit, Source(function, args, self.run), device)
+            query.calibrations = self.calibrations_of(circuit)
+            return query
         constancy = self.first_part.constancy(circuit, *series)
         if constancy is not None and not constancy.flat.any():  # the same for all weights: what there is is rounding
             for part in series:
                 part[:, 1:] = 0
         structure, source = Structure.of(circuit), Source(function, args, self.run)
-        return Query(
+        query = Query(
             series[0],
             self.distribution,
             per_example=series[1] if self.per_example is not None else None,
@@ -185,21 +197,79 @@ class Sketch(SketchRecord):
             unit="example" if self.groups is None else "group",
             structure=structure,
             source=source,
-            checks=RunChecks(source, structure, lambda: self.kinks, lambda: self.moves),
+            checks=RunChecks(
+                source,
+                structure,
+                lambda: self.kinks,
+                lambda: self.moves,
+                MeasuredState(circuit, self.constants, self.first_part.varying),
+            ),
         )
+        query.calibrations = self.calibrations_of(circuit)
+        return query
+
+    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
+    def query(
+        self, function: Callable[..., Any], *args: Any, kind: str | None = None, size: int | None = None
+    ) -> Query:
+        """Measure the trained model, and take in a calibration that the sketch has kept: nothing is retrained.
+
+        Parameters
+        ----------
+        function, *args
+            As for `measure`, the measurement that was calibrated.
+        kind : {"random", "label", "given"}, optional
+            Of the subsets that it was calibrated on; needed where calibrations of several kinds are kept.
+        size : int, optional
+            A size |h|^2 that they reach.
+
+        Returns
+        -------
+        Query
+            With the default estimator "calibrated"; of several calibrations, on that of the most subsets.
+
+        Raises
+        ------
+        InputError
+            If there is no such calibration; see `Query.keep_calibration`.
+        StoreError
+            If it is damaged, or of another run.
+        TraceError
+            As for `measure`.
+
+        Examples
+        --------
+        >>> import tempfile, circuitsketch as cs
+        >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
+        >>> run = cs.Training(step, np.zeros(()), np.linspace(0, 1, 50), [[i] for i in range(50)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sketch = cs.sketch(run, directions=0, order=1, per_example="series", path=folder + "/a.sketch")
+        ...     kept = sketch.measure(lambda s: s).calibrate(size=(1, 5), count=24).keep_calibration()
+        ...     print(sketch.query(lambda s: s, size=2).worth.subsets)
+        24
+        """
+        return take_in_kept(self.measure(function, *args), kind, size)
+
+    def calibrations_of(self, circuit: Circuit) -> CalibrationFolder | None:
+        """Return where a measurement's calibrations are kept; None for a sketch in memory."""
+        if self.path is None or not isinstance(self.first_part.lanes, PartStore):
+            return None
+        prints = self.first_part.lanes.header.fingerprint
+        return CalibrationFolder(self.path, prints, digest(describe_circuit(circuit)), self.n, values_of(circuit))
 
     def _measure_retrained(self, coefficients: np.ndarray, circuit: Circuit, source: Source, device: str) -> Query:
         assert self.retrained is not None
         baseline = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
         own = self.retrained.measured(circuit, device).reshape(self.n, -1) - baseline
-        gradient = own  # a weight's effect is then taken to be proportional to it
+        gradient = None
         if self.run is not None:
             with suppress(CircuitSketchError):  # where there are no derivatives
                 gradient = differentiate_run(self.run, source.measure, source.args, self.first_part.threads)[1].T
         shape, constancy = value_shape(circuit), None
         if len(coefficients):
             constancy = self.first_part.constancy(circuit, coefficients)
-        series = np.stack([np.broadcast_to(baseline, own.shape), gradient], axis=1).reshape(self.n, 2, *shape)
+        known = KnownEffects.of_own(gradient, own, shape)
+        series = np.stack([np.broadcast_to(baseline, own.shape), known.gradient], axis=1).reshape(self.n, 2, *shape)
         query = Query(
             coefficients,
             self.distribution,
@@ -211,10 +281,8 @@ class Sketch(SketchRecord):
             structure=Structure.of(circuit),
             source=source,
         )
-        known = KnownEffects.of_own(gradient, own, shape)
-        names = known.names if gradient is not own else ("per-example",)
         random = [query.random] if len(coefficients) else []
-        return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in names)])
+        return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:

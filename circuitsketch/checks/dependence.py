@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import Circuit, Node
-from circuitsketch.errors import InputError, TraceError
+from circuitsketch.errors import ConstantError, TraceError
 
 
 def find_reached(circuit: Circuit, varying: Sequence[int], by_value: bool) -> set[int]:
@@ -163,7 +163,7 @@ def find_constancy(
 
     Raises
     ------
-    InputError
+    ConstantError
         If all elements that the weights may change are locally constant.
     """
     nonconstant = [part for part in series if part.size and part.shape[1] > 1]
@@ -184,7 +184,7 @@ def find_constancy(
         f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
     )
     if flat.any() and not (touched & ~unchanged).any():
-        raise InputError(
+        raise ConstantError(
             "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
             f"zero, {reason}, so that a series cannot predict how it changes; {SMOOTH_HINT}"
         )

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.autodiff import jvp
+from circuitsketch.autodiff import evaluate, jvp
 from circuitsketch.backends import reference
 from circuitsketch.checks.dependence import find_reached
 from circuitsketch.checks.domains import describe_gate, is_kink
 from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
+from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, Wire
 from circuitsketch.gates.movement import broadcast, reshape
 
@@ -157,3 +158,43 @@ def count_crossings(
                 crossed = is_crossed(kink.difference(distances), change, kink.is_point)
                 totals[kink.name][rows] += crossed.sum(axis=tuple(range(1, crossed.ndim)))
     return totals
+
+
+def measure_sides(
+    circuit: Circuit, values: Sequence[np.ndarray], changes: Sequence[np.ndarray | None]
+) -> list[np.ndarray]:
+    """Compute what taking the other side of every kink that is crossed adds to the first-order change of the outputs.
+
+    Parameters
+    ----------
+    values, changes : as for `count_crossings`.
+
+    Returns
+    -------
+    Per output, (B, *shape).
+
+    Examples
+    --------
+    >>> from circuitsketch.compiler import trace
+    >>> circuit = trace(lambda x: np.abs(x).sum(), np.array([1.0, 5.0]))
+    >>> measure_sides(circuit, [np.array([1.0, 5.0])], [np.array([[-3.0, -3.0], [-0.5, 0.0]])])
+    [array([4., 0.])]
+    """
+    varying = [position for position, change in enumerate(changes) if change is not None]
+    moves = [changes[position] for position in varying]
+
+    def difference(*inputs: Any) -> Any:
+        at, along = inputs[: len(values)], dict(zip(varying, inputs[len(values) :], strict=True))
+        across, first = (push(circuit, at, along, takes_sides=takes_sides)[1] for takes_sides in (True, False))
+        return [
+            across.get(wire, 0.0) - first.get(wire, 0.0) + np.zeros(circuit.nodes[wire].shape)
+            for wire in circuit.outputs
+        ]
+
+    examples = [*values, *(change[0] for change in moves if change is not None)]
+    traced_difference = traced(difference, tuple(examples), "allow")
+    rows = [
+        evaluate(traced_difference, [*values, *(change[row] for change in moves if change is not None)])
+        for row in range(max((len(change) for change in moves if change is not None), default=0))
+    ]
+    return [np.stack(column) for column in zip(*rows, strict=True)]

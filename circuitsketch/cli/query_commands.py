@@ -76,7 +76,8 @@ def predict(
             metavar="N",
             min=0,
             help="Retrain without N random subsets of such sizes, which give an interval that holds; needs the run. "
-            "Default: 48 with --target, otherwise 0, which turns it off.",
+            "They are kept in the sketch for the next time. Default: those that are kept, else 48 with --target; 0 "
+            "turns it off.",
             show_default=False,
         ),
     ] = None,
@@ -112,13 +113,12 @@ def predict(
     sketch, query, function = measure_stored(store, measure, target, device)
     ids = select_examples(sketch, without or [], label or [], containing or [])
     subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
-    if calibrate is None:  # a named estimator, another order or strength is not what a calibration speaks of
-        calibrate = DEFAULT_CALIBRATION if target is not None and (estimator, order, strength) == (None, None, 1) else 0
-    if calibrate:
-        if (estimator, order) != (None, None):
-            raise typer.BadParameter("--calibrate weighs all estimators; leave out --estimator and --order")
+    if calibrate and (estimator, order) != (None, None):
+        raise typer.BadParameter("--calibrate weighs all estimators; leave out --estimator and --order")
+    # A named estimator, another order or strength is not what a calibration speaks of.
+    if calibrate or (calibrate is None and (estimator, order, strength) == (None, None, 1)):
         counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
-        query = calibrate_stored(sketch, query, run_for(sketch, target, "--calibrate"), calibrate, max(counts), device)
+        query = calibrate_stored(sketch, query, target, calibrate, counts, device)
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
@@ -154,20 +154,42 @@ def predict(
     output.write(plain, *format_prediction(prediction, title, truth, level))
 
 
-def calibrate_stored(sketch: Sketch, query: Query, run: Training, count: int, largest: int, device: Device) -> Query:
-    """Calibrate a query on random subsets of up to a tenth of the examples, or the largest asked about; say the cost.
+def calibrate_stored(
+    sketch: Sketch, query: Query, target: str | None, count: int | None, sizes: list[int], device: Device
+) -> Query:
+    """Calibrate a query on subsets that the sketch has kept, else on random ones, which it keeps; say the cost.
 
-    count: of subsets; those of which the error is known already teach nothing, so they have two examples or more.
+    count: of subsets at least; None: as many as are kept, else the default number if the run is given. sizes: of the
+    subsets asked about.
     """
-    size = (min(2, sketch.n), max(min(2, sketch.n), sketch.n // 10, largest))
+    from circuitsketch.attribution.calibrate import calibrate_query, choose_kept
+    from circuitsketch.errors import StoreError
+
+    # Up to a tenth of the examples; those of which the error is known already teach nothing, so two or more.
+    size = (min(2, sketch.n), max(min(2, sketch.n), sketch.n // 10, *sizes))
+    kept = choose_kept(query, "random", max(size[0], *sizes))
+    if kept is not None and len(kept.rows) >= (count or 0):
+        query = calibrate_query(query, kept)
+        print_status(
+            f"calibrated on {len(kept.rows)} subsets that the sketch has kept, of {kept.sizes[0]:g} to "
+            f"{kept.sizes[1]:g} {unit_of(sketch)}s; --calibrate 0 turns it off. {query.worth}"
+        )
+        return query
+    if count is None and target is None:
+        return query
+    run = run_for(sketch, target, "--calibrate")
     begin = time.perf_counter()
-    with show_status(f"calibrating: retraining without {count} subsets"):
-        query = query.calibrate(size=size, count=count, run=run, device=device.value)
+    with show_status(f"calibrating: retraining without {count or DEFAULT_CALIBRATION} subsets"):
+        query = query.calibrate(size=size, count=count or DEFAULT_CALIBRATION, run=run, device=device.value)
     spent = time.perf_counter() - begin
     print_status(
-        f"calibrated on {count} retrained subsets of {size[0]} to {size[1]} {unit_of(sketch)}s in {spent:,.1f} s; "
-        f"--calibrate 0 turns it off. {query.worth}"
+        f"calibrated on {count or DEFAULT_CALIBRATION} retrained subsets of {size[0]} to {size[1]} "
+        f"{unit_of(sketch)}s in {spent:,.1f} s; --calibrate 0 turns it off. {query.worth}"
     )
+    try:
+        query.keep_calibration()
+    except StoreError as reason:  # the answer is there all the same
+        print_status(f"not kept for the next time: {reason}")
     return query
 
 

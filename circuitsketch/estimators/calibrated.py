@@ -16,12 +16,38 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
+from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
 CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
 LABEL_CHANCE = 0.05  # that random examples share a label, below which those that do are no random subset
 COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
+
+
+@dataclass(frozen=True, eq=False)
+class RetrainedSubsets:
+    """Subsets that were retrained, and what that changed.
+
+    Attributes
+    ----------
+    rows : ndarray, of shape (m, n)
+        The subsets, as downweights.
+    changes : ndarray, of shape (m, C)
+        What C values changed by.
+    kind : str
+        What the subsets are, for sentences: "random", "label" or "given".
+    sizes : tuple of float
+        Between which sizes |h|^2 they were drawn.
+    is_kept : bool
+        Whether they were retrained before, and kept in the sketch's folder.
+    """
+
+    rows: np.ndarray
+    changes: np.ndarray
+    kind: str
+    sizes: tuple[float, float]
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +60,8 @@ class Calibrated:
         The estimators that are weighed.
     calibration : Calibration
         What the retrained subsets say of them.
-    kind : str
-        What the subsets are, for sentences: "random", "label" or "given".
-    sizes : tuple of float
-        The smallest and the largest |h|^2 among them.
+    retrained : RetrainedSubsets
+        The subsets.
     gradient : ndarray, of shape (n, C), or None
         First-order effects, by which subsets whose examples act in one direction are recognised.
     coherence : float
@@ -48,8 +72,7 @@ class Calibrated:
 
     parts: tuple[Estimator, ...]
     calibration: Calibration
-    kind: str
-    sizes: tuple[float, float]
+    retrained: RetrainedSubsets
     gradient: np.ndarray | None
     coherence: float
     shape: tuple[int, ...]
@@ -100,20 +123,22 @@ class Calibrated:
             estimator=self.name,
             warnings=warnings,
             bounds=bounds,
-            words=f"{self.describe()}, calibrated on {self.count} retrained subsets",
+            words=f"{self.describe()}, calibrated on {self.count} retrained subsets"
+            + " that the sketch has kept" * self.retrained.is_kept
+            + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )
 
     def compare(
         self, rows: np.ndarray, sizes: np.ndarray, change: np.ndarray, exact: np.ndarray
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return which values of which rows (B, C) are unlike the retrained subsets, and sentences about that."""
-        low, high = self.sizes
+        (low, high), kind = self.retrained.sizes, self.retrained.kind
         other_size = ~exact & ((sizes < low * (1 - 1e-9)) | (sizes > high * (1 + 1e-9)))
         other_kind = np.zeros(len(rows), dtype=bool)
         if self.gradient is not None:
             other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
         one_label = np.zeros(len(rows), dtype=bool)
-        if self.labels is not None and self.kind == "random":
+        if self.labels is not None and kind == "random":
             one_label = ~exact & ~other_size & ~other_kind & share_a_label(rows, self.labels)
         largest = np.abs(self.calibration.truths).max(axis=0)
         beyond = ~(other_size | other_kind | one_label)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
@@ -124,13 +149,13 @@ class Calibrated:
             size = f"size {asked[0]:.4g}" if len(asked) == 1 else f"sizes from {asked.min():.4g} to {asked.max():.4g}"
             warnings.append(
                 share.format(other_size.sum(), len(rows))
-                + f"{size}, and calibrated on {self.kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
+                + f"{size}, and calibrated on {kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
                 "not known to hold there; query.calibrate(size=...) with this size among them"
             )
         if other_kind.any():
             warnings.append(
                 share.format(other_kind.sum(), len(rows))
-                + f"these examples act more in one direction than those of the {self.kind} subsets of the "
+                + f"these examples act more in one direction than those of the {kind} subsets of the "
                 "calibration: the interval is not known to hold for them; "
                 "query.calibrate(kind='label'), or with subsets like this one"
             )
@@ -214,12 +239,9 @@ class Worth:
 
 def calibrate_estimators(
     parts: Sequence[Estimator],
-    rows: np.ndarray,
-    truths: np.ndarray,
-    kind: str,
+    retrained: RetrainedSubsets,
     gradient: np.ndarray | None,
     shape: tuple[int, ...],
-    range_of_sizes: tuple[float, float] | None = None,
     labels: Sequence[Any] | None = None,
 ) -> Calibrated:
     """Weigh estimators by retrained subsets.
@@ -227,14 +249,9 @@ def calibrate_estimators(
     Parameters
     ----------
     parts : sequence of Estimator
-    rows : array, shape (m, n)
-        The subsets, as downweights.
-    truths : array, shape (m, C)
-        What C values changed by.
-    kind, gradient, shape :
+    retrained : RetrainedSubsets
+    gradient, shape :
         As for `Calibrated`.
-    range_of_sizes : tuple of float, optional
-        Between which sizes the subsets were drawn; by default their smallest and largest size.
     labels : sequence, optional
         The label of each example, by which questions about one label are recognised.
 
@@ -242,6 +259,7 @@ def calibrate_estimators(
     -------
     Calibrated
     """
+    rows, truths = retrained.rows, retrained.changes
     predictions, errors = estimates_of(parts, rows, truths.shape[1], gradient)
     sizes, unknown = (rows**2).sum(axis=1), ~(errors == 0).all(axis=2).any(axis=1)
     if unknown.sum() < MIN_SUBSETS:
@@ -251,8 +269,7 @@ def calibrate_estimators(
         )
     kept = [array[unknown] for array in (predictions, errors, sizes, truths)]
     coherence = float(coherence_of(rows, gradient).max()) if gradient is not None else math.inf
-    low, high = (float(sizes.min()), float(sizes.max())) if range_of_sizes is None else range_of_sizes
-    return Calibrated(tuple(parts), calibrate(*kept), kind, (low, high), gradient, coherence, shape, labels)
+    return Calibrated(tuple(parts), calibrate(*kept), retrained, gradient, coherence, shape, labels)
 
 
 def share_a_label(rows: np.ndarray, labels: Sequence[Any]) -> np.ndarray:
@@ -275,7 +292,10 @@ def estimates_of(
     """
     predictions = np.full((len(rows), len(parts), values), np.inf)
     errors = np.full_like(predictions, np.inf)
-    apart = None if gradient is None else np.sqrt(rows**2 @ gradient**2)
+    apart = None
+    if gradient is not None:
+        apart, scale = np.sqrt(rows**2 @ gradient**2), np.sqrt((gradient**2).mean(axis=0))
+        typical = np.linalg.norm(rows, axis=1)[:, None] * np.where(scale > 0, scale, 1.0)
     for k, part in enumerate(parts):
         try:
             estimate = part.predict(rows)
@@ -284,7 +304,9 @@ def estimates_of(
         predictions[:, k] = np.reshape(estimate.change, (len(rows), values))
         errors[:, k] = np.reshape(estimate.stderr, (len(rows), values))
         if apart is not None:
-            errors[:, k] = np.where(np.isinf(errors[:, k]), np.hypot(predictions[:, k], apart), errors[:, k])
+            error = np.hypot(predictions[:, k], apart)
+            error = np.where(error > 0, error, typical)  # 0 is for what is known exactly
+            errors[:, k] = np.where(np.isinf(errors[:, k]), error, errors[:, k])
     return predictions, errors
 
 

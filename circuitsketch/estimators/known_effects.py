@@ -29,6 +29,7 @@ WORDS = {
     "per-example": "every example's own effect, summed",
     "pairs": "every example's own effect, and effects of pairs",
 }
+NO_GRADIENT = "; there are no derivatives"
 UNCALIBRATED = (
     "nothing is known yet of this prediction's error: query.calibrate() retrains a few dozen subsets, and gives it an "
     "interval"
@@ -54,6 +55,8 @@ class KnownEffects:
         What leaving out a chosen example changes in the derivatives with respect to all others.
     shape : tuple of int
         The shape of the measurement, of C values.
+    lacks_gradient : bool
+        Whether there are no derivatives: `gradient` is then `own`, as if effects were proportional to the weight.
     """
 
     gradient: np.ndarray
@@ -61,6 +64,7 @@ class KnownEffects:
     chosen: np.ndarray
     pairs: np.ndarray
     shape: tuple[int, ...] = ()
+    lacks_gradient: bool = False
 
     @staticmethod
     def of_gradient(gradient: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
@@ -71,15 +75,17 @@ class KnownEffects:
         )
 
     @staticmethod
-    def of_own(gradient: np.ndarray, own: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
-        """Return what is known from the derivatives and own effects."""
-        n, values = gradient.shape
-        return KnownEffects(gradient, own, np.zeros(0, dtype=np.int64), np.zeros((0, values, n)), shape)
+    def of_own(gradient: np.ndarray | None, own: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
+        """Return what is known from the derivatives, None where there are none, and own effects."""
+        n, values = own.shape
+        slope = own if gradient is None else gradient
+        none = np.zeros(0, dtype=np.int64), np.zeros((0, values, n))
+        return KnownEffects(slope, own, *none, shape, lacks_gradient=gradient is None)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the estimators that this suffices for."""
-        known = (True, bool(np.isfinite(self.own).any()), len(self.chosen) > 0)
+        known = (not self.lacks_gradient, bool(np.isfinite(self.own).any()), len(self.chosen) > 0)
         return tuple(name for name, is_known in zip(NAMES, known, strict=True) if is_known)
 
     @cached_property
@@ -141,7 +147,7 @@ class FromKnownEffects:
             outside=shaped(np.zeros(change.shape, dtype=bool)),
             estimator=self.name,
             warnings=() if np.all(stderr == 0) else (UNCALIBRATED,),
-            words=WORDS[self.name],
+            words=WORDS[self.name] + NO_GRADIENT * known.lacks_gradient,
         )
 
     def is_exact(self, rows: np.ndarray) -> np.ndarray:

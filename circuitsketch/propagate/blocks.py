@@ -17,7 +17,7 @@ import numpy as np
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.scheduler import run_cooperatively
-from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.errors import ConstantError, DivergenceError, InputError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import PartStore
@@ -147,7 +147,7 @@ def push_blocks(
 def refuse_constant_run(run: Training) -> None:
     """Raise InputError if the state has no series in the examples' weights."""
     if not run.varying() and run.varying(values=True):
-        raise InputError(
+        raise ConstantError(
             "the state depends on the examples' weights only through comparisons, so it is locally constant and has no "
             "series; let the step use gradients or other smooth functions of the weights"
         )

@@ -179,6 +179,36 @@ class LaneMeasurement:
         return np.concatenate(columns, axis=1)
 
 
+class LaneFunction:
+    """A function of models that lie in lanes, called for each: for measurements that no circuit expresses.
+
+    Parameters
+    ----------
+    function : callable
+        From the leaves of a state to values, (values,).
+    state : sequence of ndarray
+        The plain run's final state, by leaf.
+    offsets : sequence of int
+        Where each leaf begins in a lane; negative for leaves that are the same in all models.
+    """
+
+    def __init__(
+        self, function: Callable[[list[np.ndarray]], np.ndarray], state: Sequence[np.ndarray], offsets: Sequence[int]
+    ) -> None:
+        self.function, self.state, self.offsets = function, state, offsets
+
+    def __call__(self, lanes: np.ndarray) -> np.ndarray:
+        """Return the values of the models in a lane block, (width, values)."""
+        rows = []
+        for model in lanes[:, 0].T:
+            leaves = [
+                np.array(leaf) if at < 0 else model[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
+                for leaf, at in zip(self.state, self.offsets, strict=True)
+            ]
+            rows.append(self.function(leaves))
+        return np.stack(rows)
+
+
 class RetrainedModels(PropagatedRun):
     """Models that were trained without one example each: lanes hold their final states, in the order of a basis."""
 
@@ -199,7 +229,7 @@ class RetrainedModels(PropagatedRun):
 
 def measure_retrained(
     run: Training,
-    circuit: Circuit,
+    measurement: Circuit | Callable[[list[np.ndarray]], np.ndarray],
     state: Sequence[np.ndarray],
     rows: Rows,
     count: int,
@@ -213,7 +243,8 @@ def measure_retrained(
 
     Parameters
     ----------
-    circuit, state : the measurement and the plain run's final state, as for `LaneMeasurement`.
+    measurement, state : a circuit, as for `LaneMeasurement`, or a function, as for `LaneFunction`, and the plain run's
+        final state.
     run, rows, count, threads, progress, width : as for `retrain_blocks`.
     kept : KeptArrays, optional
         Where blocks are kept as they are finished; those that are there already are not computed again.
@@ -224,11 +255,17 @@ def measure_retrained(
     distances : (count,), the 2-norm of the difference between the final state and the plain run's.
     """
     varying = run.varying(values=True)
-    width = run.executable(VALUES, lanes=count, width=width).target.width
-    measurement = LaneMeasurement(circuit, state, varying, width)
+    executable = run.executable(VALUES, lanes=count, width=width)
+    width = executable.target.width
+    measure: LaneMeasurement | LaneFunction
+    if isinstance(measurement, Circuit):
+        measure = LaneMeasurement(measurement, state, varying, width)
+        columns = sum(cells(measurement.nodes[wire].shape) for wire in measurement.outputs)
+    else:
+        measure = LaneFunction(measurement, state, executable.state_lane)
+        columns = len(measurement(list(state)))
     plain = np.concatenate([np.ravel(state[i]) for i in varying]) if varying else np.zeros(0)
-    values = np.zeros((count, sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)))
-    distances = np.zeros(count)
+    values, distances = np.zeros((count, columns)), np.zeros(count)
 
     name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
 
@@ -238,7 +275,7 @@ def measure_retrained(
     def take(block: int, lanes: np.ndarray) -> None:
         part = part_of(block)
         size = part.stop - part.start
-        values[part] = measurement(lanes)[:size]
+        values[part] = measure(lanes)[:size]
         distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
         if kept is not None:
             kept.write(f"{name}-{block}", np.column_stack([values[part], distances[part]]))

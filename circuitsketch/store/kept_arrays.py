@@ -1,11 +1,13 @@
 """Arrays kept in a folder as they are finished, so that an interrupted computation resumes.
 
 In: a folder, what identifies the computation, arrays by name. Out: the arrays of an earlier attempt. Each is a NumPy
-file of its own, written at once, and read without unpickling; a folder of another computation is refused.
+file of its own, written at once, and read without unpickling, with a sha256 after its numbers; a folder of another
+computation, and a file that was changed, are refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from io import BytesIO
@@ -27,7 +29,8 @@ from circuitsketch.store.atomic_files import (
 )
 
 ABOUT, MAX_ABOUT = "about.json", 1 << 16
-MAX_HEADER = 1 << 12  # bytes of a NumPy file before its numbers
+MAX_HEADER = 1 << 12  # bytes of a NumPy file besides its numbers
+DIGEST = 32  # bytes at its end, which NumPy's reader passes over
 
 
 class KeptArrays:
@@ -61,7 +64,9 @@ class KeptArrays:
         with explain_read_errors(file, "choose another folder"):
             same = read_text(file, MAX_ABOUT, self.folder) == text
         if not same:
-            raise StoreError(f"{self.folder} has the results of another run or measurement; choose another folder")
+            raise StoreError(
+                f"{self.folder} has the results of another run, measurement or version; choose another folder"
+            )
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return an array, or None if it was not written yet; StoreError if its file was changed."""
@@ -72,6 +77,8 @@ class KeptArrays:
         expected = 8 * int(np.prod(shape, dtype=int))
         with explain_read_errors(file, "delete it, and call again with the same folder"):
             data = read_text(file, expected + MAX_HEADER, self.folder)
+            if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
+                raise BadFile(f"{file} is damaged: it does not match its digest")
             try:
                 array = np.load(BytesIO(data), allow_pickle=False)
             except (ValueError, EOFError) as reason:
@@ -86,7 +93,7 @@ class KeptArrays:
         np.save(data, np.ascontiguousarray(array, dtype=np.float64), allow_pickle=False)
         file = self.path_of(name)
         with explain_write_errors(file):
-            write_atomically(file, data.getvalue(), self.folder)
+            write_atomically(file, data.getvalue() + hashlib.sha256(data.getvalue()).digest(), self.folder)
 
     def path_of(self, name: str) -> str:
         """Return the path of an array's file."""

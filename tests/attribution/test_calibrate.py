@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -73,3 +74,81 @@ def test_nothing_deleted_changes_nothing():
 def test_invalid_calibrations_are_refused(arguments, message):
     with raises(cs.InputError, message):
         query_of("tanh").calibrate(**arguments)
+
+
+# --------------------------------------------------------------------------------------------------- kept in a sketch
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A sketch on disk with a calibration of `measure`, and the query that was kept."""
+    path = tmp_path_factory.mktemp("kept") / "a.sketch"
+    sketch = cs.sketch(network("relu"), 8, 2, per_example="series", per_example_order=2, path=path)
+    query = sketch.measure(measure).calibrate(size=(2, 15), count=24, threads=2)
+    query.keep_calibration()
+    return path, query
+
+
+def same_answers(one, other):
+    rows = fresh_subsets(5)
+    a, b = one.without(rows), other.without(rows)
+    return np.array_equal(a.value, b.value) and np.array_equal(a.interval(), b.interval())
+
+
+def test_a_kept_calibration_is_taken_in_to_the_same_bits_without_retraining(stored, monkeypatch):
+    path, query = stored
+    run = network("relu")
+    monkeypatch.setattr(cs.Training, "retrain", None)
+    again = cs.open_sketch(path, run).query(measure)
+    assert same_answers(again, query) and again.worth == query.worth
+    assert "24 retrained subsets that the sketch has kept" in str(again.without([3, 4]))
+    assert "kept" not in str(query.without([3, 4]))
+    without_run = cs.open_sketch(path).query(measure, kind="random", size=15)
+    assert same_answers(without_run, query)
+
+
+def test_an_extended_sketch_weighs_its_new_estimators_by_what_was_kept(stored, tmp_path):
+    path = tmp_path / "a.sketch"
+    shutil.copytree(stored[0], path)
+    extended = cs.open_sketch(path, network("relu")).extend(12)
+    query = extended.query(measure)
+    assert query.worth.subsets == 24 and len(query.coefficients) == 12
+
+
+def test_models_that_were_kept_are_calibrated_likewise(tmp_path):
+    sketch = cs.sketch(network("tanh"), 0, 1, per_example="retrained", path=tmp_path / "a.sketch")
+    query = sketch.measure(measure).calibrate(size=(2, 15), count=24, threads=2)
+    assert query.keep_calibration().startswith(str(tmp_path / "a.sketch" / "calibrations"))
+    assert same_answers(sketch.query(measure), query)
+
+
+def test_a_calibration_of_something_else_is_not_taken_in(stored, tmp_path):
+    path, query = stored
+    sketch = cs.open_sketch(path)
+    with raises(cs.InputError, "no calibration of this measurement: make one"):
+        sketch.query(lambda p: measure(p)[0])
+    with raises(cs.InputError, "for size 40: it has 24 random subsets of sizes 2 to 15"):
+        sketch.query(measure, size=40)
+    with raises(cs.InputError, "of kind 'label'"):
+        sketch.query(measure, kind="label")
+    with raises(cs.InputError, "kind"):
+        sketch.query(measure, kind="user")
+    with raises(cs.InputError, "call query.calibrate"):
+        sketch.measure(measure).keep_calibration()
+    with raises(cs.InputError, "make the sketch with path="):
+        query_of("tanh").calibrate(size=4, count=12, threads=1).keep_calibration()
+    other = tmp_path / "other.sketch"
+    cs.sketch(network("tanh"), 8, 2, per_example="series", per_example_order=2, path=other)
+    shutil.copytree(path / "calibrations", other / "calibrations")
+    with raises(cs.StoreError, "of another run"):
+        cs.open_sketch(other).query(measure)
+
+
+def test_of_several_kinds_one_is_named(stored, tmp_path):
+    path = tmp_path / "a.sketch"
+    shutil.copytree(stored[0], path)
+    sketch = cs.open_sketch(path, network("relu"))
+    sketch.measure(measure).calibrate(fresh_subsets(12), threads=2).keep_calibration()
+    with raises(cs.InputError, "kinds given and random; pass kind="):
+        sketch.query(measure)
+    assert sketch.query(measure, kind="given").worth.subsets == 12

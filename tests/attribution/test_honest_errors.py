@@ -86,6 +86,38 @@ def test_a_sketch_opened_without_its_run_knows_that_there_are_kinks(tmp_path):
         assert any("gate relu" in text and "cs.open_sketch(path, run)" in text for text in warnings) == (name == "relu")
 
 
+TEST = np.random.default_rng(7).normal(size=(40, FEATURES))
+
+
+def hinge(p):
+    """A measurement with kinks of its own, of a smooth run."""
+    return np.maximum(np.tanh(TEST @ p["w"]) @ p["v"] - 0.02, 0.0).sum()
+
+
+def test_kinks_of_the_measurement_are_counted_like_those_of_training(tmp_path):
+    run = perceptron(np.tanh)
+    query = cs.sketch(run, 32, 3, per_example="series", path=tmp_path / "a.sketch").measure(hinge)
+    for size in (1, 5):
+        rows = masks(size, 60, size)
+        truth = np.array([hinge({"w": w, "v": v}) for w, v in zip(*parameters(run, rows), strict=True)])
+        low, high = query.without(rows).interval()
+        assert np.mean((low <= truth) & (truth <= high)) >= 0.9
+        narrow = query.estimators["interactions"].predict(rows)
+        assert np.mean(np.abs(narrow.change + query.baseline - truth) <= 1.96 * narrow.stderr) < 0.5
+    (text,) = query.without([0]).warnings
+    assert "gate maximum (" in text and "of the measurement" in text and "query.calibrate()" in text
+    (text,) = cs.open_sketch(tmp_path / "a.sketch").measure(hinge).without([0]).warnings
+    assert "gate maximum (" in text and "unknown without the run" in text
+
+
+def test_kinks_of_run_and_measurement_add_up(relu):
+    run, query = relu
+    both = query.checks.kink_errors
+    assert [name.endswith("of the measurement") for name in both.summary.kinks] == [False, True]
+    linear = cs.sketch(run, 32, 3, per_example="series").measure(lambda p: p["w"].sum() + p["v"].sum())
+    assert np.array_equal(np.array(both.summary.counts)[:, :1], linear.checks.kink_errors.summary.counts)
+
+
 def test_a_smooth_run_is_not_checked(monkeypatch):
     query = cs.sketch(perceptron(np.tanh), 32, 3, per_example="series").measure(lambda p: p["v"] @ p["v"])
     for name in ("find_crossings", "measure_crossings"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.checks.kinks import count_crossings, find_kinks
+from circuitsketch.checks.kinks import count_crossings, find_kinks, measure_sides
 from circuitsketch.passes import simplify
 
 AT = np.array([1.0, -0.2, 0.05, 3.0])
@@ -86,3 +86,19 @@ def test_a_smooth_circuit_has_no_kink_and_evaluates_nothing(monkeypatch):
 def test_kinks_of_what_does_not_vary_are_not_counted():
     circuit = cs.trace(lambda x, y: x + cs.relu(y), AT, AT)
     assert find_kinks(circuit, [0]) == [] and len(find_kinks(circuit, [1])) == 1
+
+
+def test_sides_are_what_a_piecewise_linear_function_really_changes_by():
+    """Of a piecewise linear function the change that takes sides is exact, and so is the first-order one without."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, 6))
+    function = lambda x: np.maximum(x @ weights, 0.1).sum() + np.abs(x)[:2].sum()  # noqa: E731
+    at = rng.normal(size=4)
+    changes = rng.normal(size=(20, 4)) * rng.choice([0.01, 1.0], size=(20, 1))
+    circuit = simplify(cs.trace(function, at))
+    (sides,) = measure_sides(circuit, [at], [changes])
+    small = 1e-9
+    first = np.array([(function(at + small * d) - function(at)) / small for d in changes])
+    real = np.array([function(at + d) - function(at) for d in changes])
+    np.testing.assert_allclose(sides, real - first, rtol=1e-5, atol=1e-5)
+    assert (np.abs(sides) > 0.1).any() and (np.abs(sides) < 1e-12).any()

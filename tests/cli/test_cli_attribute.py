@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_attribute_keeps_its_work_in_a_folder(found, call, home):
     again = found(*ARGUMENTS, "--without", "1,5", "--keep", "work")
     assert all(first[key] == again[key] for key in ("value", "low", "high", "worth"))
     code, _, err = call("attribute", "logistic:epochs=2", *ARGUMENTS[2:], "--keep", "work")
-    assert code == 1 and "another run or measurement" in err
+    assert code == 1 and "another run, measurement or version" in err
 
 
 @pytest.mark.parametrize(
@@ -90,15 +91,35 @@ def test_mistakes_of_attribute_are_one_line(call, options, code, message):
     assert (actual, out) == (code, "") and message in err and err.startswith("circuitsketch: ")
 
 
-def test_a_prediction_with_the_run_at_hand_is_calibrated(call, found):
-    predict = ("predict", "zoo.sketch", "--measure", "held_out_loss", "--without", "3,9,11")
+def test_a_prediction_with_the_run_at_hand_is_calibrated_and_the_next_costs_nothing(call, found, home, tmp_path):
+    store = tmp_path / "zoo.sketch"
+    shutil.copytree(home / "zoo.sketch", store)
+    predict = ("predict", str(store), "--measure", "held_out_loss", "--without", "3,9,11")
     assert found(*predict)["estimator"] == "theorem"
     with_run = (*predict, "--target", "logistic:epochs=3")
-    assert found(*with_run)["estimator"] == "calibrated"
-    assert "calibrated on 48 retrained subsets of 2 to 40 examples in" in call(*with_run)[2]
+    first = found(*with_run)
+    assert first["estimator"] == "calibrated"
+    out, err = call(*with_run)[1:]
+    assert "calibrated on 48 subsets that the sketch has kept, of 2 to 40 examples" in err
+    assert "calibrated on 48 retrained subsets that the sketch has kept" in out
+    assert found(*predict)["estimator"] == "calibrated"  # without the run, too
     assert found(*with_run, "--calibrate", "0")["estimator"] == "theorem"
+    assert "calibrated on 60 retrained subsets of 2 to 40 examples in" in call(*with_run, "--calibrate", "60")[2]
+    shutil.rmtree(store / "calibrations")
     answer = found(*with_run, "--calibrate", "24")
     assert answer["low"] <= retrained([3, 9, 11])[0] <= answer["high"]
     assert found(*with_run, "--estimator", "theorem")["estimator"] == "theorem"
     code, _, err = call(*predict, "--calibrate", "24", "--order", "1")
     assert code == 2 and "leave out --estimator and --order" in err
+
+
+def test_damaged_evidence_is_one_line(call, home, tmp_path):
+    store = tmp_path / "zoo.sketch"
+    shutil.copytree(home / "zoo.sketch", store)
+    predict = ("predict", str(store), "--measure", "held_out_loss", "--without", "3,9,11")
+    assert call(*predict, "--calibrate", "12", "--target", "logistic:epochs=3")[0] == 0
+    (file,) = store.glob("calibrations/*/changes/c.0.0")
+    file.write_bytes(bytes(len(file.read_bytes())))
+    code, out, err = call(*predict)
+    assert (code, out) == (1, "") and "does not match its digest" in err and "calibrate again" in err
+    assert call(*predict, "--calibrate", "0")[0] == 0
