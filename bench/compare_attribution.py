@@ -22,30 +22,32 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-from budgets import fit_datamodel
 from peers.apart import Outcome, describe_error, run_apart
+from peers.ours import DIRECTIONS, LEAST_BUDGET, measure_ours
+from peers.scores import (
+    COSTS,
+    DATAMODELS,
+    FIRST,
+    OURS,
+    SKETCH,
+    Cell,
+    Truths,
+    correlate,
+    list_losses,
+    make_cell,
+    score,
+    score_effects,
+)
 from peers.settings import KNOWN, SETTINGS, Setting
 from report import README, Goal, Report, Row, add_options, table, write_section
-from scipy.stats import rankdata
 from timing import timed
 
-import circuitsketch as cs
 from circuitsketch.attribution.ground_truth import retrain_and_measure
 
 BUDGETS = (10, 50, 200, 600)
-LEAST_BUDGET = 5  # of first order alone
-SLACK = 1.2  # of a budget that a method may cost to be compared at it
-TIE = 1e-6  # a difference that is none
-RESAMPLES = 500  # of the subsets, for the interval of the LDS
-FIRST, OURS, DATAMODELS = "first order (MAGIC's estimate)", "attribute", "datamodels"
-SKETCH, DIRECTIONS = "a sketch, all values", 256
-Truths = dict[str, tuple[np.ndarray, np.ndarray]]  # by kind, masks (KNOWN + B, n) and values (KNOWN + B, K)
-Cell = dict[str, Any]
-COSTS = ("seconds", "trainings", "memory")
 
 
 def read_or_retrain(setting: Setting, folder: Path) -> Truths:
@@ -70,163 +72,6 @@ def read_or_retrain(setting: Setting, folder: Path) -> Truths:
         margins = [np.load(place / f"{part}margins.npy") for part in ("known-", "")]
         truths[kind] = masks, np.concatenate(margins)
     return truths
-
-
-# ------------------------------------------------------------------------------------------------ scores
-
-
-def correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the rows of (..., B, K), averaged over values: the LDS; 0 where one is constant."""
-    x, y = (rankdata(numbers, axis=-2) for numbers in (x, y))
-    x, y = (ranks - ranks.mean(axis=-2, keepdims=True) for ranks in (x, y))
-    product, norms = (x * y).sum(axis=-2), np.sqrt((x * x).sum(axis=-2) * (y * y).sum(axis=-2))
-    return np.divide(product, norms, out=np.zeros_like(product), where=norms > 0).mean(axis=-1)
-
-
-def compute_rmse(value: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The root mean square error over the rows of (..., B, K) over the truth's deviation, averaged over values."""
-    return (np.sqrt(((value - truth) ** 2).mean(axis=-2)) / truth.std(axis=-2)).mean(axis=-1)
-
-
-def draw_rows(count: int) -> np.ndarray:
-    """Resamples of so many subsets, the same for all methods, (RESAMPLES, count)."""
-    return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-
-
-def score(value: np.ndarray, truth: np.ndarray, predicts: bool, inside: np.ndarray | None = None) -> dict[str, Any]:
-    """LDS with its bootstrap interval; RMSE over the truth's deviation, of predictions; coverage, of intervals."""
-    drawn = draw_rows(len(truth))
-    low, high = np.percentile(correlate(value[drawn], truth[drawn]), [2.5, 97.5])
-    return {
-        "lds": float(correlate(value, truth)),
-        "lds_low": float(low),
-        "lds_high": float(high),
-        "rmse": float(compute_rmse(value, truth)) if predicts else None,
-        "covered": None if inside is None else float(inside.mean()),
-        "value": value,
-    }
-
-
-def score_effects(effects: np.ndarray, baseline: np.ndarray, truths: Truths, predicts: bool) -> dict[str, Any]:
-    """Scores by kind of effects that are added up."""
-    return {
-        kind: score(baseline + masks[KNOWN:] @ effects, truth[KNOWN:], predicts)
-        for kind, (masks, truth) in truths.items()
-    }
-
-
-def make_cell(
-    label: str,
-    costs: tuple[float | None, float | None, float | None],
-    kinds: dict[str, Any],
-    budget: float | None = None,
-) -> Cell:
-    """Return the scores of a method with its CPU seconds, trainings and megabytes."""
-    return {"method": label, "budget": budget, **dict(zip(COSTS, costs, strict=True)), "kinds": kinds}
-
-
-# ------------------------------------------------------------------------------------------------ our methods
-
-
-def time_each(ask: Callable[[int], Any], values: int) -> tuple[list[Any], float]:
-    """Ask about each value, and about the last again; return the answers, and the CPU seconds of one, compiled."""
-    answers = [ask(k) for k in range(values)]
-    return answers, timed(lambda: ask(values - 1)).cpu
-
-
-def differentiate(setting: Setting) -> tuple[np.ndarray, float]:
-    """First order: the metagradient of each value, (n, values)."""
-    gradients, seconds = time_each(lambda k: cs.metagradient(setting.run, setting.value(k), threads=1), setting.values)
-    return np.stack([np.reshape(gradient, setting.run.n) for gradient in gradients], axis=1), seconds
-
-
-def attribute(setting: Setting, budget: float, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
-    """Values, and the ends of their intervals, (3, B, values), by kind; calibrated on subsets of the kind, as many as
-    the budget pays."""
-    queries, seconds = time_each(
-        lambda k: cs.attribute(setting.run, setting.value(k), budget=budget, threads=1), setting.values
-    )
-    answers = {}
-    for kind, (masks, truth) in truths.items():
-        rows = []
-        for k, query in enumerate(queries):
-            count = query.plan.subsets
-            own = query.calibrate(masks[:count], truth=truth[:count, k]) if count else query
-            predicted = own.without(masks[KNOWN:])
-            rows.append(np.stack([predicted.value, *predicted.interval(0.95)]))
-        answers[kind] = np.stack(rows, axis=-1)
-    return answers, seconds
-
-
-def fit_datamodels(setting: Setting, count: int, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
-    """Values (B, K) of ridge regressions on retrainings of the sizes that are asked about; seconds of a kind."""
-    rng, answers = np.random.default_rng(5), {}
-
-    def fit(asked: np.ndarray) -> np.ndarray:
-        masks = np.zeros((count, setting.run.n), dtype=bool)
-        for mask, size in zip(masks, rng.choice(asked.sum(axis=1), count), strict=True):
-            mask[rng.permutation(setting.run.n)[:size]] = True
-        values = retrain_and_measure(setting.run, masks.astype(float), setting.measure, (), 1)
-        return fit_datamodel(masks, values)(asked[KNOWN:])
-
-    seconds = []
-    for kind, (asked, _) in truths.items():
-        seconds.append(timed(lambda asked=asked, kind=kind: answers.update({kind: fit(asked)})).cpu)
-    return answers, median(seconds)
-
-
-def sketch(setting: Setting, truths: Truths) -> tuple[dict[str, np.ndarray], float]:
-    """Values, and the ends of their intervals, (3, B, values), by kind; the seconds are of a sketch and all values."""
-    queries: list[cs.Query] = []
-
-    def ask() -> None:
-        queries.append(cs.sketch(setting.run, DIRECTIONS, 3, per_example="series", threads=1).measure(setting.measure))
-
-    seconds = timed(ask).cpu
-    answers = {}
-    for kind, (masks, _) in truths.items():
-        predicted = queries[0].without(masks[KNOWN:])
-        answers[kind] = np.stack([predicted.value, *predicted.interval(0.95)])
-    return answers, seconds
-
-
-def score_intervals(answers: dict[str, np.ndarray], truths: Truths) -> dict[str, Any]:
-    """Scores by kind of values with the ends of their intervals."""
-    kinds = {}
-    for kind, (_, truth) in truths.items():
-        value, low, high = answers[kind]
-        kinds[kind] = score(value, truth[KNOWN:], True, (low <= truth[KNOWN:]) & (truth[KNOWN:] <= high))
-    return kinds
-
-
-def measure_ours(setting: Setting, truths: Truths, budgets: list[float], report: Report) -> list[Cell]:
-    """Score first order, attribute and datamodels at every budget."""
-    run, baseline = setting.run, np.asarray(setting.measure(setting.run.params(setting.run.train())))
-    unit = median(timed(run.train).cpu for _ in range(7))
-    masks = np.random.default_rng(0).random((64, run.n)) < 0.1
-    subset = min(timed(lambda: run.retrain(masks, 1)).cpu for _ in range(2)) / 64 / unit
-    report.numbers[f"{setting.name}_training_ms"] = 1e3 * unit
-    report.say(
-        f"{setting.name}: a training takes {1e3 * unit:.3g} ms, one of several retrained subsets {subset:.2g} of it"
-    )
-    found = run_apart(differentiate, setting)
-    effects, seconds = found.result
-    costs = seconds, seconds / unit, found.megabytes
-    cells = [make_cell(FIRST, costs, score_effects(effects, baseline, truths, True), LEAST_BUDGET)]
-    for budget in budgets:
-        found = run_apart(attribute, setting, budget, truths)
-        answers, seconds = found.result
-        costs = seconds, seconds / unit, found.megabytes
-        cells.append(make_cell(OURS, costs, score_intervals(answers, truths), budget))
-        if (count := int(budget / subset)) >= 8:
-            found = run_apart(fit_datamodels, setting, count, truths)
-            answers, seconds = found.result
-            kinds = {kind: score(answers[kind], truth[KNOWN:], True) for kind, (_, truth) in truths.items()}
-            cells.append(make_cell(DATAMODELS, (seconds, seconds / unit, found.megabytes), kinds, budget))
-    found = run_apart(sketch, setting, truths)
-    answers, seconds = found.result
-    cells.append(make_cell(SKETCH, (seconds, seconds / unit, found.megabytes), score_intervals(answers, truths)))
-    return cells
 
 
 # ------------------------------------------------------------------------------------------------ the libraries
@@ -353,32 +198,6 @@ def tabulate(cells: list[Cell]) -> str:
             [label_cell(cell), *costs, *(format_scores(cell["kinds"][k]) if k in cell["kinds"] else "-" for k in kinds)]
         )
     return table(rows, ["method", "CPU s", "trainings", "MB", *kinds])
-
-
-def list_losses(name: str, cells: list[Cell], truths: Truths) -> tuple[list[list[str]], int]:
-    """Return the cells in which a method that costs no more has a larger LDS or a smaller RMSE than ours, and how many
-    cells there are. It is clear where 97.5 % of the resamples of the subsets agree."""
-    rows, count = [], 0
-    ours = [cell for cell in cells if cell["method"] in (FIRST, OURS)]
-    others = [cell for cell in cells if cell["method"] not in (FIRST, OURS, SKETCH)]
-    measures = (("lds", correlate, 1.0), ("rmse", compute_rmse, -1.0))
-    for cell in ours:
-        rivals = [one for one in others if (one["trainings"] or 0.0) <= SLACK * cell["trainings"]]
-        for kind, mine in cell["kinds"].items():
-            truth = truths[kind][1][KNOWN:]
-            drawn = draw_rows(len(truth))
-            for what, measure, sign in measures:
-                count += 1
-                have = [one for one in rivals if kind in one["kinds"] and one["kinds"][kind][what] is not None]
-                best = max(have, key=lambda one: sign * one["kinds"][kind][what], default=None)
-                if best is None or sign * (best["kinds"][kind][what] - mine[what]) <= TIE:
-                    continue
-                theirs = best["kinds"][kind]
-                both = [measure(one["value"][drawn], truth[drawn]) for one in (theirs, mine)]
-                clear = "yes" if (sign * (both[0] - both[1]) > 0).mean() >= 0.975 else "no"
-                numbers = [f"{mine[what]:.3f}", f"{theirs[what]:.3f}"]
-                rows.append([name, kind, f"{cell['trainings']:.0f}", what.upper(), *numbers, best["method"], clear])
-    return rows, count
 
 
 def compare(
