@@ -42,6 +42,9 @@ Query it
                         truncation errors, for queries that do not know their run
     read_datamodels     read masks and margins from a folder
 
+Use many cores and machines
+    executor            worker processes, a Dask cluster or an MPI job, for the argument executor= of what takes long
+
 Circuits and gates
     special             functions of scipy.special on wires: logsumexp, gammaln, log_ndtr, and so on
     extend, testing     define a gate of your own, and check it
@@ -50,7 +53,8 @@ Circuits and gates
 
 Errors and warnings, all in circuitsketch.errors
     CircuitSketchError  every error of the package: BoundsError, CircuitError, ConstantError, DeviceError,
-                        DivergenceError, DomainError, GateError, InputError, ShapeError, StoreError, TraceError
+                        DivergenceError, DomainError, GateError, InputError, ShapeError, StoreError, TraceError,
+                        WorkerError
     KinkWarning         a gate within rounding of its kink
     FrozenDrawWarning   a traced function draws random numbers, which every call reuses
 """
@@ -88,6 +92,7 @@ from circuitsketch.errors import (
     ShapeError,
     StoreError,
     TraceError,
+    WorkerError,
 )
 from circuitsketch.frontends.numpy import trace
 from circuitsketch.functions import (
@@ -107,6 +112,7 @@ from circuitsketch.functions import (
 from circuitsketch.gates.gate import close_table
 from circuitsketch.reverse.metagradient import metagradient
 from circuitsketch.training.training import Training
+from circuitsketch.workers.executors import executor
 
 __version__ = "0.1.0"
 
@@ -134,12 +140,14 @@ __all__ = [
     "StoreError",
     "TraceError",
     "Training",
+    "WorkerError",
     "compile",
     "attribute",
     "cross_entropy",
     "erf",
     "errors",
     "evaluate",
+    "executor",
     "extend",
     "gelu",
     "grad",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,33 @@ def check_choice(value: Any, name: str, choices: Sequence[str], or_none: bool = 
             f"{name} is {quoted(value)}; choose {' or '.join(map(repr, choices))}" + (", or None" if or_none else "")
         )
     return str(value)
+
+
+def check_picklable(function: Any, name: str) -> None:
+    """Raise InputError if a user's function, which is part of what is being pickled, cannot be pickled itself."""
+    try:
+        pickle.dumps(function)
+    except Exception as reason:
+        raise InputError(
+            f"{name} is {quoted(function)}, which cannot be pickled: {reason}; use a function that is defined at the "
+            "top level of a module, without a lambda"
+        ) from reason
+
+
+def check_executor(executor: Any) -> Executor | None:
+    """Return an executor or None, or raise InputError."""
+    if executor is not None and not isinstance(executor, Executor):
+        raise InputError(
+            "executor must be a concurrent.futures.Executor, as in `with cs.executor('processes') as executor`, not "
+            f"{kind_of(executor)}"
+        )
+    return executor
+
+
+def refuse_device(executor: Executor | None, device: str) -> None:
+    """Raise InputError for an executor and a GPU."""
+    if executor is not None and device != "cpu":
+        raise InputError(f"workers compute on their CPUs, not on device {device!r}; leave out device= or executor=")
 
 
 def check_callable(value: Any, name: str) -> Callable[..., Any]:

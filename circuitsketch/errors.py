@@ -74,6 +74,10 @@ class DeviceError(CircuitSketchError, RuntimeError):
     """The requested device is unavailable, or lacks the memory."""
 
 
+class WorkerError(CircuitSketchError, RuntimeError):
+    """A worker process of an executor died, was cancelled, or could not run its task."""
+
+
 class KinkWarning(UserWarning):
     """A gate that is only piecewise analytic was evaluated within rounding error of its kink."""
 

@@ -21,8 +21,11 @@ MARKED = {
     "crash": (
         "store/test_store_crashes.py",
         "store/test_store_damage.py",
+        "store/test_shared_folder.py",
         "store/test_store_system.py",
         "store/sketches/",
+        "workers/test_dask.py",
+        "workers/test_killed_workers.py",
     ),
     "gpu": ("on_device.py", "backends/test_cuda.py"),
     # Compiles much, trains much, or measures memory and time.
@@ -53,6 +56,7 @@ MARKED = {
         "test_golden.py",
         "test_pages.py",
         "training/",
+        "workers/",
         "zoo/",
     ),
 }

@@ -228,6 +228,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         cs.sketch,
         {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},
     ),
+    "executor": (lambda name: cs.executor(name).__enter__(), {"name": "dask://nowhere/at/all"}),
     "plan": (cs.plan, {"epsilon": 0.5, "delta": 0.2, "run": RUN, "seconds_per_gate": 1e-9}),
     "evaluate": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "run": RUN, "measure": lambda s: s}),
     "evaluate with truths": (cs.evaluate, {"query": QUERY, "subsets": [[0], [1]], "truth": [0.1, 0.2]}),

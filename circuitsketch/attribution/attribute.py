@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_callable, check_instance, check_int
+from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
 from circuitsketch.attribution.budget import (
     LANE,
     MORE_VALUES,
@@ -66,6 +67,7 @@ def attribute(
     progress: Progress | bool | None = None,
     on_plan: Callable[[AttributionPlan], None] | None = None,
     path: Any = None,
+    executor: Executor | None = None,
     seed: int = 0,
 ) -> Query:
     """Predict a measurement after deleting data, as well as a budget allows.
@@ -103,6 +105,9 @@ def attribute(
     path : str or path, optional
         A folder to keep finished work in. The same call with the same folder resumes after an interruption, to the
         same bits, and a larger budget builds on what is there.
+    executor : concurrent.futures.Executor, optional
+        Workers that share the retrainings and the sweeps of pairs, such as those of `circuitsketch.executor`; the bits
+        are the same. `threads` are then those of each worker, by default 1.
     seed : int
         Of the subsets drawn.
 
@@ -122,6 +127,8 @@ def attribute(
         If there are no derivatives, and the function cannot be called on trained parameters in NumPy either.
     StoreError
         If the folder has the work of another run or measurement, or cannot be read or written.
+    WorkerError
+        If a worker dies.
 
     Examples
     --------
@@ -138,6 +145,7 @@ def attribute(
     budget = check_positive("budget", budget)
     check_int(seed, "seed", 0, 2**64 - 1)
     thread_count(threads, 1)
+    check_executor(executor)
     source = Source(function, args, run)
     begun = time.perf_counter()
     first = differentiate_or_call(source, threads, path)
@@ -174,6 +182,7 @@ def attribute(
                 threads=threads,
                 progress=tell.part(LANE * len(weights)),
                 kept=kept,
+                executor=executor,
             )
             return values - first.baseline, distances
 
@@ -204,7 +213,16 @@ def attribute(
                 else:
                     pairs[i] = row
             cost = (1 + SWEEP + MORE_VALUES * (values - 1)) * len(chosen)
-            leave_one_out(run, function, args, remaining, threads=threads, progress=tell.part(cost), take=keep)
+            leave_one_out(
+                run,
+                function,
+                args,
+                remaining,
+                threads=threads,
+                progress=tell.part(cost),
+                take=keep,
+                executor=executor,
+            )
     if gradient is None:
         known = KnownEffects.of_own(None, own, first.shape)
     else:

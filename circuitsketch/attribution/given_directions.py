@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_order
+from circuitsketch.arguments import check_executor, check_order, refuse_device
 from circuitsketch.arrays import check_dtype, plain_array
 from circuitsketch.attribution.sketch import Sketch, make_sketch
 from circuitsketch.backends.registry import check_device
@@ -28,6 +29,7 @@ def push(
     threads: int | None = None,
     progress: Progress | bool | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> Sketch:
     """Push given directions through a training run.
 
@@ -37,7 +39,7 @@ def push(
         The training run.
     directions : array_like, of shape (m, n)
         Real or complex; real ones cost a quarter.
-    order, dtype, threads, progress, device : optional
+    order, dtype, threads, progress, device, executor : optional
         As for `sketch`.
 
     Returns
@@ -49,7 +51,7 @@ def push(
     ------
     InputError
         For directions of another length, or not finite.
-    DomainError, DivergenceError, DeviceError
+    DomainError, DivergenceError, DeviceError, WorkerError
         As for `sketch`.
 
     Examples
@@ -67,7 +69,8 @@ def push(
             f"directions of shape {vectors.shape}; give (directions, examples) = (any, {run.n}), one weight per example"
         )
     number = check_dtype(dtype)
+    refuse_device(check_executor(executor), check_device(device))
     spec = SketchSpec(
-        run, Given(vectors), len(vectors), check_order(order), None, number, threads, check_device(device)
+        run, Given(vectors), len(vectors), check_order(order), None, number, threads, device, executor=executor
     )
     return make_sketch(spec, progress=progress)

@@ -7,12 +7,13 @@ lanes).
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, check_callable, check_instance, check_tuple
+from circuitsketch.arguments import call, check_callable, check_instance, check_picklable, check_tuple
 from circuitsketch.attribution.influence import Influence
 from circuitsketch.attribution.structure import number_of
 from circuitsketch.backends.registry import lane_width
@@ -20,6 +21,7 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten, unflatten
+from circuitsketch.workers.distribution import worker_count
 
 AT_ONCE = 256 << 20  # bytes of trained states
 
@@ -31,6 +33,10 @@ class Source:
     measure: Callable[..., Any]
     args: tuple[Any, ...] = ()
     run: Training | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_picklable(self.measure, "the measurement")
+        return self.__dict__
 
     def of_run(self, run: Training | None, n: int, name: str) -> Source:
         """Return the source with a run, or with its own if that is None; InputError unless it has n examples.
@@ -49,10 +55,16 @@ class Source:
             raise InputError(f"the query is of {n} examples and the run of {run.n}; give the run that was sketched")
         return replace(self, run=run)
 
-    def retrain(self, weights: np.ndarray, threads: int | None = None, device: str = "cpu") -> np.ndarray:
+    def retrain(
+        self,
+        weights: np.ndarray,
+        threads: int | None = None,
+        device: str = "cpu",
+        executor: Executor | None = None,
+    ) -> np.ndarray:
         """Measure after retraining with each row of downweights: see `retrain_and_measure`."""
         assert self.run is not None
-        return retrain_and_measure(self.run, weights, self.measure, self.args, threads, device)
+        return retrain_and_measure(self.run, weights, self.measure, self.args, threads, device, executor)
 
 
 def retrain_and_measure(
@@ -62,6 +74,7 @@ def retrain_and_measure(
     args: tuple[Any, ...],
     threads: int | None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> np.ndarray:
     """Measure after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
 
@@ -72,10 +85,12 @@ def retrain_and_measure(
     args = check_tuple(args, "args")
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
     together = max(AT_ONCE // max(state_bytes, 1), lane_width(False) * thread_count(threads, len(weights)))
+    if executor is not None:
+        together = max(together, 2 * lane_width(False) * (threads or 1) * worker_count(executor))
     rows: list[np.ndarray] = []
     for begin in range(0, len(weights), together):
         part = weights[begin : begin + together]
-        leaves, tree = flatten(run.params(run.retrain(part, threads, device=device)))
+        leaves, tree = flatten(run.params(run.retrain(part, threads, device=device, executor=executor)))
         for i in range(len(part)):
             trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
             rows.append(number_of(call(measure, "measure", trained, *args)))

@@ -7,13 +7,14 @@ change is estimated is left to the estimators.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import HIGHEST, check_instance, check_int, is_int, quoted
+from circuitsketch.arguments import HIGHEST, check_executor, check_instance, check_int, is_int, quoted, refuse_device
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.calibrate import calibrate_query, choose_subsets
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
@@ -244,6 +245,7 @@ class Query(MeasuredSeries):
         run: Training | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        executor: Executor | None = None,
         seed: int = 0,
         **options: Any,
     ) -> Evaluation:
@@ -257,7 +259,7 @@ class Query(MeasuredSeries):
             The values after retraining, if they are known; by default the run is retrained without each subset.
         run : Training, optional
             The training run, if the sketch was opened without it.
-        threads, device : optional
+        threads, device, executor : optional
             Of the retraining, as for `Training.retrain`.
         seed : int
             Of the bootstrap.
@@ -285,14 +287,14 @@ class Query(MeasuredSeries):
         >>> round(scores.lds, 6), round(scores.rmse, 6)
         (1.0, 0.0)
         """
-        check_device(device)
+        refuse_device(check_executor(executor), check_device(device))
         thread_count(threads, 1)
         check_int(seed, "seed", 0, 2**64 - 1)
         weights = self.downweights(subsets)
         if weights.ndim != 2 or len(weights) < 2:
             raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
         if truth is None:
-            truth = self.known_source("evaluate", run).retrain(weights, threads, device)
+            truth = self.known_source("evaluate", run).retrain(weights, threads, device, executor)
         elif self.structure is not None:
             truth = self.structure.flat(truth, 1)
         truth = check_truth(truth, (len(weights), *self.shape))
@@ -311,6 +313,7 @@ class Query(MeasuredSeries):
         run: Training | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        executor: Executor | None = None,
         seed: int = 0,
     ) -> Query:
         """Retrain subsets of the kind that will be asked about, and weigh the estimators by them.
@@ -332,7 +335,7 @@ class Query(MeasuredSeries):
             Of drawn subsets: how many; by default 48.
         truth : array_like, of shape (subsets, *measurement), optional
             The values after retraining, if they are known.
-        run, threads, device : optional
+        run, threads, device, executor : optional
             As for `evaluate`.
         seed : int
             Of drawn subsets.
@@ -361,7 +364,7 @@ class Query(MeasuredSeries):
         >>> low < float(run.retrain(without=[3, 17, 22, 31, 44])) < high
         True
         """
-        check_device(device)
+        refuse_device(check_executor(executor), check_device(device))
         thread_count(threads, 1)
         check_int(seed, "seed", 0, 2**64 - 1)
         if run is not None:
@@ -369,7 +372,7 @@ class Query(MeasuredSeries):
         retrained = choose_subsets(self, subsets, kind, size, count, seed, has_truth=truth is not None)
         rows = retrained.rows
         if truth is None:
-            truth = self.known_source("calibrate", run).retrain(rows, threads, device)
+            truth = self.known_source("calibrate", run).retrain(rows, threads, device, executor)
         elif self.structure is not None:
             truth = self.structure.flat(truth, 1)
         truth = check_truth(truth, (len(rows), *self.shape)).reshape(len(rows), -1)
@@ -423,6 +426,7 @@ class Query(MeasuredSeries):
         run: Training | None = None,
         threads: int | None = None,
         progress: Progress | bool | None = None,
+        executor: Executor | None = None,
     ) -> Query:
         """Differentiate the measurement along random directions: an unbiased estimator that is exact at first order.
 
@@ -441,6 +445,8 @@ class Query(MeasuredSeries):
             The number of threads; by default all cores.
         progress : bool or callable, optional
             True for a progress bar, or a function of (steps done, steps).
+        executor : concurrent.futures.Executor, optional
+            Workers that share the directions, as for `metagradient`.
 
         Returns
         -------
@@ -466,6 +472,7 @@ class Query(MeasuredSeries):
         check_int(directions, "directions", 1)
         check_int(order, "order", 2, HIGHEST)
         thread_count(threads, 1)
+        check_executor(executor)
         source = self.known_source("with_gradients", run)
         if isinstance(self.distribution, Given | Basis):
             raise InputError(
@@ -477,7 +484,7 @@ class Query(MeasuredSeries):
             first = series.choose_estimator("first-order")
             rows = self.distribution.block(0, directions)
             coefficients = differentiate_run_along(
-                source.run, source.measure, source.args, rows, order - 1, threads, report
+                source.run, source.measure, source.args, rows, order - 1, threads, report, executor
             )
         gradient = coefficients[0, 0].real.T
         own = GradientMonteCarlo(gradient, np.moveaxis(coefficients, 2, 3), self.distribution, self.shape)
@@ -486,7 +493,13 @@ class Query(MeasuredSeries):
 
     @within_memory("retraining", "a smaller count", "threads=1")
     def retrain_worst(
-        self, count: int = 16, *, run: Training | None = None, threads: int | None = None, device: str = "cpu"
+        self,
+        count: int = 16,
+        *,
+        run: Training | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+        executor: Executor | None = None,
     ) -> Query:
         """Retrain without each of the few examples whose own series leaves out most, and take the results in.
 
@@ -500,7 +513,7 @@ class Query(MeasuredSeries):
             How many examples, at most.
         run : Training, optional
             The training run, if the sketch was opened without it.
-        threads, device : optional
+        threads, device, executor : optional
             Of the retraining, as for `Training.retrain`.
 
         Returns
@@ -526,7 +539,7 @@ class Query(MeasuredSeries):
         >>> [round(abs(q.without([1]).value - truth), 3) for q in (query, query.retrain_worst(count=1))]
         [0.048, 0.0]
         """
-        check_device(device)
+        refuse_device(check_executor(executor), check_device(device))
         if not is_int(count, 1):
             raise InputError(f"the number of examples to retrain without is an int of at least 1, not {quoted(count)}")
         source = self.known_source("retrain_worst", run)
@@ -538,7 +551,7 @@ class Query(MeasuredSeries):
         if not ids.size:
             return self
         one_each = np.eye(self.n)[ids]
-        truth = check_truth(source.retrain(one_each, threads, device), (len(ids), *self.shape))
+        truth = check_truth(source.retrain(one_each, threads, device, executor), (len(ids), *self.shape))
         return self.with_evidence(one_each, truth)
 
     def choose_estimator(self, name: str | None) -> Estimator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -133,7 +133,7 @@ class MeasuredSeries:
         self.per_example = None if per_example is None else validation.per_example(per_example, self.n, self.shape)
         if len(self.coefficients):
             validation.constant(self.coefficients, self.per_example)
-        factor = None if similarity is None else validation.similarity(similarity, self.n)
+        self.chosen_similarity = None if similarity is None else validation.similarity(similarity, self.n)
         self.evidence: Evidence | None = None
         self.chosen_estimators: dict[str, Estimator] | None = None
         self.plan: Any = None  # what a budget was spent on, see `attribute`
@@ -143,7 +143,9 @@ class MeasuredSeries:
         self.order = max(self.coefficients.shape[1], 0 if self.per_example is None else self.per_example.shape[1]) - 1
         estimator = ExactSeries if isinstance(distribution, Given) else MonteCarlo
         self.random: MonteCarlo | ExactSeries = estimator(self.measurement, median_groups)
-        self.priors = priors or Priors(lambda: factor, lambda: self.directions)
+        self.priors = priors or Priors(
+            partial(getattr, self, "chosen_similarity"), partial(getattr, self, "directions")
+        )
         self.estimator = "theorem" if self.per_example is None else "interactions"  # if none is named
         self.fit = InteractionsFit(self.measurement, self.priors)
 

@@ -7,14 +7,16 @@ In: a training run; how many directions, of which distribution, to which order; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from circuitsketch.arguments import check_executor, refuse_device
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
@@ -106,7 +108,7 @@ class Sketch(SketchRecord):
     @cached_property
     def priors(self) -> Priors:
         """What all measurements share of the fit of interactions."""
-        return Priors(lambda: self.similarity, lambda: self.distribution.block(0, self.count))
+        return Priors(partial(getattr, self, "similarity"), partial(self.distribution.block, 0, self.count))
 
     @property
     def moves(self) -> np.ndarray | None:
@@ -200,8 +202,8 @@ class Sketch(SketchRecord):
             checks=RunChecks(
                 source,
                 structure,
-                lambda: self.kinks,
-                lambda: self.moves,
+                partial(getattr, self, "kinks"),
+                partial(getattr, self, "moves"),
                 MeasuredState(circuit, self.constants, self.first_part.varying),
             ),
         )
@@ -285,7 +287,9 @@ class Sketch(SketchRecord):
         return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
-    def extend(self, directions: int, *, progress: Progress | bool | None = None) -> Sketch:
+    def extend(
+        self, directions: int, *, progress: Progress | bool | None = None, executor: Executor | None = None
+    ) -> Sketch:
         """Add random directions; the first of them are those that the sketch has.
 
         Only what is new is pushed, on the device that has pushed the rest; on a CPU the bits are those of a sketch made
@@ -295,7 +299,7 @@ class Sketch(SketchRecord):
         ----------
         directions : int
             The number of directions in all.
-        progress : optional
+        progress, executor : optional
             As for `sketch`.
 
         Returns
@@ -310,6 +314,8 @@ class Sketch(SketchRecord):
             As for `sketch`.
         DeviceError
             If a GPU has pushed what there is, and there is none.
+        WorkerError
+            As for `sketch`.
 
         Examples
         --------
@@ -329,6 +335,7 @@ class Sketch(SketchRecord):
         if self.run is None:
             raise InputError("extending a sketch takes its run: cs.open_sketch(path, run).extend(...)")
         first = self.first_part
+        refuse_device(check_executor(executor), first.device)
         dtype = np.complex64 if first.target.single else np.complex128
         order = None if self.per_example is None else self.per_example.order
         spec = SketchSpec(
@@ -341,6 +348,7 @@ class Sketch(SketchRecord):
             first.threads,
             first.device,
             RETRAINED in self.parts,
+            executor,
         )
         before = None if self.path else self.parts
         return make_sketch(spec, similarity=self.chosen_similarity, before=before, progress=progress, path=self.path)
@@ -383,6 +391,7 @@ def sketch(
     progress: Progress | bool | None = None,
     path: str | PathLike[str] | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> Sketch:
     """Push random directions through a training run, and every example alone if asked for.
 
@@ -422,6 +431,9 @@ def sketch(
         the same bits; with more directions it adds to what is there. See `open_sketch`.
     device : {"cpu", "cuda"}
         "cuda" for an NVIDIA GPU (needs the extra cuda12 or cuda13), whose coefficients are the CPU's up to rounding.
+    executor : concurrent.futures.Executor, optional
+        Workers that share the blocks, such as those of `circuitsketch.executor`: processes, or other machines. The
+        bits are the same. `threads` are then those of each worker, by default 1.
 
     Returns
     -------
@@ -437,6 +449,8 @@ def sketch(
         If the path holds another run's sketch, or a damaged one, or if another process writes it.
     DeviceError
         If there is no GPU, or its memory does not hold a single block.
+    WorkerError
+        If a worker dies, or rounds differently from the others.
 
     Examples
     --------
@@ -456,8 +470,9 @@ def sketch(
     spec = check_spec(
         run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device
     )
+    refuse_device(check_executor(executor), device)
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
-    return make_sketch(spec, similarity=factor, progress=progress, path=path)
+    return make_sketch(replace(spec, executor=executor), similarity=factor, progress=progress, path=path)
 
 
 def make_sketch(

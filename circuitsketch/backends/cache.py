@@ -15,13 +15,16 @@ import secrets
 import stat
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 LIMIT = 256 << 20  # bytes of a file; the largest kernel seen has 300 kB
 STALE = 3600  # seconds after which a temporary file has no writer any more
+LOCK = "compiling"  # the name of a file that a process locks while it compiles
+PATIENCE = 60.0  # seconds to wait for another process that compiles
 DIGEST = 32  # bytes of the checksum at the beginning of a file
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 warned: list[str] = []  # reasons
@@ -104,6 +107,35 @@ def write(key: str, data: bytes) -> None:
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
             os.unlink(new)
+
+
+@contextmanager
+def take_turns(patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of this cache for compiling, so that many workers of one machine do not compile the same kernels.
+
+    It is only about time: where there is no lock to be had, or a holder keeps it for long, there is none.
+    """
+    folder = find_trusted_folder(LOCK, make=True)
+    try:
+        import fcntl
+    except ImportError:
+        folder = None
+    if folder is None:
+        yield
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.open(folder / LOCK, flags, 0o600)
+            stack.callback(os.close, file)
+            limit = time.monotonic() + patience
+            while time.monotonic() < limit:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+        yield
 
 
 def checksum(key: str, data: bytes) -> bytes:

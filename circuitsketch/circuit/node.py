@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from circuitsketch.errors import BoundsError
+from circuitsketch.errors import BoundsError, InputError
 from circuitsketch.gates import Gate, Shape
-from circuitsketch.gates.gate import register
+from circuitsketch.gates.digest import digest_gate, digest_when_traced
+from circuitsketch.gates.gate import is_built_in, register
 
 Label = Literal["float", "int", "bool"]
 
@@ -49,6 +50,29 @@ class Node:
     def is_source(self) -> bool:
         """Whether the node is an input or a constant."""
         return self.gate.kind == "source"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the node; of a user's gate with the digest of its rules, which are not pickled."""
+        fields = (self.gate, self.operands, dict(self.params), self.shape, self.label, self.place)
+        if is_built_in(self.gate):
+            return Node, fields
+        return restore_node, (digest_when_traced(self.gate, len(self.operands), self.params), *fields)
+
+
+def restore_node(digest: str, gate: Gate, operands: tuple[int, ...], params: Mapping[str, Any], *rest: Any) -> Node:
+    """Return the node of a user's gate.
+
+    Raises
+    ------
+    InputError
+        If the rules that the gate has in this process are not those of the pickled circuit.
+    """
+    if digest_gate(gate, len(operands), params) != digest:
+        raise InputError(
+            f"gate {gate.name!r} of module {gate.module!r} has other rules here than in the process that traced the "
+            "circuit; use the same version of its module everywhere, with rules that read no changing variable"
+        )
+    return Node(gate, operands, params, *rest)
 
 
 def register_source(name: str) -> Gate:

@@ -2,4 +2,5 @@
 
 from circuitsketch.cli import main
 
-main()
+if __name__ == "__main__":  # not in the workers of an MPI job, which import the program that runs
+    main()

@@ -9,6 +9,7 @@ import typer
 
 from circuitsketch.cli.options import (
     Containing,
+    ExecutorName,
     Json,
     Kind,
     Label,
@@ -23,6 +24,7 @@ from circuitsketch.cli.options import (
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept
 from circuitsketch.cli.query_commands import format_examples, select_examples, unit_of
 from circuitsketch.cli.run_commands import trace_run
+from circuitsketch.cli.workers import open_executor
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def attribute(
     ] = None,
     seed: Seed = 0,
     threads: Threads = None,
+    executor: ExecutorName = None,
     json_to: Json = None,
 ) -> None:
     """Predict a measurement without some training examples, as well as a budget of trainings allows.
@@ -105,7 +108,7 @@ def attribute(
             return "nothing was saved; --keep FOLDER saves finished work"
         return f"finished work is saved in {keep}; run the same command to resume"
 
-    with report_kept(resume_hint), progress_bars() as report_progress:
+    with report_kept(resume_hint), open_executor(executor) as workers, progress_bars() as report_progress:
         query = cs.attribute(
             run,
             function,
@@ -116,6 +119,7 @@ def attribute(
             progress=lambda done, total: report_progress("attribute", done, total),
             on_plan=announce,
             path=keep,
+            executor=workers,
             seed=seed,
         )
     plain: dict[str, Any] = {"target": target, "measure": measure, "plan": query.plan.to_dict()}

@@ -60,6 +60,19 @@ class Kind(StrEnum):
     label = "label"
 
 
+def check_executor_name(name: str | None) -> str | None:
+    """Refuse a malformed --executor before anything is computed."""
+    if name is not None:
+        from circuitsketch.errors import InputError
+        from circuitsketch.workers.executors import parse_name
+
+        try:
+            parse_name(name)
+        except InputError as reason:
+            raise typer.BadParameter(str(reason)) from None
+    return name
+
+
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 TargetOrNone = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Store = Annotated[
@@ -107,6 +120,18 @@ EstimatorName = Annotated[
 ]
 DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="cpu, or cuda (an NVIDIA GPU).")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of threads; default: one per core.")]
+
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="Workers that share the work: processes or processes:4 on this machine, dask://host:port, or mpi; "
+        "--threads are then those of each worker, by default 1.",
+        show_default=False,
+        callback=check_executor_name,
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]
 Dtype = Annotated[
     Precision,

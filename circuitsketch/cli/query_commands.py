@@ -19,6 +19,7 @@ from circuitsketch.cli.options import (
     DeviceName,
     Estimator,
     EstimatorName,
+    ExecutorName,
     Json,
     Label,
     Level,
@@ -32,10 +33,12 @@ from circuitsketch.cli.options import (
     Without,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
+from circuitsketch.cli.workers import open_executor
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from circuitsketch.attribution.influence import Influence
     from circuitsketch.attribution.query import Query
@@ -85,6 +88,7 @@ def predict(
         bool, typer.Option("--retrain", help="Also retrain without them, to check; needs the run.")
     ] = False,
     device: DeviceName = Device.cpu,
+    executor: ExecutorName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -118,12 +122,14 @@ def predict(
     # A named estimator, another order or strength is not what a calibration speaks of.
     if calibrate or (calibrate is None and (estimator, order, strength) == (None, None, 1)):
         counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
-        query = calibrate_stored(sketch, query, target, calibrate, counts, device)
+        with open_executor(executor) as workers:
+            query = calibrate_stored(sketch, query, target, calibrate, counts, device, workers)
     if len(subsets) > 1:
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
+        how["executor"] = executor
         output.write(
             *predict_many(sketch, query, function, every, how, level, run, device, request_fields(store, measure))
         )
@@ -155,7 +161,13 @@ def predict(
 
 
 def calibrate_stored(
-    sketch: Sketch, query: Query, target: str | None, count: int | None, sizes: list[int], device: Device
+    sketch: Sketch,
+    query: Query,
+    target: str | None,
+    count: int | None,
+    sizes: list[int],
+    device: Device,
+    executor: Executor | None,
 ) -> Query:
     """Calibrate a query on subsets that the sketch has kept, else on random ones, which it keeps; say the cost.
 
@@ -179,8 +191,9 @@ def calibrate_stored(
         return query
     run = run_for(sketch, target, "--calibrate")
     begin = time.perf_counter()
-    with show_status(f"calibrating: retraining without {count or DEFAULT_CALIBRATION} subsets"):
-        query = query.calibrate(size=size, count=count or DEFAULT_CALIBRATION, run=run, device=device.value)
+    number = count or DEFAULT_CALIBRATION
+    with show_status(f"calibrating: retraining without {number} subsets"):
+        query = query.calibrate(size=size, count=number, run=run, device=device.value, executor=executor)
     spent = time.perf_counter() - begin
     print_status(
         f"calibrated on {count or DEFAULT_CALIBRATION} retrained subsets of {size[0]} to {size[1]} "
@@ -216,8 +229,8 @@ def predict_many(
     prediction = query.reweight(h, order=how["order"], estimator=how["estimator"])
     truth = None
     if run is not None:
-        with show_status(f"retraining {len(h)} times"):
-            truth = retrain_and_measure(run, h, function, (), None, device.value)
+        with show_status(f"retraining {len(h)} times"), open_executor(how["executor"]) as workers:
+            truth = retrain_and_measure(run, h, function, (), None, device.value, workers)
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
@@ -315,6 +328,7 @@ def evaluate(
     estimator: EstimatorName = None,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
+    executor: ExecutorName = None,
     target: RunOf = None,
     json_to: Json = None,
 ) -> None:
@@ -345,7 +359,7 @@ def evaluate(
             return "nothing was saved; --keep FOLDER saves retrained values"
         return f"{done[0]} of {count} retrainings are saved in {keep}; run the same command to resume"
 
-    with report_kept(resume_hint), progress_bars() as report_progress:
+    with report_kept(resume_hint), open_executor(executor) as workers, progress_bars() as report_progress:
 
         def progress(stage: str, now: int, total: int) -> None:
             done[0] = now
@@ -361,6 +375,7 @@ def evaluate(
             device=device.value,
             folder=keep,
             progress=progress,
+            executor=workers,
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     evaluation = query.evaluate(masks, truth=truth, seed=seed, **options)

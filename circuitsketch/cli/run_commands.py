@@ -14,6 +14,7 @@ from circuitsketch.cli.options import (
     DeviceName,
     Distribution,
     Dtype,
+    ExecutorName,
     Json,
     Precision,
     RunOf,
@@ -24,6 +25,7 @@ from circuitsketch.cli.options import (
     Threads,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
+from circuitsketch.cli.workers import open_executor
 from circuitsketch.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ def sketch(
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
+    executor: ExecutorName = None,
     json_to: Json = None,
 ) -> None:
     """Compute the sketch of a training run and write it to a folder; resumes if interrupted.
@@ -120,7 +123,7 @@ def sketch(
 
     begin = time.perf_counter()
     with report_kept(resume_hint):
-        with progress_bars() as report_progress:
+        with open_executor(executor) as workers, progress_bars() as report_progress:
             report_progress("sketch", 0, 0)
 
             def progress(done: float, blocks: int) -> None:
@@ -140,6 +143,7 @@ def sketch(
                 device=device.value,
                 progress=progress,
                 path=where,
+                executor=workers,
             )
         spent = time.perf_counter() - begin
         output.write(

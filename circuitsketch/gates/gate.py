@@ -11,6 +11,8 @@ real and returned by `constants(math, *x)`: the value first, then the companions
 
 from __future__ import annotations
 
+import importlib
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -145,8 +147,24 @@ class Gate:
         domain = DOMAINS[self.domain]
         return domain.lacks_series(*operands, varies) if domain.by_operand else domain.lacks_series(*operands)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the gate as its name, and the module that registers it: no rule, and no compiled code."""
+        if GATES.get(self.name) is not self:
+            raise pickle.PicklingError(
+                f"gate {self.name!r} cannot be pickled: a newer gate has its name; trace the circuit (or create the "
+                "run) again"
+            )
+        return find_gate, (self.name, None if is_built_in(self) else self.module)
+
     def __repr__(self) -> str:
         return f"Gate({self.name!r})"
+
+    @property
+    def module(self) -> str:
+        """The name of the module that defines its rules; of a user's gate, the user's."""
+        rules = (self.constants, self.step, self.vjp, self.value, self.shape, self.size)
+        modules = [str(getattr(rule, "__module__", None) or "") for rule in rules]
+        return next((name for name in modules if name and not name.startswith("circuitsketch.gates.")), modules[2])
 
     @property
     def unary(self) -> bool:
@@ -195,6 +213,30 @@ def register(gate: Gate) -> Gate:
     GATES[gate.name] = gate
     REGISTERED.add(gate)
     return gate
+
+
+def find_gate(name: str, module: str | None) -> Gate:
+    """Return a gate by its name; a user's gate that is not registered yet, by importing its module.
+
+    Raises
+    ------
+    InputError
+        If there is no such gate here.
+    """
+    if name not in GATES and module is not None:
+        try:
+            importlib.import_module(module)
+        except ImportError as reason:
+            raise InputError(
+                f"gate {name!r} is defined in module {module!r}, which cannot be imported here: {reason}; put it where "
+                "every process finds it"
+            ) from reason
+    if name not in GATES:
+        where = "this version of circuitsketch" if module is None else f"module {module!r} of this process"
+        raise InputError(
+            f"there is no gate {name!r} in {where}; register it at the top level of a module that can be imported"
+        )
+    return GATES[name]
 
 
 def close_table() -> None:

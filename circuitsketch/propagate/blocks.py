@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -17,12 +20,14 @@ import numpy as np
 from circuitsketch.arguments import check_order
 from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.scheduler import run_cooperatively
-from circuitsketch.errors import ConstantError, DivergenceError, InputError
+from circuitsketch.errors import ConstantError, DivergenceError, InputError, WorkerError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.part_store import PartStore
+from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
 
 def push_blocks(
@@ -41,6 +46,7 @@ def push_blocks(
     store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
+    executor: Executor | None = None,
 ) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
@@ -61,6 +67,8 @@ def push_blocks(
         The first lane blocks, in memory, which are complete and not computed again.
     check
         Check every gate's domain first; False if that was done before.
+    executor
+        Workers that share the blocks, each with `threads` threads (default 1); this process checks, and stores.
 
     Returns
     -------
@@ -73,6 +81,8 @@ def push_blocks(
         See `training.health`; also for coefficients that leave the dtype's range.
     DeviceError
         There is no GPU, or a single block does not fit into its memory.
+    WorkerError
+        A worker died, or has another kind of processor, which rounds differently.
     """
     order = check_order(order)
     refuse_constant_run(run)
@@ -126,11 +136,7 @@ def push_blocks(
             lanes = arena.get_lane_state(i)
             if not np.all(np.isfinite(lanes)):
                 raise overflow(run, executable, lanes, b * width)
-            if store is None:
-                lane_blocks[b] = lanes
-            else:
-                store.write_constants(arena.get_state())
-                store.write(b, lanes)
+            take_block(b, lanes, arena.get_state())
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
@@ -138,10 +144,100 @@ def push_blocks(
         if block_group[0] == remaining[0]:
             constants.extend(arena.get_state())
 
-    run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
+    def take_block(block: int, lanes: Any, end: list[np.ndarray]) -> None:
+        if store is None:
+            lane_blocks[block] = lanes
+        else:
+            store.write_constants(end)
+            store.take(block, lanes)
+
+    if executor is None:
+        run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
+    elif remaining:
+        groups = group_for_workers(remaining, executable.choose_blocks_per_run(blocks, run.n, 1), executor)
+        rows_of = ([block_of(b * width, min((b + 1) * width, count)) for b in group] for group in groups)
+        nbytes = len(groups[0]) * (lane_blocks.itemsize * math.prod(shape[1:]) + 16 * run.n * width)
+        with nullcontext() if store is None else store.share() as folder:
+            options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, folder)
+            tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
+            for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
+                constants = constants or end
+                refuse_other_bits(constants, end)
+                for b, block in zip(group, lanes, strict=True):
+                    take_block(b, block, end)
+                done.extend(group)
+                report_progress(len(done), math.inf)
     if store is None:
         return executable, constants, lane_blocks
     return executable, store.constants, store
+
+
+@dataclass
+class Collected:
+    """Stands where a store does, for a worker: it lacks some blocks, and holds them once they are done.
+
+    Attributes
+    ----------
+    done : the blocks that it does not lack. lanes, constants : what it holds; of blocks in the folder, their files.
+    folder : where it writes blocks if it can.
+    """
+
+    done: set[int]
+    folder: SharedFolder | None = None
+    lanes: dict[int, np.ndarray | BlockFile] = field(default_factory=dict)
+    constants: list[np.ndarray] = field(default_factory=list)
+
+    def take(self, block: int, lanes: np.ndarray) -> None:
+        """Hold a block."""
+        self.lanes[block] = lanes.copy() if self.folder is None else self.folder(block, lanes)
+
+    def write_constants(self, leaves: list[np.ndarray]) -> None:
+        """Hold the constant terms."""
+        self.constants = leaves
+
+
+def push_task(
+    run: Training,
+    group: list[int],
+    rows: list[np.ndarray],
+    count: int,
+    order: int,
+    is_complex: bool,
+    dtype: Any,
+    width: int,
+    w: np.ndarray,
+    threads: int,
+    folder: SharedFolder | None,
+) -> tuple[list[int], list[np.ndarray | BlockFile], list[np.ndarray]]:
+    """Propagate some blocks, whose directions are given, as a task of a worker.
+
+    Returns the blocks' numbers, their lanes or their files in the folder, and the state's constant terms.
+    """
+    held = Collected(set(range(-(-count // width))) - set(group), folder)
+    by_block = dict(zip(group, rows, strict=True))
+    push_blocks(
+        run,
+        lambda start, stop: by_block[start // width],
+        count,
+        order,
+        is_complex=is_complex,
+        dtype=dtype,
+        threads=threads,
+        width=width,
+        at=w,
+        store_for=lambda executable: held,  # type: ignore[arg-type, return-value]
+        check=False,
+    )
+    return group, [held.lanes[block] for block in group], held.constants
+
+
+def refuse_other_bits(mine: list[np.ndarray], others: list[np.ndarray]) -> None:
+    """Raise WorkerError unless the run ends in the same bits on two workers."""
+    if any(a.tobytes() != b.tobytes() for a, b in zip(mine, others, strict=True)):
+        raise WorkerError(
+            "the run ends in other values on one worker than on another: their processors or the versions of their "
+            "packages differ; use workers of one kind"
+        )
 
 
 def refuse_constant_run(run: Training) -> None:

@@ -7,6 +7,8 @@ The per-example series are those along the n real basis directions; they use the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +46,8 @@ class SketchSpec:
         None is one per core.
     device
         "cpu" or "cuda", of all parts.
+    executor
+        Workers that share the blocks.
     """
 
     run: Training
@@ -55,6 +59,7 @@ class SketchSpec:
     threads: int | None = None
     device: str = "cpu"
     retrained: bool = False
+    executor: Executor | None = None
 
     @property
     def mode(self) -> Mode:
@@ -169,6 +174,7 @@ def push_part(
         store_for=None if store_for is None else open_store,
         existing=full_blocks(existing) if existing is not None and store_for is None else None,
         check=check,
+        executor=spec.executor,
     )
     return PropagatedRun(
         distribution,
@@ -206,25 +212,28 @@ def retrain_each(
     if existing is not None and store is None:
         lanes, done = existing.lanes, set(range(blocks))
 
-    def take(block: int, models: np.ndarray) -> None:
+    def take(block: int, models: Any) -> None:
         if store is None:
             lanes[block] = models  # type: ignore[index]
         else:
             store.write_constants(constants)
-            store.write(block, models)
+            store.take(block, models)
 
-    retrain_blocks(
-        run,
-        examples.block,
-        run.n,
-        take,
-        blocks=set(range(blocks)) - done,
-        dtype=spec.dtype,
-        width=width,
-        threads=spec.threads,
-        device=spec.device,
-        progress=lambda count, _: progress(len(done) + count, blocks),
-    )
+    with nullcontext() if store is None or spec.executor is None else store.share() as folder:
+        retrain_blocks(
+            run,
+            examples.block,
+            run.n,
+            take,
+            blocks=set(range(blocks)) - done,
+            dtype=spec.dtype,
+            width=width,
+            threads=spec.threads,
+            device=spec.device,
+            progress=lambda count, _: progress(len(done) + count, blocks),
+            executor=spec.executor,
+            read=folder,
+        )
     if store is not None:
         constants = store.constants
     return RetrainedModels(

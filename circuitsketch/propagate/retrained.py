@@ -8,9 +8,12 @@ from the state that the plain run has: where rows are ordered by their first ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,6 +30,8 @@ from circuitsketch.propagate.progress import Progress
 from circuitsketch.store.fingerprint import digest
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
+from circuitsketch.tree import LEAF
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
 VALUES = Mode(0, complex=False, values=True)
 Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
@@ -56,7 +61,7 @@ def retrain_blocks(
     run: Training,
     rows: Rows,
     count: int,
-    take: Callable[[int, np.ndarray], None],
+    take: Callable[[int, Any], None],
     *,
     blocks: set[int] | None = None,
     dtype: Any = np.complex128,
@@ -64,6 +69,9 @@ def retrain_blocks(
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    executor: Executor | None = None,
+    read: Callable[[int, np.ndarray], Any] | None = None,
+    plain: PlainStates | None = None,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
 
@@ -75,13 +83,18 @@ def retrain_blocks(
     count : int
         The number of rows.
     take : callable
-        Called with a block's number and its lanes (elements of the varying state, 1, width); several threads may call.
+        Called with a block's number and its lanes (elements of the varying state, 1, width), or what is read of them;
+        several threads may call.
     blocks : set of int, optional
         The blocks to compute, by default all.
-    dtype, width, threads, device :
+    dtype, width, threads, device, executor :
         As for `push_blocks`.
     progress : callable, optional
         Called with (blocks done, blocks).
+    read : callable, optional
+        `read(block, lanes)` -> what `take` gets; called where the lanes are, and pickled for workers.
+    plain : PlainStates, optional
+        The run's, if they are at hand.
 
     Returns
     -------
@@ -95,7 +108,7 @@ def retrain_blocks(
     """
     executable = run.executable(VALUES, dtype, width, device, count)
     width = executable.target.width
-    plain = PlainStates(run)
+    plain = plain or PlainStates(run)
     remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
     done, lock = [0], Lock()
 
@@ -113,15 +126,66 @@ def retrain_blocks(
             if bad.size:
                 run.train_with(weights[i][bad[0]])  # raises, with step and gate
                 raise DivergenceError(f"retraining diverged for row {block * width + bad[0]}")
-            take(block, lanes)
+            take(block, lanes.copy() if read is None else read(block, lanes))
         with lock:
             done[0] += len(group)
             if progress is not None:
                 progress(done[0], len(remaining))
 
-    if remaining:
+    if remaining and executor is not None:
+        groups = group_for_workers(remaining, threads or 1, executor)
+        options = (count, np.dtype(dtype), width, threads or 1)
+        tasks = (
+            (list(group), [rows(b * width, min((b + 1) * width, count)) for b in group], *options) for group in groups
+        )
+        nbytes = 8 * len(groups[0]) * width * (executable.lane_state_cells + run.n)
+        for models in distribute(executor, retrain_task, [run.for_workers(), read], tasks, nbytes):
+            for block, model in models.items():
+                take(block, model)
+            done[0] += len(models)
+            if progress is not None:
+                progress(done[0], len(remaining))
+    elif remaining:
         run_blocks(retrain_some, len(remaining) * width, executable, threads, run.n)
     return executable
+
+
+plain_states: WeakKeyDictionary[Training, PlainStates] = WeakKeyDictionary()  # of a worker's runs
+
+
+def retrain_task(
+    run: Training,
+    read: Callable[[int, np.ndarray], Any] | None,
+    group: list[int],
+    rows: list[np.ndarray],
+    count: int,
+    dtype: Any,
+    width: int,
+    threads: int,
+) -> dict[int, Any]:
+    """Retrain with the rows of some blocks, as a task of a worker; return their lanes, or what is read of them."""
+    by_block = dict(zip(group, rows, strict=True))
+    models: dict[int, Any] = {}
+
+    def take(block: int, model: Any) -> None:
+        models[block] = model
+
+    if run not in plain_states:
+        plain_states[run] = PlainStates(run)
+
+    retrain_blocks(
+        run,
+        lambda start, stop: by_block[start // width],
+        count,
+        take,
+        blocks=set(group),
+        dtype=dtype,
+        width=width,
+        threads=threads,
+        read=read,
+        plain=plain_states[run],
+    )
+    return models
 
 
 def steps_from(schedule: Schedule, first: int) -> Schedule:
@@ -209,6 +273,49 @@ class LaneFunction:
         return np.stack(rows)
 
 
+@dataclass(eq=False)
+class ModelReader:
+    """Reads the measured values of the models in a lane block, and how far their final states are from the plain run's.
+
+    Attributes
+    ----------
+    measurement, state, varying, width, offsets : as for `LaneMeasurement` and `LaneFunction`.
+    count : the number of models.
+    """
+
+    measurement: Circuit | Callable[[list[np.ndarray]], np.ndarray]
+    state: Sequence[np.ndarray]
+    varying: Sequence[int]
+    offsets: Sequence[int]
+    width: int
+    count: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: no container of the user's, and no compiled code."""
+        assert isinstance(self.measurement, Circuit)
+        flat = replace(self.measurement, in_tree=LEAF, out_tree=LEAF)
+        names = ("state", "varying", "offsets", "width", "count")
+        return {name: getattr(self, name) for name in names} | {"measurement": flat}
+
+    @cached_property
+    def measure(self) -> LaneMeasurement | LaneFunction:
+        """The measurement of lanes, compiled if it is a circuit."""
+        if isinstance(self.measurement, Circuit):
+            return LaneMeasurement(self.measurement, self.state, self.varying, self.width)
+        return LaneFunction(self.measurement, self.state, self.offsets)
+
+    @cached_property
+    def plain(self) -> np.ndarray:
+        """The varying part of the plain run's final state, as a vector."""
+        return np.concatenate([np.ravel(self.state[i]) for i in self.varying]) if self.varying else np.zeros(0)
+
+    def __call__(self, block: int, lanes: np.ndarray) -> np.ndarray:
+        """Return the values and the 2-norm of the difference of the state, (models, values + 1)."""
+        size = min(self.width, self.count - block * self.width)
+        distances = np.linalg.norm(lanes[:, 0, :size] - self.plain[:, None], axis=0)
+        return np.column_stack([self.measure(lanes)[:size], distances])
+
+
 class RetrainedModels(PropagatedRun):
     """Models that were trained without one example each: lanes hold their final states, in the order of a basis."""
 
@@ -238,14 +345,15 @@ def measure_retrained(
     progress: Progress | None = None,
     width: int | None = None,
     kept: KeptArrays | None = None,
+    executor: Executor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Retrain with rows of downweights, and measure each model.
 
     Parameters
     ----------
-    measurement, state : a circuit, as for `LaneMeasurement`, or a function, as for `LaneFunction`, and the plain run's
-        final state.
-    run, rows, count, threads, progress, width : as for `retrain_blocks`.
+    measurement, state : a circuit, as for `LaneMeasurement`, or a function, as for `LaneFunction`, which workers do not
+        call, and the plain run's final state.
+    run, rows, count, threads, progress, width, executor : as for `retrain_blocks`.
     kept : KeptArrays, optional
         Where blocks are kept as they are finished; those that are there already are not computed again.
 
@@ -257,14 +365,12 @@ def measure_retrained(
     varying = run.varying(values=True)
     executable = run.executable(VALUES, lanes=count, width=width)
     width = executable.target.width
-    measure: LaneMeasurement | LaneFunction
+    read = ModelReader(measurement, state, varying, executable.state_lane, width, count)
     if isinstance(measurement, Circuit):
-        measure = LaneMeasurement(measurement, state, varying, width)
         columns = sum(cells(measurement.nodes[wire].shape) for wire in measurement.outputs)
     else:
-        measure = LaneFunction(measurement, state, executable.state_lane)
         columns = len(measurement(list(state)))
-    plain = np.concatenate([np.ravel(state[i]) for i in varying]) if varying else np.zeros(0)
+    is_read_by_workers = executor is None or isinstance(measurement, Circuit)
     values, distances = np.zeros((count, columns)), np.zeros(count)
 
     name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
@@ -272,13 +378,12 @@ def measure_retrained(
     def part_of(block: int) -> slice:
         return slice(block * width, min((block + 1) * width, count))
 
-    def take(block: int, lanes: np.ndarray) -> None:
+    def take(block: int, models: np.ndarray) -> None:
         part = part_of(block)
-        size = part.stop - part.start
-        values[part] = measure(lanes)[:size]
-        distances[part] = np.linalg.norm(lanes[:, 0, :size] - plain[:, None], axis=0)
+        models = models if is_read_by_workers else read(block, models)
+        values[part], distances[part] = models[:, :-1], models[:, -1]
         if kept is not None:
-            kept.write(f"{name}-{block}", np.column_stack([values[part], distances[part]]))
+            kept.write(f"{name}-{block}", models)
 
     remaining = set(range(-(-count // width)))
     for block in sorted(remaining):
@@ -288,5 +393,16 @@ def measure_retrained(
         if known is not None:
             values[part], distances[part] = known[:, :-1], known[:, -1]
             remaining.discard(block)
-    retrain_blocks(run, rows, count, take, blocks=remaining, width=width, threads=threads, progress=progress)
+    retrain_blocks(
+        run,
+        rows,
+        count,
+        take,
+        blocks=remaining,
+        width=width,
+        threads=threads,
+        progress=progress,
+        executor=executor,
+        read=read if is_read_by_workers else None,
+    )
     return values, distances

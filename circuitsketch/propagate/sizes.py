@@ -117,7 +117,8 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
         require_disk(disk_bytes, path, what, ["another disk", *size_remedies(spec)])
         require_memory(directions, f"the directions of {what}", ["distribution='sphere'", *size_remedies(spec)])
-    if get_backend(spec.device).runs_constants and any(part.cells for part in parts):
+    here = spec.executor is None and get_backend(spec.device).runs_constants
+    if here and any(part.cells for part in parts):
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
         fewer = ["threads=1"] if spec.threads != 1 else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from circuitsketch.passes import simplify
 from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprint_of
 from circuitsketch.training.training import Training
 from circuitsketch.tree import unflatten
+from circuitsketch.workers.distribution import worker_count
 
 ABOUT = "about.json"
 
@@ -107,6 +109,7 @@ def retrain_subsets(
     device: str = "cpu",
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    executor: Executor | None = None,
 ) -> np.ndarray:
     """Retrain without each subset and measure; values that the folder already has are not computed again.
 
@@ -130,6 +133,8 @@ def retrain_subsets(
         Where to save the retrained values, and to resume from.
     progress : callable
         Called as `progress("retrain", done, total)`.
+    executor : Executor, optional
+        Workers that share the subsets.
 
     Returns
     -------
@@ -146,11 +151,12 @@ def retrain_subsets(
     if folder is not None:
         about = {"measure": what, "circuit": digest_measurement(run, measure), "run": dict(fingerprint_of(run))}
         truth = read_retrained(folder, subsets, shape, about)[:count]
-    together = lane_width(False) * thread_count(threads, count)
+    shares = thread_count(threads, count) if executor is None else 2 * worker_count(executor) * (threads or 1)
+    together = lane_width(False) * shares
     progress("retrain", len(truth), count)
     while len(truth) < count:
         part = subsets[len(truth) : len(truth) + together].astype(np.float64)
-        truth = np.concatenate([truth, retrain_and_measure(run, part, measure, (), threads, device)])
+        truth = np.concatenate([truth, retrain_and_measure(run, part, measure, (), threads, device, executor)])
         if folder is not None:
             write_retrained(folder, subsets[: len(truth)], truth)
         progress("retrain", len(truth), count)

@@ -9,6 +9,7 @@ that they hold on runs whose series diverge or have kinks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 
 from circuitsketch.autodiff import evaluate
 from circuitsketch.backends.scheduler import run_cooperatively, thread_count
+from circuitsketch.circuit import Circuit
+from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.reverse.cotangents import FinalCotangents
@@ -24,7 +27,8 @@ from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
 from circuitsketch.reverse.sweeps import plan_job, sweep_blocks
 from circuitsketch.training.training import Training
-from circuitsketch.tree import flatten
+from circuitsketch.tree import LEAF, flatten
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
 
 def leave_one_out(
@@ -37,6 +41,7 @@ def leave_one_out(
     threads: int | None = None,
     progress: Progress | None = None,
     take: Callable[[int, np.ndarray, np.ndarray], None],
+    executor: Executor | None = None,
 ) -> Measured:
     """Differentiate a measurement of the models that were trained without one example each.
 
@@ -56,6 +61,8 @@ def leave_one_out(
     take : callable
         Called with an example, the measurement of its model (values,), and the derivatives there (values, n). Several
         threads may call at once.
+    executor : Executor, optional
+        Workers that share the examples.
 
     Returns
     -------
@@ -71,9 +78,41 @@ def leave_one_out(
     zeros = np.zeros(run.n)
     measured = Measured(run, zeros, flatten(run.train_with(zeros))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    workers = thread_count(threads, max(len(wanted), 1))
-    plan = plan_job(run, zeros, None, workers, None, None, 0, np.complex128, workers)
-    done, lock = [0], Lock()
+    count, done = len(wanted), [0]
+
+    def take_and_count(example: int, values: np.ndarray, derivatives: np.ndarray) -> None:
+        take(example, values, derivatives)
+        with lock:
+            done[0] += 1
+            if progress is not None:
+                progress(done[0], count)
+
+    lock = Lock()
+    if executor is None:
+        differentiate_each(run, final, measured.circuit, wanted, weight, threads, take_and_count)
+        return measured
+    flat = replace(measured.circuit, in_tree=LEAF, out_tree=LEAF)
+    tasks = ((list(group), weight, threads or 1) for group in group_for_workers(wanted, threads or 1, executor))
+    nbytes = 8 * (threads or 1) * measured.values * run.n
+    for results in distribute(executor, differentiate_task, [run.for_workers(), final, flat], tasks, nbytes):
+        for result in results:
+            take_and_count(*result)
+    return measured
+
+
+def differentiate_each(
+    run: Training,
+    final: FinalCotangents,
+    circuit: Circuit,
+    examples: Sequence[int],
+    weight: float,
+    threads: int | None,
+    take: Callable[[int, np.ndarray, np.ndarray], None],
+) -> None:
+    """Differentiate a measurement of the models without one example each; `take` gets the results."""
+    count = sum(cells(circuit.nodes[wire].shape) for wire in circuit.outputs)
+    workers = thread_count(threads, max(len(examples), 1))
+    plan = plan_job(run, np.zeros(run.n), None, workers, None, None, 0, np.complex128, workers)
 
     def differentiate(some: Sequence[int]) -> Iterator[None]:
         for example in some:
@@ -83,16 +122,20 @@ def leave_one_out(
             forward = Forward(run, run.executable(Mode(0)), w, plan.segments)
             yield from (None for _ in forward.advance())
             state = forward.arena.get_state()
-            result = np.zeros((measured.values, run.n))
-            for _ in sweep_blocks(job, forward, final.at(state), measured.values, result):
+            result = np.zeros((count, run.n))
+            for _ in sweep_blocks(job, forward, final.at(state), count, result):
                 yield
-            values = np.concatenate([np.ravel(leaf) for leaf in evaluate(measured.circuit, state)])
+            values = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, state)])
             take(example, values, result)
-            with lock:
-                done[0] += 1
-                if progress is not None:
-                    progress(done[0], len(wanted))
 
-    if wanted:
-        run_cooperatively(differentiate, wanted, 1, threads)
-    return measured
+    if examples:
+        run_cooperatively(differentiate, examples, 1, threads)
+
+
+def differentiate_task(
+    run: Training, final: FinalCotangents, circuit: Circuit, examples: list[int], weight: float, threads: int
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Differentiate for some examples, as a task of a worker."""
+    results: list[tuple[int, np.ndarray, np.ndarray]] = []
+    differentiate_each(run, final, circuit, examples, weight, threads, lambda *result: results.append(result))
+    return results

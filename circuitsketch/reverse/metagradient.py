@@ -7,11 +7,13 @@ the measurement is differentiated at its end, and the derivatives are carried ba
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import HIGHEST, check_instance, check_int
+from circuitsketch.arguments import HIGHEST, check_executor, check_instance, check_int
 from circuitsketch.arrays import check_dtype, finite_array, plain_array
 from circuitsketch.backends.registry import check_device
 from circuitsketch.backends.scheduler import thread_count
@@ -25,7 +27,7 @@ from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
 from circuitsketch.reverse.sweep import NotFiniteError
-from circuitsketch.reverse.sweeps import Job, plan_job, sweep_directions, sweep_values
+from circuitsketch.reverse.sweeps import Job, plan_job, sweep_directions, sweep_on_workers, sweep_values
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
@@ -44,6 +46,7 @@ def metagradient(
     dtype: Any = np.complex128,
     device: str = "cpu",
     progress: Progress | bool | None = None,
+    executor: Executor | None = None,
 ) -> Any:
     """Compute the derivative of a measurement with respect to the downweight of every example.
 
@@ -78,6 +81,9 @@ def metagradient(
         "cpu"; there are no reverse sweeps on a GPU.
     progress : bool or callable, optional
         True for a progress bar, or a function of (steps done, steps), counted over all sweeps.
+    executor : concurrent.futures.Executor, optional
+        Workers that share the directions, such as those of `circuitsketch.executor`; the bits are the same. `threads`
+        are then those of each worker, by default 1. Without directions there is one sweep, and nothing to share.
 
     Returns
     -------
@@ -95,6 +101,8 @@ def metagradient(
         If the training diverges, or a derivative overflows.
     DomainError
         If a gate of the run or of the measurement has no derivative there.
+    WorkerError
+        If a worker dies.
 
     Warns
     -----
@@ -116,10 +124,13 @@ def metagradient(
     if check_device(device) != "cpu":
         raise InputError(f"there are no reverse sweeps on device {device!r}; use device='cpu'")
     thread_count(threads, 1)
+    check_executor(executor)
     number = check_dtype(dtype)
     w = np.zeros(run.n) if at is None else check_weights(at, run.n)
     states = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
+    if directions is None and executor is not None:
+        raise InputError("workers share directions, and there are none; leave out executor=, or pass directions=")
     if directions is None and order is not None:
         raise InputError("order is the highest coefficient along directions; pass directions= too")
     rows = None if directions is None else check_directions(directions, run.n)
@@ -130,7 +141,7 @@ def metagradient(
             measured, result = differentiate(job, function, args)
             measured.refuse_constant(result)
             return measured.by_leaf(result, axis=0)
-        measured, result = differentiate_along(job, function, args, rows, highest, number)
+        measured, result = differentiate_along(job, function, args, rows, highest, number, executor)
         measured.refuse_constant(result[0, 0].real)
         return measured.by_leaf(result, axis=2)
 
@@ -158,11 +169,12 @@ def differentiate_run_along(
     order: int,
     threads: int | None = None,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> np.ndarray:
     """Return the Taylor coefficients of the derivatives, (directions, order + 1, values, n), as `metagradient` does."""
     refuse_constant_run(run)
     job = plan_job(run, np.zeros(run.n), None, threads, progress, directions, order, np.complex128)
-    measured, result = differentiate_along(job, function, args, directions, order, np.complex128)
+    measured, result = differentiate_along(job, function, args, directions, order, np.complex128, executor)
     measured.refuse_constant(result[0, 0].real)
     return result
 
@@ -180,13 +192,20 @@ def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...])
 
 
 def differentiate_along(
-    job: Job, function: Callable[..., Any], args: tuple[Any, ...], rows: np.ndarray, order: int, dtype: Any
+    job: Job,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    rows: np.ndarray,
+    order: int,
+    dtype: Any,
+    executor: Executor | None = None,
 ) -> tuple[Measured, np.ndarray]:
     """Return the measurement and the coefficients of its derivatives, (directions, order + 1, values, n)."""
     run, mode = job.run, Mode(order, np.iscomplexobj(rows))
     measured = Measured(run, job.w, flatten(run.train_with(job.w))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    result = sweep_with_checks(job, mode, lambda: sweep_directions(job, final, measured.values, rows, order, dtype))
+    sweep = sweep_directions if executor is None else partial(sweep_on_workers, executor)
+    result = sweep_with_checks(job, mode, lambda: sweep(job, final, measured.values, rows, order, dtype))
     return measured, result
 
 

@@ -19,7 +19,7 @@ from circuitsketch.errors import CircuitSketchError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.reverse.forward import Forward, play
 from circuitsketch.reverse.pullback import pullback_circuit
-from circuitsketch.training.training import Training
+from circuitsketch.training.training import Training, linking
 
 DERIVATIVE = -1  # the position of the derivative with respect to a step's downweights among its outputs
 
@@ -30,6 +30,9 @@ class NotFiniteError(CircuitSketchError):
     def __init__(self, step: int) -> None:
         super().__init__(f"a cotangent is not finite before step {step}")
         self.step = step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NotFiniteError, (self.step,)
 
 
 def sweep_executable(
@@ -42,18 +45,19 @@ def sweep_executable(
     """
     target = make_target(mode, dtype, width)
     key = ("reverse", target, at_edges)
-    if key not in run.executables:
-        varying = run.varying()
-        circuits = [pullback_circuit(circuit, varying, at_edges, holds_series(mode)) for circuit in run.circuits]
-        count = len(varying) + 1
-        lanes: list[int] = []
-        if mode.components:
-            lanes = [*range(len(varying))]
-        if holds_series(mode):
-            lanes += [count + i for i in varying]
-        carry = {i: i for i in range(count)}
-        run.executables[key] = build(circuits, target, lanes, count, carry, has_keep=holds_series(mode))
-    return run.executables[key]
+    with linking:
+        if key not in run.executables:
+            varying = run.varying()
+            circuits = [pullback_circuit(circuit, varying, at_edges, holds_series(mode)) for circuit in run.circuits]
+            count = len(varying) + 1
+            lanes: list[int] = []
+            if mode.components:
+                lanes = [*range(len(varying))]
+            if holds_series(mode):
+                lanes += [count + i for i in varying]
+            carry = {i: i for i in range(count)}
+            run.executables[key] = build(circuits, target, lanes, count, carry, has_keep=holds_series(mode))
+        return run.executables[key]
 
 
 def holds_series(mode: Mode) -> bool:

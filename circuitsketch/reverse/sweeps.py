@@ -8,6 +8,7 @@ on how many threads there are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -28,6 +29,7 @@ from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward, Segment, plan_segments, record_lengths
 from circuitsketch.reverse.sweep import Cotangents, Sweep, sweep_executable
 from circuitsketch.training.training import Training
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
 
 @dataclass(eq=False)
@@ -58,13 +60,17 @@ class Job:
         """Begin some sweeps, none of whose steps are done."""
         self.sweeps, self.done = sweeps, 0
 
+    def report(self, steps: int) -> None:
+        """Count steps of sweeps as done."""
+        with self.mutex:
+            self.done += steps
+            if self.progress is not None:
+                self.progress(self.done, self.sweeps * self.run.steps)
+
     def go_back(self, sweep: Sweep, forward: Forward, cotangents: Cotangents, sweeps: int = 1) -> Iterator[int]:
         """Carry cotangents, of so many sweeps side by side, back through the recorded segment; report the progress."""
         for steps in sweep.play(forward, cotangents, watch=self.at_edges):
-            with self.mutex:
-                self.done += steps * sweeps
-                if self.progress is not None:
-                    self.progress(self.done, self.sweeps * self.run.steps)
+            self.report(steps * sweeps)
             yield steps
         self.suspects |= sweep.suspects > 0
 
@@ -142,16 +148,24 @@ def check_ends(cotangents: Cotangents, value: int) -> None:
 
 
 def sweep_directions(
-    job: Job, final: FinalCotangents, count: int, directions: np.ndarray, order: int, dtype: Any
+    job: Job,
+    final: FinalCotangents,
+    count: int,
+    directions: np.ndarray,
+    order: int,
+    dtype: Any,
+    width: int | None = None,
+    first: int = 0,
 ) -> np.ndarray:
     """Return the Taylor coefficients of the derivatives of `count` values along directions.
 
-    Shape (directions, order + 1, values, n), real or complex as the directions are.
+    Shape (directions, order + 1, values, n), real or complex as the directions are. first : the number of the first
+    direction, for messages.
     """
     run, w = job.run, job.w
     mode = Mode(order, np.iscomplexobj(directions))
-    played = run.executable(mode, dtype)
-    executable = sweep_executable(run, mode, dtype, job.at_edges)
+    played = run.executable(mode, dtype, width)
+    executable = sweep_executable(run, mode, dtype, job.at_edges, width)
     ending = final.executable(executable.target)
     width = executable.target.width
     result = empty_result((len(directions), order + 1, count, run.n), directions.dtype)
@@ -168,7 +182,7 @@ def sweep_directions(
         yield from forward.advance()
         state = forward.arena.get_lane_state().copy()
         if not np.isfinite(state).all():
-            raise overflow(run, played, state, begin)
+            raise overflow(run, played, state, first + begin)
         arena = ending.allocate_arena()
         ends = [final.series(arena, state, value) for value in values]
         carried = [Cotangents.at_end(constants, lanes[None], run.n) for constants, lanes in ends]
@@ -188,6 +202,52 @@ def sweep_directions(
     chunks = [range(first, last) for first, last in zip([0, *ends], ends, strict=False)]
     run_cooperatively(sweep_block, [(begin, values) for begin in begins for values in chunks], 1, job.threads)
     return result
+
+
+def sweep_on_workers(
+    executor: Executor,
+    job: Job,
+    final: FinalCotangents,
+    count: int,
+    directions: np.ndarray,
+    order: int,
+    dtype: Any,
+) -> np.ndarray:
+    """Return what `sweep_directions` does, from workers; each plans its own checkpoints."""
+    run = job.run
+    result = empty_result((len(directions), order + 1, count, run.n), directions.dtype)
+    width = run.executable(Mode(order, np.iscomplexobj(directions)), dtype).target.width
+    groups = group_for_workers(range(0, len(directions), width), job.threads or 1, executor)
+    options = (count, order, np.dtype(dtype), width, len(job.segments), job.threads or 1, job.at_edges)
+    tasks = ((part[0], directions[part[0] : part[-1] + width], job.w, *options) for part in groups)
+    job.begin(-(-len(directions) // width) * count)
+    nbytes = len(groups[0]) * width * result[0].nbytes
+    for begin, rows, suspects in distribute(executor, sweep_task, [run.for_workers(), final], tasks, nbytes):
+        result[begin : begin + len(rows)] = rows
+        job.suspects |= suspects
+        job.report(-(-len(rows) // width) * count * run.steps)
+    return result
+
+
+def sweep_task(
+    run: Training,
+    final: FinalCotangents,
+    begin: int,
+    directions: np.ndarray,
+    w: np.ndarray,
+    count: int,
+    order: int,
+    dtype: Any,
+    width: int,
+    checkpoints: int,
+    threads: int,
+    at_edges: bool,
+) -> tuple[int, np.ndarray, bool]:
+    """Sweep along some directions, as a task of a worker; return the first one's number, and whether to look closer."""
+    job = plan_job(run, w, checkpoints, threads, None, directions, order, dtype)
+    job.at_edges = at_edges
+    result = sweep_directions(job, final, count, directions, order, dtype, width, begin)
+    return begin, result, job.suspects
 
 
 def plan_job(

@@ -56,6 +56,14 @@ def exists(path: str) -> bool:
     return True
 
 
+def is_plain_file(path: str) -> bool:
+    """Return whether a path is a plain file that can be inspected; a link is not."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def is_folder(path: str) -> bool:
     """Return whether a path is a folder, or a link to one. OSError: the path cannot be inspected."""
     try:
@@ -106,6 +114,18 @@ def write_atomically(path: str, data: Any, store: str) -> None:
 
     When this returns, the file and its name are on the disk, before anything that is written later.
     """
+    aside = write_aside(path, data, store)
+    try:
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(aside)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def write_aside(path: str, data: Any, store: str) -> str:
+    """Write a file of a store under a temporary name beside its path; its contents are on the disk. Return the name."""
     refuse_links(store, os.path.dirname(path))
     aside = f"{path}.{secrets.token_hex(8)}{TMP_SUFFIX}"
     file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, 0o666)
@@ -117,12 +137,11 @@ def write_atomically(path: str, data: Any, store: str) -> None:
             os.fsync(file)
         finally:
             os.close(file)
-        os.replace(aside, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(aside)
         raise
-    sync_folder(os.path.dirname(path))
+    return aside
 
 
 def make_folder(path: str) -> None:

@@ -12,16 +12,19 @@ one sketch are equal byte for byte, regardless of the order and the number of at
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.errors import InputError, StoreError, printable
 from circuitsketch.store.atomic_files import (
+    TMP_NAME,
     absolute_path,
+    check_size,
     exists,
     explain_access_errors,
     explain_read_errors,
@@ -32,11 +35,13 @@ from circuitsketch.store.atomic_files import (
     refuse_links,
     remove_temporaries,
     sync_folder,
+    write_aside,
     write_atomically,
 )
 from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
+from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.store.zarr_layout import (
     LOCK,
     MAX_METADATA_BYTES,
@@ -202,21 +207,65 @@ class PartStore(StoreReader):
                 f"block {block} has shape {array.shape} and dtype {array.dtype}; blocks of {self.path} have shape "
                 f"{self.header.block_shape} and dtype {self.header.dtype}"
             )
+        with self.claim(block), explain_write_errors(self.path):
+            data = to_little_endian(array)
+            write_atomically(self.block_path(block), data, self.path)
+            write_atomically(self.digest_path(block), self.digest(block, data), self.path)
+
+    @contextmanager
+    def claim(self, block: int) -> Iterator[None]:
+        """Refuse a block that is written, or being written; within the context it is being written, and done after."""
         with self.mutex:
             self.check_writable()
             if block in self.finished or block in self.writing:
                 raise InputError(f"block {block} of {self.path} is already written; write only `store.missing`")
             self.writing.add(block)
         try:
-            data = to_little_endian(array)
-            with explain_write_errors(self.path):
-                write_atomically(self.block_path(block), data, self.path)
-                write_atomically(self.digest_path(block), self.digest(block, data), self.path)
+            yield
             with self.mutex:
                 self.finished.add(block)
         finally:
             with self.mutex:
                 self.writing.discard(block)
+
+    @contextmanager
+    def share(self) -> Iterator[SharedFolder]:
+        """Within the context, let workers write blocks into the folder; yields the folder as they see it."""
+        self.check_writable()
+        with explain_write_errors(self.path):
+            marker = write_aside(chunk_path(self.path, "lanes", 0), b"", self.path)
+        try:
+            yield SharedFolder(self.path, os.path.basename(marker), self.key)
+        finally:
+            with suppress(OSError, StoreError):
+                remove_temporaries(os.path.dirname(marker), self.path)
+
+    def adopt(self, block: int, file: BlockFile) -> None:
+        """Take in a block that a worker has written into the shared folder, as `write` takes its lanes.
+
+        Raises
+        ------
+        StoreError
+            The file is not there, or has another size; or as for `write`.
+        """
+        self.check_block(block)
+        path, aside = self.block_path(block), os.path.join(self.path, "lanes", os.path.basename(file.name))
+        if not TMP_NAME.fullmatch(os.path.basename(aside)):
+            raise InputError(f"{aside} is not the name of a worker's file")
+        with self.claim(block):
+            with explain_read_errors(aside, "call again with the same path: only this block is recomputed"):
+                check_size(aside, self.header.block_bytes, self.path)
+            with explain_write_errors(self.path):
+                os.replace(aside, path)
+                sync_folder(os.path.dirname(path))
+                write_atomically(self.digest_path(block), file.digest, self.path)
+
+    def take(self, block: int, lanes: np.ndarray | BlockFile) -> None:
+        """Write a block, or take in that of a worker."""
+        if isinstance(lanes, BlockFile):
+            self.adopt(block, lanes)
+        else:
+            self.write(block, lanes)
 
     def write_constants(self, leaves: Sequence[np.ndarray]) -> None:
         """Write the final state's constant terms, leaf by leaf; written ones must be equal bit for bit.
@@ -295,6 +344,12 @@ class PartStore(StoreReader):
         if self.lock is None:
             raise InputError(f"{self.path} is not open for writing; open it with mode 'a' to add blocks")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the store as its path and the digest of what it holds; its blocks stay on the disk."""
+        if self.writable:
+            raise InputError(f"{self.path} is open for writing, so it cannot be pickled; close it first")
+        return reopen, (self.path, self.key)
+
     def __enter__(self) -> PartStore:
         return self
 
@@ -310,6 +365,14 @@ class PartStore(StoreReader):
             "directions to "
             f"order {h.order}, open for {'writing' if self.writable else 'reading'}>"
         )
+
+
+def reopen(path: str, key: bytes) -> PartStore:
+    """Open a store that was pickled, for reading. StoreError: there is none, or it holds another sketch by now."""
+    store = PartStore.open(path)
+    if store.key != key:
+        raise StoreError(f"{path} holds another sketch than when it was pickled; open it with cs.open_sketch")
+    return store
 
 
 def check_same_sketch(store: PartStore, header: Header) -> None:

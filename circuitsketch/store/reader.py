@@ -170,10 +170,7 @@ class StoreReader:
 
     def digest(self, block: int | None, data: np.ndarray) -> bytes:
         """Return the sha256 of a block (None: the constants), its number and its sketch, so that no other passes."""
-        place = b"constants" if block is None else b"block %d" % block
-        hasher = hashlib.sha256(self.key + b"%d:" % len(place) + place)
-        hasher.update(data.data.cast("B"))
-        return hasher.digest()
+        return digest_block(self.key, block, data)
 
     def scan_finished(self) -> set[int]:
         """Return the blocks whose digests exist; StoreError if one of these blocks has the wrong size."""
@@ -190,3 +187,11 @@ class StoreReader:
                     check_size(self.block_path(block), self.header.block_bytes, self.path)
                 finished.add(block)
         return finished
+
+
+def digest_block(key: bytes, block: int | None, data: np.ndarray) -> bytes:
+    """Return the sha256 of a block (None: the constants) of the sketch that a key identifies."""
+    place = b"constants" if block is None else b"block %d" % block
+    hasher = hashlib.sha256(key + b"%d:" % len(place) + place)
+    hasher.update(data.data.cast("B"))
+    return hasher.digest()

@@ -9,15 +9,26 @@ loss of example i multiplied by keep_i = 1 - w_i.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from inspect import signature
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import as_list, call, check_callable, is_int, quoted
+from circuitsketch.arguments import (
+    as_list,
+    call,
+    check_callable,
+    check_executor,
+    check_picklable,
+    is_int,
+    quoted,
+    refuse_device,
+)
 from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import run_blocks
@@ -33,8 +44,10 @@ from circuitsketch.lower.instructions import Mode
 from circuitsketch.passes import simplify
 from circuitsketch.training.indices import check_run_indices
 from circuitsketch.training.subsets import check_labels, downweights_of, entry_per_example
-from circuitsketch.tree import flatten, flatten_up_to, unflatten
+from circuitsketch.tree import LEAF, flatten, flatten_up_to, unflatten
+from circuitsketch.workers.distribution import distribute, group_for_workers
 
+linking = RLock()  # several tasks of one worker may ask for one executable at once
 # What tab completion shows.
 PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()
 
@@ -135,13 +148,33 @@ class Training:
     @property
     def steps(self) -> int:
         """The number of steps."""
-        return len(self.batches)
+        return len(self.schedule.program)
 
     @cached_property
     def size(self) -> int:
         """size(A): the sum of the sizes of the steps' circuits."""
         counts = np.bincount(self.schedule.program, minlength=len(self.circuits))
         return sum(int(count) * circuit.size for count, circuit in zip(counts, self.circuits, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: circuits and data, without compiled code; the step is not needed any more."""
+        check_picklable(self.chosen_params, "params")
+        return self.__dict__ | {"executables": {}}
+
+    def __copy__(self) -> Training:
+        run = object.__new__(Training)
+        run.__dict__.update(self.__dict__)  # compiled code, too
+        return run
+
+    def for_workers(self) -> Training:
+        """Return the run without what blocks of lanes do not read: names, containers and functions of the user's."""
+        run = copy(self)
+        flat = flatten([0] * len(self.state_leaves))[1]
+        run.state = run.labels = run.items = run.groups = run.origin = run.chosen_params = None
+        run.batches, run.examples, run.state_tree = [], [], flat
+        run.circuits = [replace(circuit, in_tree=LEAF, out_tree=flat) for circuit in self.circuits]
+        run.varying_leaves = {values: self.varying(values) for values in (False, True)}
+        return run
 
     def params(self, state: Any) -> Any:
         """Return the parameters in a state."""
@@ -238,12 +271,13 @@ class Training:
     ) -> Executable:
         """Return the run compiled for a mode, a device and a number of lanes (a hint); cached."""
         target = make_target(mode, dtype, width, device, lanes)
-        if target not in self.executables:
-            count = len(self.state_leaves)
-            varying = self.varying(mode.values) if mode.components else ()
-            carry = {i: i for i in range(count)}
-            self.executables[target] = build(self.circuits, target, varying, count, carry, has_keep=True)
-        return self.executables[target]
+        with linking:
+            if target not in self.executables:
+                count = len(self.state_leaves)
+                varying = self.varying(mode.values) if mode.components else ()
+                carry = {i: i for i in range(count)}
+                self.executables[target] = build(self.circuits, target, varying, count, carry, has_keep=True)
+            return self.executables[target]
 
     def train(self) -> Any:
         """Train and return the final state.
@@ -269,7 +303,8 @@ class Training:
         arena = self.executable(Mode(0)).allocate_arena()
         arena.set_state(self.state_leaves)
         arena.run(self.schedule, 0, step, w)
-        values = [*arena.get_state(), *self.data_of(step), 1.0 - w[self.examples[step]]]
+        begin, end = self.schedule.ids_start[step : step + 2]
+        values = [*arena.get_state(), *self.data_of(step), 1.0 - w[self.schedule.ids[begin:end]]]
         node = find_first_nonfinite(self.circuits[self.schedule.program[step]], values)
         gate = "the state itself" if node is None else describe_gate(node)
         return DivergenceError(
@@ -278,7 +313,9 @@ class Training:
         )
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")
-    def retrain(self, without: Any, threads: int | None = None, *, device: str = "cpu") -> Any:
+    def retrain(
+        self, without: Any, threads: int | None = None, *, device: str = "cpu", executor: Executor | None = None
+    ) -> Any:
         """Train again with other weights: the ground truth for predictions.
 
         Parameters
@@ -291,6 +328,8 @@ class Training:
             The number of threads for several subsets; by default all cores.
         device : str
             "cpu", or "cuda", which pays off for large numbers of subsets.
+        executor : concurrent.futures.Executor, optional
+            Workers that share the subsets, such as those of `circuitsketch.executor`; each uses one thread by default.
 
         Returns
         -------
@@ -303,6 +342,8 @@ class Training:
             If a value is not finite; the message names the step and the gate.
         DeviceError
             If there is no GPU, or its memory does not hold a single block.
+        WorkerError
+            If a worker dies.
 
         Examples
         --------
@@ -313,14 +354,27 @@ class Training:
         array([10.,  1.])
         """
         thread_count(threads, 1)
+        refuse_device(check_executor(executor), check_device(device))
         downweights = downweights_of(without, self.n, self.labels, self.items)
         several = downweights.ndim == 2
-        if get_backend(check_device(device)).runs_constants and not several:
+        if get_backend(device).runs_constants and not several:
             return self.train_with(downweights)
         weights = np.atleast_2d(downweights)
         states = len(weights) * sum(leaf.size for leaf in self.state_leaves)
         require_memory(8 * states, f"the trained states of {len(weights):,} subsets", ["fewer subsets at a time"])
         executable = self.executable(Mode(0, complex=False, values=True), device=device, lanes=len(weights))
+        if executor is not None:
+            leaves = self.retrain_on_workers(executor, weights, executable, threads)
+        else:
+            leaves = self.retrain_lanes(weights, executable, threads)
+        for row, w in enumerate(weights):
+            if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
+                self.train_with(w)  # raises, with step and gate
+                raise DivergenceError(f"retraining diverged for subset {row}")
+        return unflatten(self.state_tree, leaves if several else [leaf[0] for leaf in leaves])
+
+    def retrain_lanes(self, weights: np.ndarray, executable: Executable, threads: int | None) -> list[np.ndarray]:
+        """Return the leaves (subsets, *shape) of the final states for rows of downweights."""
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
 
@@ -336,11 +390,21 @@ class Training:
                 collect(arena, leaves, begin, block)
 
         run_blocks(blocks, len(weights), executable, threads, self.n)
-        for row, w in enumerate(weights):
-            if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
-                self.train_with(w)  # raises, with step and gate
-                raise DivergenceError(f"retraining diverged for subset {row}")
-        return unflatten(self.state_tree, leaves if several else [leaf[0] for leaf in leaves])
+        return leaves
+
+    def retrain_on_workers(
+        self, executor: Executor, weights: np.ndarray, executable: Executable, threads: int | None
+    ) -> list[np.ndarray]:
+        """Return what `retrain_lanes` does, from workers."""
+        width = executable.target.width
+        leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
+        begins = group_for_workers(range(0, len(weights), width), threads or 1, executor)
+        tasks = ((part[0], weights[part[0] : part[-1] + width], width, threads or 1) for part in begins)
+        nbytes = width * (threads or 1) * 8 * (self.n + sum(leaf.size for leaf in self.state_leaves))
+        for begin, part in distribute(executor, retrain_rows, [self.for_workers()], tasks, nbytes):
+            for leaf, rows in zip(leaves, part, strict=True):
+                leaf[begin : begin + len(rows)] = rows
+        return leaves
 
     def grouped(self, labels: Sequence[Any]) -> Training:
         """Return the same run with one weight per group: its examples are the groups, in order of appearance.
@@ -398,6 +462,14 @@ class Training:
 
     def __repr__(self) -> str:
         return f"<Training of {self.steps} steps on {self.n} examples, size(A) = {self.size:,}>"
+
+
+def retrain_rows(
+    run: Training, begin: int, weights: np.ndarray, width: int, threads: int
+) -> tuple[int, list[np.ndarray]]:
+    """Retrain with some rows of downweights, as a task of a worker; return their first number and the leaves."""
+    executable = run.executable(Mode(0, complex=False, values=True), width=width)
+    return begin, run.retrain_lanes(weights, executable, threads)
 
 
 def check_step(step: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -65,6 +67,27 @@ def test_a_file_under_another_files_name_is_not_read(folder):
     other = KEY[:-1] + "1"
     file.rename(file.with_name(other))
     assert cache.read(other) is None and cache.read(KEY) is None
+
+
+@posix
+def test_processes_take_turns_at_compiling_but_do_not_wait_for_ever(folder):
+    order = []
+
+    def compile_after(seconds):
+        with cache.take_turns(seconds):
+            order.append(seconds)
+
+    with cache.take_turns():
+        thread = threading.Thread(target=compile_after, args=(60.0,))
+        thread.start()
+        begin = time.monotonic()
+        compile_after(0.2)
+        assert time.monotonic() - begin >= 0.2
+        order.append("held")
+    thread.join()
+    assert order == [0.2, "held", 60.0]
+    assert [file.stat().st_mode & 0o777 for file in files(folder)] == [0o600]
+    compile_after(0.0)  # the lock is free, and none is left behind
 
 
 @posix

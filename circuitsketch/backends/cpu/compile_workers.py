@@ -20,7 +20,7 @@ import llvmlite
 from llvmlite import binding
 
 from circuitsketch.backends import compile_progress
-from circuitsketch.backends.cache import read, write
+from circuitsketch.backends.cache import read, take_turns, write
 from circuitsketch.backends.contract import Target
 from circuitsketch.backends.cpu import llvm
 from circuitsketch.backends.cpu.codegen import emit_text, install, loaded, make_kernel_key
@@ -36,7 +36,19 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callab
     meanwhile : compiles something else; called while the processes work.
     """
     keys = {kernel: make_kernel_key(kernel, target) for kernel in kernels}
-    missing = {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
+    if find_missing(keys):
+        with take_turns():  # another process may compile the same ones
+            compile_and_install(find_missing(keys), target, meanwhile)
+    return {kernel: loaded[key] for kernel, key in keys.items()}
+
+
+def find_missing(keys: Mapping[Kernel, str]) -> dict[str, Kernel]:
+    """Return the kernels that are neither loaded nor in the cache, by key; load those that are in the cache."""
+    return {key: kernel for kernel, key in keys.items() if key not in loaded and not install(key, read(key))}
+
+
+def compile_and_install(missing: Mapping[str, Kernel], target: Target, meanwhile: Callable[[], object]) -> None:
+    """Compile kernels, store and load each, and report the progress."""
     begun = time.monotonic()
     with closing(compile_missing(missing, target, meanwhile)) as codes:
         for done, (key, code) in enumerate(codes, start=1):
@@ -46,7 +58,6 @@ def compile_kernels(kernels: Sequence[Kernel], target: Target, meanwhile: Callab
             report = compile_progress.REPORT.get()
             if report is not None and time.monotonic() - begun > compile_progress.PATIENCE:
                 report(done, len(missing))
-    return {kernel: loaded[key] for kernel, key in keys.items()}
 
 
 def compile_missing(

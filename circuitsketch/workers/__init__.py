@@ -1,0 +1,1 @@
+"""Tasks on other processes and machines, through any `concurrent.futures.Executor`."""

@@ -1,0 +1,118 @@
+"""Executors for tests: those that people use, and some that misbehave in one way."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import circuitsketch as cs
+from circuitsketch.backends.cpu import compile_workers
+from circuitsketch.propagate.blocks import Collected, push_task
+from circuitsketch.store import shared_folder
+from circuitsketch.zoo import microgpt
+
+
+@contextmanager
+def spawned():
+    """A pool of the standard library: two processes that begin without anything of this one."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+EXECUTORS = {
+    "processes": lambda: cs.executor("processes:2"),
+    "spawned": spawned,
+    "threads": lambda: ThreadPoolExecutor(2),
+}
+
+
+class Immediate(Executor):
+    """Calls each function at once, in this process; `change` may replace its result."""
+
+    def __init__(self, change=lambda reply: reply):
+        self.change, self.futures = change, []
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        self.futures.append(future)
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(self.change(function(*arguments, **options)))
+        except Exception as reason:
+            future.set_exception(reason)
+        return future
+
+
+class Twice(Immediate):
+    """Does everything twice, as a scheduler may that believes a worker dead, and returns the second result."""
+
+    def submit(self, function, /, *arguments, **options):
+        super().submit(function, *arguments, **options)
+        return super().submit(function, *arguments, **options)
+
+
+class Never(Executor):
+    """Takes calls, and makes none."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, function, /, *arguments, **options):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+def push_and_be_killed(run, group, *arguments):
+    """What a worker does for a sketch; the first that has computed block 3 is killed before it can say so."""
+    take = Collected.take
+
+    def be_killed(held, block, lanes):
+        if block == 3 and not os.path.exists(os.environ["KILLED"]):
+            with open(os.environ["KILLED"], "w"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        take(held, block, lanes)
+
+    Collected.take = be_killed
+    try:
+        return push_task(run, group, *arguments)
+    finally:
+        Collected.take = take
+
+
+def push_on_a_full_disk(run, group, *arguments):
+    """What a worker does for a sketch, with a disk that has no room for block 4."""
+    write = shared_folder.write_aside
+
+    def be_full(path, data, store):
+        if path.endswith("c.4.0.0.0"):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        return write(path, data, store)
+
+    shared_folder.write_aside = be_full
+    try:
+        return push_task(run, group, *arguments)
+    finally:
+        shared_folder.write_aside = write
+
+
+def raise_what_cannot_be_pickled():
+    error = ValueError("a lambda")
+    error.reason = lambda: None
+    raise error
+
+
+def compile_kernels():
+    """The kernels that this process compiles to train a model, with the cache that its environment names."""
+    compiled, compile_missing = [], compile_workers.compile_missing
+
+    def counted(missing, *arguments):
+        compiled.extend(missing)
+        return compile_missing(missing, *arguments)
+
+    compile_workers.compile_missing = counted
+    microgpt.training(3).train()
+    return compiled
