@@ -87,7 +87,7 @@ def plot_history(names: list[str], file: str) -> None:
             axis.plot(known, [values[i] for i in known], "o-", label=processor)
         axis.set_title(f"{name}: {title}", fontsize=7, wrap=True)
         axis.set_xticks(range(len(lines)), [line["commit"] for line in lines], fontsize=6, rotation=45)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=min([0.0, *(value for value in values if value is not None)]))
     axes.flat[0].legend(fontsize=6)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()

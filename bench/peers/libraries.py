@@ -19,7 +19,7 @@ from .settings import Setting
 
 MODELS = 5  # of an ensemble
 DAMPINGS = (1e-2, 1e-3, 1e-1, 1.0)
-RIDGES = ((2048, 0.0), (512, 0.0), (128, 0.0), (512, 10.0), (512, 100.0))
+RIDGES = ((2048, 0.0), (512, 0.0), (128, 0.0), (512, 10.0), (512, 100.0), (512, 1000.0))
 
 
 @dataclass(frozen=True)
