@@ -48,6 +48,7 @@ from timing import timed
 from circuitsketch.attribution.ground_truth import retrain_and_measure
 
 BUDGETS = (10, 50, 200, 600)
+LONGEST = 180  # characters of an error in a table
 
 
 def read_or_retrain(setting: Setting, folder: Path) -> Truths:
@@ -184,7 +185,8 @@ def describe(facts: dict[str, Any], name: str) -> str:
     text = f", a training takes {ours:.3g} ms"
     if theirs is not None:
         text += f", in PyTorch {theirs:.3g} ms, to parameters that differ by {facts[f'{name}_twin_difference']:.1g}"
-    silent = [f"{key.removeprefix(name + ', ')}: {why}" for key, why in facts.items() if isinstance(why, str)]
+    reasons = {key.removeprefix(f"{name}, "): why for key, why in facts.items() if isinstance(why, str)}
+    silent = [f"{method} ({why if len(why) <= LONGEST else why[:LONGEST] + '...'})" for method, why in reasons.items()]
     return text + "".join(f"; no answer by {one}" for one in silent)
 
 
