@@ -33,7 +33,7 @@ def test_a_trial_writes_truths_and_scores_what_lies_beside_them(bench, tmp_path,
     setting = compare.SETTINGS["users"](8)
     home = tmp_path / "users"
     home.mkdir()
-    effects = np.stack([cs.metagradient(setting.run, setting.value(k)) for k in range(2)], axis=1)
+    effects = np.stack([cs.metagradient(setting.run, setting.functions[k]) for k in range(2)], axis=1)
     np.save(home / "effects-mine.npy", effects)
     numbers = compare.main([*trial, "--json", "-"])
     assert json.loads(capsys.readouterr().out) == numbers
@@ -116,7 +116,7 @@ def load_method(bench, name, setting_name):
 @pytest.mark.parametrize("name", ["users", "digits"])
 def test_magic_of_bergson_is_the_metagradient(bench, name):
     _, method, twin = load_method(bench, "bergson: MAGIC", name)
-    mine = np.reshape(cs.metagradient(twin.setting.run, twin.setting.value(0)), (-1, 1))
+    mine = np.reshape(cs.metagradient(twin.setting.run, twin.setting.functions[0]), (-1, 1))
     np.testing.assert_allclose(method.run(twin, [0], None), mine, atol=1e-10 * np.abs(mine).max())
 
 

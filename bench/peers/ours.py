@@ -30,7 +30,9 @@ def time_each(ask: Callable[[int], Any], values: int) -> tuple[list[Any], float]
 
 def differentiate(setting: Setting) -> tuple[np.ndarray, float]:
     """First order: the metagradient of each value, (n, values)."""
-    gradients, seconds = time_each(lambda k: cs.metagradient(setting.run, setting.value(k), threads=1), setting.values)
+    gradients, seconds = time_each(
+        lambda k: cs.metagradient(setting.run, setting.functions[k], threads=1), setting.values
+    )
     return np.stack([np.reshape(gradient, setting.run.n) for gradient in gradients], axis=1), seconds
 
 
@@ -38,7 +40,7 @@ def attribute(setting: Setting, budget: float, truths: Truths) -> tuple[dict[str
     """Values, and the ends of their intervals, (3, B, values), by kind; calibrated on subsets of the kind, as many as
     the budget pays."""
     queries, seconds = time_each(
-        lambda k: cs.attribute(setting.run, setting.value(k), budget=budget, threads=1), setting.values
+        lambda k: cs.attribute(setting.run, setting.functions[k], budget=budget, threads=1), setting.values
     )
     answers = {}
     for kind, (masks, truth) in truths.items():

@@ -42,7 +42,7 @@ class Setting:
 
     name: str
     run: cs.Training
-    measure: Callable[[Any], Any]  # of the trained parameters, (K,)
+    functions: tuple[Callable[[Any], Any], ...]  # one value each, of the trained parameters
     kinds: dict[str, np.ndarray]  # masks (KNOWN + subsets, n)
     x: np.ndarray
     y: np.ndarray
@@ -57,22 +57,20 @@ class Setting:
     def values(self) -> int:
         return len(self.combine)
 
-    def value(self, k: int) -> Callable[[Any], Any]:
-        """Return the measurement of one value."""
-        return lambda params: self.measure(params)[k]
+    def measure(self, params: Any) -> Any:
+        """All values, (K,)."""
+        return np.stack([function(params) for function in self.functions])
 
 
-def measure_queries(
-    loss: Callable[..., Any], logits: Callable[..., Any], target: str, queries: Any, combine: np.ndarray
-) -> Callable[[Any], Any]:
-    """Return the values of a model with one loss per example."""
-    x, y = queries
-    of = {
-        "loss": lambda params: loss(params, x, y),
-        "margin": lambda params: supervised.margins(logits(params, x), y),
-        "probability": lambda params: cs.softmax(logits(params, x))[:, 1],
-    }[target]
-    return lambda params: combine @ of(params)
+def measure_margin(k: int) -> Callable[[Any], Any]:
+    """Return the margin of a query."""
+    data = mlp.data(1000)
+    return lambda params: mlp.margin(params, data.test_x[k : k + 1], data.test_y[k : k + 1])[0]
+
+
+def measure_word(word: str) -> Callable[[Any], Any]:
+    """Return the loss on a word."""
+    return lambda params: microgpt.loss(params, word)
 
 
 def build_digits(name: str, subsets: int) -> Setting:
@@ -91,13 +89,13 @@ def build_digits(name: str, subsets: int) -> Setting:
             **{"epochs": 30, "learning_rate": 0.1, "weight_decay": weight_decay, "schedule": cs.optim.cosine},
         )
     combine = np.eye(VALUES)
-    measure = measure_queries(mlp.loss, mlp.logits, "margin", queries, combine)
+    functions = tuple(map(measure_margin, range(VALUES)))
     rule = Rule("momentum", np.array([batch[0] for batch in run.batches]), weight_decay)
 
     def draw(seed: int) -> dict[str, np.ndarray]:
         return mlp.draw(64, hidden, 10, "gelu", seed)
 
-    return Setting(name, run, measure, kinds, data.x, y, queries, combine, "margin", rule, "gelu", draw)
+    return Setting(name, run, functions, kinds, data.x, y, queries, combine, "margin", rule, "gelu", draw)
 
 
 def build_names(subsets: int) -> Setting:
@@ -109,14 +107,24 @@ def build_names(subsets: int) -> Setting:
     x, y = pad_words(docs)
     rule = Rule("adam", np.array([batch[2] for batch in known.run.batches]), betas=(0.85, 0.99), eps_root=1e-3)
 
-    def measure(params: Any) -> Any:
-        return np.stack([microgpt.loss(params, word) for word in asked])
-
     def draw(seed: int) -> dict[str, np.ndarray]:
         return microgpt.Config().draw(42 + seed)
 
     combine = np.eye(len(asked))
-    return Setting("names", known.run, measure, kinds, x, y, pad_words(asked), combine, "loss", rule, None, draw)
+    return Setting(
+        "names",
+        known.run,
+        tuple(map(measure_word, asked)),
+        kinds,
+        x,
+        y,
+        pad_words(asked),
+        combine,
+        "loss",
+        rule,
+        None,
+        draw,
+    )
 
 
 def pad_words(words: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -135,9 +143,6 @@ def build_trust(name: str, subsets: int) -> Setting:
     masks = {kind: one.draw(KNOWN + subsets, seed=i) for i, (kind, one) in enumerate(list_kinds(user).items())}
     kinds = {kind: some for kind, some in masks.items() if kind != "1"}
     x, y = gather_examples(user.run)
-
-    def measure(params: Any) -> Any:
-        return np.stack([one(params) for one in user.measurements])
 
     if name == "users":
         rng = np.random.default_rng(13)
@@ -161,7 +166,7 @@ def build_trust(name: str, subsets: int) -> Setting:
         scaled = {key: np.sqrt(2 / len(value)) * rng.normal(size=value.shape) for key, value in first}
         return {key: scaled[key] if value.ndim == 2 else value for key, value in first}
 
-    return Setting(name, user.run, measure, kinds, x, y, queries, combine, target, rule, activation, draw)
+    return Setting(name, user.run, user.measurements, kinds, x, y, queries, combine, target, rule, activation, draw)
 
 
 def gather_examples(run: cs.Training) -> tuple[np.ndarray, ...]:
