@@ -117,7 +117,12 @@ def ask_library(setting: Setting, number: int, truths: Truths) -> tuple[Any, dic
     if not scored:
         raise RuntimeError("; ".join(errors))
     _, _, tried, effects = max(scored, key=lambda one: one[:2])
-    return tried, score_effects(effects, base, truths, method.predicts), timed(ask([0], tried)).cpu, "; ".join(errors)
+    return (
+        tried,
+        score_effects(effects, base, truths, method.predicts_for(setting)),
+        timed(ask([0], tried)).cpu,
+        "; ".join(errors),
+    )
 
 
 def measure_libraries(setting: Setting, truths: Truths, only: list[str], report: Report) -> list[Cell]:

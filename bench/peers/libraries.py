@@ -24,7 +24,7 @@ RIDGES = ((2048, 0.0), (512, 0.0), (128, 0.0), (512, 10.0), (512, 100.0), (512, 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of a library, and whether its effects are in the unit of what is measured or are ranks alone."""
+    """A method of a library; `predicts`: its effects are in the unit of what is measured, not ranks alone."""
 
     library: str
     name: str
@@ -34,6 +34,10 @@ class Method:
     tried: tuple[Any, ...] = (None,)
     options: tuple[Any, ...] = ()
     excludes: Callable[[Setting], str] = lambda setting: ""  # why it has no answer for a setting
+    ranks_words: bool = False  # of words, whose loss is a mean over tokens, its effects are ranks alone
+
+    def predicts_for(self, setting: Setting) -> bool:
+        return self.predicts and not (self.ranks_words and setting.activation is None)
 
     @property
     def label(self) -> str:
@@ -64,7 +68,7 @@ METHODS = (
     Method("dattri", "TracIn", "from_dattri", "tracin", False),
     Method("traker", "TRAK, 1 model", "from_trak", "trak", False, RIDGES, (1,)),
     Method("traker", f"TRAK, {MODELS} models", "from_trak", "trak", False, RIDGES[1:], (MODELS,)),
-    Method("kronfluence", "EK-FAC", "from_kronfluence", "ekfac", True, (1e-8, None, 1e-2)),
+    Method("kronfluence", "EK-FAC", "from_kronfluence", "ekfac", True, (1e-8, None, 1e-2), ranks_words=True),
     Method("pyDVL", "influence functions, direct", "from_pydvl", "influence", True, DAMPINGS, ("direct",)),
     Method("pyDVL", "influence functions, Nyström", "from_pydvl", "influence", True, DAMPINGS, ("nystroem",)),
     Method("pyDVL", "EK-FAC", "from_pydvl", "influence", True, DAMPINGS, ("ekfac",), exclude_words),
