@@ -106,6 +106,8 @@ def test_every_table_in_the_readme_has_its_place():
         "budgets",
         "trust",
         "gpu",
+        "compare_attribution",
+        "first_order",
     ):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
