@@ -270,6 +270,12 @@ def test_a_killed_attribution_resumes_to_the_same_bits(tmp_path, share):
     assert {file: file.stat().st_mtime_ns for file in files} == files  # what was finished was not done again
 
 
+def test_kept_files_are_read_by_numpy(tmp_path):
+    resume(tmp_path / "kept", budget=30)
+    gradient = cs.metagradient(network("tanh"), measure)
+    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "derivatives.npy", allow_pickle=False), gradient)
+
+
 def test_an_interrupted_attribution_resumes(tmp_path):
     def interrupt(done, total):
         if done > total / 4:
@@ -291,7 +297,9 @@ def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
     with raises(cs.StoreError, "has other files in it"):
         resume(tmp_path, budget=30)
     file = folder / "derivatives.npy"
-    for data in (file.read_bytes()[:-8], b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for data in (file.read_bytes()[:-8], bytes(flipped), b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
         file.write_bytes(data)
         with raises(cs.StoreError, "derivatives.npy.*delete it, and call again"):
             resume(folder, budget=30)
