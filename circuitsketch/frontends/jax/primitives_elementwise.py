@@ -48,22 +48,34 @@ def operation(name: str) -> Callable[..., Any]:
     return lambda equation, *operands: apply(*operands)
 
 
-def floats_only(name: str) -> Callable[..., Any]:
-    """Return the rule of a primitive that on integers means something else."""
-    apply = OPERATIONS[name]
+def divide(equation: Any, x: Any, y: Any) -> Any:
+    """x / y; by a root, or by fewer numbers than there are quotients, as a product, which has the cheaper series."""
+    if equation.outvars[0].aval.dtype.kind in "iu":
+        raise TraceError(
+            f"{user_place()} uses JAX's primitive 'div' on integers that the examples' weights reach, which truncates; "
+            "convert them to floats first"
+        )
+    if not isinstance(y, Wire):
+        return OPERATIONS["divide"](x, y)
+    root = without_zero(y)
+    if root.node.gate.name == "sqrt":
+        return x * OPERATIONS["rsqrt"](Wire(y.builder, root.node.operands[0]))
+    source = Wire(y.builder, y.node.operands[0]) if y.node.gate.name == "broadcast" else y
+    if source.size < np.size(x):
+        return x * OPERATIONS["broadcast_to"](OPERATIONS["reciprocal"](source), y.shape)
+    return OPERATIONS["divide"](x, y)
 
-    def rule(equation: Any, *operands: Any) -> Any:
-        if (
-            not np.issubdtype(equation.outvars[0].aval.dtype, np.floating)
-            and equation.outvars[0].aval.dtype.kind in "iu"
-        ):
-            raise TraceError(
-                f"{user_place()} uses JAX's primitive {equation.primitive.name!r} on integers that the examples' "
-                "weights reach, which truncates; convert them to floats first"
-            )
-        return apply(*operands)
 
-    return rule
+def without_zero(x: Wire) -> Wire:
+    """Return the wire to which a constant zero was added, as an epsilon of 0; another wire as it is."""
+    if x.node.gate.name != "add":
+        return x
+    one, other = (Wire(x.builder, i) for i in x.node.operands)
+    for wire, added in ((one, other), (other, one)):
+        constant = value_or_wire(added)
+        if not isinstance(constant, Wire) and not np.any(constant):
+            return wire
+    return x
 
 
 def booleans_only(name: str) -> Callable[..., Any]:
@@ -184,7 +196,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **{"and": booleans_only("logical_and"), "or": booleans_only("logical_or")},
     **{"xor": booleans_only("logical_xor"), "not": booleans_only("logical_not")},
     **dict.fromkeys(IDENTITIES, identity),
-    "div": floats_only("divide"),
+    "div": divide,
     "eq": equal,
     "eq_to": equal,
     "ne": not_equal,
