@@ -205,6 +205,10 @@ def test_a_maximum_that_is_clear_gives_no_warning_of_its_derivative():
 
 
 def test_positions_that_are_written_twice_are_refused():
-    twice = lambda w, b: jnp.tanh(w.at[jnp.array([1, 1]) * b["n"]].set(w[:2]))  # noqa: E731
+    function = cs.jax.function(lambda w, positions: w.at[positions].set(w[:2] ** 2))
+    circuit = cs.trace(function, np.ones((4, 4)), np.array([0, 1]))
+    compiled = cs.compile(circuit)
+    x = np.arange(16.0).reshape(4, 4)
+    np.testing.assert_array_equal(compiled(x, np.array([3, 0])), [x[1] ** 2, x[1], x[2], x[0] ** 2])
     with pytest.raises(cs.BoundsError, match="written twice"):
-        import_function(twice)
+        compiled(x, np.array([3, 3]))

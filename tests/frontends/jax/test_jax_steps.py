@@ -11,25 +11,28 @@ pytest.importorskip("jax.numpy", reason="the extra jax is not installed")
 for library in ("optax", "flax", "equinox"):
     pytest.importorskip(library)
 
+import jax_networks  # noqa: E402
+import jax_perceptrons  # noqa: E402
 from jax_cases import EXAMPLES, distance  # noqa: E402
-from jax_networks import STEPS as NETWORKS  # noqa: E402
-from jax_perceptrons import STEPS as PERCEPTRONS  # noqa: E402
 
 import circuitsketch as cs  # noqa: E402
 
-STEPS = PERCEPTRONS | NETWORKS
+STEPS = jax_perceptrons.STEPS | jax_networks.STEPS
 # Single precision inside, whatever the parameters are: the accumulators of MultiSteps, the softmax of nnx's attention.
 SINGLE = {"optax_multi_steps": 1e-6, "nnx_transformer": 1e-5}
-# What is deleted of an example's weight. The steps of lion are signs, which no small deletion changes.
-STRENGTHS = {"optax_lion": 1e-4}
+# What is deleted of an example's weight: less where a ReLU is near its kink or a gradient near an eps outside the root.
+# The steps of lion are signs, which no small deletion changes.
+STRENGTHS = {"mlp_sgd_momentum": 0.01, "optax_yogi_ema": 0.01, "optax_adam_eps_outside": 1e-3, "optax_lion": 1e-4}
 ORDER = 3
 # Of finite differences at the best of their step sizes; rounding is amplified by the division by its powers.
 TOLERANCES = (1e-12, 1e-9, 1e-6, 1e-4)
-WIDTHS = (0.05, 0.01, 2e-3, 4e-4)
+WIDTHS = (0.05, 0.01, 2e-3, 4e-4, 8e-5)
 
 
 @pytest.fixture(scope="module", params=list(STEPS))
 def case(request):
+    for module in (jax_perceptrons, jax_networks):
+        module.data.restart(3)
     return STEPS[request.param](), SINGLE.get(request.param, 0.0), STRENGTHS.get(request.param, 0.1)
 
 
