@@ -71,6 +71,8 @@ def test_it_says_what_it_is_before_it_answers(page):
     assert "rude.sketch" in text and "24 random subsets of 2 to 8 examples" in text and "of 40 examples" in text
     assert "its loss counts 0 times" in text and [row[0] for row in table(page, "worth")] == ["loss", "margin"]
     assert "as trained" in page.locator("#headline").inner_text()
+    warnings = page.server.view.effect_warnings
+    assert page.locator("#effect-warnings").inner_text() == " ".join(f"Warning: {text}." for text in warnings)
 
 
 def test_a_search_is_picked_and_answered_with_its_interval(page, view, expect):
