@@ -370,6 +370,7 @@ def plain_words(sentence: str) -> str:
     """
     for pattern, words in (
         (r"query\.calibrate\([^)]*\)", "a calibration"),
+        (r"query\.retrain_worst\([^)]*\) retrains the worst of them", "train again without them to check"),
         (r"query\.retrain_worst\([^)]*\)", "retraining the worst examples"),
         (r"cs\.open_sketch\([^)]*\)", "the run"),
         (r"open the sketch with the run", "give the run"),

@@ -71,6 +71,8 @@ def test_it_says_what_it_is_before_it_answers(page):
     assert "rude.sketch" in text and "24 random subsets of 2 to 8 examples" in text and "of 40 examples" in text
     assert "its loss counts 0 times" in text and [row[0] for row in table(page, "worth")] == ["loss", "margin"]
     assert "as trained" in page.locator("#headline").inner_text()
+    warnings = page.server.view.effect_warnings
+    assert page.locator("#effect-warnings").inner_text() == " ".join(f"Warning: {text}." for text in warnings)
 
 
 def test_a_search_is_picked_and_answered_with_its_interval(page, view, expect):
@@ -268,18 +270,17 @@ def test_two_tabs_do_not_disturb_each_other(page, open_page, view, expect):
 
 
 def test_a_wrong_token_shows_why(page, open_page):
+    open_page.expected.append("403 (Forbidden)")
     tab = open_page(page.server.address.replace("token=", "token=x"), ready=False)
     assert "lacks the right token" in tab.locator("body").inner_text()
-    assert any("403" in text for text in open_page.wrong)
-    open_page.wrong.clear()
 
 
 def test_a_server_that_has_ended_is_told(view, serve, open_page, expect):
+    open_page.expected.append("ERR_CONNECTION_REFUSED")
     with serve(view) as server:
         tab = open_page(server.address)
     pick(tab, [4])
     expect(tab.get_by_role("alert")).to_contain_text("is circuitsketch page still running?")
-    open_page.wrong.clear()
 
 
 def test_a_sketch_that_disappears_is_told(queries, serve, open_page, expect, tmp_path):

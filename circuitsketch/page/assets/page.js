@@ -276,6 +276,7 @@ function showAbout() {
     return element;
   })));
   showTrust(data.trust);
+  byId("effect-warnings").textContent = data.effect_warnings.map((text) => `Warning: ${text}.`).join(" ");
   byId("value").replaceChildren(...data.values.map((v, k) => new Option(v.name, String(k))));
   byId("value-choice").hidden = data.values.length < 2;
   const labels = data.labels && [...new Set(data.labels)];
