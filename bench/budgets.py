@@ -364,8 +364,8 @@ def plot(cells: list[dict[str, Any]], costs: dict[str, dict[str, float]], file: 
     kinds = {name: list(dict.fromkeys(cell["kind"] for cell in cells if cell["run"] == name)) for name in costs}
     columns = max(len(some) for some in kinds.values())
     size = 2.9 * columns, 2.6 * len(kinds) + 0.8
-    figure, axes = pyplot.subplots(len(kinds), columns, figsize=size, sharex=True, squeeze=False)
-    handles: dict[str, Any] = {}
+    figure, axes = pyplot.subplots(len(kinds), columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    handles: dict[str, Any] = dict.fromkeys(METHODS)
     for line, (run, some) in zip(axes, kinds.items(), strict=True):
         for axis in line[len(some) :]:
             axis.set_axis_off()
@@ -381,11 +381,12 @@ def plot(cells: list[dict[str, Any]], costs: dict[str, dict[str, float]], file: 
                 here[0]["questions"] * costs[run]["subset"], color="black", linestyle="--", lw=0.8
             )
             axis.set_title(kind, fontsize=9)
-            axis.set_ylim(None, 10.0)
+            axis.set_ylim(max(min(cell["rmse"] for cell in cells) / 1.5, 1e-3), 10.0)
             axis.tick_params(labelsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("cost, trainings")
-    figure.legend(list(handles.values()), list(handles), loc="lower center", ncol=5, fontsize=8)
+    shown = {name: handle for name, handle in handles.items() if handle is not None}
+    figure.legend(list(shown.values()), list(shown), loc="lower center", ncol=5, fontsize=8)
     figure.suptitle("What a given budget buys", fontsize=11)
     figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1))
     figure.savefig(file, dpi=110)
