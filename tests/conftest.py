@@ -50,6 +50,7 @@ MARKED = {
         "store/test_store_strangers.py",
         "test_arguments.py",
         "test_bench.py",
+        "test_bench_peers.py",
         "test_bench_trust.py",
         "test_examples.py",
         "test_golden.py",

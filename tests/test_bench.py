@@ -95,7 +95,19 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "metagradient", "start", "accuracy", "budgets", "trust", "gpu"):
+    for name in (
+        "push",
+        "size_law",
+        "compare_jax",
+        "metagradient",
+        "start",
+        "accuracy",
+        "budgets",
+        "trust",
+        "gpu",
+        "compare_attribution",
+        "first_order",
+    ):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 
