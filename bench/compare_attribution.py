@@ -238,9 +238,7 @@ ANSWERS = {
         "[influence functions](https://arxiv.org/abs/1703.04730), pyDVL",
         "the first-order change at a minimum of the loss, ignoring the path there",
     ),
-    "kronfluence: EK-FAC": ("[EK-FAC](https://arxiv.org/abs/2308.03296), Kronfluence", "the same, approximately"),
     "traker: TRAK, 5 models": ("[TRAK](https://arxiv.org/abs/2303.14186), traker", "scores for ranking examples"),
-    "captum: TracIn": ("[TracIn](https://arxiv.org/abs/2002.08484), Captum", "scores for ranking examples"),
     "bergson: MAGIC": (
         "[MAGIC](https://arxiv.org/abs/2504.16430), Bergson",
         "the exact first-order effect of every example on one measurement",
