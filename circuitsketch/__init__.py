@@ -42,6 +42,9 @@ Query it
                         truncation errors, for queries that do not know their run
     read_datamodels     read masks and margins from a folder
 
+Steps and measurements of other libraries
+    jax, torch          training runs and functions that are written in JAX or PyTorch
+
 Use many cores and machines
     executor            worker processes, a Dask cluster or an MPI job, for the argument executor= of what takes long
 
@@ -62,6 +65,8 @@ Errors and warnings, all in circuitsketch.errors
 import sys
 
 from circuitsketch import errors, extend, optim, special, testing
+from circuitsketch import jax as jax  # not in __all__: a star import must not hide JAX itself
+from circuitsketch import torch as torch  # likewise
 from circuitsketch.attribution.attribute import attribute
 from circuitsketch.attribution.comparison import evaluate, retrain_worst
 from circuitsketch.attribution.evaluation import Evaluation, read_datamodels

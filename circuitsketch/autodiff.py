@@ -18,7 +18,7 @@ from circuitsketch.circuit import evaluate as evaluate_nodes
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy import Builder, Wire
 from circuitsketch.frontends.numpy.tracing import traced
-from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, user_place
+from circuitsketch.frontends.numpy.wire import ACTIVE, OtherTraceError, located, user_place
 from circuitsketch.tree import flatten, flatten_up_to, unflatten
 
 Vjp = Callable[..., Sequence[Any]]  # (node, cotangent, result, *operands) -> a cotangent per operand, or None
@@ -56,14 +56,11 @@ def pull_back(
         operands = [Wire(build, i) for i in node.operands]
         if depends.isdisjoint(node.operands):
             continue
-        outer, build.place = build.place, node.place  # errors in a derivative name the line of its gate
-        try:
+        with located(node.place):  # errors in a derivative name the line of its gate
             shares = vjp(node, pending.pop(index), Wire(build, index), *operands)
             for operand, share in zip(node.operands, shares, strict=True):
                 if share is not None and operand in depends and build.nodes[operand].label == "float":
                     pending[operand] = pending[operand] + share if operand in pending else share
-        finally:
-            build.place = outer
     return [pending[wire.index] if wire.index in pending else build.lift(np.zeros(wire.shape)) for wire in sources]
 
 

@@ -15,6 +15,10 @@ ops.choose. `vjp(ct, out, *x)` returns one cotangent per operand, written with g
 
 `circuitsketch.testing.check_gate` compares the parts of a new gate with each other.
 
+A front end, which translates the programs of another library, takes its operations from `OPERATIONS`, a table of
+functions of wires by their names in the Python array API standard (and in XLA), and names the lines of its user's
+program by `with located(Place(file, line)):`.
+
 Examples
 --------
 
@@ -32,6 +36,9 @@ array([ 1. ,  0. , -1. ,  0. ,  0.5])
 >>> cs.testing.check_gate(bump)
 """
 
+from circuitsketch.circuit import Place
+from circuitsketch.frontends.numpy import Builder, Wire, located
+from circuitsketch.frontends.operations import OPERATIONS
 from circuitsketch.gates.domains import DOMAINS, Domain
 from circuitsketch.gates.exponential import integrate
 from circuitsketch.gates.gate import GATES, Gate, elementwise, register
@@ -41,11 +48,16 @@ from circuitsketch.gates.movement import movement
 __all__ = [
     "DOMAINS",
     "GATES",
+    "OPERATIONS",
+    "Builder",
     "Domain",
     "Gate",
+    "Place",
+    "Wire",
     "elementwise",
     "integrate",
     "integrate_quotient",
+    "located",
     "movement",
     "register",
 ]

@@ -29,7 +29,6 @@ NAMES = sorted(name for name, gate in GATES.items() if gate.kind != "source")
 EXEMPT = {
     "stop_gradient": "its vjp is none",
     "max_constant": "it stands where no value depends on it",
-    "attained": "its vjp is that of an extremum, and the operands here are any arrays",
 }
 LARGEST = 64  # entries of a program's arrays
 LIMIT = 3.0  # a program scales down what grows beyond: derivatives of a deep program stay moderate
@@ -159,12 +158,6 @@ def scattered(rng: Rng, x: Shape) -> tuple[list[np.ndarray], dict[str, Any]]:
     return [rng.integers(0, length, x[axis : axis + rank])], {"axis": axis, "length": length}
 
 
-def beside(rng: Rng, x: Shape) -> tuple[list[np.ndarray], dict[str, Any]]:
-    """An array with an axis more."""
-    axis = int(rng.integers(0, len(x) + 1))
-    return [rng.uniform(-1.5, 1.5, (*x[:axis], int(rng.integers(1, 4)), *x[axis:]))], {"axis": axis}
-
-
 def contracted(rng: Rng, x: Shape, other: Shape | None = None) -> tuple[list[np.ndarray], dict[str, Any]]:
     """A second operand, or one of a given shape, that shares some indices; shared ones are summed over or kept."""
     left = "abcd"[: len(x)]
@@ -202,11 +195,12 @@ MOVES: dict[str, Callable[[Rng, Shape], Made]] = {
     "take": taken,
     "scatter_add": scattered,
     "einsum": contracted,
-    "attained": beside,
+    "max": lambda rng, x: ([], {}),
+    "min": lambda rng, x: ([], {}),
 }
 # What a first operand must have: axes, and entries on each.
-LEAST_RANK = {"concatenate": 1, "take": 1, "cumsum": 1}
-LEAST_EXTENT = {"take": 1, "max_constant": 1}
+LEAST_RANK = {"concatenate": 1, "take": 1, "cumsum": 1, "max": 1, "min": 1}
+LEAST_EXTENT = {"take": 1, "max_constant": 1, "max": 1, "min": 1}
 
 
 def application(name: str, rng: Rng) -> Application:
@@ -221,7 +215,8 @@ def application(name: str, rng: Rng) -> Application:
     while len(shape) < LEAST_RANK.get(name, 0):
         shape = (*shape, int(rng.integers(1, 4)))
     more, params = MOVES[name](rng, shape)
-    operands = (rng.uniform(-1.5, 1.5, shape), *more)
+    first = rng.uniform(-1.5, 1.5, shape) if gate.domain is None else draw_operands(gate.domain, rng, shape, 1)[0]
+    operands = (first, *more)
     return Application(gate, operands, params, tuple(x.dtype.kind == "f" for x in operands))
 
 
@@ -393,6 +388,9 @@ class Draft:
         if len(shape) < LEAST_RANK.get(name, 0):
             x = self.line("reshape", x, shape=(*shape, 1))
             shape = self.at(x).shape
+        if GATES[name].domain is not None:
+            apart = draw_operands(GATES[name].domain, self.rng, shape, 1)[0]
+            x = self.line("add", x, apart - self.at(x))
         if name == "einsum" and self.rng.random() < 0.6:
             y = self.pick()
             if len(shape) + self.at(y).ndim <= 5:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import importlib.util
 import inspect
 import io
 import os
@@ -206,6 +207,18 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"step": step, "state": 0.0, "batches": [1.0, 2.0], "examples": [[0], [1]], "labels": ["a", "b"], "n": 2},
     ),
     "Training.retrain": (RUN.retrain, {"without": [0]}),
+    "jax.training": (
+        cs.jax.training,
+        {
+            "step": lambda s, x, keep: s + keep.sum() * x,
+            "state": 0.5,
+            "batches": [1.0, 2.0],
+            "examples": [[0], [1]],
+            "labels": ["a", "b"],
+            "n": 2,
+        },
+    ),
+    "jax.function": (cs.jax.function, {"f": lambda x: x}),
     "Training.retrain of many": (RUN.retrain, {"without": [[0], [1]]}),
     "Training.grouped": (RUN.grouped, {"labels": ["a", "b", "a"]}),
     "Training.params": (RUN.params, {"state": np.zeros(())}),
@@ -224,6 +237,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"run": RUN, "function": lambda s: s, "directions": np.eye(3), "order": 2, "at": np.zeros(3), "checkpoints": 2},
     ),
     "attribute": (cs.attribute, {"run": LONG, "function": lambda s: s, "budget": 14.0, "size": (1, 3), "seed": 1}),
+    "attribute of picked values": (
+        cs.attribute,
+        {
+            "run": LONG,
+            "function": lambda s: np.stack([s, s * s]),
+            "budget": 20.0,
+            "subsets": [[i, i + 1, i + 3] for i in range(9)],
+            "values": [0, 1, 0, 1, 0, 1, 0, 1, 0],
+        },
+    ),
     "sketch with retrained models": (
         cs.sketch,
         {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},
@@ -268,6 +291,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Query.calibrate": (QUERY.calibrate, {"subsets": HALVES, "truth": np.linspace(0.5, 0.6, 9)}),
     "Query.evaluate": (QUERY.evaluate, {"subsets": [[0], [1]], "seed": 1}),
     "Query.retrain_worst": (QUERY.retrain_worst, {"count": 1}),
+    "Query.explore": (QUERY.explore, {"name": "value", "calibrate": 0}),
     "Prediction.interval": (QUERY.without([0]).interval, {"level": 0.9}),
     "Influence.top": (QUERY.influence().top, {"k": 2}),
     "Stability.alpha": (PLAIN.stability().alpha, {"radius": 2.0}),
@@ -309,6 +333,24 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 OTHERS = {"Circuit", "Evaluation", "Plan", "Prediction", "Sketch", "errors", "extend", "optim", "special", "testing"}
 
 
+if importlib.util.find_spec("torch"):
+    import torch
+
+    STATE = {"w": torch.zeros(())}
+    IN_TORCH: dict[str, Any] = {
+        "step": lambda state, batch, keep: {"w": state["w"] + (keep * batch).sum()},
+        "state": STATE,
+        "batches": [torch.ones(1), torch.ones(1)],
+        "examples": [[0], [1]],
+    }
+    CALLS |= {
+        "torch.training": (cs.torch.training, {**IN_TORCH, "n": 2, "labels": ["a", "b"], "seed": 1}),
+        "torch.function": (cs.torch.function, {"f": torch.sin}),
+        "torch.optimiser": (cs.torch.optimiser, {"kind": torch.optim.SGD}),
+        "torch.TorchTraining.to_torch": (cs.torch.training(**IN_TORCH).to_torch, {"state": {"w": np.zeros(())}}),
+    }
+
+
 def parameters(function: Callable[..., Any], given: dict[str, Any]) -> list[str]:
     kinds = inspect.signature(function).parameters.values()
     kinds = [one.name for one in kinds if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
@@ -329,7 +371,8 @@ def call(function: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 def is_the_callers_own(reason: BaseException) -> bool:
     """Whether an error comes from inside a function that was given: it is its author's, and goes through."""
-    frame = traceback.extract_tb(reason.__traceback__)[-1]
+    frames = traceback.extract_tb(reason.__traceback__)
+    frame = [frame for frame in frames if f"{os.sep}torch{os.sep}fx{os.sep}" not in frame.filename][-1]  # looks on
     return frame.filename == __file__ and frame.name == "<lambda>"
 
 

@@ -95,7 +95,20 @@ def test_goals_are_met_from_the_right_side(bench):
 
 def test_every_table_in_the_readme_has_its_place():
     text = (BENCH / "README.md").read_text()
-    for name in ("push", "size_law", "compare_jax", "metagradient", "start", "accuracy", "budgets", "trust", "gpu"):
+    for name in (
+        "push",
+        "size_law",
+        "compare_jax",
+        "frontends",
+        "metagradient",
+        "start",
+        "accuracy",
+        "budgets",
+        "trust",
+        "gpu",
+        "compare_attribution",
+        "first_order",
+    ):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
 
@@ -285,3 +298,21 @@ def test_bytes_are_those_of_the_elements_that_an_instruction_needs(bench, functi
     assert sum(elements(i) for i in instructions) == touched
     schedule = cs.Training(lambda s, x, keep: s * keep[0], np.ones(()), [1.0] * 3, [[0]] * 3).schedule
     assert bench("traffic").count_lane_bytes(linked, schedule) == 3 * touched * 6 * 8
+
+
+def test_scale_has_slopes_efficiencies_and_a_model_on_paper(bench, tmp_path, monkeypatch):
+    scale = bench("scale")
+    monkeypatch.setattr(scale, "BASE", {"n": 20, "p": 4, "T": 2})
+    monkeypatch.setattr(scale, "GROWN", {"n": (20, 40), "p": (4, 8), "T": (2, 4)})
+    options = ["--steps", "3", "--directions", "8", "--workers", "1", "2", "--json", str(tmp_path / "scale.json")]
+    numbers = scale.main(options)
+    assert json.loads((tmp_path / "scale.json").read_text()) == numbers
+    whats = ("training", "reverse_sweep", "retraining", "pushing")
+    assert all(np.isfinite(numbers[f"slope_{what}_{family}"]) for what in whats for family in ("n", "p", "T"))
+    assert numbers["efficiency_1"] == 1 and 0 < numbers["efficiency_2"]
+    assert 0 < numbers["single_error_microgpt_3"] < 1e-4
+    for keep in ("params", "state"):
+        for who in ("one", "workers"):
+            shares = list(numbers[f"on_paper_{keep}_{who}"].values())
+            assert shares == sorted(shares, reverse=True) and 0 < shares[-1] <= shares[0] <= 1
+    assert numbers["rate_state"] > numbers["rate_params"]

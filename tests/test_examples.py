@@ -20,7 +20,7 @@ def example(name):
 
 def test_every_example_is_tested_and_numbered_from_one():
     numbers = [int(path.name[:2]) for path in sorted(EXAMPLES.glob("*.py"))]
-    assert numbers == list(range(1, 14))
+    assert numbers == list(range(1, 17))
 
 
 def test_a_traced_function_prints_itself(capsys):
@@ -144,3 +144,29 @@ def test_a_larger_budget_has_a_smaller_error_and_owners_are_exact(capsys):
     baseline = retrained - changes
     assert baseline[0] == pytest.approx(baseline[1], rel=1e-9)
     assert "exact for one group" in capsys.readouterr().out
+
+
+def test_a_transformer_in_flax_is_taught_by_names_that_are_alike(capsys):
+    for library in ("flax", "optax"):
+        pytest.importorskip(library, reason="the extra frontends is not installed")
+    ranked, _, prediction, truth, in_jax = example("14_a_flax_transformer.py")["main"](count=100, budget=60)
+    assert abs(truth - in_jax) < 1e-4 * truth  # JAX's is in single precision
+    # The calibration is on random subsets; names that were chosen because they are alike matter more than these.
+    assert abs(prediction.value - truth) < 0.3 * abs(truth - prediction.baseline)
+    assert "catherine" in ranked[:10] and "The loss on 'katherine'" in capsys.readouterr().out
+
+
+def test_a_network_in_pytorch_finds_wrong_labels_and_retrains_alike():
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'torch==2.13.0+cpu'")
+    suspects, wrong, here, there = example("15_mislabelled_images_in_pytorch.py")["main"](count=120, epochs=6)
+    # Six of 120 are wrong: at random, less than one of the first twelve would be.
+    assert np.isin(suspects[:12], wrong).sum() >= 3
+    assert here == pytest.approx(there, rel=1e-4)  # PyTorch's in single precision
+
+
+def test_a_head_of_ten_thousand_parameters_is_asked_about():
+    params, effects, ids, changes = example("16_a_head_on_frozen_features.py")["main"](count=150, epochs=4)
+    assert 1e4 < sum(leaf.size for leaf in params.values()) < 1e5
+    # To first order, over five examples; a quarter of the changes for the orders above.
+    assert np.linalg.norm(changes - effects.change[ids]) < np.linalg.norm(changes) / 4
+    assert np.array_equal(np.sign(changes), np.sign(effects.change[ids]))

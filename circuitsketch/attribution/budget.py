@@ -42,7 +42,7 @@ class AttributionPlan:
     n, values : int
         The number of examples, and of values measured.
     seconds : float or None
-        What that takes on this machine; None before a training was timed.
+        What that takes on this machine, with what it took so far, measured by a trial; None before.
     spent : float or None
         The seconds that it took; None before it was done.
     unit : str

@@ -90,9 +90,9 @@ def retrain_and_measure(
     rows: list[np.ndarray] = []
     for begin in range(0, len(weights), together):
         part = weights[begin : begin + together]
-        leaves, tree = flatten(run.params(run.retrain(part, threads, device=device, executor=executor)))
+        leaves = flatten(run.retrain(part, threads, device=device, executor=executor))[0]
         for i in range(len(part)):
-            trained = unflatten(tree, [np.asarray(leaf)[i] for leaf in leaves])
+            trained = run.params(unflatten(run.state_tree, [leaf[i] for leaf in leaves]))
             rows.append(number_of(call(measure, "measure", trained, *args)))
     if len({row.shape for row in rows}) != 1:
         raise InputError("measure returns values of several shapes; let it return one number, or arrays of one shape")

@@ -123,7 +123,10 @@ def apply(node: Node, operands: Sequence[Series], order: int) -> Series:
     if gate.flat or not any(has_series(u) for u in operands):
         return out
     for k in range(1, order + 1):
-        out[k] = apply_linear(node, operands, k)
+        if gate.step is not None:
+            gate.step(k, NumpySeries, *operands, out, **params)
+        else:
+            out[k] = apply_linear(node, operands, k)
     return out
 
 

@@ -78,6 +78,8 @@ def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarr
         return np.zeros(node.shape, dtype=bool)
     if gate.kind == "elementwise":
         return np.logical_or.reduce(masks)
+    if gate.selects:
+        return np.asarray(masks[0].any(axis=-1))
     numbers = [mask.astype(np.float64) for mask in masks]
     if gate.kind == "contraction":
         ones = [np.ones_like(number) for number in numbers]

@@ -1,7 +1,8 @@
 """Check whether every gate of a circuit has a Taylor series, and a finite value, at a point.
 
 In: a circuit, the values of its inputs, and which of them vary. Out: nothing, or a DomainError or KinkWarning that
-names the gate and the user's line. Training runs, whose constants compiled code computes, are checked in
+names the gate and the user's line. What no output reads, such as the side of a `where` that is not chosen, needs no
+series. Training runs, whose constants compiled code computes, are checked in
 `training.health`, with the messages of this file.
 """
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.backends import reference
+from circuitsketch.checks.chosen import find_chosen
 from circuitsketch.circuit import Circuit, Node
 from circuitsketch.errors import DomainError, KinkWarning
 from circuitsketch.gates import DOMAINS
+from circuitsketch.gates.domains import KINK_TOLERANCE
 
 PROBE_ORDERS = 3  # the order of the series that show whether an operand changes
 
@@ -70,7 +74,7 @@ def check_point(
     varying: Sequence[int],
     mask_changes: Callable[[], Sequence[np.ndarray | None]] | None = None,
 ) -> None:
-    """Check the domain of every gate that depends on varying inputs.
+    """Check the domain of every gate that depends on varying inputs and that outputs read.
 
     Parameters
     ----------
@@ -96,6 +100,7 @@ def check_point(
     """
     reached = circuit.reached_from([circuit.inputs[i] for i in varying], through=lambda node: not node.gate.flat)
     sides = None if mask_changes is None else cache(lambda: find_departures(circuit, values, mask_changes()))
+    chosen = cache(lambda: find_chosen(circuit, values))
     constants: list[np.ndarray] = []
 
     def watch(wire: int, node: Node, series: reference.Series) -> None:
@@ -105,7 +110,7 @@ def check_point(
             return
         varies = [i in reached for i in node.operands]
         outside = node.gate.lacks_series([constants[i] for i in node.operands], varies)
-        if not np.any(outside):
+        if not np.any(outside) or not (node.gate.flat or np.any(outside & chosen()[wire])):
             return
         if not is_kink(node):
             raise make_domain_error(node)
@@ -130,17 +135,35 @@ def find_departures(
     def watch(wire: int, node: Node, result: reference.Series) -> None:
         wires.append(result)
         if is_kink(node):
-            sides[wire] = find_moving(node, [wires[i] for i in node.operands])
+            sides[wire] = find_moving(node, [wires[i] for i in node.operands], result)
 
     reference.run(circuit, values, series, PROBE_ORDERS, watch)
     return sides
 
 
-def find_moving(node: Node, operands: list[reference.Series]) -> np.ndarray:
-    """Return where a gate leaves its kink: where its operand has a series, or its two operands' series differ."""
+def find_moving(node: Node, operands: list[reference.Series], result: reference.Series) -> np.ndarray:
+    """Return where a gate leaves its kink: where its operand has a series, or the series of what is equal differ."""
+    if node.gate.kind == "movement":
+        return find_parting(operands[0], result)
     marked = np.zeros(node.shape, dtype=bool)
     for k in range(1, PROBE_ORDERS + 1):
         apart = operands[0][k] - operands[1][k] if len(operands) == 2 else operands[0][k]
         if isinstance(apart, np.ndarray):
             marked |= np.any(apart != 0, axis=0)
     return marked
+
+
+def find_parting(x: reference.Series, extremum: reference.Series) -> np.ndarray:
+    """Return for each row whether elements that tie for its extremum have series that differ."""
+    elements, extreme = x[0], per_element(extremum[0])
+    ties = np.abs(extreme - elements) <= KINK_TOLERANCE * np.maximum(np.abs(extreme), np.abs(elements))
+    marked = np.zeros(elements.shape, dtype=bool)
+    for k in range(1, PROBE_ORDERS + 1):
+        if isinstance(x[k], np.ndarray):
+            marked |= ties & np.any(x[k] != per_element(extremum[k]), axis=0)
+    return np.asarray(marked.any(axis=-1))
+
+
+def per_element(row: Any) -> Any:
+    """Return what there is per row in a shape that broadcasts to one per element; a number as it is."""
+    return row[..., None] if np.ndim(row) else row

@@ -16,7 +16,7 @@ import numpy as np
 from circuitsketch.autodiff import evaluate, jvp
 from circuitsketch.backends import reference
 from circuitsketch.checks.dependence import find_reached
-from circuitsketch.checks.domains import describe_gate, is_kink
+from circuitsketch.checks.domains import describe_gate, is_kink, per_element
 from circuitsketch.circuit import CONSTANT, Circuit, Node, value_of
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.frontends.numpy.wire import ACTIVE, Wire
@@ -31,15 +31,19 @@ class Kink:
 
     name : the first of the gates and the user's line. operands : one wire or two. is_point : the gates have one
     constant value on both sides of the kink and another at it, as an equality has; only elements at it can leave it.
+    of_rows : the first operand is the extremum of each row of the second: elements that overtake it cross.
     """
 
     name: str
     operands: tuple[int, ...]
     is_point: bool
+    of_rows: bool = False
 
     def difference(self, values: Mapping[int, Any]) -> Any:
         """Return the signed distance to the kink, or its change, from those of the wires."""
         first, *second = (values.get(wire, 0.0) for wire in self.operands)
+        if self.of_rows:
+            first = per_element(first)
         return first - second[0] if second else first
 
 
@@ -47,8 +51,12 @@ def find_kinks(circuit: Circuit, varying: Sequence[int]) -> list[Kink]:
     """Return the kinks of gates that inputs at these positions reach by their series."""
     wires = find_reached(circuit, varying, by_value=False)
     kinks: dict[tuple[int, ...], Kink] = {}
-    for node in circuit.nodes:
+    for number, node in enumerate(circuit.nodes):
         if not is_kink(node) or wires.isdisjoint(node.operands):
+            continue
+        if node.gate.kind == "movement":
+            operands = (number, *node.operands)
+            kinks[operands] = Kink(describe_gate(node), operands, is_point=False, of_rows=True)
             continue
         operands = tuple(sorted(wire for wire in node.operands if not is_zero(circuit, wire)))
         kink = kinks.get(operands, Kink(describe_gate(node), operands, is_point=True))

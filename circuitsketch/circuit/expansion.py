@@ -18,7 +18,7 @@ from circuitsketch.circuit.node import CONSTANT, INPUT, Node, Place, compute
 from circuitsketch.errors import InputError
 from circuitsketch.gates import Gate, cells
 from circuitsketch.gates.arithmetic import add, multiply
-from circuitsketch.gates.selection import maximum
+from circuitsketch.gates.selection import maximum, minimum
 
 
 class ScalarBuilder:
@@ -157,6 +157,10 @@ class Scalars:
     def maximum(self, x: int, y: int) -> int:
         """Add max(x, y)."""
         return self.apply(maximum, x, y)
+
+    def minimum(self, x: int, y: int) -> int:
+        """Add min(x, y)."""
+        return self.apply(minimum, x, y)
 
     def total(self, terms: Iterable[int]) -> int:
         """Add the sum of L terms, with L - 1 additions."""

@@ -1,6 +1,16 @@
 """The table of gates: every primitive of a circuit, by family."""
 
-from circuitsketch.gates import arithmetic, contraction, exponential, gamma, inverse, movement, powers, selection
+from circuitsketch.gates import (
+    arithmetic,
+    contraction,
+    exponential,
+    extremum,
+    gamma,
+    inverse,
+    movement,
+    powers,
+    selection,
+)
 from circuitsketch.gates.domains import DOMAINS
 from circuitsketch.gates.gate import GATES, Gate, Shape, cells
 
@@ -13,6 +23,7 @@ __all__ = [
     "cells",
     "contraction",
     "exponential",
+    "extremum",
     "gamma",
     "inverse",
     "movement",

@@ -66,7 +66,20 @@ def draw_beside_origin(rng: np.random.Generator, shape: Shape, arity: int = 2) -
     return [rng.uniform(-1.5, 1.5, shape), rng.uniform(2.0, 3.0, shape)]
 
 
+def draw_apart(rng: np.random.Generator, shape: Shape, arity: int = 1) -> list[np.ndarray]:
+    """Draw an array whose rows have elements that differ by 2 * MARGIN or more."""
+    ranks = rng.permuted(np.broadcast_to(np.arange(shape[-1]), shape), axis=-1)
+    return [2 * MARGIN * ranks - 1.5 + rng.uniform(0.0, 0.1, (*shape[:-1], 1))]
+
+
 anywhere: Draw = uniform(-1.5, 1.5)
+
+
+def largest_tie(x: Any) -> Any:
+    """Return for each row whether two elements or more are the largest, within rounding; of wires or arrays."""
+    top = np.max(x, axis=-1, keepdims=True)
+    near = top - x <= KINK_TOLERANCE * np.maximum(np.abs(top), np.abs(x))
+    return np.sum(np.where(near, 1.0, 0.0), axis=-1) > 1.5
 
 
 def power_lacks_series(x: Any, y: Any, base_varies: bool, exponent_varies: bool) -> Any:
@@ -128,6 +141,8 @@ DOMAINS: dict[str, Domain] = {
         draw_unequal,
         is_kink=True,
     ),
+    "kink where the largest tie": Domain(largest_tie, draw_apart, is_kink=True),
+    "kink where the smallest tie": Domain(lambda x: largest_tie(-x), draw_apart, is_kink=True),
     "base of a power": Domain(
         lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
         lambda rng, shape, arity: [rng.uniform(MARGIN, 2.0, shape), rng.uniform(-1.5, 1.5, shape)],

@@ -55,8 +55,9 @@ class Gate:
     constants : callable or None
         `constants(math, *x)` returns the value of an elementwise gate at real x, then the values of its companions.
     step : callable or None
-        `step(k, ops, *operands, out, *companions)`, the Taylor rule of an elementwise gate, sets coefficient k. Other
-        gates are linear in every operand, and their series follow from their kind.
+        `step(k, ops, *operands, out, *companions)`, the Taylor rule of an elementwise gate, sets coefficient k; of a
+        movement that selects, on NumPy arrays. Other gates are linear in every operand, and their series follow from
+        their kind.
     reads : {"nothing", "operands", "all"}
         Which primals `step` reads: none, the operands', or also those of the result and the companions.
     domain : str or None
@@ -80,6 +81,9 @@ class Gate:
     compose : bool
         Whether the series of a unary function may be composed from its Taylor coefficients at the primal, which is less
         work than the rule on lanes unless the rule is only a copy.
+    selects : bool
+        Whether each element of the result is an element of an operand, which the primals choose: the vjp is zero for
+        those that are not chosen.
     index : int or None
         The position of an operand with run-time indices.
     index_extent : callable or None
@@ -89,12 +93,12 @@ class Gate:
         (see `lower.layout.Layout`), or None if that requires a copy of the operand in C order.
     moves : callable or None
         Of any other movement: `moves(m, target, *layouts, **params)` returns what to do, in order, in terms of
-        `m.fill(value)`, `m.move(target, source, combine)` with combine "copy", "add" or "max", `m.gather` and
+        `m.fill(value)`, `m.move(target, source, combine)` with combine "copy", "add", "max" or "min", `m.gather` and
         `m.scatter` (see `lower.operations.Moves`).
     expand : callable or None
         `expand(b, node_shape, *wires, **params)` returns the scalar wires of the result, an integer array, given those
         of the operands (for an operand with run-time indices, the indices), in terms of `b.zero()`, `b.add(x, y)`,
-        `b.multiply(x, y)` and `b.maximum(x, y)`. None: `value` moves the wires as it moves numbers.
+        `b.multiply(x, y)`, `b.maximum(x, y)` and `b.minimum(x, y)`. None: `value` moves the wires as it moves numbers.
     """
 
     name: str
@@ -117,6 +121,7 @@ class Gate:
     keeps_bool: bool = False
     commutative: bool = False
     compose: bool = True
+    selects: bool = False
     index: int | None = None
     index_extent: Callable[..., int] | None = None
     view: Callable[..., Any] | None = None

@@ -142,7 +142,8 @@ def as_integers(index: Any) -> Any:
 def in_bounds_value(index: Any, extent: Any, *, axis: int, what: str) -> Any:
     """Return a non-negative index, or raise BoundsError for the first element that is out of bounds.
 
-    `what` is "index", which may count from the end, or "label", a class in 0..extent-1.
+    `what` is "index", which may count from the end; "label", a class in 0..extent-1; or "place", a flat position that
+    is written to, and so must not occur twice.
     """
     index, size = np.asarray(index), int(np.max(extent, initial=0))
     inside = (index >= (-size if what == "index" else 0)) & (index < size)  # false for a NaN
@@ -150,8 +151,11 @@ def in_bounds_value(index: Any, extent: Any, *, axis: int, what: str) -> Any:
         entry = tuple(int(i) for i in np.argwhere(~inside)[0])
         number = index[entry]
         reason = f"{what} {number if index.dtype.kind in 'iuO' else f'{number:.0f}'} is out of bounds for "
-        reason += f"axis {axis} with size {size}" if what == "index" else f"{size} classes; labels are 0..{size - 1}"
+        classes = f"{size} classes; labels are 0..{size - 1}"
+        reason += {"index": f"axis {axis} with size {size}", "label": classes, "place": f"{size} elements"}[what]
         raise BoundsError(reason, entry)
+    if what == "place" and index.size > 1 and np.min(np.diff(np.sort(index, axis=None))) == 0:
+        raise BoundsError("an element is written twice, so that its value is undefined; write to distinct positions")
     if index.dtype.kind in "iu":
         index = index.astype(np.int64)  # the sum could overflow a narrower dtype
     return np.where(index < 0, index + size, index)

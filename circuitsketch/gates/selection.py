@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.errors import ShapeError
 from circuitsketch.gates.gate import Gate, Shape, cells, elementwise, register
 from circuitsketch.gates.math import Series, SeriesOps
-from circuitsketch.gates.movement import broadcast, join_axes, reshape, sum_over
+from circuitsketch.gates.movement import join_axes
 
 
 def no_gradient(ct: Any, out: Any, *operands: Any, **params: Any) -> tuple[Any, ...]:
@@ -105,6 +105,7 @@ where = elementwise(
     result="same",
     labels=(1, 2),
     keeps_bool=True,
+    selects=True,
 )
 maximum = elementwise(
     "maximum",
@@ -116,6 +117,7 @@ maximum = elementwise(
     companions=1,
     cost=0,
     result="same",
+    selects=True,
 )
 minimum = elementwise(
     "minimum",
@@ -127,6 +129,7 @@ minimum = elementwise(
     companions=1,
     cost=0,
     result="same",
+    selects=True,
 )
 relu = elementwise(
     "relu",
@@ -138,6 +141,7 @@ relu = elementwise(
     companions=1,
     cost=0,
     result="same",
+    selects=True,
 )
 absolute = elementwise(
     "absolute",
@@ -181,7 +185,7 @@ def max_expand(b: Any, shape: Shape, x: Any, *, axes: tuple[int, ...]) -> Any:
 max_constant = register(
     Gate(
         # For softmax and logsumexp, whose values do not depend on what is subtracted: the maximum of the primals,
-        # without a series. A maximum on which the result depends is `np.max`, a tree of `maximum` gates.
+        # without a series. A maximum on which the result depends is the gate `max`, of gates/extremum.py.
         name="max_constant",
         kind="movement",
         arity=1,
@@ -194,39 +198,5 @@ max_constant = register(
         keeps_bool=True,
         moves=max_moves,
         expand=max_expand,
-    )
-)
-
-
-def attained_shape(value: Shape, x: Shape, *, axis: int) -> Shape:
-    """Check that the extremum has the shape of the array without the axis."""
-    if value != x[:axis] + x[axis + 1 :]:
-        raise ShapeError(f"an extremum over axis {axis} of an array of shape {x} cannot have shape {value}")
-    return value
-
-
-def attained_vjp(ct: Any, out: Any, value: Any, x: Any, *, axis: int) -> tuple[Any, ...]:
-    """Divide the cotangent equally between the elements that attain the extremum."""
-    kept = x.shape[:axis] + (1,) + x.shape[axis + 1 :]
-    spread = lambda y: broadcast(reshape(y, shape=kept), shape=tuple(x.shape))  # noqa: E731
-    ties = same(x, spread(out))
-    share = 1.0 / sum_over(ties, axes=(axis,))
-    return None, where(ties, spread(ct * share), 0.0)
-
-
-attained = register(
-    Gate(
-        # Of an extremum over an axis, which was computed pairwise, and the array: the value and series of the extremum,
-        # with a gradient that does not depend on how the pairs were formed.
-        name="attained",
-        kind="movement",
-        arity=2,
-        shape=attained_shape,
-        value=lambda value, x, *, axis: value,
-        vjp=attained_vjp,
-        size=lambda out, value, x, *, axis: 0,
-        static=("axis",),
-        keeps_bool=True,
-        view=lambda shape, value, x, *, axis: value,
     )
 )

@@ -113,6 +113,9 @@ def encode_move(
     if move.index:
         args = replace(args, index=sides[2], step=move.step)
     kernel = MoveKernel(phase, move.combine, move.gathers if move.index else "none")
+    if kernel.selects:
+        first = tuple(where.constant.get(x.buffer, 0) + x.offset for x in (move.target, move.source))
+        args = replace(args, constants=first)
     return [Instruction(kernel, args, *label)]
 
 

@@ -98,11 +98,21 @@ class ContractKernel:
 
 @dataclass(frozen=True, slots=True)
 class MoveKernel:
-    """A copy, addition or maximum of elements from one layout to another; index : the side with run-time indices."""
+    """A copy, addition, maximum or minimum of elements from one layout to another.
+
+    A maximum or minimum of series takes the coefficients of an element whose constant term is that of the target.
+
+    index : the side with run-time indices.
+    """
 
     phase: Phase
-    combine: Literal["copy", "add", "max"]
+    combine: Literal["copy", "add", "max", "min"]
     index: Literal["none", "source", "target"] = "none"
+
+    @property
+    def selects(self) -> bool:
+        """Whether constant terms choose which series are moved, unless lanes hold values."""
+        return self.phase == "lane" and self.combine in ("max", "min")
 
 
 @dataclass(frozen=True, slots=True)

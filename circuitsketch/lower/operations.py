@@ -18,7 +18,7 @@ from circuitsketch.gates import Shape
 from circuitsketch.gates.contraction import split
 from circuitsketch.lower.layout import Layout
 
-Combine = Literal["copy", "add", "max"]
+Combine = Literal["copy", "add", "max", "min"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,7 @@ class MoveArguments:
     """The arguments of a move: MOVE_AXES extents, with leading ones; its target; its source; perhaps an index.
 
     The index is in the constant arena; step : elements of the addressed side per unit of the index.
+    constants : the first elements of the target and of the source in the constant arena, if these choose what is moved.
     """
 
     extents: tuple[int, ...]
@@ -153,21 +154,25 @@ class MoveArguments:
     source: MoveSide
     index: MoveSide | None = None
     step: int | None = None
+    constants: tuple[int, ...] = ()
 
     def pack(self) -> tuple[int, ...]:
         """Return the integers that the kernel reads."""
         sides = [side for side in (self.target, self.source, self.index) if side is not None]
         steps = () if self.step is None else (self.step,)
-        return (*self.extents, *(x for side in sides for x in (side.offset, *side.strides)), *steps)
+        return (*self.extents, *(x for side in sides for x in (side.offset, *side.strides)), *steps, *self.constants)
 
     @staticmethod
-    def unpack(args: Sequence[int], has_index: bool) -> MoveArguments:
-        """Return the record in a row of integers, with or without an index."""
+    def unpack(args: Sequence[int], has_index: bool, selects: bool = False) -> MoveArguments:
+        """Return the record in a row of integers, with or without an index, or with the sides' constant terms."""
         extents = tuple(args[:MOVE_AXES])
         target, source = unpack_move_side(args, 0), unpack_move_side(args, 1)
+        end = MOVE_AXES + 2 * MoveSide.SIZE
+        if selects:
+            return MoveArguments(extents, target, source, constants=tuple(args[end : end + 2]))
         if not has_index:
             return MoveArguments(extents, target, source)
-        return MoveArguments(extents, target, source, unpack_move_side(args, 2), args[MOVE_AXES + 3 * MoveSide.SIZE])
+        return MoveArguments(extents, target, source, unpack_move_side(args, 2), args[end + MoveSide.SIZE])
 
 
 def unpack_move_side(args: Sequence[int], i: int) -> MoveSide:

@@ -33,7 +33,7 @@ from circuitsketch.gates.movement import (
     transpose,
 )
 from circuitsketch.gates.powers import rsqrt, sqrt
-from circuitsketch.gates.selection import attained, where
+from circuitsketch.gates.selection import where
 
 FOLD_LIMIT = 1 << 20  # elements; above it, a folded constant costs more memory than computing it costs time
 
@@ -147,12 +147,6 @@ def drop_copy(r: Rewriter, node: Node) -> int | None:
     if r.nodes[x].label == node.label:
         return x
     return r.apply(copy, (r.operand(x),), node) if r.gate(x) is copy else None
-
-
-@rule(attained)
-def drop_attained(r: Rewriter, node: Node) -> int | None:
-    """attained(value, x) -> value: x matters only to the gradient, which has been built."""
-    return r.relabel(node.operands[0], node)
 
 
 @rule(add)

@@ -29,12 +29,7 @@ def gradient_circuit(circuit: Circuit, varying: Sequence[int]) -> Circuit:
     seeds = [builder.input(circuit.nodes[wire].shape) for wire in circuit.outputs]
     outputs = replay(builder, circuit, inputs)
     results = pull_back(outputs, seeds, [inputs[i] for i in varying], vjp_of_series)
-    return Circuit(
-        nodes=tuple(builder.nodes),
-        inputs=tuple(wire.index for wire in (*inputs, *seeds)),
-        outputs=tuple(wire.index for wire in results),
-        input_names=(*circuit.input_names, *circuit.output_names),
-    )
+    return builder.finish([*inputs, *seeds], results, (*circuit.input_names, *circuit.output_names))
 
 
 class FinalCotangents:

@@ -18,7 +18,9 @@ from circuitsketch.checks.domains import is_kink
 from circuitsketch.circuit import Circuit, Node, reached_from
 from circuitsketch.frontends.numpy import Builder, Wire, replay
 from circuitsketch.gates import DOMAINS
-from circuitsketch.gates.arithmetic import stop_gradient
+from circuitsketch.gates.arithmetic import multiply, stop_gradient
+from circuitsketch.gates.extremum import largest, repeat_per_row, smallest
+from circuitsketch.gates.movement import cumsum
 from circuitsketch.gates.selection import absolute, greater_equal, maximum, minimum, same, where
 from circuitsketch.passes import simplify
 
@@ -36,6 +38,11 @@ def vjp_of_series(node: Node, ct: Any, result: Wire, *operands: Wire) -> Sequenc
         x, y = operands
         first = greater_equal(x, y) if node.gate is maximum else greater_equal(y, x)
         return where(first, ct, 0.0), where(first, 0.0, ct)
+    if node.gate is largest or node.gate is smallest:
+        (x,) = operands
+        attains = same(x, repeat_per_row(result, x))
+        first = multiply(attains, same(cumsum(attains, axis=x.ndim - 1), 1.0))
+        return (where(first, repeat_per_row(ct, x), 0.0),)
     if node.gate is absolute:
         return (where(greater_equal(operands[0], 0.0), ct, -ct),)
     return vjp_of_gate(node, ct, result, *operands)
@@ -89,12 +96,7 @@ def traced_pullback(circuit: Circuit, varying: Sequence[int], vjp: Vjp, of_serie
     *before, keeps = pull_back([outputs[i] for i in varying], cotangents, sources, vjp)
     results = [*before, suspects + count, -keeps]
     names = [*(f"cotangent.{circuit.input_names[i]}" for i in varying), "suspects", *circuit.input_names]
-    return Circuit(
-        nodes=tuple(build.nodes),
-        inputs=tuple(wire.index for wire in (*cotangents, suspects, *inputs)),
-        outputs=tuple(wire.index for wire in results),
-        input_names=tuple(names),
-    )
+    return build.finish([*cotangents, suspects, *inputs], results, names)
 
 
 def count_suspects(build: Builder, sources: Sequence[Wire], of_series: bool) -> Any:

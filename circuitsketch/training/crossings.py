@@ -182,12 +182,12 @@ def measure_crossings(run: Training, crossings: Crossings, function: Callable[..
     array([ 0., 10.])
     """
     leaves = flatten(run.train())[0]
-    params = run.params(unflatten(run.state_tree, leaves))
-    circuit = traced(lambda p: function(p, *args), (params,), "allow")
+    state = unflatten(run.state_tree, leaves)
+    circuit = traced(lambda s: function(run.params(s), *args), (state,), "allow")
 
     def measured(change: Any, row: int) -> list[np.ndarray]:
         moved = [leaf + part[row] for leaf, part in zip(leaves, flatten(change)[0], strict=True)]
-        return evaluate(circuit, flatten(run.params(unflatten(run.state_tree, moved)))[0])
+        return evaluate(circuit, moved)
 
     added = [np.zeros((len(crossings.shares), *circuit.nodes[wire].shape)) for wire in circuit.outputs]
     for row in range(len(crossings.shares)) if crossings.kinks else ():
@@ -270,7 +270,6 @@ def share_of(run: Training, first_order: list[np.ndarray], across: list[np.ndarr
     """Return what crossing adds to the parameters' change, by norm, relative to the first-order change."""
     vectors = []
     for leaves in (first_order, across):
-        params = flatten(run.params(unflatten(run.state_tree, leaves)))[0]
-        vectors.append(np.concatenate([np.ravel(leaf) for leaf in params]))
+        vectors.append(np.concatenate([np.ravel(leaf) for leaf in run.param_leaves(leaves)]))
     added, total = np.linalg.norm(vectors[1] - vectors[0]), np.linalg.norm(vectors[0])
     return float(added / total) if total else (np.inf if added else 0.0)

@@ -3,17 +3,20 @@
 All directions share their primals, so the existence of the series is decided once, on the run without lanes: every gate
 with a domain is checked at every step. Where a gate is outside its domain or on its kink, only elements that depend on
 the weights at that step count: the others are the same in every counterfactual, and so is the gate's result. `Moving`
-determines which elements these are; it is evaluated only when a gate fails the check.
+determines which elements these are. Elements that the state after the step does not read, since a `where` or a maximum
+does not choose them, do not count either. Both are evaluated only when a gate fails the check.
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import numpy as np
 
 from circuitsketch.backends import reference
 from circuitsketch.backends.contract import Executable, Phases
+from circuitsketch.checks.chosen import find_chosen
 from circuitsketch.checks.dependence import propagate_mask
 from circuitsketch.checks.domains import PROBE_ORDERS, find_moving, format_kink_warning, is_kink, make_domain_error
 from circuitsketch.circuit import Node
@@ -21,7 +24,7 @@ from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
-FOLLOWED = 1000  # steps that `Moving` simulates in NumPy; after that, every element counts as moving
+FOLLOWED = 1000  # steps that are simulated in NumPy; after that, every element at a kink counts as moving and chosen
 
 
 class Moving:
@@ -66,7 +69,7 @@ class Moving:
             else:
                 touched[wire] = propagate_mask(node, operands, [wires[i][0] for i in node.operands])
             if is_kink(node):
-                self.marks[wire] = find_moving(node, [wires[i] for i in node.operands])
+                self.marks[wire] = find_moving(node, [wires[i] for i in node.operands], series)
             elif node.gate.domain:
                 self.marks[wire] = np.logical_or.reduce(operands)
 
@@ -86,7 +89,7 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
     DivergenceError
         If a value is not finite.
     DomainError
-        If a gate has no series at its primal value, in an element that depends on the weights.
+        If a gate has no series at its primal value, in an element that depends on the weights and that is read.
 
     Warns
     -----
@@ -105,6 +108,13 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 varies = [i in tape.program.varying for i in operation.node.operands]
                 tape_probes.append((operation.wire, operation.node, varies, views))
         probes.append(tape_probes)
+
+    @lru_cache(maxsize=1)
+    def chosen(step: int) -> list[np.ndarray]:
+        """Return which elements of every wire the state after the current step reads."""
+        values = [*arena.get_state(), *run.data_of(step), 1.0 - w[run.examples[step]]]
+        return find_chosen(run.circuits[run.schedule.program[step]], values)
+
     kinks: dict[Node, tuple[int, int]] = {}  # first step, number of steps
     moving = Moving(run, w)
     with np.errstate(all="ignore"):
@@ -115,7 +125,11 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
                 if not np.any(outside):
                     continue
                 by_rule = not executable.target.is_unrolled and not is_kink(node)  # divides by 0 there
-                if not by_rule and not np.any(outside & moving.at(t, wire)):
+                if not by_rule:
+                    outside = outside & moving.at(t, wire)
+                if np.any(outside) and not node.gate.flat and (t <= FOLLOWED or not is_kink(node)):
+                    outside = outside & chosen(t)[wire]
+                if not np.any(outside):
                     continue
                 if not is_kink(node):
                     raise make_domain_error(node, f" at step {t} of {run.steps}")

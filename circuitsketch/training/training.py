@@ -51,6 +51,8 @@ linking = RLock()  # several tasks of one worker may ask for one executable at o
 # What tab completion shows.
 PUBLIC = "train retrain params grouped size steps n state batches examples labels items groups circuits origin".split()
 
+FRONT_END = ("layout",)  # of runs imported from another library: how its users see the state, which workers need not
+
 
 class Training:
     """A training run.
@@ -162,13 +164,14 @@ class Training:
         return self.__dict__ | {"executables": {}}
 
     def __copy__(self) -> Training:
-        run = object.__new__(Training)
+        run = object.__new__(type(self))
         run.__dict__.update(self.__dict__)  # compiled code, too
         return run
 
     def for_workers(self) -> Training:
         """Return the run without what blocks of lanes do not read: names, containers and functions of the user's."""
-        run = copy(self)
+        run = object.__new__(Training)
+        run.__dict__.update({name: value for name, value in vars(self).items() if name not in FRONT_END})
         flat = flatten([0] * len(self.state_leaves))[1]
         run.state = run.labels = run.items = run.groups = run.origin = run.chosen_params = None
         run.batches, run.examples, run.state_tree = [], [], flat
@@ -182,10 +185,14 @@ class Training:
             return call(self.chosen_params, "params", state)
         return trained_params(state)
 
+    def param_leaves(self, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the leaves of the parameters, given those of a state."""
+        return flatten(self.params(unflatten(self.state_tree, list(leaves))))[0]
+
     def trace_steps(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
         """Trace one circuit per kind of step (structure, shapes and dtypes of its batch) and return the schedule."""
         kinds: dict[Any, int] = {}
-        program, data, ids = [], [], []
+        program, data, ids = [], np.zeros(0), []
         data_start, ids_start = [0], [0]
         for t, (batch, examples) in enumerate(zip(self.batches, self.examples, strict=True)):
             leaves, tree = flatten(batch)
@@ -197,13 +204,17 @@ class Training:
                 kinds[kind] = len(self.circuits)
                 self.circuits.append(self.step_circuit(step, batch, len(examples), t))
             program.append(kinds[kind])
-            data += [a.ravel() for a in arrays]
+            end = data_start[-1] + sum(a.size for a in arrays)
+            if end > data.size:  # grows in place, since a copy of all data may not fit into memory
+                data.resize(max(end, data.size * 9 // 8), refcheck=False)
+            np.concatenate([data[:0], *(a.ravel() for a in arrays)], out=data[data_start[-1] : end])
             ids.append(examples)
-            data_start.append(data_start[-1] + sum(a.size for a in arrays))
+            data_start.append(end)
             ids_start.append(ids_start[-1] + len(examples))
+        data.resize(data_start[-1], refcheck=False)
         return Schedule(
             np.array(program, dtype=np.int64),
-            np.concatenate(data) if data else np.zeros(0),
+            data,
             np.array(data_start, dtype=np.int64),
             np.concatenate(ids),
             np.array(ids_start, dtype=np.int64),

@@ -227,7 +227,7 @@ def test_an_attribution_resumes_from_its_folder_to_the_same_bits_and_grows(tmp_p
     first = resume(folder)
     assert np.array_equal(first, np.concatenate([plain.value, *plain.interval()]))
     # Each file stands for work: without some of them, only that work is done again.
-    for name in ("derivatives", "pairs-*", "retrained-*-0"):
+    for name in ("derivatives", "pairs-*", "retrained-*"):
         files = sorted(folder.glob(f"{name}.npy"))
         assert files
         before = {file: file.read_bytes() for file in files}
@@ -270,6 +270,12 @@ def test_a_killed_attribution_resumes_to_the_same_bits(tmp_path, share):
     assert {file: file.stat().st_mtime_ns for file in files} == files  # what was finished was not done again
 
 
+def test_kept_files_are_read_by_numpy(tmp_path):
+    resume(tmp_path / "kept", budget=30)
+    gradient = cs.metagradient(network("tanh"), measure)
+    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "derivatives.npy", allow_pickle=False), gradient)
+
+
 def test_an_interrupted_attribution_resumes(tmp_path):
     def interrupt(done, total):
         if done > total / 4:
@@ -291,7 +297,9 @@ def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
     with raises(cs.StoreError, "has other files in it"):
         resume(tmp_path, budget=30)
     file = folder / "derivatives.npy"
-    for data in (file.read_bytes()[:-8], b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for data in (file.read_bytes()[:-8], bytes(flipped), b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
         file.write_bytes(data)
         with raises(cs.StoreError, "derivatives.npy.*delete it, and call again"):
             resume(folder, budget=30)
@@ -322,3 +330,44 @@ def test_the_parameters_are_predicted_as_their_pytree():
         # To first order at least: the error is below half of the change.
         assert np.linalg.norm(prediction.value[key] - leaf) < 0.5 * np.linalg.norm(plain[key] - leaf)
     assert np.isfinite(measure(prediction.value)).all()
+
+
+# ------------------------------------------------------------------------------------------ values picked for subsets
+
+
+def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
+    """A subset matters to the row that it is nearest to, and hardly to others: only pairs of both are alike."""
+    draw = np.random.default_rng(5)
+    run, rows = network("relu"), draw.normal(size=(8, 4))
+
+    def margins(p):
+        out = cs.relu(rows @ p["w"] + p["b"]) @ p["v"]
+        return out[:, 1] - out[:, 0]
+
+    near = np.argsort(((X[:, None] - rows) ** 2).sum(axis=2), axis=0)[:40]  # to each row
+    which = draw.integers(8, size=148)
+    subsets = np.zeros((148, N))
+    for mask, row in zip(subsets, which, strict=True):
+        mask[draw.permutation(near[:, row])[: draw.integers(2, 16)]] = 1.0
+    states = run.params(run.retrain(subsets[48:]))
+    truth = np.array([margins({k: leaf[i] for k, leaf in states.items()})[which[48 + i]] for i in range(100)])
+    query = cs.attribute(run, margins, budget=60, subsets=subsets[:48], values=which[:48], threads=2)
+    prediction = query.without(subsets[48:])
+    low, high = (end[np.arange(100), which[48:]] for end in prediction.interval(0.9))
+    assert ((low <= truth) & (truth <= high)).mean() > 0.9 - 2 * 0.052
+    assert query.worth.subsets == 48 and prediction.value.shape == (100, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": [0] * 9}, "pass subsets="),
+        ({"subsets": fresh_subsets(9), "values": [0] * 8}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [0.0] * 9}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [2] * 9}, "from 0 to 1"),
+        ({"subsets": fresh_subsets(9), "values": [-1] * 9}, "from 0 to 1"),
+    ],
+)
+def test_values_that_there_are_not_are_refused(options, message):
+    with raises(cs.InputError, message):
+        cs.attribute(network("tanh"), measure, budget=40, **options)

@@ -52,7 +52,7 @@ def test_a_maximum_over_an_axis_changes_hands():
     names, counts = crossings(
         lambda x: np.max(x), np.array([1.0, 2.0]), np.array([[0.5, 0.0], [0.9, -0.2], [0.0, 5.0]])
     )
-    assert "maximum" in names[0]
+    assert "gate max (" in names[0]
     assert counts == [0, 1, 0]
 
 

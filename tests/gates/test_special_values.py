@@ -284,7 +284,7 @@ def test_entries_that_share_an_extremum_share_its_gradient_equally(sign):
     np.testing.assert_allclose(found, ties / ties.sum(), rtol=1e-15)
 
 
-def test_without_a_gradient_an_extremum_is_its_pairs_and_nothing_more():
+def test_without_a_gradient_an_extremum_is_one_gate():
     circuit = cs.compile(cs.trace(lambda x: np.max(x, axis=1), np.ones((2, 4)))).circuit
-    assert {node.gate.name for node in circuit.nodes} == {"input", "maximum", "slice", "reshape"}
+    assert [node.gate.name for node in circuit.nodes] == ["input", "max"]
     assert circuit.size == 0

@@ -22,6 +22,8 @@ KINKS = {
     "relu": lambda x: cs.relu(x - 1.0),
     "where": lambda x: np.where(x > 1.0, 3.0 * x, x * x),
     "clip": lambda x: np.clip(x, 1.0, 2.0),
+    "max": lambda x: np.max(np.stack([x, 2.0 * x - 1.0, 0.5 + 0.5 * x, 0.0 * x])),
+    "min": lambda x: np.min(np.stack([2.0 * x - 1.0, x, 0.5 + 0.5 * x, 3.0 + x])),
 }
 
 

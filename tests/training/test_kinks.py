@@ -145,7 +145,7 @@ def test_the_change_across_is_the_real_one_of_a_function_of_linear_pieces(functi
     run = cs.Training(lambda s, x, keep: s + z_sum(function(x @ keep)), 0.0, [matrix], [range(6)])
     weights = np.random.default_rng(1).normal(size=(20, 6))
     crossings = find_crossings(run, weights)
-    assert crossings.counts.any(axis=1).mean() > 0.9
+    assert crossings.counts.any(axis=1).mean() > 0.8  # an extremum is not crossed where elements below it change order
     np.testing.assert_allclose(crossings.change_across, run.retrain(weights) - run.train(), atol=1e-12)
 
 

@@ -1,15 +1,18 @@
-"""Emit moves and fills: copy, add or maximise elements from one layout to another, perhaps through run-time indices.
+"""Emit moves and fills: copy or combine elements from one layout to another, perhaps through run-time indices.
 
-Copies, gathers, scatter-adds and sums are all the same loop nest: a sum is an addition into a layout of stride 0.
+Copies, gathers, scatter-adds, sums and extrema are all the same loop nest: a sum is an addition into a layout of stride
+0. An extremum of series copies those of the elements whose constant terms are the extremum.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from llvmlite import ir
 
 from circuitsketch.backends.cpu.expressions import INT, MachineReal
 from circuitsketch.backends.cpu.kernel_builder import Frame
-from circuitsketch.backends.cpu.math import MachineMath
+from circuitsketch.gates.selection import or_nan
 from circuitsketch.lower.instructions import FillKernel, MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments
 
@@ -34,16 +37,20 @@ def emit_fill(frame: Frame, kernel: FillKernel) -> None:
 
 def emit_move(frame: Frame, kernel: MoveKernel) -> None:
     """Emit the kernel that copies elements of the source to the target, or combines them; see `MoveArguments`."""
-    b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none")
+    chooses = kernel.selects and not frame.target.mode.values
+    b, at = frame.builder, MoveArguments.unpack(POSITIONS, kernel.index != "none", chooses)
     extents = [frame.load_argument(extent) for extent in at.extents]
     sides = [side for side in (at.target, at.source, at.index) if side is not None]
     offset = [frame.load_argument(side.offset) for side in sides]
     strides = [[frame.load_argument(stride) for stride in side.strides] for side in sides]
     step = frame.load_argument(at.step) if at.step is not None else None
     lanes = kernel.phase == "lane"
-    unit = frame.target.mode.components if lanes else 1
     if not lanes and kernel.combine == "copy" and step is None:
         emit_contiguous_copy(frame, extents, offset, strides)
+        return frame.finish()
+    if chooses:
+        constants = [frame.load_argument(first) for first in at.constants]
+        emit_selection(frame, replace(kernel, combine="copy"), extents, (offset, constants), strides)
         return frame.finish()
     with frame.nest(extents) as indices:
         target, source = (frame.offset(offset[i], indices, strides[i]) for i in (0, 1))
@@ -57,13 +64,48 @@ def emit_move(frame: Frame, kernel: MoveKernel) -> None:
                 target = b.add(target, jump)
         if not lanes:
             emit_combine(frame, kernel, frame.constants, target, source, None)
-        elif unit <= 16:
-            for component in range(unit):
-                emit_lane_component(frame, kernel, target, source, frame.const(component))
         else:
-            with frame.loop(frame.const(unit)) as component:
-                emit_lane_component(frame, kernel, target, source, component)
+            emit_lane_components(frame, kernel, target, source)
     return frame.finish()
+
+
+def emit_selection(
+    frame: Frame,
+    kernel: MoveKernel,
+    extents: list[ir.Value],
+    offsets: tuple[list[ir.Value], list[ir.Value]],
+    strides: list[list[ir.Value]],
+) -> None:
+    """Emit the copy of one element along the last axis to each element of the target: the last with its constant term.
+
+    offsets : the first elements of the target and of the source, in the lanes and in the constants.
+    """
+    b, (*outer, inner) = frame.builder, extents
+    with b.goto_entry_block():
+        slot = b.alloca(INT)
+    with frame.nest(outer) as indices:
+        (target, source), (goal, first) = (
+            [frame.offset(start, indices, steps[:-1]) for start, steps in zip(starts, strides, strict=True)]
+            for starts in offsets
+        )
+        value = b.load(b.gep(frame.constants, [goal]))
+        b.store(frame.const(0), slot)
+        with frame.loop(inner) as i:
+            step = b.mul(i, strides[1][-1])
+            is_equal = b.fcmp_ordered("==", b.load(b.gep(frame.constants, [b.add(first, step)])), value)
+            b.store(b.select(is_equal, step, b.load(slot)), slot)
+        emit_lane_components(frame, kernel, target, b.add(source, b.load(slot)))
+
+
+def emit_lane_components(frame: Frame, kernel: MoveKernel, target: ir.Value, source: ir.Value) -> None:
+    """Emit the move of all components of a lane block."""
+    unit = frame.target.mode.components
+    if unit <= 16:
+        for component in range(unit):
+            emit_lane_component(frame, kernel, target, source, frame.const(component))
+    else:
+        with frame.loop(frame.const(unit)) as component:
+            emit_lane_component(frame, kernel, target, source, component)
 
 
 def emit_contiguous_copy(
@@ -106,10 +148,15 @@ def emit_combine(
     source: ir.Value,
     kind: ir.Type | None,
 ) -> None:
-    """Emit target = source, target + source, or the larger of them."""
+    """Emit target = source, target + source, or the larger or smaller of them, or the one that is a NaN."""
     kind = kind if isinstance(kind, ir.VectorType) else None
     value = frame.load(arena, source, kind)
     if kernel.combine != "copy":
         old = frame.load(arena, target, kind)
-        value = old + value if kernel.combine == "add" else MachineMath(frame.emit).maximum(value, old)
+        math = frame.math
+        if kernel.combine == "add":
+            value = old + value
+        else:
+            better = math.greater_equal(*((value, old) if kernel.combine == "max" else (old, value)))
+            value = math.choose(or_nan(math, value, better), value, old)
     frame.store(value, arena, target)

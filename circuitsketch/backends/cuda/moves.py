@@ -1,4 +1,4 @@
-"""Write moves and fills as device functions: copy elements, or add or maximise those that go to the same element.
+"""Write moves and fills as device functions: copy elements, or combine those that go to the same element.
 
 A lane block is moved number by number, whatever it holds, so that adjacent threads have adjacent numbers. If several
 elements go to the same one (a sum is an addition into a layout of stride 0, a scatter adds through indices that may
@@ -14,6 +14,7 @@ from circuitsketch.lower.instructions import MoveKernel
 from circuitsketch.lower.packing import POSITIONS, FillArguments, MoveArguments, MoveSide
 
 AT = MoveArguments.unpack(POSITIONS, has_index=True)  # the position of each field
+CHOSEN = MoveArguments.unpack(POSITIONS, has_index=False, selects=True)
 FILL = FillArguments.unpack(POSITIONS)
 
 
@@ -36,6 +37,8 @@ def write_move(name: str, kernel: MoveKernel, axes: int, target: CudaTarget) -> 
         return write_kernel(name, says, write_copy(kernel, axes, target))
     if kernel.index == "target":
         return write_kernel(name, says, write_scatter(kernel, axes, target))
+    if kernel.selects and not target.mode.values:
+        return write_kernel(name, f"{says} of the constant terms", write_selection(axes, target))
     return write_kernel(name, says, write_reduction(kernel, axes, target))
 
 
@@ -95,15 +98,34 @@ def write_scatter(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str
 
 
 def write_combine(kernel: MoveKernel, old: str, value: str) -> str:
-    """Write the addition of a value, or the maximum with it."""
-    return f"{old} = {old} + {value}" if kernel.combine == "add" else f"{old} = {value} if {value} >= {old} else {old}"
+    """Write the addition of a value, or the larger or smaller of both, or the one that is a NaN."""
+    if kernel.combine == "add":
+        return f"{old} = {old} + {value}"
+    better = f"{value} >= {old}" if kernel.combine == "max" else f"{value} <= {old}"
+    return f"{old} = {value} if {better} or {value} != {value} else {old}"
+
+
+def write_selection(axes: int, target: CudaTarget) -> list[str]:
+    """Write the copy of the last element whose constant term is the target's: a thread has a number of the target."""
+    unit = target.unit
+    (i, kept), (j, met) = write_indices("n", "entry", axes), write_indices("m", "rest", axes)
+    to, of = (f"args[at + {first}]" for first in CHOSEN.constants)
+    steps = {side: write_dot(j, getattr(AT, side).strides[-axes:]) for side in ("target", "source")}
+    each = ["rest = met - 1 - k", *met, f"step = {steps['source']}"]
+    each += ["if constants[address(first, now) + step] == value:"]
+    each += [f"    lanes[index(to * {unit} + number)] = lanes[index((of + step) * {unit} + number)]", "    break"]
+    body = [f"number = i % {unit}", f"entry = i // {unit}", *kept]
+    body += [f"to = {write_element(AT.target, axes, i)}", f"of = {write_element(AT.source, axes, i)}"]
+    body += [f"value = constants[address({to}, now) + {write_dot(i, AT.target.strides[-axes:])}]"]
+    body += [f"first = {of} + {write_dot(i, AT.source.strides[-axes:])}", "for k in range(met):", *indent(each)]
+    return [*write_axis_split(axes), f"for i in range(thread, kept * {unit}, THREADS):", *indent(body)]
 
 
 def write_reduction(kernel: MoveKernel, axes: int, target: CudaTarget) -> list[str]:
-    """Write a sum or maximum: a thread has one number of the kept axes, or a part of what is combined in it."""
+    """Write a sum or extremum: a thread has one number of the kept axes, or a part of what is combined in it."""
     unit = target.unit
     (i, kept), (j, met) = write_indices("n", "entry", axes), write_indices("m", "rest", axes)
-    nothing = "0.0" if kernel.combine == "add" else "-math.inf"
+    nothing = {"add": "0.0", "max": "-math.inf", "min": "math.inf"}[kernel.combine]
     each = ["rest = k", *met, f"of = source + {write_dot(j, AT.source.strides[-axes:])}"]
     each += [f"value = lanes[index(of * {unit} + number)]", write_combine(kernel, "total", "value")]
     body = [f"number = i % {unit}", f"entry = i % numbers // {unit}", *kept]

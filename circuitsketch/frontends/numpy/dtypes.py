@@ -82,8 +82,7 @@ def relabel(x: Wire, label: Label) -> Wire:
     if x.label == label:
         return x
     assert RANK[x.label] < RANK[label]
-    place = x.builder.place or user_place()
-    return x.builder.append(Node(GATES["copy"], (x.index,), {}, x.shape, label, place))
+    return x.builder.append(Node(GATES["copy"], (x.index,), {}, x.shape, label, user_place()))
 
 
 def convert(x: Any, label: Label, name: str) -> Any:

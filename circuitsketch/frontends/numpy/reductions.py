@@ -17,8 +17,8 @@ from circuitsketch.frontends.numpy.indexing import get_item, normal_axis, reshap
 from circuitsketch.frontends.numpy.options import NO_VALUE, absent
 from circuitsketch.frontends.numpy.wire import Wire, user_place
 from circuitsketch.gates import Shape, cells
+from circuitsketch.gates.extremum import largest, smallest
 from circuitsketch.gates.movement import concatenate, sum_over, transpose
-from circuitsketch.gates.selection import attained
 
 
 def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
@@ -257,7 +257,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     return result, np.broadcast_to(scale, np.shape(result))
 
 
-# Products and extrema, as trees of gates.
+# Extrema, and reductions as trees of gates.
 
 
 def max_(
@@ -268,8 +268,8 @@ def max_(
     initial: Any = NO_VALUE,
     where: Any = NO_VALUE,
 ) -> Any:
-    """np.max, as a tree of `maximum` gates, so that it has the series of the selected element."""
-    return extremum(np.maximum, "np.max", a, axis, keepdims, initial, where)
+    """np.max, with the series of the selected element."""
+    return extremum(largest, np.maximum, "np.max", a, axis, keepdims, initial, where)
 
 
 def min_(
@@ -280,17 +280,17 @@ def min_(
     initial: Any = NO_VALUE,
     where: Any = NO_VALUE,
 ) -> Any:
-    """np.min, as a tree of `minimum` gates."""
-    return extremum(np.minimum, "np.min", a, axis, keepdims, initial, where)
+    """np.min, with the series of the selected element."""
+    return extremum(smallest, np.minimum, "np.min", a, axis, keepdims, initial, where)
 
 
-def extremum(pick: Any, name: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Any:
-    """Reduce by maxima or minima, with `where=` and `initial=`; tied elements share the gradient."""
+def extremum(gate: Any, pick: Any, name: str, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Any:
+    """Reduce to the largest or smallest element, with `where=` and `initial=`; tied elements share the gradient."""
     require_initial(initial, where, name)
     if not absent(initial):
         initial = starting_value(a, initial, name)
         a = masked(a, where, initial, name)
-    picked = reduce_axes(pick, name, a, axis, keepdims, initial, shared=True)
+    picked = reduce_axes(gate, name, a, axis, keepdims, initial)
     return picked if absent(initial) else pick(picked, initial)
 
 
@@ -314,7 +314,7 @@ def prod(
     a = masked(in_dtype(a, dtype, "np.prod"), where, 1, "np.prod")
     if not absent(initial):
         initial = starting_value(a, initial, "np.prod")
-    multiplied = reduce_axes(np.multiply, "np.prod", a, axis, keepdims, NO_VALUE if initial is None else 1)
+    multiplied = reduce_axes(pairwise(np.multiply), "np.prod", a, axis, keepdims, NO_VALUE if initial is None else 1)
     return multiplied if absent(initial) else multiplied * initial
 
 
@@ -330,18 +330,20 @@ def logaddexp_reduce(
     """np.logaddexp.reduce, the logarithm of a sum of exponentials, as a tree of `logaddexp` gates."""
     name = "np.logaddexp.reduce"
     a = masked(convert(a, "float", name), where, -np.inf, name)
-    added = reduce_axes(np.logaddexp, name, a, axis, keepdims, -np.inf)
+    added = reduce_axes(pairwise(np.logaddexp), name, a, axis, keepdims, -np.inf)
     return added if absent(initial) or initial is None else np.logaddexp(added, initial)
 
 
 def any_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
     """np.any, as a tree of selections."""
-    return reduce_axes(np.logical_or, "np.any", masked(truth(a), where, False, "np.any"), axis, keepdims, False)
+    a = masked(truth(a), where, False, "np.any")
+    return reduce_axes(pairwise(np.logical_or), "np.any", a, axis, keepdims, False)
 
 
 def all_true(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Any:
     """np.all, as a tree of selections."""
-    return reduce_axes(np.logical_and, "np.all", masked(truth(a), where, True, "np.all"), axis, keepdims, True)
+    a = masked(truth(a), where, True, "np.all")
+    return reduce_axes(pairwise(np.logical_and), "np.all", a, axis, keepdims, True)
 
 
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
@@ -349,17 +351,13 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return sum_(truth(a), axis=axis, keepdims=keepdims)
 
 
-def reduce_axes(
-    combine: Callable[..., Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any, shared: bool = False
-) -> Any:
-    """Reduce axes by a binary function.
+def reduce_axes(reduce: Callable[[Any], Any], name: str, x: Any, axis: Any, keepdims: Any, empty: Any) -> Any:
+    """Reduce axes by a function of rows, the last axis.
 
     Parameters
     ----------
     empty : scalar
         The result for an empty axis, or NO_VALUE if there is none.
-    shared : bool
-        Whether the elements that attain an extremum share its gradient equally, independently of the pairing.
     """
     axes = axes_of(x, axis)
     shape = kept_shape(x.shape, axes, keepdims)
@@ -367,10 +365,7 @@ def reduce_axes(
         value = empty if isinstance(empty, Wire) else x.dtype.type(empty)
         return np.broadcast_to(x.builder.lift(value), shape)
     rows = as_rows(name, x, axes)
-    result = reduce_pairs(combine, rows)
-    if shared and rows.shape[-1] > 1:
-        result = attained(result, rows, axis=rows.ndim - 1)
-    return reshaped(result, shape)
+    return reshaped(reduce(rows) if rows.shape[-1] > 1 else rows, shape)
 
 
 def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:
@@ -387,13 +382,17 @@ def as_rows(name: str, x: Any, axes: tuple[int, ...]) -> Any:
     return reshaped(x if order == tuple(range(x.ndim)) else transpose(x, axes=order), (*lead, count))
 
 
-def reduce_pairs(combine: Callable[..., Any], rows: Any) -> Any:
-    """Combine the halves of the last axis until one element is left."""
-    *lead, count = rows.shape
-    while count > 1:
-        half = count // 2
-        paired = combine(get_item(rows, (..., slice(half))), get_item(rows, (..., slice(half, 2 * half))))
-        odd = count % 2
-        rows = concatenate(paired, get_item(rows, (..., slice(-1, None))), axis=len(lead)) if odd else paired
-        count = half + odd
-    return reshaped(rows, tuple(lead))
+def pairwise(combine: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a function that combines the halves of the last axis until one element is left."""
+
+    def reduce(rows: Any) -> Any:
+        *lead, count = rows.shape
+        while count > 1:
+            half = count // 2
+            paired = combine(get_item(rows, (..., slice(half))), get_item(rows, (..., slice(half, 2 * half))))
+            odd = count % 2
+            rows = concatenate(paired, get_item(rows, (..., slice(-1, None))), axis=len(lead)) if odd else paired
+            count = half + odd
+        return reshaped(rows, tuple(lead))
+
+    return reduce

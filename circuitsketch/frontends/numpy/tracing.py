@@ -100,16 +100,8 @@ def traced(
             raise TraceError(
                 f"{user_place()}: the traced function returns a {type(output).__name__} at {name}; return numbers"
             )
-    output_wires = tuple(build.lift(output).index for output in outputs)
-    return Circuit(
-        nodes=tuple(build.nodes),
-        inputs=tuple(range(len(wires))),
-        outputs=output_wires,
-        input_names=tuple(in_tree.names("args")),
-        in_tree=in_tree,
-        out_tree=out_tree,
-        output_names=names,
-    )
+    output_wires = [build.lift(output) for output in outputs]
+    return build.finish(wires, output_wires, in_tree.names("args"), names, in_tree, out_tree)
 
 
 def call_with_wires(function: Callable[..., Any], build: Builder, in_tree: Tree, wires: list[Wire]) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import scipy
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from circuitsketch.arrays import explain_lost_meaning, explain_unrepresentable
-from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Label, Node, Place
+from circuitsketch.circuit import CONSTANT, INPUT, NOWHERE, Circuit, Label, Node, Place
 from circuitsketch.errors import ShapeError, TraceError
 from circuitsketch.frontends.numpy.hints import HINTS
 from circuitsketch.frontends.numpy.methods import ArrayMethods, remedy_for
@@ -42,6 +43,8 @@ MASKED = os.path.join(LIBRARIES[0], "ma") + os.sep
 numpy: Any = np
 # The builders of the active traces, the innermost last.
 ACTIVE: ContextVar[tuple[Builder, ...]] = ContextVar("ACTIVE", default=())
+# The line that gates and errors name instead of the current one, set by `located`.
+LOCATED: ContextVar[Place | None] = ContextVar("LOCATED", default=None)
 
 
 class MissingAttributeError(TraceError, AttributeError):
@@ -75,8 +78,23 @@ def user_frame() -> FrameType | None:
     return frame
 
 
+@contextmanager
+def located(place: Place) -> Iterator[None]:
+    """Name this line of the user's program in the gates that are recorded here and in errors, not the current one.
+
+    For derivatives, which name the line of their gate, and for front ends whose user's program is not on the stack.
+    """
+    outer = LOCATED.set(place)
+    try:
+        yield
+    finally:
+        LOCATED.reset(outer)
+
+
 def user_place() -> Place:
     """Return the current line of the user's program, and the function of this package that it calls."""
+    if (place := LOCATED.get()) is not None:
+        return place
     frame: FrameType | None = sys._getframe(1)
     through = ""
     while frame is not None and not is_users(file := frame.f_code.co_filename):
@@ -151,7 +169,6 @@ class Builder:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.place: Place | None = None  # the line to record for new gates, instead of the current one
         self.constants: dict[tuple[Any, ...], Wire] = {}
         self.look: Callable[[Place], None] | None = None  # called where new plain data meets a wire
         self.gates: dict[tuple[Gate, Use], Gate] = {}  # custom gates, as they are defined during this trace
@@ -184,14 +201,34 @@ class Builder:
         if key not in self.constants:
             if self.look is not None:
                 self.look(user_place())
-            node = Node(CONSTANT, (), {"value": array}, array.shape, label, self.place or user_place())
+            node = Node(CONSTANT, (), {"value": array}, array.shape, label, user_place())
             self.constants[key] = self.append(node)
         return self.constants[key]
+
+    def finish(
+        self,
+        inputs: Sequence[Wire],
+        outputs: Sequence[Wire],
+        input_names: Sequence[str] = (),
+        output_names: Sequence[str] = (),
+        in_tree: Any = None,
+        out_tree: Any = None,
+    ) -> Circuit:
+        """Return the circuit of all recorded nodes, with these inputs and outputs."""
+        return Circuit(
+            nodes=tuple(self.nodes),
+            inputs=tuple(wire.index for wire in inputs),
+            outputs=tuple(wire.index for wire in outputs),
+            input_names=tuple(input_names),
+            in_tree=in_tree,
+            out_tree=out_tree,
+            output_names=tuple(output_names),
+        )
 
     def append_copy(self, value: Any) -> Wire:
         """Add a copy of a wire or data, with respect to which a derivative can be taken."""
         wire = self.lift(value)
-        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, self.place or user_place()))
+        return self.append(Node(copy, (wire.index,), {}, wire.shape, wire.label, user_place()))
 
     def lift(self, value: Any) -> Wire:
         """Return a wire of this builder, from a wire or from plain data."""
@@ -208,7 +245,7 @@ class Builder:
     def apply(self, gate: Gate, operands: tuple[Any, ...], params: dict[str, Any]) -> Wire:
         """Add a gate on wires or data; elementwise operands are broadcast to one shape first."""
         wires = [self.lift(operand) for operand in operands]
-        place = self.place or user_place()
+        place = user_place()
         if gate.kind == "elementwise":
             wires = self.broadcast_operands(gate, wires, place)
         try:

@@ -1,0 +1,38 @@
+"""Have JAX trace a function, and say in the package's words where it cannot.
+
+In: a function and the shapes of its arguments. Out: its jaxpr. What fails in JAX (a Python branch on an array, an array
+of texts) becomes a TraceError with the user's line; what fails in the user's own lines goes through as it is.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from circuitsketch.circuit import Place
+from circuitsketch.errors import CircuitSketchError, TraceError
+from circuitsketch.frontends.jax.places import library_folders
+from circuitsketch.frontends.numpy.wire import is_users
+
+LONGEST = 300  # characters of a message of JAX's
+
+
+def trace_with_jax(function: Callable[..., Any], *specs: Any) -> tuple[Any, Any]:
+    """Return the closed jaxpr of a function of arrays of these shapes, and the shapes of its result."""
+    try:
+        return jax.make_jaxpr(function, return_shape=True)(*specs)  # type: ignore[no-any-return]
+    except CircuitSketchError:
+        raise
+    except Exception as reason:
+        frames, folders = traceback.extract_tb(reason.__traceback__), tuple(library_folders())
+        own = [frame for frame in frames if is_users(frame.filename) and not frame.filename.startswith(folders)]
+        if own and own[-1] is frames[-1] and not type(reason).__module__.startswith("jax"):
+            raise
+        place = f"{Place(own[-1].filename, own[-1].lineno or 0)}: " if own else ""
+        text = " ".join(str(reason).split())[:LONGEST]
+        raise TraceError(
+            f"{place}JAX cannot trace this: {text}; branch with jnp.where or lax.cond, and pass numbers as arrays"
+        ) from reason

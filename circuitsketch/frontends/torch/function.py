@@ -1,0 +1,81 @@
+"""Import a function of PyTorch as a function of wires, for measurements and for losses under `cs.grad`.
+
+In: a function written in PyTorch. Out: one that takes wires in the place of tensors. It is captured when it is called;
+arguments without wires stay what they are, so that they may be text, or decide what the function does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from circuitsketch.arguments import call
+from circuitsketch.circuit import compute, evaluate
+from circuitsketch.frontends.numpy import Wire, trace
+from circuitsketch.frontends.torch.capture import capture
+from circuitsketch.frontends.torch.program import Program, plain
+from circuitsketch.frontends.torch.state import is_number
+
+
+def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of wires; of plain arrays alone, it computes in double precision, too."""
+
+    @functools.wraps(function)
+    def imported(*args: Any, **options: Any) -> Any:
+        leaves, structure = pytree.tree_flatten((args, options))
+        if any(isinstance(leaf, Wire) for leaf in leaves):
+            return apply_to_wires(function, structure, leaves)
+        floats = [i for i, leaf in enumerate(leaves) if is_number(leaf) and torch.as_tensor(leaf).is_floating_point()]
+        trees: list[Any] = []
+
+        def on_wires(*wires: Wire) -> list[Any]:
+            replaced = list(leaves)
+            for i, wire in zip(floats, wires, strict=True):
+                replaced[i] = wire
+            outputs, tree = pytree.tree_flatten(apply_to_wires(function, structure, replaced))
+            trees[:] = [tree]
+            return outputs
+
+        arrays = [plain(leaves[i]) for i in floats]
+        circuit = trace(on_wires, *arrays)
+        with np.errstate(all="ignore"):
+            values = evaluate(circuit.nodes, dict(zip(circuit.inputs, arrays, strict=True)), compute)
+        return pytree.tree_unflatten([values[i] for i in circuit.outputs], trees[0])
+
+    return imported
+
+
+def example_of(wire: Wire) -> torch.Tensor:
+    """Return a tensor of a wire's shape; floats have PyTorch's default dtype."""
+    dtype = {"float": torch.get_default_dtype(), "int": torch.int64, "bool": torch.bool}[wire.label]
+    return torch.zeros(wire.shape, dtype=dtype)
+
+
+def apply_to_wires(function: Callable[..., Any], structure: Any, leaves: list[Any]) -> Any:
+    """Return the result of a function whose arguments, flattened, contain wires."""
+    at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Wire)]
+    others = [torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+    default = torch.get_default_dtype()
+    others = [x.to(default) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in others]
+    trees: list[Any] = []
+
+    def of_tensors(*tensors: torch.Tensor) -> list[Any]:
+        replaced = list(others)
+        for i, tensor in zip(at, tensors, strict=True):
+            replaced[i] = tensor
+        args, options = pytree.tree_unflatten(replaced, structure)
+        outputs, tree = pytree.tree_flatten(call(function, "the function", *args, **options))
+        trees[:] = [tree]
+        return outputs
+
+    wires = [leaves[i] for i in at]
+    program = Program(capture(of_tensors, [example_of(wire) for wire in wires]))
+    program.divide(range(len(wires)), {})
+    results = program.record(dict(enumerate(wires)), {}, range(len(program.outputs)))
+    results = [plain(x) if isinstance(x, torch.Tensor) else x for x in results]
+    return pytree.tree_unflatten(results, trees[0])

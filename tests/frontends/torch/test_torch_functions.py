@@ -1,0 +1,58 @@
+"""Single functions of PyTorch on wires: values, gradients and series against PyTorch's own, in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import circuitsketch as cs
+from circuitsketch.backends import reference
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'torch==2.13.0+cpu'")
+
+from torch_steps import ELEMENTWISE, SHAPES  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4))
+FUNCTIONS = ELEMENTWISE | SHAPES
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_and_its_gradient_are_pytorchs(name):
+    function = FUNCTIONS[name]
+    imported = cs.torch.function(function)
+    theirs = function(torch.tensor(X), torch.tensor(Y)).numpy()
+    weights = np.cos(np.arange(theirs.size)).reshape(theirs.shape)
+    np.testing.assert_allclose(imported(X, Y), theirs, rtol=1e-12, atol=1e-13)
+    ours = cs.grad(lambda pair: np.sum(weights * imported(*pair)))((X, Y))
+    x, y = torch.tensor(X, requires_grad=True), torch.tensor(Y, requires_grad=True)
+    (torch.tensor(weights) * function(x, y)).sum().backward()
+    for mine, their in zip(ours, (x.grad, y.grad), strict=True):
+        expected = np.zeros((3, 4)) if their is None else their.numpy()
+        np.testing.assert_allclose(mine, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_gradient_taken_by_pytorch_is_imported_with_its_slope(name):
+    """The gradient's own derivative along a direction against differences of PyTorch's gradients."""
+    function = FUNCTIONS[name]
+
+    def gradient(x):
+        return torch.func.grad(lambda x: function(x, torch.tensor(Y)).sin().sum())(x)
+
+    h = RNG.uniform(-1.0, 1.0, X.shape)
+    circuit = cs.trace(cs.torch.function(gradient), X)
+    series = reference.run(circuit, [X], [h[None, None]], 1)[0][0].real
+    np.testing.assert_allclose(series[0], gradient(torch.tensor(X)).numpy(), rtol=1e-11, atol=1e-12)
+    nodes = np.array([-2, -1, 1, 2])
+    values = np.array([gradient(torch.tensor(X + 1e-4 * z * h)).numpy() for z in nodes])
+    slope = np.tensordot([1.0, -8.0, 8.0, -1.0], values, 1) / 12e-4
+    # Differences of order 4 with a step of 1e-4: 1e-12 of rounding, and 1e-16 times the fifth derivative.
+    np.testing.assert_allclose(series[1], slope, rtol=1e-8, atol=1e-8)
