@@ -1,18 +1,22 @@
-"""What a given budget buys: the error of every estimator against the trainings that it cost.
+"""What a given budget buys: the error of every method against the trainings that it cost.
 
-    python bench/budgets.py                        # 50, 500 and 2,500 trainings: half an hour
+    python bench/budgets.py                        # up to 2,500 trainings: a quarter of an hour
     python bench/budgets.py --runs tumours         # one of the runs: a minute
-    python bench/budgets.py --full --plot FILE     # 8,000 trainings as well; the plot requires matplotlib
+    python bench/budgets.py --full --plot FILE     # up to 8,000, 96 subsets: an hour; the plot requires matplotlib
+    python bench/budgets.py --read FILE FILE --plot FILE     # tabulates and plots what --json FILE wrote earlier
 
 The runs, their measurements and the deletions are those of accuracy.py. A training is the CPU seconds of one plain
-`run.train()`, the median of several; what a method costs is the CPU seconds that it took, on one thread, in that unit.
+`run.train()`, the median of several; what a method costs is the CPU seconds that it took, on one thread, in that unit,
+once its kernels are compiled.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,23 +30,31 @@ from circuitsketch.attribution.evaluation import rank_correlation
 from circuitsketch.attribution.ground_truth import retrain_and_measure
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import find_distribution
+from circuitsketch.estimators.calibration import MIN_SUBSETS
+from circuitsketch.estimators.gradients import GradientMonteCarlo
+from circuitsketch.reverse.metagradient import differentiate_run_along
 
 RUNS = {"names, 4 values": ("names", 4), "names": ("names", 16), "digits": ("digits", 16), "tumours": ("tumours", 16)}
 LEFT_OUT = ("random 0.1 %", "random 50 %")
 KNOWN, LEAST_ASKED = 48, 8  # retrained subsets of a kind that a calibration may know, and those asked about at least
 ORDER, SINGLES_ORDER = 3, 6
-LANES = 64  # directions or subsets that a cost is timed on
-LARGEST = 1024  # random directions at most
-# What the names run with 4 values reaches for 2,500 trainings and digits for any, in RMSE of first order.
-GOALS = {
-    "names, 4 values": {"random 1 %": 0.21, "random 5 %": 0.37, "random 10 %": 0.5, "coherent": 0.42, "letter": 0.9},
-    "names": {"random 1 %": 0.24, "random 5 %": 0.4, "random 10 %": 0.53, "coherent": 0.45, "letter": 0.9},
+LANES, GRADIENTS = 64, 4  # directions or subsets that a cost is timed on; directions of gradients
+LARGEST, LARGEST_SPHERE, LARGEST_GRADIENTS = 1024, 256, 64  # random directions of each kind at most
+FEWEST = 16  # random directions that interactions are fitted to, at least
+# RMSE over that of first order, and LDS: of names with 4 values for 2,500 trainings, with 16 for 4,500.
+LDS = {"random 1 %": 0.998, "random 5 %": 0.991, "random 10 %": 0.982, "coherent": 0.995, "letter": 0.955}
+GOALS: dict[str, dict[str, tuple[float, float | None]]] = {
+    "names, 4 values": {kind: (rmse, LDS[kind]) for kind, rmse in zip(LDS, (0.21, 0.37, 0.5, 0.42, 0.9), strict=True)},
+    "names": {kind: (rmse, LDS[kind]) for kind, rmse in zip(LDS, (0.24, 0.4, 0.53, 0.45, 0.9), strict=True)},
     "digits": {
-        **{"random 1 %": 0.21, "random 5 %": 0.31, "random 10 %": 0.43},
-        **{"coherent": 0.52, "mislabelled": 0.4},
+        **{"random 1 %": (0.21, None), "random 5 %": (0.31, None), "random 10 %": (0.43, None)},
+        **{"coherent": (0.52, None), "mislabelled": (0.4, None)},
     },
 }
-METHODS = ("plain sketch", "first order", "own effects", "own and pairs", "calibrated", "interactions", "datamodels")
+METHODS = (
+    *("plain sketch", "theorem-gradient", "first order", "own effects", "own and pairs", "calibrated", "interactions"),
+    "datamodels",
+)
 
 Model = Callable[[np.ndarray], np.ndarray]  # from masks (B, n) to values (B, C)
 
@@ -59,28 +71,43 @@ class Asked:
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds of one plain training, and trainings per retrained subset and per direction of `ORDER`."""
+    """CPU seconds of one plain training, and trainings per retrained subset, direction of `ORDER`, and direction of
+    gradients."""
 
     training: float
     subset: float
     direction: float
+    gradient: float
 
 
-def restrict(whole: Case, values: int) -> Case:
-    """Measure only the first values of a case."""
-    return Case(whole.name, whole.run, lambda params: whole.measure(params)[:values], whole.kinds)
+def time_training(run: cs.Training) -> float:
+    """Return the CPU seconds of one plain training, the median of seven."""
+    return median(timed(run.train).cpu for _ in range(7))
+
+
+def count_trainings(run: cs.Training, function: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a function's result and the trainings that it costs; a training is timed before and after it."""
+    kept: list[Any] = []
+    before = time_training(run)
+    spent = timed(lambda: kept.append(function())).cpu
+    return kept[0], 2 * spent / (before + time_training(run))
 
 
 def time_costs(now: Case) -> Costs:
-    """Time a training, and subsets and directions among LANES of them, after one call each to compile."""
+    """Time a training, and subsets and directions among several of them, after one call each to compile."""
     run, masks = now.run, np.random.default_rng(0).random((LANES, now.run.n)) < 0.1
     block = find_distribution("orthonormal", run.n, 0).block(0, LANES)
-    sides = (run.train, lambda: run.retrain(masks, 1), lambda: cs.push(run, block, ORDER, threads=1))
-    training, subset, direction = (
-        median(timed(side).cpu for _ in range(5)) if side is run.train else min(timed(side).cpu for _ in range(2))
-        for side in sides
+    sides: list[tuple[Callable[[], Any], int]] = [
+        (lambda: run.retrain(masks, 1), LANES),
+        (lambda: cs.push(run, block, ORDER, threads=1), LANES),
+        (lambda: differentiate_along(now, GRADIENTS), GRADIENTS),
+    ]
+    for side, _ in sides:
+        side()
+    subset, direction, gradient = (
+        min(count_trainings(run, side)[1] for _ in range(2)) / count for side, count in sides
     )
-    return Costs(training, subset / LANES / training, direction / LANES / training)
+    return Costs(time_training(run), subset, direction, gradient)
 
 
 def retrain(now: Case, masks: np.ndarray) -> np.ndarray:
@@ -101,36 +128,60 @@ def ask(now: Case) -> dict[str, Asked]:
 # ------------------------------------------------------------------------------------------------ the methods
 
 
-def attribute(
-    now: Case, budget: float, asked: dict[str, Asked], unit: float
-) -> dict[str, tuple[dict[str, Any], float]]:
-    """Return the values that `cs.attribute` predicts by method and kind, and what they cost.
+def attribute(now: Case, budget: float, asked: dict[str, Asked]) -> dict[str, tuple[dict[str, Any], float]]:
+    """Return the values that `cs.attribute` predicts by method and kind, and what they cost; none if the budget is too
+    small.
 
     A calibration on as many subsets of the kind replaces that on random ones, at the same cost.
     """
-    kept: list[cs.Query] = []
-    spent = timed(lambda: kept.append(cs.attribute(now.run, now.measure, budget=budget, threads=1))).cpu / unit
-    query = kept[0]
-    names = {"per-example": "own effects", "pairs": "own and pairs"}
-    plain = [name for name in names if name in query.estimators and query.plan.own == now.run.n]
-    cells = {
-        names[name]: {kind: query.without(one.masks, estimator=name).value for kind, one in asked.items()}
-        for name in plain[-1:]
-    }
-    calibrated = {}
+    try:
+        query, spent = count_trainings(now.run, lambda: cs.attribute(now.run, now.measure, budget=budget, threads=1))
+    except cs.InputError:
+        return {}
+    methods = {}
+    best = "pairs" if query.plan.pairs else "per-example"
+    if query.plan.own == now.run.n:
+        name = "own and pairs" if best == "pairs" else "own effects"
+        methods[name] = {kind: query.without(one.masks, estimator=best).value for kind, one in asked.items()}
+    count = max(query.plan.subsets, MIN_SUBSETS)
+    methods["calibrated"] = {}
     for kind, one in asked.items():
-        like = query.calibrate(one.known, truth=one.known_truth) if len(one.known) else query
-        calibrated[kind] = like.without(one.masks).value
-    return {method: (values, spent) for method, values in (cells | {"calibrated": calibrated}).items()}
+        known, truth = one.known[:count], one.known_truth[:count]
+        several = len(known) > 0 and known.sum(axis=1).max() > 1  # single examples may be known exactly
+        like = query.calibrate(known, truth=truth) if several else query
+        methods["calibrated"][kind] = like.without(one.masks).value
+    return {method: (values, spent) for method, values in methods.items()}
 
 
-def differentiate(now: Case, asked: dict[str, Asked], unit: float) -> tuple[dict[str, np.ndarray], float]:
-    """Return the values by first order from a reverse sweep, and what they cost."""
-    kept: list[Any] = []
-    spent = timed(lambda: kept.append(cs.metagradient(now.run, now.measure, threads=1))).cpu / unit
-    gradient = np.asarray(kept[0]).reshape(-1, now.run.n)
-    base = np.asarray(now.measure(now.run.params(now.run.train())))
-    return {kind: base + one.masks @ gradient.T for kind, one in asked.items()}, spent
+def differentiate(now: Case, asked: dict[str, Asked]) -> tuple[dict[str, np.ndarray], float, np.ndarray]:
+    """Return the values by first order from a reverse sweep, what they cost, and the derivatives (C, n)."""
+
+    def sweep() -> np.ndarray:
+        return np.asarray(cs.metagradient(now.run, now.measure, threads=1)).reshape(-1, now.run.n)
+
+    sweep()  # compiles
+    gradient, spent = count_trainings(now.run, sweep)
+    return {kind: measure_plain(now) + one.masks @ gradient.T for kind, one in asked.items()}, spent, gradient
+
+
+def measure_plain(now: Case) -> np.ndarray:
+    return np.asarray(now.measure(now.run.params(now.run.train())))
+
+
+def differentiate_along(now: Case, count: int) -> np.ndarray:
+    """Return the coefficients of the derivatives along random directions."""
+    rows = find_distribution("sphere", now.run.n, 0).block(0, count)
+    return differentiate_run_along(now.run, now.measure, (), rows, 1, 1)
+
+
+def predict_from_gradients(
+    now: Case, asked: dict[str, Asked], gradient: np.ndarray, coefficients: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what the theorem's estimator predicts from derivatives along random directions."""
+    distribution = find_distribution("sphere", now.run.n, 0)
+    base = measure_plain(now)
+    estimator = GradientMonteCarlo(gradient.T, np.moveaxis(coefficients, 2, 3), distribution, base.shape)
+    return {kind: base + estimator.predict(one.masks.astype(np.float64)).change for kind, one in asked.items()}
 
 
 def sketch(now: Case, distribution: str, count: int) -> np.ndarray:
@@ -161,15 +212,18 @@ def fit_datamodel(masks: np.ndarray, truth: np.ndarray) -> Model:
     return lambda asked: mean + (asked - centre) @ weights
 
 
-def predict_datamodels(now: Case, asked: dict[str, Asked], count: int) -> dict[str, np.ndarray]:
-    """Return what datamodels predict that are fitted on `count` retrainings of the size that is asked about."""
-    rng, values = np.random.default_rng(5), {}
+def predict_datamodels(now: Case, asked: dict[str, Asked], counts: list[int]) -> list[dict[str, np.ndarray]]:
+    """Return what datamodels predict that are fitted on so many retrainings of the size that is asked about."""
+    rng = np.random.default_rng(5)
+    values: list[dict[str, np.ndarray]] = [{} for _ in counts]
     for kind, one in asked.items():
         sizes = one.masks.sum(axis=1)
-        masks = np.zeros((count, now.run.n), dtype=bool)
+        masks = np.zeros((max(counts, default=0), now.run.n), dtype=bool)
         for mask in masks:
             mask[rng.permutation(now.run.n)[: rng.choice(sizes)]] = True
-        values[kind] = fit_datamodel(masks, retrain(now, masks))(one.masks)
+        truth = retrain(now, masks)
+        for fitted, count in zip(values, counts, strict=True):
+            fitted[kind] = fit_datamodel(masks[:count], truth[:count])(one.masks)
     return values
 
 
@@ -182,45 +236,59 @@ def score(value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"rmse": float(rmse.mean()), "lds": float(rank_correlation(value, truth))}
 
 
-def measure_run(name: str, budgets: list[int], subsets: int, datamodels: int) -> tuple[list[dict[str, Any]], Costs]:
-    """Score every method at every budget, and return the cells and the costs."""
-    original, values = RUNS[name]
-    now = restrict(case(original, KNOWN + subsets), values)
+def measure_run(
+    name: str, budgets: list[int], methods: list[str], subsets: int, datamodels: int, examples: int | None
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Score methods at every budget, and return the cells and the costs."""
+    original, count = RUNS[name]
+    now = case(original, KNOWN + subsets, examples, values=count)
     costs, asked = time_costs(now), ask(now)
     cells: list[dict[str, Any]] = []
 
     def add(method: str, budget: int, values: dict[str, np.ndarray], cost: float) -> None:
         for kind, one in asked.items():
             about = {"run": name, "kind": kind, "method": method, "budget": budget, "cost": cost}
-            cells.append(about | score(values[kind], one.truth))
+            cells.append(about | {"questions": len(one.masks)} | score(values[kind], one.truth))
 
-    add("first order", 5, *differentiate(now, asked, costs.training))
-    afford = [int(min(budget / costs.direction, LARGEST)) for budget in budgets]
-    plain = sketch(now, "sphere", max(afford))
-    singly: tuple[np.ndarray, np.ndarray] | None = None
-    if costs.direction * now.run.n < max(budgets):  # own series to order 6 cost more than directions of order 3
-        kept: list[tuple[np.ndarray, np.ndarray]] = []
-        own_cost = timed(lambda: kept.append(expand_singly(now))).cpu / costs.training
-        singly, orthonormal = kept[0], sketch(now, "orthonormal", max(afford))
-    for budget, m in zip(budgets, afford, strict=True):
-        if m > 0:
-            query = Query(plain[:m], find_distribution("sphere", now.run.n, 0))
-            change = {kind: query.without(one.masks, median_groups=1).value for kind, one in asked.items()}
-            add("plain sketch", budget, change, m * costs.direction)
-        try:
-            for method, (values, cost) in attribute(now, budget, asked, costs.training).items():
-                add(method, budget, values, cost)
-        except cs.InputError:  # the budget is too small
-            pass
-        if singly is not None and (rest := int(min((budget - own_cost) / costs.direction, LARGEST))) >= 16:
-            distribution = find_distribution("orthonormal", now.run.n, 0)
-            fitted = Query(orthonormal[:rest], distribution, per_example=singly[0], similarity=singly[1])
-            values = {kind: fitted.without(one.masks).value for kind, one in asked.items()}
-            add("interactions", budget, values, own_cost + rest * costs.direction)
-        count = int(budget / costs.subset)
-        if LEAST_ASKED <= count and budget <= datamodels:
-            add("datamodels", budget, predict_datamodels(now, asked, count), count * costs.subset)
-    return cells, costs
+    first, first_cost, gradient = differentiate(now, asked)
+    add("first order", 5, first, first_cost)
+    if "plain sketch" in methods:
+        afford = {int(min(budget / costs.direction, LARGEST_SPHERE)): budget for budget in reversed(budgets)}
+        plain = sketch(now, "sphere", max(afford))
+        for m, budget in reversed(afford.items()):
+            if m > 0:
+                query = Query(plain[:m], find_distribution("sphere", now.run.n, 0))
+                values = {kind: query.without(one.masks, median_groups=1).value for kind, one in asked.items()}
+                add("plain sketch", budget, values, m * costs.direction)
+    if "theorem-gradient" in methods:
+        afford = {
+            int(min((budget - first_cost) / costs.gradient, LARGEST_GRADIENTS)): budget for budget in reversed(budgets)
+        }
+        gradients = differentiate_along(now, max(*afford, 1))
+        for m, budget in reversed(afford.items()):
+            if m > 0:
+                values = predict_from_gradients(now, asked, gradient, gradients[:m])
+                add("theorem-gradient", budget, values, first_cost + m * costs.gradient)
+    if "datamodels" in methods:
+        payable = [budget for budget in budgets if LEAST_ASKED * costs.subset <= budget <= datamodels]
+        counts = [int(budget / costs.subset) for budget in payable]
+        for fitted, budget, number in zip(predict_datamodels(now, asked, counts), payable, counts, strict=True):
+            add("datamodels", budget, fitted, number * costs.subset)
+    for budget in budgets:
+        for method, (values, cost) in attribute(now, budget, asked).items() if "calibrated" in methods else ():
+            add(method, budget, values, cost)
+    # Own series to order 6 cost more than as many directions of order 3.
+    if "interactions" in methods and costs.direction * now.run.n < max(budgets):
+        (series, factor), own_cost = count_trainings(now.run, lambda: expand_singly(now))
+        distribution = find_distribution("orthonormal", now.run.n, 0)
+        left = {budget: int(min((budget - own_cost) / costs.direction, LARGEST)) for budget in budgets}
+        coefficients = sketch(now, "orthonormal", max(*left.values(), 1))
+        for budget, m in left.items():
+            if m >= FEWEST:
+                fit = Query(coefficients[:m], distribution, per_example=series, similarity=factor)
+                values = {kind: fit.without(one.masks).value for kind, one in asked.items()}
+                add("interactions", budget, values, own_cost + m * costs.direction)
+    return cells, vars(costs)
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -228,24 +296,41 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     add_options(parser)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--budgets", nargs="+", type=int, help="in trainings")
-    parser.add_argument("--subsets", type=int, default=32, help="subsets per kind of deletion")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help='"calibrated": all that cs.attribute does'
+    )
+    parser.add_argument("--subsets", type=int, help="subsets per kind of deletion; default: 32, with --full 96")
     parser.add_argument("--datamodels", type=int, default=500, help="the largest budget of datamodels")
+    parser.add_argument("--examples", type=int, help="use fewer training examples, to try")
+    parser.add_argument(
+        "--read", nargs="+", metavar="FILE", help="tabulate what --json wrote to files; measure nothing"
+    )
     parser.add_argument("--plot", metavar="FILE", help="plot error against cost; requires matplotlib")
     options = parser.parse_args(argv)
-    budgets = options.budgets or [5, 50, 500, 2500, *([8000] if options.full else [])]
-    report = Report("budgets", options, {"budgets": budgets, "subsets": options.subsets})
-    report.numbers |= {"cells": [], "costs": {}}
-    for name in options.runs:
-        cells, costs = measure_run(name, budgets, options.subsets, options.datamodels)
-        report.numbers["cells"] += cells
-        report.numbers["costs"][name] = vars(costs)
+    budgets = options.budgets or [5, 50, 500, 2500, *([4500, 8000] if options.full else [])]
+    subsets = options.subsets or (96 if options.full else 32)
+    report = Report("budgets", options, {"budgets": budgets, "subsets": subsets})
+    measured: list[dict[str, Any]] = [json.loads(Path(file).read_text()) for file in options.read or []]
+    for name in [] if measured else options.runs:
+        cells, costs = measure_run(name, budgets, options.methods, subsets, options.datamodels, options.examples)
+        measured.append({"cells": cells, "costs": {name: costs}})
+        report.say(f"{name}: measured")
+    keys = ("run", "kind", "method", "budget")
+    cells = [*{tuple(cell[key] for key in keys): cell for one in measured for cell in one["cells"]}.values()]
+    costs_of = {name: costs for one in measured for name, costs in one["costs"].items()}
+    report.numbers |= {"cells": cells, "costs": costs_of}
+    for name, costs in costs_of.items():
+        here = [cell for cell in cells if cell["run"] == name]
+        questions = max(cell["questions"] for cell in here)
         report.add_table(
-            f"{name}: a training takes {costs.training * 1e3:.3g} ms; one of several retrained subsets costs "
-            f"{costs.subset:.2g} trainings, a direction {costs.direction:.3g}."
+            f"{name}: a training takes {costs['training'] * 1e3:.3g} ms; one of several retrained subsets costs "
+            f"{costs['subset']:.2g} trainings, so that retraining without each of the {questions} subsets of a kind "
+            f"costs {questions * costs['subset']:.3g}; a direction costs {costs['direction']:.3g}, one of gradients "
+            f"{costs['gradient']:.3g}."
         )
-        report.add_table(tabulate(cells))
+        report.add_table(tabulate(here))
     if options.plot:
-        plot(report.numbers["cells"], options.plot)
+        plot(cells, costs_of, options.plot)
     return report.finish()
 
 
@@ -264,31 +349,48 @@ def tabulate(cells: list[dict[str, Any]]) -> str:
             ]
             rows.append([method, f"{budget:,}", f"{by[kinds[0]]['cost']:,.1f}", *scores])
     if goals:
-        rows.append(["goal", "", "", *(f"({goals[kind]:.2f})" if kind in goals else "" for kind in kinds)])
+        texts = {kind: f"({rmse:.2f})" + (f", {lds:.3f}" if lds else "") for kind, (rmse, lds) in goals.items()}
+        rows.append(["goal", "", "", *(texts.get(kind, "") for kind in kinds)])
     return table(rows, ["method", "budget", "spent", *kinds])
 
 
-def plot(cells: list[dict[str, Any]], file: str) -> None:
-    """Plot RMSE against what was spent, one panel per run and kind of deletion."""
+def plot(cells: list[dict[str, Any]], costs: dict[str, dict[str, float]], file: str) -> None:
+    """Plot RMSE against what was spent: a line of panels per run, a panel per kind of deletion."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = list(dict.fromkeys((cell["run"], cell["kind"]) for cell in cells))
-    columns = 4
-    figure, axes = pyplot.subplots(-(-len(panels) // columns), columns, figsize=(16, 3 * -(-len(panels) // columns)))
-    for axis, (run, kind) in zip(np.ravel(axes), panels, strict=False):
-        for method in METHODS:
-            here = [c for c in cells if (c["run"], c["kind"], c["method"]) == (run, kind, method)]
-            axis.loglog([c["cost"] for c in here], [c["rmse"] for c in here], "o-", label=method)
-        axis.axhline(1.0, color="grey", linestyle=":", label="no change")
-        axis.set(title=f"{run}, {kind}", xlabel="cost, trainings", ylabel="RMSE / deviation")
-    np.ravel(axes)[0].legend(fontsize=6)
-    for axis in np.ravel(axes)[len(panels) :]:
-        axis.set_axis_off()
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    kinds = {name: list(dict.fromkeys(cell["kind"] for cell in cells if cell["run"] == name)) for name in costs}
+    columns = max(len(some) for some in kinds.values())
+    size = 2.9 * columns, 2.6 * len(kinds) + 0.8
+    figure, axes = pyplot.subplots(len(kinds), columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    handles: dict[str, Any] = dict.fromkeys(METHODS)
+    for line, (run, some) in zip(axes, kinds.items(), strict=True):
+        for axis in line[len(some) :]:
+            axis.set_axis_off()
+        line[0].set_ylabel(f"{run}\nRMSE / deviation of the truth")
+        for axis, kind in zip(line, some, strict=False):
+            here = [cell for cell in cells if (cell["run"], cell["kind"]) == (run, kind)]
+            for number, method in enumerate(METHODS):
+                points = sorted((c["cost"], c["rmse"]) for c in here if c["method"] == method)
+                if points:
+                    handles[method] = axis.loglog(*zip(*points, strict=True), "o-", ms=3, lw=1.2, color=f"C{number}")[0]
+            handles["no change"] = axis.axhline(1.0, color="grey", linestyle=":")
+            handles["retraining what is asked: exact"] = axis.axvline(
+                here[0]["questions"] * costs[run]["subset"], color="black", linestyle="--", lw=0.8
+            )
+            axis.set_title(kind, fontsize=9)
+            axis.set_ylim(max(min(cell["rmse"] for cell in cells) / 1.5, 1e-3), 10.0)
+            axis.tick_params(labelsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("cost, trainings")
+    shown = {name: handle for name, handle in handles.items() if handle is not None}
+    figure.legend(list(shown.values()), list(shown), loc="lower center", ncol=5, fontsize=8)
+    figure.suptitle("What a given budget buys", fontsize=11)
+    figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1))
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,16 @@ class Case:
     kinds: dict[str, np.ndarray]
 
 
-def case(name: str, subsets: int, n: int | None = None, seed: int | None = None) -> Case:
-    """Return one of the three runs with a number of subsets per kind; `seed` draws other subsets of the same run."""
+def case(name: str, subsets: int, n: int | None = None, seed: int | None = None, values: int = 16) -> Case:
+    """Return one of the three runs with a number of subsets per kind, and of values that are measured.
+
+    `seed` draws other subsets of the same run.
+    """
     rng = np.random.default_rng(2)
     if name == "names":
         rng = rng if seed is None else np.random.default_rng(seed)
         words = microgpt.names()
-        asked = words[1000:5000:250]
+        asked = words[1000:5000:250][:values]
         docs = words[: n or 1000]
         run = microgpt.training(docs, seed=42, alphabet=microgpt.ALPHABET)
         groups = spelt_alike(docs)
@@ -59,7 +62,7 @@ def case(name: str, subsets: int, n: int | None = None, seed: int | None = None)
     return Case(
         name,
         run,
-        lambda p: model.margin(p, data.test_x[:16], data.test_y[:16]),
+        lambda p: model.margin(p, data.test_x[:values], data.test_y[:values]),
         random_masks(run.n, subsets, rng)
         | {
             "coherent": chosen(near, run.n, subsets, rng),

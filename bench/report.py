@@ -1,4 +1,9 @@
-"""Output of the benchmarks: tables of numbers and goals, JSON, and the tables in README.md."""
+"""Output of the benchmarks: tables of numbers and goals, JSON, and the tables in README.md.
+
+python bench/report.py --history                 # every figure of every bench over the lines of bench/history
+python bench/report.py --history push --plot push.png
+python bench/report.py --tables                  # makes the tables in README.md again, from the last lines
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from history import append_line, list_names, plot_history, read_lines, tabulate_history
 from machine import description
 
 README = Path(__file__).parent / "README.md"
@@ -123,6 +129,13 @@ class Report:
             parts.append(table([row.cells() for row in self.rows]))
         return "\n\n".join(parts + self.tables)
 
+    def figures(self) -> dict[str, float]:
+        """Return the numbers to follow over time: the rows by their description, and what else is one number."""
+        single = {key: value for key, value in self.numbers.items() if isinstance(value, int | float)}
+        whats = [row.what for row in self.rows]
+        rows = {row.key: row.what if whats.count(row.what) == 1 else f"{row.what} ({row.key})" for row in self.rows}
+        return {rows.get(key, key): value for key, value in single.items()}
+
     def finish(self) -> dict[str, Any]:
         """Write the requested outputs and return the numbers."""
         if len(self.rows) > 1:
@@ -133,7 +146,16 @@ class Report:
         elif self.options.json:
             Path(self.options.json).write_text(json.dumps(numbers, indent=2) + "\n")
         if self.options.write:
-            write_section(README, self.name, self.text())
+            append_line(
+                self.name,
+                {
+                    "machine": self.machine,
+                    "settings": self.settings,
+                    "figures": self.figures(),
+                    "table": self.text(),
+                },
+            )
+            write_section(README, self.name, read_lines(self.name)[-1]["table"])
             self.say(f"written to {README.name}, section {self.name}")
         return numbers
 
@@ -149,4 +171,26 @@ def write_section(file: Path, name: str, text: str) -> None:
     file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--history", nargs="*", metavar="BENCH", help="show the figures of these benches, or of all")
+    parser.add_argument("--plot", metavar="FILE", help="plot them; requires matplotlib")
+    parser.add_argument("--tables", action="store_true", help="make the tables in README.md from the last lines")
+    options = parser.parse_args(argv)
+    if options.tables:
+        for name in list_names():
+            write_section(README, name, read_lines(name)[-1]["table"])
+    if options.history is not None:
+        names = options.history or list_names()
+        for name in names:
+            header, *rows = tabulate_history(name)
+            print(table(rows, header) + "\n")
+        if options.plot:
+            plot_history(names, options.plot)
+
+
 __all__ = ["Goal", "Report", "Row", "add_options", "table", "write_section"]
+
+
+if __name__ == "__main__":
+    main()

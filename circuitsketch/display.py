@@ -54,6 +54,16 @@ def list_completions(of: object, names: Sequence[str]) -> list[str]:
     return [*names, *(name for name in object.__dir__(of) if name.startswith("__"))]
 
 
+def list_some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names as comma-separated text, with the number of the others.
+
+    >>> list_some(["a", "b", "c"]), list_some(["a", "b", "c"], most=2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def summarize(values: Iterable[Any]) -> str:
     """Return the first distinct values as comma-separated text, with "..." for the rest.
 

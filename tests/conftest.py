@@ -17,6 +17,7 @@ collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import several
 
 # Which files have a marker: `pytest -m "not slow and not gpu and not crash and not cli"` is the loop for a change.
 MARKED = {
+    "browser": ("page/test_browser.py", "page/test_page_in_notebook.py", "page/test_pictures.py"),
     "cli": ("cli/",),  # each starts processes
     "crash": (
         "store/test_store_crashes.py",
@@ -44,6 +45,10 @@ MARKED = {
         "frontends/test_signatures.py",
         "frontends/torch/",
         "lower/test_compile_time.py",
+        "page/test_browser.py",
+        "page/test_page_in_notebook.py",
+        "page/test_pictures.py",
+        "page/test_static_page.py",
         "passes/",
         "propagate/",
         "report/",
@@ -52,6 +57,7 @@ MARKED = {
         "store/test_store_strangers.py",
         "test_arguments.py",
         "test_bench.py",
+        "test_bench_peers.py",
         "test_bench_trust.py",
         "test_examples.py",
         "test_golden.py",

@@ -149,8 +149,8 @@ def test_a_propagated_run_agrees_with_the_cpu(dtype, is_complex):
     rng = np.random.default_rng(0)
     directions = 0.3 * (rng.normal(size=(5, 6)) + (1j * rng.normal(size=(5, 6)) if is_complex else 0.0))
     run = network()
-    theirs = cs.push(run, directions, 2, dtype=dtype)
-    ours = cs.push(run, directions, 2, dtype=dtype, device="cuda")
+    theirs = cs.push(run, directions, 2, dtype=dtype, keep="state")
+    ours = cs.push(run, directions, 2, dtype=dtype, device="cuda", keep="state")
     assert_states_agree(ours.state, theirs.state, TOLERANCE[dtype])
     look = lambda params, x: np.tanh(x @ params["w"]).sum()  # noqa: E731
     x = rng.normal(size=(2, 2))
@@ -176,7 +176,7 @@ def test_a_state_is_carried_from_step_to_step_as_on_the_cpu(code, results, kinds
     assert_states_agree(run.retrain(weights, device="cuda"), run.retrain(weights), 1e-12)
     if run.varying():
         directions = 0.2 * (rng.uniform(-1, 1, (2, 6)) + 1j * rng.uniform(-1, 1, (2, 6)))
-        ours, theirs = (cs.push(run, directions, 2, device=where).state for where in ("cuda", "cpu"))
+        ours, theirs = (cs.push(run, directions, 2, device=where, keep="state").state for where in ("cuda", "cpu"))
         assert_states_agree(ours, theirs, 1e-12)
 
 

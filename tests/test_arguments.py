@@ -237,6 +237,16 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"run": RUN, "function": lambda s: s, "directions": np.eye(3), "order": 2, "at": np.zeros(3), "checkpoints": 2},
     ),
     "attribute": (cs.attribute, {"run": LONG, "function": lambda s: s, "budget": 14.0, "size": (1, 3), "seed": 1}),
+    "attribute of picked values": (
+        cs.attribute,
+        {
+            "run": LONG,
+            "function": lambda s: np.stack([s, s * s]),
+            "budget": 20.0,
+            "subsets": [[i, i + 1, i + 3] for i in range(9)],
+            "values": [0, 1, 0, 1, 0, 1, 0, 1, 0],
+        },
+    ),
     "sketch with retrained models": (
         cs.sketch,
         {"run": RUN, "directions": 0, "order": 1, "per_example": "retrained"},
@@ -281,6 +291,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Query.calibrate": (QUERY.calibrate, {"subsets": HALVES, "truth": np.linspace(0.5, 0.6, 9)}),
     "Query.evaluate": (QUERY.evaluate, {"subsets": [[0], [1]], "seed": 1}),
     "Query.retrain_worst": (QUERY.retrain_worst, {"count": 1}),
+    "Query.explore": (QUERY.explore, {"name": "value", "calibrate": 0}),
     "Prediction.interval": (QUERY.without([0]).interval, {"level": 0.9}),
     "Influence.top": (QUERY.influence().top, {"k": 2}),
     "Stability.alpha": (PLAIN.stability().alpha, {"radius": 2.0}),

@@ -106,6 +106,8 @@ def test_every_table_in_the_readme_has_its_place():
         "budgets",
         "trust",
         "gpu",
+        "compare_attribution",
+        "first_order",
     ):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
 
@@ -119,6 +121,27 @@ def test_accuracy_scores_every_method_against_retraining(bench, capsys):
     assert len(found["cells"]) == 8 * len(methods)
     one = {c["method"]: c for c in found["cells"] if c["kind"] == "random 0.1 %"}
     assert one["singles"]["rmse"] < one["first order"]["rmse"]  # single examples, and their exact series
+
+
+def test_every_method_is_scored_at_what_it_spent(bench, capsys, tmp_path):
+    budgets, file, image = bench("budgets"), tmp_path / "cells.json", tmp_path / "cells.png"
+    tiny = ["--runs", "tumours", "--examples", "100", "--subsets", "8", "--budgets", "60", "600"]
+    found = budgets.main([*tiny, "--json", str(file)])
+    assert json.loads(file.read_text()) == found
+    cells = {(cell["method"], cell["budget"], cell["kind"]): cell for cell in found["cells"]}
+    assert {method for method, *_ in cells} == set(budgets.METHODS) - {"own effects"}
+    assert all(cell["cost"] > 0 and np.isfinite(cell["rmse"]) for cell in cells.values())
+    # 1 % of 100 examples is one, whose own effect is known.
+    assert cells["own and pairs", 600, "random 1 %"]["rmse"] < 1e-9 < cells["first order", 5, "random 1 %"]["rmse"]
+    assert cells["own and pairs", 600, "random 5 %"]["rmse"] < cells["first order", 5, "random 5 %"]["rmse"]
+    assert cells["own and pairs", 600, "random 5 %"]["cost"] > cells["first order", 5, "random 5 %"]["cost"]
+    printed = capsys.readouterr().out
+    again = budgets.main(
+        ["--read", str(file), *([] if importlib.util.find_spec("matplotlib") is None else ["--plot", str(image)])]
+    )
+    assert again["cells"] == found["cells"] and again["costs"] == found["costs"]
+    assert capsys.readouterr().out.splitlines()[-10:] == printed.splitlines()[-10:]
+    assert image.exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
 def test_a_metagradient_is_timed_in_trainings_and_takes_the_memory_that_was_planned(bench, capsys):
@@ -275,3 +298,21 @@ def test_bytes_are_those_of_the_elements_that_an_instruction_needs(bench, functi
     assert sum(elements(i) for i in instructions) == touched
     schedule = cs.Training(lambda s, x, keep: s * keep[0], np.ones(()), [1.0] * 3, [[0]] * 3).schedule
     assert bench("traffic").count_lane_bytes(linked, schedule) == 3 * touched * 6 * 8
+
+
+def test_scale_has_slopes_efficiencies_and_a_model_on_paper(bench, tmp_path, monkeypatch):
+    scale = bench("scale")
+    monkeypatch.setattr(scale, "BASE", {"n": 20, "p": 4, "T": 2})
+    monkeypatch.setattr(scale, "GROWN", {"n": (20, 40), "p": (4, 8), "T": (2, 4)})
+    options = ["--steps", "3", "--directions", "8", "--workers", "1", "2", "--json", str(tmp_path / "scale.json")]
+    numbers = scale.main(options)
+    assert json.loads((tmp_path / "scale.json").read_text()) == numbers
+    whats = ("training", "reverse_sweep", "retraining", "pushing")
+    assert all(np.isfinite(numbers[f"slope_{what}_{family}"]) for what in whats for family in ("n", "p", "T"))
+    assert numbers["efficiency_1"] == 1 and 0 < numbers["efficiency_2"]
+    assert 0 < numbers["single_error_microgpt_3"] < 1e-4
+    for keep in ("params", "state"):
+        for who in ("one", "workers"):
+            shares = list(numbers[f"on_paper_{keep}_{who}"].values())
+            assert shares == sorted(shares, reverse=True) and 0 < shares[-1] <= shares[0] <= 1
+    assert numbers["rate_state"] > numbers["rate_params"]

@@ -97,6 +97,12 @@ def test_printed_influence_says_who_the_examples_are():
     assert bare.splitlines()[1].split() == ["example", "change", "+-"]
 
 
+def test_printed_influence_takes_items_that_are_arrays():
+    items = [np.full((2, 2), i) for i in range(5)]
+    query = cs.sketch(run_of_five(items=items, labels=["a"] * 5), 0, 2, per_example="series").measure(lambda s: s)
+    assert "[[1 1] [1 1]]" in str(query.influence()) and "[[1 1] [1 1]]" in query.influence()._repr_html_()
+
+
 def test_labels_that_would_steer_a_terminal_are_one_line():
     query = cs.sketch(run_of_five(items=["a\nb\tc", *"bcde"]), 0, 2, per_example="series").measure(lambda s: s)
     assert "a b c" in str(query.influence())

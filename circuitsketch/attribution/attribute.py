@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
+from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.budget import (
     LANE,
-    MORE_VALUES,
-    SWEEP,
     AttributionPlan,
     Tell,
     plan_attribution,
+    sweep_cost,
     time_of_training,
 )
 from circuitsketch.attribution.called_measurement import CalledMeasurement
+from circuitsketch.attribution.costs import time_retraining
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
@@ -36,15 +37,20 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.checks.dependence import Constancy
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Sphere
-from circuitsketch.errors import ConstantError, DivergenceError, DomainError, TraceError
+from circuitsketch.errors import ConstantError, DivergenceError, DomainError, InputError, TraceError
 from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
-from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
+from circuitsketch.estimators.known_effects import (
+    FromKnownEffects,
+    KnownEffects,
+    select_for_pairs,
+    select_strongest_pairs,
+)
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.coefficients import value_shape
 from circuitsketch.propagate.progress import Progress, show_progress
-from circuitsketch.propagate.retrained import measure_retrained
+from circuitsketch.propagate.retrained import Rows, measure_retrained
 from circuitsketch.reverse.leave_one_out import leave_one_out
 from circuitsketch.reverse.measuring import Measured
 from circuitsketch.reverse.metagradient import differentiate_run
@@ -52,6 +58,7 @@ from circuitsketch.store.fingerprint import describe_circuit, digest, fingerprin
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
+from circuitsketch.workers.distribution import worker_count
 
 
 @within_memory("the attribution", "a smaller budget", "fewer values")
@@ -63,6 +70,7 @@ def attribute(
     kind: str = "random",
     size: Any = None,
     subsets: Any = None,
+    values: Any = None,
     threads: int | None = None,
     progress: Progress | bool | None = None,
     on_plan: Callable[[AttributionPlan], None] | None = None,
@@ -74,7 +82,8 @@ def attribute(
 
     The budget buys, in this order: the derivatives with respect to every example's weight, by a reverse sweep; a few
     dozen retrained subsets, which say what the estimators are worth and give them intervals; every example's own
-    effect, by training without it; and the effects of pairs with the examples that matter most.
+    effect, by training without it; the effects of pairs with the examples that matter most; and retraining without each
+    of the strongest pairs.
 
     Without derivatives (of a count such as accuracy, a measurement that sorts or draws a line, a run that has none) it
     buys every example's own effect and retrained subsets, and says so in the plan and in every answer.
@@ -96,6 +105,11 @@ def attribute(
         examples that share a label; their smallest and largest number. See `Query.calibrate`.
     subsets : optional
         The subsets to retrain, in the forms of `Query.without`, instead of `kind` and `size`.
+    values : array_like of int, of shape (subsets,), optional
+        The number of the value that each subset was picked for, of a measurement with one axis. Answers about a value
+        and a subset that is picked for it, as a user's own data are for a prediction about that user, are then
+        calibrated on such pairs, all values together: where every value is calibrated on all subsets, most of these
+        hardly matter to it, and intervals are too narrow for one that does.
     threads : int, optional
         The number of threads; by default all cores.
     progress : bool or callable, optional
@@ -103,8 +117,8 @@ def attribute(
     on_plan : callable, optional
         Called with the plan, an `AttributionPlan`, before anything is retrained.
     path : str or path, optional
-        A folder to keep finished work in. The same call with the same folder resumes after an interruption, to the
-        same bits, and a larger budget builds on what is there.
+        A folder to keep finished work in, and what takes long while it lasts. The same call with the same folder
+        resumes after an interruption, to the same bits, and a larger budget builds on what is there.
     executor : concurrent.futures.Executor, optional
         Workers that share the retrainings and the sweeps of pairs, such as those of `circuitsketch.executor`; the bits
         are the same. `threads` are then those of each worker, by default 1.
@@ -149,12 +163,13 @@ def attribute(
     source = Source(function, args, run)
     begun = time.perf_counter()
     first = differentiate_or_call(source, threads, path)
-    gradient, kept, values = first.gradient, first.kept, len(first.baseline)
+    gradient, kept, width = first.gradient, first.kept, len(first.baseline)
     unit = "example" if run.groups is None else "group"
     given = None
     if subsets is not None:
         given = np.atleast_2d(parse_downweights(subsets, run.n, run.labels, run.items, unit=unit))
-    plan = plan_attribution(run, values, budget, None if given is None else len(given), first.reason)
+    picked = check_values(values, given, first.shape)
+    plan = plan_attribution(run, width, budget, None if given is None else len(given), first.reason)
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
     rows, sizes = given, None
     if rows is None:
@@ -164,7 +179,15 @@ def attribute(
         if len(rows) < MIN_SUBSETS and plan.own == run.n:
             rows = rows[:0]  # too few to calibrate on, and single groups are exact without
         plan = replace(plan, subsets=len(rows), trainings=plan.trainings - LANE * (plan.subsets - len(rows)))
-    plan = replace(plan, seconds=plan.trainings * time_of_training(run))
+    order = by_first_step(run)
+    if plan.own < run.n and gradient is not None:
+        largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
+        order = order[np.isin(order, largest)]
+    workers = threads if executor is None else worker_count(executor) * (threads or 1)
+    seconds = time.perf_counter() - begun + time_retraining(run, len(rows) + plan.strongest, order, workers)
+    if plan.pairs:
+        seconds += plan.pairs * time_of_training(run) * sweep_cost(width) / thread_count(workers, plan.pairs)
+    plan = replace(plan, seconds=seconds)
     if progress is True:
         print(plan, file=sys.stderr)
     if on_plan is not None:
@@ -172,32 +195,28 @@ def attribute(
     with show_progress(progress, task="attribute", thing="unit") as report:
         tell = Tell(report, plan)
 
-        def retrain(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            values, distances = measure_retrained(
+        def retrain(weights: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+            measured, distances = measure_retrained(
                 run,
                 first.measurement,
                 first.state,
-                lambda start, stop: weights[start:stop],
-                len(weights),
+                weights,
+                count,
                 threads=threads,
-                progress=tell.part(LANE * len(weights)),
+                progress=tell.part(LANE * count),
                 kept=kept,
                 executor=executor,
             )
-            return values - first.baseline, distances
+            return measured - first.baseline, distances
 
-        truths = retrain(rows)[0] if len(rows) else np.zeros((0, values))
-        own, distances = np.full((run.n, values), np.nan), np.zeros(run.n)
+        truths = retrain(lambda start, stop: rows[start:stop], len(rows))[0] if len(rows) else np.zeros((0, width))
+        own, distances = np.full((run.n, width), np.nan), np.zeros(run.n)
         if plan.own:
-            order = by_first_step(run)
-            if plan.own < run.n and gradient is not None:
-                largest = np.argsort(-np.linalg.norm(gradient, axis=0), kind="stable")[: plan.own]
-                order = order[np.isin(order, largest)]
-            own[order], distances[order] = retrain(np.eye(run.n)[order])
-        chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, values, run.n))
+            own[order], distances[order] = retrain(lambda start, stop: unit_rows(order[start:stop], run.n), plan.own)
+        chosen, pairs = np.zeros(0, dtype=np.int64), np.zeros((0, width, run.n))
         if plan.pairs and gradient is not None:
             chosen = np.sort(select_for_pairs(own, distances)[: plan.pairs])
-            pairs = np.zeros((len(chosen), values, run.n))
+            pairs = np.zeros((len(chosen), width, run.n))
             position = {int(example): i for i, example in enumerate(chosen)}
 
             def keep(example: int, _: np.ndarray, there: np.ndarray) -> None:
@@ -205,23 +224,31 @@ def attribute(
                 if kept is not None:
                     kept.write(f"pairs-{example}", pairs[position[example]])
 
-            remaining = []
+            absent = []
             for i, example in enumerate(chosen.tolist()):
                 row = None if kept is None else kept.read(f"pairs-{example}", gradient.shape)
                 if row is None:
-                    remaining.append(example)
+                    absent.append(example)
                 else:
                     pairs[i] = row
-            cost = (1 + SWEEP + MORE_VALUES * (values - 1)) * len(chosen)
             leave_one_out(
                 run,
                 function,
                 args,
-                remaining,
+                absent,
                 threads=threads,
-                progress=tell.part(cost),
+                progress=tell.part(sweep_cost(width) * len(chosen)),
+                measured=first.measured,
                 take=keep,
                 executor=executor,
+            )
+        if plan.strongest:
+            retrain_strongest(
+                own,
+                pairs,
+                chosen,
+                plan.strongest,
+                lambda both: retrain(lambda start, stop: both[start:stop], len(both))[0],
             )
     if gradient is None:
         known = KnownEffects.of_own(None, own, first.shape)
@@ -233,11 +260,54 @@ def attribute(
     if len(rows):
         known_labels = None if unit == "group" else run.labels
         lengths = (rows**2).sum(axis=1)
-        retrained = RetrainedSubsets(rows, truths, kind, sizes or (float(lengths.min()), float(lengths.max())))
+        sizes = sizes or (float(lengths.min()), float(lengths.max()))
+        retrained = RetrainedSubsets(rows, truths, kind, sizes, values=picked)
         calibrated = [calibrate_estimators(estimators, retrained, known.gradient, first.shape, known_labels)]
     query = query_of(source, first, known.gradient, unit).with_estimators([*estimators, *calibrated])
     query.plan = replace(plan, spent=time.perf_counter() - begun)
     return query
+
+
+def unit_rows(examples: np.ndarray, n: int) -> np.ndarray:
+    """Return the downweights that leave out one of some examples each, (examples, n)."""
+    rows = np.zeros((len(examples), n))
+    rows[np.arange(len(examples)), examples] = 1.0
+    return rows
+
+
+def check_values(values: Any, given: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the value that each given subset was picked for, (subsets,), or raise InputError."""
+    if values is None:
+        return None
+    if given is None or len(shape) != 1:
+        raise InputError("values are of subsets that you give, and of a measurement with one axis; pass subsets=")
+    picked = plain_array(values, "values")
+    if picked.dtype.kind not in "iu" or picked.shape != (len(given),):
+        raise InputError(f"values has dtype {picked.dtype} and shape {picked.shape}; pass {len(given)} integers")
+    if picked.min() < 0 or picked.max() >= shape[0]:
+        raise InputError(
+            f"values are from 0 to {shape[0] - 1}, the values measured, not {picked.min()} to {picked.max()}"
+        )
+    return picked.astype(np.int64)
+
+
+def retrain_strongest(
+    own: np.ndarray,
+    pairs: np.ndarray,
+    chosen: np.ndarray,
+    count: int,
+    retrain: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Replace the strongest effects of pairs by what leaving out both changes beyond their own effects, in place."""
+    both = select_strongest_pairs(own, pairs, chosen, count)
+    weights = np.zeros((len(both), len(own)))
+    np.put_along_axis(weights, both, 1.0, axis=1)
+    beyond = retrain(weights) - own[both].sum(axis=1)
+    position = {int(example): i for i, example in enumerate(chosen)}
+    for pair, change in zip(both.tolist(), beyond, strict=True):
+        for example, other in (pair, pair[::-1]):
+            if example in position:
+                pairs[position[example], :, other] = change
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +330,8 @@ class Beginning:
         Of the measurement, as for `Query`.
     reason : str
         Why there are no derivatives.
+    measured : Measured or None
+        What was differentiated.
     """
 
     measurement: Circuit | CalledMeasurement
@@ -271,6 +343,7 @@ class Beginning:
     structure: Structure | None
     constancy: Constancy | None = None
     reason: str = ""
+    measured: Measured | None = None
 
 
 def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beginning:
@@ -311,6 +384,7 @@ def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beg
         value_shape(circuit),
         Structure.of(circuit),
         measured.constancy,
+        measured=measured,
     )
 
 

@@ -18,11 +18,12 @@ from circuitsketch.propagate.blocks import first_steps
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.training.training import Training
 
-LANE = 0.5  # trainings that retraining one more subset among many costs, as measured on the runs of the bench
-SWEEP, MORE_VALUES = 4.0, 0.6  # trainings of a reverse sweep with the run before it: of one value, of each more
+LANE = 0.55  # trainings that retraining one more subset among many costs: 0.2 to 0.8 on the runs of the bench
+SWEEP, MORE_VALUES = 4.5, 0.45  # trainings of a run and its reverse sweep, measured likewise: one value, each more
 LEAST = 8  # retrained subsets at least, and the smallest budget
 ENOUGH = 48  # retrained subsets, beyond which a budget buys own effects first
 PAIR_SHARE = 0.25  # of the memory, for effects of pairs
+STRONGEST = 0.1  # of what is left for effects of pairs, to retrain without each of the strongest pairs
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class AttributionPlan:
     n, values : int
         The number of examples, and of values measured.
     seconds : float or None
-        What that takes on this machine; None before a training was timed.
+        What that takes on this machine, with what it took so far, measured by a trial; None before.
     spent : float or None
         The seconds that it took; None before it was done.
     unit : str
         What is left out: "example" or "group".
     reason : str
         Why there are no derivatives, which the plan then does without; empty if there are.
+    strongest : int
+        Of how many pairs both are left out together: those of the largest effects.
     """
 
     budget: float
@@ -61,11 +64,12 @@ class AttributionPlan:
     spent: float | None = None
     unit: str = "example"
     reason: str = ""
+    strongest: int = 0
 
     @property
     def nbytes(self) -> int:
         """The memory that the effects take, in bytes."""
-        return 8 * self.values * self.n * (2 + self.pairs)
+        return 8 * self.n * (2 * self.values + self.pairs * numbers_per_pair(self.values))
 
     def __str__(self) -> str:
         first = "first order" if not self.reason else f"no derivatives ({shorten_reason(self.reason)})"
@@ -76,6 +80,8 @@ class AttributionPlan:
             parts.append(f"own effects of {self.own:,} of {self.n:,} {self.unit}s")
         if self.pairs:
             parts.append(f"effects of pairs with {self.pairs:,} of them")
+        if self.strongest:
+            parts.append(f"retraining without each of the {self.strongest:,} strongest pairs")
         seconds = "" if self.seconds is None else f", {self.seconds:,.3g} s"
         return f"{', '.join(parts)}: about {self.trainings:,.0f} trainings{seconds}, {format_bytes(self.nbytes)}"
 
@@ -113,7 +119,7 @@ def plan_attribution(
     InputError
         If the budget does not pay first order (without derivatives, every own effect) and a few retrained subsets.
     """
-    sweep = 0.0 if reason else SWEEP + MORE_VALUES * (values - 1)
+    sweep = 0.0 if reason else sweep_cost(values)
     each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
     unit = "example" if run.groups is None else "group"
     least = each.sum() + LANE * (LEAST_FOR_95 if subsets is None else subsets)
@@ -137,12 +143,25 @@ def plan_attribution(
     left = budget - least
     own = run.n if left >= each.sum() else int(np.searchsorted(np.cumsum(each[::-1]), left))
     left -= each.sum() if own == run.n else left
-    pairs = min(int(left // (1 + sweep)), run.n) if own == run.n and not reason else 0
+    pairs = min(int((1 - STRONGEST) * left // sweep), run.n) if own == run.n and not reason else 0
     available = memory_available()
     if available is not None:
-        pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * values)))
-    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * (1 + sweep)
-    return AttributionPlan(budget, count, own, pairs, float(cost), run.n, values, unit=unit, reason=reason)
+        pairs = min(pairs, int(PAIR_SHARE * available / (8 * run.n * numbers_per_pair(values))))
+    strongest = min(int(STRONGEST * left / LANE), pairs * (2 * run.n - pairs - 1) // 2)
+    cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep + LANE * strongest
+    return AttributionPlan(
+        budget, count, own, pairs, float(cost), run.n, values, unit=unit, reason=reason, strongest=strongest
+    )
+
+
+def numbers_per_pair(values: int) -> int:
+    """Return the numbers kept of one pair: its effects, the same averaged over both orders, and a weight."""
+    return 2 * values + 1
+
+
+def sweep_cost(values: int) -> float:
+    """Return the trainings that one run costs together with the reverse sweep of so many values."""
+    return SWEEP + MORE_VALUES * (values - 1)
 
 
 def shorten_reason(reason: str) -> str:
@@ -155,12 +174,12 @@ def shorten_reason(reason: str) -> str:
 
 
 def time_of_training(run: Training) -> float:
-    """Time one plain training, the least of three, in seconds."""
+    """Time one plain training, the least of three, in seconds of one core."""
     times = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         run.train()
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
     return min(times)
 
 

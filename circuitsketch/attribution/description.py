@@ -10,7 +10,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import Target
 from circuitsketch.directions import Distribution
-from circuitsketch.display import summarize
+from circuitsketch.display import list_some, summarize
 from circuitsketch.errors import printable
 from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED
@@ -128,6 +128,9 @@ def facts(sketch: SketchRecord) -> Iterator[tuple[str, str]]:
     yield "run", f"{steps:,} steps on {sketch.n:,} {what}, size(A) = {size:,} scalar gates"
     yield "prints", ", ".join(f"{part} {digest[:12]}" for part, digest in fingerprint.items())
     yield "state", f"{sum(leaf.size for leaf in sketch.constants):,} numbers in {len(sketch.constants)} leaves"
+    if sketch.first_part.dropped:
+        names = sketch.first_part.kept_names
+        yield "leaves", f"{len(names)} of them kept: {list_some(names)}"
     number = "float32" if sketch.target.single else "float64"
     yield "kept", f"{sketch.nbytes / 1e6:,.1f} MB of {number}, {sketch.target.width} directions a block"
     for store in stores_of(sketch)[:1]:

@@ -10,6 +10,7 @@ import numpy as np
 from circuitsketch.arguments import check_executor, check_order, refuse_device
 from circuitsketch.arrays import check_dtype, plain_array
 from circuitsketch.attribution.sketch import Sketch, make_sketch
+from circuitsketch.attribution.validation import names_to_keep
 from circuitsketch.backends.registry import check_device
 from circuitsketch.directions import Given
 from circuitsketch.errors import InputError
@@ -25,6 +26,7 @@ def push(
     directions: Any,
     order: int = 3,
     *,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
@@ -39,7 +41,7 @@ def push(
         The training run.
     directions : array_like, of shape (m, n)
         Real or complex; real ones cost a quarter.
-    order, dtype, threads, progress, device, executor : optional
+    order, keep, dtype, threads, progress, device, executor : optional
         As for `sketch`.
 
     Returns
@@ -71,6 +73,14 @@ def push(
     number = check_dtype(dtype)
     refuse_device(check_executor(executor), check_device(device))
     spec = SketchSpec(
-        run, Given(vectors), len(vectors), check_order(order), None, number, threads, device, executor=executor
+        run,
+        Given(vectors),
+        len(vectors),
+        check_order(order),
+        dtype=number,
+        threads=threads,
+        device=device,
+        keep=names_to_keep(run, keep),
+        executor=executor,
     )
     return make_sketch(spec, progress=progress)

@@ -77,7 +77,8 @@ class Influence:
     def facts(self) -> list[tuple[str, Sequence[Any]]]:
         """Return the columns that describe the examples, by name: items and labels; of groups, whose items are labels,
         one."""
-        named = (self.unit, self.items), ("label", None if self.labels == self.items else self.labels)
+        one = self.unit == "group" and self.items is not None
+        named = (self.unit, self.items), ("label", None if one else self.labels)
         return [(name, values) for name, values in named if values is not None]
 
     def top(self, k: int | None = None) -> np.ndarray:

@@ -19,6 +19,7 @@ from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.validation import check_spec
 from circuitsketch.errors import InputError
 from circuitsketch.limits import within_memory
+from circuitsketch.store.atomic_files import absolute_path
 from circuitsketch.training.training import Training
 
 
@@ -38,8 +39,10 @@ def plan(
     per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
     seconds_per_gate: float | None = None,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
+    path: Any = None,
 ) -> Plan:
     """Plan the cheapest sketch whose predictions err by at most epsilon alpha with probability 1 - delta, or estimate
     the cost of any sketch.
@@ -81,8 +84,10 @@ def plan(
         examples are real directions, which skip the steps before their example.
     directions, order, distribution : optional
         As for `sketch`; if epsilon is given, they follow from it.
-    per_example, per_example_order, groups, dtype, threads : optional
+    per_example, per_example_order, groups, keep, dtype, threads : optional
         As for `sketch`.
+    path : path-like, optional
+        A sketch on disk, finished or not, whose bytes and blocks are shown beside the plan.
     seconds_per_gate : float, optional
         The rate, of one core at this order, along a complex direction (single examples are then taken to cost what
         their multiply-adds do). By default it is measured: a few directions are pushed through the run's first steps
@@ -107,6 +112,7 @@ def plan(
     """
     if run is not None and not isinstance(run, Training):
         raise InputError(f"run is a cs.Training, not a {type(run).__name__}")
+    path = None if path is None else absolute_path(path)
     if (epsilon is None) != (delta is None):
         raise InputError("a promise takes both epsilon and delta; to price a sketch, leave out both")
     if epsilon is None or delta is None:
@@ -115,9 +121,11 @@ def plan(
             raise InputError("give epsilon and delta, to plan a sketch, or run=, to price one")
         count, order = 512 if directions is None else directions, 3 if order is None else order
         chosen = "orthonormal" if distribution is None else distribution
-        spec = check_spec(run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu")
+        spec = check_spec(
+            run, count, order, 0, chosen, per_example, per_example_order, groups, dtype, threads, "cpu", keep
+        )
         promised = Plan(None, None, None, spec.order, spec.count, 1, None, None, distribution=chosen)
-        return price(promised, spec, seconds_per_gate)
+        return price(promised, spec, seconds_per_gate, path)
     refuse(
         {"directions": directions, "order": order, "distribution": distribution},
         "follows from epsilon and delta; leave it out, or leave out those to price a sketch",
@@ -135,7 +143,13 @@ def plan(
     promised = promise_of(epsilon, delta, alpha, query, deleted, run)
     if run is None:
         refuse(
-            {"seconds_per_gate": seconds_per_gate, "per_example": per_example, "groups": groups},
+            {
+                "seconds_per_gate": seconds_per_gate,
+                "per_example": per_example,
+                "groups": groups,
+                "keep": keep,
+                "path": path,
+            },
             "is for the cost of a run; give run too",
         )
         return promised
@@ -151,8 +165,9 @@ def plan(
         dtype,
         threads,
         "cpu",
+        keep,
     )
-    return price(promised, spec, seconds_per_gate)
+    return price(promised, spec, seconds_per_gate, path)
 
 
 def refuse(arguments: Mapping[str, Any], why: str) -> None:

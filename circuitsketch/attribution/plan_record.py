@@ -49,6 +49,12 @@ class Plan:
         The number of single examples, or groups, to push, and what they are called.
     dtype : str
         Of the coefficients.
+    path : str or None
+        Of the sketch on disk, if one was given.
+    stored : int or None
+        The bytes of its files, measured.
+    blocks : (int, int) or None
+        How many of how many blocks are there.
     """
 
     epsilon: float | None
@@ -75,6 +81,9 @@ class Plan:
     dtype: str = "complex128"
     disk: int | None = None
     working: int | None = None
+    path: str | None = None
+    stored: int | None = None
+    blocks: tuple[int, int] | None = None
 
     @property
     def directions(self) -> int:
@@ -125,6 +134,11 @@ class Plan:
             there = "" if free is None else f"; {format_bytes(free)} are free in this folder"
             lines.append(
                 ("disk", f"{format_bytes(self.disk)} instead of the coefficients' memory, with path=...{there}")
+            )
+        if self.stored is not None and self.blocks is not None:
+            done, blocks = self.blocks
+            lines.append(
+                ("", f"measured: {format_bytes(self.stored)} in {self.path}, {done:,} of {blocks:,} blocks are there")
             )
         return lines
 

@@ -111,7 +111,7 @@ class Prediction:
             ),
             estimator=estimate.estimator,
             outside=flag(outside),
-            warnings=tuple(in_units(text, unit) for text in (*notes, *estimate.warnings)),
+            warnings=tuple(in_units(text, unit) for text in (*notes, *estimate.doubts, *estimate.warnings)),
             unit=unit,
             bounds=estimate.bounds if constancy is None else None,
             words=estimate.words,

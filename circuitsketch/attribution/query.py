@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -553,6 +554,39 @@ class Query(MeasuredSeries):
         one_each = np.eye(self.n)[ids]
         truth = check_truth(source.retrain(one_each, threads, device, executor), (len(ids), *self.shape))
         return self.with_evidence(one_each, truth)
+
+    def explore(self, name: str | None = None, *, calibrate: int | None = None) -> Any:
+        """Show the examples and their effects in a notebook, on a page that answers about any subset.
+
+        The page sums single examples' effects in the browser and needs no server.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of the measurement, by default that of its function.
+        calibrate : int, optional
+            The number of random subsets to retrain first, which give intervals: by default 48 if the run is at hand and
+            the query is not calibrated, otherwise 0.
+
+        Returns
+        -------
+        Explorer
+            A notebook shows it as the page; `save(path)` writes the page to a file.
+
+        Raises
+        ------
+        InputError
+            If the effects of single examples are not known.
+
+        Examples
+        --------
+        >>> import circuitsketch as cs
+        >>> step = lambda s, x, keep: s + keep.sum() * x
+        >>> run = cs.Training(step, np.zeros(()), [1.0, 10.0], [[0], [1]])
+        >>> cs.sketch(run, directions=0, order=1, per_example="series").measure(lambda s: s).explore("sum", calibrate=0)
+        <page about sum, 2 examples: show it in a notebook, or save(path)>
+        """
+        return import_module("circuitsketch.page.notebook").explore(self, name, calibrate)  # of a room above this one
 
     def choose_estimator(self, name: str | None) -> Estimator:
         """Return an estimator by name, by default `estimator`; raise InputError if it is unknown, or lacks data."""

@@ -14,24 +14,33 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.attribution.alike_subsets import SHARES, Alikeness, draw_alike_and_random
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.kinks import Kink, count_crossings, find_kinks, measure_sides
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
-from circuitsketch.estimators.caveats import KinkErrors, RetrainedAlone
+from circuitsketch.estimators.calibrated import share_a_label
+from circuitsketch.estimators.caveats import (
+    KinkErrors,
+    RetrainedAlone,
+    RetrainedTogether,
+    typical_change,
+)
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
-from circuitsketch.gates.powers import power, rsqrt, sqrt
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
+from circuitsketch.propagate.roots import ORDER, TOLERANCE, constant_needed, has_roots, largest_ratio
 from circuitsketch.training.crossings import Crossings, find_crossings, kinks_of, measure_crossings
 from circuitsketch.training.kinks import Kinks, error_at, random_deletions, summarize
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten, unflatten
 
+COMPARED = ("interactions", "per-example")  # estimators whose errors are compared with retrained subsets
 DRAWS = 8  # random deletions of each size that are tried for kinks
-ALONE = 16  # examples that are retrained alone, those of the largest first-order effects
+EXPLAINED = 4  # of these, by which the constant under a root is computed that would let their series converge
+ALONE = 16  # examples that are retrained alone, of the largest first-order effects, and as many at random
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +80,6 @@ def first_order_changes(run: Training, weights: np.ndarray) -> Any:
     )
     leaves, tree = flatten(pushed.state)
     return unflatten(tree, [leaf[:, 1].real for leaf in leaves])
-
-
-def has_roots(run: Training) -> bool:
-    """Return whether the weights reach a square root or another power, as in Adam, whose series may end at w = 1."""
-    for circuit in run.circuits:
-        weighted = [*(circuit.inputs[i] for i in run.varying()), circuit.inputs[-1]]
-        reached = circuit.reached_from(weighted, through=lambda node: not node.gate.flat)
-        for node in circuit.nodes:
-            if node.gate in (sqrt, rsqrt, power) and not reached.isdisjoint(node.operands):
-                return True
-    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +134,10 @@ class RunChecks:
         Returns the first-order effects (n, p) of the examples on the parameters, or None.
     measured : MeasuredState
         How the measurement depends on the trained state.
+    labels : sequence, or None
+        The label of each example, where some are shared.
+    shares : callable
+        Returns how much of an average under a root each example alone carries, (n,), or None.
     """
 
     source: Source
@@ -143,7 +145,10 @@ class RunChecks:
     kinks: Callable[[], RunKinks | None]
     moves: Callable[[], np.ndarray | None]
     measured: MeasuredState
+    labels: Sequence[Any] | None
+    shares: Callable[[], np.ndarray | None]
     compared: dict[Any, RetrainedAlone | None] = field(default_factory=dict, repr=False)
+    together: dict[Any, RetrainedTogether | None] = field(default_factory=dict, repr=False)
 
     def apply(
         self,
@@ -162,16 +167,75 @@ class RunChecks:
         if estimate.bounds is not None or np.isinf(estimate.stderr).all():
             return estimate  # calibrated, or already unknown
         rows = np.atleast_2d(h)
+        retrained = np.zeros(len(rows), dtype=bool)
         if known is not None:
             retrained = (rows[:, None] == known[None]).all(axis=2).any(axis=1)
-            rows = np.where(retrained[:, None], 0.0, rows)
+        estimate = self.apply_local(estimate, np.where(retrained[:, None], 0.0, rows), estimator, baseline, effects)
+        if self.source.run is None or estimator.name not in COMPARED or self.moves() is None:
+            return estimate
+        several = np.count_nonzero(rows, axis=1) > 1
+        if not several.any():
+            return estimate
+        alike = [self.alikeness.find_alike(rows)]
+        if self.labels is not None:
+            alike.append(share_a_label(rows, self.labels))
+        outside = np.reshape(np.asarray(estimate.outside), (len(rows), -1)).any(axis=1)
+        is_large = (rows**2).sum(axis=1) >= SHARES[0] * rows.shape[1]
+        if not (several & (outside | is_large | np.any(alike, axis=0))).any():
+            return estimate
+        together = self.compare_together(estimator, baseline, effects)
+        if together is None:
+            return estimate
+        is_alike = np.stack(alike) & ~retrained
+        rows = np.where(retrained[:, None], 0.0, rows)
+        alone = self.compare(estimator, baseline, effects)
+        # What single examples are off by counts in the retrained subsets, unless few of these have such an example.
+        none = np.zeros(len(rows), dtype=bool)
+        is_special = none if alone is None else alone.find_special(rows, together.draws / 2)
+        return together.apply(estimate, rows, is_alike, typical_change(rows, effects()), is_special)
+
+    def apply_local(
+        self,
+        estimate: Estimate,
+        rows: np.ndarray,
+        estimator: Estimator,
+        baseline: Any,
+        effects: Callable[[], np.ndarray],
+    ) -> Estimate:
+        """Widen an estimate for h's (B, n) by what kinks and examples retrained alone say."""
         if self.kink_errors is not None:
-            squares = effects() ** 2
-            squares = np.maximum(squares, squares.mean(axis=0))
-            typical = np.sqrt(np.tensordot(rows**2, squares, axes=1))
-            estimate = self.kink_errors.apply(estimate, rows, typical)
+            estimate = self.kink_errors.apply(estimate, rows, typical_change(rows, effects()))
         alone = self.compare(estimator, baseline, effects)
         return estimate if alone is None else alone.apply(estimate, rows)
+
+    def compare_together(
+        self, estimator: Estimator, baseline: Any, effects: Callable[[], np.ndarray]
+    ) -> RetrainedTogether | None:
+        """Compare an estimator with subsets that were retrained; None if that fails."""
+        if estimator not in self.together:
+            self.together[estimator] = None
+            try:
+                sizes, weights, values = self.retrain_together
+                rows = weights.reshape(-1, weights.shape[-1])
+                estimate = self.apply_local(estimator.predict(rows), rows, estimator, baseline, effects)
+                truth = values.reshape(*weights.shape[:2], *values.shape[1:]) - baseline
+                self.together[estimator] = RetrainedTogether.compare(sizes, truth, estimate)
+            except CircuitSketchError:  # retraining diverges
+                pass
+        return self.together[estimator]
+
+    @cached_property
+    def alikeness(self) -> Alikeness:
+        """Which examples move the parameters alike."""
+        moves = self.moves()
+        assert moves is not None
+        return Alikeness.of(moves)
+
+    @cached_property
+    def retrain_together(self) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+        """Subsets at random, of several sizes, and alike ones: the sizes, downweights (kinds, draws, n), the values."""
+        sizes, weights = draw_alike_and_random(self.alikeness.directions, self.labels)
+        return sizes, weights, self.source.retrain(weights.reshape(-1, weights.shape[-1]))
 
     def apply_to_effects(
         self, effects: Effects, estimator: Estimator, baseline: Any, first: Callable[[], np.ndarray]
@@ -183,6 +247,7 @@ class RunChecks:
             error[:] = error_at(1.0, kinks.summary.sizes, kinks.errors)
         alone = self.compare(estimator, baseline, first)
         if alone is not None:
+            error = np.hypot(error, alone.errors)
             error[alone.ids] = np.hypot(error[alone.ids], alone.misses)
         if not error.any():
             return effects
@@ -228,20 +293,39 @@ class RunChecks:
         if estimator not in self.compared:
             self.compared[estimator] = None
             try:
-                ids, values = self.retrain_alone(effects)
+                ids, at_random, values = self.retrain_alone(effects)
                 estimate = estimator.predict(np.eye(len(effects()))[ids])
-                self.compared[estimator] = RetrainedAlone.compare(ids, values - baseline, estimate)
+                alone = RetrainedAlone.compare(ids, values - baseline, estimate, at_random, len(effects()))
+                self.compared[estimator] = replace(alone, remedy=self.describe_constant(alone))
             except CircuitSketchError:  # the estimator does not answer for single examples, or retraining diverges
                 pass
         return self.compared[estimator]
 
-    def retrain_alone(self, effects: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the examples of the largest first-order effects, and the measurement without each."""
+    def describe_constant(self, alone: RetrainedAlone) -> str:
+        """Return how large a constant under the run's roots would let the series of the worst misses converge."""
+        assert self.source.run is not None
+        constant = constant_needed(self.source.run, alone.worst(EXPLAINED))
+        if constant is None:
+            return ""
+        return (
+            f" (trained with eps_root larger by about {constant:.1g}, series to order {ORDER} would follow the step "
+            f"within {TOLERANCE:.0%})"
+        )
+
+    def retrain_alone(self, effects: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the examples of the largest first-order effects, those that carry an average under a root alone, and
+        some at random; which the last are; the measurement without each."""
         if "alone" not in vars(self):
             first = effects()
             first = first.reshape(len(first), -1)
             scale = np.sqrt((first**2).mean(axis=0))
             size = np.linalg.norm(first / np.where(scale > 0, scale, 1.0), axis=1)
-            ids = np.sort(np.argsort(-size, kind="stable")[:ALONE])
-            self.alone = ids, self.source.retrain(np.eye(len(first))[ids])
+            largest = np.argsort(-size, kind="stable")[:ALONE]
+            shares = self.shares()
+            if shares is not None:  # what leaving them out zeroes, no series knows
+                dominant = np.argsort(-shares, kind="stable")[:ALONE]
+                largest = np.union1d(largest, dominant[shares[dominant] > largest_ratio()])
+            at_random = np.random.default_rng(0).permutation(len(first))[:ALONE]
+            ids = np.union1d(largest, at_random)
+            self.alone = ids, np.isin(ids, at_random), self.source.retrain(np.eye(len(first))[ids])
         return self.alone

@@ -45,8 +45,8 @@ ESTIMATORS = ("theorem", "theorem-gradient", "interactions", "pairs", "per-examp
 
 # What tab completion shows.
 PUBLIC = (
-    "without reweight predict influence stability evaluate retrain_worst with_evidence with_gradients "
-    "baseline shape order estimator n distribution directions coefficients per_example labels items"
+    "without reweight predict influence explore stability evaluate retrain_worst with_evidence with_gradients "
+    "baseline shape order estimator n distribution coefficients per_example labels items"
 ).split()
 
 

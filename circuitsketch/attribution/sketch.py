@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_executor, refuse_device
+from circuitsketch.attribution.alike_subsets import shares_labels
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
@@ -43,6 +44,7 @@ from circuitsketch.propagate.coefficients import (
 )
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED, SketchSpec, push_parts
 from circuitsketch.propagate.progress import Progress, show_progress
+from circuitsketch.propagate.roots import shares_of_averages
 from circuitsketch.propagate.sizes import check_capacity
 from circuitsketch.reverse.metagradient import differentiate_run
 from circuitsketch.store.atomic_files import absolute_path
@@ -114,6 +116,14 @@ class Sketch(SketchRecord):
     def moves(self) -> np.ndarray | None:
         """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
         return self.similarity if self.chosen_similarity is None else None
+
+    @cached_property
+    def shares(self) -> np.ndarray | None:
+        """How much of an average under a root each example alone carries, see `shares_of_averages`; None if unknown.
+        Computed on first access."""
+        if self.run is None or self.per_example is None or not self.per_example.order:
+            return None
+        return shares_of_averages(self.run, self.per_example)
 
     @cached_property
     def kinks(self) -> RunKinks | None:
@@ -205,6 +215,8 @@ class Sketch(SketchRecord):
                 partial(getattr, self, "kinks"),
                 partial(getattr, self, "moves"),
                 MeasuredState(circuit, self.constants, self.first_part.varying),
+                self.labels if self.groups is None and shares_labels(self.labels) else None,
+                partial(getattr, self, "shares"),
             ),
         )
         query.calibrations = self.calibrations_of(circuit)
@@ -348,6 +360,7 @@ class Sketch(SketchRecord):
             first.threads,
             first.device,
             RETRAINED in self.parts,
+            None if self.path else tuple(first.kept_names),
             executor,
         )
         before = None if self.path else self.parts
@@ -386,6 +399,7 @@ def sketch(
     per_example_order: int | None = None,
     groups: Sequence[Any] | None = None,
     similarity: Any = None,
+    keep: Any = None,
     dtype: Any = np.complex128,
     threads: int | None = None,
     progress: Progress | bool | None = None,
@@ -419,8 +433,13 @@ def sketch(
     similarity : array_like, of shape (n, n) or (n, p), optional
         A similarity of examples, or features, for the interactions between them. By default it is learned from the
         per-example series; see `circuitsketch.estimators.similarity`.
+    keep : str or list of str, optional
+        The leaves of the trained state whose coefficients are kept: by default those that `run.params` reads, which are
+        all that a measurement can; "state" for all, an optimiser's moments among them; or paths of leaves, or of parts
+        of the state, such as ["state.params.w1"], if the rest will never be measured. A sketch on disk goes on with
+        what it keeps.
     dtype : {complex128, complex64}
-        complex64 takes half the memory and time.
+        complex64 takes half the memory and time; it computes in single precision, see `docs/storage.md`.
     threads : int, optional
         By default, one per core.
     progress : bool or callable, optional
@@ -468,7 +487,7 @@ def sketch(
     path = None if path is None else absolute_path(path)
     thread_count(threads, 1)
     spec = check_spec(
-        run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device
+        run, directions, order, seed, distribution, per_example, per_example_order, groups, dtype, threads, device, keep
     )
     refuse_device(check_executor(executor), device)
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
@@ -485,6 +504,8 @@ def make_sketch(
 ) -> Sketch:
     """Make a sketch, at a path if there is one."""
     run = spec.run
+    if path is not None and spec.keep is None:
+        spec = replace(spec, keep=SketchStore.kept_leaves(path, run.state_names))
     metadata = None if path is None else metadata_of(spec, similarity)
     with show_progress(progress) as report_progress:
         check_capacity(spec, path)  # before anything is at the path
@@ -525,4 +546,15 @@ def metadata_of(spec: SketchSpec, similarity: np.ndarray | None) -> SketchMetada
     parts += [RETRAINED] * spec.retrained
     pending = None if spec.count else (distribution.name, int(distribution.seed or 0), spec.order)
     labels, items = (None, None) if groups else (json_values(run.labels), json_values(run.items))
-    return SketchMetadata(tuple(parts), pending, groups, labels, items, similarity, run.origin, names_of_kinks(run))
+    keep = tuple(name for i, name in enumerate(run.state_names) if i in spec.kept)
+    return SketchMetadata(
+        tuple(parts),
+        pending,
+        groups,
+        labels,
+        items,
+        similarity,
+        run.origin,
+        names_of_kinks(run),
+        keep if len(keep) < len(run.state_names) else None,
+    )

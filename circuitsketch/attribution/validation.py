@@ -17,6 +17,7 @@ from circuitsketch.backends.registry import check_device
 from circuitsketch.directions import find_distribution
 from circuitsketch.errors import InputError
 from circuitsketch.propagate.parts import SketchSpec
+from circuitsketch.training.kept_leaves import choose_leaves
 from circuitsketch.training.subsets import NOTHING, downweights_of
 from circuitsketch.training.training import Training
 
@@ -135,6 +136,7 @@ def check_spec(
     dtype: Any,
     threads: int | None,
     device: str,
+    keep: Any = None,
 ) -> SketchSpec:
     """Return the specification of a sketch, from the arguments of `sketch`, checked."""
     if groups is not None:
@@ -152,7 +154,13 @@ def check_spec(
         threads,
         check_device(device),
         per_example == "retrained",
+        names_to_keep(run, keep),
     )
+
+
+def names_to_keep(run: Training, keep: Any) -> tuple[str, ...] | None:
+    """Return the names of the leaves of the state to keep; None if that was not said."""
+    return None if keep is None else tuple(run.state_names[i] for i in sorted(choose_leaves(run, keep)))
 
 
 def check_per_example_order(order: int, per_example: str | None, per_example_order: int | None) -> int | None:

@@ -31,7 +31,11 @@ def find_chosen(circuit: Circuit, inputs: Sequence[np.ndarray]) -> list[np.ndarr
 
 
 def pull_mask(node: Node, wire: int, mask: np.ndarray, values: Mapping[int, np.ndarray]) -> Sequence[np.ndarray | None]:
-    """Return for each operand of a gate a mask of the elements that marked elements of the result read, or None."""
+    """Return for each operand of a gate a mask of the elements that marked elements of the result read, or None.
+
+    A gate that compares what it selects from, such as a maximum, reads an infinite element whatever it chooses: 1 / x
+    at 0 is not below a bound on both sides.
+    """
     gate = node.gate
     if gate.kind == "elementwise" and not gate.selects:
         return [mask] * len(node.operands)
@@ -39,4 +43,11 @@ def pull_mask(node: Node, wire: int, mask: np.ndarray, values: Mapping[int, np.n
     if gate.kind == "contraction":
         operands = [np.ones(operand.shape) for operand in operands]
     shares = gate.vjp(mask.astype(np.float64), values[wire], *operands, **node.params)
-    return [None if share is None else np.asarray(share) != 0 for share in shares]
+    masks = [None if share is None else np.asarray(share) != 0 for share in shares]
+    if not gate.is_kink:
+        return masks
+    marked = mask if gate.kind == "elementwise" else mask[..., None]
+    return [
+        None if chosen is None else chosen | (marked & ~np.isfinite(operand))
+        for chosen, operand in zip(masks, operands, strict=True)
+    ]

@@ -1,9 +1,10 @@
 """The command line: results as tables or JSON.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
-Errors are one line. `attribute_command` answers from a run in one call, `run_commands` has the other commands that
-start from a run, `query_commands` those that start from a sketch on disk; `parsing` parses runs and measurements,
-`subsets` parses subsets; only `output` prints. Slow imports are inside the commands that need them.
+Errors are one line. `attribute_command` answers from a run in one call, `page_command` shows a sketch on a page,
+`run_commands` has the other commands that start from a run, `query_commands` those that start from a sketch on disk;
+`parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints. Slow imports are inside the
+commands that need them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from circuitsketch.cli import attribute_command, query_commands, run_commands
+from circuitsketch.cli import attribute_command, page_command, query_commands, run_commands
 from circuitsketch.cli.output import Interrupted, print_error
 from circuitsketch.cli.parsing import UsageError
 from circuitsketch.errors import CircuitSketchError
@@ -71,7 +72,12 @@ def root(
         typer.echo(context.get_help())
 
 
-EXAMPLES: dict[Any, str] = {**attribute_command.EXAMPLES, **run_commands.EXAMPLES, **query_commands.EXAMPLES}
+EXAMPLES: dict[Any, str] = {
+    **attribute_command.EXAMPLES,
+    **page_command.EXAMPLES,
+    **run_commands.EXAMPLES,
+    **query_commands.EXAMPLES,
+}
 PANELS: dict[str, tuple[Any, ...]] = {
     "Start": (run_commands.demo, attribute_command.attribute, run_commands.sketch, run_commands.plan),
     "Query a sketch": (
@@ -79,6 +85,7 @@ PANELS: dict[str, tuple[Any, ...]] = {
         query_commands.influence,
         query_commands.stability,
         query_commands.evaluate,
+        page_command.page,
         query_commands.info,
     ),
     "Inspect": (run_commands.trace, run_commands.profile, run_commands.figures),

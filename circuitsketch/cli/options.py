@@ -91,6 +91,15 @@ Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to a file; - writes only JSON, to stdout."),
 ]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw the result, as .png, .pdf or .svg; requires matplotlib.",
+        show_default=False,
+    ),
+]
 Measure = Annotated[
     str,
     typer.Option(
@@ -137,6 +146,15 @@ Dtype = Annotated[
     Precision,
     typer.Option(
         metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help='Leaves of the trained state to keep: "state" for all, or a path such as state.params.w1; repeatable. '
+        "Default: those that measurements can read.",
+        show_default=False,
     ),
 ]
 Level = Annotated[

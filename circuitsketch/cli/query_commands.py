@@ -24,6 +24,7 @@ from circuitsketch.cli.options import (
     Label,
     Level,
     Measure,
+    Plot,
     RunOf,
     Seed,
     Store,
@@ -33,6 +34,7 @@ from circuitsketch.cli.options import (
     Without,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
+from circuitsketch.cli.pictures import check_plot, plot_evaluation, plot_influence, plot_prediction
 from circuitsketch.cli.workers import open_executor
 from circuitsketch.errors import InputError
 
@@ -90,6 +92,7 @@ def predict(
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
     target: RunOf = None,
+    plot: Plot = None,
     json_to: Json = None,
 ) -> None:
     """Predict a measurement without some training examples.
@@ -108,6 +111,7 @@ def predict(
         )
     if not 0 < level < 1:
         raise typer.BadParameter(f"--level must be between 0 and 1, not {level:g}")
+    check_plot(plot)
     import numpy as np
 
     from circuitsketch.attribution.structure import number_of
@@ -125,6 +129,8 @@ def predict(
         with open_executor(executor) as workers:
             query = calibrate_stored(sketch, query, target, calibrate, counts, device, workers)
     if len(subsets) > 1:
+        if plot is not None:
+            raise typer.BadParameter("--plot draws one subset, and --file has several; evaluate --plot draws many")
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
@@ -157,6 +163,7 @@ def predict(
     what = f"{unit_of(sketch)}s"
     verb = "without" if strength == 1 else f"with {strength:g} taken from"
     title = f"{measure} {verb} {len(ids):,} of {sketch.n:,} {what}: {format_examples(sketch, ids)}"
+    plot_prediction(plot, query, h, measure, f"{len(ids):,} of {sketch.n:,} {what}", truth)
     output.write(plain, *format_prediction(prediction, title, truth, level))
 
 
@@ -254,6 +261,7 @@ def influence(
     estimator: EstimatorName = None,
     device: DeviceName = Device.cpu,
     target: RunOf = None,
+    plot: Plot = None,
     json_to: Json = None,
 ) -> None:
     """List the most influential examples: the change of a measurement without each of them.
@@ -261,6 +269,7 @@ def influence(
     Of a TARGET instead of a sketch, the changes are to first order, exact, from one reverse sweep through its training.
     """
     output = Output(json_to)
+    check_plot(plot)
     from circuitsketch.report.json_values import describe_influence
     from circuitsketch.report.tables import format_influence
 
@@ -272,12 +281,14 @@ def influence(
             )
         influences, run = differentiate_target(str(store), measure, top)
         items, labels = run.items, run.labels if run.groups is None else None
+        plot_influence(plot, influences, items, measure)
         plain = {"target": str(store), "measure": measure} | describe_influence(influences, items, labels)
         output.write(plain, *format_influence(influences, top, items, labels))
         return
     sketch, query, _ = measure_stored(store, measure, target, device)
     influences = query.influence(top, estimator=None if estimator is None else estimator.value)
     labels = sketch.labels if sketch.groups is None else None  # a group's label is its item
+    plot_influence(plot, influences, sketch.items, measure)
     plain = request_fields(store, measure) | describe_influence(influences, sketch.items, labels)
     output.write(plain, *format_influence(influences, top, sketch.items, labels))
 
@@ -330,6 +341,7 @@ def evaluate(
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
     target: RunOf = None,
+    plot: Plot = None,
     json_to: Json = None,
 ) -> None:
     """Compare predictions with retraining, for random deletions or for each label: rank correlation (LDS), RMSE,
@@ -337,6 +349,7 @@ def evaluate(
     output = Output(json_to)
     if by_label and (subsets is not None or size is not None):
         raise typer.BadParameter("--by-label cannot be combined with --subsets or --size")
+    check_plot(plot)
     import numpy as np
 
     from circuitsketch.report.retraining import draw_masks, retrain_subsets, split_by_label
@@ -379,6 +392,7 @@ def evaluate(
         )
     options: dict[str, Any] = {} if estimator is None else {"estimator": estimator.value}
     evaluation = query.evaluate(masks, truth=truth, seed=seed, **options)
+    plot_evaluation(plot, query, evaluation, measure)
     unit, chosen_by = unit_of(sketch), {"by_label": by_label}
     if not by_label:
         plain = request_fields(store, measure) | {"size": size, "seed": seed} | chosen_by | evaluation.to_dict()

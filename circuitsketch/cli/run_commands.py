@@ -16,6 +16,7 @@ from circuitsketch.cli.options import (
     Dtype,
     ExecutorName,
     Json,
+    Keep,
     Precision,
     RunOf,
     Seed,
@@ -89,6 +90,7 @@ def sketch(
         bool,
         typer.Option("--by-label", help="One weight per label: queries delete labels instead of examples."),
     ] = False,
+    keep: Keep = None,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
@@ -138,6 +140,7 @@ def sketch(
                 per_example="series" if per_example else None,
                 per_example_order=per_example_order,
                 groups=run.labels if by_label else None,
+                keep=keep,
                 dtype=dtype.value,
                 threads=threads,
                 device=device.value,
@@ -199,6 +202,11 @@ def plan(
         float | None,
         typer.Option(metavar="S", help="Core seconds per gate per direction; default: measured."),
     ] = None,
+    keep: Keep = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="Show what is on disk of this sketch, too.", show_default=False),
+    ] = None,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
     json_to: Json = None,
@@ -241,8 +249,10 @@ def plan(
             per_example_order=per_example_order,
             groups=run.labels if by_label and run is not None else None,
             seconds_per_gate=rate,
+            keep=keep,
             dtype=dtype.value,
             threads=threads,
+            path=out,
         )
     output.write({"target": target} | estimate.to_dict(), str(estimate))
 

@@ -5,6 +5,8 @@ In: texts such as 1,5,7-9, or a file. Out: lists of ids, or an error that names 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -90,11 +92,33 @@ def parse_json_subsets(text: str, path: Path, n: int, unit: str) -> dict[str, li
             )
         return [i for x in value for i in parse_ids(str(x), n, f"{path}: {where}", unit)]
 
+    if isinstance(given, dict) and isinstance(given.get("questions"), list):  # the log of a page
+        return {one["name"]: subset(one["ids"], repr(one["name"])) for one in given["questions"]}
     if isinstance(given, dict) and given:
         return {str(name): subset(value, repr(name)) for name, value in given.items()}
     if isinstance(given, list) and given and any(isinstance(value, list) for value in given):
         return {f"subset {i}": subset(value, f"subset {i}") for i, value in enumerate(given)}
     return {"all": subset(given, "it")}
+
+
+def read_log(path: Path, n: int, unit: str = "example") -> list[tuple[str, list[int], dict[str, float]]]:
+    """Read the questions of a log that a page has written, JSON or CSV: names, ids, and predicted values by name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.lstrip()[:1] == "{":
+            questions = json.loads(text)["questions"]
+            rows = [(q["name"], q["ids"], v["name"], v["value"]) for q in questions for v in q["values"]]
+        else:
+            lines = csv.DictReader(io.StringIO(text, newline=""))
+            rows = [(row["name"], row["ids"], row["value_name"], float(row["value"])) for row in lines]
+    except OSError as reason:
+        raise InputError(f"--replay: cannot read {path}: {reason.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"--replay: {path} is not a log; download one from the page") from None
+    logged: dict[tuple[str, str], dict[str, float]] = {}
+    for name, ids, value_name, value in rows:
+        logged.setdefault((str(name), str(ids)), {})[str(value_name).removeprefix("'")] = value
+    return [(name, parse_ids(ids, n, f"{path}: {name}", unit), values) for (name, ids), values in logged.items()]
 
 
 def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example") -> list[int]:

@@ -41,6 +41,9 @@ class RetrainedSubsets:
         Between which sizes |h|^2 they were drawn.
     is_kept : bool
         Whether they were retrained before, and kept in the sketch's folder.
+    values : ndarray of int, of shape (m,), or None
+        The value that each subset was picked for: then pairs of a subset and a value are calibrated, all values
+        together, and not every value on its own.
     """
 
     rows: np.ndarray
@@ -48,6 +51,13 @@ class RetrainedSubsets:
     kind: str
     sizes: tuple[float, float]
     is_kept: bool = False
+    values: np.ndarray | None = None
+
+    def pick(self, array: np.ndarray) -> np.ndarray:
+        """Return of an array (m, ..., C) what is about the values that the subsets were picked for, (m, ..., 1)."""
+        if self.values is None:
+            return array
+        return np.take_along_axis(array, self.values.reshape(-1, *(1,) * (array.ndim - 1)), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +107,14 @@ class Calibrated:
         single, count = np.ndim(h) == 1, len(rows)
         predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape), self.gradient)
         sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
-        change = self.calibration.predict(predictions)
+        asked = self.pair_up(predictions), self.pair_up(sizes[:, None, None]), self.pair_up(errors)
+        change = self.calibration.predict(asked[0]).reshape(count, -1)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
         change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
 
         def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
-            low, high = self.calibration.interval(level, predictions, sizes, errors)
+            ends = self.calibration.interval(level, asked[0], asked[1][:, 0, 0], asked[2])
+            low, high = (end.reshape(count, -1) for end in ends)
             return shaped(np.where(exact, change, low)), shaped(np.where(exact, change, high))
 
         def shaped(values: np.ndarray) -> np.ndarray:
@@ -127,6 +139,14 @@ class Calibrated:
             + " that the sketch has kept" * self.retrained.is_kept
             + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )
+
+    def pair_up(self, array: np.ndarray) -> np.ndarray:
+        """Return an array (B, K, C), or (B, 1, 1), by pair of a subset and a value, (B C, K, 1), if those are
+        calibrated."""
+        if self.retrained.values is None:
+            return array
+        wide = np.broadcast_to(array, (*array.shape[:2], math.prod(self.shape)))
+        return np.moveaxis(wide, 2, 1).reshape(-1, array.shape[1], 1)
 
     def compare(
         self, rows: np.ndarray, sizes: np.ndarray, change: np.ndarray, exact: np.ndarray
@@ -260,7 +280,8 @@ def calibrate_estimators(
     Calibrated
     """
     rows, truths = retrained.rows, retrained.changes
-    predictions, errors = estimates_of(parts, rows, truths.shape[1], gradient)
+    predictions, errors = map(retrained.pick, estimates_of(parts, rows, truths.shape[1], gradient))
+    truths = retrained.pick(truths)
     sizes, unknown = (rows**2).sum(axis=1), ~(errors == 0).all(axis=2).any(axis=1)
     if unknown.sum() < MIN_SUBSETS:
         raise InputError(

@@ -19,6 +19,7 @@ NORMAL = 1e6  # degrees of freedom: the normal distribution
 HALF = 0.5  # of the interval's half-width, above which an error of kinks is named
 MISSED = 3.0  # standard errors beyond which an example retrained alone contradicts a prediction
 ROUNDING = 1e-9  # of the change, below which nothing contradicts
+LEAST = 0.3  # that retrained subsets may shrink an error to
 CALIBRATE = "query.calibrate() retrains subsets, and gives an interval that holds for subsets like them"
 
 
@@ -62,7 +63,7 @@ class KinkErrors:
                 f"the run has kinks ({where}), and what this deletion moves across them is unknown without the run, "
                 f"or where first order overflows: open the sketch with cs.open_sketch(path, run), or {CALIBRATE}"
             )
-            return replace(estimate, warnings=(*estimate.warnings, sentence)) if sizes.any() else estimate
+            return replace(estimate, doubts=(*estimate.doubts, sentence)) if sizes.any() else estimate
         error = error_at(sizes, self.summary.sizes, self.errors)
         if self.moves is not None:  # of alike examples, which move the parameters farther than random ones
             error = np.maximum(error, error_at(move_of(rows, self.moves), self.lengths, self.errors))
@@ -79,7 +80,7 @@ class KinkErrors:
             f"them of {self.summary.worst(size)}; that may change the measurement by {error[matters].max():.2g}"
             f"{share_of(matters)}, which no series knows: {CALIBRATE}"
         )
-        return replace(widened, warnings=(*widened.warnings, sentence))
+        return replace(widened, doubts=(*widened.doubts, sentence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,29 +93,63 @@ class RetrainedAlone:
         The examples.
     misses : ndarray, of shape (k, *S)
         By how much the prediction is off; 0 where the retrained value lies within a few of its errors.
+    errors : ndarray, of shape (n, *S)
+        What the error of every other example alone lacks, a root mean square over those that were chosen at random.
+    remedy : str
+        What would let a series of these examples converge, if that is known.
     """
 
     ids: np.ndarray
     misses: np.ndarray
+    errors: np.ndarray
+    remedy: str = ""
 
     @staticmethod
-    def compare(ids: np.ndarray, truth: np.ndarray, estimate: Estimate) -> RetrainedAlone:
-        """Compare what k examples, each retrained alone, changed, (k, *S), with the estimate for each."""
+    def compare(
+        ids: np.ndarray, truth: np.ndarray, estimate: Estimate, is_random: np.ndarray, n: int
+    ) -> RetrainedAlone:
+        """Compare what k of n examples, each retrained alone, changed, (k, *S), with the estimate for each.
+
+        is_random : (k,), whether an example was chosen at random.
+        """
         miss = truth - estimate.change
         rounding = ROUNDING * (np.abs(truth) + np.abs(estimate.change) + np.abs(truth).max(axis=0))
-        return RetrainedAlone(ids, np.where(np.abs(miss) > MISSED * estimate.stderr + rounding, miss, 0.0))
+        wrong = np.abs(miss) > MISSED * estimate.stderr + rounding
+        excess = np.maximum(miss**2 - estimate.stderr**2, 0.0)[is_random].mean(axis=0)
+        errors = np.broadcast_to(np.sqrt(excess), (n, *excess.shape)).copy()
+        errors[ids] = 0.0  # known
+        return RetrainedAlone(ids, np.where(wrong, miss, 0.0), errors)
+
+    def find_special(self, rows: np.ndarray, times: float) -> np.ndarray:
+        """Return which h's (B, n) have examples whose misses are so many times larger than random ones', (B,)."""
+        squares = self.misses.reshape(len(self.ids), -1) ** 2
+        mean = squares.sum(axis=0) / rows.shape[1]
+        found: np.ndarray = (rows[:, self.ids] ** 2 @ squares > times * (rows**2).sum(axis=1)[:, None] * mean).any(
+            axis=1
+        )
+        return found
+
+    def worst(self, count: int) -> np.ndarray:
+        """Return the examples of the largest misses, at most so many."""
+        sizes = np.linalg.norm(self.misses.reshape(len(self.ids), -1), axis=1)
+        order = np.argsort(-sizes, kind="stable")[:count]
+        ids: np.ndarray = self.ids[order[sizes[order] > 0]]
+        return ids
 
     def apply(self, estimate: Estimate, rows: np.ndarray) -> Estimate:
         """Widen an estimate for h's (B, n); its arrays have the axis B, or not for a single h."""
         weights = rows[:, self.ids]
-        error = np.sqrt(np.tensordot(weights**2, self.misses**2, axes=1))
+        squares = np.tensordot(rows**2, self.errors**2, axes=1)
+        missed = np.tensordot(weights**2, self.misses**2, axes=1)
+        error = np.sqrt(missed + squares)
         error = error[0] if np.ndim(estimate.change) == np.ndim(self.misses) - 1 else error
+        missed = np.sqrt(missed[0] if np.ndim(estimate.change) == np.ndim(self.misses) - 1 else missed)
         if not error.any():
             return estimate
         wrong = self.misses.reshape(len(self.ids), -1).any(axis=1) & weights.any(axis=0)
         worst = int(np.argmax(np.where(wrong, np.linalg.norm(self.misses.reshape(len(self.ids), -1), axis=1), -1.0)))
         miss = np.abs(self.misses[worst]).max()
-        matters = error > HALF * half_width_of(estimate)
+        matters = missed > HALF * half_width_of(estimate)
         widened = widen(estimate, error)
         if not matters.any():
             return widened
@@ -122,10 +157,113 @@ class RetrainedAlone:
             f"example {self.ids[worst]} was retrained alone, and changes the measurement by {miss:.2g} more or less "
             f"than predicted (of {len(self.ids)} that were retrained, {int(wrong.sum())} in this deletion are off): "
             "the optimiser's step hardly shrinks with the example's weight until that is nearly 0, as Adam's where "
-            f"eps_root is small against the squared gradients; query.retrain_worst(16) corrects single examples, and "
-            f"{CALIBRATE}"
+            f"eps_root is small against the squared gradients{self.remedy}; query.retrain_worst(16) corrects single "
+            f"examples, and {CALIBRATE}"
         )
-        return replace(widened, warnings=(*widened.warnings, sentence))
+        return replace(widened, doubts=(*widened.doubts, sentence))
+
+
+@dataclass(frozen=True, eq=False)
+class RetrainedTogether:
+    """Subsets at random and alike ones, retrained, against what an estimator predicts for each.
+
+    Errors of series grow with the number of examples, and where these act alike, in ways that random directions hardly
+    see. So they are compared with what they really are: by misses over standard errors, or, where these say little, as
+    of series that diverge, by the misses alone. Which of the two makes the misses more alike decides; all are root mean
+    squares.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Of the random subsets, increasing.
+    ratios, misses : ndarray, of shape (sizes, *S)
+        Their misses over the standard errors, and their misses.
+    is_plain : ndarray of bool, of shape S
+        Whether the misses alone are the better guide.
+    alike : ndarray, of shape (kinds, *S)
+        Those of alike subsets of each kind.
+    draws : int
+        How many subsets there are of each size and kind.
+    """
+
+    sizes: tuple[int, ...]
+    ratios: np.ndarray
+    misses: np.ndarray
+    is_plain: np.ndarray
+    alike: np.ndarray
+    draws: int
+
+    @staticmethod
+    def compare(sizes: tuple[int, ...], truth: np.ndarray, estimate: Estimate) -> RetrainedTogether:
+        """Compare what subsets changed, (sizes and kinds, draws, *S), with the estimate for each."""
+        stderr = np.asarray(estimate.stderr).reshape(truth.shape)
+        miss = np.abs(truth - np.asarray(estimate.change).reshape(truth.shape))
+        ratios = np.divide(miss, stderr, out=np.zeros_like(miss), where=stderr > 0)
+        means, misses = (np.sqrt((values**2).mean(axis=1)) for values in (ratios, miss))
+        count = len(sizes)
+        with np.errstate(divide="ignore", invalid="ignore"):  # by the likelihood of normal errors
+            scaled = np.log(means[:count]) + np.log(stderr[:count]).mean(axis=1)
+            is_plain = ~(scaled.sum(axis=0) < np.log(misses[:count]).sum(axis=0))
+        return RetrainedTogether(sizes, means[:count], misses[:count], is_plain, means[count:], truth.shape[1])
+
+    def apply(
+        self, estimate: Estimate, rows: np.ndarray, is_alike: np.ndarray, typical: np.ndarray, is_special: np.ndarray
+    ) -> Estimate:
+        """Correct the error of an estimate for h's (B, n) of such sizes, or of alike examples, and trust them.
+
+        What was said against such an h no longer counts: the error is known. For alike examples it never shrinks.
+
+        is_alike : (kinds, B), whether the examples of an h are alike as those of each kind. typical : (B, *S), the size
+        of a change by such deletions. is_special : (B,), whether an h has examples that are known to be worse than
+        others; then its error does not shrink, and what was said against it remains.
+        """
+        sizes = (rows**2).sum(axis=1)
+        single = np.ndim(estimate.change) == self.ratios.ndim - 1
+        stderr, outside, freedom = (
+            np.broadcast_to(np.asarray(part), np.shape(estimate.change))[None if single else ...]
+            for part in (estimate.stderr, estimate.outside, estimate.degrees_of_freedom)
+        )
+        wide = (..., *(None,) * (self.ratios.ndim - 1))
+        within = ((rows >= 0) & (rows <= 1)).all(axis=1) & (sizes <= self.sizes[-1] * (1 + 1e-9)) & (sizes > 0)
+        alike = is_alike & within
+        several: np.ndarray = np.count_nonzero(rows, axis=1) > 1
+        sized = (within & several)[wide] & (outside | (sizes >= self.sizes[0])[wide])
+        reach = np.maximum(sizes, self.sizes[0])
+        at_size = stderr * np.maximum(error_at(reach, self.sizes, self.ratios[:, None]), LEAST)
+        at_size = np.where(self.is_plain, error_at(reach, self.sizes, self.misses[:, None]), at_size)
+        corrected = np.where(sized, at_size, stderr)
+        for ratio, rows_alike in zip(self.alike, alike, strict=True):
+            corrected = np.where(rows_alike[wide], np.maximum(corrected, stderr * np.maximum(ratio, 1.0)), corrected)
+        corrected = np.where(is_special[wide], np.maximum(corrected, stderr), corrected)
+        known = sized | alike.any(axis=0)[wide]
+        freedom = np.where(known, np.minimum(freedom, self.draws), freedom)
+        noisy = known & (corrected > np.maximum(np.abs(estimate.change), typical))
+        is_settled = bool(known.all() and not is_special.any())
+        sentences = () if is_settled else estimate.doubts
+        if noisy.any():
+            sentences += (
+                f"the error, by {self.draws} retrained subsets of such a size or so alike, exceeds the change, and "
+                f"what such examples typically change{share_of(noisy[0] if single else noisy)}: {CALIBRATE}",
+            )
+        cut = 0 if single else slice(None)
+        return replace(
+            estimate,
+            stderr=corrected[cut],
+            degrees_of_freedom=freedom[cut],
+            outside=(outside & ~known)[cut],
+            doubts=sentences,
+            warnings=() if is_settled else estimate.warnings,
+        )
+
+
+def typical_change(rows: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Return the size of a change by deletions h (B, n), whose examples act apart: (B, *S).
+
+    effects : (n, *S), of first order. An example's counts as their root mean square at least.
+    """
+    squares = effects**2
+    result: np.ndarray = np.sqrt(np.tensordot(rows**2, np.maximum(squares, squares.mean(axis=0)), axes=1))
+    return result
 
 
 def move_of(rows: np.ndarray, moves: np.ndarray | None) -> np.ndarray:

@@ -168,16 +168,24 @@ def reach_of(region: Region, lengths: np.ndarray, outside: np.ndarray) -> str:
     return f" (|h| = {wide[worst]:.3g}, and the radius is {radius[worst]:.3g})"
 
 
-def warnings_of_beyond(beyond: np.ndarray, limit: float, change: np.ndarray, stderr: np.ndarray) -> tuple[str, ...]:
-    """What the orders left out may add, over the change, (B,) or one, and the error say against a prediction."""
-    sentences = []
+def sentences_of_beyond(beyond: np.ndarray, limit: float) -> tuple[str, ...]:
+    """What the orders left out may add, over the change, (B,) or one, says against a prediction."""
     outside = beyond > limit
-    if outside.any():
-        sentences.append(
-            f"h lies outside the region of trust{_share(outside)}: the series falls so slowly from order to order that "
-            f"the orders left out may add {np.max(beyond):.2g} of the change (trusted up to {limit}); retrain to "
-            "check, query.calibrate() on subsets like this one, or ask about fewer examples"
-        )
+    if not outside.any():
+        return ()
+    return (
+        f"h lies outside the region of trust{_share(outside)}: the series falls so slowly from order to order that "
+        f"the orders left out may add {np.max(beyond):.2g} of the change (trusted up to {limit}); retrain to "
+        "check, query.calibrate() on subsets like this one, or ask about fewer examples",
+    )
+
+
+def warnings_of_error(change: np.ndarray, stderr: np.ndarray, typical: np.ndarray) -> tuple[str, ...]:
+    """What an error says against a prediction, by the change and by what so many examples typically change.
+
+    A change of nearly 0 is no worse known than a larger one, so its size alone does not count.
+    """
+    sentences = []
     unknown = np.isinf(stderr)
     if unknown.any():
         sentences.append(
@@ -185,11 +193,12 @@ def warnings_of_beyond(beyond: np.ndarray, limit: float, change: np.ndarray, std
             "directions of "
             "order 2 or more"
         )
-    noisy = ~unknown & (stderr > np.abs(change))
+    noisy = ~unknown & (stderr > np.maximum(np.abs(change), typical))
     if noisy.any():
         sentences.append(
-            f"the error exceeds the change itself{_share(noisy)}: query.retrain_worst(16) or query.calibrate() narrows "
-            "it, and groups= where these examples always go together"
+            f"the error exceeds the change itself, and what such examples typically change{_share(noisy)}: "
+            "query.retrain_worst(16) or query.calibrate() narrows it, and groups= where these examples always go "
+            "together"
         )
     return tuple(sentences)
 

@@ -98,8 +98,10 @@ class Estimate:
         The number of groups whose median was taken.
     estimator : str
         The name of the estimator, or "series" for the exact series along a given direction.
+    doubts : sequence of str
+        Sentences about what a series may miss at h: an h outside the region of trust, kinks, roots.
     warnings : sequence of str
-        Sentences that a reader of the change must know.
+        Further sentences that a reader of the change must know.
     bounds : callable, or None
         `bounds(level)` -> the ends of the interval of the change, (B, *S) each; None: it follows from stderr.
     words : str
@@ -116,6 +118,7 @@ class Estimate:
     slowness: np.ndarray | None = None
     median_groups: int = 1
     estimator: str = "theorem"
+    doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     bounds: Bounds | None = None
     words: str = ""

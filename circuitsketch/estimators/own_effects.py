@@ -28,11 +28,13 @@ import numpy as np
 
 from circuitsketch.arrays import power
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.caveats import typical_change
 from circuitsketch.estimators.checks import choose_order, refuse_nonfinite
 from circuitsketch.estimators.convergence import (
     reach_of,
     sentence_outside,
-    warnings_of_beyond,
+    sentences_of_beyond,
+    warnings_of_error,
     warnings_of_influence,
 )
 from circuitsketch.estimators.exact_series import ExactSeries
@@ -104,7 +106,7 @@ class OwnEffects:
         blocks = blocks_of(len(rows), 16 * self.measurement.n)
         estimate = join([self.estimate(rows[block], order) for block in blocks], shape, h.ndim == 1)
         refuse_nonfinite(estimate.change)
-        return self.judge(estimate, np.linalg.norm(rows, axis=1))
+        return self.judge(estimate, rows)
 
     def estimate(self, h: np.ndarray, order: int) -> Estimate:
         """Estimate the changes (B, C) for h's (B, n)."""
@@ -115,15 +117,16 @@ class OwnEffects:
         """Combine the parts with the evidence; for estimators that take some in."""
         raise NotImplementedError
 
-    def judge(self, estimate: Estimate, lengths: np.ndarray) -> Estimate:
-        """Say whether h lies in the region of trust, by the lengths |h| (B,) and by what the orders left out may
+    def judge(self, estimate: Estimate, rows: np.ndarray) -> Estimate:
+        """Say whether h's (B, n) lie in the region of trust, by their lengths and by what the orders left out may
         add."""
+        lengths = np.linalg.norm(rows, axis=1)
         change, stderr, slowness, shape = estimate.change, estimate.stderr, estimate.slowness, self.measurement.shape
         assert slowness is not None
         slow = (slowness > TRUST).reshape(slowness.shape + (1,) * len(shape))
         slow = np.broadcast_to(slow, change.shape) & ((change != 0) | (stderr != 0))
         outside = np.zeros(change.shape, dtype=bool)
-        warnings: tuple[str, ...] = ()
+        sentences: tuple[str, ...] = ()
         region = self.random.region
         if region is not None:
             excluded = region.excludes(lengths)
@@ -131,11 +134,18 @@ class OwnEffects:
             outside = excluded[cut]
             if outside.any():
                 reach = reach_of(region, lengths, excluded)
-                warnings = (sentence_outside(region.terms(lengths)[:, cut], outside, reach),)
+                sentences = (sentence_outside(region.terms(lengths)[:, cut], outside, reach),)
                 every = outside.reshape(*slowness.shape, -1).all(axis=-1)
                 slowness = np.where(every, 0.0, slowness)  # the warning is there already
-        warnings += warnings_of_beyond(slowness, TRUST, change, stderr)
-        return replace(estimate, outside=outside | slow, estimator=self.name, warnings=warnings)
+        sentences += sentences_of_beyond(slowness, TRUST)
+        typical = typical_change(rows, self.measurement.flat_per_example[:, 1])
+        return replace(
+            estimate,
+            outside=outside | slow,
+            estimator=self.name,
+            doubts=sentences,
+            warnings=warnings_of_error(change, stderr, typical.reshape(change.shape)),
+        )
 
     def influence(self) -> Effects:
         """Sum every example's own series; the error is what the series leaves out."""

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import check_order
-from circuitsketch.backends.contract import Executable
+from circuitsketch.backends.contract import Executable, Schedule
+from circuitsketch.backends.registry import get_backend
 from circuitsketch.backends.scheduler import run_cooperatively
 from circuitsketch.errors import ConstantError, DivergenceError, InputError, WorkerError
 from circuitsketch.lower.instructions import Mode
+from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.propagate.resumption import Saver, group_by_step
+from circuitsketch.store.checkpoints import Checkpoints
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.shared_folder import BlockFile, SharedFolder
 from circuitsketch.training.health import check_series
@@ -46,6 +50,7 @@ def push_blocks(
     store_for: Callable[[Executable], PartStore] | None = None,
     existing: np.ndarray | None = None,
     check: bool = True,
+    kept: Collection[int] | None = None,
     executor: Executor | None = None,
 ) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
@@ -67,13 +72,15 @@ def push_blocks(
         The first lane blocks, in memory, which are complete and not computed again.
     check
         Check every gate's domain first; False if that was done before.
+    kept
+        The positions of the state's leaves whose coefficients are returned or stored; by default all.
     executor
         Workers that share the blocks, each with `threads` threads (default 1); this process checks, and stores.
 
     Returns
     -------
-    The executable, the state's constant terms by leaf, and its lane blocks (blocks, elements, components, width), in
-    memory or in the store.
+    The executable, the state's constant terms by leaf, and the lane blocks of the kept leaves (blocks, elements,
+    components, width), in memory or in the store.
 
     Raises
     ------
@@ -91,9 +98,11 @@ def push_blocks(
     executable = run.executable(mode, dtype, width, device, count)
     width = executable.target.width
     blocks = -(-count // width)
-    shape = (blocks, executable.lane_state_cells, mode.components, width)
+    layout = keep_lanes(run, executable, kept)
+    shape = (blocks, layout.elements, mode.components, width)
     store = store_for(executable) if store_for is not None else None
     lane_blocks = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
+    checkpoints = store.checkpoints if store is not None and get_backend(device).runs_constants else None
     done = sorted(store.done & set(range(blocks))) if store else []
     if existing is not None:
         lane_blocks[: len(existing)] = existing
@@ -119,29 +128,38 @@ def push_blocks(
             progress(reported[0], blocks)
 
     def propagate_blocks(block_group: list[int]) -> Iterator[None]:
-        def report_steps(step: int, steps: int) -> None:
+        for step, part, saved in group_by_step(block_group, checkpoints, executable, run.state_leaves):
+            yield from propagate_from(step, part, saved)
+
+    def propagate_from(begin: int, block_group: list[int], saved: list[list[np.ndarray]]) -> Iterator[None]:
+        arena = executable.allocate_arena(len(block_group))
+        saver = Saver(checkpoints, arena, block_group)
+        arena.set_state(run.state_leaves)
+        if begin:
+            saver.load(saved)
+
+        def report_steps(step: int, _: int) -> None:
+            saver.save(begin + step, run.steps)
             with mutex:
-                in_progress[block_group[0]] = len(block_group) * step / steps
+                in_progress[block_group[0]] = len(block_group) * (begin + step) / run.steps
                 now = len(done) + sum(in_progress.values())
                 report_progress(now, time.monotonic() - reported_at[0])
 
-        arena = executable.allocate_arena(len(block_group))
-        arena.set_state(run.state_leaves)
         rows = [
             pack_directions(block_of(b * width, min((b + 1) * width, count)), width, is_complex) for b in block_group
         ]
-        first_steps = np.array([first_step(run, row) for row in rows], dtype=np.int64)
-        yield from arena.run_in_slices(run.schedule, w, np.stack(rows), first_steps, report_steps)
+        first_steps = np.array([max(first_step(run, row) - begin, 0) for row in rows], dtype=np.int64)
+        yield from arena.run_in_slices(steps_from(run.schedule, begin), w, np.stack(rows), first_steps, report_steps)
         for i, b in enumerate(block_group):
             lanes = arena.get_lane_state(i)
             if not np.all(np.isfinite(lanes)):
                 raise overflow(run, executable, lanes, b * width)
-            take_block(b, lanes, arena.get_state())
+            take_block(b, layout.select(lanes), arena.get_state())
             with mutex:
                 in_progress.pop(block_group[0], None)
                 done.append(b)
                 report_progress(len(done), math.inf)  # a finished block does not wait
-        if block_group[0] == remaining[0]:
+        if remaining[0] in block_group:
             constants.extend(arena.get_state())
 
     def take_block(block: int, lanes: Any, end: list[np.ndarray]) -> None:
@@ -158,7 +176,7 @@ def push_blocks(
         rows_of = ([block_of(b * width, min((b + 1) * width, count)) for b in group] for group in groups)
         nbytes = len(groups[0]) * (lane_blocks.itemsize * math.prod(shape[1:]) + 16 * run.n * width)
         with nullcontext() if store is None else store.share() as folder:
-            options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, folder)
+            options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, kept, folder)
             tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
             for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
                 constants = constants or end
@@ -187,6 +205,11 @@ class Collected:
     lanes: dict[int, np.ndarray | BlockFile] = field(default_factory=dict)
     constants: list[np.ndarray] = field(default_factory=list)
 
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """Those of the folder."""
+        return None if self.folder is None else self.folder.checkpoints
+
     def take(self, block: int, lanes: np.ndarray) -> None:
         """Hold a block."""
         self.lanes[block] = lanes.copy() if self.folder is None else self.folder(block, lanes)
@@ -207,6 +230,7 @@ def push_task(
     width: int,
     w: np.ndarray,
     threads: int,
+    kept: Collection[int] | None,
     folder: SharedFolder | None,
 ) -> tuple[list[int], list[np.ndarray | BlockFile], list[np.ndarray]]:
     """Propagate some blocks, whose directions are given, as a task of a worker.
@@ -227,6 +251,7 @@ def push_task(
         at=w,
         store_for=lambda executable: held,  # type: ignore[arg-type, return-value]
         check=False,
+        kept=kept,
     )
     return group, [held.lanes[block] for block in group], held.constants
 
@@ -281,6 +306,16 @@ def first_step(run: Training, row: np.ndarray) -> int:
     if not nonzero.any():
         return run.steps
     return int(np.searchsorted(run.schedule.ids_start, int(np.argmax(nonzero)), side="right")) - 1
+
+
+def steps_from(schedule: Schedule, first: int) -> Schedule:
+    """Return the schedule without its first steps."""
+    return replace(
+        schedule,
+        program=schedule.program[first:],
+        data_start=schedule.data_start[first:],
+        ids_start=schedule.ids_start[first:],
+    )
 
 
 def pack_directions(directions: np.ndarray, width: int, is_complex: bool) -> np.ndarray:

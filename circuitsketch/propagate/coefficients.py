@@ -22,6 +22,7 @@ from circuitsketch.checks.domains import check_point
 from circuitsketch.checks.indices import check_indices
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Basis, Distribution, Given
+from circuitsketch.display import list_some
 from circuitsketch.errors import CircuitSketchError, DivergenceError, InputError
 from circuitsketch.frontends.numpy.tracing import traced
 from circuitsketch.gates import cells
@@ -58,6 +59,8 @@ class PropagatedRun:
         The device that computed them, "cpu" or "cuda".
     run
         The run, if it is at hand.
+    dropped
+        The positions of leaves that vary, but whose coefficients are not kept.
     """
 
     distribution: Distribution
@@ -71,6 +74,7 @@ class PropagatedRun:
     threads: int | None = None
     device: str = "cpu"
     run: Training | None = None
+    dropped: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -95,16 +99,19 @@ class PropagatedRun:
     @property
     def state(self) -> Any:
         """The final state's Taylor coefficients: the state's pytree, leaves (directions, order + 1, *shape), complex,
-        coefficient 0 first. Unpacked from the lane blocks on each access. InputError: there is no memory for it."""
-        numbers = sum(leaf.size for leaf in self.constants)
+        coefficient 0 first, None in place of a leaf that is not kept. Unpacked from the lane blocks on each access.
+        InputError: there is no memory for it."""
+        numbers = sum(leaf.size for i, leaf in enumerate(self.constants) if i not in self.dropped)
         require_memory(
             16 * self.count * (self.order + 1) * numbers,
             f"the state of {numbers:,} numbers along {self.count:,} directions",
             ["measure(function), which processes one block at a time"],
         )
-        leaves = [np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128) for leaf in self.constants]
-        for coefficients, leaf in zip(leaves, self.constants, strict=True):
-            coefficients[:, 0] = leaf
+        leaves: list[Any] = [None] * len(self.constants)
+        for i, leaf in enumerate(self.constants):
+            if i not in self.dropped:
+                leaves[i] = np.zeros((self.count, self.order + 1, *leaf.shape), dtype=np.complex128)
+                leaves[i][:, 0] = leaf
         width = self.target.width
         for block in range(-(-self.count // width) if self.order else 0):
             lanes = self.lanes[block]
@@ -259,9 +266,27 @@ class PropagatedRun:
     def measurement(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Circuit:
         """Trace a measurement: a circuit from the state to one array, or to a pytree of arrays."""
         circuit = trace_measurement(function, args, unflatten(self.tree, self.constants), self.params)
+        self.refuse_dropped(circuit)
         if self.order:
             check_not_flat(circuit, self.varying, self.varying_by_value)
         return circuit
+
+    @property
+    def kept_names(self) -> list[str]:
+        """The paths of the leaves whose coefficients are kept, or that have none."""
+        return [name for i, name in enumerate(self.tree.names("state")) if i not in self.dropped]
+
+    def refuse_dropped(self, circuit: Circuit) -> None:
+        """Raise InputError if a measurement reads a leaf whose coefficients are not kept."""
+        needed = circuit.needed_for(circuit.outputs)
+        names = self.tree.names("state")
+        missing = [names[i] for i in self.dropped if circuit.inputs[i] in needed]
+        if missing:
+            raise InputError(
+                f"the measurement reads {list_some(missing)}, which the sketch does not keep; it keeps "
+                f"{list_some(self.kept_names)}: measure these, or make the sketch with keep=[...], or keep='state' for "
+                "all"
+            )
 
 
 def trace_measurement(

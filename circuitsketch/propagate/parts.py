@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import by_first_step, push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
+from circuitsketch.propagate.kept_lanes import KeptLanes, KeptModels, keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.retrained import VALUES, RetrainedModels, retrain_blocks
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
 from circuitsketch.store.header import Header, Leaf
 from circuitsketch.store.part_store import PartStore, check_same_sketch
+from circuitsketch.training.kept_leaves import leaves_of_params
 from circuitsketch.training.training import Training, trained_params
 from circuitsketch.tree import flatten, parse_paths
 
@@ -46,6 +48,8 @@ class SketchSpec:
         None is one per core.
     device
         "cpu" or "cuda", of all parts.
+    keep
+        The names of the state's leaves whose coefficients are kept; None, those that measurements can read.
     executor
         Workers that share the blocks.
     """
@@ -59,7 +63,15 @@ class SketchSpec:
     threads: int | None = None
     device: str = "cpu"
     retrained: bool = False
+    keep: tuple[str, ...] | None = None
     executor: Executor | None = None
+
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """The positions of the leaves whose coefficients are kept."""
+        if self.keep is None:
+            return leaves_of_params(self.run)
+        return frozenset(i for i, name in enumerate(self.run.state_names) if name in self.keep)
 
     @property
     def mode(self) -> Mode:
@@ -153,7 +165,8 @@ def push_part(
 
     def open_store(executable: Executable) -> PartStore:
         assert store_for is not None
-        return store_for(header_of(run, distribution, count, executable, spec.device))
+        layout = keep_lanes(run, executable, spec.kept)
+        return store_for(header_of(run, distribution, count, executable, spec.device, layout))
 
     if mode.values:
         assert isinstance(distribution, Basis)
@@ -174,8 +187,10 @@ def push_part(
         store_for=None if store_for is None else open_store,
         existing=full_blocks(existing) if existing is not None and store_for is None else None,
         check=check,
+        kept=spec.kept,
         executor=spec.executor,
     )
+    layout = keep_lanes(run, executable, spec.kept)
     return PropagatedRun(
         distribution,
         count,
@@ -183,11 +198,12 @@ def push_part(
         run.state_tree,
         run.params,
         constants or existing.constants if existing is not None else constants,
-        executable.state_lane,
+        layout.state_lane,
         lanes,
         spec.threads,
         spec.device,
         run,
+        layout.dropped,
     )
 
 
@@ -203,10 +219,11 @@ def retrain_each(
     run = spec.run
     constants = flatten(run.train())[0]
     executable = run.executable(VALUES, spec.dtype, width, spec.device, run.n)
+    layout = keep_lanes(run, executable, spec.kept)
     blocks = -(-run.n // width)
     store = None if store_for is None else store_for(executable)
     lanes: np.ndarray | PartStore = store or np.zeros(
-        (blocks, executable.lane_state_cells, 1, width), np.float32 if executable.target.single else np.float64
+        (blocks, layout.elements, 1, width), np.float32 if executable.target.single else np.float64
     )
     done = set(store.done) if store is not None else set()
     if existing is not None and store is None:
@@ -232,7 +249,8 @@ def retrain_each(
             device=spec.device,
             progress=lambda count, _: progress(len(done) + count, blocks),
             executor=spec.executor,
-            read=folder,
+            read=KeptModels(layout, folder),
+            checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
         )
     if store is not None:
         constants = store.constants
@@ -243,11 +261,12 @@ def retrain_each(
         run.state_tree,
         run.params,
         constants,
-        executable.state_lane,
+        layout.state_lane,
         lanes,
         spec.threads,
         spec.device,
         run,
+        layout.dropped,
     )
 
 
@@ -265,17 +284,31 @@ def stored_part(store: PartStore, run: Training | None, threads: int | None) -> 
         distribution = find_distribution(header.distribution, header.n, header.seed or 0)
     state_lane, lane = [], 0
     for leaf in header.leaves:
-        state_lane.append(lane if leaf.varies else -1)
-        lane += cells(leaf.shape) if leaf.varies else 0
+        state_lane.append(lane if leaf.in_lanes else -1)
+        lane += cells(leaf.shape) if leaf.in_lanes else 0
+    dropped = tuple(i for i, leaf in enumerate(header.leaves) if not leaf.kept)
     if run is None:
         tree, params = parse_paths([leaf.name for leaf in header.leaves]), trained_params
     else:
         tree, params = run.state_tree, run.params
         executable = run.executable(mode, np.complex64 if target.single else np.complex128, header.width)
-        check_same_sketch(store, header_of(run, distribution, header.directions, executable, device))
+        same = run.state_names == [leaf.name for leaf in header.leaves]  # else `check_same_sketch` refuses it
+        layout = keep_lanes(run, executable, set(range(len(header.leaves))).difference(dropped) if same else None)
+        check_same_sketch(store, header_of(run, distribution, header.directions, executable, device, layout))
     kind = RetrainedModels if mode.values else PropagatedRun
     return kind(
-        distribution, header.directions, target, tree, params, store.constants, state_lane, store, threads, device, run
+        distribution,
+        header.directions,
+        target,
+        tree,
+        params,
+        store.constants,
+        state_lane,
+        store,
+        threads,
+        device,
+        run,
+        dropped,
     )
 
 
@@ -286,12 +319,14 @@ def full_blocks(existing: PropagatedRun) -> np.ndarray:
     return existing.lanes if is_basis else existing.lanes[: existing.count // existing.target.width]
 
 
-def header_of(run: Training, distribution: Distribution, count: int, executable: Executable, device: str) -> Header:
-    """Build the header of a part's store. device : that computes its blocks."""
+def header_of(
+    run: Training, distribution: Distribution, count: int, executable: Executable, device: str, layout: KeptLanes
+) -> Header:
+    """Build the header of a part's store. device : that computes its blocks; layout : of the kept leaves in them."""
     target = executable.target
     leaves = tuple(
-        Leaf(name, leaf.shape, at >= 0)
-        for name, leaf, at in zip(run.state_names, run.state_leaves, executable.state_lane, strict=True)
+        Leaf(name, leaf.shape, executable.state_lane[i] >= 0, i not in layout.dropped)
+        for i, (name, leaf) in enumerate(zip(run.state_names, run.state_leaves, strict=True))
     )
     return Header(
         distribution=RETRAINED if target.mode.values else distribution.name,

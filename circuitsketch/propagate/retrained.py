@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,9 +24,12 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.errors import DivergenceError
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
-from circuitsketch.propagate.blocks import first_step, pack_directions
+from circuitsketch.propagate.blocks import first_step, pack_directions, steps_from
 from circuitsketch.propagate.coefficients import PropagatedRun, value_shape, values_of
+from circuitsketch.propagate.kept_lanes import KeptModels
 from circuitsketch.propagate.progress import Progress
+from circuitsketch.propagate.resumption import Saver, group_by_step
+from circuitsketch.store.checkpoints import Checkpoints
 from circuitsketch.store.fingerprint import digest
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
@@ -37,14 +40,17 @@ VALUES = Mode(0, complex=False, values=True)
 Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
 
 
-class PlainStates:
-    """The states of the plain run, step by step: `at(step)` is cheap for steps that do not decrease."""
+class States:
+    """The states of a run on some downweights, by default the plain run, step by step.
 
-    def __init__(self, run: Training) -> None:
+    `at(step)` is cheap for steps that do not decrease.
+    """
+
+    def __init__(self, run: Training, weights: np.ndarray | None = None) -> None:
         self.run, self.step, self.lock = run, 0, Lock()
         self.arena = run.executable(Mode(0)).allocate_arena()
         self.arena.set_state(run.state_leaves)
-        self.weights = np.zeros(run.n)
+        self.weights = np.zeros(run.n) if weights is None else weights
 
     def at(self, step: int) -> list[np.ndarray]:
         """Return the leaves of the state before a step."""
@@ -69,9 +75,10 @@ def retrain_blocks(
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
     executor: Executor | None = None,
     read: Callable[[int, np.ndarray], Any] | None = None,
-    plain: PlainStates | None = None,
+    plain: States | None = None,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
 
@@ -91,9 +98,11 @@ def retrain_blocks(
         As for `push_blocks`.
     progress : callable, optional
         Called with (blocks done, blocks).
+    checkpoints : Checkpoints, optional
+        Where blocks are kept that take long and are not finished.
     read : callable, optional
         `read(block, lanes)` -> what `take` gets; called where the lanes are, and pickled for workers.
-    plain : PlainStates, optional
+    plain : States, optional
         The run's, if they are at hand.
 
     Returns
@@ -108,18 +117,30 @@ def retrain_blocks(
     """
     executable = run.executable(VALUES, dtype, width, device, count)
     width = executable.target.width
-    plain = plain or PlainStates(run)
+    plain = plain or States(run)
     remaining = [b for b in range(-(-count // width)) if blocks is None or b in blocks]
     done, lock = [0], Lock()
 
     def retrain_some(some: range) -> Iterator[None]:
         group = [remaining[i // width] for i in some]
+        for step, part, saved in group_by_step(group, checkpoints, executable, run.state_leaves):
+            yield from retrain_from(step, part, saved)
+
+    def retrain_from(first: int, group: list[int], saved: list[list[np.ndarray]]) -> Iterator[None]:
         arena = executable.allocate_arena(len(group))
+        saver = Saver(checkpoints, arena, group)
         weights = [rows(b * width, min((b + 1) * width, count)) for b in group]
         packed = np.stack([pack_directions(part, width, False) for part in weights])
-        first = min(first_step(run, block) for block in packed)
-        arena.set_state(plain.at(first))
-        yield from arena.run_in_slices(steps_from(run.schedule, first), plain.weights, packed)
+        if first:
+            saver.load(saved)
+        else:
+            first = min(first_step(run, block) for block in packed)
+            arena.set_state(plain.at(first))
+
+        def save(step: int, _: int) -> None:
+            saver.save(first + step, run.steps)
+
+        yield from arena.run_in_slices(steps_from(run.schedule, first), plain.weights, packed, report=save)
         for i, block in enumerate(group):
             lanes = arena.get_lane_state(i)
             bad = np.flatnonzero(~np.isfinite(lanes[..., : len(weights[i])]).all(axis=(0, 1)))
@@ -150,7 +171,7 @@ def retrain_blocks(
     return executable
 
 
-plain_states: WeakKeyDictionary[Training, PlainStates] = WeakKeyDictionary()  # of a worker's runs
+plain_states: WeakKeyDictionary[Training, States] = WeakKeyDictionary()  # of a worker's runs
 
 
 def retrain_task(
@@ -171,7 +192,7 @@ def retrain_task(
         models[block] = model
 
     if run not in plain_states:
-        plain_states[run] = PlainStates(run)
+        plain_states[run] = States(run)
 
     retrain_blocks(
         run,
@@ -184,18 +205,9 @@ def retrain_task(
         threads=threads,
         read=read,
         plain=plain_states[run],
+        checkpoints=read.checkpoints if isinstance(read, KeptModels) else None,
     )
     return models
-
-
-def steps_from(schedule: Schedule, first: int) -> Schedule:
-    """Return the schedule without its first steps."""
-    return replace(
-        schedule,
-        program=schedule.program[first:],
-        data_start=schedule.data_start[first:],
-        ids_start=schedule.ids_start[first:],
-    )
 
 
 class LaneMeasurement:
@@ -373,23 +385,27 @@ def measure_retrained(
     is_read_by_workers = executor is None or isinstance(measurement, Circuit)
     values, distances = np.zeros((count, columns)), np.zeros(count)
 
-    name = "" if kept is None else f"retrained-{digest([rows(0, count), width])[:16]}"
-
     def part_of(block: int) -> slice:
         return slice(block * width, min((block + 1) * width, count))
+
+    @cache
+    def name_of(block: int) -> str:
+        part = part_of(block)
+        return f"retrained-{digest([rows(part.start, part.stop), width])[:32]}"
 
     def take(block: int, models: np.ndarray) -> None:
         part = part_of(block)
         models = models if is_read_by_workers else read(block, models)
         values[part], distances[part] = models[:, :-1], models[:, -1]
         if kept is not None:
-            kept.write(f"{name}-{block}", models)
+            kept.write(name_of(block), models)
+            kept.checkpoints(name_of).remove(block)
 
     remaining = set(range(-(-count // width)))
     for block in sorted(remaining):
         part = part_of(block)
         shape = (part.stop - part.start, values.shape[1] + 1)
-        known = None if kept is None else kept.read(f"{name}-{block}", shape)
+        known = None if kept is None else kept.read(name_of(block), shape)
         if known is not None:
             values[part], distances[part] = known[:, :-1], known[:, -1]
             remaining.discard(block)
@@ -402,6 +418,7 @@ def measure_retrained(
         width=width,
         threads=threads,
         progress=progress,
+        checkpoints=None if kept is None else kept.checkpoints(name_of),
         executor=executor,
         read=read if is_read_by_workers else None,
     )

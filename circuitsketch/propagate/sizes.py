@@ -33,7 +33,7 @@ BASICS = 64 << 10  # bytes of a part's files other than its blocks, roughly
 class PartSize:
     """One part of a sketch: `count` directions of a mode, in lane blocks of the target's width.
 
-    cells : elements of the trained state that vary; each has a series along every direction.
+    cells : elements of the trained state that vary and are kept; each has a series along every direction.
     """
 
     name: str
@@ -78,7 +78,6 @@ class PartSize:
 def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
     """Yield the parts of a specified sketch; on a GPU, whose blocks may have any width, with blocks of width 1."""
     run = spec.run
-    cells = sum(run.state_leaves[i].size for i in run.varying())
     parts: list[tuple[str, Distribution | None, int, Mode]] = []
     if spec.count:
         parts.append((RANDOM, spec.distribution, spec.count, spec.mode))
@@ -88,6 +87,7 @@ def parts_of(spec: SketchSpec) -> Iterator[PartSize]:
         parts.append((RETRAINED, None, run.n, VALUES))
     for name, distribution, count, mode in parts:
         target = make_target(mode, spec.dtype, 1 if get_backend(spec.device).widths_vary else None, "cpu")
+        cells = sum(run.state_leaves[i].size for i in spec.kept.intersection(run.varying(mode.values)))
         yield PartSize(name, distribution, count, target, cells)
 
 

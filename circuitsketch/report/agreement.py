@@ -6,12 +6,16 @@ In: a query, or an evaluation of one. Out: `Influences`, `Agreement` and `Calibr
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.attribution.formatting import cut
+from circuitsketch.attribution.influence import Influence
+from circuitsketch.errors import InputError
 from circuitsketch.report.demo import LEVEL
 from circuitsketch.report.removal import Progress, no_progress, retrain_losses
 
@@ -49,7 +53,15 @@ def rank_names(
     query: cs.Query, names: list[str], measured: str, shown: int = 10, unit: str = "nats per token"
 ) -> Influences:
     """Rank names by their leave-one-out changes; return at most `shown` helpful and `shown` harmful ones."""
-    influence = query.influence()
+    return rank_influence(query.influence(), names, measured, shown, unit)
+
+
+def rank_influence(
+    influence: Influence, names: list[str], measured: str, shown: int = 10, unit: str = ""
+) -> Influences:
+    """Rank named examples by their leave-one-out changes; return at most `shown` helpful and `shown` harmful ones."""
+    if np.ndim(influence.change) != 1:
+        raise InputError(f"a picture is of one number, and {measured} has several; measure one of them")
     ranked = np.argsort(-influence.change, kind="stable")
     helpful = [i for i in ranked[:shown] if influence.change[i] > 0]
     harmful = [i for i in ranked[::-1][:shown] if influence.change[i] < 0]
@@ -68,8 +80,12 @@ def rank_names(
 
 def rank_examples(query: cs.Query, measured: str, shown: int = 10) -> Influences:
     """Rank the examples of any scalar measurement, named by their items or else by their ids."""
-    names = [str(i) for i in range(query.n)] if query.items is None else [cut(item) for item in query.items]
-    return rank_names(query, names, measured, shown, "")
+    return rank_names(query, name_examples(query.n, query.items), measured, shown, "")
+
+
+def name_examples(n: int, items: Sequence[Any] | None) -> list[str]:
+    """Return the names of examples: their items, or else their ids."""
+    return [str(i) for i in range(n)] if items is None else [cut(item) for item in items]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,16 @@
 """The demo: predict the losses of a microgpt without groups of names within a budget, and retrain to check.
 
 In: `Settings`. Out: `Demo`, a frozen record of predictions and retrained losses. `prepare` traces, `run_experiment`
-computes; neither prints, progress is reported to a callback. The predictions are calibrated on groups like those asked
-about: the names that share a pair of letters.
+computes; neither prints, progress is reported to a callback. A question is about a name and the names that share some
+of its letters. Questions are drawn at random from all of these, and so is what the predictions are calibrated on:
+intervals hold for questions that were picked as those of the calibration were.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,22 +19,19 @@ import numpy as np
 
 import circuitsketch as cs
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.zoo import microgpt
 
 LEVEL = 0.95  # of the intervals
 LEAST_BUDGET = 40  # trainings: the derivatives of the losses, and a calibration
-CALIBRATED_ON = 48  # groups of names
+CALIBRATED_ON = 48  # questions whose answers are retrained beforehand, at most
+ASKED = 7  # questions
 StageProgress = Callable[[str, float, int], None]  # stage, parts done, number of parts
 
-# Letters, which make a group of the names that contain them, and names whose loss may depend on that group.
-GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("x", ("max", "alex")),
-    ("q", ("jacqueline",)),
-    ("z", ("elizabeth",)),
-    ("ck", ("patrick",)),
-    ("ette", ("lynette",)),
-    ("th", ("theodore",)),
-)
+# Whose losses are measured.
+NAMES = "max alex jacqueline elizabeth patrick lynette theodore zachary olivia william josephine matthew".split()
+LETTERS = 3  # at most, that make a group of the names that contain them
+SIZES = (0.005, 0.05)  # of a group, as shares of the names; but two to eight names at least
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Settings:
     steps : int
         Train on this many names, the most common first, one per step.
     seed : int
-        The seed of the initial parameters and of the choice of groups to calibrate on.
+        The seed of the initial parameters and of the questions.
 
     Raises
     ------
@@ -86,11 +83,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A traced training run, and the questions to answer."""
+    """A traced training run, the questions to answer, and those to calibrate on."""
 
     settings: Settings
     run: Any
     questions: tuple[Question, ...]
+    known: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ class Demo:
 
 
 def prepare(settings: Settings) -> Experiment:
-    """Trace the training of a microgpt on the first names, and select the groups that occur among them.
+    """Trace the training of a microgpt on the first names, and draw the questions.
 
     Parameters
     ----------
@@ -205,56 +203,44 @@ def prepare(settings: Settings) -> Experiment:
     Raises
     ------
     InputError
-        If no group occurs, because there are too few names.
+        If there are too few names, and so too few groups.
 
     Examples
     --------
-    >>> [question.letters for question in prepare(Settings(steps=20)).questions]
-    ['z', 'th']
+    >>> experiment = prepare(Settings(steps=60))
+    >>> len(experiment.questions), len(experiment.known), len(experiment.questions[0].ids)
+    (7, 38, 6)
     """
     names = microgpt.names()
-    questions = []
-    for letters, measured in GROUPS:
-        ids = tuple(i for i, name in enumerate(names[: settings.steps]) if letters in name)
-        if ids:
-            questions += [Question(name, letters, ids) for name in measured]
-    if not questions:
-        least = 1 + min(i for i, name in enumerate(names) if any(letters in name for letters, _ in GROUPS))
+    drawn = draw_questions(names[: settings.steps], settings.seed)
+    if len(drawn) <= MIN_SUBSETS:
+        steps = range(settings.steps + 1, len(names) + 1)
+        least = next(some for some in steps if len(draw_questions(names[:some], settings.seed)) > MIN_SUBSETS)
         raise InputError(
-            f"steps must be at least {least}, not {settings.steps}: no group of the demo occurs in fewer names"
+            f"steps must be at least {least}, not {settings.steps}: so few names have too few letters in common"
         )
+    asked = min(ASKED, len(drawn) - MIN_SUBSETS)
     run = microgpt.training(names[: settings.steps], seed=settings.seed, alphabet=microgpt.ALPHABET)
-    return Experiment(settings, run, tuple(questions))
+    return Experiment(settings, run, drawn[:asked], drawn[asked : asked + CALIBRATED_ON])
 
 
-def groups_like_those(experiment: Experiment) -> np.ndarray:
-    """Return masks of up to CALIBRATED_ON groups of names that share letters, none of which is asked about.
+def draw_questions(names: Sequence[str], seed: int) -> tuple[Question, ...]:
+    """Return all questions of different groups, in random order.
 
-    The groups have the sizes of those that are asked about, as far as the names have them.
+    A group is all names that contain some letters, up to LETTERS of them, of one of NAMES; the question about it is the
+    loss on that name, on one of them where there are several.
     """
-    names = microgpt.names()[: experiment.settings.steps]
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, name in enumerate(names):
-        for part in {name[j : j + size] for size in (1, 2, 3) for j in range(len(name) - size + 1)}:
-            members[part].append(i)
-    sizes = [len(question.ids) for question in experiment.questions]
-    asked = {question.ids for question in experiment.questions}
-    low, high = max(2, min(sizes)), max(*sizes, 4)
-    groups = sorted({tuple(ids) for ids in members.values() if low <= len(ids) <= high} - asked)
-    rng = np.random.default_rng(experiment.settings.seed)
-    measured = {question.name for question in experiment.questions}
-    alike = {tuple(members[part]) for part in members for name in measured if part in name}
-    # Uniform in the logarithm of the size, since small groups are far more frequent; half of them share letters with a
-    # name that is measured, as the groups that are asked about do.
-    weights = 1.0 / np.array([sum(abs(math.log(len(a) / len(b))) < 0.5 for b in groups) for a in groups])
-    related = np.array([group in alike for group in groups])
-    if related.any() and not related.all():
-        weights = np.where(related, weights / weights[related].sum(), weights / weights[~related].sum())
-    chosen = rng.choice(len(groups), min(CALIBRATED_ON, len(groups)), replace=False, p=weights / weights.sum())
-    masks = np.zeros((len(chosen), len(names)), dtype=bool)
-    for mask, group in zip(masks, chosen, strict=True):
-        mask[list(groups[group])] = True
-    return masks
+    low, high = (max(least, int(share * len(names))) for least, share in zip((2, 8), SIZES, strict=True))
+    by_group: dict[tuple[int, ...], list[Question]] = {}
+    for name in NAMES:
+        letters = {name[j : j + size] for size in range(1, LETTERS + 1) for j in range(len(name) - size + 1)}
+        for part in sorted(letters):
+            ids = tuple(i for i, other in enumerate(names) if part in other)
+            if low <= len(ids) <= high:
+                by_group.setdefault(ids, []).append(Question(name, part, ids))
+    rng = np.random.default_rng(seed)
+    one_each = [questions[rng.integers(len(questions))] for questions in by_group.values()]
+    return tuple(one_each[i] for i in rng.permutation(len(one_each)))
 
 
 @contextmanager
@@ -288,7 +274,7 @@ def run_experiment(experiment: Experiment, progress: StageProgress = lambda stag
         run.train()
         progress("train", 1, 1)
 
-    measured = list(dict.fromkeys(question.name for question in questions))
+    measured = list(dict.fromkeys(question.name for question in (*questions, *experiment.known)))
 
     def losses(params: Any) -> Any:
         return np.stack([microgpt.loss(params, name) for name in measured])
@@ -298,7 +284,8 @@ def run_experiment(experiment: Experiment, progress: StageProgress = lambda stag
             run,
             losses,
             budget=settings.budget,
-            subsets=groups_like_those(experiment),
+            subsets=[list(question.ids) for question in experiment.known],
+            values=[measured.index(question.name) for question in experiment.known],
             progress=lambda done, total: progress("attribute", done, total),
         )
 

@@ -223,6 +223,27 @@ def load_plotters() -> dict[type, Callable[[Any], Any]]:
     return PLOTTERS
 
 
+def check_picture(path: Path) -> None:
+    """Raise InputError if a picture cannot be drawn to a path, before anything is computed for it."""
+    load_plotters()
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:] not in known:
+        raise InputError(f"{path} does not say how to draw: let its name end in .png, .pdf or .svg")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no such folder")
+
+
+def draw_picture(path: Path, data: Any) -> None:
+    """Draw one record to a file; its name's ending says in which format. InputError: it cannot be written."""
+    picture = load_plotters()[type(data)](data)
+    try:
+        picture.savefig(path)
+    except OSError as reason:
+        raise InputError(f"cannot write {path}: {reason.strerror}") from None
+
+
 def write_figure(folder: Path, name: str, about: Any, data: Any) -> Path:
     """Write a picture and its data; return the path of the picture."""
     picture, path = load_plotters()[type(data)](data), folder / f"{name}.png"

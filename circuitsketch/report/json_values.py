@@ -42,6 +42,7 @@ def describe_sketch(sketch: Sketch) -> dict[str, Any]:
         "items": sketch.items is not None and sketch.groups is None,
         "steps": steps,
         "size": size,
+        "kept": sketch.first_part.kept_names,
         "bytes": sketch.nbytes,
         "fingerprint": dict(prints),
     }

@@ -78,7 +78,7 @@ def plot_removal(removal: Removal) -> Figure:
             for edge in (curve.low, curve.high):
                 ax.plot(removal.strengths, edge, color=colour, linestyle=dashes, linewidth=0.5)
     ax.set_xlabel(f"fraction of {removal.removed} removed (0: as trained, 1: deleted)")
-    ax.set_ylabel(f"{removal.measured}, {removal.unit}")
+    ax.set_ylabel(format_axis_label(removal.measured, removal.unit))
     ax.set_xlim(-0.02, 1.02)
     title = f"bands: {removal.band}" if removal.band and len(removal.curves) > 1 else None
     ax.legend(frameon=False, fontsize="small", title=title, title_fontsize="small", alignment="left")
@@ -164,6 +164,11 @@ def plot_term_bounds(bounds: TermBounds) -> Figure:
     return figure
 
 
+def finite(errors: np.ndarray) -> np.ndarray:
+    """Return errors to draw, 0 where they are unknown."""
+    return np.where(np.isfinite(errors), errors, 0.0)
+
+
 def plot_influences(influences: Influences) -> Figure:
     """Draw bars of the examples whose removal increases, and decreases, the measurement most."""
     rows = max(len(influences.helpful), len(influences.harmful), 1)
@@ -188,13 +193,17 @@ def plot_influences(influences: Influences) -> Figure:
             "////",
         ),
     )
-    largest = max((float((change + error).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0)
+    errors = np.concatenate([influences.helpful_stderr, influences.harmful_stderr])
+    known = "one standard error" + ("" if np.isfinite(errors).all() else ", where it is known")
+    largest = max(
+        (float((change + finite(error)).max()) for _, _, names, change, error, _, _ in parts if names), default=1.0
+    )
     for ax, (title, word, names, change, error, colour, hatch) in zip(axes, parts, strict=True):
         positions = np.arange(len(names))
         ax.barh(
             positions,
             change,
-            xerr=error,
+            xerr=finite(error),
             color=colour,
             hatch=hatch,
             edgecolor="black",
@@ -208,8 +217,7 @@ def plot_influences(influences: Influences) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.set_title(f"{title} of {influences.n}", fontsize="medium", loc="left")
         ax.set_xlabel(
-            format_axis_label(f"{word} {influences.measured} without it", influences.unit, ",\n")
-            + " (bar: one standard error)",
+            format_axis_label(f"{word} {influences.measured} without it", influences.unit, ",\n") + f" (bar: {known})",
             fontsize="small",
         )
     return figure

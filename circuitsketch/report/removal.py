@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
+from circuitsketch.errors import InputError
 from circuitsketch.report.demo import LEVEL, Question
 from circuitsketch.report.retraining import retrain_subsets
 from circuitsketch.zoo import microgpt
@@ -101,6 +103,25 @@ def predict_by_order(
     return add_retrained_points(
         run, question, strengths, tuple(curves), "one standard error", threads, report_retraining
     )
+
+
+def predict_along_weights(query: cs.Query, h: np.ndarray, measured: str, removed: str, truth: Any = None) -> Removal:
+    """Predict one number over the strength of any deletion h (n,), with the value as trained and perhaps retrained.
+
+    Raises
+    ------
+    InputError
+        If the measurement is not one number.
+    """
+    if query.shape not in ((), (1,)) or query.structure is not None:
+        raise InputError(f"a picture is of one number, and {measured} has the shape {query.shape}; measure one of them")
+    strengths = np.linspace(0.0, 1.0, STRENGTHS)
+    prediction = query.predict(np.outer(strengths, h))
+    value, low, high = (np.reshape(part, STRENGTHS) for part in (prediction.value, *prediction.interval(LEVEL)))
+    curve = Curve(f"predicted, {prediction.estimator}", value, low, high)
+    retrained = [float(np.ravel(number)[0]) for number in (query.baseline, truth) if number is not None]
+    checked = np.array([0.0, 1.0][: len(retrained)])
+    return Removal(measured, "", removed, strengths, (curve,), f"{LEVEL:.0%} interval", checked, np.array(retrained))
 
 
 def predict_along_deletion(

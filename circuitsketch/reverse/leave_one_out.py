@@ -40,6 +40,7 @@ def leave_one_out(
     weight: float = 1.0,
     threads: int | None = None,
     progress: Progress | None = None,
+    measured: Measured | None = None,
     take: Callable[[int, np.ndarray, np.ndarray], None],
     executor: Executor | None = None,
 ) -> Measured:
@@ -58,6 +59,8 @@ def leave_one_out(
         The number of threads, which share the examples; by default all cores.
     progress : callable, optional
         Called with (examples done, examples).
+    measured : Measured, optional
+        The measurement of the plain run, if it was traced before.
     take : callable
         Called with an example, the measurement of its model (values,), and the derivatives there (values, n). Several
         threads may call at once.
@@ -76,7 +79,8 @@ def leave_one_out(
     """
     wanted = list(range(run.n)) if examples is None else [int(example) for example in examples]
     zeros = np.zeros(run.n)
-    measured = Measured(run, zeros, flatten(run.train_with(zeros))[0], function, args)
+    if measured is None:
+        measured = Measured(run, zeros, flatten(run.train_with(zeros))[0], function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
     count, done = len(wanted), [0]
 

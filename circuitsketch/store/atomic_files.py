@@ -24,7 +24,7 @@ from circuitsketch.errors import StoreError
 
 TMP_SUFFIX = ".tmp"
 # Temporary names, unique to a process because of their 64 random bits. An early version wrote names without these bits.
-TMP_NAME = re.compile(r"(zarr\.json|c(\.[0-9]+)+)(\.[0-9a-f]{16})?" + re.escape(TMP_SUFFIX))
+TMP_NAME = re.compile(r"(zarr\.json|c(\.[0-9]+)+(\.steps)?)(\.[0-9a-f]{16})?" + re.escape(TMP_SUFFIX))
 # Do not follow links, block on pipes, acquire a controlling terminal, translate line ends, or leak to child processes.
 SAFE_FLAGS = sum({getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")})
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)

@@ -141,7 +141,7 @@ def feed(hasher: Any, value: Any) -> None:
         label = plain.dtype.str.encode()  # "<f8", "|b1"
         hasher.update(b"a%d:" % len(label) + label)
         feed(hasher, value.shape)
-        hasher.update(plain.tobytes())
+        hasher.update(plain.data)  # without a copy, which may be all data of a run
     elif isinstance(value, list | tuple):
         hasher.update(b"l%d:" % len(value))
         for entry in value:

@@ -21,21 +21,28 @@ import numba
 import numpy as np
 
 from circuitsketch.arguments import LARGEST, quoted
+from circuitsketch.display import list_some
 from circuitsketch.errors import InputError
 from circuitsketch.gates import cells
 
 FORMAT = "circuitsketch"
 MAX_AXES = 64  # of a NumPy array
-VERSION = 1
+VERSION = 2  # of stores that do not keep all that varies; others have version 1, as they always had
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf of the state: name, shape, and whether it varies with the weights (only such leaves are in lanes)."""
+    """A leaf of the state: name, shape, whether it varies with the weights, and whether its series is kept if so."""
 
     name: str
     shape: tuple[int, ...]
     varies: bool
+    kept: bool = True
+
+    @property
+    def in_lanes(self) -> bool:
+        """Whether lane blocks hold it."""
+        return self.varies and self.kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +68,7 @@ class Header:
     steps, size
         Of the run; size is size(A).
     leaves
-        Of the state, in order; lanes hold those that vary, one after the other.
+        Of the state, in order; lanes hold those that vary and are kept, one after the other.
     fingerprint
         Digests by part, as returned by `store.fingerprint`.
     at
@@ -106,6 +113,8 @@ class Header:
         for leaf in self.leaves:
             require(isinstance(leaf.name, str), f"a leaf's name must be a string, not {leaf.name!r}")
             require(isinstance(leaf.varies, bool), f"a leaf's varies must be True or False, not {leaf.varies!r}")
+            require(isinstance(leaf.kept, bool), f"a leaf's kept must be True or False, not {leaf.kept!r}")
+            require(leaf.varies or leaf.kept, f"{leaf.name!r} has no series that could be left out")
             require(isinstance(leaf.shape, tuple), f"a leaf's shape must be a tuple, not {leaf.shape!r}")
             require(len(leaf.shape) <= MAX_AXES, f"a leaf has {len(leaf.shape)} axes; an array has at most {MAX_AXES}")
             for length in leaf.shape:
@@ -114,7 +123,7 @@ class Header:
                 math.prod(length or 1 for length in leaf.shape) <= LARGEST,
                 f"a leaf has shape {leaf.shape}, which is larger than an array can be",
             )
-        require(self.elements > 0, "no leaf of the state varies; there is nothing to store")
+        require(self.elements > 0, "no leaf of the state that is kept varies; there is nothing to store")
         require(len(self.fingerprint) > 0, "a sketch needs its run's fingerprint")
         for part, hexdigest in self.fingerprint.items():
             is_sha256 = isinstance(part, str) and isinstance(hexdigest, str) and re.fullmatch("[0-9a-f]{64}", hexdigest)
@@ -149,8 +158,8 @@ class Header:
 
     @property
     def elements(self) -> int:
-        """The number of elements of the state that vary."""
-        return sum(cells(leaf.shape) for leaf in self.leaves if leaf.varies)
+        """The number of elements in a lane block: those of the leaves that vary and are kept."""
+        return sum(cells(leaf.shape) for leaf in self.leaves if leaf.in_lanes)
 
     @property
     def constant_cells(self) -> int:
@@ -175,7 +184,7 @@ class Header:
         """Return the header as JSON values, arrays over the examples as their shape, dtype and digest."""
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": 1 if all(leaf.kept for leaf in self.leaves) else VERSION,
             "law": {"name": self.distribution, "n": self.n, "seed": self.seed},
             "directions": self.directions,
             "order": self.order,
@@ -191,14 +200,18 @@ class Header:
         }
 
     def leaves_to_json(self) -> list[dict[str, Any]]:
-        """Return the leaves as JSON values, with the offsets of their first elements in constants and lanes."""
+        """Return the leaves as JSON values, with the offsets of their first elements in constants and lanes.
+
+        A leaf that is in no lanes has no offset there; if it varies, that is said.
+        """
         leaves = []
         constant = lane = 0
         for leaf in self.leaves:
-            where = {"constant_offset": constant, "lane_offset": lane if leaf.varies else None}
-            leaves.append({"name": leaf.name, "shape": list(leaf.shape), **where})
+            where = {"constant_offset": constant, "lane_offset": lane if leaf.in_lanes else None}
+            kept = {} if leaf.kept else {"kept": False}
+            leaves.append({"name": leaf.name, "shape": list(leaf.shape), **where, **kept})
             constant += cells(leaf.shape)
-            lane += cells(leaf.shape) if leaf.varies else 0
+            lane += cells(leaf.shape) if leaf.in_lanes else 0
         return leaves
 
     def identity(self) -> bytes:
@@ -232,8 +245,11 @@ class Header:
         if self.is_complex != other.is_complex:
             differences.append(f"{kinds[self.is_complex]}, not {kinds[other.is_complex]}")
         mine, others = self.to_json(), other.to_json()
-        if mine["leaves"] != others["leaves"]:
+        if [(leaf.name, leaf.shape) for leaf in self.leaves] != [(leaf.name, leaf.shape) for leaf in other.leaves]:
             differences.append("a state with other leaves")
+        elif mine["leaves"] != others["leaves"]:
+            kept = list_some([leaf.name for leaf in self.leaves if leaf.in_lanes])
+            differences.append(f"series of {kept} (keep=...), not of other leaves")
         words = {
             "circuits": "other circuits (model, loss, optimiser, a gate of your own, or a number in them)",
             "data": "other data, or the same data in another order",
@@ -253,7 +269,8 @@ class Header:
 def from_json(plain: dict[str, Any], at: np.ndarray | None, given: np.ndarray | None) -> Header:
     """Build a header from its JSON form and its arrays. KeyError, TypeError, InputError: the form is invalid."""
     leaves = tuple(
-        Leaf(leaf["name"], tuple(leaf["shape"]), leaf["lane_offset"] is not None) for leaf in plain["leaves"]
+        Leaf(leaf["name"], tuple(leaf["shape"]), leaf["lane_offset"] is not None or "kept" in leaf, "kept" not in leaf)
+        for leaf in plain["leaves"]
     )
     distribution = plain["law"]
     header = Header(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -27,6 +28,7 @@ from circuitsketch.store.atomic_files import (
     size_error,
     write_atomically,
 )
+from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints
 
 ABOUT, MAX_ABOUT = "about.json", 1 << 16
 MAX_HEADER = 1 << 12  # bytes of a NumPy file besides its numbers
@@ -94,6 +96,14 @@ class KeptArrays:
         file = self.path_of(name)
         with explain_write_errors(file):
             write_atomically(file, data.getvalue() + hashlib.sha256(data.getvalue()).digest(), self.folder)
+
+    def checkpoints(self, name_of: Callable[[int], str]) -> Checkpoints:
+        """Return the checkpoints of blocks, each of which its name identifies."""
+        return Checkpoints(
+            self.folder,
+            lambda block: os.path.join(self.folder, name_of(block) + CHECKPOINT),
+            lambda block: name_of(block).encode(),
+        )
 
     def path_of(self, name: str) -> str:
         """Return the path of an array's file."""

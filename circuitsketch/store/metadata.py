@@ -47,7 +47,7 @@ from circuitsketch.store.zarr_layout import (
     to_native,
 )
 
-VERSION = 1  # of this layout; parts have their own
+VERSION = 2  # of sketches that do not keep all of the state; others have version 1. Parts have their own
 PARTS = {"random": "random directions", "per-example": "single examples", "retrained": "retrained models"}
 FOLDERS = {
     "random": "random",
@@ -78,6 +78,8 @@ class SketchMetadata:
         A note of how the run is made, or None; it is never compared.
     kinks
         The run's gates with kinks and the user's lines, for warnings; never compared.
+    keep
+        The names of the leaves of the state whose series are kept; None is all.
     """
 
     parts: tuple[str, ...]
@@ -88,6 +90,7 @@ class SketchMetadata:
     similarity: np.ndarray | None = None
     origin: str | None = None
     kinks: tuple[str, ...] = ()
+    keep: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as JSON values, the similarity as its shape, dtype and digest."""
@@ -95,13 +98,14 @@ class SketchMetadata:
         pending = None if self.pending is None else dict(zip(PENDING_FIELDS, self.pending, strict=True))
         return {
             "format": FORMAT,
-            "whole": VERSION,
+            "whole": 1 if self.keep is None else VERSION,
             "parts": sorted(FOLDERS[name] for name in self.parts),
             "directions_to_come": pending,
             **lists,
             "metric": None if self.similarity is None else describe_array(self.similarity),
             **({} if self.origin is None else {"origin": self.origin}),
             **({"kinks": list(self.kinks)} if self.kinks else {}),
+            **({} if self.keep is None else {"keep": list(self.keep)}),
         }
 
 
@@ -200,6 +204,7 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
             similarity=similarity,
             origin=attributes.get("origin"),
             kinks=tuple(attributes.get("kinks", ())),
+            keep=None if attributes.get("keep") is None else tuple(attributes["keep"]),
         )
         created, package_versions = attributes["created"], attributes["versions"]
         check_provenance(created, package_versions)
@@ -221,6 +226,7 @@ def check_values(metadata: SketchMetadata) -> None:
         require(values is None or json_values(values) is not None, f"its {name} are not strings and numbers")
     require(metadata.origin is None or isinstance(metadata.origin, str), "its origin is not text")
     require(all(isinstance(kink, str) for kink in metadata.kinks), "its kinks are not text")
+    require(all(isinstance(leaf, str) for leaf in metadata.keep or ()), "the leaves that it keeps are not text")
     require(
         (metadata.pending is None) == ("random" in metadata.parts),
         "it has random directions both stored and pending, or neither",

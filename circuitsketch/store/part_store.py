@@ -12,6 +12,7 @@ one sketch are equal byte for byte, regardless of the order and the number of at
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from circuitsketch.store.atomic_files import (
     write_aside,
     write_atomically,
 )
+from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints, checkpoints_of_part
 from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
@@ -224,9 +226,15 @@ class PartStore(StoreReader):
             yield
             with self.mutex:
                 self.finished.add(block)
+            self.checkpoints.remove(block)
         finally:
             with self.mutex:
                 self.writing.discard(block)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of unfinished blocks."""
+        return checkpoints_of_part(self.path, self.key, self.header.directions, self.header.width)
 
     @contextmanager
     def share(self) -> Iterator[SharedFolder]:
@@ -235,7 +243,8 @@ class PartStore(StoreReader):
         with explain_write_errors(self.path):
             marker = write_aside(chunk_path(self.path, "lanes", 0), b"", self.path)
         try:
-            yield SharedFolder(self.path, os.path.basename(marker), self.key)
+            size = self.header.directions, self.header.width
+            yield SharedFolder(self.path, os.path.basename(marker), self.key, *size)
         finally:
             with suppress(OSError, StoreError):
                 remove_temporaries(os.path.dirname(marker), self.path)
@@ -389,10 +398,14 @@ def check_same_sketch(store: PartStore, header: Header) -> None:
 
 
 def clean_up(store: PartStore) -> None:
-    """Clean up after an interrupted writer: temporary files, arrays larger than the header says."""
+    """Clean up after an interrupted writer: temporary files, old checkpoints, arrays larger than the header says."""
     remove_temporaries(store.path, store.path)
     for name in array_metadata(store.header):
         remove_temporaries(os.path.join(store.path, name), store.path)
+    for name in os.listdir(os.path.join(store.path, "lanes")):
+        match = re.fullmatch(r"c\.([0-9]+)" + re.escape(CHECKPOINT), name)
+        if match and exists(store.digest_path(int(match[1]))):
+            store.checkpoints.remove(int(match[1]))
     resize_arrays(store.path, store.header)
 
 

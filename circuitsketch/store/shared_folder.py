@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitsketch.store.atomic_files import explain_write_errors, is_plain_file, write_aside
+from circuitsketch.store.checkpoints import Checkpoints, checkpoints_of_part
 from circuitsketch.store.reader import digest_block
 from circuitsketch.store.zarr_layout import chunk_path, to_little_endian
 
@@ -46,11 +47,25 @@ class SharedFolder:
         The name of a file that the writer made: a worker that finds it sees the same folder.
     key : bytes
         Identifies what the part holds.
+    directions, width : int
+        How many directions it has, in all and in a block.
     """
 
     path: str
     marker: str
     key: bytes
+    directions: int
+    width: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process sees the folder."""
+        return is_plain_file(os.path.join(self.path, "lanes", self.marker))
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """The checkpoints of unfinished blocks, if this process sees the folder."""
+        return checkpoints_of_part(self.path, self.key, self.directions, self.width) if self.is_here else None
 
     def __call__(self, block: int, lanes: np.ndarray) -> BlockFile | np.ndarray:
         """Write a block if this process sees the folder, else return it.
@@ -60,7 +75,7 @@ class SharedFolder:
         StoreError
             The disk is full, or cannot be written.
         """
-        if not is_plain_file(os.path.join(self.path, "lanes", self.marker)):
+        if not self.is_here:
             return lanes.copy()
         data = to_little_endian(lanes)
         with explain_write_errors(self.path):

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 
+from circuitsketch.display import list_some
 from circuitsketch.errors import StoreError
 from circuitsketch.store.atomic_files import (
     TMP_NAME,
@@ -154,6 +155,15 @@ class SketchStore:
         """Return the directions per block of a part on disk; None if there is none."""
         return PartStore.open(self.part_path(name)).header.width if PartStore.exists(self.part_path(name)) else None
 
+    @staticmethod
+    def kept_leaves(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[str, ...] | None:
+        """Return those of a state's leaves whose series a sketch keeps, in order; None if there is no sketch yet."""
+        path = absolute_path(path)
+        if not PartStore.exists(path):
+            return None
+        keep = read_metadata(path)[0].keep
+        return tuple(names) if keep is None else keep
+
     def part(self, name: str, header: Header) -> PartStore:
         """Open a part's store for writing, or create it; every other part must be of the same run."""
         if PartStore.exists(self.part_path(name)):
@@ -191,6 +201,9 @@ def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) 
     mine, others = before.to_json(), metadata.to_json()
     words = {"groups": "other groups of examples", "metric": "another similarity"}
     differences = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
+    if before.keep != metadata.keep:
+        kept = "all of the state" if before.keep is None else list_some(before.keep)
+        differences.append(f"other leaves of the state (it keeps {kept})")
     if differences:
         raise StoreError(
             f"{path} holds another sketch: {' and '.join(differences)}; give those that it was made with, or another "
@@ -214,11 +227,12 @@ def check_same_run(path: str, stores: Sequence[PartStore], header: Header | None
                 f"{store.path} is of another run than the rest of {path}; give the run that it was made with, or "
                 "another path"
             )
-    ends = [store.stored_constants() for store in stores]
-    for store, end in zip(stores, ends, strict=True):
+    pushed = [store for store in stores if store.header.distribution != "retrained"]
+    ends = [store.stored_constants() for store in pushed]
+    for store, end in zip(pushed, ends, strict=True):
         if end is not None and ends[0] is not None and end.tobytes() != ends[0].tobytes():
             raise StoreError(
-                f"{store.path} and {stores[0].path} end in different values: they were made on different processors or "
+                f"{store.path} and {pushed[0].path} end in different values: they were made on different processors or "
                 f"by different versions; {REMAKE_HINT}"
             )
 

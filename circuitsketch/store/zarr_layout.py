@@ -10,6 +10,7 @@ metadata file agrees with it. When files are written is left to `part_store`.
         constants/c.0           (elements of the state,), float64, leaf after leaf
         constants_sha256/c.0    (32,)
         at/c.0, given/c...      where the header has them
+        lanes/c.B.steps         a checkpoint of block B while it takes long, see `checkpoints`
         lanes/.lock             held by the process that writes; holds its process id meanwhile
 
 Chunks are plain little-endian numbers: Taylor coefficients do not compress (Zstandard took 4 % off microgpt's, at a
@@ -172,7 +173,7 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
             f"{format_versions(package_versions)}: upgrade to that, or {REMAKE_HINT}"
         )
     try:
-        if version != VERSION:
+        if version not in range(1, VERSION + 1):
             raise InputError(f"it has format version {version!r}")
         vectors = [read_vector(path, name, attributes[name]) for name in ("at", "given")]
         header = from_json(attributes, *vectors)

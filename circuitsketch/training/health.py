@@ -24,7 +24,7 @@ from circuitsketch.errors import KinkWarning
 from circuitsketch.training.training import Training
 
 MAX_WARNINGS = 5
-FOLLOWED = 1000  # steps that `Moving` simulates in NumPy; after that, every element counts as moving
+FOLLOWED = 1000  # steps that are simulated in NumPy; after that, every element at a kink counts as moving and chosen
 
 
 class Moving:
@@ -122,12 +122,14 @@ def check_series(run: Training, executable: Executable, w: np.ndarray) -> None:
             arena.run(run.schedule, t, t + 1, w, phases=Phases.CONSTANT)
             for wire, node, varies, views in probes[run.schedule.program[t]]:
                 outside = node.gate.lacks_series(views, varies)
-                if np.any(outside) and not node.gate.flat:
-                    outside = outside & chosen(t)[wire]
                 if not np.any(outside):
                     continue
                 by_rule = not executable.target.is_unrolled and not is_kink(node)  # divides by 0 there
-                if not by_rule and not np.any(outside & moving.at(t, wire)):
+                if not by_rule:
+                    outside = outside & moving.at(t, wire)
+                if np.any(outside) and not node.gate.flat and (t <= FOLLOWED or not is_kink(node)):
+                    outside = outside & chosen(t)[wire]
+                if not np.any(outside):
                     continue
                 if not is_kink(node):
                     raise make_domain_error(node, f" at step {t} of {run.steps}")

@@ -192,7 +192,7 @@ class Training:
     def trace_steps(self, step: Callable[[Any, Any, Any], Any]) -> Schedule:
         """Trace one circuit per kind of step (structure, shapes and dtypes of its batch) and return the schedule."""
         kinds: dict[Any, int] = {}
-        program, data, ids = [], [], []
+        program, data, ids = [], np.zeros(0), []
         data_start, ids_start = [0], [0]
         for t, (batch, examples) in enumerate(zip(self.batches, self.examples, strict=True)):
             leaves, tree = flatten(batch)
@@ -204,13 +204,17 @@ class Training:
                 kinds[kind] = len(self.circuits)
                 self.circuits.append(self.step_circuit(step, batch, len(examples), t))
             program.append(kinds[kind])
-            data += [a.ravel() for a in arrays]
+            end = data_start[-1] + sum(a.size for a in arrays)
+            if end > data.size:  # grows in place, since a copy of all data may not fit into memory
+                data.resize(max(end, data.size * 9 // 8), refcheck=False)
+            np.concatenate([data[:0], *(a.ravel() for a in arrays)], out=data[data_start[-1] : end])
             ids.append(examples)
-            data_start.append(data_start[-1] + sum(a.size for a in arrays))
+            data_start.append(end)
             ids_start.append(ids_start[-1] + len(examples))
+        data.resize(data_start[-1], refcheck=False)
         return Schedule(
             np.array(program, dtype=np.int64),
-            np.concatenate(data) if data else np.zeros(0),
+            data,
             np.array(data_start, dtype=np.int64),
             np.concatenate(ids),
             np.array(ids_start, dtype=np.int64),

@@ -95,6 +95,21 @@ def test_own_effects_and_pairs_reduce_the_error_of_a_smooth_run():
     assert "pairs" in str(query.worth) and "trainings" in str(query.plan)
 
 
+def test_the_strongest_pairs_are_predicted_as_retrained():
+    query = cs.attribute(network("tanh"), measure, budget=700, threads=2)
+    known = query.estimators["pairs"].known
+    assert 0 < query.plan.strongest < query.plan.pairs * N
+    own, chosen = known.own, known.chosen
+    rows = np.zeros((0, N))
+    strength = np.linalg.norm(known.rows / np.sqrt((own**2).mean(axis=0))[:, None, None], axis=0)
+    for place in np.argsort(-strength, axis=None)[:6]:
+        first, second = np.unravel_index(place, strength.shape)
+        rows = np.vstack([rows, np.eye(N)[chosen[first]] + np.eye(N)[second]])
+    retrained = network("tanh").retrain(rows)["params"]
+    right = [measure({key: leaf[i] for key, leaf in retrained.items()}) for i in range(len(rows))]
+    np.testing.assert_allclose(query.without(rows, estimator="pairs").value, right, rtol=1e-9)
+
+
 def test_an_example_retrained_alone_is_predicted_as_retrained():
     query = cs.attribute(network("relu"), measure, budget=200, threads=2)
     retrained = network("relu").retrain(np.eye(N)[:4])["params"]
@@ -167,10 +182,12 @@ def test_an_attribution_is_the_same_for_any_number_of_threads():
 
 def test_a_plan_spends_no_more_than_its_budget():
     run = network("tanh")
-    for budget in (9, 30, 60, 100, 250, 10_000):
+    for budget in (10, 30, 60, 100, 250, 10_000):
         plan = plan_attribution(run, 2, budget)
         assert plan.trainings <= budget and plan.own <= N and plan.pairs <= N
     assert plan.pairs == plan.own == N and plan_attribution(run, 2, 60).own > 0 == plan_attribution(run, 2, 60).pairs
+    assert plan.strongest > 0 == plan_attribution(run, 2, 60).strongest
+    assert plan_attribution(run, 2, 10**6).strongest == N * (N - 1) // 2
 
 
 @pytest.mark.parametrize(
@@ -210,7 +227,7 @@ def test_an_attribution_resumes_from_its_folder_to_the_same_bits_and_grows(tmp_p
     first = resume(folder)
     assert np.array_equal(first, np.concatenate([plain.value, *plain.interval()]))
     # Each file stands for work: without some of them, only that work is done again.
-    for name in ("derivatives", "pairs-*", "retrained-*-0"):
+    for name in ("derivatives", "pairs-*", "retrained-*"):
         files = sorted(folder.glob(f"{name}.npy"))
         assert files
         before = {file: file.read_bytes() for file in files}
@@ -253,6 +270,12 @@ def test_a_killed_attribution_resumes_to_the_same_bits(tmp_path, share):
     assert {file: file.stat().st_mtime_ns for file in files} == files  # what was finished was not done again
 
 
+def test_kept_files_are_read_by_numpy(tmp_path):
+    resume(tmp_path / "kept", budget=30)
+    gradient = cs.metagradient(network("tanh"), measure)
+    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "derivatives.npy", allow_pickle=False), gradient)
+
+
 def test_an_interrupted_attribution_resumes(tmp_path):
     def interrupt(done, total):
         if done > total / 4:
@@ -274,7 +297,9 @@ def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
     with raises(cs.StoreError, "has other files in it"):
         resume(tmp_path, budget=30)
     file = folder / "derivatives.npy"
-    for data in (file.read_bytes()[:-8], b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for data in (file.read_bytes()[:-8], bytes(flipped), b"", file.read_bytes() + bytes(5000), b"\x80\x04."):
         file.write_bytes(data)
         with raises(cs.StoreError, "derivatives.npy.*delete it, and call again"):
             resume(folder, budget=30)
@@ -305,3 +330,44 @@ def test_the_parameters_are_predicted_as_their_pytree():
         # To first order at least: the error is below half of the change.
         assert np.linalg.norm(prediction.value[key] - leaf) < 0.5 * np.linalg.norm(plain[key] - leaf)
     assert np.isfinite(measure(prediction.value)).all()
+
+
+# ------------------------------------------------------------------------------------------ values picked for subsets
+
+
+def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
+    """A subset matters to the row that it is nearest to, and hardly to others: only pairs of both are alike."""
+    draw = np.random.default_rng(5)
+    run, rows = network("relu"), draw.normal(size=(8, 4))
+
+    def margins(p):
+        out = cs.relu(rows @ p["w"] + p["b"]) @ p["v"]
+        return out[:, 1] - out[:, 0]
+
+    near = np.argsort(((X[:, None] - rows) ** 2).sum(axis=2), axis=0)[:40]  # to each row
+    which = draw.integers(8, size=148)
+    subsets = np.zeros((148, N))
+    for mask, row in zip(subsets, which, strict=True):
+        mask[draw.permutation(near[:, row])[: draw.integers(2, 16)]] = 1.0
+    states = run.params(run.retrain(subsets[48:]))
+    truth = np.array([margins({k: leaf[i] for k, leaf in states.items()})[which[48 + i]] for i in range(100)])
+    query = cs.attribute(run, margins, budget=60, subsets=subsets[:48], values=which[:48], threads=2)
+    prediction = query.without(subsets[48:])
+    low, high = (end[np.arange(100), which[48:]] for end in prediction.interval(0.9))
+    assert ((low <= truth) & (truth <= high)).mean() > 0.9 - 2 * 0.052
+    assert query.worth.subsets == 48 and prediction.value.shape == (100, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": [0] * 9}, "pass subsets="),
+        ({"subsets": fresh_subsets(9), "values": [0] * 8}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [0.0] * 9}, "pass 9 integers"),
+        ({"subsets": fresh_subsets(9), "values": [2] * 9}, "from 0 to 1"),
+        ({"subsets": fresh_subsets(9), "values": [-1] * 9}, "from 0 to 1"),
+    ],
+)
+def test_values_that_there_are_not_are_refused(options, message):
+    with raises(cs.InputError, message):
+        cs.attribute(network("tanh"), measure, budget=40, **options)

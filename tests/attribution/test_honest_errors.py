@@ -118,16 +118,56 @@ def test_kinks_of_run_and_measurement_add_up(relu):
     assert np.array_equal(np.array(both.summary.counts)[:, :1], linear.checks.kink_errors.summary.counts)
 
 
-def test_a_smooth_run_is_not_checked(monkeypatch):
+def test_a_question_about_one_example_of_a_smooth_run_is_not_checked(monkeypatch):
     query = cs.sketch(perceptron(np.tanh), 32, 3, per_example="series").measure(lambda p: p["v"] @ p["v"])
     for name in ("find_crossings", "measure_crossings"):
         monkeypatch.setattr(run_checks, name, None)
     monkeypatch.setattr(run_checks.Source, "retrain", None)
     for name, estimator in query.estimators.items():
-        raw, shown = estimator.predict(masks(2, 3, 0)), query.without(masks(2, 3, 0), estimator=name)
+        raw, shown = estimator.predict(masks(1, 3, 0)), query.without(masks(1, 3, 0), estimator=name)
         np.testing.assert_array_equal(shown.stderr, raw.stderr)
         np.testing.assert_array_equal(shown.degrees_of_freedom, raw.degrees_of_freedom)
-        assert shown.warnings == raw.warnings
+        assert shown.warnings == (*raw.doubts, *raw.warnings)
+
+
+# ------------------------------------------------------------------------------------------- many and alike examples
+
+
+@pytest.mark.parametrize("activation", [np.tanh, cs.relu], ids=["tanh", "relu"])
+@pytest.mark.parametrize("size", [12, 30])
+def test_large_random_deletions_have_intervals_that_hold_without_a_warning_of_the_region(activation, size):
+    run = perceptron(activation, rate=0.1)
+    query = cs.sketch(run, 32, 3, per_example="series").measure(lambda p: TEST[0] @ p["w"] @ p["v"])
+    rows = masks(size, 60, 11)
+    truth = np.array([TEST[0] @ w @ v for w, v in zip(*parameters(run, rows), strict=True)])
+    prediction = query.without(rows)
+    low, high = prediction.interval()
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.9
+    assert not np.any(prediction.outside) and not any("region of trust" in text for text in prediction.warnings)
+    assert np.any(query.estimators["interactions"].predict(rows).outside)
+    assert np.median(high - low) < 12 * np.sqrt(np.mean((prediction.value - truth) ** 2))
+
+
+def test_nearly_equal_examples_have_intervals_that_hold():
+    """Twelve rows of each of five users, nearly the same; all rows of a part of one user are deleted."""
+    rng = np.random.default_rng(2)
+    user = np.repeat(np.arange(5), 12)
+    x = rng.normal(size=(5, FEATURES))[user] + 0.05 * rng.normal(size=(N, FEATURES))
+    y = rng.normal(size=5)[user] + 0.1 * rng.normal(size=N)
+    params = {"w": rng.normal(size=(FEATURES, HIDDEN)), "v": rng.normal(size=HIDDEN) / HIDDEN}
+
+    def step(state, batch, keep):
+        loss = lambda p: (keep * (np.tanh(batch[0] @ p["w"]) @ p["v"] - batch[1]) ** 2).mean()  # noqa: E731
+        return cs.optim.sgd(state, cs.grad(loss)(state["params"]), 0.2)
+
+    run = cs.Training(step, {"params": params}, [(x, y)] * 60, [np.arange(N)] * 60, n=N, labels=user.tolist())
+    query = cs.sketch(run, 32, 3, per_example="series").measure(lambda p: np.tanh(x[0] @ p["w"]) @ p["v"])
+    rows = np.zeros((60, N))
+    for row in rows:
+        row[rng.permutation(np.flatnonzero(user == rng.integers(5)))[: rng.integers(3, 13)]] = 1.0
+    truth = np.array([np.tanh(x[0] @ w) @ v for w, v in zip(*parameters(run, rows), strict=True)])
+    low, high = query.without(rows).interval()
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.9
 
 
 # ------------------------------------------------------------------------------------------------- a rare category
@@ -157,7 +197,8 @@ def test_the_only_example_of_a_category_under_adam_is_warned_of():
         assert abs(query.baseline + raw.change - truth) > 0.1
         low, high = prediction.interval()
         assert low <= truth <= high
-        assert any("retrained alone" in text and "eps_root" in text for text in prediction.warnings), prediction
+        (text,) = [text for text in prediction.warnings if "retrained alone" in text]
+        assert "(trained with eps_root larger by about 0.00" in text and "would follow the step within 10%)" in text
     assert query.without([3]).warnings == ()
 
 

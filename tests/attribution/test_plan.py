@@ -221,3 +221,45 @@ def pilot(directions=8, order=3):
 def test_invalid_plan_arguments_are_refused(act, words):
     with pytest.raises(cs.InputError, match=words):
         act()
+
+
+def test_a_plan_shows_what_is_on_disk_beside_what_it_planned(tmp_path):
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(300), np.ones((4, 300)), [[0], [1], [2], [3]])
+    options = {"directions": 40, "order": 2, "distribution": "sphere"}
+
+    def stop(done, blocks):
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cs.sketch(run, **options, path=tmp_path / "a", threads=1, progress=stop)
+    part = cs.plan(run=run, **options, path=tmp_path / "a")
+    done, blocks = part.blocks
+    assert 2 <= done < blocks and f"{done} of {blocks} blocks are there" in str(part)
+    cs.sketch(run, **options, path=tmp_path / "a")
+    whole = cs.plan(run=run, **options, path=tmp_path / "a")
+    files = sum(file.stat().st_size for file in (tmp_path / "a").rglob("*") if file.is_file())
+    assert whole.stored == files and whole.blocks == (blocks, blocks)
+    assert whole.nbytes < files < whole.disk
+    assert whole.to_dict()["stored"] == whole.stored and part.stored < whole.stored
+    with pytest.raises(cs.InputError, match="no sketch whose bytes could be measured"):
+        cs.plan(run=run, **options, path=tmp_path / "b")
+    assert cs.plan(run=run, **options).stored is None
+
+
+def test_retraining_is_priced_by_blocks_of_lanes_from_their_first_steps_on(monkeypatch):
+    from circuitsketch.attribution import costs
+    from circuitsketch.backends.cpu import lane_width
+
+    steps = 40
+    run = cs.Training(
+        lambda s, x, keep: s + keep.sum() * x, np.zeros(3), np.ones((steps, 3)), np.arange(steps)[:, None]
+    )
+    monkeypatch.setattr(costs, "measure_rate", lambda *_: 1e-6)
+    width, gates = lane_width(single=False), run.size // steps
+    subsets, examples = 2 * width + 1, np.array([5, *range(20, 20 + width)])  # three blocks, and two
+    blocks = [steps] * 3, [steps - 5, steps - (20 + width - 1)]
+    for threads, shares in ((1, (1, 1)), (2, (2, 2))):
+        right = sum(sum(some) * gates * width * 1e-6 / share for some, share in zip(blocks, shares, strict=True))
+        assert costs.time_retraining(run, subsets, examples, threads) == pytest.approx(right)
+    assert costs.time_retraining(run, 0, examples[:0], None) == 0.0

@@ -17,6 +17,7 @@ import circuitsketch
 from circuitsketch import cli
 from circuitsketch.errors import InputError
 from circuitsketch.report import Answer, Demo, Question, Settings, prepare
+from circuitsketch.report.demo import draw_questions
 from circuitsketch.report.tables import format_demo
 from circuitsketch.zoo import microgpt
 
@@ -160,9 +161,24 @@ def test_values_that_are_not_finite_are_null_in_json():
 def test_groups_are_the_names_that_have_the_letters():
     experiment = prepare(Settings(steps=400))
     names = microgpt.names()[:400]
-    assert experiment.questions[0].name == "max"
-    for question in experiment.questions:
+    for question in experiment.questions + experiment.known:
+        assert question.letters in question.name
         assert [names[i] for i in question.ids] == [name for name in names if question.letters in name]
+
+
+def test_questions_and_what_they_are_calibrated_on_are_drawn_alike():
+    """Every question has the same chance to be asked, and no group that is asked about is retrained beforehand."""
+    asked, everything = {}, set()
+    for seed in range(400):
+        questions = draw_questions(microgpt.names()[:1000], seed)
+        assert len({question.ids for question in questions}) == len(questions)
+        everything |= {question.ids for question in questions}
+        for question in questions[:7]:
+            asked[question.ids] = asked.get(question.ids, 0) + 1
+    expected = 400 * 7 / len(everything)
+    assert asked.keys() == everything
+    assert max(abs(count - expected) for count in asked.values()) < 5 * expected**0.5
+    assert draw_questions(microgpt.names()[:1000], 3) == draw_questions(microgpt.names()[:1000], 3)
 
 
 def test_invalid_demo_settings_are_refused_with_a_reason():

@@ -197,6 +197,9 @@ def test_a_picture_of_a_circuit_has_its_nodes_and_edges(call, home, monkeypatch)
     assert 'class="node"' in picture and "<svg" in picture
 
 
+KEPT = ["state.params.gelu0_w", "state"]
+
+
 def test_a_sketch_is_what_its_options_say(tmp_path, found, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.py").write_text(OWN)
@@ -214,6 +217,10 @@ def test_a_sketch_is_what_its_options_say(tmp_path, found, monkeypatch):
     }
     assert {name: facts[name] for name in named} == named
     assert facts["path"] == str(tmp_path / "run.sketch") and facts["groups"] is None
+    kept = [found("sketch", "mlp", *"--directions 2 --order 1 --keep".split(), keep, "--out", keep) for keep in KEPT]
+    assert [part["kept"] for part in kept] == [KEPT[:1], kept[1]["kept"]] and len(kept[1]["kept"]) == 8
+    plans = [found("plan", "mlp", "--directions", "2", "--rate", "1e-9", "--keep", keep) for keep in KEPT]
+    assert plans[0]["nbytes"] < plans[1]["nbytes"]
     assert found("sketch", "run.py:make", "--directions", "2", "--by-label", "--out", "labels.sketch")["groups"] == 2
 
 

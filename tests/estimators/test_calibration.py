@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitsketch.estimators import calibration
+from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import calibrate, fit_weights, ridge
+from circuitsketch.estimators.known_effects import NAMES, FromKnownEffects, KnownEffects
 
 M, TEST = 48, 400
 
@@ -124,3 +126,28 @@ def test_an_estimator_that_overflows_has_no_weight():
     fit = calibrate(predictions, none(predictions), sizes, truths)
     assert fit.weights.weights[1, 0] == fit.weights.weights[1, 1] == 0
     assert np.isfinite(fit.predict(predictions)).all() and np.isfinite(fit.residuals).all()
+
+
+def test_a_value_that_all_subsets_were_picked_for_is_calibrated_as_if_it_were_alone():
+    rng = np.random.default_rng(4)
+    gradient, own = rng.normal(size=(2, 40, 3))
+    rows = (rng.random(size=(30, 40)) < 0.2).astype(float)
+    changes = rows @ own + 0.3 * rng.normal(size=(30, 3))
+    asked = (rng.random(size=(7, 40)) < 0.2).astype(float)
+    for value in range(3):
+        cut = slice(value, value + 1)
+        alone, together = (
+            calibrate_estimators(
+                [FromKnownEffects(KnownEffects.of_own(slopes, effects, shape), name) for name in NAMES[:2]],
+                RetrainedSubsets(rows, truths, "given", (1.0, 20.0), values=values),
+                slopes,
+                shape,
+            ).predict(asked)
+            for slopes, effects, truths, shape, values in (
+                (gradient[:, cut], own[:, cut], changes[:, cut], (1,), None),
+                (gradient, own, changes, (3,), np.full(30, value)),
+            )
+        )
+        np.testing.assert_allclose(together.change[:, cut], alone.change, rtol=1e-9)
+        for ours, theirs in zip(together.bounds(0.9), alone.bounds(0.9), strict=True):
+            np.testing.assert_allclose(ours[:, cut], theirs, rtol=1e-9)

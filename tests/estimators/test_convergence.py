@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitsketch as cs
+from circuitsketch.attribution.run_checks import COMPARED
 from circuitsketch.directions import Sphere
 from circuitsketch.estimators.convergence import Region, counted, length_of, truncation_of
 
@@ -97,7 +98,12 @@ def test_intervals_without_a_warning_hold_and_large_deletions_have_one(measured,
     found = query.without(masks, estimator=estimator)
     low, high = found.interval()
     inside, right = ~found.outside, (low <= truth) & (truth <= high)
-    assert not inside[shares >= 0.5].any()
+    raw = query.estimators[estimator].predict(masks.astype(float))
+    assert np.all(raw.outside[shares >= 0.5])
+    if estimator in COMPARED:  # with retrained subsets, up to a half of the examples, whatever the series does
+        assert right[shares == 0.5].mean() >= 0.8 and not inside[shares > 0.5].any()
+    else:
+        assert not inside[shares >= 0.5].any()
     assert right[inside].mean() >= 0.8  # intervals of 95 % that rest on guesses
     assert inside[shares <= 0.1].mean() >= 0.5  # the warning is not given to everything
 

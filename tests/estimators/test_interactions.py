@@ -15,7 +15,7 @@ import circuitsketch as cs
 from circuitsketch.attribution.query import Query
 from circuitsketch.directions import Orthonormal, Sphere
 from circuitsketch.estimators import own_effects
-from circuitsketch.estimators.convergence import warnings_of_beyond
+from circuitsketch.estimators.convergence import sentences_of_beyond
 from circuitsketch.estimators.interactions import fitting, posterior, priors
 from circuitsketch.estimators.interactions.posterior import MANY
 from circuitsketch.zoo import mlp
@@ -215,7 +215,7 @@ def test_equal_examples_may_do_together_what_each_does_with_itself_and_that_is_a
 
 @pytest.mark.parametrize("beyond, warned", [(0.05, False), (0.2, True)])
 def test_the_warning_asks_what_orders_above_may_add_to_the_change(beyond, warned):
-    found = warnings_of_beyond(np.array(beyond), own_effects.TRUST, np.array(1.0), np.array(0.1))
+    found = sentences_of_beyond(np.array(beyond), own_effects.TRUST)
     assert any("may add 0.2 of the change" in text for text in found) == warned
 
 

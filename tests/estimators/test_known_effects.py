@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from small_runs import raises
 
 import circuitsketch as cs
-from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects, select_for_pairs
+from circuitsketch.estimators.known_effects import (
+    FromKnownEffects,
+    KnownEffects,
+    select_for_pairs,
+    select_strongest_pairs,
+)
+from circuitsketch.estimators.pair_completion import complete_pairs, fit_mixtures
 
 N, C = 7, 2
 
@@ -25,7 +31,7 @@ def quadratic(seed, chosen):
 
 
 @given(st.integers(0, 10**6), st.sets(st.integers(0, N - 1)))
-def test_pairs_are_the_sum_over_pairs_with_a_chosen_example(seed, chosen):
+def test_pairs_are_the_sum_over_pairs_with_a_chosen_example_and_completed_ones(seed, chosen):
     chosen = sorted(chosen)
     g, a, known = quadratic(seed, chosen)
     h = np.random.default_rng(seed + 1).normal(size=(3, N))
@@ -36,7 +42,56 @@ def test_pairs_are_the_sum_over_pairs_with_a_chosen_example(seed, chosen):
             for j in range(i):
                 if i in chosen or j in chosen:
                     right = right + row[i] * row[j] * a[:, i, j]
+                elif known.mixtures is not None:
+                    mixed = known.mixtures[i] @ a[:, chosen, j].T + known.mixtures[j] @ a[:, chosen, i].T
+                    right = right + row[i] * row[j] * mixed / 2
         np.testing.assert_allclose(change, right, rtol=1e-9, atol=1e-9)
+
+
+def low_rank(n, rank, seed=0):
+    """Symmetric matrices (C, n, n) of a rank, and how they look in rows: zero on the diagonal."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, rank))
+    core = rng.normal(size=(C, rank, rank))
+    a = features @ (core + core.transpose(0, 2, 1)) @ features.T
+    return a * (1 - np.eye(n))
+
+
+def test_pairs_of_low_rank_are_completed_from_some_rows_and_noise_is_not():
+    n, chosen = 60, np.arange(0, 60, 3)
+    rest = np.setdiff1d(np.arange(n), chosen)
+    a = low_rank(n, 3)
+    mixtures = complete_pairs(a[:, chosen], chosen)
+    assert not mixtures[chosen].any()
+    half = mixtures @ a[:, chosen]
+    completed = (half + half.transpose(0, 2, 1))[:, rest][:, :, rest] / 2 * (1 - np.eye(len(rest)))
+    truth = a[:, rest][:, :, rest]
+    assert ((completed - truth) ** 2).sum() < 0.05 * (truth**2).sum()
+    noise = np.random.default_rng(1).normal(size=(C, n, n))
+    noise = (noise + noise.transpose(0, 2, 1)) * (1 - np.eye(n))
+    assert complete_pairs(noise[:, chosen], chosen) is None
+    assert complete_pairs(a[:, chosen[:3]], chosen[:3]) is None
+    assert not fit_mixtures(0 * a[:, chosen], chosen, 1.0).any()
+
+
+def test_completed_pairs_reduce_the_error_of_predictions():
+    n, chosen = 60, np.arange(0, 60, 3)
+    a, g = low_rank(n, 3), np.random.default_rng(2).normal(size=(n, C))
+    known = KnownEffects(g, g, chosen, a[:, chosen].transpose(1, 0, 2), (C,))
+    h = np.random.default_rng(3).random((50, n)) < 0.1
+    truth = h @ g + np.einsum("bi,cij,bj->bc", h, a, h) / 2
+    error = np.abs(FromKnownEffects(known).predict(h.astype(float)).change - truth).mean()
+    vars(known)["mixtures"] = None
+    assert error < 0.3 * np.abs(FromKnownEffects(known).predict(h.astype(float)).change - truth).mean()
+
+
+def test_the_strongest_pairs_are_selected_once_each():
+    own, chosen = np.ones((N, C)), np.array([1, 4])
+    pairs = np.zeros((2, C, N))
+    pairs[0, :, 4], pairs[1, :, 1], pairs[1, 0, 6], pairs[0, 0, 1] = 3.0, 1.0, -2.5, 100.0
+    both = select_strongest_pairs(own, pairs, chosen, 5)
+    assert [sorted(pair) for pair in both.tolist()] == [[1, 4], [4, 6]]
+    assert select_strongest_pairs(own, pairs, chosen, 1).shape == (1, 2)
 
 
 def test_all_pairs_predict_a_function_of_second_order():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,8 +57,8 @@ def test_a_worker_that_does_not_see_the_folder_returns_its_block(tmp_path):
     with PartStore.create(tmp_path / "a", HEADER) as store, store.share() as folder:
         shutil.copytree(tmp_path / "a", tmp_path / "b")
         (tmp_path / "b" / "lanes" / folder.marker).unlink()
-        elsewhere = type(folder)(str(tmp_path / "b"), folder.marker, folder.key)
-        nowhere = type(folder)(str(tmp_path / "c"), folder.marker, folder.key)
+        elsewhere = replace(folder, path=str(tmp_path / "b"))
+        nowhere = replace(folder, path=str(tmp_path / "c"))
         for unseen in (elsewhere, nowhere):
             assert_same(unseen(0, block_of(HEADER, 0)), block_of(HEADER, 0))
         assert not any(name.startswith("c.0.0.0.0") for name in os.listdir(tmp_path / "b" / "lanes"))

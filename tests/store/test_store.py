@@ -265,9 +265,9 @@ def test_other_given_directions_are_another_sketch(tmp_path):
 def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "a")
     root = json.loads((whole / "zarr.json").read_text())
-    root["attributes"] |= {"version": 2, "versions": {"circuitsketch": "9.1"}}
+    root["attributes"] |= {"version": 3, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a" / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(StoreError, match="format version 2, .* reads up to 1; .* circuitsketch 9.1: upgrade"):
+    with pytest.raises(StoreError, match="format version 3, .* reads up to 2; .* circuitsketch 9.1: upgrade"):
         PartStore.open(tmp_path / "a")
 
 

@@ -177,7 +177,7 @@ def test_the_constant_coefficient_is_plain_training(case):
     trained = case.run.train()
     np.testing.assert_allclose(flat(trained["params"]), case.by_hand(np.zeros(N)), rtol=1e-12, atol=1e-13)
     for order in (0, 2):
-        state = cs.push(case.run, complex_directions(3), order).state
+        state = cs.push(case.run, complex_directions(3), order, keep="state").state
         assert list(state) == list(trained)
         for ours, truth in zip(flatten(state)[0], flatten(trained)[0], strict=True):
             assert ours.shape == (3, order + 1, *truth.shape)

@@ -9,7 +9,11 @@ import signal
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from llvmlite import binding
+from llvmlite.binding.targets import FeatureMap
+
 import circuitsketch as cs
+from circuitsketch.backends import cpu as backends_cpu
 from circuitsketch.backends.cpu import compile_workers
 from circuitsketch.propagate.blocks import Collected, push_task
 from circuitsketch.store import shared_folder
@@ -116,3 +120,12 @@ def compile_kernels():
     compile_workers.compile_missing = counted
     microgpt.training(3).train()
     return compiled
+
+
+def push_on_an_older_processor(run, group, *arguments):
+    """What a worker does for a sketch whose processor has AVX2, and not AVX-512."""
+    features = {name: has and "avx512" not in name for name, has in binding.get_host_cpu_features().items()}
+    binding.get_host_cpu_features = lambda: FeatureMap(features)
+    binding.get_host_cpu_name = lambda: "haswell"
+    assert backends_cpu.lane_width(single=False) == 4
+    return push_task(run, group, *arguments)

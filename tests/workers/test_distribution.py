@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from executors import EXECUTORS, Immediate, Never, Twice, spawned
+from executors import EXECUTORS, Immediate, Never, Twice, push_on_an_older_processor, spawned
 from sketch_stores import RUN, measure
 from stores import content
 
 import circuitsketch as cs
+from circuitsketch.backends.cpu import lane_width
+from circuitsketch.propagate import blocks
 from circuitsketch.store import shared_folder
 from circuitsketch.workers import tasks
 from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute
@@ -311,6 +313,15 @@ def test_workers_of_another_kind_are_refused(tmp_path):
     cs.sketch(RUN, 40, 2, path=tmp_path / "a.sketch")
     cs.sketch(RUN, 40, 2, path=tmp_path / "b.sketch")
     assert content(tmp_path / "a.sketch") == content(tmp_path / "b.sketch")
+
+
+@pytest.mark.skipif(lane_width(single=False) < 4, reason="this processor has no AVX2, which the test makes workers use")
+def test_a_worker_with_shorter_vectors_computes_the_same_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "push_task", push_on_an_older_processor)
+    run = microgpt.training(5)
+    with cs.executor("processes:1") as executor:
+        one, other = (cs.sketch(run, 17, 3, executor=workers).random.lanes for workers in (None, executor))
+    assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize(

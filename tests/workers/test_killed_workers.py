@@ -14,7 +14,13 @@ import sys
 import time
 
 import pytest
-from executors import compile_kernels, push_and_be_killed, push_on_a_full_disk, raise_what_cannot_be_pickled, spawned
+from executors import (
+    compile_kernels,
+    push_and_be_killed,
+    push_on_a_full_disk,
+    raise_what_cannot_be_pickled,
+    spawned,
+)
 from stores import content
 
 import circuitsketch as cs

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from circuitsketch.circuit import NOWHERE, Place
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy.wire import is_users
-from circuitsketch.frontends.torch.refusals import BRANCH
+from circuitsketch.frontends.torch.refusals import AUTOGRAD, BRANCH, OWN_FUNCTION
 
 aten = torch.ops.aten
 LIBRARY = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
@@ -44,8 +44,16 @@ KEPT = frozenset(
     """softplus_backward log_sigmoid_forward log_sigmoid_backward logaddexp logsumexp linalg_vector_norm _softmax
     _log_softmax _safe_softmax var var_mean gelu relu silu convolution convolution_backward bernoulli""".split()
 )
-# What make_fx says of a value that it cannot know.
-DEPENDS_ON_DATA = ("get value out of a tracing tensor", "data-dependent", "Could not guard", "unbacked")
+# What PyTorch says of what it cannot trace, and what to do about it.
+ADVICE = {
+    "get value out of a tracing tensor": BRANCH,
+    "data-dependent": BRANCH,
+    "Could not guard": BRANCH,
+    "unbacked": BRANCH,
+    "custom_function_call": OWN_FUNCTION,
+    "requires_grad_()": AUTOGRAD,
+    "does not require grad": AUTOGRAD,
+}
 
 
 def user_line(files: Sequence[tuple[str, int]]) -> Place:
@@ -94,7 +102,7 @@ def capture(function: Callable[..., Any], examples: Sequence[torch.Tensor]) -> t
     Raises
     ------
     TraceError
-        If what it computes depends on the numbers in a tensor.
+        If what it computes depends on the numbers in a tensor, or PyTorch cannot trace it otherwise.
     """
 
     def located_function(*tensors: Any) -> Any:
@@ -112,12 +120,14 @@ def capture(function: Callable[..., Any], examples: Sequence[torch.Tensor]) -> t
                 _allow_non_fake_inputs=True,
             )(*examples)
         except Exception as reason:
-            dynamic = isinstance(reason, DataDependentOutputException | DynamicOutputShapeException)
-            if not dynamic and not any(text in str(reason) for text in DEPENDS_ON_DATA):
+            said = [advice for text, advice in ADVICE.items() if text in str(reason)]
+            if isinstance(reason, DataDependentOutputException | DynamicOutputShapeException):
+                said = [BRANCH]
+            if not said:
                 raise
             frames = traceback.extract_tb(reason.__traceback__)
             place = user_line([(frame.filename, frame.lineno or 0) for frame in reversed(frames)])
-            raise TraceError(f"{place} {BRANCH}") from None
+            raise TraceError(f"{place} {said[0]}") from None
 
 
 def place_of(node: torch.fx.Node) -> Place:

@@ -12,6 +12,14 @@ BRANCH = (
     "compute both sides and choose with torch.where, and make choices that depend on the data alone before training, "
     "as part of the batches"
 )
+OWN_FUNCTION = (
+    "calls a torch.autograd.Function, which PyTorch does not trace without mutations: write the function with others "
+    "of torch; a gradient of your own is that of y in y + (value - y).detach()"
+)
+AUTOGRAD = (
+    "takes a derivative by torch.autograd: a step is a function without a state of its own, and takes its gradient by "
+    "torch.func.grad (torch.func.grad_and_value for the loss too)"
+)
 CONSTANT = (
     "its value is locally constant and has no Taylor series: compute it from the data (then no weight reaches it), or "
     "keep the choice soft (torch.softmax, torch.where)"

@@ -60,6 +60,13 @@ def by_reference(run, w, psi=None, order=0):
 
     It takes no time to compile; that kernels agree with it is tested elsewhere, and below once.
     """
+    values, series = by_reference_state(run, w, psi, order)
+    leaves = [np.concatenate([v[None], s[0].real]) if order else v[None] for v, s in zip(values, series, strict=True)]
+    return np.stack([vector(run.params(unflatten(run.state_tree, [x[k] for x in leaves]))) for k in range(order + 1)])
+
+
+def by_reference_state(run, w, psi=None, order=0):
+    """The values and the coefficients of the state's leaves, by the reference evaluator."""
     values: list = list(run.state_leaves)
     series: list = [None] * len(values)
     for t, ids in enumerate(run.examples):
@@ -69,8 +76,7 @@ def by_reference(run, w, psi=None, order=0):
         out = reference.run(circuit, [*values, *data, 1.0 - w[ids]], [*series, *[None] * len(data), keep], order)
         values = [part[0, 0].real for part in out]
         series = [part[:, 1:] if order else None for part in out]
-    leaves = [np.concatenate([v[None], s[0].real]) if order else v[None] for v, s in zip(values, series, strict=True)]
-    return np.stack([vector(run.params(unflatten(run.state_tree, [x[k] for x in leaves]))) for k in range(order + 1)])
+    return values, series
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -189,6 +195,30 @@ def test_what_no_weight_reaches_is_pytorchs():
         torch.testing.assert_close(theirs[key], state[key], rtol=0, atol=1e-14)
 
 
+def test_running_statistics_are_part_of_the_state():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+
+    def step(state, batch, keep):
+        def total(params):
+            buffers = {name: buffer.clone() for name, buffer in state["buffers"].items()}
+            out = functional_call(model, {**params, **buffers}, (batch,))[:, 0]
+            return (keep * out**2).mean(), buffers
+
+        grads, buffers = grad(total, has_aux=True)(state["params"])
+        return {"params": {k: state["params"][k] - 0.1 * grads[k] for k in grads}, "buffers": buffers}
+
+    parts = {"params": model.named_parameters(), "buffers": model.named_buffers()}
+    state = {part: {name: value.detach().clone() for name, value in leaves} for part, leaves in parts.items()}
+    batches = list(torch.randn(3, 4, 3))
+    run = cs.torch.training(step, state, batches, [[0, 1, 2, 3]] * 3)
+    keep = torch.tensor([1.0, 0.0, 0.5, 2.0])
+    for batch in batches:
+        state = step(state, batch, keep)
+    ours = run.layout.to_torch(unflatten(run.state_tree, by_reference_state(run, 1.0 - keep.numpy())[0]))
+    torch.testing.assert_close(ours, state, rtol=0, atol=1e-13)
+    assert int(ours["buffers"]["1.num_batches_tracked"]) == 3
+
+
 def test_a_run_is_grouped_copied_and_pickled_with_its_state():
     step = lambda s, x, keep: {"params": (s["params"][0] + keep.sum() * x, 2), "t": s["t"] + 1}  # noqa: E731
     state = {"params": (torch.zeros(()), 2), "t": torch.tensor(0)}
@@ -245,9 +275,34 @@ def solved(state, batch, keep):
     return {"w": torch.linalg.solve(torch.eye(3) * keep[0], state["w"])}
 
 
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, ct):
+        return ct * ctx.saved_tensors[0]
+
+
+def with_its_own_backward(state, batch, keep):
+    return {"w": Own.apply(state["w"] * keep[0])}
+
+
+def by_autograd(state, batch, keep):
+    w = state["w"].detach().clone().requires_grad_()
+    return {"w": w - torch.autograd.grad((keep * (batch @ w)).sum(), w)[0]}
+
+
 @pytest.mark.parametrize(
     "step, words",
     [
+        (with_its_own_backward, "calls a torch.autograd.Function"),
+        (by_autograd, "by torch.func.grad"),
         (branching, "a branch, .item.*torch.where"),
         (masked, "a mask as an index"),
         (rounded, r"aten.round.default .*locally constant"),

@@ -92,10 +92,10 @@ def store_constants(path):
 def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "a")
     root = json.loads((whole / "zarr.json").read_text())
-    root["attributes"] |= {"whole": 2, "versions": {"circuitsketch": "9.1"}}
+    root["attributes"] |= {"whole": 3, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a/zarr.json").write_text(json.dumps(root))
     for act in (lambda: cs.open_sketch(tmp_path / "a"), lambda: make_sketch(tmp_path / "a")):
-        with pytest.raises(StoreError, match="format version 2, .* reads up to 1; .* circuitsketch 9.1: upgrade"):
+        with pytest.raises(StoreError, match="format version 3, .* reads up to 2; .* circuitsketch 9.1: upgrade"):
             act()
 
 

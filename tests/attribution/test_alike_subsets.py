@@ -1,0 +1,68 @@
+"""Which examples are alike, and which subsets are retrained to check errors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from circuitsketch.attribution.alike_subsets import (
+    SHARES,
+    TOGETHER,
+    Alikeness,
+    draw_alike_and_random,
+    normalize,
+    shares_labels,
+)
+
+N, GROUPS = 120, 12
+LABELS = np.repeat(np.arange(GROUPS), N // GROUPS).tolist()
+
+
+def moves(noise, seed=0, p=30):
+    """Examples of a group move alike, up to some noise, and all of them in one direction too."""
+    rng = np.random.default_rng(seed)
+    return 3.0 + rng.normal(size=(GROUPS, p))[LABELS] + noise * rng.normal(size=(N, p))
+
+
+def random_rows(count, seed):
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((count, N))
+    for row in rows:
+        row[rng.choice(N, rng.integers(2, N // 4), replace=False)] = 1.0
+    return rows
+
+
+def test_groups_are_alike_and_random_subsets_mostly_are_not():
+    alikeness = Alikeness.of(moves(0.3))
+    groups = (np.array(LABELS) == np.arange(GROUPS)[:, None]).astype(float)
+    assert alikeness.find_alike(groups).all()
+    assert 0.02 < alikeness.find_alike(random_rows(500, 7)).mean() < 0.2
+    assert not alikeness.find_alike(np.eye(N)).any()  # one example
+    np.testing.assert_allclose(alikeness.coherence(2.5 * groups), alikeness.coherence(groups))
+    assert alikeness.coherence(np.zeros((1, N))) == 0
+
+
+def test_equal_examples_are_as_coherent_as_they_are_many():
+    alikeness = Alikeness.of(moves(0.0))
+    rows = np.zeros((3, N))
+    for row, size in zip(rows, (2, 5, 10), strict=True):
+        row[:size] = 1.0
+    np.testing.assert_allclose(alikeness.coherence(rows), [2, 5, 10])
+
+
+def test_subsets_have_the_sizes_and_the_alike_ones_share_a_group():
+    directions = Alikeness.of(moves(0.1)).directions
+    sizes, weights = draw_alike_and_random(directions, LABELS)
+    assert sizes == tuple(round(share * N) for share in SHARES) and weights.shape == (len(sizes) + 2, TOGETHER, N)
+    for size, rows in zip(sizes, weights, strict=False):
+        assert (rows.sum(axis=1) == size).all() and len(np.unique(rows, axis=0)) == TOGETHER
+    for rows in weights[-2:]:
+        for row in rows:
+            counts = np.bincount(np.array(LABELS)[row > 0], minlength=GROUPS)
+            assert row.sum() >= 2 and counts.max() >= min(row.sum(), N // GROUPS)
+    assert len(draw_alike_and_random(directions, None)[1]) == len(sizes) + 1
+    np.testing.assert_array_equal(draw_alike_and_random(directions, LABELS)[1], weights)
+
+
+def test_labels_that_all_differ_are_not_shared():
+    assert shares_labels(LABELS) and not shares_labels(list(range(5))) and not shares_labels(None)
+    assert np.array_equal(normalize(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])

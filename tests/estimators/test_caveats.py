@@ -1,0 +1,150 @@
+"""Errors against retrained subsets: corrected where such subsets were retrained, by size or alikeness, only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from circuitsketch.estimators.caveats import RetrainedAlone, RetrainedTogether, typical_change
+from circuitsketch.estimators.interface import Estimate
+
+N = 100
+SIZES = (5, 20, 50)
+
+
+def estimate(change, stderr, outside=False, doubts=("outside",), warnings=("noisy",)):
+    shape = np.shape(change)
+    return Estimate(
+        change=np.asarray(change, dtype=float),
+        stderr=np.broadcast_to(stderr, shape).copy(),
+        terms=np.asarray(change)[None],
+        term_stderr=np.zeros((1, *shape)),
+        truncation=np.zeros(shape),
+        degrees_of_freedom=np.full(shape, 1e6),
+        outside=np.broadcast_to(outside, shape).copy(),
+        doubts=doubts,
+        warnings=warnings,
+    )
+
+
+def rows_of(*sizes):
+    rows = np.zeros((len(sizes), N))
+    for row, size in zip(rows, sizes, strict=True):
+        row[:size] = 1.0
+    return rows
+
+
+TOGETHER = RetrainedTogether(SIZES, np.array([2.0, 4.0, 0.1]), np.ones(3), np.False_, np.array([3.0]), 12)
+NEVER = np.zeros((1, 1), dtype=bool)
+
+
+COMMON = np.zeros(1, dtype=bool)
+
+
+def test_ratios_are_root_mean_squares_of_misses_over_errors():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4, 12, 2))
+    told = estimate(np.zeros((48, 2)), 0.5)
+    together = RetrainedTogether.compare(SIZES, truth, told)
+    expected = np.sqrt(((truth / 0.5) ** 2).mean(axis=1))
+    np.testing.assert_allclose(np.concatenate([together.ratios, together.alike]), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "outside", "factor"),
+    [
+        (5, False, 2.0),
+        (10, False, 3.0),
+        (20, False, 4.0),
+        (50, False, 0.3),
+        (3, False, 1.0),
+        (3, True, 2.0),
+        (60, True, 1.0),
+    ],
+)
+def test_an_error_is_multiplied_by_the_ratio_of_its_size(size, outside, factor):
+    told = TOGETHER.apply(estimate(10.0, 1.0, outside), rows_of(size), NEVER, np.array([5.0]), COMMON)
+    assert told.stderr == pytest.approx(factor)
+    known = factor != 1.0
+    assert bool(told.outside) == (outside and not known)
+    assert told.doubts == (() if known else ("outside",)) and told.warnings == (() if known else ("noisy",))
+    assert told.degrees_of_freedom == (12 if known else 1e6)
+
+
+def test_misses_alone_count_where_errors_say_little():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(4, 12)) * np.array([1.0, 2.0, 4.0, 1.0])[:, None]
+    wild = estimate(np.zeros(48), np.exp(6 * rng.normal(size=48)))
+    plain = RetrainedTogether.compare(SIZES, truth, wild)
+    assert plain.is_plain
+    told = plain.apply(estimate(9.0, 1e9, True), rows_of(20), NEVER, np.array([5.0]), COMMON)
+    assert told.stderr == pytest.approx(np.sqrt((truth[1] ** 2).mean()))
+    good = estimate(np.zeros(48), np.abs(truth.ravel()) * np.exp(0.1 * rng.normal(size=48)))
+    assert not RetrainedTogether.compare(SIZES, truth, good).is_plain
+
+
+def test_a_miss_is_special_in_a_few_examples_and_not_among_many():
+    alone = RetrainedAlone(np.array([0, 1]), np.array([3.0, 0.0]), np.zeros(N))
+    assert alone.find_special(rows_of(5, 10, 20, 50), 6.0).tolist() == [True, True, False, False]
+    others = np.zeros((1, N))
+    others[0, 1:6] = 1.0
+    assert not alone.find_special(others, 6.0).any()
+
+
+def test_alike_examples_never_have_a_smaller_error():
+    alike = np.ones((1, 1), dtype=bool)
+    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(3), alike, np.array([5.0]), COMMON).stderr == 3.0
+    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(20), alike, np.array([5.0]), COMMON).stderr == 4.0
+    small = RetrainedTogether(SIZES, np.full(3, 0.2), np.ones(3), np.False_, np.array([0.5]), 12)
+    assert small.apply(estimate(10.0, 1.0), rows_of(20), alike, np.array([5.0]), COMMON).stderr == 1.0
+
+
+def test_an_error_above_the_change_and_what_is_typical_is_warned_of():
+    for typical, warned in ((np.array([1.0]), True), (np.array([5.0]), False)):
+        told = TOGETHER.apply(estimate(0.1, 1.0), rows_of(20), NEVER, typical, COMMON)
+        assert any("query.calibrate()" in text for text in told.doubts + told.warnings) == warned
+
+
+def test_several_subsets_are_corrected_each():
+    many = TOGETHER.apply(
+        estimate([10.0, 10.0, 10.0], 1.0, [True, False, True]),
+        rows_of(20, 3, 60),
+        np.zeros((1, 3), bool),
+        np.ones(3),
+        np.zeros(3, bool),
+    )
+    np.testing.assert_allclose(many.stderr, [4.0, 1.0, 1.0])
+    assert many.outside.tolist() == [False, False, True] and many.doubts == ("outside",)
+
+
+def test_examples_known_to_be_worse_keep_their_error_and_what_is_said_of_them():
+    told = TOGETHER.apply(estimate(10.0, 1.0), rows_of(50), NEVER, np.array([5.0]), ~COMMON)
+    assert told.stderr == 1.0 and told.doubts == ("outside",)
+    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(20), NEVER, np.array([5.0]), ~COMMON).stderr == 4.0
+
+
+def test_one_example_is_no_subset():
+    small = RetrainedTogether((1, 2, 5), np.full(3, 2.0), np.ones(3), np.False_, np.array([3.0]), 12)
+    assert small.apply(estimate(10.0, 1.0), rows_of(1), NEVER, np.array([5.0]), COMMON).stderr == 1.0
+
+
+def test_weights_beyond_a_deletion_are_not_compared():
+    told = TOGETHER.apply(estimate(10.0, 1.0, True), -rows_of(20), NEVER, np.array([5.0]), COMMON)
+    assert told.stderr == 1.0 and told.outside
+
+
+def test_examples_that_were_not_retrained_have_the_error_of_those_at_random():
+    truth = np.array([1.0, 1.0, 3.0, 5.0])
+    alone = RetrainedAlone.compare(np.arange(4), truth, estimate(np.zeros(4), 1.0), np.array([0, 0, 1, 1], bool), 10)
+    assert alone.misses.tolist() == [0.0, 0.0, 0.0, 5.0]
+    np.testing.assert_allclose(alone.errors[4:], np.sqrt((8 + 24) / 2))
+    assert not alone.errors[:4].any()
+    told = alone.apply(estimate(0.0, 3.0), np.eye(10)[[7]])
+    assert told.stderr == pytest.approx(5.0)
+
+
+def test_typical_changes_add_up_as_if_examples_acted_apart():
+    effects = np.array([3.0, 4.0, 0.0])
+    floor = 25 / 3
+    assert typical_change(np.array([[1.0, 1.0, 0.0]]), effects)[0] == pytest.approx(np.sqrt(9 + 16))
+    assert typical_change(np.array([[0.0, 0.0, 1.0]]), effects)[0] == pytest.approx(np.sqrt(floor))

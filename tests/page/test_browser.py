@@ -1,0 +1,348 @@
+"""The page in a real browser: everything that one does there, by mouse and by keyboard, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from importlib import resources
+
+import numpy as np
+import page_runs
+import pytest
+
+import circuitsketch as cs
+from circuitsketch.page.static_page import write_static_page
+from circuitsketch.page.view import View
+
+Z = [i for i, word in enumerate(page_runs.words()) if "z" in word.lower()]
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return page_runs.measured()
+
+
+@pytest.fixture
+def view(queries):
+    calibrated = View(queries, title="rude.sketch", about=[("sketch", "of 40 examples")])
+    calibrated.calibrate(24, largest=8)
+    return calibrated
+
+
+@pytest.fixture
+def page(view, serve, open_page):
+    with serve(view) as server:
+        tab = open_page(server.address)
+        tab.server = server
+        yield tab
+
+
+@pytest.fixture
+def expect(browser):
+    from playwright.sync_api import expect
+
+    return expect
+
+
+def pick(tab, ids):
+    """Pick examples by their ids, nothing else."""
+    tab.get_by_role("button", name="Clear").click()
+    tab.get_by_label("Ids").fill(",".join(map(str, ids)))
+    tab.get_by_role("button", name="Pick ids").click()
+
+
+def table(tab, name):
+    """The rows of a table, as texts."""
+    return [row.locator("th, td").all_inner_texts() for row in tab.locator(f"#{name} tbody tr").all()]
+
+
+def number(text):
+    return float(text.replace("\u2212", "-").split(" ")[0])
+
+
+def retrained(ids, measure=page_runs.loss):
+    run = page_runs.make()
+    return float(np.ravel(measure(run.params(run.retrain(ids))))[0])
+
+
+def test_it_says_what_it_is_before_it_answers(page):
+    text = page.locator("header").inner_text()
+    assert "rude.sketch" in text and "24 random subsets of 2 to 8 examples" in text and "of 40 examples" in text
+    assert "its loss counts 0 times" in text and [row[0] for row in table(page, "worth")] == ["loss", "margin"]
+    assert "as trained" in page.locator("#headline").inner_text()
+    warnings = page.server.view.effect_warnings
+    assert page.locator("#effect-warnings").inner_text() == " ".join(f"Warning: {text}." for text in warnings)
+
+
+def test_a_search_is_picked_and_answered_with_its_interval(page, view, expect):
+    page.get_by_label("Search").fill("Z")
+    expect(page.locator("#rows tbody tr")).to_have_count(len(Z))
+    page.get_by_role("button", name="Pick all shown").click()
+    expect(page.locator("#headline")).to_contain_text(f"without {len(Z)} examples")
+    answer = view.ask(Z)
+    for row, value in zip(table(page, "numbers"), answer["values"], strict=True):
+        assert number(row[2]) == pytest.approx(value["value"], rel=1e-5)
+        assert [number(end) for end in row[4].split(" to ")] == pytest.approx([value["low"], value["high"]], rel=1e-5)
+    assert page.locator("#warnings li").all_inner_texts() == [f"Warning: {text}" for text in answer["warnings"]]
+    points = page.locator("#curve polyline").get_attribute("points").split()
+    assert len(points) == len(answer["strengths"]) and page.locator("#curve polygon").count() == 1
+    page.get_by_text("Terms of the series").click()
+    terms = [number(row[1]) for row in table(page, "terms")]
+    assert terms == pytest.approx([term["term"] for term in answer["values"][0]["terms"]], rel=1e-5)
+    assert len(table(page, "pairs")) == len(answer["values"][0]["pairs"]) == 8
+    page.get_by_role("button", name="Drop all shown").click()
+    expect(page.locator("#headline")).to_contain_text("as trained")
+
+
+def test_a_label_with_markup_is_a_text_that_selects(page, expect):
+    page.locator("#label").select_option(label="<b>user</b>")
+    expect(page.locator("#shown")).to_contain_text("10 of 40")
+    page.get_by_role("button", name="Pick all shown").click()
+    expect(page.locator("#headline")).to_contain_text("without 10 examples")
+    assert page.locator("main img, main b, td script").count() == 0
+    page.locator("#label").select_option(label="any")
+    text = page.locator("#rows").inner_text()
+    assert page_runs.MARKUP in text and page_runs.CLOSING in text and "zoë \U0001f9e1" in text
+    assert page.title() == "rude.sketch: without them"
+
+
+def test_the_table_sorts_by_every_column(page):
+    for column, at in (("Id", 1), ("Item", 2), ("Label", 3)):
+        page.locator(f"[data-key={column.lower()}]").click()
+        shown = [row[at] for row in table(page, "rows")]
+        shown = [int(text) for text in shown] if column == "Id" else shown
+        assert shown == sorted(shown)
+        heading = page.locator(f"#rows th:nth-child({at + 1})").first
+        assert heading.get_attribute("aria-sort") == "ascending"
+        page.locator(f"[data-key={column.lower()}]").click()
+        assert heading.get_attribute("aria-sort") == "descending"
+    page.get_by_role("button", name="Change without it").click()
+    changes = [abs(number(row[4])) for row in table(page, "rows")]
+    assert changes == sorted(changes, reverse=True)
+
+
+def test_what_matters_most_is_ranked_for_each_value(page, view, expect):
+    for i, value in enumerate(view.values):
+        page.locator("#value").select_option(label=value.name)
+        effects = view.effects[:, i]
+        for name, order in (("raises", np.argsort(-effects)), ("lowers", np.argsort(effects))):
+            shown = page.locator(f"#{name} text").all_text_contents()[1::2]
+            expected = [effects[k] for k in order[:10] if (effects[k] > 0) == (name == "raises") and effects[k]]
+            assert [number(text) for text in shown] == pytest.approx(expected, rel=5e-3)
+        assert page.locator("#raises .whisker").count() > 0
+        expect(page.locator("#headline")).to_contain_text(value.name)
+
+
+def test_training_again_puts_the_truth_into_picture_and_calibration(page, expect):
+    pick(page, [4, 9, 17])
+    expect(page.locator("#headline")).to_contain_text("without 3")
+    assert page.locator("#curve circle").count() == page.locator("#agreement rect").count() == 0
+    page.get_by_role("button", name="Train again to check").click()
+    expect(page.locator("#headline")).to_contain_text("Trained again")
+    truth = number(page.locator("#headline").inner_text().split("Trained again: ")[1].rstrip("."))
+    assert truth == pytest.approx(retrained([4, 9, 17]), rel=1e-5)
+    expect(page.locator("#agreement rect")).to_have_count(1)
+    assert page.locator("#curve circle").count() == 4
+    assert "25 subsets of the calibration" in page.locator("#coverage").inner_text()
+    assert "1 checked here" in page.locator("#trust").inner_text()
+    assert number(table(page, "numbers")[1][5]) == pytest.approx(retrained([4, 9, 17], page_runs.margins), rel=1e-5)
+
+
+def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
+    pick(page, page_runs.DIVERGES)
+    expect(page.locator("#headline")).to_contain_text("without 5")
+    page.get_by_role("button", name="Train again to check").click()
+    expect(page.locator("#message")).to_contain_text("Training again failed: training diverged")
+    pick(page, [4])
+    expect(page.locator("#headline")).to_contain_text("without 1 example")
+    expect(page.locator("#message")).to_be_hidden()
+
+
+def test_two_subsets_are_compared(page, view, expect):
+    pick(page, [4, 9])
+    page.get_by_label("Name").fill("first two")
+    page.get_by_role("button", name="Save this subset").click()
+    pick(page, [5, 6, 7])
+    page.locator("#second").select_option(label="first two")
+    expect(page.locator("#differences tbody td:nth-child(2)").first).to_contain_text(
+        f"{view.ask([5, 6, 7])['values'][0]['value']:.5f}"[:6]
+    )
+    row = table(page, "differences")[0]
+    one, other = (view.ask(ids)["values"][0]["value"] for ids in ([5, 6, 7], [4, 9]))
+    assert [number(row[1]), number(row[2])] == pytest.approx([one, other], rel=1e-5)
+    assert number(row[3]) == pytest.approx(other - one, rel=1e-4)
+    assert page.locator("#compared polyline").count() == 2 and "first two" in page.locator("#compared").inner_text()
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert "first two" in page.locator("#first").inner_text()  # saved for the next time
+    page.locator("#first").select_option(label="first two")
+    page.get_by_role("button", name="Pick the first").click()
+    expect(page.locator("#headline")).to_contain_text("without 2 examples")
+    page.get_by_role("button", name="Delete the first").click()
+    expect(page.locator("#first option")).to_have_count(1)
+
+
+def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, tmp_path):
+    from circuitsketch.cli.page_command import replay_log
+    from circuitsketch.cli.subsets import read_subsets
+
+    pick(page, [4, 9, 10, 11])
+    expect(page.locator("#headline")).to_contain_text("without 4")
+    page.get_by_label("Name").fill("=HYPERLINK()")
+    page.get_by_role("button", name="Save this subset").click()
+    pick(page, [5])
+    expect(page.locator("#headline")).to_contain_text("without 1")
+    paths = {}
+    for kind in ("JSON", "CSV"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"Download {kind}").click()
+        paths[kind] = tmp_path / download.value.suggested_filename
+        download.value.save_as(paths[kind])
+    log = json.loads(paths["JSON"].read_text())
+    assert [question["ids"] for question in log["questions"]] == ["4,9-11", "5"] and log["level"] == 0.95
+    assert list(read_subsets(paths["JSON"], page_runs.N).values()) == [[4, 9, 10, 11], [5]]
+    rows = list(csv.DictReader(io.StringIO(paths["CSV"].read_text())))
+    assert [row["value_name"] for row in rows] == ["loss", "margin[0]", "margin[1]"] * 2
+    assert not any(cell.startswith("=") for row in rows for cell in row.values())
+    for path in paths.values():
+        plain, title, _ = replay_log(page.server.view, path, tmp_path)
+        assert all(answer["same"] for answer in plain["answers"]) and "6 the same" in title
+
+
+def test_everything_can_be_done_with_the_keyboard(page, expect):
+    keys = page.keyboard
+    page.locator("body").focus()
+    keys.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the answer"
+    page.get_by_label("Search").focus()
+    keys.type("z")
+    for _ in range(5):
+        keys.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "drop-shown"
+    keys.press("Shift+Tab")
+    keys.press("Enter")
+    expect(page.locator("#headline")).to_contain_text(f"without {len(Z)} examples")
+    page.locator("#rows input").first.focus()
+    keys.press("Space")
+    keys.press("ArrowDown")
+    keys.press("Space")
+    expect(page.locator("#headline")).to_contain_text(f"without {len(Z) - 2} examples")
+    keys.press("ArrowUp")
+    assert page.evaluate("document.activeElement === document.querySelector('#rows input')")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.get_by_label("Ids").focus()
+    keys.type("1000")
+    keys.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("from 0 to 39")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1600])
+def test_it_is_readable_at_every_width_in_light_and_dark(view, serve, open_page, expect, width, scheme):
+    with serve(view) as server:
+        tab = open_page(server.address, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        pick(tab, [4, 9, 17])
+        expect(tab.locator("#headline")).to_contain_text("without 3")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
+        assert dark == (scheme == "dark")
+        axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+        tab.evaluate(axe)  # WCAG: contrast, names, roles, headings, tables
+        violations = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        side = tab.locator("#answer").bounding_box()["x"] > tab.locator("#examples").bounding_box()["x"] + 100
+        assert side == (width == 1600)
+
+
+def test_two_tabs_do_not_disturb_each_other(page, open_page, view, expect):
+    other = open_page(page.server.address)
+    pick(page, [4, 9])
+    pick(other, [5])
+    expect(page.locator("#headline")).to_contain_text("without 2")
+    expect(other.locator("#headline")).to_contain_text("without 1")
+    page.get_by_role("button", name="Train again to check").click()
+    expect(page.locator("#headline")).to_contain_text("Trained again")
+    assert "Trained again" not in other.locator("#headline").inner_text()
+    pick(other, [4, 9])
+    expect(other.locator("#headline")).to_contain_text("Trained again")
+
+
+def test_a_wrong_token_shows_why(page, open_page):
+    open_page.expected.append("403 (Forbidden)")
+    tab = open_page(page.server.address.replace("token=", "token=x"), ready=False)
+    assert "lacks the right token" in tab.locator("body").inner_text()
+
+
+def test_a_server_that_has_ended_is_told(view, serve, open_page, expect):
+    open_page.expected.append("ERR_CONNECTION_REFUSED")
+    with serve(view) as server:
+        tab = open_page(server.address)
+    pick(tab, [4])
+    expect(tab.get_by_role("alert")).to_contain_text("is circuitsketch page still running?")
+
+
+def test_a_sketch_that_disappears_is_told(queries, serve, open_page, expect, tmp_path):
+    path = tmp_path / "a.sketch"
+    cs.sketch(page_runs.make(), 8, order=2, per_example="series", path=path)
+    view = View({"loss": cs.open_sketch(path).measure(page_runs.loss)})
+    view.ask([0])
+    with serve(view, store=path) as server:
+        tab = open_page(server.address)
+        path.rename(tmp_path / "elsewhere")
+        pick(tab, [4])
+        expect(tab.locator("#warnings")).to_contain_text("has disappeared")
+        expect(tab.get_by_role("button", name="Train again to check")).to_be_hidden()
+
+
+def test_twenty_thousand_examples(serve, open_page, expect):
+    n = 20_000
+    run = cs.Training(
+        lambda s, x, keep: 0.9 * s + (keep * x).mean(),
+        np.zeros(()),
+        np.sin(np.arange(n)).reshape(10, -1),
+        np.arange(n).reshape(10, -1),
+        items=[f"text {i}" for i in range(n)],
+        labels=[f"user {i % 700}" for i in range(n)],
+    )
+    view = View({"square": cs.sketch(run, 16, order=2).measure(lambda s: s * s)})
+    view.ask([0])
+    with serve(view) as server:
+        tab = open_page(server.address)
+        expect(tab.locator("#shown")).to_contain_text("20,000 of 20,000 examples shown")
+        assert tab.locator("#rows tbody tr").count() == 50
+        tab.get_by_label("Search").fill("text 1999")
+        expect(tab.locator("#shown")).to_contain_text("11 of 20,000")
+        tab.get_by_role("button", name="Pick all shown").click()
+        expect(tab.locator("#headline")).to_contain_text("without 11 examples")
+        tab.get_by_label("Search").fill("")
+        tab.get_by_role("button", name="Next").click()
+        expect(tab.locator("#page-number")).to_have_text("page 2 of 400")
+        tab.get_by_role("button", name="Pick all shown").click()
+        expect(tab.locator("#headline")).to_contain_text("without 20,000 examples")
+
+
+def test_a_page_in_a_file_does_the_same_without_a_server(view, open_page, expect, tmp_path):
+    write_static_page(view, tmp_path / "page.html")
+    tab = open_page((tmp_path / "page.html").as_uri())
+    assert not tab.locator("#check").is_visible() and "24 random subsets" in tab.locator("#trust").inner_text()
+    tab.get_by_label("Search").fill("z")
+    tab.get_by_role("button", name="Pick all shown").click()
+    expect(tab.locator("#headline")).to_contain_text(f"without {len(Z)} examples")
+    assert "24 subsets of the calibration" in tab.locator("#coverage").inner_text()
+    assert tab.locator("#curve polygon").count() == 1
+    tab.get_by_label("Name").fill("z")
+    tab.get_by_role("button", name="Save this subset").click()
+    assert "z" in tab.locator("#first").inner_text()
+
+
+def test_small_images_are_pictures(open_page, tmp_path):
+    items = [np.random.default_rng(i).random((8, 8)) for i in range(page_runs.N)]
+    run = page_runs.make(items=items)
+    view = View({"loss": cs.sketch(run, 0, order=1, per_example="series").measure(page_runs.loss)})
+    write_static_page(view, tmp_path / "page.html")
+    tab = open_page((tmp_path / "page.html").as_uri())
+    pictures = tab.locator("#rows img")
+    assert pictures.count() == page_runs.N and pictures.first.get_attribute("alt") == "image of 8 x 8"
+    assert tab.evaluate("[...document.images].every((one) => one.naturalWidth === 8)")

@@ -1,0 +1,240 @@
+"""The numbers of a page are the query's, its truths are retrained, and what it says can be sent as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import page_runs
+import pytest
+from matplotlib.image import imread
+from small_runs import raises
+
+import circuitsketch as cs
+from circuitsketch.directions import Orthonormal
+from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.page.answers import STRENGTHS
+from circuitsketch.page.examples import encode_image
+from circuitsketch.page.view import View, plain_words
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return page_runs.measured()
+
+
+@pytest.fixture
+def view(queries):
+    return View(queries, title="rude", about=[("sketch", "of a test")])
+
+
+def truth(ids, measure):
+    """One retraining, without lanes."""
+    run = page_runs.make()
+    return np.ravel(measure(run.params(run.retrain(ids))))
+
+
+def test_an_answer_has_the_numbers_of_the_query(view, queries):
+    ids = [4, 9, 17]
+    answer = json.loads(json.dumps(view.ask(ids), allow_nan=False))
+    assert [value.name for value in view.values] == ["loss", "margin[0]", "margin[1]"]
+    for name, columns in (("loss", [0]), ("margin", [1, 2])):
+        prediction = queries[name].without(ids)
+        low, high = prediction.interval(0.95)
+        for column, i in enumerate(columns):
+            value = answer["values"][i]
+            expected = [np.ravel(part)[column] for part in (prediction.value, prediction.change, low, high)]
+            assert [value[key] for key in ("value", "change", "low", "high")] == expected
+            assert value["curve"]["value"][0] == np.ravel(queries[name].baseline)[column]
+            assert value["curve"]["value"][-1] == pytest.approx(expected[0], rel=1e-12)
+            half = queries[name].reweight(STRENGTHS[6] * (np.isin(np.arange(page_runs.N), ids)))
+            assert value["curve"]["high"][6] == pytest.approx(np.ravel(half.interval()[1])[column], rel=1e-9)
+            assert sum(term["term"] for term in value["terms"]) == pytest.approx(expected[1], rel=1e-9)
+
+
+def test_nothing_left_out_is_the_model_as_trained(view, queries):
+    answer = view.ask([])
+    assert answer["values"][0]["value"] == answer["values"][0]["low"] == queries["loss"].baseline
+    assert answer["warnings"] == [] and answer["values"][0]["change"] == 0
+
+
+def test_the_page_is_described_before_a_question_is_asked(view, queries):
+    page = json.loads(json.dumps(view.describe(), allow_nan=False))
+    assert page["about"] == [["sketch", "of a test"]] and "Not calibrated" in page["trust"]["sentence"]
+    assert page["n"] == page_runs.N == len(page["labels"]) == len(page["items"])
+    influence = queries["loss"].influence()
+    assert page["values"][0]["effects"] == pytest.approx(influence.change, rel=1e-8)
+    assert page["values"][0]["stderr"] == pytest.approx(influence.stderr, rel=1e-8)
+    assert "\u202e" not in json.dumps(page["labels"], ensure_ascii=False)  # which would turn the rest of a line round
+
+
+def test_a_check_is_retrained_and_taken_into_the_calibration(view):
+    view.calibrate(30, largest=6)
+    assert "30 random subsets of 2 to 6 examples" in view.describe_trust()["sentence"]
+    ids = [4, 9, 17]
+    before, answer = view.ask(ids), view.check(ids)
+    expected = np.concatenate([truth(ids, page_runs.loss), truth(ids, page_runs.margins)])
+    assert [values[-1] for values in answer["truth"]["values"]] == pytest.approx(expected, rel=1e-9)
+    assert before["truth"] is None and view.ask([4, 9])["truth"] is None
+    shown = view.calibration()
+    assert [len(value["points"]) for value in shown["values"]] == [31] * 3
+    check = shown["values"][0]["checks"][0]
+    assert check["predicted"] == before["values"][0]["value"] and check["ids"] == ids
+    assert check["truth"] == pytest.approx(expected[0], rel=1e-9)
+    assert "1 checked here" in shown["trust"]["sentence"]
+    assert 0.8 <= shown["values"][0]["coverage"]["0.95"] <= 1
+
+
+def test_checks_calibrate_from_the_eighth_on(view):
+    for k in range(8):
+        assert "calibrated" not in view.queries["loss"].estimators
+        view.check([4 + k, 20 + k])
+    assert view.queries["loss"].estimators["calibrated"].count == 8
+
+
+def test_a_subset_of_one_label_is_warned_of_after_a_calibration_at_random(view):
+    view.calibrate(30, largest=6)
+    assert any(
+        "one label" in text or "share a label" in text or "one direction" in text
+        for text in view.ask(range(5, 25, 4))["warnings"]
+    )
+    assert not any(
+        "one label" in text or "share a label" in text or "one direction" in text
+        for text in view.ask([5, 6, 7, 8])["warnings"]
+    )
+
+
+def test_a_training_that_diverges_is_an_error_and_changes_nothing(view):
+    before = view.ask(page_runs.DIVERGES)
+    with pytest.raises(cs.DivergenceError):
+        view.check(page_runs.DIVERGES)
+    assert view.retrained.checks == () and view.ask(page_runs.DIVERGES)["values"] == before["values"]
+
+
+def test_pairs_are_what_two_do_together_beyond_their_sum():
+    # f = (k_1 + k_2 + k_3)^2 / 2 with k = keep: without both, the change is 1 more than the sum of the changes alone.
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 1.0, 1.0], [[0], [1], [2]])
+    query = cs.attribute(run, lambda s: s * s / 2, budget=200)
+    assert isinstance(query.estimators["pairs"], FromKnownEffects)
+    answer = View({"square": query}).ask([0, 1, 2])
+    pairs = answer["values"][0]["pairs"]
+    assert sorted(tuple(pair["ids"]) for pair in pairs) == [(0, 1), (0, 2), (1, 2)]
+    assert [pair["effect"] for pair in pairs] == pytest.approx([1.0] * 3, rel=1e-9)
+    assert {pair["kind"] for pair in pairs} == {"complementary"}  # changes alone are negative
+
+
+def test_pairs_of_a_sketch_are_those_of_retraining(view, queries):
+    ids = [4, 9, 17, 22]
+    for pair in view.ask(ids)["values"][0]["pairs"]:
+        both = truth(pair["ids"], page_runs.loss) - queries["loss"].baseline
+        single = [truth([i], page_runs.loss) - queries["loss"].baseline for i in pair["ids"]]
+        assert abs(pair["effect"] - float(both[0] - sum(single)[0])) < 4 * pair["stderr"]
+
+
+def test_without_interactions_the_page_says_that_pairs_are_unknown():
+    view = View({"loss": cs.sketch(page_runs.make(), 24, order=2).measure(page_runs.loss)})
+    answer = view.ask([4, 9])
+    assert answer["values"][0]["pairs"] == [] and "Nothing is known of pairs" in answer["pair_note"]
+
+
+@pytest.mark.parametrize("ids", [[-1], [page_runs.N], [1.5], ["1"], [True], "all", None, {"a": 1}])
+def test_ids_that_do_not_exist_are_refused(view, ids):
+    with raises(cs.InputError, "ids"):
+        view.ask(ids)
+
+
+def test_measurements_of_other_examples_are_refused(queries):
+    other = cs.sketch(page_runs.make(24), 4, order=1).measure(page_runs.loss)
+    with raises(cs.InputError, "same examples"):
+        View({"loss": queries["loss"], "other": other})
+    with raises(cs.InputError, "at most 64"):
+        View({"many": cs.sketch(page_runs.make(), 4, order=1).measure(lambda w: w[0] * np.ones(65))})
+
+
+def test_groups_are_deleted_where_a_sketch_has_groups():
+    run = page_runs.make()
+    groups = [f"user {i % 5}" for i in range(page_runs.N)]
+    query = cs.sketch(run, 8, order=2, per_example="series", groups=groups).measure(page_runs.loss)
+    view = View({"loss": query})
+    page = view.describe()
+    assert page["unit"] == "group" and page["labels"] == [f"user {i}" for i in range(5)] and page["items"] is None
+    answer = view.check([1])
+    assert answer["values"][0]["value"] == query.without("user 1").value
+    expected = truth([i for i in range(page_runs.N) if i % 5 == 1], page_runs.loss)
+    assert answer["truth"]["values"][0][-1] == pytest.approx(expected[0], rel=1e-9)
+
+
+def test_a_calibration_that_the_sketch_has_kept_is_taken_in(tmp_path):
+    sketch = cs.sketch(page_runs.make(), 8, order=2, per_example="series", path=tmp_path / "a.sketch")
+    query = sketch.measure(page_runs.loss)
+    assert not View({"loss": query}).take_in_kept()
+    calibrated = query.calibrate(size=(2, 6), count=20)
+    calibrated.keep_calibration()
+    view = View({"loss": cs.open_sketch(tmp_path / "a.sketch").measure(page_runs.loss)})
+    assert not view.take_in_kept(21) and view.take_in_kept(20)
+    value = view.ask([4, 9])["values"][0]
+    assert (value["low"], value["high"]) == calibrated.without([4, 9]).interval()
+    assert "20 random subsets of 2 to 6 examples that the sketch has kept" in view.describe_trust()["sentence"]
+
+
+def test_training_again_without_the_run_says_what_to_give(tmp_path):
+    cs.sketch(page_runs.make(), 8, order=2, path=tmp_path / "a.sketch")
+    view = View({"loss": cs.open_sketch(tmp_path / "a.sketch").measure(page_runs.loss)})
+    assert not view.can_retrain
+    with raises(cs.InputError, "--run"):
+        view.check([1, 2])
+    again = View(view.bases, load_run=page_runs.make)
+    assert again.can_retrain and again.check([4, 5])["truth"] is not None
+
+
+def test_several_people_ask_at_once(view):
+    view.calibrate(20, largest=6)
+    single = {k: view.ask([k, k + 3])["values"] for k in range(4, 20)}
+    answers = {}
+    people = [threading.Thread(target=lambda k=k: answers.update({k: view.ask([k, k + 3])["values"]})) for k in single]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    assert answers == single
+
+
+@pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
+def test_an_answer_comes_at_once(n, limit):
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(n, 4)) * 10.0 ** -np.arange(4)
+    series[:, 0] = 1.0
+    directions = rng.normal(size=(64, 4)) + 1j * rng.normal(size=(64, 4))
+    directions[:, 0] = 1.0
+    known = {"similarity": rng.normal(size=(n, 20))} if n == 1_000 else {}
+    directions = directions if known else directions[:0]
+    query = cs.Query(directions, Orthonormal(n), per_example=series, **known)
+    rows = rng.random((48, n)) < 0.02
+    view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
+    assert ("interactions" in view.queries["value"].estimators) and (query.interactions is not None) == (n == 1_000)
+    times = []
+    for _ in range(8):  # processor time, since other programs may keep the cores busy
+        begin = time.thread_time()
+        view.ask(rng.choice(n, 30, replace=False))
+        times.append(time.thread_time() - begin)
+    assert min(times) < limit
+
+
+def test_pictures_are_png_and_keep_their_pixels():
+    pixels = np.arange(48.0).reshape(6, 8)
+    data = base64.b64decode(encode_image(pixels).split(",")[1])
+    assert imread(io.BytesIO(data), format="png") == pytest.approx(np.round(pixels / 47 * 255) / 255, abs=1e-6)
+    colour = np.zeros((4, 5, 3))
+    colour[1, 2] = (1, 0.5, 0)
+    data = base64.b64decode(encode_image(colour).split(",")[1])
+    assert imread(io.BytesIO(data), format="png")[1, 2] == pytest.approx([1, 128 / 255, 0], abs=1e-6)
+
+
+def test_warnings_have_no_calls_of_python(view, queries):
+    sentences = [text for ids in ([4, 5], range(4, 36)) for text in view.ask(ids)["warnings"]]
+    assert sentences and not any("query." in text or "cs." in text for text in sentences)
+    assert plain_words("query.retrain_worst(16) corrects") == "retraining the worst examples corrects"
