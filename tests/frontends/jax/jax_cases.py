@@ -60,7 +60,7 @@ class Case:
 
     def coefficients(self, directions: np.ndarray, order: int) -> np.ndarray:
         """Return the Taylor coefficients of the parameters: (directions, order + 1, parameters)."""
-        leaves, tree = flatten(cs.push(self.run, directions, order=order, threads=1).state)
+        leaves, tree = flatten(cs.push(self.run, directions, order=order, keep="state", threads=1).state)
         return np.stack(
             [
                 [

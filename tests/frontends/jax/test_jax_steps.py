@@ -19,9 +19,9 @@ import circuitsketch as cs  # noqa: E402
 
 STEPS = jax_perceptrons.STEPS | jax_networks.STEPS
 # Single precision inside, whatever the parameters are: the accumulators of MultiSteps, the softmax of nnx's attention.
-SINGLE = {"optax_multi_steps": 1e-6, "nnx_transformer": 1e-5}
-# What is deleted of an example's weight: less where a ReLU is near its kink or a gradient near an eps outside the root.
-# The steps of lion are signs, which no small deletion changes.
+SINGLE = {"optax_multi_steps": 1e-6, "nnx_transformer": 1e-4}
+# What is deleted of an example's weight, so that order 3 is accurate; test_jax_runs.py deletes entire examples. It is
+# less where a ReLU is near its kink or a gradient near an eps outside the root. The steps of lion are signs.
 STRENGTHS = {"mlp_sgd_momentum": 0.01, "optax_yogi_ema": 0.01, "optax_adam_eps_outside": 1e-3, "optax_lion": 1e-4}
 ORDER = 3
 # Of finite differences at the best of their step sizes; rounding is amplified by the division by its powers.
@@ -33,7 +33,7 @@ WIDTHS = (0.05, 0.01, 2e-3, 4e-4, 8e-5)
 def case(request):
     for module in (jax_perceptrons, jax_networks):
         module.data.restart(3)
-    return STEPS[request.param](), SINGLE.get(request.param, 0.0), STRENGTHS.get(request.param, 0.1)
+    return STEPS[request.param](), SINGLE.get(request.param, 0.0), STRENGTHS.get(request.param, 0.02)
 
 
 def test_an_imported_step_trains_and_retrains_as_jax_does(case):
