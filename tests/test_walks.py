@@ -1,10 +1,10 @@
 """How many files a reader walks through to follow a call, and how often they turn back to a file that they have left.
 
 A walk is the sequence of the package's files whose functions a call enters. Left out are the files that only convert
-and check what a caller gives, only raise errors, or widen an answer by what the run says against it (CHECKS): whoever
-follows the data reads past them. The walk of a sketch ends where a backend is handed the circuits, and where the disk
-is handed the bytes: the rooms below training are behind the backend's contract, which is a walk of its own
-(BEHIND_THE_CONTRACT).
+and check what a caller gives (which leaves to keep, too), only raise errors, save what is unfinished in case of an
+interruption, or widen an answer by what the run says against it (CHECKS): whoever follows the data reads past them. The
+walk of a sketch ends where a backend is handed the circuits, and where the disk is handed the bytes: the rooms below
+training are behind the backend's contract, which is a walk of its own (BEHIND_THE_CONTRACT).
 """
 
 from __future__ import annotations
@@ -25,15 +25,22 @@ PACKAGE = str(Path(cs.__file__).parent) + "/"
 CHECKS = {
     "arguments.py",
     "arrays.py",
+    "attribution/alike_subsets.py",
     "attribution/run_checks.py",
     "attribution/validation.py",
     "display.py",
     "errors.py",
+    "estimators/caveats.py",
     "estimators/checks.py",
     "limits.py",
+    "propagate/kept_lanes.py",
+    "propagate/resumption.py",
     "propagate/sizes.py",
+    "store/checkpoints.py",
     "training/crossings.py",
     "training/health.py",
+    "training/indices.py",
+    "training/kept_leaves.py",
     "training/kinks.py",
     "training/subsets.py",
     "training/weights.py",

@@ -60,7 +60,7 @@ from circuitsketch.tree import unflatten
 # What tab completion shows.
 PUBLIC = (
     "measure query extend info path n count order distribution directions coefficients per_example similarity labels "
-    "items groups run params state nbytes origin"
+    "items groups run params state nbytes"
 ).split()
 
 
@@ -112,7 +112,7 @@ class Sketch(SketchRecord):
         """What all measurements share of the fit of interactions."""
         return Priors(partial(getattr, self, "similarity"), partial(self.distribution.block, 0, self.count))
 
-    @property
+    @cached_property
     def moves(self) -> np.ndarray | None:
         """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
         return self.similarity if self.chosen_similarity is None else None

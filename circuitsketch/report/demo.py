@@ -209,7 +209,7 @@ def prepare(settings: Settings) -> Experiment:
     --------
     >>> experiment = prepare(Settings(steps=60))
     >>> len(experiment.questions), len(experiment.known), len(experiment.questions[0].ids)
-    (7, 38, 6)
+    (7, 38, 2)
     """
     names = microgpt.names()
     drawn = draw_questions(names[: settings.steps], settings.seed)
