@@ -155,7 +155,7 @@ def training(
     check_callable(step, "step")
     check_step(step)
     batches = entry_per_step(batches, "batches")
-    ids = example_ids([np.asarray(row) for row in entry_per_step(examples, "examples")], len(batches))
+    ids = example_ids(examples, len(batches))
     imported = load_frontend().import_step(step, state, batches, [len(row) for row in ids])
     options: dict[str, Any] = {"n": n, "params": params, "labels": labels, "items": items}
     run = JaxTraining(imported.step, imported.state, imported.batches, ids, **options)

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from circuitsketch.arguments import call, check_callable, check_int
 from circuitsketch.errors import InputError
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from circuitsketch.frontends.torch.state import StateLayout
 
 __all__ = ["TorchTraining", "function", "optimiser", "training"]
+
+SEEDS = (-(2**63), 2**64 - 1)  # the smallest and the largest that torch.manual_seed takes
 
 
 def load_frontend() -> Any:
@@ -120,8 +120,8 @@ def training(
     items : sequence, optional
         The raw form of each example, by which queries can select examples.
     seed : int
-        The seed of PyTorch's generator before the first step, for steps that draw random numbers, as dropout does.
-        Every retraining draws the same.
+        The seed of PyTorch's generator before the first step, for steps that draw random numbers, as dropout does:
+        from -2**63 to 2**64 - 1, as in `torch.manual_seed`. Every retraining draws the same.
 
     Returns
     -------
@@ -148,8 +148,9 @@ def training(
     check_callable(step, "step")
     check_step(step)
     batches = entry_per_step(batches, "batches")
-    ids = example_ids([np.asarray(row) for row in entry_per_step(examples, "examples")], len(batches))
-    imported = load_frontend().import_step(step, state, batches, [len(row) for row in ids], check_int(seed, "seed"))
+    ids = example_ids(examples, len(batches))
+    seed = check_int(seed, "seed", *SEEDS)
+    imported = load_frontend().import_step(step, state, batches, [len(row) for row in ids], seed)
     options: dict[str, Any] = {"n": n, "params": params, "labels": labels, "items": items}
     run = TorchTraining(imported.step, imported.state, imported.batches, ids, **options)
     run.layout = imported.layout

@@ -495,6 +495,13 @@ def test_invalid_arguments_that_once_gave_a_number_are_refused(name):
         function(value)
 
 
+def test_ids_that_cannot_be_read_are_refused_in_every_kind_of_run():
+    for name in {"Training", "jax.training", "torch.training"} & set(CALLS):
+        function, given = CALLS[name]
+        with pytest.raises(cs.InputError, match=r"examples\[0\] must be a list of integer ids: .*broken on purpose"):
+            function(**given | {"examples": [Broken(), Broken()]})
+
+
 def test_a_promise_that_nothing_can_break_takes_one_direction():
     found = cs.plan(1e308, 0.1)
     assert (found.order, found.per_group, found.median_groups, found.directions) == (1, 1, 1, 1)

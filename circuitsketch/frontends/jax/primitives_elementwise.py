@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.circuit import CONSTANT
 from circuitsketch.errors import TraceError
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.frontends.numpy.wire import user_place
 from circuitsketch.frontends.operations import OPERATIONS
+from circuitsketch.gates.arithmetic import add
+from circuitsketch.gates.extremum import largest, smallest
+from circuitsketch.gates.movement import broadcast, reshape, transpose
+from circuitsketch.gates.powers import sqrt
+from circuitsketch.gates.selection import maximum, minimum, relu
 
 # The operations of the primitives, where these have no parameters that matter.
 NAMES = {
@@ -37,9 +43,9 @@ IDENTITIES = (
     " reshard"
 ).split()
 # Gates whose result is one of the elements of an operand.
-PAIRS = ("maximum", "minimum", "relu")
-EXTREMA = ("max", "min")
-VIEWS = ("broadcast", "reshape", "transpose")
+PAIRS = (maximum, minimum, relu)
+EXTREMA = (largest, smallest)
+VIEWS = (broadcast, reshape, transpose)
 
 
 def operation(name: str) -> Callable[..., Any]:
@@ -58,9 +64,9 @@ def divide(equation: Any, x: Any, y: Any) -> Any:
     if not isinstance(y, Wire):
         return OPERATIONS["divide"](x, y)
     root = without_zero(y)
-    if root.node.gate.name == "sqrt":
+    if root.node.gate is sqrt:
         return x * OPERATIONS["rsqrt"](Wire(y.builder, root.node.operands[0]))
-    source = Wire(y.builder, y.node.operands[0]) if y.node.gate.name == "broadcast" else y
+    source = Wire(y.builder, y.node.operands[0]) if y.node.gate is broadcast else y
     if source.size < np.size(x):
         return x * OPERATIONS["broadcast_to"](OPERATIONS["reciprocal"](source), y.shape)
     return OPERATIONS["divide"](x, y)
@@ -68,7 +74,7 @@ def divide(equation: Any, x: Any, y: Any) -> Any:
 
 def without_zero(x: Wire) -> Wire:
     """Return the wire to which a constant zero was added, as an epsilon of 0; another wire as it is."""
-    if x.node.gate.name != "add":
+    if x.node.gate is not add:
         return x
     one, other = (Wire(x.builder, i) for i in x.node.operands)
     for wire, added in ((one, other), (other, one)):
@@ -95,7 +101,7 @@ def booleans_only(name: str) -> Callable[..., Any]:
 
 def same_root(x: Any) -> Any:
     """Return the wire that a wire is a view of; other values as they are."""
-    while isinstance(x, Wire) and x.node.gate.name in VIEWS:
+    while isinstance(x, Wire) and x.node.gate in VIEWS:
         x = Wire(x.builder, x.node.operands[0])
     return x
 
@@ -110,7 +116,7 @@ def is_same(x: Any, y: Any) -> bool:
 def value_or_wire(x: Wire) -> Any:
     """Return the array of a constant wire, another wire as it is."""
     node = same_root(x).node
-    return node.params["value"] if node.gate.name == "constant" else x
+    return node.params["value"] if node.gate is CONSTANT else x
 
 
 def equal(equation: Any, x: Any, y: Any) -> Any:
@@ -121,13 +127,13 @@ def equal(equation: Any, x: Any, y: Any) -> Any:
             if extremum.dtype.kind == "f" and np.all(np.isinf(extremum)):
                 return OPERATIONS["same"](element, extremum)  # no finite element is near infinity
             continue
-        name, build = root.node.gate.name, root.builder
-        if name in PAIRS:
-            ends = [value_or_wire(Wire(build, i)) for i in root.node.operands] + [np.zeros(())] * (name == "relu")
+        gate, build = root.node.gate, root.builder
+        if gate in PAIRS:
+            ends = [value_or_wire(Wire(build, i)) for i in root.node.operands] + [np.zeros(())] * (gate is relu)
             for end, other in (ends, ends[::-1]):
                 if is_same(same_root(element), same_root(end)):
-                    return OPERATIONS["less_equal" if name == "minimum" else "greater_equal"](element, other)
-        elif name in EXTREMA and any(
+                    return OPERATIONS["less_equal" if gate is minimum else "greater_equal"](element, other)
+        elif gate in EXTREMA and any(
             is_same(same_root(element), same_root(Wire(build, i))) for i in root.node.operands
         ):
             return OPERATIONS["same"](element, extremum)

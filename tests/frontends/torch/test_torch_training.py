@@ -195,6 +195,22 @@ def test_what_no_weight_reaches_is_pytorchs():
         torch.testing.assert_close(theirs[key], state[key], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("seed", [-(2**63), -1, 2**63, 2**64 - 1])
+def test_a_seed_is_any_that_pytorch_takes(seed):
+    def draw(state, batch, keep):
+        return state + keep.sum() * torch.rand(())
+
+    run = cs.torch.training(draw, torch.zeros(()), [torch.zeros(1)], [[0]], seed=seed)
+    torch.manual_seed(seed)
+    assert float(run.train()) == float(torch.rand(()))
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.0, True])
+def test_another_seed_is_refused(seed):
+    with pytest.raises(cs.InputError, match="seed must be an integer of at (least|most)"):
+        cs.torch.training(lambda s, x, keep: s + keep.sum() * x, torch.zeros(()), [torch.ones(())], [[0]], seed=seed)
+
+
 def test_running_statistics_are_part_of_the_state():
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
 
