@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import check_callable, check_executor, check_instance, check_int
+from circuitsketch.arguments import call, check_callable, check_executor, check_instance, check_int
 from circuitsketch.arrays import plain_array
 from circuitsketch.attribution.budget import (
     LANE,
@@ -25,13 +25,14 @@ from circuitsketch.attribution.budget import (
     sweep_cost,
     time_of_training,
 )
+from circuitsketch.attribution.calibrate import GIVEN
 from circuitsketch.attribution.called_measurement import CalledMeasurement
 from circuitsketch.attribution.costs import time_retraining
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.attribution.subsets import draw_subsets
+from circuitsketch.attribution.subsets import draw_subsets, refuse_with_subsets
 from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.checks.dependence import Constancy
@@ -67,7 +68,7 @@ def attribute(
     function: Callable[..., Any],
     *args: Any,
     budget: float = 200,
-    kind: str = "random",
+    kind: str | None = None,
     size: Any = None,
     subsets: Any = None,
     values: Any = None,
@@ -101,8 +102,8 @@ def attribute(
         What it may cost, in trainings: 10 buy first order and a check, 60 a calibration, a half of the number of
         examples their own effects.
     kind, size : optional
-        Of the subsets that are retrained, which should be such as will be asked about: "random", or "label" for
-        examples that share a label; their smallest and largest number. See `Query.calibrate`.
+        Of the subsets that are retrained, which should be such as will be asked about: "random", the default, or
+        "label" for examples that share a label; their smallest and largest number. See `Query.calibrate`.
     subsets : optional
         The subsets to retrain, in the forms of `Query.without`, instead of `kind` and `size`.
     values : array_like of int, of shape (subsets,), optional
@@ -160,14 +161,18 @@ def attribute(
     check_int(seed, "seed", 0, 2**64 - 1)
     thread_count(threads, 1)
     check_executor(executor)
+    unit = "example" if run.groups is None else "group"
+    given = None
+    if subsets is None:
+        kind = "random" if kind is None else kind
+    else:
+        refuse_with_subsets(kind=kind, size=size)
+        kind = GIVEN
+        given = np.atleast_2d(parse_downweights(subsets, run.n, run.labels, run.items, unit=unit))
     source = Source(function, args, run)
     begun = time.perf_counter()
     first = differentiate_or_call(source, threads, path)
     gradient, kept, width = first.gradient, first.kept, len(first.baseline)
-    unit = "example" if run.groups is None else "group"
-    given = None
-    if subsets is not None:
-        given = np.atleast_2d(parse_downweights(subsets, run.n, run.labels, run.items, unit=unit))
     picked = check_values(values, given, first.shape)
     plan = plan_attribution(run, width, budget, None if given is None else len(given), first.reason)
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
@@ -191,7 +196,7 @@ def attribute(
     if progress is True:
         print(plan, file=sys.stderr)
     if on_plan is not None:
-        on_plan(plan)
+        call(on_plan, "on_plan", plan)
     with show_progress(progress, task="attribute", thing="unit") as report:
         tell = Tell(report, plan)
 
@@ -254,7 +259,6 @@ def attribute(
         known = KnownEffects.of_own(None, own, first.shape)
     else:
         known = KnownEffects(gradient.T, own, chosen, pairs, first.shape)
-    kind = "given" if given is not None else kind
     estimators = [FromKnownEffects(known, name) for name in known.names]
     calibrated = []
     if len(rows):

@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitsketch.arguments import check_choice, check_int
 from circuitsketch.attribution.series import MeasuredSeries
-from circuitsketch.attribution.subsets import KINDS, draw_subsets
+from circuitsketch.attribution.subsets import KINDS, draw_subsets, refuse_with_subsets
 from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets, calibrate_estimators
@@ -32,9 +32,7 @@ def choose_subsets(
         kind = "random" if kind is None else kind
         rows, sizes = draw_subsets(query.n, query.labels, kind, size, 48 if count is None else count, seed)
     else:
-        for name, value in {"kind": kind, "size": size, "count": count}.items():
-            if value is not None:
-                raise InputError(f"{name} is for subsets that are drawn, and subsets were given; leave it out")
+        refuse_with_subsets(kind=kind, size=size, count=count)
         rows, kind = parse_downweights(subsets, query.n, query.labels, query.items, unit=query.unit), GIVEN
         rows = np.atleast_2d(rows)
         lengths = (rows**2).sum(axis=1)

@@ -123,7 +123,10 @@ class Sketch(SketchRecord):
         Computed on first access."""
         if self.run is None or self.per_example is None or not self.per_example.order:
             return None
-        return shares_of_averages(self.run, self.per_example)
+        try:
+            return shares_of_averages(self.run, self.per_example)
+        except CircuitSketchError:  # first order diverges, or memory does not hold it
+            return None
 
     @cached_property
     def kinks(self) -> RunKinks | None:

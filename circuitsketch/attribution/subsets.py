@@ -87,6 +87,13 @@ def draw_subsets(
     return rows, (float(low), float(high))
 
 
+def refuse_with_subsets(**options: Any) -> None:
+    """Raise InputError if options of subsets that are drawn are passed though subsets were given."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} is for subsets that are drawn, and subsets were given; leave it out")
+
+
 def check_sizes(size: Any, n: int, smallest: int, largest: int) -> tuple[int, int]:
     """Return the smallest and the largest size of subsets, or raise InputError."""
     if size is None:

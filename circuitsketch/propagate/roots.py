@@ -10,7 +10,7 @@ of a / (1 + a), which it is for that parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -18,14 +18,19 @@ import numpy as np
 from circuitsketch.backends import reference
 from circuitsketch.backends.lane_blocks import read_coefficients
 from circuitsketch.circuit import Circuit, Node
+from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.gates.powers import power, rsqrt, sqrt
+from circuitsketch.limits import blocks_of
 from circuitsketch.propagate.coefficients import PropagatedRun
+from circuitsketch.propagate.parts import RANDOM, SketchSpec, push_parts
 from circuitsketch.propagate.retrained import States
 from circuitsketch.training.training import Training
 
 ORDER, TOLERANCE = 3, 0.1  # of the series, and of its error over the step's change
 STEPS = 32  # that read an example, at which roots are looked at
+PROBES, CANDIDATES = 256, 64  # random directions that screen examples for their shares; of the largest, exact shares
+DEVIATIONS = 4  # of the noise of screening, which are taken off
 
 
 def has_roots(run: Training) -> bool:
@@ -125,21 +130,73 @@ def shares_of_averages(run: Training, per_example: PropagatedRun) -> np.ndarray:
     Averages of squares, such as Adam's second moments, are leaves of the state that are nowhere negative and reach a
     root. An example that alone moves some parameter has a share of 1: leaving it out zeroes the gradient, and the step
     with it, which a series in its weight does not see. Where gradients cancel, shares may be larger.
+
+    Where the sketch does not keep the averages, they are pushed again to first order, along at most PROBES + CANDIDATES
+    directions: see `screen_shares`.
     """
-    shares = np.zeros(per_example.n)
-    width = per_example.target.width
-    leaves = zip(per_example.constants, per_example.state_lane, strict=True)
-    reaching = [(leaf, at) for i, (leaf, at) in enumerate(leaves) if at >= 0 and (leaf >= 0).all() and reaches(run, i)]
-    for block in range(-(-per_example.count // width) if reaching else 0):
-        rows = per_example.rows(block * width, min(width, per_example.count - block * width))
-        lanes = per_example.lanes[block]
-        for leaf, at in reaching:
-            change = np.abs(read_coefficients(lanes[at : at + leaf.size], per_example.target.mode)[:, 0])
-            average = leaf.ravel()
-            share = np.divide(change, 2.0 * average, out=np.zeros_like(change), where=average > 0)
-            part = share.max(axis=1, initial=0.0)[: len(shares[rows])]
-            shares[rows] = np.maximum(shares[rows], part)
+    varying = run.varying()
+    averages = [i for i, leaf in enumerate(per_example.constants) if i in varying and (leaf >= 0).all()]
+    averages = [i for i in averages if reaches(run, i)]
+    if not averages:
+        return np.zeros(run.n)
+    if set(averages).isdisjoint(per_example.dropped):
+        return largest_shares(per_example, averages)
+    if run.n <= PROBES + CANDIDATES:
+        return largest_shares(push_averages(run, np.eye(run.n), averages, per_example.threads), averages)
+    return screen_shares(run, averages, per_example.threads)
+
+
+def screen_shares(run: Training, averages: Sequence[int], threads: int | None = None) -> np.ndarray:
+    """Return the shares of all examples, (n,): exact for the CANDIDATES largest, cautious estimates for the others.
+
+    Along random signs s an average changes by sum_i s_i a_i; the mean of s_i times that over PROBES sign vectors is
+    a_i, with a standard deviation of |a| / PROBES^(1/2), of which DEVIATIONS are taken off. An element with a dominant
+    example has |a| close to its share, and |a| is the root mean square of the changes.
+    """
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(PROBES, run.n))
+    probes = push_averages(run, signs, averages, threads)
+    shares = np.zeros(run.n)
+    for leaf in averages:
+        changes = np.concatenate([change for _, change in relative_changes(probes, [leaf])])
+        noise = DEVIATIONS * np.sqrt((changes**2).mean(axis=0) / PROBES)
+        for part in blocks_of(run.n, changes.shape[1]):
+            estimates = np.abs(signs[:, part].T @ changes) / PROBES - noise
+            shares[part] = np.maximum(shares[part], estimates.max(axis=1, initial=0.0))
+    candidates = np.argsort(-shares, kind="stable")[:CANDIDATES]
+    weights = np.zeros((CANDIDATES, run.n))
+    weights[np.arange(CANDIDATES), candidates] = 1.0
+    shares[candidates] = largest_shares(push_averages(run, weights, averages, threads), averages)
     return shares
+
+
+def push_averages(run: Training, weights: np.ndarray, averages: Sequence[int], threads: int | None) -> PropagatedRun:
+    """Push downweights (B, n) to first order, and keep some leaves of the state."""
+    names = tuple(run.state_names[i] for i in averages)
+    return push_parts(SketchSpec(run, Given(weights), len(weights), 1, threads=threads, keep=names))[RANDOM]
+
+
+def largest_shares(pushed: PropagatedRun, averages: Sequence[int]) -> np.ndarray:
+    """Return the largest relative change of averages along each direction, (count,)."""
+    shares = np.zeros(pushed.count)
+    for rows, change in relative_changes(pushed, averages):
+        shares[rows] = np.maximum(shares[rows], np.abs(change).max(axis=1, initial=0.0))
+    return shares
+
+
+def relative_changes(pushed: PropagatedRun, averages: Sequence[int]) -> Iterator[tuple[slice | np.ndarray, np.ndarray]]:
+    """Yield, by lane block and leaf, the rows of its directions and the first-order changes over twice the averages.
+
+    The changes are of shape (rows, elements), and 0 for an average of 0.
+    """
+    width = pushed.target.width
+    for block in range(-(-pushed.count // width)):
+        count = min(width, pushed.count - block * width)
+        lanes = pushed.lanes[block]
+        for i in averages:
+            at, average = pushed.state_lane[i], pushed.constants[i].ravel()
+            change = read_coefficients(lanes[at : at + average.size], pushed.target.mode)[:count, 0]
+            relative = np.divide(change, 2.0 * average, out=np.zeros_like(change), where=average > 0)
+            yield pushed.rows(block * width, count), relative
 
 
 def reaches(run: Training, leaf: int) -> bool:

@@ -97,12 +97,11 @@ def predict_by_order(
     deletions = np.outer(strengths, deletion_weights(run, question))
     curves = []
     for order in orders:
-        prediction = query.predict(deletions, order=order, median_groups=1)
-        value, error = np.asarray(prediction.value), np.asarray(prediction.stderr)
+        estimate = query.random.predict(deletions, order, median_groups=1)  # `query.predict` adds what checks find
+        value, error = query.baseline + estimate.change, estimate.stderr
         curves.append(Curve(f"order {order}", value, value - error, value + error))
-    return add_retrained_points(
-        run, question, strengths, tuple(curves), "one standard error", threads, report_retraining
-    )
+    band = "one standard error over directions"
+    return add_retrained_points(run, question, strengths, tuple(curves), band, threads, report_retraining)
 
 
 def predict_along_weights(query: cs.Query, h: np.ndarray, measured: str, removed: str, truth: Any = None) -> Removal:

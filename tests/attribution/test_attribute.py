@@ -366,8 +366,11 @@ def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
         ({"subsets": fresh_subsets(9), "values": [0.0] * 9}, "pass 9 integers"),
         ({"subsets": fresh_subsets(9), "values": [2] * 9}, "from 0 to 1"),
         ({"subsets": fresh_subsets(9), "values": [-1] * 9}, "from 0 to 1"),
+        ({"subsets": fresh_subsets(9), "kind": "random"}, "kind is for subsets that are drawn"),
+        ({"subsets": fresh_subsets(9), "size": (1, 3)}, "size is for subsets that are drawn"),
+        ({"on_plan": int}, "on_plan cannot be called with 1 arguments"),
     ],
 )
-def test_values_that_there_are_not_are_refused(options, message):
+def test_values_and_options_that_do_not_apply_are_refused(options, message):
     with raises(cs.InputError, message):
         cs.attribute(network("tanh"), measure, budget=40, **options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.propagate.roots import constant_needed, error_of_step, has_roots, largest_ratio
+from circuitsketch.propagate.roots import CANDIDATES, PROBES, constant_needed, error_of_step, has_roots, largest_ratio
 
 
 def test_the_error_of_a_step_is_that_of_its_taylor_polynomial():
@@ -115,3 +115,21 @@ def test_the_example_that_alone_moves_a_parameter_carries_its_average():
     change = np.abs(v[0] - v[1]) / (2 * step)
     average = run.train()["v"]
     assert shares[5] == pytest.approx((change / (2 * average)).max(), rel=1e-4)
+
+
+def test_random_directions_screen_examples_for_the_one_that_carries_an_average():
+    run = category_run(1e-9, n=PROBES + CANDIDATES + 40)
+    options = {"per_example": "series", "per_example_order": 1}
+    kept = cs.sketch(run, 0, 1, keep="state", **options).shares
+    screened = cs.sketch(run, 0, 1, **options).shares
+    exact = np.isclose(screened, kept, rtol=1e-9)
+    assert exact[0] and kept[0] == pytest.approx(1.0, abs=0.05) and exact.sum() >= CANDIDATES
+    assert np.argmax(screened) == 0 and screened[1:].max() < largest_ratio()
+    assert (screened <= kept * (1 + 1e-9)).all()  # estimates are cautious
+
+
+def test_shares_are_the_same_whether_or_not_the_sketch_keeps_the_averages():
+    run, _ = lstm_run(1e-8)
+    options = {"per_example": "series", "per_example_order": 1}
+    kept, pushed = (cs.sketch(run, 0, 1, keep=keep, **options).shares for keep in ("state", None))
+    np.testing.assert_allclose(pushed, kept, rtol=1e-9)
