@@ -42,7 +42,7 @@ MARKED = {
         "estimators/test_convergence.py",
         "estimators/test_interactions.py",
         "frontends/jax/",
-        "frontends/test_signatures.py",
+        "frontends/numpy/test_signatures.py",
         "frontends/torch/",
         "lower/test_compile_time.py",
         "page/test_browser.py",
