@@ -179,7 +179,7 @@ def test_a_written_report_appends_a_line_and_its_table_is_the_last(bench, histor
     lines = history.read_lines("trial")
     named = {"a share (first_share)": 0.5, "a share (second_share)": 0.25, "count": 7}
     assert [line["figures"] for line in lines] == [{"the time": 2.0} | named, {"the time": 3.0} | named]
-    assert all(line["commit"] and line["settings"] == {"steps": 3} for line in lines)
+    assert all("commit" in line and line["settings"] == {"steps": 3} for line in lines)
     assert lines[1]["table"] in report.README.read_text() and lines[0]["table"] not in report.README.read_text()
 
     report.README.write_text("before\n<!-- trial -->\n<!-- end of trial -->\nafter\n")

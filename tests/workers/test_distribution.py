@@ -154,7 +154,7 @@ def test_a_run_is_sent_to_a_worker_once():
         assert 1 <= first.sent <= 4  # two workers; a pickle may go to one that has it
         again = Counted(pool, run_steps, [run], 1)
         assert len(list(again.results((i,) for i in range(50)))) == 50
-        assert first.sent + again.sent <= 4
+        assert again.sent <= 4  # one worker may have made all calls of the first fifty
 
 
 def test_a_worker_forgets_what_it_has_not_used_lately(monkeypatch):
