@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy.hints import HINTS
 
 # NumPy's functions, without the types that its stubs give them for arrays.
@@ -63,6 +64,8 @@ class ArrayMethods:
     # Shapes.
     def reshape(self, *shape: Any, order: Any = "C", copy: Any = None) -> Any:
         """np.reshape, with a tuple or separate sizes."""
+        if not shape:
+            raise InputError("reshape() needs a shape: an integer, or several, or a tuple")
         return numpy.reshape(self, shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
 
     def ravel(self, order: Any = "C") -> Any:
