@@ -12,14 +12,14 @@ Requires the extra `circuitsketch[jax]`. JAX is imported when a function of this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable
-from circuitsketch.errors import InputError
-from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids
+from circuitsketch.frontends.imported import require_extra
+from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
 from circuitsketch.tree import unflatten
 
 if TYPE_CHECKING:
@@ -30,14 +30,8 @@ __all__ = ["JaxTraining", "function", "training"]
 
 def load_frontend() -> Any:
     """Import the front end, and with it JAX; raise InputError if it is not installed."""
-    try:
+    with require_extra("jax", "jax", "jaxlib"):
         from circuitsketch.frontends import jax as frontend
-    except ModuleNotFoundError as reason:
-        if (reason.name or "").partition(".")[0] not in ("jax", "jaxlib"):
-            raise
-        raise InputError(
-            "circuitsketch.jax needs the package jax, which is not installed; pip install 'circuitsketch[jax]'"
-        ) from None
     return frontend
 
 
@@ -89,13 +83,6 @@ class JaxTraining(Training):
         return [np.asarray(value, np.float64) for value in values if np.asarray(value).dtype.kind == "f"]
 
 
-def trained_params(state: Any) -> Any:
-    """Return the part of a state that is passed to measurements: its "params", or else all of it."""
-    if isinstance(state, Mapping):
-        return state.get("params", state)
-    return getattr(state, "params", state)
-
-
 def training(
     step: Callable[[Any, Any, Any], Any],
     state: Any,
@@ -123,8 +110,8 @@ def training(
     n : int, optional
         The number of examples; by default the largest id + 1.
     params : callable, optional
-        `params(state)` returns the parameters passed to measurements; by default state["params"] or state.params, or
-        the entire state if it has neither.
+        `params(state)` returns the parameters passed to measurements; by default state["params"] or state.params,
+        or the entire state if it has neither.
     labels : sequence of hashable, optional
         One label per example (a class, a source), by which queries can select examples.
     items : sequence, optional

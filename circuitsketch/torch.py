@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuitsketch.arguments import call, check_callable, check_int
-from circuitsketch.errors import InputError
+from circuitsketch.frontends.imported import require_extra
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
 
 if TYPE_CHECKING:
@@ -29,14 +29,8 @@ SEEDS = (-(2**63), 2**64 - 1)  # the smallest and the largest that torch.manual_
 
 def load_frontend() -> Any:
     """Import the front end, and with it PyTorch; raise InputError if it is not installed."""
-    try:
+    with require_extra("torch", "torch"):
         from circuitsketch.frontends import torch as frontend
-    except ModuleNotFoundError as reason:
-        if (reason.name or "").partition(".")[0] != "torch":
-            raise
-        raise InputError(
-            "circuitsketch.torch needs the package torch, which is not installed; pip install 'circuitsketch[torch]'"
-        ) from None
     return frontend
 
 
@@ -113,8 +107,8 @@ def training(
     n : int, optional
         The number of examples; by default the largest id + 1.
     params : callable, optional
-        `params(state)` returns the parameters passed to measurements; by default state["params"], or the entire state
-        if it has none.
+        `params(state)` returns the parameters passed to measurements; by default state["params"] or state.params,
+        or the entire state if it has neither.
     labels : sequence of hashable, optional
         One label per example (a class, a source), by which queries can select examples.
     items : sequence, optional

@@ -23,6 +23,8 @@ LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infin
 CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
 LABEL_CHANCE = 0.05  # that random examples share a label, below which those that do are no random subset
 COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
+# What the subsets of a kind are called.
+SORTS = {"random": "random subsets", "label": "subsets of one label each", "given": "given subsets"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,7 @@ class Calibrated:
             estimator=self.name,
             warnings=warnings,
             bounds=bounds,
-            words=f"{self.describe()}, calibrated on {self.count} retrained subsets"
+            words=f"{self.describe()}, calibrated on {self.count} retrained {SORTS[self.retrained.kind]}"
             + " that the sketch has kept" * self.retrained.is_kept
             + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )

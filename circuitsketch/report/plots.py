@@ -52,21 +52,16 @@ def format_axis_label(what: str, unit: str, between: str = ", ") -> str:
     return f"{what}{between}{unit}" if unit else what
 
 
+def draw_retrained(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Draw retrained values as open circles, above all curves."""
+    circle = {"markersize": 6.5, "markerfacecolor": "white", "markeredgecolor": "black", "markeredgewidth": 1.3}
+    ax.plot(x, y, linestyle="none", marker="o", label="retrained", zorder=5, **circle)
+
+
 def plot_removal(removal: Removal) -> Figure:
     """Draw curves and bands over the strength of a deletion, with retrained points."""
     figure, (ax,) = create_figure()
-    ax.plot(
-        removal.checked,
-        removal.retrained,
-        linestyle="none",
-        marker="o",
-        markersize=6.5,
-        markerfacecolor="white",
-        markeredgecolor="black",
-        markeredgewidth=1.3,
-        label="retrained",
-        zorder=5,
-    )
+    draw_retrained(ax, removal.checked, removal.retrained)
     for k, curve in enumerate(removal.curves):
         colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
         ax.plot(removal.strengths, curve.value, color=colour, linestyle=dashes, linewidth=1.6, label=curve.label)
@@ -88,18 +83,7 @@ def plot_removal(removal: Removal) -> Figure:
 def plot_step_test(test: StepTest) -> Figure:
     """Draw what orders 1, 2, ... predict of a step along the metagradient, with retrained points."""
     figure, (ax,) = create_figure()
-    ax.plot(
-        test.checked,
-        test.retrained - test.baseline,
-        linestyle="none",
-        marker="o",
-        markersize=6.5,
-        markerfacecolor="white",
-        markeredgecolor="black",
-        markeredgewidth=1.3,
-        label="retrained",
-        zorder=5,
-    )
+    draw_retrained(ax, test.checked, test.retrained - test.baseline)
     for k, curve in enumerate(test.curves):
         colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
         ax.plot(

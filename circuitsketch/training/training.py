@@ -8,7 +8,7 @@ loss of example i multiplied by keep_i = 1 - w_i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import replace
@@ -71,8 +71,8 @@ class Training:
     n : int, optional
         The number of examples; by default the largest id + 1.
     params : callable, optional
-        `params(state)` returns the parameters passed to measurements; by default state["params"], or the entire state
-        if it has no "params".
+        `params(state)` returns the parameters passed to measurements; by default state["params"] or state.params,
+        or the entire state if it has neither.
     labels : sequence of hashable, optional
         One label per example (a class, a source), by which queries can select examples.
     items : sequence, optional
@@ -494,8 +494,14 @@ def check_step(step: Any) -> None:
 
 
 def trained_params(state: Any) -> Any:
-    """Return the part of a state that is passed to measurements: its "params", or else all of it."""
-    return state["params"] if isinstance(state, dict) and "params" in state else state
+    """Return the part of a state that is passed to measurements: its "params", or else all of it.
+
+    >>> trained_params({"params": 1, "moments": 2}), trained_params([1, 2])
+    (1, [1, 2])
+    """
+    if isinstance(state, Mapping):
+        return state.get("params", state)
+    return getattr(state, "params", state)
 
 
 def collect(arena: Arena, leaves: list[np.ndarray], begin: int, block: int) -> None:

@@ -8,6 +8,6 @@ what meets wires, `step` imports training steps and `function` functions.
 
 from circuitsketch.frontends.jax.function import import_function
 from circuitsketch.frontends.jax.state import array_leaves
-from circuitsketch.frontends.jax.step import ImportedStep, import_step
+from circuitsketch.frontends.jax.step import import_step
 
-__all__ = ["ImportedStep", "array_leaves", "import_function", "import_step"]
+__all__ = ["array_leaves", "import_function", "import_step"]

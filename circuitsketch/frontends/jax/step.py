@@ -7,7 +7,6 @@ Out: a step of wires, on the leaves of the state that weights reach, and batches
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,27 +15,12 @@ import numpy as np
 
 from circuitsketch.arguments import call, shortened
 from circuitsketch.errors import InputError, ShapeError
+from circuitsketch.frontends.imported import ImportedStep
 from circuitsketch.frontends.jax.known import Foreknowledge, StepKind
 from circuitsketch.frontends.jax.state import Arrays, StateLayout, check_names, leaf_names, spec_of
 from circuitsketch.frontends.jax.tracing import trace_with_jax
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.tree import flatten_up_to
-
-
-@dataclass(frozen=True)
-class ImportedStep:
-    """A training that was imported: what `Training` takes, and the layout of JAX's state.
-
-    Attributes
-    ----------
-    step : (state, batch, keep) -> state, on wires.
-    state : the initial state. batches : one per step. layout : of the state.
-    """
-
-    step: Callable[[Any, Any, Any], Any]
-    state: Any
-    batches: list[Any]
-    layout: StateLayout
 
 
 class StepTracer:

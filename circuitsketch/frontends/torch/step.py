@@ -8,7 +8,6 @@ else, which PyTorch computes in advance, step by step, random draws included.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,26 +15,11 @@ from torch.fx import Node
 
 from circuitsketch.arguments import call, quoted
 from circuitsketch.errors import InputError, ShapeError, TraceError
+from circuitsketch.frontends.imported import ImportedStep
 from circuitsketch.frontends.torch.capture import capture
 from circuitsketch.frontends.torch.program import Program, plain
 from circuitsketch.frontends.torch.state import Leaves, StateLayout, check_names, tensor_of
 from circuitsketch.tree import flatten_up_to
-
-
-@dataclass(frozen=True)
-class ImportedStep:
-    """A training that was imported: what `Training` takes, and the layout of the user's state.
-
-    Attributes
-    ----------
-    step : (state, batch, keep) -> state, on wires.
-    state : the initial state. batches : one per step. layout : of the state.
-    """
-
-    step: Callable[[Any, Any, Any], Any]
-    state: Any
-    batches: list[Any]
-    layout: StateLayout
 
 
 class Kinds:
