@@ -22,6 +22,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.interface import Bounds, Estimate
 
 ORDERS_SHOWN = 6
+ROUNDING = 1e-13  # of a value, by which two trainings of the same examples may differ
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,8 +147,9 @@ class Prediction:
             raise InputError(f"the level of an interval lies between 0 and 1, as 0.95 does, not {quoted(level)}")
         level = float(level)
         if self.bounds is not None:
-            low, high = self.bounds(level)
-            return plain(self.baseline + low), plain(self.baseline + high)
+            low, high = self.bounds(level)  # equal where the change is known, as that of an example retrained alone
+            rounding = ROUNDING * np.where(self.change == 0, 0.0, np.abs(self.baseline) + np.abs(self.value))
+            return plain(self.baseline + low - rounding), plain(self.baseline + high + rounding)
         degrees_of_freedom = np.asarray(self.degrees_of_freedom, dtype=np.float64)
         quantile = np.where(
             degrees_of_freedom > 0, stdtrit(np.maximum(degrees_of_freedom, 1), 0.5 + level / 2), math.inf

@@ -496,8 +496,9 @@ def check_step(step: Any) -> None:
 def trained_params(state: Any) -> Any:
     """Return the part of a state that is passed to measurements: its "params", or else all of it.
 
-    >>> trained_params({"params": 1, "moments": 2}), trained_params([1, 2])
-    (1, [1, 2])
+    >>> from types import SimpleNamespace
+    >>> trained_params({"params": 1, "moments": 2}), trained_params(SimpleNamespace(params=3)), trained_params([1, 2])
+    (1, 3, [1, 2])
     """
     if isinstance(state, Mapping):
         return state.get("params", state)
