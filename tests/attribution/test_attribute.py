@@ -199,7 +199,6 @@ def test_a_plan_spends_no_more_than_its_budget():
         ({"budget": 20, "subsets": fresh_subsets(100)}, "100 retrained subsets take about"),
         ({"kind": "user"}, "kind"),
         ({"size": N + 1}, "integer from 1"),
-        ({"subsets": [[1], [2], [3]]}, "at least|needs 8"),
         ({"threads": 0}, "threads"),
         ({"seed": -1}, "seed"),
     ],
@@ -207,6 +206,12 @@ def test_a_plan_spends_no_more_than_its_budget():
 def test_invalid_attribute_arguments_are_refused(options, message):
     with raises(cs.InputError, message):
         cs.attribute(network("tanh"), measure, **options)
+
+
+def test_too_few_given_subsets_are_refused_before_anything_is_differentiated(monkeypatch):
+    monkeypatch.setattr("circuitsketch.attribution.attribute.differentiate_or_call", None)
+    with raises(cs.InputError, "at least 8 subsets, not 3"):
+        cs.attribute(network("tanh"), measure, subsets=[[1], [2], [3]])
 
 
 def test_a_small_budget_refuses_a_measurement_that_is_locally_constant():
@@ -238,7 +243,7 @@ def test_an_attribution_resumes_from_its_folder_to_the_same_bits_and_grows(tmp_p
     count = len(list(folder.glob("pairs-*.npy")))
     resume(folder, budget=400)
     assert len(list(folder.glob("pairs-*.npy"))) > count
-    monkeypatch.setattr(cs.attribution.attribute, "differentiate_run", None)
+    monkeypatch.setattr("circuitsketch.attribution.beginning.differentiate_run", None)
     monkeypatch.setattr("circuitsketch.propagate.retrained.run_blocks", None)
     assert np.array_equal(resume(folder), first)  # nothing is computed
 
