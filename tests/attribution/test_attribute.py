@@ -15,7 +15,7 @@ import pytest
 from small_runs import raises
 
 import circuitsketch as cs
-from circuitsketch.attribution.budget import plan_attribution
+from circuitsketch.attribution.budget import LANE, plan_attribution, sweep_cost
 from circuitsketch.estimators.calibrated import share_a_label
 
 N = 150
@@ -310,6 +310,23 @@ def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
             resume(folder, budget=30)
 
 
+def test_a_budget_for_some_own_effects_is_spent_on_the_largest_derivatives():
+    query = cs.attribute(network("tanh"), measure, budget=60, threads=2)
+    size = np.linalg.norm(cs.metagradient(network("tanh"), measure), axis=0)
+    retrained = np.flatnonzero(~query.influence().stderr.any(axis=1))
+    assert 0 < query.plan.own < N
+    assert retrained.tolist() == np.sort(np.argsort(-size)[: query.plan.own]).tolist()
+
+
+def test_few_groups_have_no_subsets_to_calibrate_on_and_exact_answers():
+    run = network("tanh").grouped((np.arange(N) // 50).tolist())
+    query = cs.attribute(run, measure, budget=30, threads=2)
+    assert query.plan.subsets == 0 and query.worth is None
+    assert query.plan.trainings == pytest.approx(sweep_cost(2) + 3 * LANE)
+    right = [measure({key: leaf[i] for key, leaf in run.retrain(np.eye(3))["params"].items()}) for i in range(3)]
+    np.testing.assert_allclose(query.without(np.eye(3)).value, right, rtol=1e-9)
+
+
 def test_every_group_is_retrained_where_the_budget_pays_it():
     run = network("tanh").grouped((np.arange(N) // 15).tolist())
     plans = []
@@ -361,6 +378,9 @@ def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
     low, high = (end[np.arange(100), which[48:]] for end in prediction.interval(0.9))
     assert ((low <= truth) & (truth <= high)).mean() > 0.9 - 2 * 0.052
     assert query.worth.subsets == 48 and prediction.value.shape == (100, 8)
+    every = cs.attribute(run, margins, budget=60, subsets=subsets[:48], threads=2)  # calibrated on pairs of all kinds
+    narrow, wide = (end[np.arange(100), which[48:]] for end in every.without(subsets[48:]).interval(0.9))
+    assert (high - low).mean() > 1.2 * (wide - narrow).mean()
 
 
 @pytest.mark.parametrize(
@@ -379,3 +399,9 @@ def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
 def test_values_and_options_that_do_not_apply_are_refused(options, message):
     with raises(cs.InputError, message):
         cs.attribute(network("tanh"), measure, budget=40, **options)
+
+
+@pytest.mark.parametrize("function", [lambda p: p["v"].sum(), lambda p: p["v"]], ids=["a number", "two axes"])
+def test_values_of_a_measurement_without_one_axis_are_refused(function):
+    with raises(cs.InputError, "a measurement with one axis"):
+        cs.attribute(network("tanh"), function, budget=60, subsets=fresh_subsets(9), values=[0] * 9)
