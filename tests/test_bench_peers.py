@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +182,7 @@ def test_a_written_report_appends_a_line_and_its_table_is_the_last(bench, histor
     lines = history.read_lines("trial")
     named = {"a share (first_share)": 0.5, "a share (second_share)": 0.25, "count": 7}
     assert [line["figures"] for line in lines] == [{"the time": 2.0} | named, {"the time": 3.0} | named]
-    assert all("commit" in line and line["settings"] == {"steps": 3} for line in lines)
+    assert all(line["settings"] == {"steps": 3} for line in lines)
     assert lines[1]["table"] in report.README.read_text() and lines[0]["table"] not in report.README.read_text()
 
     report.README.write_text("before\n<!-- trial -->\n<!-- end of trial -->\nafter\n")
@@ -188,6 +191,40 @@ def test_a_written_report_appends_a_line_and_its_table_is_the_last(bench, histor
     assert lines[1]["table"] in report.README.read_text()
     row = next(line for line in capsys.readouterr().out.splitlines() if "the time" in line)
     assert [cell.strip() for cell in row.strip("|").split("|")] == ["the time", "2", "3"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_line_has_the_commit_a_plus_where_files_differ_and_nothing_outside_of_a_repository(
+    history, tmp_path, monkeypatch
+):
+    home = tmp_path / "repository"
+    (home / "bench").mkdir(parents=True)
+    monkeypatch.setattr(history, "__file__", str(home / "bench" / "history.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CEILING_DIRECTORIES"]:
+        monkeypatch.delenv(name)
+
+    def git(*words):
+        who = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", *who, *words], cwd=home, check=True, capture_output=True, text=True).stdout
+
+    history.append_line("trial", {})
+    git("init", "--quiet")
+    history.append_line("trial", {})  # a repository without a commit
+    file = home / "measured.py"
+    file.write_text("1\n")
+    git("add", "measured.py")
+    git("commit", "--quiet", "--no-verify", "-m", "Begin")
+    (home / "untracked").touch()
+    history.append_line("trial", {})
+    file.write_text("2\n")
+    history.append_line("trial", {})
+    monkeypatch.setenv("PATH", str(home))  # where there is no git
+    history.append_line("trial", {})
+    monkeypatch.undo()
+    head = git("rev-parse", "--short", "HEAD").strip()
+    lines = (tmp_path / "history" / "trial.jsonl").read_text().splitlines()
+    assert len(head) >= 7 and [json.loads(line)["commit"] for line in lines] == ["", "", head, f"{head}+", ""]
 
 
 def test_the_history_is_plotted(bench, history, tmp_path):

@@ -5,6 +5,7 @@ In: a query, subsets and what the measurement changed by. Out: a query whose def
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -33,13 +34,26 @@ def choose_subsets(
         rows, sizes = draw_subsets(query.n, query.labels, kind, size, 48 if count is None else count, seed)
     else:
         refuse_with_subsets(kind=kind, size=size, count=count)
-        rows, kind = parse_downweights(subsets, query.n, query.labels, query.items, unit=query.unit), GIVEN
-        rows = np.atleast_2d(rows)
-        lengths = (rows**2).sum(axis=1)
-        sizes = float(lengths.min()), float(lengths.max())
+        return take_given(subsets, query.n, query.labels, query.items, query.unit)
+    refuse_few(rows)
+    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
+
+
+def take_given(
+    subsets: Any, n: int, labels: Sequence[Any] | None, items: Sequence[Any] | None, unit: str
+) -> RetrainedSubsets:
+    """Return subsets that a caller gives, of n examples or groups, with nothing known of their changes."""
+    rows = np.atleast_2d(parse_downweights(subsets, n, labels, items, unit=unit))
+    refuse_few(rows)
+    lengths = (rows**2).sum(axis=1)
+    sizes = float(lengths.min()), float(lengths.max())
+    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), GIVEN, sizes)
+
+
+def refuse_few(rows: np.ndarray) -> None:
+    """Raise InputError if subsets (m, n) are too few to calibrate on."""
     if len(rows) < MIN_SUBSETS:
         raise InputError(f"a calibration needs at least {MIN_SUBSETS} subsets, not {len(rows)}; 48 are a good number")
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
 
 
 def calibrate_query(query: Series, retrained: RetrainedSubsets) -> Series:

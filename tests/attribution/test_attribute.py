@@ -15,7 +15,7 @@ import pytest
 from small_runs import raises
 
 import circuitsketch as cs
-from circuitsketch.attribution.budget import plan_attribution
+from circuitsketch.attribution.budget import LANE, plan_attribution, sweep_cost
 from circuitsketch.estimators.calibrated import share_a_label
 
 N = 150
@@ -210,7 +210,6 @@ def test_a_plan_spends_no_more_than_its_budget():
         ({"budget": 20, "subsets": fresh_subsets(100)}, "100 retrained subsets take about"),
         ({"kind": "user"}, "kind"),
         ({"size": N + 1}, "integer from 1"),
-        ({"subsets": [[1], [2], [3]]}, "at least|needs 8"),
         ({"threads": 0}, "threads"),
         ({"seed": -1}, "seed"),
     ],
@@ -218,6 +217,12 @@ def test_a_plan_spends_no_more_than_its_budget():
 def test_invalid_attribute_arguments_are_refused(options, message):
     with raises(cs.InputError, message):
         cs.attribute(network("tanh"), measure, **options)
+
+
+def test_too_few_given_subsets_are_refused_before_anything_is_differentiated(monkeypatch):
+    monkeypatch.setattr("circuitsketch.attribution.attribute.differentiate_or_call", None)
+    with raises(cs.InputError, "at least 8 subsets, not 3"):
+        cs.attribute(network("tanh"), measure, subsets=[[1], [2], [3]])
 
 
 def test_a_small_budget_refuses_a_measurement_that_is_locally_constant():
@@ -249,7 +254,7 @@ def test_an_attribution_resumes_from_its_folder_to_the_same_bits_and_grows(tmp_p
     count = len(list(folder.glob("pairs-*.npy")))
     resume(folder, budget=400)
     assert len(list(folder.glob("pairs-*.npy"))) > count
-    monkeypatch.setattr(cs.attribution.attribute, "differentiate_run", None)
+    monkeypatch.setattr("circuitsketch.attribution.beginning.differentiate_run", None)
     monkeypatch.setattr("circuitsketch.propagate.retrained.run_blocks", None)
     assert np.array_equal(resume(folder), first)  # nothing is computed
 
@@ -316,6 +321,23 @@ def test_a_folder_of_other_work_or_with_damaged_files_is_refused(tmp_path):
             resume(folder, budget=30)
 
 
+def test_a_budget_for_some_own_effects_is_spent_on_the_largest_derivatives():
+    query = cs.attribute(network("tanh"), measure, budget=60, threads=2)
+    size = np.linalg.norm(cs.metagradient(network("tanh"), measure), axis=0)
+    retrained = np.flatnonzero(~query.influence().stderr.any(axis=1))
+    assert 0 < query.plan.own < N
+    assert retrained.tolist() == np.sort(np.argsort(-size)[: query.plan.own]).tolist()
+
+
+def test_few_groups_have_no_subsets_to_calibrate_on_and_exact_answers():
+    run = network("tanh").grouped((np.arange(N) // 50).tolist())
+    query = cs.attribute(run, measure, budget=30, threads=2)
+    assert query.plan.subsets == 0 and query.worth is None
+    assert query.plan.trainings == pytest.approx(sweep_cost(2) + 3 * LANE)
+    right = [measure({key: leaf[i] for key, leaf in run.retrain(np.eye(3))["params"].items()}) for i in range(3)]
+    np.testing.assert_allclose(query.without(np.eye(3)).value, right, rtol=1e-9)
+
+
 def test_every_group_is_retrained_where_the_budget_pays_it():
     run = network("tanh").grouped((np.arange(N) // 15).tolist())
     plans = []
@@ -368,6 +390,9 @@ def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
     low, high = (end[np.arange(100), which[48:]] for end in prediction.interval(0.9))
     assert ((low <= truth) & (truth <= high)).mean() > 0.9 - 2 * 0.052
     assert query.worth.subsets == 48 and prediction.value.shape == (100, 8)
+    every = cs.attribute(run, margins, budget=60, subsets=subsets[:48], threads=2)  # calibrated on pairs of all kinds
+    narrow, wide = (end[np.arange(100), which[48:]] for end in every.without(subsets[48:]).interval(0.9))
+    assert (high - low).mean() > 1.2 * (wide - narrow).mean()
 
 
 @pytest.mark.parametrize(
@@ -386,3 +411,9 @@ def test_intervals_hold_for_a_value_that_a_subset_was_picked_for():
 def test_values_and_options_that_do_not_apply_are_refused(options, message):
     with raises(cs.InputError, message):
         cs.attribute(network("tanh"), measure, budget=40, **options)
+
+
+@pytest.mark.parametrize("function", [lambda p: p["v"].sum(), lambda p: p["v"]], ids=["a number", "two axes"])
+def test_values_of_a_measurement_without_one_axis_are_refused(function):
+    with raises(cs.InputError, "a measurement with one axis"):
+        cs.attribute(network("tanh"), function, budget=60, subsets=fresh_subsets(9), values=[0] * 9)
