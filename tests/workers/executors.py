@@ -6,8 +6,10 @@ import errno
 import multiprocessing
 import os
 import signal
+from collections import OrderedDict, deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from unittest.mock import patch
 
 from llvmlite import binding
 from llvmlite.binding.targets import FeatureMap
@@ -17,6 +19,7 @@ from circuitsketch.backends import cpu as backends_cpu
 from circuitsketch.backends.cpu import compile_workers
 from circuitsketch.propagate.blocks import Collected, push_task
 from circuitsketch.store import shared_folder
+from circuitsketch.workers import tasks
 from circuitsketch.zoo import microgpt
 
 
@@ -68,6 +71,28 @@ class Never(Executor):
     def submit(self, function, /, *arguments, **options):
         self.futures.append(Future())
         return self.futures[-1]
+
+
+class Scheduled(Executor):
+    """Workers in this process that make one call at a time; `choose(pickles)` returns the worker of the next call."""
+
+    def __init__(self, workers, choose):
+        self.choose, self.waiting = choose, deque()
+        self.loaded = [OrderedDict() for _ in range(workers)]  # what each has loaded
+
+    def submit(self, function, /, *arguments):
+        self.waiting.append((future := Future(), function, arguments))
+        return future
+
+    def make_call(self):
+        """Make the call that has waited longest."""
+        future, function, arguments = self.waiting.popleft()
+        worker = self.choose(arguments[2])
+        with (
+            patch.object(tasks, "loaded", self.loaded[worker]),
+            patch.object(tasks.socket, "gethostname", lambda: f"host{worker}"),
+        ):
+            future.set_result(function(*arguments))
 
 
 def push_and_be_killed(run, group, *arguments):

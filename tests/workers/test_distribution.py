@@ -5,6 +5,7 @@ The oracle of bits: the same call without an executor.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import warnings
 from concurrent.futures import BrokenExecutor
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from executors import EXECUTORS, Immediate, Never, Twice, push_on_an_older_processor, spawned
+from executors import EXECUTORS, Immediate, Never, Scheduled, Twice, push_on_an_older_processor, spawned
 from sketch_stores import RUN, measure
 from stores import content
 
@@ -126,14 +127,24 @@ def test_work_that_attribute_keeps_is_that_of_one_process(tmp_path):
 
 
 class Counted(Tasks):
-    """Counts the tasks that pickles were sent along with, and those under way."""
+    """Counts the tasks that pickles were sent along with, in all and at once, and all tasks under way."""
 
-    sent = largest = 0
+    sent = sent_at_once = largest = 0
 
     def submit(self, task, with_pickles):
         super().submit(task, with_pickles)
         self.sent += with_pickles
+        self.sent_at_once = max(self.sent_at_once, sum(pickles for _, pickles in self.under_way.values()))
         self.largest = max(self.largest, len(self.under_way))
+
+    def serve(self, task, worker):
+        assert worker not in self.sizes  # which has done a task, and so has what they share
+        super().serve(task, worker)
+
+    def next_done(self):
+        if isinstance(self.executor, Scheduled):
+            self.executor.make_call()
+        return super().next_done()
 
 
 def run_steps(run, number):
@@ -146,15 +157,34 @@ def make_array(run, size):
     return np.zeros(size, dtype=np.uint8)
 
 
-def test_a_run_is_sent_to_a_worker_once():
+def share_out(executor, sizes=()):
+    """Let workers do fifty tasks that share a run; `sizes`: of workers that have done tasks."""
     run = RUN.for_workers()
+    counted = Counted(executor, run_steps, [run], 1)
+    counted.sizes.update(dict.fromkeys(sizes, 1))
+    assert sorted(counted.results((i,) for i in range(50))) == [(run.steps, i) for i in range(50)]
+    return counted
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_run_is_sent_to_a_worker_once(workers):
+    turns = itertools.cycle(range(workers))
+    executor = Scheduled(workers, lambda pickles: next(turns))
+    assert share_out(executor).sent == workers
+    assert share_out(executor).sent == 0
+
+
+def test_a_run_that_other_workers_catch_is_sent_again_with_one_task_at_a_time():
+    executor = Scheduled(2, lambda pickles: 1 if pickles else 0)  # and no executor can be told which to choose
+    counted = share_out(executor)
+    assert counted.sent == 50 and counted.sent_at_once == 1  # each time, a task is done
+
+
+def test_processes_that_have_done_a_task_are_not_sent_the_run_again():
     with spawned() as pool:
-        first = Counted(pool, run_steps, [run], 1)
-        assert sorted(first.results((i,) for i in range(50))) == [(run.steps, i) for i in range(50)]
-        assert 1 <= first.sent <= 4  # two workers; a pickle may go to one that has it
-        again = Counted(pool, run_steps, [run], 1)
-        assert len(list(again.results((i,) for i in range(50)))) == 50
-        assert again.sent <= 4  # one worker may have made all calls of the first fifty
+        first = share_out(pool)
+        assert first.sent >= 1
+        share_out(pool, first.sizes)  # `Counted.serve` sees
 
 
 def test_a_worker_forgets_what_it_has_not_used_lately(monkeypatch):
