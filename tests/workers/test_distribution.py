@@ -127,19 +127,23 @@ def test_work_that_attribute_keeps_is_that_of_one_process(tmp_path):
 
 
 class Counted(Tasks):
-    """Counts the tasks that pickles were sent along with, in all and at once, and all tasks under way."""
+    """Notes which pickles are sent along with tasks, with how many tasks at once, and how many are under way."""
 
-    sent = sent_at_once = largest = 0
+    sent_at_once = largest = 0
 
-    def submit(self, task, with_pickles):
-        super().submit(task, with_pickles)
-        self.sent += with_pickles
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.sent = []
+
+    def submit(self, task, digests=()):
+        super().submit(task, digests)
+        self.sent += [digests] if digests else []
         self.sent_at_once = max(self.sent_at_once, sum(pickles for _, pickles in self.under_way.values()))
         self.largest = max(self.largest, len(self.under_way))
 
-    def serve(self, task, worker):
+    def serve(self, task, worker, missing):
         assert worker not in self.sizes  # which has done a task, and so has what they share
-        super().serve(task, worker)
+        super().serve(task, worker, missing)
 
     def next_done(self):
         if isinstance(self.executor, Scheduled):
@@ -150,6 +154,11 @@ class Counted(Tasks):
 def run_steps(run, number):
     """A task that needs what is shared."""
     return run.steps, number
+
+
+def run_steps_and(run, text, number):
+    """A task that needs two things."""
+    return run.steps, text, number
 
 
 def make_array(run, size):
@@ -170,20 +179,33 @@ def share_out(executor, sizes=()):
 def test_a_run_is_sent_to_a_worker_once(workers):
     turns = itertools.cycle(range(workers))
     executor = Scheduled(workers, lambda pickles: next(turns))
-    assert share_out(executor).sent == workers
-    assert share_out(executor).sent == 0
+    assert len(share_out(executor).sent) == workers
+    assert not share_out(executor).sent
 
 
 def test_a_run_that_other_workers_catch_is_sent_again_with_one_task_at_a_time():
     executor = Scheduled(2, lambda pickles: 1 if pickles else 0)  # and no executor can be told which to choose
     counted = share_out(executor)
-    assert counted.sent == 50 and counted.sent_at_once == 1  # each time, a task is done
+    assert len(counted.sent) == 50 and counted.sent_at_once == 1  # each time, a task is done
+
+
+@pytest.mark.parametrize(("turns", "sent"), [("00", ["b"]), ("011", ["b", "a"]), ("0101", ["b", "a", "ab"])])
+def test_a_worker_that_has_the_run_is_sent_the_rest_alone(turns, sent):
+    """Worker 0 has the run, a, and misses b; worker 1 misses both; `turns` says who makes each call."""
+    order = iter([0, 0, *map(int, turns)])
+    executor, run = Scheduled(2, lambda pickles: next(order)), RUN.for_workers()
+    assert list(Counted(executor, run_steps, [run], 1).results([(0,)])) == [(run.steps, 0)]
+    counted = Counted(executor, run_steps_and, [run, "text"], 1)
+    assert list(counted.results([(1,)])) == [(run.steps, "text", 1)]
+    names = dict(zip(counted.digests, "ab", strict=True))
+    assert ["".join(names[digest] for digest in digests) for digests in counted.sent] == sent
+    assert next(order, None) is None
 
 
 def test_processes_that_have_done_a_task_are_not_sent_the_run_again():
     with spawned() as pool:
         first = share_out(pool)
-        assert first.sent >= 1
+        assert first.sent
         share_out(pool, first.sizes)  # `Counted.serve` sees
 
 
