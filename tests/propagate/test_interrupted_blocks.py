@@ -132,14 +132,42 @@ def test_retrainings_go_on_from_the_last_checkpoint_to_the_same_bits(tmp_path, s
     assert content(tmp_path / "a") == content(tmp_path / "right")
 
 
+@pytest.mark.parametrize("per_example", ["series", "retrained"])
+def test_a_block_whose_examples_are_read_late_goes_on_before_and_after_that(
+    tmp_path, saves_always, monkeypatch, per_example
+):
+    n, steps = 24, 72  # every example is read in three steps
+    x = np.random.default_rng(5).normal(size=n)
+    run = cs.Training(
+        lambda s, x, keep: s - 0.1 * np.tanh(s - x * keep.sum()),
+        np.zeros(()),
+        x.repeat(3),
+        np.arange(n).repeat(3)[:, None],
+    )
+
+    def act(path):
+        cs.sketch(run, 0, 1, per_example=per_example, path=path, threads=1)
+
+    act(tmp_path / "right")
+    read = steps_of(monkeypatch)
+    for count in (12, 2):  # in the second block
+        with monkeypatch.context() as context:
+            written = stop_after(context, count)
+            with pytest.raises(Stop):
+                act(tmp_path / "a")
+        assert any(read) == (count == 2) and max(written) < steps
+    act(tmp_path / "a")
+    assert content(tmp_path / "a") == content(tmp_path / "right")
+
+
 def test_what_is_not_the_blocks_own_checkpoint_is_not_read(tmp_path, saves_always, monkeypatch):
-    sketch(tmp_path / "right")
+    sketch(tmp_path / "right", directions=16)
     for spoil in ("flip", "cut", "other"):
         path = tmp_path / spoil
         with monkeypatch.context() as context:
             stop_after(context, 4)
             with pytest.raises(Stop):
-                sketch(path, threads=1)
+                sketch(path, directions=16, threads=1)
         files = sorted(path.rglob("*.steps"))
         data = bytearray(files[0].read_bytes())
         data[-3] ^= 1
@@ -148,7 +176,7 @@ def test_what_is_not_the_blocks_own_checkpoint_is_not_read(tmp_path, saves_alway
             os.replace(files[0], other)
         else:
             files[0].write_bytes(bytes(data) if spoil == "flip" else bytes(data[:-1]))
-        sketch(path, threads=1)
+        sketch(path, directions=16, threads=1)
         assert content(path) == content(tmp_path / "right")
 
 
@@ -165,8 +193,10 @@ def test_more_directions_do_not_go_on_from_a_block_of_fewer(tmp_path, saves_alwa
     assert content(tmp_path / "a") == content(tmp_path / "right")
 
 
-def test_a_checkpoint_of_a_finished_block_is_removed(tmp_path, saves_always):
+def test_a_checkpoint_of_a_finished_block_is_removed(tmp_path, saves_always, monkeypatch):
+    written = stop_after(monkeypatch, np.inf)
     sketch(tmp_path / "a")
+    assert 0 < max(written) < STEPS  # after the last step the block is finished
     right = content(tmp_path / "a")
     (tmp_path / "a/random/lanes/c.0.steps").write_bytes(b"left by a crash")
     (tmp_path / "a/random/lanes" / f"c.1.steps.{'0' * 16}.tmp").write_bytes(b"left by a crash")

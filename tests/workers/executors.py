@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import time
 from collections import OrderedDict, deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -126,6 +127,12 @@ def push_on_a_full_disk(run, group, *arguments):
         return push_task(run, group, *arguments)
     finally:
         shared_folder.write_aside = write
+
+
+def begin_a_long_task(path):
+    """Make a file, and go on for longer than any test."""
+    with open(path, "x"):
+        time.sleep(600)
 
 
 def raise_what_cannot_be_pickled():

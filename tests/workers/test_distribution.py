@@ -161,6 +161,11 @@ def run_steps_and(run, text, number):
     return run.steps, text, number
 
 
+def add_to(text, more):
+    """A task whose result has what is shared in it."""
+    return text + more
+
+
 def make_array(run, size):
     """A task whose result has so many bytes."""
     return np.zeros(size, dtype=np.uint8)
@@ -211,10 +216,21 @@ def test_processes_that_have_done_a_task_are_not_sent_the_run_again():
 
 def test_a_worker_forgets_what_it_has_not_used_lately(monkeypatch):
     monkeypatch.setattr(tasks, "loaded", type(tasks.loaded)())
-    for number in range(tasks.MAX_LOADED + 1):
-        run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(()), [float(number)], [[0]]).for_workers()
-        assert list(distribute(Immediate(), run_steps, [run], [(number,)], 1)) == [(1, number)]
-        assert len(tasks.loaded) == min(number + 1, tasks.MAX_LOADED)
+    counted = lambda text: Counted(Immediate(), add_to, [text], 1)  # noqa: E731
+    for number in range(tasks.MAX_LOADED):
+        assert list(counted(f"{number}").results([("x",)])) == [f"{number}x"]
+        assert len(tasks.loaded) == number + 1
+    for text, is_kept in (("0", True), ("new", False), ("0", True), ("1", False)):
+        again = counted(text)
+        assert list(again.results([("y",)])) == [text + "y"]
+        assert bool(again.sent) != is_kept and len(tasks.loaded) == tasks.MAX_LOADED
+
+
+def test_what_a_worker_has_is_not_loaded_again(monkeypatch):
+    monkeypatch.setattr(tasks, "loaded", type(tasks.loaded)())
+    pickles = {"digest": pickle.dumps([1, 2])}
+    first, second = (tasks.perform(list.__iadd__, ("digest",), pickles, ([],)).result for _ in range(2))
+    assert first is second == [1, 2]
 
 
 def test_tasks_under_way_are_bounded_by_the_bytes_of_their_results(monkeypatch):
