@@ -203,7 +203,7 @@ def calibrate_stored(
         query = query.calibrate(size=size, count=number, run=run, device=device.value, executor=executor)
     spent = time.perf_counter() - begin
     print_status(
-        f"calibrated on {count or DEFAULT_CALIBRATION} retrained subsets of {size[0]} to {size[1]} "
+        f"calibrated on {number} retrained subsets of {size[0]} to {size[1]} "
         f"{unit_of(sketch)}s in {spent:,.1f} s; --calibrate 0 turns it off. {query.worth}"
     )
     try:

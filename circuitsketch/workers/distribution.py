@@ -1,8 +1,9 @@
 """Distribute tasks among the workers of a `concurrent.futures.Executor`, and collect their results as they come.
 
 In: a function of the package, objects that all tasks share, and the arguments of each task. Out: the results, in any
-order. What tasks share is pickled once and sent to a worker when it first lacks it. So many tasks are under way that
-their results fit into memory, whoever is slower: the workers, or the caller who writes the results down.
+order. What tasks share is pickled once, and sent when a worker lacks it: once per worker, unless another one takes the
+task that it goes along with, since no executor can be told which worker is to do a task. So many tasks are under way
+that their results fit into memory, whoever is slower: the workers, or the caller who writes the results down.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -91,16 +91,16 @@ class Tasks:
         self.sizes = {"": nbytes}  # of a task and its result, by worker: some may return files' names, others arrays
         self.done: SimpleQueue[Future[Reply]] = SimpleQueue()
         self.under_way: dict[Future[Reply], tuple[tuple[Any, ...], bool]] = {}  # arguments, whether pickles went along
+        self.placed: dict[str, Any] = {}  # what is sent for a pickle, by digest
         self.served: set[str] = set()  # workers that pickles were sent for
         self.held: list[tuple[Any, ...]] = []  # tasks that wait until a worker has loaded what they share
 
-    @cached_property
-    def scattered(self) -> dict[str, Any]:
-        """The pickles; of an executor that can place data on its workers, what stands for large ones."""
-        place = getattr(self.executor, "scatter", None)
-        if place is None:
-            return self.pickles
-        return {digest: place(text) if len(text) > LARGE else text for digest, text in self.pickles.items()}
+    def place(self, digest: str) -> Any:
+        """Return a pickle; of an executor that can place data on its workers, what stands for a large one."""
+        if digest not in self.placed:
+            text, scatter = self.pickles[digest], getattr(self.executor, "scatter", None)
+            self.placed[digest] = text if scatter is None or len(text) <= LARGE else scatter(text)
+        return self.placed[digest]
 
     @property
     def most(self) -> int:
@@ -116,45 +116,50 @@ class Tasks:
                     task = next(waiting, None)
                     if task is None:
                         break
-                    self.submit(task, with_pickles=False)
+                    self.submit(task)
                 if not self.under_way:
                     assert not self.held  # they wait for a task that pickles went along with
                     return
                 future = self.next_done()
-                task, with_pickles = self.under_way.pop(future)
+                task, _ = self.under_way.pop(future)
                 reply = reply_of(future)
                 if reply.missing:
-                    self.serve(task, reply.worker)
+                    self.serve(task, reply.worker, reply.missing)
                     continue
                 if reply.error is not None:
                     raise reply.error
                 self.sizes.pop("", None)
                 self.sizes[reply.worker] = array_bytes((task, reply.result))
                 for held in self.held:
-                    self.submit(held, with_pickles=False)
+                    self.submit(held)
                 self.held.clear()
                 yield reply.result
         finally:
             for future in self.under_way:
                 future.cancel()
 
-    def submit(self, task: tuple[Any, ...], with_pickles: bool) -> None:
-        """Submit a task."""
+    def submit(self, task: tuple[Any, ...], digests: tuple[str, ...] = ()) -> None:
+        """Submit a task, with the pickles of some digests."""
         try:
-            pickles = self.scattered if with_pickles else {}
+            pickles = {digest: self.place(digest) for digest in digests}
             future = self.executor.submit(perform, self.function, self.digests, pickles, task)
         except BrokenExecutor as reason:
             raise died(reason) from reason
         except RuntimeError as reason:
             raise WorkerError(f"the executor takes no tasks ({reason}); {KEPT_HINT}") from reason
-        self.under_way[future] = task, with_pickles
+        self.under_way[future] = task, bool(digests)
         future.add_done_callback(self.done.put)
 
-    def serve(self, task: tuple[Any, ...], worker: str) -> None:
-        """Submit a task again that a worker could not do: with what it shares, unless enough of those are under way."""
-        if worker not in self.served or not any(with_pickles for _, with_pickles in self.under_way.values()):
+    def serve(self, task: tuple[Any, ...], worker: str, missing: tuple[str, ...]) -> None:
+        """Submit a task again that a worker could not do, with the pickles that it misses; another one may take it.
+
+        If so, and the first one misses them again, all pickles go along, with one task at a time: any worker can do it.
+        """
+        if worker not in self.served:
             self.served.add(worker)
-            self.submit(task, with_pickles=True)
+            self.submit(task, missing)
+        elif not any(with_pickles for _, with_pickles in self.under_way.values()):
+            self.submit(task, self.digests)
         else:
             self.held.append(task)
 

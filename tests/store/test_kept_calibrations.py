@@ -64,6 +64,7 @@ def test_a_flipped_bit_is_refused_by_name(tmp_path):
                 (one,) = folder.read()
             except StoreError as reason:
                 assert path in str(reason) and "again" in str(reason)
+                assert file.endswith(".json") or "does not match its digest" in str(reason)
             else:  # white space of JSON
                 assert file.endswith(".json") and bits(one) == bits(calibration())
         open(file, "wb").write(right[:-1])
@@ -93,6 +94,17 @@ def test_forged_attributes_with_a_right_digest_are_refused(tmp_path, change):
     with open(os.path.join(path, "zarr.json"), "wb") as file:
         file.write(canonical(group_metadata(attributes | change)))
     with pytest.raises(StoreError, match="was changed after it was written"):
+        folder.read()
+
+
+@pytest.mark.parametrize("change", [{"kind": "label"}, {"sizes": [1.0, 5.0]}, {"created": "2020-01-01T00:00:00+00:00"}])
+def test_attributes_without_their_digest_are_refused(tmp_path, change):
+    folder = folder_of(tmp_path)
+    file = os.path.join(folder.write(calibration()), "zarr.json")
+    root = json.loads(open(file).read())
+    root["attributes"] |= change
+    open(file, "wb").write(canonical(root))
+    with pytest.raises(StoreError, match="was changed after it was written .*does not match its sha256"):
         folder.read()
 
 
@@ -138,8 +150,10 @@ def test_a_link_out_of_the_sketch_is_not_followed(tmp_path):
     path = folder_of(tmp_path / "other").write(calibration())
     (tmp_path / "sketch" / "calibrations").mkdir(parents=True)
     (tmp_path / "sketch" / "calibrations" / os.path.basename(path)).symlink_to(path)
-    with pytest.raises(StoreError, match="symbolic link"):
-        folder_of(tmp_path / "sketch").read()
+    sketch = folder_of(tmp_path / "sketch")
+    for act in (sketch.read, lambda: sketch.write(calibration())):
+        with pytest.raises(StoreError, match="symbolic link"):
+            act()
 
 
 def test_numbers_that_are_infinite_are_not_kept():

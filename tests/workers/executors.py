@@ -6,8 +6,11 @@ import errno
 import multiprocessing
 import os
 import signal
+import time
+from collections import OrderedDict, deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from unittest.mock import patch
 
 from llvmlite import binding
 from llvmlite.binding.targets import FeatureMap
@@ -17,6 +20,7 @@ from circuitsketch.backends import cpu as backends_cpu
 from circuitsketch.backends.cpu import compile_workers
 from circuitsketch.propagate.blocks import Collected, push_task
 from circuitsketch.store import shared_folder
+from circuitsketch.workers import tasks
 from circuitsketch.zoo import microgpt
 
 
@@ -70,6 +74,28 @@ class Never(Executor):
         return self.futures[-1]
 
 
+class Scheduled(Executor):
+    """Workers in this process that make one call at a time; `choose(pickles)` returns the worker of the next call."""
+
+    def __init__(self, workers, choose):
+        self.choose, self.waiting = choose, deque()
+        self.loaded = [OrderedDict() for _ in range(workers)]  # what each has loaded
+
+    def submit(self, function, /, *arguments):
+        self.waiting.append((future := Future(), function, arguments))
+        return future
+
+    def make_call(self):
+        """Make the call that has waited longest."""
+        future, function, arguments = self.waiting.popleft()
+        worker = self.choose(arguments[2])
+        with (
+            patch.object(tasks, "loaded", self.loaded[worker]),
+            patch.object(tasks.socket, "gethostname", lambda: f"host{worker}"),
+        ):
+            future.set_result(function(*arguments))
+
+
 def push_and_be_killed(run, group, *arguments):
     """What a worker does for a sketch; the first that has computed block 3 is killed before it can say so."""
     take = Collected.take
@@ -101,6 +127,12 @@ def push_on_a_full_disk(run, group, *arguments):
         return push_task(run, group, *arguments)
     finally:
         shared_folder.write_aside = write
+
+
+def begin_a_long_task(path):
+    """Make a file, and go on for longer than any test."""
+    with open(path, "x"):
+        time.sleep(600)
 
 
 def raise_what_cannot_be_pickled():

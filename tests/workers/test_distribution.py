@@ -5,6 +5,7 @@ The oracle of bits: the same call without an executor.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import warnings
 from concurrent.futures import BrokenExecutor
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from executors import EXECUTORS, Immediate, Never, Twice, push_on_an_older_processor, spawned
+from executors import EXECUTORS, Immediate, Never, Scheduled, Twice, push_on_an_older_processor, spawned
 from sketch_stores import RUN, measure
 from stores import content
 
@@ -126,14 +127,28 @@ def test_work_that_attribute_keeps_is_that_of_one_process(tmp_path):
 
 
 class Counted(Tasks):
-    """Counts the tasks that pickles were sent along with, and those under way."""
+    """Notes which pickles are sent along with tasks, with how many tasks at once, and how many are under way."""
 
-    sent = largest = 0
+    sent_at_once = largest = 0
 
-    def submit(self, task, with_pickles):
-        super().submit(task, with_pickles)
-        self.sent += with_pickles
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.sent = []
+
+    def submit(self, task, digests=()):
+        super().submit(task, digests)
+        self.sent += [digests] if digests else []
+        self.sent_at_once = max(self.sent_at_once, sum(pickles for _, pickles in self.under_way.values()))
         self.largest = max(self.largest, len(self.under_way))
+
+    def serve(self, task, worker, missing):
+        assert worker not in self.sizes  # which has done a task, and so has what they share
+        super().serve(task, worker, missing)
+
+    def next_done(self):
+        if isinstance(self.executor, Scheduled):
+            self.executor.make_call()
+        return super().next_done()
 
 
 def run_steps(run, number):
@@ -141,28 +156,81 @@ def run_steps(run, number):
     return run.steps, number
 
 
+def run_steps_and(run, text, number):
+    """A task that needs two things."""
+    return run.steps, text, number
+
+
+def add_to(text, more):
+    """A task whose result has what is shared in it."""
+    return text + more
+
+
 def make_array(run, size):
     """A task whose result has so many bytes."""
     return np.zeros(size, dtype=np.uint8)
 
 
-def test_a_run_is_sent_to_a_worker_once():
+def share_out(executor, sizes=()):
+    """Let workers do fifty tasks that share a run; `sizes`: of workers that have done tasks."""
     run = RUN.for_workers()
+    counted = Counted(executor, run_steps, [run], 1)
+    counted.sizes.update(dict.fromkeys(sizes, 1))
+    assert sorted(counted.results((i,) for i in range(50))) == [(run.steps, i) for i in range(50)]
+    return counted
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_run_is_sent_to_a_worker_once(workers):
+    turns = itertools.cycle(range(workers))
+    executor = Scheduled(workers, lambda pickles: next(turns))
+    assert len(share_out(executor).sent) == workers
+    assert not share_out(executor).sent
+
+
+def test_a_run_that_other_workers_catch_is_sent_again_with_one_task_at_a_time():
+    executor = Scheduled(2, lambda pickles: 1 if pickles else 0)  # and no executor can be told which to choose
+    counted = share_out(executor)
+    assert len(counted.sent) == 50 and counted.sent_at_once == 1  # each time, a task is done
+
+
+@pytest.mark.parametrize(("turns", "sent"), [("00", ["b"]), ("011", ["b", "a"]), ("0101", ["b", "a", "ab"])])
+def test_a_worker_that_has_the_run_is_sent_the_rest_alone(turns, sent):
+    """Worker 0 has the run, a, and misses b; worker 1 misses both; `turns` says who makes each call."""
+    order = iter([0, 0, *map(int, turns)])
+    executor, run = Scheduled(2, lambda pickles: next(order)), RUN.for_workers()
+    assert list(Counted(executor, run_steps, [run], 1).results([(0,)])) == [(run.steps, 0)]
+    counted = Counted(executor, run_steps_and, [run, "text"], 1)
+    assert list(counted.results([(1,)])) == [(run.steps, "text", 1)]
+    names = dict(zip(counted.digests, "ab", strict=True))
+    assert ["".join(names[digest] for digest in digests) for digests in counted.sent] == sent
+    assert next(order, None) is None
+
+
+def test_processes_that_have_done_a_task_are_not_sent_the_run_again():
     with spawned() as pool:
-        first = Counted(pool, run_steps, [run], 1)
-        assert sorted(first.results((i,) for i in range(50))) == [(run.steps, i) for i in range(50)]
-        assert 1 <= first.sent <= 4  # two workers; a pickle may go to one that has it
-        again = Counted(pool, run_steps, [run], 1)
-        assert len(list(again.results((i,) for i in range(50)))) == 50
-        assert again.sent <= 4  # one worker may have made all calls of the first fifty
+        first = share_out(pool)
+        assert first.sent
+        share_out(pool, first.sizes)  # `Counted.serve` sees
 
 
 def test_a_worker_forgets_what_it_has_not_used_lately(monkeypatch):
     monkeypatch.setattr(tasks, "loaded", type(tasks.loaded)())
-    for number in range(tasks.MAX_LOADED + 1):
-        run = cs.Training(lambda s, x, keep: s + keep[0] * x, np.zeros(()), [float(number)], [[0]]).for_workers()
-        assert list(distribute(Immediate(), run_steps, [run], [(number,)], 1)) == [(1, number)]
-        assert len(tasks.loaded) == min(number + 1, tasks.MAX_LOADED)
+    counted = lambda text: Counted(Immediate(), add_to, [text], 1)  # noqa: E731
+    for number in range(tasks.MAX_LOADED):
+        assert list(counted(f"{number}").results([("x",)])) == [f"{number}x"]
+        assert len(tasks.loaded) == number + 1
+    for text, is_kept in (("0", True), ("new", False), ("0", True), ("1", False)):
+        again = counted(text)
+        assert list(again.results([("y",)])) == [text + "y"]
+        assert bool(again.sent) != is_kept and len(tasks.loaded) == tasks.MAX_LOADED
+
+
+def test_what_a_worker_has_is_not_loaded_again(monkeypatch):
+    monkeypatch.setattr(tasks, "loaded", type(tasks.loaded)())
+    pickles = {"digest": pickle.dumps([1, 2])}
+    first, second = (tasks.perform(list.__iadd__, ("digest",), pickles, ([],)).result for _ in range(2))
+    assert first is second == [1, 2]
 
 
 def test_tasks_under_way_are_bounded_by_the_bytes_of_their_results(monkeypatch):

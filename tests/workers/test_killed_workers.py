@@ -27,6 +27,7 @@ import circuitsketch as cs
 from circuitsketch.propagate import blocks
 from circuitsketch.store import part_store
 from circuitsketch.store.part_store import PartStore
+from circuitsketch.workers import distribution
 from circuitsketch.workers.processes import ATTEMPTS, Processes
 from circuitsketch.zoo import microgpt
 
@@ -67,7 +68,7 @@ def workers_of(pid):
 
 
 def kill_in_a_block(pids, killed, least=1):
-    """A callback of progress that kills a worker; the others are in the middle of a block then."""
+    """A callback of progress that kills a worker."""
 
     def progress(done, blocks):
         if done >= least and not killed:
@@ -82,6 +83,8 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(tmp_path, right):
     with Processes(2) as executor:
         pids = lambda: [process.pid for process in executor.processes.values()]  # noqa: E731
         sketch(tmp_path / "a.sketch", executor=executor, progress=kill_in_a_block(pids, killed))
+        for call in [executor.submit(time.sleep, 1) for _ in range(2)]:  # one call each
+            call.result()
         assert len(killed) == 1 and killed[0] not in pids() and len(pids()) == 2
         last = pids()
     assert content(tmp_path / "a.sketch") == right
@@ -104,11 +107,18 @@ def test_a_task_that_kills_every_worker_is_an_error():
         assert executor.submit(divmod, 7, 2).result() == (3, 1) and time.monotonic() - begin < 60
 
 
-def test_a_pool_whose_worker_is_killed_fails_and_the_sketch_goes_on(tmp_path, right):
+def test_a_pool_whose_worker_is_killed_fails_and_the_sketch_goes_on(tmp_path, right, monkeypatch):
     killed, path = [], tmp_path / "a.sketch"
+    monkeypatch.setattr(distribution, "MOST", 2)  # tasks under way, so that the pool is broken before the last ones
     with spawned() as pool:
+        kill = kill_in_a_block(lambda: list(pool._processes), killed)
+
+        def progress(done, blocks):
+            kill(done, blocks)
+            wait_until(lambda: pool._broken)
+
         with pytest.raises(cs.WorkerError, match="a worker process died.*finished blocks are kept"):
-            sketch(path, executor=pool, progress=kill_in_a_block(lambda: list(pool._processes), killed))
+            sketch(path, executor=pool, progress=progress)
     assert 0 < len(PartStore.open(path / "random").done) < PartStore.open(path / "random").header.blocks
     with spawned() as pool:
         sketch(path, executor=pool)
@@ -138,18 +148,18 @@ def test_a_disk_that_is_full_for_one_block_stops_all_and_the_sketch_goes_on(whos
 
 
 PROGRAM = """\
-import sys, circuitsketch as cs
+import sys, time, circuitsketch as cs
 from circuitsketch.zoo import microgpt
 run = microgpt.training(40)
 with cs.executor("processes:2") as executor:
     cs.sketch(run, {count}, {order}, distribution="sphere", path=sys.argv[1], executor=executor,
-              progress=lambda done, blocks: print(done, flush=True))
+              progress=lambda done, blocks: (print(done, flush=True), time.sleep(600)))
 """
 
 
 @contextlib.contextmanager
 def running(path):
-    """A process that makes the sketch with two workers; it has finished the first block."""
+    """A process that makes the sketch with two workers; it has finished the first block, and pauses."""
     command = [sys.executable, "-c", PROGRAM.format(count=COUNT, order=ORDER), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -185,6 +195,32 @@ def test_ctrl_c_stops_all_workers_and_the_sketch_goes_on(tmp_path, right):
     with Processes(2) as executor:
         sketch(path, executor=executor)
     assert content(path) == right
+
+
+BUSY = """\
+import sys
+sys.path[:0] = sys.argv[2:]
+import circuitsketch as cs
+from circuitsketch.workers.distribution import distribute
+from executors import begin_a_long_task
+with cs.executor("processes:2") as executor:
+    list(distribute(executor, begin_a_long_task, [], [(sys.argv[1] + name,) for name in "ab"], 1))
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_workers_exit_in_the_middle_of_a_task_when_the_process_that_started_them_ends(by, tmp_path):
+    command = [sys.executable, "-c", BUSY, str(tmp_path / "begun-"), os.path.dirname(__file__)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 2, 60)
+            workers = workers_of(process.pid)
+            assert len(workers) == 2
+            process.send_signal(by)
+            assert process.wait(20) == -by
+            wait_until(lambda: not any(map(is_alive, workers)))
+        finally:
+            process.kill()
 
 
 def test_the_workers_of_a_machine_compile_each_kernel_once(tmp_path, monkeypatch):
