@@ -17,10 +17,11 @@ import numpy as np
 from circuitsketch.attribution.calibrate import calibrate_query
 from circuitsketch.attribution.evaluation import LEVELS, rank_correlation
 from circuitsketch.attribution.ground_truth import Source, retrain_and_measure
+from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
-from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration
+from circuitsketch.estimators.calibrated import RetrainedSubsets
+from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.page.values import Value
 from circuitsketch.training.training import Training
 
@@ -106,36 +107,6 @@ def retrain_values(queries: Mapping[str, Query], run: Training, rows: np.ndarray
         return [source.measure(params, *source.args) for source in sources]
 
     return retrain_and_measure(run, rows, measure_all, (), None).reshape(len(rows), -1)
-
-
-def compare_left_out(query: Query, column: int, level: float) -> list[dict[str, float | None]]:
-    """Return, for each subset that a query was calibrated on, its prediction by the others and the truth.
-
-    The ends of the interval follow from the errors of the other subsets, each of which was predicted without itself.
-    """
-    calibrated = query.estimators.get("calibrated")
-    if not isinstance(calibrated, Calibrated):
-        return []
-    calibration, baseline = calibrated.calibration, float(np.ravel(query.first_value)[column])
-    truths = calibration.truths[:, column]
-    residuals, scores = calibration.residuals[:, column], calibration.scores[:, column]
-    points = []
-    for j, (truth, residual) in enumerate(zip(truths, residuals, strict=True)):
-        reach = reach_left_out(calibration, scores, j, column, level)
-        predicted = baseline + truth - residual
-        ends = (predicted - reach, predicted + reach) if math.isfinite(reach) else (None, None)
-        points.append({"predicted": predicted, "low": ends[0], "high": ends[1], "truth": baseline + truth})
-    return points
-
-
-def reach_left_out(calibration: Calibration, scores: np.ndarray, j: int, column: int, level: float) -> float:
-    """Return how far the interval of subset j reaches, by the scores of the others; infinite if they are too few."""
-    others = np.sort(np.delete(scores, j))
-    rank = math.ceil(level * (len(others) + 1) - 1e-9)
-    if rank > len(others):
-        return math.inf
-    residual, score = abs(calibration.residuals[j, column]), scores[j]
-    return float(others[rank - 1] * (residual / score if score > 0 else 0.0))
 
 
 def score_points(query: Query, column: int, points: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
 from circuitsketch.attribution.calibrate import choose_kept, format_sizes
 from circuitsketch.attribution.formatting import to_json
+from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.errors import CircuitSketchError, InputError
@@ -30,7 +31,6 @@ from circuitsketch.page.retrained import (
     CHECKED,
     Check,
     Retrained,
-    compare_left_out,
     retrain_values,
     score_points,
 )
