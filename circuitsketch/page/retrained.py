@@ -19,7 +19,7 @@ from circuitsketch.attribution.evaluation import LEVELS, rank_correlation
 from circuitsketch.attribution.ground_truth import Source, retrain_and_measure
 from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
-from circuitsketch.errors import InputError
+from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.estimators.calibrated import RetrainedSubsets
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.page.values import Value
@@ -59,10 +59,13 @@ class Retrained:
         The subsets of each measurement's calibration, and what its values changed by; without those that have none.
     checks : tuple of Check
         One per subset that was checked.
+    diverged : tuple of tuple of int
+        The ids of subsets that were drawn and are left out, because the training without them diverged.
     """
 
     drawn: Mapping[str, RetrainedSubsets]
     checks: tuple[Check, ...] = ()
+    diverged: tuple[tuple[int, ...], ...] = ()
 
     def calibrate(self, queries: Mapping[str, Query], values: Sequence[Value]) -> dict[str, Query]:
         """Return the queries weighed by everything that was retrained; as they are if that is too little."""
@@ -107,6 +110,27 @@ def retrain_values(queries: Mapping[str, Query], run: Training, rows: np.ndarray
         return [source.measure(params, *source.args) for source in sources]
 
     return retrain_and_measure(run, rows, measure_all, (), None).reshape(len(rows), -1)
+
+
+def retrain_finite(queries: Mapping[str, Query], run: Training, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Retrain with the rows of downweights (m, n) whose training does not diverge, found by halving.
+
+    Returns
+    -------
+    finite : ndarray of bool, of shape (m,)
+        Which rows these are: training and every value are finite.
+    values : ndarray, of shape (finite.sum(), V)
+    """
+    try:
+        values = retrain_values(queries, run, rows)
+    except DivergenceError:
+        if len(rows) == 1:
+            return np.zeros(1, dtype=bool), np.zeros((0, sum(np.size(one.first_value) for one in queries.values())))
+        half = len(rows) // 2
+        parts = [retrain_finite(queries, run, part) for part in (rows[:half], rows[half:])]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    finite = np.isfinite(values).all(axis=1)
+    return finite, values[finite]
 
 
 def score_points(query: Query, column: int, points: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -6,24 +6,22 @@ In: one or several measured queries. Out: values that JSON can hold. No web libr
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
-from circuitsketch.attribution.calibrate import choose_kept, format_sizes
+from circuitsketch.attribution.calibrate import choose_kept
 from circuitsketch.attribution.formatting import to_json
 from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.subsets import draw_subsets
-from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
 from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
@@ -31,9 +29,11 @@ from circuitsketch.page.retrained import (
     CHECKED,
     Check,
     Retrained,
+    retrain_finite,
     retrain_values,
     score_points,
 )
+from circuitsketch.page.trust import describe_trust
 from circuitsketch.page.values import Value, columns_of, list_values
 from circuitsketch.training.training import Training
 
@@ -151,31 +151,7 @@ class View:
         """Return what the intervals rest on, in a sentence, and per measurement how far predictions can be trusted."""
         with self.lock:
             queries, retrained = dict(self.queries), self.retrained
-        drawn = next((self._describe_subsets(subsets) for subsets in retrained.drawn.values()), "")
-        checked = f"{len(retrained.checks)} checked here" if retrained.checks else ""
-        on = " and ".join(part for part in (drawn, checked) if part)
-        rows = [self._describe_worth(name, query) for name, query in queries.items()]
-        if not any(row["subsets"] for row in rows):
-            sentence = "Not calibrated: intervals rest on what is known of the estimators' own errors."
-        else:
-            sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
-        return {"sentence": sentence, "rows": rows}
-
-    def _describe_subsets(self, subsets: RetrainedSubsets) -> str:
-        kind = "" if subsets.kind == "given" else f"{subsets.kind} "
-        kept = " that the sketch has kept" if subsets.is_kept else ""
-        return f"{len(subsets.rows)} {kind}subsets of {format_sizes(subsets.sizes)} {self.unit}s{kept}"
-
-    def _describe_worth(self, name: str, query: Query) -> dict[str, Any]:
-        """Return what predictions of one measurement are worth, and up to how many deletions; None where unknown."""
-        row: dict[str, Any] = {"name": name, "subsets": 0, "estimators": None, "lds": None, "relative_error": None}
-        if query.worth is not None:
-            row |= query.worth.to_dict()
-        row["reach"] = None
-        with suppress(CircuitSketchError):  # no random directions, so that no decay was measured
-            radius = float(np.min(query.stability().radius[0]))
-            row["reach"] = int(min(radius**2, self.n)) if math.isfinite(radius) else None
-        return row
+        return describe_trust(queries, retrained, self.unit)
 
     def _word(self, name: str, sentence: str) -> str:
         """Return a sentence for the page: of which measurement, and without calls of Python."""
@@ -263,7 +239,7 @@ class View:
         return self.load_run()
 
     def calibrate(self, count: int = 48, largest: int | None = None, seed: int = 0) -> None:
-        """Retrain random subsets, which give the intervals.
+        """Retrain random subsets, which give the intervals; those whose training diverges are left out.
 
         Parameters
         ----------
@@ -278,10 +254,16 @@ class View:
         small = min(2, self.n)
         size = (small, max(small, self.n // 10) if largest is None else largest)
         rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
-        changes = retrain_values(self.bases, self.run(), rows) - [value.baseline for value in self.values]
-        drawn = {name: RetrainedSubsets(rows, changes[:, self.columns(name)], "random", sizes) for name in self.bases}
+        finite, values = retrain_finite(self.bases, self.run(), rows)
+        changes = values - [value.baseline for value in self.values]
+        diverged = tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[~finite])
+        drawn = {
+            name: RetrainedSubsets(rows[finite], changes[:, self.columns(name)], "random", sizes)
+            for name in self.bases
+            if finite.any()
+        }
         with self.training:
-            self._take_in(Retrained(drawn, self.retrained.checks))
+            self._take_in(Retrained(drawn, self.retrained.checks, diverged))
 
     def take_in_kept(self, count: int = 1) -> bool:
         """Calibrate on random subsets that the sketch has kept, at least `count` of them; return whether it has."""
@@ -310,6 +292,8 @@ class View:
         h = np.zeros(self.n)
         h[chosen] = 1.0
         truths = retrain_values(self.bases, self.run(), np.outer(CHECKED, h))
+        if not np.isfinite(truths).all():
+            raise DivergenceError("what is measured is not finite after training without them")
         predicted, low, high = (
             np.array([np.nan if value[key] is None else value[key] for value in before])
             for key in ("value", "low", "high")
@@ -318,7 +302,7 @@ class View:
         with self.training:
             old = self.retrained
             kept = tuple(one for one in old.checks if one.ids != check.ids)
-            self._take_in(Retrained(old.drawn, (*kept, check)))
+            self._take_in(Retrained(old.drawn, (*kept, check), old.diverged))
         return self.ask(chosen)
 
     def _take_in(self, retrained: Retrained) -> None:

@@ -12,6 +12,7 @@ import page_runs
 import pytest
 
 import circuitsketch as cs
+from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.page.static_page import write_static_page
 from circuitsketch.page.view import View
 
@@ -157,6 +158,23 @@ def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
     pick(page, [4])
     expect(page.locator("#headline")).to_contain_text("without 1 example")
     expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_calibration_of_which_a_training_diverges_starts_and_is_told(queries, serve, open_page, expect, monkeypatch):
+    def draw(*arguments):
+        rows, sizes = draw_subsets(*arguments)
+        rows[5, page_runs.DIVERGES] = 1.0
+        return rows, sizes
+
+    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", draw)
+    calibrated = View(queries)
+    calibrated.calibrate(24, largest=8)
+    with serve(calibrated) as server:
+        tab = open_page(server.address)
+        text = tab.locator("#trust").inner_text()
+        assert "23 random subsets" in text and "Warning: 1 subset is left out, because training" in text
+        pick(tab, [4])
+        expect(tab.locator("#headline")).to_contain_text("95 % from")
 
 
 def test_two_subsets_are_compared(page, view, expect):

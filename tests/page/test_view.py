@@ -15,10 +15,13 @@ from matplotlib.image import imread
 from small_runs import raises
 
 import circuitsketch as cs
+from circuitsketch.attribution.ground_truth import Source
+from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.directions import Orthonormal
 from circuitsketch.estimators.known_effects import FromKnownEffects
 from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
+from circuitsketch.page.retrained import retrain_finite
 from circuitsketch.page.view import View, plain_words
 
 
@@ -113,6 +116,60 @@ def test_a_training_that_diverges_is_an_error_and_changes_nothing(view):
     with pytest.raises(cs.DivergenceError):
         view.check(page_runs.DIVERGES)
     assert view.retrained.checks == () and view.ask(page_runs.DIVERGES)["values"] == before["values"]
+
+
+def diverging(count):
+    """Some of the 24 subsets that a page draws of `page_runs.make`, each with more examples that let it diverge."""
+    return lambda *arguments, **options: with_diverging(count, *arguments, **options)
+
+
+def with_diverging(count, *arguments, draw=draw_subsets, **options):
+    rows, sizes = draw(*arguments, **options)
+    rows[3 : 3 + count, page_runs.DIVERGES] = 1.0
+    return rows, sizes
+
+
+def test_a_calibration_leaves_out_subsets_whose_training_diverges_and_says_so(view, monkeypatch):
+    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", diverging(2))
+    view.calibrate(24, largest=6)
+    monkeypatch.undo()
+    rows, _ = with_diverging(2, page_runs.N, None, "random", (2, 6), 24, 0)
+    kept = np.delete(rows, [3, 4], axis=0)
+    trust = view.describe_trust()
+    assert "22 random subsets" in trust["sentence"] and trust["rows"][0]["subsets"] == 22
+    assert "Warning: 2 subsets are left out, because training without them diverged" in trust["sentence"]
+    assert view.retrained.diverged == tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[3:5])
+    # The others are what they would be alone.
+    truths = [truth(np.flatnonzero(row).tolist(), page_runs.loss)[0] for row in kept]
+    shown = view.calibration()["values"][0]["points"]
+    assert [point["truth"] for point in shown] == pytest.approx(truths, rel=1e-9)
+    view.check([4, 9, 17])
+    assert "2 subsets are left out" in view.describe_trust()["sentence"]
+
+
+def test_a_page_starts_uncalibrated_where_every_training_diverges(view, monkeypatch):
+    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", lambda *_: (np.ones((9, page_runs.N)), (2.0, 4.0)))
+    before = view.ask([4, 9])["values"]
+    view.calibrate(9)
+    sentence = view.describe_trust()["sentence"]
+    assert "Not calibrated" in sentence and "9 subsets are left out" in sentence
+    assert view.ask([4, 9])["values"] == before
+
+
+def test_a_measurement_that_is_not_finite_after_a_check_is_a_divergence():
+    query = cs.sketch(page_runs.make(), 24, order=2, per_example="series").measure(page_runs.loss)
+
+    def overflows(w):
+        return page_runs.loss(w) if page_runs.loss(w) <= query.baseline else np.inf
+
+    raises_loss = int(np.argmax(query.influence().change))
+    view = View({"loss": query.with_source(Source(overflows, (), page_runs.make()))})
+    with raises(cs.DivergenceError, "not finite"):
+        view.check([raises_loss])
+    rows = np.eye(page_runs.N)
+    finite, values = retrain_finite(view.bases, view.run(), rows)
+    right = np.array([truth([i], page_runs.loss)[0] for i in range(page_runs.N)])
+    assert finite.tolist() == (right <= query.baseline).tolist() and values[:, 0] == pytest.approx(right[finite])
 
 
 def test_pairs_are_what_two_do_together_beyond_their_sum():
