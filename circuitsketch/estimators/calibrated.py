@@ -298,11 +298,14 @@ def calibrate_estimators(
 def share_a_label(rows: np.ndarray, labels: Sequence[Any]) -> np.ndarray:
     """Return which rows (B, n) delete examples of one label that as many random ones would hardly share, (B,)."""
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    member = np.eye(len(numbers))[[numbers[label] for label in labels]]
-    counts = (rows != 0) @ member
-    size = np.maximum(counts.sum(axis=1), 1)
-    chance = ((member.mean(axis=0) ** size[:, None]) * (counts == size[:, None])).sum(axis=1) * len(numbers)
-    return (counts.max(axis=1) == size) & (size > 1) & (chance < LABEL_CHANCE)
+    index = np.array([numbers[label] for label in labels])
+    shares = np.bincount(index) / len(index)
+    alike = np.zeros(len(rows), dtype=bool)
+    for b, row in enumerate(rows):
+        used = index[row != 0]
+        if len(used) > 1 and (used == used[0]).all():
+            alike[b] = len(shares) * shares[used[0]] ** len(used) < LABEL_CHANCE
+    return alike
 
 
 def estimates_of(

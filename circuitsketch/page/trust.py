@@ -31,9 +31,19 @@ def describe_trust(queries: Mapping[str, Query], retrained: Retrained, unit: str
         sentence = "Not calibrated: intervals rest on what is known of the estimators' own errors."
     else:
         sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
+    lack = next((text for text in map(lack_of, queries.values()) if text), "")
+    if lack:
+        sentence += f" What {unit}s do together is fitted without knowing which of them are alike: that takes {lack}."
     if retrained.diverged:
         sentence += f" {describe_diverged(retrained.diverged, unit)}"
     return {"sentence": sentence, "rows": rows}
+
+
+def lack_of(query: Query) -> str:
+    """Return which memory a query's fit of interactions lacks, or nothing."""
+    with suppress(CircuitSketchError):
+        return query.fit.lack if query.interactions is not None else ""
+    return ""
 
 
 def describe_subsets(subsets: RetrainedSubsets, unit: str) -> str:

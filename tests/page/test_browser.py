@@ -13,6 +13,7 @@ import pytest
 
 import circuitsketch as cs
 from circuitsketch.attribution.subsets import draw_subsets
+from circuitsketch.estimators.interactions import fitting
 from circuitsketch.page.static_page import write_static_page
 from circuitsketch.page.view import View
 
@@ -314,8 +315,9 @@ def test_a_sketch_that_disappears_is_told(queries, serve, open_page, expect, tmp
         expect(tab.get_by_role("button", name="Train again to check")).to_be_hidden()
 
 
-def test_twenty_thousand_examples(serve, open_page, expect):
+def test_twenty_thousand_examples(serve, open_page, expect, monkeypatch):
     n = 20_000
+    monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory, but only 20 GB are available")
     run = cs.Training(
         lambda s, x, keep: 0.9 * s + (keep * x).mean(),
         np.zeros(()),
@@ -324,7 +326,7 @@ def test_twenty_thousand_examples(serve, open_page, expect):
         items=[f"text {i}" for i in range(n)],
         labels=[f"user {i % 700}" for i in range(n)],
     )
-    view = View({"square": cs.sketch(run, 16, order=2).measure(lambda s: s * s)})
+    view = View({"square": cs.sketch(run, 16, order=2, per_example="series").measure(lambda s: s * s)})
     view.ask([0])
     with serve(view) as server:
         tab = open_page(server.address)
@@ -334,6 +336,8 @@ def test_twenty_thousand_examples(serve, open_page, expect):
         expect(tab.locator("#shown")).to_contain_text("11 of 20,000")
         tab.get_by_role("button", name="Pick all shown").click()
         expect(tab.locator("#headline")).to_contain_text("without 11 examples")
+        expect(tab.locator("#words")).to_contain_text("interactions from 16 directions")
+        assert "without knowing which of them are alike: that takes 29 GB" in tab.locator("#trust").inner_text()
         tab.get_by_label("Search").fill("")
         tab.get_by_role("button", name="Next").click()
         expect(tab.locator("#page-number")).to_have_text("page 2 of 400")

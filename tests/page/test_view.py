@@ -18,6 +18,7 @@ import circuitsketch as cs
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.directions import Orthonormal
+from circuitsketch.estimators.interactions import fitting
 from circuitsketch.estimators.known_effects import FromKnownEffects
 from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
@@ -261,24 +262,38 @@ def test_several_people_ask_at_once(view):
 
 
 @pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
-def test_an_answer_comes_at_once(n, limit):
+def test_an_answer_comes_at_once(n, limit, monkeypatch):
+    if n == 20_000:  # of which memory does not hold a similarity
+        monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory")
     rng = np.random.default_rng(0)
     series = rng.normal(size=(n, 4)) * 10.0 ** -np.arange(4)
     series[:, 0] = 1.0
     directions = rng.normal(size=(64, 4)) + 1j * rng.normal(size=(64, 4))
     directions[:, 0] = 1.0
-    known = {"similarity": rng.normal(size=(n, 20))} if n == 1_000 else {}
-    directions = directions if known else directions[:0]
-    query = cs.Query(directions, Orthonormal(n), per_example=series, **known)
+    labels = [f"user {i // 2}" for i in range(n)]
+    query = cs.Query(directions, Orthonormal(n), per_example=series, similarity=rng.normal(size=(n, 20)), labels=labels)
     rows = rng.random((48, n)) < 0.02
     view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
-    assert ("interactions" in view.queries["value"].estimators) and (query.interactions is not None) == (n == 1_000)
+    assert query.interactions.prior.is_diagonal == (n == 20_000)
     times = []
     for _ in range(8):  # processor time, since other programs may keep the cores busy
         begin = time.thread_time()
         view.ask(rng.choice(n, 30, replace=False))
         times.append(time.thread_time() - begin)
     assert min(times) < limit
+
+
+def test_without_a_similarity_the_page_says_which_estimator_answers_and_why(queries, monkeypatch):
+    monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory, but only 20 GB are available")
+    query = cs.sketch(page_runs.make(), 24, order=3, per_example="series").measure(page_runs.loss)
+    view = View({"loss": query})
+    answer = view.ask([4, 9, 17])
+    assert query.interactions.prior.is_diagonal and "interactions from 24 directions" in answer["words"]
+    assert any("29 GB" in text and "examples are alike" in text for text in answer["warnings"])
+    assert answer["values"][0]["low"] < answer["values"][0]["value"] < answer["values"][0]["high"]
+    assert len(answer["values"][0]["pairs"]) == 3
+    view.calibrate(24, largest=6)
+    assert not any("29 GB" in text for text in view.ask([4, 9, 17])["warnings"])  # the interval holds now
 
 
 def test_pictures_are_png_and_keep_their_pixels():
