@@ -40,26 +40,23 @@ class Decomposed:
 class Prior:
     """A similarity, and what follows from it and the directions alone, made when first asked for and kept.
 
-    similarity: S (n, n), of trace n, or (n,) its diagonal where nothing else of it is known. cosines: (n, n) or None,
-    how alike examples are. directions: complex (m, n).
+    similarity: S (n, n), of trace n; where no two examples are alike (is_diagonal), its diagonal (n,) alone, so that
+    nothing of size (n, n) is held. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
     """
 
     name: str
     similarity: np.ndarray
     cosines: np.ndarray | None
     directions: np.ndarray
+    is_diagonal: bool = field(init=False, repr=False)
+    diagonal: np.ndarray = field(init=False, repr=False)
     found: dict[tuple[int, int], Decomposed] = field(default_factory=dict, repr=False)
     rests: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
-    @property
-    def is_diagonal(self) -> bool:
-        """Whether no two examples are alike: then nothing of size (n, n) is held."""
-        return self.similarity.ndim == 1
-
-    @property
-    def diagonal(self) -> np.ndarray:
-        """S_ii, (n,)."""
-        return self.similarity if self.is_diagonal else np.diag(self.similarity)
+    def __post_init__(self) -> None:
+        is_diagonal = self.similarity.ndim == 1
+        object.__setattr__(self, "is_diagonal", is_diagonal)
+        object.__setattr__(self, "diagonal", self.similarity if is_diagonal else np.diag(self.similarity))
 
     @cached_property
     def metric_directions(self) -> np.ndarray:
