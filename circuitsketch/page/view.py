@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
 from circuitsketch.attribution.calibrate import choose_kept
 from circuitsketch.attribution.formatting import to_json
@@ -35,6 +34,7 @@ from circuitsketch.page.retrained import (
 )
 from circuitsketch.page.trust import describe_trust
 from circuitsketch.page.values import Value, columns_of, list_values
+from circuitsketch.store.header import versions
 from circuitsketch.training.training import Training
 
 IMAGES = 600_000  # bytes of pictures that a page holds
@@ -123,7 +123,7 @@ class View:
     def describe(self) -> dict[str, Any]:
         """Return everything that a page shows before a question: the examples, their effects, and what to trust."""
         return {
-            "version": circuitsketch.__version__,
+            "version": versions()["circuitsketch"],
             "title": self.title,
             "unit": self.unit,
             "n": self.n,
