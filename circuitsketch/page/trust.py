@@ -27,10 +27,15 @@ def describe_trust(queries: Mapping[str, Query], retrained: Retrained, unit: str
     checked = f"{len(retrained.checks)} checked here" if retrained.checks else ""
     on = " and ".join(part for part in (drawn, checked) if part)
     rows = [describe_worth(name, query) for name, query in queries.items()]
-    if not any(row["subsets"] for row in rows):
+    calibrated = [row["name"] for row in rows if row["subsets"]]
+    others = [row["name"] for row in rows if not row["subsets"]]
+    of = f" of {', '.join(calibrated)}" if others else ""
+    if not calibrated:
         sentence = "Not calibrated: intervals rest on what is known of the estimators' own errors."
     else:
-        sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
+        sentence = f"Intervals{of} are calibrated on {on}: each was retrained. They hold for subsets like these."
+    if calibrated and others:
+        sentence += f" Those of {', '.join(others)} rest on what is known of the estimators' own errors."
     lack = next((text for text in map(lack_of, queries.values()) if text), "")
     if lack:
         sentence += f" What {unit}s do together is fitted without knowing which of them are alike: that takes {lack}."

@@ -6,7 +6,6 @@ In: one or several measured queries. Out: values that JSON can hold. No web libr
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from circuitsketch.errors import DivergenceError, InputError
 from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
 from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
+from circuitsketch.page.plain_words import plain_words
 from circuitsketch.page.retrained import (
     CHECKED,
     Check,
@@ -266,14 +266,19 @@ class View:
             self._take_in(Retrained(drawn, self.retrained.checks, diverged))
 
     def take_in_kept(self, count: int = 1) -> bool:
-        """Calibrate on random subsets that the sketch has kept, at least `count` of them; return whether it has."""
+        """Calibrate on random subsets that the sketch has kept, at least `count` of them.
+
+        Returns
+        -------
+        bool
+            Whether it has some of each measurement; those that it has are taken in all the same.
+        """
         kept = {name: choose_kept(query, "random") for name, query in self.bases.items()}
         drawn = {name: one for name, one in kept.items() if one is not None and len(one.rows) >= count}
-        if len(drawn) < len(self.bases):
-            return False
-        with self.training:
-            self._take_in(Retrained(drawn, self.retrained.checks))
-        return True
+        if drawn:
+            with self.training:
+                self._take_in(Retrained(drawn, self.retrained.checks))
+        return len(drawn) == len(self.bases)
 
     def check(self, ids: Any) -> dict[str, Any]:
         """Retrain without a subset, take the result into the calibration, and answer again.
@@ -344,20 +349,3 @@ def rounded(values: np.ndarray) -> list[float | None]:
     [0.333333333, None]
     """
     return [float(f"{x:.{DIGITS}g}") if np.isfinite(x) else None for x in values.tolist()]
-
-
-def plain_words(sentence: str) -> str:
-    """Return a sentence without calls of Python, for readers who do not write it.
-
-    >>> plain_words("retrain to check, query.calibrate(size=...) on subsets like this one")
-    'retrain to check, a calibration on subsets like this one'
-    """
-    for pattern, words in (
-        (r"query\.calibrate\([^)]*\)", "a calibration"),
-        (r"query\.retrain_worst\([^)]*\) retrains the worst of them", "train again without them to check"),
-        (r"query\.retrain_worst\([^)]*\)", "retraining the worst examples"),
-        (r"cs\.open_sketch\([^)]*\)", "the run"),
-        (r"open the sketch with the run", "give the run"),
-    ):
-        sentence = re.sub(pattern, words, sentence)
-    return sentence

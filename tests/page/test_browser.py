@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -84,8 +86,8 @@ def test_a_search_is_picked_and_answered_with_its_interval(page, view, expect):
     expect(page.locator("#headline")).to_contain_text(f"without {len(Z)} examples")
     answer = view.ask(Z)
     for row, value in zip(table(page, "numbers"), answer["values"], strict=True):
-        assert number(row[2]) == pytest.approx(value["value"], rel=1e-5)
-        assert [number(end) for end in row[4].split(" to ")] == pytest.approx([value["low"], value["high"]], rel=1e-5)
+        assert number(row[1]) == pytest.approx(value["value"], rel=1e-5)
+        assert [number(end) for end in row[2].split(" to ")] == pytest.approx([value["low"], value["high"]], rel=1e-5)
     assert page.locator("#warnings li").all_inner_texts() == [f"Warning: {text}" for text in answer["warnings"]]
     points = page.locator("#curve polyline").get_attribute("points").split()
     assert len(points) == len(answer["strengths"]) and page.locator("#curve polygon").count() == 1
@@ -124,6 +126,15 @@ def test_the_table_sorts_by_every_column(page):
     assert changes == sorted(changes, reverse=True)
 
 
+def test_picked_examples_come_first_if_asked_for(page, expect):
+    page.locator("#rows input").nth(7).click()
+    chosen = table(page, "rows")[7][1]
+    page.get_by_role("button", name="Pick", exact=True).click()
+    assert table(page, "rows")[0][1] == chosen
+    expect(page.locator("#shown")).to_contain_text("1 picked")
+    expect(page.locator("#headline")).to_contain_text("without 1 example:")
+
+
 def test_what_matters_most_is_ranked_for_each_value(page, view, expect):
     for i, value in enumerate(view.values):
         page.locator("#value").select_option(label=value.name)
@@ -148,7 +159,42 @@ def test_training_again_puts_the_truth_into_picture_and_calibration(page, expect
     assert page.locator("#curve circle").count() == 4
     assert "25 subsets of the calibration" in page.locator("#coverage").inner_text()
     assert "1 checked here" in page.locator("#trust").inner_text()
-    assert number(table(page, "numbers")[1][5]) == pytest.approx(retrained([4, 9, 17], page_runs.margins), rel=1e-5)
+    assert number(table(page, "numbers")[1][3]) == pytest.approx(retrained([4, 9, 17], page_runs.margins), rel=1e-5)
+
+
+def test_a_training_shows_its_progress_and_other_questions_are_answered_meanwhile(page, expect, monkeypatch):
+    release = threading.Event()
+    retrain = page.server.view.check
+    monkeypatch.setattr(page.server.view, "check", lambda ids: release.wait(60) and retrain(ids))
+    pick(page, [4, 9])
+    expect(page.locator("#headline")).to_contain_text("without 2")
+    button = page.get_by_role("button", name="Train again to check")
+    button.click()
+    expect(page.get_by_role("progressbar", name="Training again")).to_be_visible()
+    expect(page.locator("#checking")).to_contain_text("training again: ")
+    expect(button).to_be_disabled()
+    pick(page, [5])
+    expect(page.locator("#headline")).to_contain_text("without 1 example:")
+    release.set()
+    expect(page.locator("#checking")).to_contain_text("Trained again without 2 examples.")
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(button).to_be_enabled()
+    assert "Trained again" not in page.locator("#headline").inner_text()  # which is of another subset by now
+    questions = table(page, "questions")  # of three values each
+    assert [row[0] for row in questions] == ["question 3 (2)"] * 3 + ["question 2 (1)"] * 3 and questions[0][4] != ""
+
+
+def test_an_answer_that_comes_late_does_not_replace_a_newer_one(page, expect, monkeypatch):
+    release, ask = threading.Event(), page.server.view.ask
+    monkeypatch.setattr(page.server.view, "ask", lambda ids: (ids != [4, 9] or release.wait(60)) and ask(ids))
+    with page.expect_request(lambda request: request.post_data == '{"ids":[4,9]}'):
+        pick(page, [4, 9])
+    pick(page, [5, 6, 7])
+    expect(page.locator("#headline")).to_contain_text("without 3")
+    with page.expect_response(lambda response: response.request.post_data == '{"ids":[4,9]}'):
+        release.set()
+    expect(page.locator("#headline")).to_contain_text("without 3")
+    assert [row[0] for row in table(page, "questions")] == ["question 1 (3)"] * 3
 
 
 def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
@@ -192,6 +238,9 @@ def test_two_subsets_are_compared(page, view, expect):
     assert [number(row[1]), number(row[2])] == pytest.approx([one, other], rel=1e-5)
     assert number(row[3]) == pytest.approx(other - one, rel=1e-4)
     assert page.locator("#compared polyline").count() == 2 and "first two" in page.locator("#compared").inner_text()
+    legend = page.locator("#compared text", has_text="first two").bounding_box()
+    curve = page.locator("#compared polyline").first.bounding_box()
+    assert legend["y"] + legend["height"] <= curve["y"]
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert "first two" in page.locator("#first").inner_text()  # saved for the next time
@@ -210,6 +259,7 @@ def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, 
     expect(page.locator("#headline")).to_contain_text("without 4")
     page.get_by_label("Name").fill("=HYPERLINK()")
     page.get_by_role("button", name="Save this subset").click()
+    assert table(page, "questions")[0][0] == "=HYPERLINK() (4)"
     pick(page, [5])
     expect(page.locator("#headline")).to_contain_text("without 1")
     paths = {}
@@ -218,7 +268,10 @@ def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, 
             page.get_by_role("button", name=f"Download {kind}").click()
         paths[kind] = tmp_path / download.value.suggested_filename
         download.value.save_as(paths[kind])
+    shown = table(page, "questions")
+    assert [row[0] for row in shown] == ["question 2 (1)"] * 3 + ["=HYPERLINK() (4)"] * 3 and shown[3][5] == "4,9-11"
     log = json.loads(paths["JSON"].read_text())
+    assert [question["name"] for question in log["questions"]] == ["=HYPERLINK()", "question 2"]
     assert [question["ids"] for question in log["questions"]] == ["4,9-11", "5"] and log["level"] == 0.95
     assert list(read_subsets(paths["JSON"], page_runs.N).values()) == [[4, 9, 10, 11], [5]]
     rows = list(csv.DictReader(io.StringIO(paths["CSV"].read_text())))
@@ -273,6 +326,42 @@ def test_it_is_readable_at_every_width_in_light_and_dark(view, serve, open_page,
         assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         side = tab.locator("#answer").bounding_box()["x"] > tab.locator("#examples").bounding_box()["x"] + 100
         assert side == (width == 1600)
+
+
+CUT_OFF = """() => [...document.querySelectorAll("svg text")].filter((text) => {
+  const [inner, outer] = [text.getBoundingClientRect(), text.ownerSVGElement.getBoundingClientRect()];
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1
+    || inner.bottom > outer.bottom + 1;
+}).map((text) => text.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_no_text_of_a_chart_is_cut_off_and_charts_follow_the_width(view, serve, open_page, expect, width):
+    view.values[0] = replace(view.values[0], name="the loss of a model with a name that goes on and on and on and on")
+    with serve(view) as server:
+        tab = open_page(server.address, viewport={"width": width, "height": 800})
+        pick(tab, [4, 9])
+        tab.get_by_role("textbox", name="Name").fill("w" * 80)
+        tab.get_by_role("button", name="Save this subset").click()
+        pick(tab, [5, 6, 7])
+        expect(tab.locator("#headline")).to_contain_text("without 3")
+        expect(tab.locator("#compared polyline")).to_have_count(2)
+        assert tab.locator("svg").count() == 5 and tab.evaluate(CUT_OFF) == []
+        assert tab.locator("#curve text", has_text="share removed").text_content().endswith("deleted)")
+        before = tab.locator("#agreement svg").bounding_box()["width"]
+        tab.set_viewport_size({"width": 700, "height": 800})
+        expect(tab.locator("#agreement svg")).not_to_have_attribute("width", f"{before:g}")
+        assert tab.locator("#agreement svg").bounding_box()["width"] == pytest.approx(652, abs=30)
+
+
+def test_digits_tell_a_value_from_what_it_was_and_the_ends_of_its_interval_apart(page):
+    shown = page.evaluate("""() => {
+      const v = { value: 0.1050061234567, low: 0.1050061, high: 0.1050062, change: -2e-5 };
+      const flat = { value: 3.5, low: 3.5, high: 3.5, change: 0 };
+      const unknown = { value: 2 / 3, low: null, high: null, change: 0.1 };
+      return [valueOf(v), intervalOf(v), valueOf(flat), valueOf(unknown), textsOf([0.1050061, 0.1050062]).join(" ")];
+    }""")
+    assert shown == ["0.105006123", "0.1050061 to 0.1050062", "3.5", "0.666667", "0.1050061 0.1050062"]
 
 
 def test_two_tabs_do_not_disturb_each_other(page, open_page, view, expect):
@@ -341,6 +430,10 @@ def test_twenty_thousand_examples(serve, open_page, expect, monkeypatch):
         tab.get_by_label("Search").fill("")
         tab.get_by_role("button", name="Next").click()
         expect(tab.locator("#page-number")).to_have_text("page 2 of 400")
+        second = table(tab, "rows")[0][1]
+        tab.get_by_role("button", name="Previous").click()
+        expect(tab.locator("#page-number")).to_have_text("page 1 of 400")
+        assert table(tab, "rows")[0][1] != second
         tab.get_by_role("button", name="Pick all shown").click()
         expect(tab.locator("#headline")).to_contain_text("without 20,000 examples")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 import time
 
@@ -18,12 +19,20 @@ import circuitsketch as cs
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.directions import Orthonormal
+from circuitsketch.estimators.caveats import CALIBRATE
+from circuitsketch.estimators.convergence import (
+    sentence_outside,
+    sentences_of_beyond,
+    warnings_of_error,
+    warnings_of_lack,
+)
 from circuitsketch.estimators.interactions import fitting
-from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.estimators.known_effects import UNCALIBRATED, FromKnownEffects
 from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
+from circuitsketch.page.plain_words import plain_words
 from circuitsketch.page.retrained import retrain_finite
-from circuitsketch.page.view import View, plain_words
+from circuitsketch.page.view import View
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +246,12 @@ def test_a_calibration_that_the_sketch_has_kept_is_taken_in(tmp_path):
     value = view.ask([4, 9])["values"][0]
     assert (value["low"], value["high"]) == calibrated.without([4, 9]).interval()
     assert "20 random subsets of 2 to 6 examples that the sketch has kept" in view.describe_trust()["sentence"]
+    sketch = cs.open_sketch(tmp_path / "a.sketch")
+    both = View({"margin": sketch.measure(page_runs.margins), "loss": sketch.measure(page_runs.loss)})
+    assert not both.take_in_kept(20)  # of one of the two
+    sentence = both.describe_trust()["sentence"]
+    assert "Intervals of loss are calibrated on 20 random" in sentence and "Those of margin rest on" in sentence
+    assert both.ask([4, 9])["values"][2]["low"] == value["low"]
 
 
 def test_training_again_without_the_run_says_what_to_give(tmp_path):
@@ -306,7 +321,39 @@ def test_pictures_are_png_and_keep_their_pixels():
     assert imread(io.BytesIO(data), format="png")[1, 2] == pytest.approx([1, 128 / 255, 0], abs=1e-6)
 
 
+PYTHON = re.compile(r"query\.|cs\.|\|h\||\bh\b|\w=|\(\)")
+
+
 def test_warnings_have_no_calls_of_python(view, queries):
     sentences = [text for ids in ([4, 5], range(4, 36)) for text in view.ask(ids)["warnings"]]
-    assert sentences and not any("query." in text or "cs." in text for text in sentences)
+    view.calibrate(10, largest=4)
+    sentences += [text for ids in ([5, 9, 13], range(5, 25, 4), range(4, 36)) for text in view.ask(ids)["warnings"]]
+    assert len(set(sentences)) > 6 and [text for text in sentences if PYTHON.search(text)] == []
+    plain = [text for name in queries for text in queries[name].without(range(4, 36)).warnings]
+    assert any(PYTHON.search(text) for text in plain)
+
+
+def test_warnings_of_estimators_are_put_in_plain_words():
+    terms = np.array([0.689, 0.937, 1.54])
+    reach = " (|h| = 6.56, and the radius is 6.05)"
+    outside = sentence_outside(terms, np.array(True), reach)
+    assert plain_words(outside) == (
+        "this removal is too large for the series, which can be trusted up to about 37 deletions, and this is as much "
+        "as 43; train again to check, or ask about less"
+    )
+    for text in (
+        outside,
+        sentence_outside(np.stack([terms, terms], axis=1), np.array([True, False]), reach),
+        sentence_outside(terms, np.array(True)),
+        *sentences_of_beyond(np.array(0.35), 0.1),
+        *sentences_of_beyond(np.array([0.01, np.inf]), 0.1),
+        *warnings_of_lack("29 GB of memory", np.ones((1, 3))),
+        *warnings_of_error(np.array(0.1), np.array(1.0), np.array(0.2)),
+        UNCALIBRATED,
+        f"the run has kinks (relu): open the sketch with cs.open_sketch(path, run), or {CALIBRATE}",
+        f"the optimiser's step hardly shrinks; query.retrain_worst(16) corrects single examples, and {CALIBRATE}",
+        "4 of 9 influences are smaller than their error: query.retrain_worst(16) retrains the worst of them",
+    ):
+        assert not PYTHON.search(plain_words(text)), plain_words(text)
+    assert "35% of the change" in plain_words(sentences_of_beyond(np.array(0.35), 0.1)[0])
     assert plain_words("query.retrain_worst(16) corrects") == "retraining the worst examples corrects"
