@@ -186,7 +186,7 @@ def warnings_of_lack(lack: str, rows: np.ndarray) -> tuple[str, ...]:
         return ()
     return (
         f"which examples are alike is left out of what they do together: it would take {lack}; the interval may be too "
-        "narrow for examples that act alike. query.calibrate() gives one that holds, groups= where examples always go "
+        "narrow for examples that act alike; query.calibrate() gives one that holds, groups= where examples always go "
         "together",
     )
 

@@ -400,6 +400,7 @@ def test_a_sketch_that_disappears_is_told(queries, serve, open_page, expect, tmp
         tab = open_page(server.address)
         path.rename(tmp_path / "elsewhere")
         pick(tab, [4])
+        expect(tab.locator("#headline")).to_contain_text("without 1 example:")
         expect(tab.locator("#warnings")).to_contain_text("has disappeared")
         expect(tab.get_by_role("button", name="Train again to check")).to_be_hidden()
 
