@@ -434,6 +434,11 @@ def test_twenty_thousand_examples(serve, open_page, expect, monkeypatch):
         second = table(tab, "rows")[0][1]
         tab.get_by_role("button", name="Previous").click()
         expect(tab.locator("#page-number")).to_have_text("page 1 of 400")
+        labels = tab.locator("#label option").all_inner_texts()
+        assert labels == ["any", *(f"user {i}" for i in range(700))]
+        tab.evaluate("listLabels(Array.from({ length: 5003 }, (_, i) => `user ${i}`))")
+        last = tab.locator("#label option").last
+        assert last.inner_text() == "3 more: search for them" and last.is_disabled()
         assert table(tab, "rows")[0][1] != second
         tab.get_by_role("button", name="Pick all shown").click()
         expect(tab.locator("#headline")).to_contain_text("without 20,000 examples")

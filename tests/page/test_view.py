@@ -32,6 +32,7 @@ from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
 from circuitsketch.page.plain_words import plain_words
 from circuitsketch.page.retrained import retrain_finite
+from circuitsketch.page.static_page import sum_view
 from circuitsketch.page.view import View
 
 
@@ -155,6 +156,7 @@ def test_a_calibration_leaves_out_subsets_whose_training_diverges_and_says_so(vi
     assert [point["truth"] for point in shown] == pytest.approx(truths, rel=1e-9)
     view.check([4, 9, 17])
     assert "2 subsets are left out" in view.describe_trust()["sentence"]
+    assert "2 subsets are left out" in sum_view(view).describe_trust()["sentence"]  # of a page in a file
 
 
 def test_a_page_starts_uncalibrated_where_every_training_diverges(view, monkeypatch):

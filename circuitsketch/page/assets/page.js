@@ -4,6 +4,7 @@
 
 const SHOWN = 50; // examples per page of the table
 const RANKED = 10; // examples per chart of what matters most
+const LABELS = 5000; // in the list of labels
 const PAUSE = 80; // milliseconds without another pick before a question is asked
 
 const byId = (id) => document.getElementById(id);
@@ -289,10 +290,20 @@ function showAbout() {
   byId("effect-warnings").textContent = data.effect_warnings.map((text) => `Warning: ${text}.`).join(" ");
   byId("value").replaceChildren(...data.values.map((v, k) => new Option(v.name, String(k))));
   byId("value-choice").hidden = data.values.length < 2;
-  const labels = data.labels && [...new Set(data.labels)];
-  byId("label-choice").hidden = !labels;
-  if (labels) byId("label").replaceChildren(new Option("any", ""), ...labels.slice(0, 500).map((l) => new Option(l, `=${l}`)));
+  byId("label-choice").hidden = !data.labels;
+  if (data.labels) listLabels([...new Set(data.labels)]);
   for (const id of ["check", "checking"]) byId(id).hidden = !data.can_retrain;
+}
+
+// Labels to choose from, 10 after 9; those that are too many for a list can be searched for.
+function listLabels(labels) {
+  const order = new Intl.Collator("en", { numeric: true });
+  const shown = labels.sort(order.compare).slice(0, LABELS).map((label) => new Option(label, `=${label}`));
+  if (labels.length > LABELS) {
+    shown.push(new Option(`${(labels.length - LABELS).toLocaleString("en")} more: search for them`, "?"));
+    shown[LABELS].disabled = true;
+  }
+  byId("label").replaceChildren(new Option("any", ""), ...shown);
 }
 
 function listen() {
