@@ -414,7 +414,7 @@ def test_twenty_thousand_examples(serve, open_page, expect, monkeypatch):
         np.sin(np.arange(n)).reshape(10, -1),
         np.arange(n).reshape(10, -1),
         items=[f"text {i}" for i in range(n)],
-        labels=[f"user {i % 700}" for i in range(n)],
+        labels=[f"user {-i % 700}" for i in range(n)],
     )
     view = View({"square": cs.sketch(run, 16, order=2, per_example="series").measure(lambda s: s * s)})
     view.ask([0])
