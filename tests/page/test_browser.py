@@ -324,6 +324,10 @@ def test_it_is_readable_at_every_width_in_light_and_dark(view, serve, open_page,
         tab.evaluate(axe)  # WCAG: contrast, names, roles, headings, tables
         violations = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        tab.locator("#influence").scroll_into_view_if_needed()
+        tab.mouse.wheel(0, 400)
+        examples, influence = (tab.locator(f"#{name}").bounding_box() for name in ("examples", "influence"))
+        assert examples["y"] + examples["height"] <= influence["y"]  # it stays in sight, and covers nothing
         side = tab.locator("#answer").bounding_box()["x"] > tab.locator("#examples").bounding_box()["x"] + 100
         assert side == (width == 1600)
 
