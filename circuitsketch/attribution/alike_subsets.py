@@ -91,7 +91,7 @@ def draw_mixed(
     alike = first_different(alike[alikeness.find_alike(alike)], count // 2)
     apart = first_different(rows[~is_alike], count - len(alike))
     if min(len(alike), len(apart)) < LEAST_FOR_95:
-        return first_different(rows, count), sizes, alikeness, False
+        return *draw_subsets(n, None, "random", size, count, seed, smallest), alikeness, False
     return np.concatenate([apart, alike]), sizes, alikeness, True
 
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, check_callable, check_executor, check_instance, check_int
+from circuitsketch.arguments import call, check_callable, check_choice, check_executor, check_instance, check_int
 from circuitsketch.arrays import plain_array
-from circuitsketch.attribution.alike_subsets import draw_mixed
+from circuitsketch.attribution.alike_subsets import draw_mixed, first_different
 from circuitsketch.attribution.beginning import Beginning, differentiate_or_call
 from circuitsketch.attribution.budget import (
+    ENOUGH,
+    FEWEST,
     LANE,
     AttributionPlan,
     Tell,
@@ -34,7 +36,7 @@ from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.planned_work import PlannedWork, order_own
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.subsets import draw_subsets, refuse_with_subsets
+from circuitsketch.attribution.subsets import KINDS, MIXED, draw_subsets, refuse_with_subsets
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
@@ -156,7 +158,9 @@ def attribute(
         given = take_given(subsets, run.n, run.labels, run.items, unit)
     source = Source(function, args, run)
     begun = time.perf_counter()
-    draws_mixed = given is None and kind in (None, "mixed")
+    if kind is not None:
+        check_choice(kind, "kind", KINDS)
+    draws_mixed = given is None and kind in (None, MIXED)
     first = differentiate_or_call(
         source, threads, path, (lambda values: choose_projections(run, values, budget)) if draws_mixed else None
     )
@@ -204,13 +208,19 @@ def draw_planned(
     if moves is not None:
         labels = run.labels if run.groups is None else None
         rows, sizes, alikeness, is_mixed = draw_mixed(moves, labels, size, plan.subsets, seed, smallest)
-        return RetrainedSubsets(rows, np.zeros((len(rows), 0)), "mixed" if is_mixed else "random", sizes), alikeness
-    kind = "random" if kind in (None, "mixed") else kind
-    rows, sizes = draw_subsets(run.n, run.labels, kind, size, plan.subsets, seed, smallest)
-    rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]  # few groups have few subsets
+        kind = MIXED if is_mixed else "random"
+    elif kind == MIXED:
+        raise InputError(
+            f"kind={kind!r} needs derivatives, and {FEWEST} projections of the parameters beside {ENOUGH} subsets; "
+            "pass a larger budget, or kind='random'"
+        )
+    else:
+        alikeness, kind = None, "random" if kind is None else kind
+        rows, sizes = draw_subsets(run.n, run.labels, kind, size, plan.subsets, seed, smallest)
+    rows = first_different(rows, len(rows))  # few groups have few subsets
     if len(rows) < MIN_SUBSETS and plan.own == run.n:
         rows = rows[:0]  # too few to calibrate on, and single groups are exact without
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes), None
+    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes), alikeness
 
 
 def time_plan(run: Training, plan: AttributionPlan, examples: np.ndarray, workers: int | None) -> float:
