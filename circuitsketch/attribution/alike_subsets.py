@@ -52,17 +52,27 @@ def draw_alike_and_random(
 
 
 def draw_mixed(
-    moves: np.ndarray, labels: Sequence[Any] | None, size: Any, count: int, seed: int, smallest: int = 1
+    moves: np.ndarray,
+    effects: np.ndarray,
+    labels: Sequence[Any] | None,
+    size: Any,
+    count: int,
+    seed: int,
+    smallest: int = 1,
 ) -> tuple[np.ndarray, tuple[float, float], Alikeness, bool]:
     """Draw subsets to calibrate on: half of them random ones, half of them of alike examples.
 
-    Alike are an example and those that move the parameters most like it; where some share labels, every second subset
-    is of one label. Whether a subset counts as alike is decided by its coherence, and so it is of a question.
+    Alike are an example and those that move the parameters most like it; where some share labels, a third of these
+    subsets is of one label. Half of the examples are drawn in proportion to their effect on what is measured, as
+    questions are mostly about groups that matter to it; the others are drawn alike. Whether a subset counts as alike is
+    decided by its coherence, and so it is of a question.
 
     Parameters
     ----------
     moves : array, shape (n, p)
         First-order effects of the examples on the parameters, or on projections of these.
+    effects : array, shape (n, C)
+        First-order effects of the examples on the measured values.
     labels : sequence or None
         The label of each example.
     size, count, seed, smallest :
@@ -83,7 +93,11 @@ def draw_mixed(
     low, high = check_sizes(size, n, *default_sizes(n, smallest))
     alikeness = Alikeness.of(moves, labels, (low, high), NOT_ALIKE)
     rows, sizes = draw_subsets(n, None, "random", size, TRIES * count, seed, smallest)
-    drawn = [draw_nearest(alikeness.directions, (max(low, 2), high), TRIES * count, seed)]
+    several = max(low, 2), high
+    scale = np.sqrt((effects**2).mean(axis=0))
+    matter = np.linalg.norm(effects / np.where(scale > 0, scale, 1.0), axis=1)
+    chances = [np.full(n, 1 / n)] + [matter / matter.sum()] * bool(matter.sum() > 0)
+    drawn = [draw_nearest(alikeness.directions, chance, several, TRIES * count, seed) for chance in chances]
     if alikeness.labels is not None:
         drawn.append(draw_subsets(n, labels, "label", (min(max(low, 2), n), high), TRIES * count, seed)[0])
     is_alike = alikeness.find_alike(rows)
@@ -95,13 +109,15 @@ def draw_mixed(
     return np.concatenate([apart, alike]), sizes, alikeness, True
 
 
-def draw_nearest(directions: np.ndarray, sizes: tuple[int, int], count: int, seed: int) -> np.ndarray:
-    """Draw examples and those that move the parameters most like each, as downweights (count, n)."""
+def draw_nearest(
+    directions: np.ndarray, chances: np.ndarray, sizes: tuple[int, int], count: int, seed: int
+) -> np.ndarray:
+    """Draw examples by some chances (n,), and those that move the parameters most like each, (count, n)."""
     rng, n = np.random.default_rng([seed, count]), len(directions)
     rows = np.zeros((count, n))
     for row in rows:
         size = rng.integers(sizes[0], max(sizes) + 1)
-        row[np.argsort(-(directions @ directions[rng.integers(n)]), kind="stable")[:size]] = 1.0
+        row[np.argsort(-(directions @ directions[rng.choice(n, p=chances)]), kind="stable")[:size]] = 1.0
     return rows
 
 

@@ -172,7 +172,7 @@ def attribute(
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
     chosen, alikeness = given, None
     if chosen is None:
-        chosen, alikeness = draw_planned(run, plan, kind, size, seed, moves)
+        chosen, alikeness = draw_planned(run, plan, kind, size, seed, first)
         saved = plan.subsets - len(chosen.rows)
         plan = replace(plan, subsets=len(chosen.rows), trainings=plan.trainings - LANE * saved)
     alone = order_own(run, plan, first.gradient)
@@ -198,16 +198,15 @@ def attribute(
 
 
 def draw_planned(
-    run: Training, plan: AttributionPlan, kind: str | None, size: Any, seed: int, moves: np.ndarray | None
+    run: Training, plan: AttributionPlan, kind: str | None, size: Any, seed: int, first: Beginning
 ) -> tuple[RetrainedSubsets, Alikeness | None]:
-    """Draw the subsets that a plan pays for, fewer where there are not so many, with nothing known of their changes.
-
-    moves : how examples move the parameters, (n, projections), by which alike ones are found.
-    """
+    """Draw the subsets that a plan pays for, fewer where there are not so many, with nothing known of their changes."""
     smallest = 2 if plan.own == run.n else 1
-    if moves is not None:
+    if first.moves is not None and first.gradient is not None:
         labels = run.labels if run.groups is None else None
-        rows, sizes, alikeness, is_mixed = draw_mixed(moves, labels, size, plan.subsets, seed, smallest)
+        rows, sizes, alikeness, is_mixed = draw_mixed(
+            first.moves, first.gradient.T, labels, size, plan.subsets, seed, smallest
+        )
         kind = MIXED if is_mixed else "random"
     elif kind == MIXED:
         raise InputError(

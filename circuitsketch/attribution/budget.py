@@ -142,7 +142,7 @@ def plan_attribution(
     count = subsets
     if count is None:
         left = budget - first
-        pays_all = left >= each.sum() + LANE * LEAST_FOR_95
+        pays_all = left >= each.sum() + LANE * (ENOUGH if projections else LEAST_FOR_95)
         share = left if projections else left / 2
         enough = min(max(int(SUBSET_SHARE * budget / LANE), ENOUGH), MANY) if projections else ENOUGH
         count = int(min(max((left - each.sum() if pays_all else share) / LANE, LEAST), enough))
@@ -167,13 +167,16 @@ def plan_attribution(
 
 
 def choose_projections(run: Training, values: int, budget: float) -> int:
-    """Return how many projections of the parameters a budget pays beside ENOUGH subsets, and own effects if it does
-    those; 0 if too few."""
-    left = budget - sweep_cost(values)
+    """Return how many projections of the parameters a budget pays beside ENOUGH subsets; 0 if too few.
+
+    What is left should pay every own effect too. Where it cannot, knowing which groups are alike comes first, unless
+    there are so few examples that single ones are most of what can be asked.
+    """
+    left = budget - sweep_cost(values) - LANE * ENOUGH
     own = LANE * float((1.0 - first_steps(run) / run.steps).sum())
-    if left >= own + LANE * LEAST_FOR_95:
+    if left >= own + MORE_VALUES * FEWEST or (run.n <= ENOUGH and left >= own - LANE * (ENOUGH - LEAST_FOR_95)):
         left -= own
-    count = int(min(PROJECTION_SHARE * budget, left - LANE * ENOUGH) / MORE_VALUES)
+    count = int(min(PROJECTION_SHARE * budget, left) / MORE_VALUES)
     return min(count, PROJECTIONS) if count >= FEWEST else 0
 
 

@@ -42,7 +42,9 @@ def choose_subsets(
                 "make the sketch with per_example=, or use kind='random'"
             )
         if moves is not None and (kind == MIXED or count >= ENOUGH_OF_BOTH):
-            rows, sizes, _, is_mixed = draw_mixed(moves, labels_of(query), size, count, seed)
+            rows, sizes, _, is_mixed = draw_mixed(
+                moves, query.measurement.flat_per_example[:, 1], labels_of(query), size, count, seed
+            )
             kind = MIXED if is_mixed else "random"
         else:
             kind = "random" if kind is None else kind

@@ -138,6 +138,7 @@ def test_a_question_of_another_size_or_kind_is_warned_of():
     assert not query.without([1, 2, 3, 4, 5]).warnings
     large = query.without(range(40))
     assert large.outside.all() and "calibrated on random and alike subsets of sizes 3 to 10" in large.warnings[0]
+    query = cs.attribute(network("tanh"), measure, budget=60, kind="random", size=(3, 10), threads=2)
     gradient = query.without(np.eye(N), estimator="first-order").change[:, 0]
     alike = query.without(np.argsort(-gradient)[:10].tolist())
     assert alike.outside.all() and "act more in one direction" in alike.warnings[0]
