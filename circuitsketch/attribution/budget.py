@@ -79,7 +79,7 @@ class AttributionPlan:
     def __str__(self) -> str:
         first = "first order" if not self.reason else f"no derivatives ({shorten_reason(self.reason)})"
         if self.projections:
-            first += f" of it and of {self.projections} projections of the parameters"
+            first += f" of the measurement and of {self.projections} projections of the parameters"
         parts = [first] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
         if self.own == self.n:
             parts.append(f"retraining without each {self.unit} (exact for one {self.unit})")
@@ -169,12 +169,14 @@ def plan_attribution(
 def choose_projections(run: Training, values: int, budget: float) -> int:
     """Return how many projections of the parameters a budget pays beside ENOUGH subsets; 0 if too few.
 
-    What is left should pay every own effect too. Where it cannot, knowing which groups are alike comes first, unless
-    there are so few examples that single ones are most of what can be asked.
+    What is left should pay every own effect too. Where it cannot, knowing which examples are alike comes first. Of few
+    examples, or groups, there are too few subsets to divide.
     """
+    if run.n <= ENOUGH:
+        return 0
     left = budget - sweep_cost(values) - LANE * ENOUGH
     own = LANE * float((1.0 - first_steps(run) / run.steps).sum())
-    if left >= own + MORE_VALUES * FEWEST or (run.n <= ENOUGH and left >= own - LANE * (ENOUGH - LEAST_FOR_95)):
+    if left >= own + MORE_VALUES * FEWEST:
         left -= own
     count = int(min(PROJECTION_SHARE * budget, left) / MORE_VALUES)
     return min(count, PROJECTIONS) if count >= FEWEST else 0
