@@ -74,7 +74,7 @@ def draw_stored(
     out: Path,
 ) -> list[Path]:
     """Draw the figures of a sketch; `chosen` holds --without, --label, --containing and --file."""
-    from circuitsketch.attribution.calibrate import calibrate_query, choose_kept
+    from circuitsketch.attribution.calibrate import calibrate_query, choose_kept_drawn
     from circuitsketch.attribution.ground_truth import Source
     from circuitsketch.cli.query_commands import format_examples, measure_stored, run_for, select_examples, unit_of
     from circuitsketch.cli.subsets import read_subsets
@@ -89,7 +89,7 @@ def draw_stored(
             f"{len(ids):,} of {sketch.n:,} {unit_of(sketch)}s ({format_examples(sketch, ids[:4])})": ids
         }
     source = Source(function, (), run_for(sketch, target, "--retrain")) if retrain else None
-    kept = choose_kept(query, "random")
+    kept = choose_kept_drawn(query)
     calibrated = None if kept is None else calibrate_query(query, kept)
     with show_status("drawing"):
         about = {"store": str(store), "measure": measure}

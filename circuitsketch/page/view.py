@@ -9,18 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import check_int, is_int, quoted
-from circuitsketch.attribution.calibrate import choose_kept
+from circuitsketch.attribution.calibrate import choose_kept_drawn, choose_subsets
 from circuitsketch.attribution.formatting import to_json
 from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.errors import DivergenceError, InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
+from circuitsketch.estimators.calibrated import Calibrated
 from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
 from circuitsketch.page.plain_words import plain_words
@@ -239,7 +239,9 @@ class View:
         return self.load_run()
 
     def calibrate(self, count: int = 48, largest: int | None = None, seed: int = 0) -> None:
-        """Retrain random subsets, which give the intervals; those whose training diverges are left out.
+        """Retrain subsets, random ones and ones of examples that act alike, which give the intervals.
+
+        Those whose training diverges are left out.
 
         Parameters
         ----------
@@ -253,12 +255,13 @@ class View:
         check_int(count, "count", 1)
         small = min(2, self.n)
         size = (small, max(small, self.n // 10) if largest is None else largest)
-        rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
+        subsets = choose_subsets(next(iter(self.bases.values())), None, None, size, count, seed, has_truth=False)
+        rows = subsets.rows
         finite, values = retrain_finite(self.bases, self.run(), rows)
         changes = values - [value.baseline for value in self.values]
         diverged = tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[~finite])
         drawn = {
-            name: RetrainedSubsets(rows[finite], changes[:, self.columns(name)], "random", sizes)
+            name: replace(subsets, rows=rows[finite], changes=changes[:, self.columns(name)])
             for name in self.bases
             if finite.any()
         }
@@ -266,14 +269,14 @@ class View:
             self._take_in(Retrained(drawn, self.retrained.checks, diverged))
 
     def take_in_kept(self, count: int = 1) -> bool:
-        """Calibrate on random subsets that the sketch has kept, at least `count` of them.
+        """Calibrate on drawn subsets that the sketch has kept, at least `count` of them.
 
         Returns
         -------
         bool
             Whether it has some of each measurement; those that it has are taken in all the same.
         """
-        kept = {name: choose_kept(query, "random") for name, query in self.bases.items()}
+        kept = {name: choose_kept_drawn(query) for name, query in self.bases.items()}
         drawn = {name: one for name, one in kept.items() if one is not None and len(one.rows) >= count}
         if drawn:
             with self.training:

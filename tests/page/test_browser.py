@@ -14,7 +14,7 @@ import page_runs
 import pytest
 
 import circuitsketch as cs
-from circuitsketch.attribution.subsets import draw_subsets
+from circuitsketch.attribution.calibrate import choose_subsets
 from circuitsketch.estimators.interactions import fitting
 from circuitsketch.page.static_page import write_static_page
 from circuitsketch.page.view import View
@@ -208,12 +208,12 @@ def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
 
 
 def test_a_calibration_of_which_a_training_diverges_starts_and_is_told(queries, serve, open_page, expect, monkeypatch):
-    def draw(*arguments):
-        rows, sizes = draw_subsets(*arguments)
-        rows[5, page_runs.DIVERGES] = 1.0
-        return rows, sizes
+    def draw(*arguments, **options):
+        subsets = choose_subsets(*arguments, **options)
+        subsets.rows[5, page_runs.DIVERGES] = 1.0
+        return subsets
 
-    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", draw)
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", draw)
     calibrated = View(queries)
     calibrated.calibrate(24, largest=8)
     with serve(calibrated) as server:

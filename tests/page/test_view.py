@@ -16,9 +16,10 @@ from matplotlib.image import imread
 from small_runs import raises
 
 import circuitsketch as cs
+from circuitsketch.attribution.calibrate import choose_subsets
 from circuitsketch.attribution.ground_truth import Source
-from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.directions import Orthonormal
+from circuitsketch.estimators.calibrated import RetrainedSubsets
 from circuitsketch.estimators.caveats import CALIBRATE
 from circuitsketch.estimators.convergence import (
     sentence_outside,
@@ -134,17 +135,17 @@ def diverging(count):
     return lambda *arguments, **options: with_diverging(count, *arguments, **options)
 
 
-def with_diverging(count, *arguments, draw=draw_subsets, **options):
-    rows, sizes = draw(*arguments, **options)
-    rows[3 : 3 + count, page_runs.DIVERGES] = 1.0
-    return rows, sizes
+def with_diverging(count, *arguments, draw=choose_subsets, **options):
+    subsets = draw(*arguments, **options)
+    subsets.rows[3 : 3 + count, page_runs.DIVERGES] = 1.0
+    return subsets
 
 
 def test_a_calibration_leaves_out_subsets_whose_training_diverges_and_says_so(view, monkeypatch):
-    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", diverging(2))
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", diverging(2))
     view.calibrate(24, largest=6)
     monkeypatch.undo()
-    rows, _ = with_diverging(2, page_runs.N, None, "random", (2, 6), 24, 0)
+    rows = with_diverging(2, view.bases["loss"], None, None, (2, 6), 24, 0, False).rows
     kept = np.delete(rows, [3, 4], axis=0)
     trust = view.describe_trust()
     assert "22 random subsets" in trust["sentence"] and trust["rows"][0]["subsets"] == 22
@@ -160,7 +161,8 @@ def test_a_calibration_leaves_out_subsets_whose_training_diverges_and_says_so(vi
 
 
 def test_a_page_starts_uncalibrated_where_every_training_diverges(view, monkeypatch):
-    monkeypatch.setattr("circuitsketch.page.view.draw_subsets", lambda *_: (np.ones((9, page_runs.N)), (2.0, 4.0)))
+    subsets = RetrainedSubsets(np.ones((9, page_runs.N)), np.zeros((9, 0)), "random", (2.0, 4.0))
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", lambda *_, **options: subsets)
     before = view.ask([4, 9])["values"]
     view.calibrate(9)
     sentence = view.describe_trust()["sentence"]
