@@ -41,8 +41,8 @@ PASSED = {
     "leave out of a block the leaves that the caller does not keep": {"propagate/kept_lanes.py"},
     "save what is unfinished, in case of an interruption": {"propagate/resumption.py", "store/checkpoints.py"},
     "widen an answer by what the run says against it": {
-        "attribution/alike_subsets.py",
         "attribution/run_checks.py",
+        "estimators/alikeness.py",
         "estimators/caveats.py",
         "training/crossings.py",
         "training/kinks.py",
