@@ -141,6 +141,16 @@ ExecutorName = Annotated[
         callback=check_executor_name,
     ),
 ]
+Staging = Annotated[
+    str | None,
+    typer.Option(
+        "--staging",
+        metavar="ADDRESS",
+        help="Where the workers of --executor put blocks until this process has gathered them: s3://bucket/prefix "
+        "(requires the extra objects; credentials come from the environment), or a folder that all of them see.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]
 Dtype = Annotated[
     Precision,
