@@ -154,9 +154,10 @@ class FileObjects:
 
 
 def make_place(address: str) -> None:
-    """Make the folder at an address, if it is one. StoreError: it cannot be made."""
+    """Make the folder at an address and that around it, if it is one. StoreError: they cannot be made."""
     if "://" not in address:
         with explain_write_errors(address):
+            make_folder(os.path.dirname(address))
             make_folder(address)
 
 

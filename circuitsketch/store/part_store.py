@@ -44,7 +44,7 @@ from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
 from circuitsketch.store.shared_folder import BlockFile, SharedFolder
-from circuitsketch.store.staging import Shared, StagedBlock, Staging, Written, flatten_leaves
+from circuitsketch.store.staging import Shared, StagedBlock, Staging, Written
 from circuitsketch.store.zarr_layout import (
     LOCK,
     MAX_METADATA_BYTES,
@@ -55,6 +55,7 @@ from circuitsketch.store.zarr_layout import (
     chunk_path,
     created_paths,
     encode_metadata,
+    flatten_leaves,
     group_metadata,
     is_unfinished,
     read_header,

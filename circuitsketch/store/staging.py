@@ -31,7 +31,7 @@ from circuitsketch.store.header import Header
 from circuitsketch.store.objects import Objects, make_place, open_objects, remove_place
 from circuitsketch.store.reader import digest_block
 from circuitsketch.store.shared_folder import BlockFile, SharedFolder
-from circuitsketch.store.zarr_layout import disk_dtype, to_little_endian
+from circuitsketch.store.zarr_layout import disk_dtype, flatten_leaves, to_little_endian
 
 RECEIPT = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{64}) ([0-9a-f]{64}|-) ([0-9a-f]{64})\n")
 RECEIPT_NAME = re.compile(r"c\.(0|[1-9][0-9]{0,14})\.([1-9][0-9]{0,14})\.done")
@@ -261,8 +261,3 @@ def open_staging(address: str, header: Header, created: str) -> Staging:
         staging.marker, b"circuitsketch: blocks of a sketch that is being made; deleted when it is done\n"
     )
     return staging
-
-
-def flatten_leaves(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """Return constant terms as one vector, as on disk."""
-    return to_little_endian(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
