@@ -81,8 +81,10 @@ def test_what_workers_have_done_is_not_computed_again(tmp_path, address, whole):
 
 def test_all_blocks_of_an_attempt_may_be_gathered_with_the_constants(tmp_path, address, whole):
     stage(tmp_path / "a", address)
-    assert finish(tmp_path / "a", address) == []
-    assert content(tmp_path / "a") == content(whole) and not left_over(tmp_path / "a", address)
+    with PartStore.resume(tmp_path / "a", HEADER) as store:
+        open_area(store, address)
+        assert store.complete and not list(store.staging.objects.list())
+    assert finish(tmp_path / "a", address) == [] and content(tmp_path / "a") == content(whole)
 
 
 def test_a_block_that_is_done_twice_has_one_receipt_and_leaves_nothing(tmp_path, address, whole):
