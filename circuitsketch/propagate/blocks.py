@@ -27,12 +27,12 @@ from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.resumption import Saver, group_by_step
 from circuitsketch.store.checkpoints import Checkpoints
-from circuitsketch.store.gathering import open_area
+from circuitsketch.store.gathering import gathering_threads, open_area
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.staging import Shared, Written
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-from circuitsketch.workers.distribution import distribute, group_for_workers
+from circuitsketch.workers.distribution import distribute, group_for_workers, handle_in_threads
 
 
 def push_blocks(
@@ -175,6 +175,15 @@ def push_blocks(
             store.write_constants(end)
             store.take(block, lanes)
 
+    def take_group(result: tuple[list[int], list[Any], list[np.ndarray]]) -> None:
+        nonlocal constants
+        group, lanes, end = result
+        with mutex:
+            constants = constants or end
+        refuse_other_bits(constants, end)
+        for b, block in zip(group, lanes, strict=True):
+            take_block(b, block, end)
+
     if executor is None:
         run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
     elif remaining:
@@ -184,11 +193,8 @@ def push_blocks(
         with nullcontext() if store is None else store.share() as folder:
             options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, kept, folder)
             tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
-            for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
-                constants = constants or end
-                refuse_other_bits(constants, end)
-                for b, block in zip(group, lanes, strict=True):
-                    take_block(b, block, end)
+            results = distribute(executor, push_task, [run.for_workers()], tasks, nbytes)
+            for group, *_ in handle_in_threads(results, take_group, gathering_threads(store)):
                 done.extend(group)
                 report_progress(len(done), math.inf)
     if store is None:

@@ -26,7 +26,7 @@ from circuitsketch.propagate.kept_lanes import KeptLanes, KeptModels, keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.retrained import VALUES, RetrainedModels, retrain_blocks
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
-from circuitsketch.store.gathering import open_area
+from circuitsketch.store.gathering import gathering_threads, open_area
 from circuitsketch.store.header import Header, Leaf
 from circuitsketch.store.part_store import PartStore, check_same_sketch
 from circuitsketch.training.kept_leaves import leaves_of_params
@@ -258,6 +258,7 @@ def retrain_each(
             progress=lambda count, _: progress(len(done) + count, blocks),
             executor=spec.executor,
             read=KeptModels(layout, folder),
+            take_threads=gathering_threads(store),
             checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
         )
     if store is not None:

@@ -6,10 +6,16 @@ have put there, each checked, and the area opened for more. Blocks of runs that 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
+from circuitsketch.limits import memory_available
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.staging import DamagedBlock, StagedBlock, Staging, open_staging
+from circuitsketch.workers.distribution import handle_in_threads
+
+MOST = 8  # threads that gather blocks, each of which has one in memory
 
 
 def open_area(store: PartStore, address: str) -> None:
@@ -20,16 +26,27 @@ def open_area(store: PartStore, address: str) -> None:
     staging = store.staging = open_staging(address, store.header, store.created)
     blocks = list(staging.receipts())
     end = known_end(store, staging, blocks)
-    for staged in blocks:
+
+    def gather(staged: StagedBlock) -> None:
         if staged.end != end or staged.block in store.done:
             staging.forget(staged)
-            continue
-        try:
+            return
+        with suppress(DamagedBlock):  # it is computed again
             store.gather(staged.block, staged)
-        except DamagedBlock:
-            continue  # it is computed again
+
+    for _ in handle_in_threads(blocks, gather, gathering_threads(store)):
+        pass
     if store.complete:
         staging.clear()
+
+
+def gathering_threads(store: PartStore | None) -> int:
+    """Return how many threads gather blocks: one connection to a store of objects has about 100 MB/s."""
+    if store is None or store.staging is None:
+        return 1
+    available = memory_available()
+    room = MOST if available is None else available // 4 // max(store.header.block_bytes, 1)
+    return int(min(max(room, 1), MOST))
 
 
 def known_end(store: PartStore, staging: Staging, blocks: list[StagedBlock]) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 import warnings
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from circuitsketch.backends.cpu import lane_width
 from circuitsketch.propagate import blocks
 from circuitsketch.store import shared_folder
 from circuitsketch.workers import tasks
-from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute
+from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute, handle_in_threads
 from circuitsketch.zoo import microgpt
 
 
@@ -257,6 +258,49 @@ def test_tasks_under_way_are_bounded_by_the_bytes_of_their_results(monkeypatch):
     assert next(results).nbytes == 50 and len(asked) == FEWEST
     next(results)  # by now it is known that results are smaller than was thought
     assert len(asked) == 20 == counted.largest + 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_are_handled_in_so_many_threads_and_yielded_in_order(threads):
+    taken, handled, now, most = [], [], [0], [0]
+    gate, lock = threading.Event(), threading.Lock()
+
+    def results():
+        for i in range(10):
+            taken.append(i)
+            yield i
+
+    def handle(i):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            if now[0] == threads:
+                gate.set()
+        assert gate.wait(20)  # until as many are handled at once
+        with lock:
+            now[0] -= 1
+            handled.append(i)
+
+    seen = []
+    for i in handle_in_threads(results(), handle, threads):
+        assert i in handled and len(taken) - len(seen) <= threads
+        seen.append(i)
+    assert seen == list(range(10)) == sorted(handled) and most[0] == threads
+
+
+def test_what_a_thread_raises_stops_all():
+    handled = []
+
+    def handle(i):
+        if i == 4:
+            raise cs.StoreError("full")
+        handled.append(i)
+
+    seen = []
+    with pytest.raises(cs.StoreError, match="full"):
+        for i in handle_in_threads(iter(range(1000)), handle, 3):
+            seen.append(i)
+    assert seen == [0, 1, 2, 3] and len(handled) <= 7
 
 
 # ---------------------------------------------------------------------------------------- errors, warnings, progress

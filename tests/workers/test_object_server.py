@@ -219,14 +219,18 @@ def test_when_the_writer_is_killed_no_block_of_its_workers_is_computed_again(tmp
         process.kill()
         process.wait()
         wait_until(lambda: settled(proxy, address))
-    before = len(PartStore.open(path / "random").done)
-    staged = sum(name.endswith(".done") for name in is_left(proxy, address))
-    assert before < len(right_blocks(right))
-    executor = Immediate()
+    assert len(PartStore.open(path / "random").done) < len(right_blocks(right))
+    kept, executor = kept_blocks(path, proxy, address), Immediate()
     sketch(path, executor=executor, staging=address)
     computed = [block for future in executor.futures for block in (future.result().result or [[]])[0]]
     assert content(path) == right and not is_left(proxy, address)
-    assert len(computed) == len(right_blocks(right)) - before - staged
+    assert len(computed) == len(right_blocks(right)) - len(kept)
+
+
+def kept_blocks(path, proxy, address):
+    """The blocks that are in the sketch or wait in the store."""
+    staged = {int(name.split(".")[1]) for name in is_left(proxy, address) if name.endswith(".done")}
+    return staged | PartStore.open(path / "random").done
 
 
 def settled(proxy, address):
@@ -346,11 +350,10 @@ def test_a_server_that_stays_away_is_an_error_and_the_sketch_goes_on(
     text = "".join(traceback.format_exception(caught.value))
     assert address in text and SECRET not in text
     proxy.rule = lambda method, name: None
-    before, executor = len(PartStore.open(path / "random").done), Immediate()
-    staged = sum(name.endswith(".done") for name in is_left(proxy, address))
+    kept, executor = kept_blocks(path, proxy, address), Immediate()
     sketch(path, executor=executor, staging=address)
     computed = [block for future in executor.futures for block in (future.result().result or [[]])[0]]
-    assert fails and len(computed) == len(right_blocks(right)) - before - staged
+    assert fails and len(computed) == len(right_blocks(right)) - len(kept)
     assert bool(computed) == (when == "worker")  # whatever a worker has put is gathered
     assert content(path) == right and not is_left(proxy, address)
 
