@@ -41,7 +41,7 @@ def open_area(store: PartStore, address: str) -> None:
 
 
 def gathering_threads(store: PartStore | None) -> int:
-    """Return how many threads gather blocks: one connection to a store of objects has about 100 MB/s."""
+    """Return how many threads gather blocks: a request to S3 has 85 to 90 MB/s, by Amazon's guidelines."""
     if store is None or store.staging is None:
         return 1
     available = memory_available()
