@@ -19,6 +19,7 @@ from circuitsketch.cli.options import (
     Keep,
     Precision,
     Seed,
+    Staging,
     Sum,
     Target,
     TargetOrNone,
@@ -94,6 +95,7 @@ def sketch(
     threads: Threads = None,
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
+    staging: Staging = None,
     json_to: Json = None,
 ) -> None:
     """Compute the sketch of a training run and write it to a folder; resumes if interrupted.
@@ -105,6 +107,8 @@ def sketch(
         raise typer.BadParameter("--per-example-order requires --per-example")
     if directions == 0 and not per_example:
         raise typer.BadParameter("--directions 0 requires --per-example")
+    if staging is not None and executor is None:
+        raise typer.BadParameter("--staging requires --executor")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     from circuitsketch.backends.registry import get_backend
 
@@ -146,6 +150,7 @@ def sketch(
                 progress=progress,
                 path=where,
                 executor=workers,
+                staging=staging,
             )
         spent = time.perf_counter() - begin
         output.write(

@@ -16,7 +16,7 @@ import numpy as np
 
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import Wire
-from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unflatten
+from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, refuse_too_deep, unflatten
 
 
 def is_array(leaf: Any) -> bool:
@@ -53,7 +53,9 @@ def name_of(key: Any) -> str:
 def leaf_names(state: Any, root: str) -> list[str]:
     """Return the path of every leaf of a pytree."""
     names = []
-    for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]:
+    with refuse_too_deep():
+        pairs, _ = jax.tree_util.tree_flatten_with_path(state)
+    for path, _ in pairs:
         name = root
         for key in path:
             name = join_path(name, name_of(key))
@@ -82,7 +84,8 @@ class Arrays:
 
         numbers : which of Python's numbers are arrays, by position; by default all but booleans.
         """
-        leaves, structure = jax.tree_util.tree_flatten(value)
+        with refuse_too_deep():
+            leaves, structure = jax.tree_util.tree_flatten(value)
         positions = tuple(
             i
             for i, leaf in enumerate(leaves)

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from circuitsketch.arrays import plain_array
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.numpy import Wire
-from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unflatten
+from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, refuse_too_deep, unflatten
 
 
 def is_number(leaf: Any) -> bool:
@@ -67,7 +67,8 @@ class Leaves:
     @staticmethod
     def of(value: Any, root: str) -> tuple[list[Any], Leaves]:
         """Return the numbers of a pytree, and what remains of it."""
-        pairs, structure = pytree.tree_flatten_with_path(value)
+        with refuse_too_deep():
+            pairs, structure = pytree.tree_flatten_with_path(value)
         names, positions = [], []
         for position, (path, leaf) in enumerate(pairs):
             if not is_number(leaf):
