@@ -1,13 +1,21 @@
-"""What front ends of other libraries have in common: the step that they import, and the extra that they need."""
+"""What front ends of other libraries have in common: the step that they import, and the extra that they need.
+
+Also how they take a user's pytrees apart, and tell the user's own errors from those of the library.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
-from circuitsketch.errors import InputError
+from circuitsketch import arguments
+from circuitsketch.errors import CircuitSketchError, InputError
+
+PACKAGE = os.path.dirname(os.path.abspath(arguments.__file__)) + os.sep
 
 
 @dataclass(frozen=True)
@@ -44,3 +52,36 @@ def require_extra(extra: str, *packages: str) -> Iterator[None]:
             f"circuitsketch.{extra} needs the package {extra}, which is not installed; "
             f"pip install 'circuitsketch[{extra}]'"
         ) from None
+
+
+def flatten_pytree(flatten: Callable[[Any], Any], value: Any, name: str) -> Any:
+    """Return `flatten(value)`, by a library's own function; raise InputError where it cannot flatten the value."""
+    try:
+        return flatten(value)
+    except CircuitSketchError:
+        raise
+    except Exception as reason:
+        text = " ".join(str(reason).split())[:200]
+        raise InputError(
+            f"{name} cannot be taken apart as a pytree ({type(reason).__name__}: {text}); it may have dicts whose keys "
+            "are of one type, such as strings, lists and tuples, and none of them within itself"
+        ) from None
+
+
+def fingerprint(leaf: Any) -> Any:
+    """Return what tells a leaf that is not numbers apart from others: its repr, if it has one."""
+    try:
+        return repr(leaf)
+    except Exception:
+        return id(leaf)
+
+
+def is_inside_call(traceback: TracebackType | None) -> bool:
+    """Return whether an exception was raised while a function of the user's was running, see `arguments.call`."""
+    inside = False
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_filename.startswith(PACKAGE):
+            inside = code is arguments.call.__code__
+        traceback = traceback.tb_next
+    return inside

@@ -65,7 +65,7 @@ class Kinds:
             )
         results = []
         for name, before in zip(self.state.names, self.leaves, strict=True):
-            after = by_name[name] if isinstance(by_name[name], torch.Tensor) else torch.tensor(by_name[name])
+            after = by_name[name] if isinstance(by_name[name], torch.Tensor) else tensor_of(by_name[name])
             if after.shape != before.shape:
                 shapes = f"{tuple(after.shape)}; the state has shape {tuple(before.shape)}"
                 raise ShapeError(f"step {t} returns {name} of shape {shapes}")
