@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuitsketch.arguments import call, check_callable, check_int
+from circuitsketch.circuit import Circuit
 from circuitsketch.frontends.imported import require_extra
+from circuitsketch.passes import gather_scalars
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
 
 if TYPE_CHECKING:
@@ -71,6 +73,10 @@ class TorchTraining(Training):
         {'w': tensor(10.), 't': tensor(2)}
         """
         return self.layout.to_torch(state)
+
+    def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
+        """Return the simplified circuit of a step, see `Training`, with scalars gathered."""
+        return gather_scalars(super().step_circuit(step, batch, examples, t))
 
     def params(self, state: Any) -> Any:
         """Return the parameters in a state."""

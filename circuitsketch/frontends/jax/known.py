@@ -16,7 +16,6 @@ import numpy as np
 from circuitsketch.frontends.jax.values import Known, Reached, is_reached
 from circuitsketch.frontends.jax.walk import KnownWalk, Program, ReachWalk, Undecided, Walk, WireWalk
 
-
 # For the draws of a transformer's dropout, LLVM takes a quarter of the time that it takes at its highest level, 3, and
 # the code is up to 1.3 times as slow (AMD EPYC, jax 0.10): a training calls it once per step.
 QUICKLY = {"xla_backend_optimization_level": 1}
