@@ -80,7 +80,7 @@ def by_reference_state(run, w, psi=None, order=0):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_trains_retrains_and_has_the_series_of_pytorch(name):
+def test_a_step_trains_retrains_has_the_series_of_pytorch_and_predicts_a_deletion(name):
     case = Case(name)
     w = np.zeros(N)
     w[[1, 4, 7]] = 1.0, 0.5, -1.0
@@ -96,6 +96,11 @@ def test_a_step_trains_retrains_and_has_the_series_of_pytorch(name):
         errors = [np.abs(fit[k] / step**k - series[k]).max() / np.abs(series[k]).max() for k in (1, 2, 3)]
         best = np.minimum(best, errors)
     assert best[0] < 1e-9 and best[1] < 1e-6 and best[2] < 1e-3, best
+    deleted = 0.01 * np.eye(N)[case.examples[0][0]]  # of its weight, so that order 3 is accurate
+    predicted = by_reference(case.run, np.zeros(N), deleted, 3)
+    truth = case.retrain(deleted)
+    change = np.linalg.norm(truth - predicted[0])
+    assert np.linalg.norm(truth - predicted.sum(axis=0)) < 0.01 * change and change > 1e-8
 
 
 @pytest.mark.parametrize("name", ["mlp, relu, sgd", "cnn, max pool, batch norm"])
