@@ -16,6 +16,7 @@ from jax import lax
 from jax_cases import EXAMPLES, Case, check_series, distance
 
 import circuitsketch as cs
+from circuitsketch.frontends.jax import control_flow
 
 APART = np.sin(7.0 * np.arange(16.0)).reshape(4, 4)  # added to elements that nearly tie
 START = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)) / 2 + np.eye(4))
@@ -174,6 +175,29 @@ def test_a_refusal_names_the_line_and_a_way_out(name):
         import_function(function)
     assert f"test_jax_functions.py:{line}" in str(refusal.value)
     assert "JAX's primitive '" in str(refusal.value)
+
+
+def rounds_of_scan(w, rounds):
+    cell = jax.jit(lambda c: lax.scan(lambda c, _: (jnp.tanh(c) * 0.5 + 0.1, None), c, None, length=2)[0])
+    return lax.scan(lambda c, _: (cell(c), None), w, None, length=rounds)[0]
+
+
+def rounds_of_while(w, rounds):
+    return lax.while_loop(lambda c: c[0] < rounds, lambda c: (c[0] + 1, jnp.tanh(c[1]) * 0.5 + 0.1), (0, w))[1]
+
+
+@pytest.mark.parametrize(("loop", "fits"), [(rounds_of_scan, 16), (rounds_of_while, 23)])  # of 6 and 4 operations
+def test_a_loop_that_is_too_large_to_be_unrolled_is_refused_with_its_size(loop, fits, monkeypatch):
+    monkeypatch.setattr(control_flow, "LARGEST", 96)
+
+    def train(rounds):
+        cs.jax.training(lambda w, b, keep: w * keep[0] + loop(w, rounds), START, BATCHES[:1], [[0]])
+
+    train(fits)
+    line = inspect.getsourcelines(loop)[1]
+    words = rf"test_jax_functions.py:({line + 1}|{line + 2}) repeats .* above 96. Use fewer rounds"
+    with pytest.raises(cs.TraceError, match=words):
+        train(fits + 2)
 
 
 def test_numbers_of_lower_precision_are_doubles_here():
