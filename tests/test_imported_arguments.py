@@ -155,7 +155,7 @@ def is_the_callers_own(reason: BaseException) -> bool:
     """Whether an error comes from inside a function of the user's, which the package was calling."""
     frames = traceback.extract_tb(reason.__traceback__)
     inside = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
-    tests = os.path.dirname(os.path.dirname(__file__))
+    tests = os.path.dirname(__file__)
     last = [frame for frame in frames if f"{os.sep}torch{os.sep}fx{os.sep}" not in frame.filename][-1]  # looks on
     return not inside or (inside[-1].name == "call" and last.filename.startswith(tests))
 
