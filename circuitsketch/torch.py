@@ -107,7 +107,8 @@ def training(
     state : pytree
         The initial state: dicts, lists and tuples of tensors and numbers.
     batches : iterable of pytrees
-        One per step, of tensors or arrays; a DataLoader without shuffling, for example. Shapes may differ.
+        One per step, of tensors or arrays: a DataLoader, for example, either without shuffling or with a
+        `batch_sampler` that is also passed as `examples`. Shapes may differ.
     examples : sequence of sequences of int
         One per step: the ids of the examples whose weights it reads.
     n : int, optional
@@ -147,6 +148,7 @@ def training(
     """
     check_callable(step, "step")
     check_step(step)
+    load_frontend().check_order(batches)
     batches = entry_per_step(batches, "batches")
     ids = example_ids(examples, len(batches))
     seed = check_int(seed, "seed", *SEEDS)

@@ -6,13 +6,14 @@ Also how they take a user's pytrees apart, and tell the user's own errors from t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from circuitsketch import arguments
+from circuitsketch.display import list_some
 from circuitsketch.errors import CircuitSketchError, InputError
 
 PACKAGE = os.path.dirname(os.path.abspath(arguments.__file__)) + os.sep
@@ -66,6 +67,20 @@ def flatten_pytree(flatten: Callable[[Any], Any], value: Any, name: str) -> Any:
             f"{name} cannot be taken apart as a pytree ({type(reason).__name__}: {text}); it may have dicts whose keys "
             "are of one type, such as strings, lists and tuples, and none of them within itself"
         ) from None
+
+
+def explain_difference(names: Sequence[str], before: Sequence[str]) -> str:
+    """Return which leaves a state has that the state before has not, and the reverse; nothing if they are the same.
+
+    >>> explain_difference(["state.w", "state.loss"], ["state.w", "state.t"])
+    'state.loss, which the state has not, and lacks state.t'
+    """
+    more = [name for name in dict.fromkeys(names) if name not in set(before)]
+    fewer = [name for name in dict.fromkeys(before) if name not in set(names)]
+    parts = [f"{list_some(more)}, which the state has not"] if more else []
+    if fewer:
+        parts.append(f"lacks {list_some(fewer)}" if more else f"a state without {list_some(fewer)}")
+    return ", and ".join(parts)
 
 
 def fingerprint(leaf: Any) -> Any:

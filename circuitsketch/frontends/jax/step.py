@@ -15,7 +15,7 @@ import numpy as np
 
 from circuitsketch.arguments import call, quoted, shortened
 from circuitsketch.errors import InputError, ShapeError, TraceError
-from circuitsketch.frontends.imported import ImportedStep, flatten_pytree
+from circuitsketch.frontends.imported import ImportedStep, explain_difference, flatten_pytree
 from circuitsketch.frontends.jax.known import Foreknowledge, StepKind
 from circuitsketch.frontends.jax.state import (
     Arrays,
@@ -73,10 +73,13 @@ class StepTracer:
         """Return the arrays of the state after a step; raise an error if its structure or a shape is another."""
         leaves, structure = flatten_pytree(jax.tree_util.tree_flatten, state, f"what step {t} returns")
         if structure != self.arrays.structure:
+            names, before = leaf_names(state, "state"), leaf_names(self.arrays.rebuild(self.specs), "state")
+            difference = explain_difference(names, before) or (
+                f"{shortened(str(structure))}, but the state is {shortened(str(self.arrays.structure))}"
+            )
             raise InputError(
-                f"step {t} returns {shortened(str(structure))}, but the state is "
-                f"{shortened(str(self.arrays.structure))}; return a state of the same structure, without losses or "
-                "metrics beside it"
+                f"step {t} returns {difference}; return a state of the same structure, without losses or metrics "
+                "beside it"
             )
         self.changed.update(self.arrays.changed_numbers(state))
         leaves = [leaves[i] for i in self.arrays.positions]

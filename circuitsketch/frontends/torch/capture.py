@@ -47,7 +47,10 @@ KEPT = frozenset(
     """softplus_backward log_sigmoid_forward log_sigmoid_backward logaddexp logsumexp linalg_vector_norm _softmax
     _log_softmax _safe_softmax var var_mean gelu relu silu convolution convolution_backward bernoulli""".split()
 )
-SHAPES = "check the shapes and dtypes there: they are those of the state and of the batch"
+SHAPES = (
+    "check the shapes and dtypes there: they are those of the state and of the batch; losses are one per example "
+    "(reduction='none'), are multiplied by keep, and their mean is a number"
+)
 LISTS = "in a state or batch, a list is a pytree of its entries: pass tensors, torch.tensor(x)"
 # What PyTorch says of what it cannot trace, and what to do about it.
 ADVICE = {
@@ -58,6 +61,7 @@ ADVICE = {
     "custom_function_call": OWN_FUNCTION,
     "requires_grad_()": AUTOGRAD,
     "does not require grad": AUTOGRAD,
+    "backward() called inside": AUTOGRAD,
 }
 
 
