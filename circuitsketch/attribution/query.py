@@ -327,8 +327,10 @@ class Query(MeasuredSeries):
         ----------
         subsets : list of ids, masks or downweights, or 2-D array, optional
             The subsets to retrain, in the forms of `without`; by default they are drawn.
-        kind : {"random", "label"}, optional
-            Of drawn subsets: any examples (the default), or examples that share a label.
+        kind : {"mixed", "random", "label"}, optional
+            Of drawn subsets: half of them any examples and half examples that act alike (those that move the parameters
+            alike, or share a label), each with intervals of their own, the default for 40 or more if every example's
+            own effect is known; any examples; or examples that share a label.
         size : int or (int, int), optional
             Of drawn subsets: the number of examples, or its smallest and largest value; by default up to a tenth of the
             examples at random, or up to all with a label.

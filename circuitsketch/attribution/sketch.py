@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_executor, refuse_device
-from circuitsketch.attribution.alike_subsets import shares_labels
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
@@ -31,6 +30,7 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Basis, Given, check_count
 from circuitsketch.display import list_completions, table
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.estimators.alikeness import shares_labels
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects
 from circuitsketch.estimators.similarity import effects_similarity, given_similarity
@@ -114,7 +114,13 @@ class Sketch(SketchRecord):
 
     @cached_property
     def moves(self) -> np.ndarray | None:
-        """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
+        """First-order effects (n, p) of single examples on the trained parameters, or what retraining without each
+        changes of these; None if they are not known."""
+        if self.retrained is not None:
+            circuit = self.first_part.measurement(lambda params: params, ())
+            refuse_measurement(self.retrained.measured_bytes(circuit), circuit, self.n)
+            trained = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
+            return self.retrained.measured(circuit).reshape(self.n, -1) - trained
         return self.similarity if self.chosen_similarity is None else None
 
     @cached_property
@@ -235,7 +241,7 @@ class Sketch(SketchRecord):
         ----------
         function, *args
             As for `measure`, the measurement that was calibrated.
-        kind : {"random", "label", "given"}, optional
+        kind : {"mixed", "random", "label", "given"}, optional
             Of the subsets that it was calibrated on; needed where calibrations of several kinds are kept.
         size : int, optional
             A size |h|^2 that they reach.
@@ -298,6 +304,7 @@ class Sketch(SketchRecord):
             structure=Structure.of(circuit),
             source=source,
         )
+        query.moves = partial(getattr, self, "moves")
         random = [query.random] if len(coefficients) else []
         return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 

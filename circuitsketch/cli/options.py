@@ -56,6 +56,7 @@ class Estimator(StrEnum):
 class Kind(StrEnum):
     """The kind of the subsets that are retrained."""
 
+    mixed = "mixed"
     random = "random"
     label = "label"
 

@@ -130,7 +130,9 @@ def compare_left_out(query: Query, column: int, level: float) -> list[dict[str, 
 
 def reach_left_out(calibration: Calibration, scores: np.ndarray, j: int, column: int, level: float) -> float:
     """Return how far the interval of subset j reaches, by the scores of the others; infinite if they are too few."""
-    others = np.sort(np.delete(scores, j))
+    is_other = calibration.kinds == calibration.kinds[j]
+    is_other[j] = False
+    others = np.sort(scores[is_other])
     rank = math.ceil(level * (len(others) + 1) - 1e-9)
     if rank > len(others):
         return math.inf

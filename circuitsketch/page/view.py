@@ -12,18 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
-from circuitsketch.attribution.calibrate import choose_kept, format_sizes
+from circuitsketch.attribution.calibrate import choose_kept_drawn, choose_subsets, format_sizes
 from circuitsketch.attribution.formatting import to_json
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.subsets import draw_subsets
 from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
+from circuitsketch.estimators.calibrated import OF_SORT, Calibrated, RetrainedSubsets
 from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
 from circuitsketch.page.retrained import (
@@ -162,7 +162,7 @@ class View:
         return {"sentence": sentence, "rows": rows}
 
     def _describe_subsets(self, subsets: RetrainedSubsets) -> str:
-        kind = "" if subsets.kind == "given" else f"{subsets.kind} "
+        kind = "" if subsets.kind == "given" else f"{OF_SORT.get(subsets.kind, subsets.kind)} "
         kept = " that the sketch has kept" if subsets.is_kept else ""
         return f"{len(subsets.rows)} {kind}subsets of {format_sizes(subsets.sizes)} {self.unit}s{kept}"
 
@@ -263,7 +263,7 @@ class View:
         return self.load_run()
 
     def calibrate(self, count: int = 48, largest: int | None = None, seed: int = 0) -> None:
-        """Retrain random subsets, which give the intervals.
+        """Retrain subsets, random ones and ones of examples that act alike, which give the intervals.
 
         Parameters
         ----------
@@ -277,15 +277,15 @@ class View:
         check_int(count, "count", 1)
         small = min(2, self.n)
         size = (small, max(small, self.n // 10) if largest is None else largest)
-        rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
-        changes = retrain_values(self.bases, self.run(), rows) - [value.baseline for value in self.values]
-        drawn = {name: RetrainedSubsets(rows, changes[:, self.columns(name)], "random", sizes) for name in self.bases}
+        subsets = choose_subsets(next(iter(self.bases.values())), None, None, size, count, seed, has_truth=False)
+        changes = retrain_values(self.bases, self.run(), subsets.rows) - [value.baseline for value in self.values]
+        drawn = {name: replace(subsets, changes=changes[:, self.columns(name)]) for name in self.bases}
         with self.training:
             self._take_in(Retrained(drawn, self.retrained.checks))
 
     def take_in_kept(self, count: int = 1) -> bool:
-        """Calibrate on random subsets that the sketch has kept, at least `count` of them; return whether it has."""
-        kept = {name: choose_kept(query, "random") for name, query in self.bases.items()}
+        """Calibrate on drawn subsets that the sketch has kept, at least `count` of them; return whether it has."""
+        kept = {name: choose_kept_drawn(query) for name, query in self.bases.items()}
         drawn = {name: one for name, one in kept.items() if one is not None and len(one.rows) >= count}
         if len(drawn) < len(self.bases):
             return False
