@@ -44,7 +44,8 @@ def escape_mathematics(app, what, name, obj, options, lines):
 
 def skip_internal(app, what, name, obj, skip, options):
     """Skip what tab completion does not offer of a class either, where its module lists what is `PUBLIC`."""
-    public = getattr(sys.modules.get(getattr(obj, "__module__", None)), "PUBLIC", (name,))
+    function = getattr(obj, "fget", None) or getattr(obj, "func", None) or obj  # of a property, or a cached one
+    public = getattr(sys.modules.get(getattr(function, "__module__", None)), "PUBLIC", (name,))
     return True if what == "class" and name not in public else None
 
 
