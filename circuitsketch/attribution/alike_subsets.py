@@ -12,7 +12,7 @@ import numpy as np
 
 from circuitsketch.attribution.subsets import check_sizes, default_sizes, draw_subsets
 from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import LEAST_FOR_95
+from circuitsketch.estimators.calibration import LEAST_FOR_95
 
 SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
 TOGETHER = 12  # subsets of each size and kind that are retrained

@@ -41,10 +41,11 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.calibrated import calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.interface import Estimator
 from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.training.training import Training

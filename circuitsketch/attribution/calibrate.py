@@ -18,8 +18,9 @@ from circuitsketch.attribution.subsets import KINDS, MIXED, draw_subsets, refuse
 from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import OF_SORT, Calibrated, RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets, name_kind
 
 Series = TypeVar("Series", bound=MeasuredSeries)  # a Query, which it is called with
 GIVEN = "given"  # the kind of subsets that were not drawn
@@ -133,7 +134,7 @@ def take_in_kept(query: Series, kind: str | None, size: int | None) -> Series:
     if retrained is not None:
         return calibrate_query(query, retrained)
     kept = [] if query.calibrations is None else query.calibrations.read()
-    listed = [(len(one.subsets), OF_SORT.get(one.kind, one.kind), format_sizes(one.sizes)) for one in kept]
+    listed = [(len(one.subsets), name_kind(one.kind), format_sizes(one.sizes)) for one in kept]
     has = "; ".join(f"{number} {sort} subsets of sizes {sizes}" for number, sort, sizes in listed)
     asked = f" of kind {kind!r}" * (kind is not None) + f" for size {size}" * (size is not None)
     remedy = f"it has {has}" if has else "make one with sketch.measure(...).calibrate().keep_calibration()"
