@@ -47,6 +47,11 @@ class RetrainedSubsets:
     is_kept: bool = False
     values: np.ndarray | None = None
 
+    @staticmethod
+    def before_retraining(rows: np.ndarray, kind: str, sizes: tuple[float, float]) -> RetrainedSubsets:
+        """Return subsets of whose changes nothing is known yet."""
+        return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
+
     def pick(self, array: np.ndarray) -> np.ndarray:
         """Return of an array (m, ..., C) what is about the values that the subsets were picked for, (m, ..., 1)."""
         if self.values is None:
