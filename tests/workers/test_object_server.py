@@ -358,6 +358,30 @@ def test_a_server_that_stays_away_is_an_error_and_the_sketch_goes_on(
     assert content(path) == right and not is_left(proxy, address)
 
 
+AWAY = """\
+import sys
+from circuitsketch.store.objects import open_objects
+objects = open_objects(sys.argv[1])
+print("begun", flush=True)
+objects.put("a", b"1")
+"""
+
+
+def test_ctrl_c_is_heard_while_a_server_is_away(address, proxy):
+    proxy.rule = lambda method, name: "drop"
+    command = [sys.executable, "-c", AWAY, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            process.stdout.readline()
+            time.sleep(1)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.stderr.read() and process.wait() == -signal.SIGINT
+            assert time.monotonic() - begin < object_store.RETRY_SECONDS / 2
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("fault", ["flip", "cut"])
 def test_an_answer_that_is_damaged_is_noticed(fault, tmp_path, address, proxy, right, impatient):
     path = tmp_path / "a.sketch"
