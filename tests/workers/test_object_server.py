@@ -310,13 +310,14 @@ def test_a_server_that_is_overloaded_or_loses_answers_for_a_while_changes_nothin
     assert content(tmp_path / "a.sketch") == right and not is_left(proxy, address)
 
 
-def test_a_server_that_is_away_for_seconds_is_waited_for(tmp_path, address, proxy, right):
+@pytest.mark.parametrize("fault", ["drop", 503])
+def test_a_server_that_is_away_for_seconds_is_waited_for(fault, tmp_path, address, proxy, right):
     until = []
 
     def rule(method, name):
         if name.endswith(".done") and not until:
             until.append(time.monotonic() + 2)
-        return "drop" if until and time.monotonic() < until[0] else None
+        return fault if until and time.monotonic() < until[0] else None
 
     proxy.rule = rule
     with Processes(2) as executor:
