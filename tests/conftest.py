@@ -63,6 +63,7 @@ MARKED = {
         "test_bench_trust.py",
         "test_examples.py",
         "test_golden.py",
+        "test_imported_arguments.py",
         "test_pages.py",
         "training/",
         "workers/",
