@@ -40,7 +40,8 @@ class AttributionPlan:
         How many subsets are retrained, how many examples are left out alone, and of how many of these the effects of
         pairs are computed.
     trainings : float
-        What that costs, in trainings, with the sweep for first order.
+        What that costs, in trainings, with the sweep for first order. Its prices are constants and not measured, so
+        that a budget buys the same work, and the same bits, on every machine and whatever else it does.
     n, values : int
         The number of examples, and of values measured.
     seconds : float or None

@@ -588,7 +588,9 @@ class Query(MeasuredSeries):
         >>> cs.sketch(run, directions=0, order=1, per_example="series").measure(lambda s: s).explore("sum", calibrate=0)
         <page about sum, 2 examples: show it in a notebook, or save(path)>
         """
-        return import_module("circuitsketch.page.notebook").explore(self, name, calibrate)  # of a room above this one
+        # The page lies above this room, so it is asked for by name, as backends are. The package's __init__ cannot bind
+        # it instead: rooms beside and below the page import from there, and would then stand above it.
+        return import_module("circuitsketch.page.notebook").explore(self, name, calibrate)
 
     def choose_estimator(self, name: str | None) -> Estimator:
         """Return an estimator by name, by default `estimator`; raise InputError if it is unknown, or lacks data."""

@@ -15,6 +15,7 @@ from typing import Any
 from circuitsketch import arguments
 from circuitsketch.display import list_some
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.tree import refuse_too_deep
 
 PACKAGE = os.path.dirname(os.path.abspath(arguments.__file__)) + os.sep
 
@@ -58,7 +59,8 @@ def require_extra(extra: str, *packages: str) -> Iterator[None]:
 def flatten_pytree(flatten: Callable[[Any], Any], value: Any, name: str) -> Any:
     """Return `flatten(value)`, by a library's own function; raise InputError where it cannot flatten the value."""
     try:
-        return flatten(value)
+        with refuse_too_deep():
+            return flatten(value)
     except CircuitSketchError:
         raise
     except Exception as reason:
