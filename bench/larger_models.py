@@ -8,6 +8,9 @@ A step costs what more steps add: the difference of two runs of different length
 and end with the same copies of a state of up to a gigabyte. Everything is timed in turns, in CPU seconds of one thread
 that is bound to one core, and every figure is the median of the rounds.
 
+Directions are pushed in double precision, complex128, and in single precision, complex64: half the bytes, and twice the
+lanes. The table has the largest error of the latter's coefficients, as a share of the largest one of its order.
+
 Two floors. Useful multiply-adds (multiply_adds.py) at the peak of registers. Bytes of the state's series: every step
 reads and writes each of them once, at the bandwidth of a core that scales an array in place (machine.py). A run whose
 state is larger than all caches cannot take less than the larger of the two.
@@ -70,6 +73,20 @@ def subtract(long: list[Timing], short: list[Timing], over: float) -> list[float
     return [1e3 * (a.cpu - b.cpu) / over for a, b in zip(long, short, strict=True)]
 
 
+def measure_error(run: cs.Training, count: int) -> float:
+    """Return the largest error of the parameters in complex64, as a share of the largest coefficient of its order."""
+    given = directions(count, run.n)
+    double, single = (
+        cs.push(run, given, 3, dtype=dtype, threads=1).state["params"] for dtype in (np.complex128, np.complex64)
+    )
+    worst = 0.0
+    for k in range(1, 4):
+        largest = max(np.abs(x[:, k]).max() for x in double.values())
+        error = max(np.abs(double[name][:, k] - single[name][:, k]).max() for name in double)
+        worst = max(worst, float(error / largest))
+    return worst
+
+
 def measure(report: Report, model: Model, repeats: int) -> list[str]:
     """Measure one model, and return its line of the table."""
     runs = {"short": model.make_run(1), "long": model.make_run(4)}
@@ -79,6 +96,8 @@ def measure(report: Report, model: Model, repeats: int) -> list[str]:
         given = directions(model.directions, run.n)
         for order in ORDERS:
             sides[f"{order} {length}"] = partial(cs.push, run, given, order, threads=1)
+        more = directions(2 * model.directions, run.n)
+        sides[f"single {length}"] = partial(cs.push, run, more, 3, dtype=np.complex64, threads=1)
     peaks, rates = [peak(False)], [bandwidth()]
     timings = interleaved(sides, repeats)
     peaks, rates = [*peaks, peak(False)], [*rates, bandwidth()]
@@ -88,6 +107,9 @@ def measure(report: Report, model: Model, repeats: int) -> list[str]:
         order: subtract(timings[f"{order} long"], timings[f"{order} short"], steps * model.directions)
         for order in ORDERS
     }
+    single = subtract(timings["single long"], timings["single short"], 2 * steps * model.directions)
+    single_trainings = median(b / a for a, b in zip(plain, single, strict=True))
+    error = measure_error(runs["short"], model.directions)
     parameters = sum(math.prod(np.shape(x)) for x in runs["long"].state["params"].values())
     executable = runs["long"].executable(Mode(3), np.complex128, None, "cpu", model.directions)
     work = (run_cost(runs["long"], Mode(3)) - run_cost(runs["short"], Mode(3))) / steps
@@ -98,6 +120,8 @@ def measure(report: Report, model: Model, repeats: int) -> list[str]:
     share = floors[0] / ms
     name, key = f"{parameters:,} parameters", f"p{parameters}"
     report.add(Row(f"{name}: trainings per direction, order 3", f"{key}_trainings", ratios[3], "{:.1f}", TRAININGS))
+    what = f"{name}: trainings per direction, order 3, complex64"
+    report.add(Row(what, f"{key}_single_trainings", single_trainings, "{:.1f}", TRAININGS, f"error {error:.0e}"))
     goal = SHARE if model.width == 64 else None
     report.add(Row(f"{name}: share of the multiply-add peak", f"{key}_share", share, "{:.2f}", goal))
     report.numbers |= {f"{key}_plain_ms": median(plain), f"{key}_ms": ms, f"{key}_order_1_ms": first}
@@ -106,6 +130,9 @@ def measure(report: Report, model: Model, repeats: int) -> list[str]:
         f"{median(plain):.3f}",
         f"{ms:.3f}",
         f"{ratios[3]:.1f}",
+        f"{median(single):.3f}",
+        f"{single_trainings:.1f}",
+        f"{error:.0e}",
         f"{first:.3f}",
         f"{ratios[1]:.1f}",
         f"{executable.target.width}",
@@ -122,6 +149,9 @@ HEADER = [
     "plain ms",
     "ms, order 3",
     "trainings",
+    "ms, complex64",
+    "trainings",
+    "error",
     "ms, order 1",
     "trainings",
     "lanes",
