@@ -27,7 +27,7 @@ from circuitsketch.backends.cpu.micro_kernels import (
     Tables,
     ValueMicroKernel,
 )
-from circuitsketch.backends.cpu.sharing import read_level_2_size
+from circuitsketch.backends.cpu.sharing import CACHES, read_level_2_size
 from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
 from circuitsketch.lower.packing import ContractArguments
@@ -63,8 +63,8 @@ def make_micro_kernel(frame: Frame, kernel: ContractKernel) -> LaneMicroKernel:
     return LongMicroKernel(frame, kernel.left)
 
 
-def choose_kernel(instruction: Instruction, target: Target) -> Kernel:
-    """Return the kernel for an instruction on this machine.
+def choose_kernel(instruction: Instruction, target: Target, lanes: int = 0) -> Kernel:
+    """Return the kernel for an instruction on this machine; lanes : bytes of a lane block with all its elements.
 
     A chain gets one loop per axis longer than 1. A contraction of series copies, prefetches and goes by panels of rows
     as its operands require; see `pack_columns`, `prefetch_columns` and `choose_panel`.
@@ -83,7 +83,7 @@ def choose_kernel(instruction: Instruction, target: Target) -> Kernel:
     return replace(
         kernel,
         packed=pack_columns(arguments, entry, block),
-        prefetched=prefetch_columns(arguments, entry),
+        prefetched=prefetch_columns(arguments, entry, lanes),
         panel=choose_panel(arguments, entry, block, tile) if kernel.left else 0,
     )
 
@@ -103,14 +103,17 @@ def pack_columns(arguments: ContractArguments, entry: int, block: int) -> bool:
     return bool(np.bincount(lines.ravel()).max() > WAYS)
 
 
-def prefetch_columns(arguments: ContractArguments, entry: int) -> bool:
+def prefetch_columns(arguments: ContractArguments, entry: int, lanes: int) -> bool:
     """Return whether to prefetch the next columns: if the right operand does not fit into the second-level cache.
 
-    Seen on AVX-512 (Zen 5) with complex series of order 3 and matrices of 25 MB, (8, 512, 128): from .56 to .65 of the
-    peak to .79 to .83; from .81 to .89 to .83 to .88 if they lie in the third-level cache.
+    In a lane block that is larger than CACHES of these caches, a quarter of one is enough: what a step reads once, such
+    as a matrix of parameters, comes from memory. Seen on Zen 5 with complex series of order 3, as a share of the peak:
+    (8, 512, 128) from memory with AVX-512, .56 to .65 before and .79 to .83 with prefetches; from the third-level cache
+    .81 to .89 and .83 to .88. (9, 64, 64) among other layers with AVX2, .57 to .67 and .76 to .80.
     """
     elements = prod(len(set(table)) for table in arguments.side_tables("right"))
-    return elements * entry > read_level_2_size()
+    cache = read_level_2_size()
+    return elements * entry > (cache // 4 if lanes > CACHES * cache else cache)
 
 
 def choose_panel(arguments: ContractArguments, entry: int, block: int, tile: Tile) -> int:
