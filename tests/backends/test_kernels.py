@@ -164,6 +164,8 @@ def test_columns_of_few_rows_are_read_where_they_lie():
         (3, True, 4, np.complex128),
         (3, False, 4, np.complex128),
         (3, True, 8, np.complex64),
+        (3, True, 16, np.complex128),  # vectors that take two registers, or four: tiles for few registers
+        (5, False, 32, np.complex128),
         (8, True, 2, np.complex128),
     ],
 )
@@ -171,6 +173,7 @@ def test_columns_of_few_rows_are_read_where_they_lie():
 def test_operands_larger_than_the_cache_are_prefetched_and_taken_in_panels_to_the_same_bits(
     monkeypatch, rows, columns, summed, order, is_complex, width, dtype
 ):
+    """Odd numbers of rows and columns leave smaller tiles at the ends of every panel."""
     rng = np.random.default_rng(0)
     args = rng.standard_normal((rows, summed)), rng.standard_normal((summed, columns)) / np.sqrt(summed)
     series = series_of(rng, args, 3, order, is_complex)

@@ -183,7 +183,7 @@ def emit_tiles(
             for height in range(shape.rows, 0, -1):
                 bottom = emit_round_down(frame, row, rows[1], height)
                 with frame.loop(bottom, start=row, step=height) as at:
-                    micro.emit_tile(tables, strip, at, replace(shape, rows=height))
+                    micro.emit_tile(tables, strip, at, shape.with_rows(height).join_parts(tile))
                 row = bottom
         first = end
 
