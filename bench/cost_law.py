@@ -140,6 +140,14 @@ def read_last_level_size() -> int:
         return GUESS
 
 
+def fit_terms(terms: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Return the coefficient of each term, none negative, with the least squares of relative errors."""
+    scale = terms.max(axis=0)
+    scale[scale == 0.0] = 1.0
+    fitted, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
+    return np.asarray(fitted / scale)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the benchmark and return the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,11 +168,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     seconds = np.array([middle(timings[f"{i}"]) for i in range(len(settings))])
     terms = np.array([count_terms(s, run) for s, run in zip(settings, runs, strict=True)])
     sizes = np.array([float(run.size * s.directions) for s, run in zip(settings, runs, strict=True)])
-    scale = terms.mean(axis=0)
-    fitted, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
-    model = terms / scale @ fitted
+    fitted = fit_terms(terms, seconds)
+    model = terms @ fitted
     report.numbers |= {"seconds": seconds.tolist(), "terms": terms.tolist(), "model": model.tolist()}
-    for name, value, (unit, label) in zip(TERMS, fitted / scale, UNITS, strict=True):
+    for name, value, (unit, label) in zip(TERMS, fitted, UNITS, strict=True):
         report.add(Row(f"{label} per {name}", f"per_{name.replace(' ', '_')}", value * unit, "{:.3g}"))
     rate = peak(False) / lane_width(False)
     report.add(Row("ps per multiply-add of vectors at the peak", "peak_ps", 1e12 / rate, "{:.3g}"))
