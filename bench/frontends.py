@@ -43,17 +43,29 @@ def attend(x: Any, part: dict[str, Any]) -> Any:
     return jnp.reshape(jnp.einsum("hqk,khd->qhd", attention, values), (length, width)) @ part["attn_wo"].T
 
 
-def loss(params: dict[str, Any], tokens: Any, targets: Any) -> Any:
+def drop(x: Any, key: Any, rate: float) -> Any:
+    """Multiply by a mask that is drawn from a key, if there is one."""
+    return x if key is None else x * jax.random.bernoulli(key, 1.0 - rate, x.shape) / (1.0 - rate)
+
+
+def loss(params: dict[str, Any], tokens: Any, targets: Any, key: Any = None, rate: float = 0.0) -> Any:
     """Compute the mean cross-entropy of one name, of one layer."""
     part = {name.removeprefix("layer0."): value for name, value in params.items()}
     x = normalise(params["wte"][tokens] + params["wpe"][: tokens.shape[0]])
-    x = x + attend(normalise(x), part)
-    x = x + jax.nn.gelu(normalise(x) @ part["mlp_fc1"].T, approximate=False) @ part["mlp_fc2"].T
+    keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+    x = drop(x, keys[0], rate)
+    x = x + drop(attend(normalise(x), part), keys[1], rate)
+    x = x + drop(jax.nn.gelu(normalise(x) @ part["mlp_fc1"].T, approximate=False) @ part["mlp_fc2"].T, keys[2], rate)
     return optax.softmax_cross_entropy_with_integer_labels(x @ params["lm_head"].T, targets).mean()
 
 
-def imported(native: cs.Training) -> cs.Training:
-    """Import the same training from JAX."""
+def head_norm(params: dict[str, Any]) -> Any:
+    """Measure the last layer."""
+    return np.square(params["lm_head"]).sum()
+
+
+def imported(native: cs.Training, dropout: float = 0.0) -> cs.Training:
+    """Import the same training from JAX, with or without dropout of what the attention and the layers return."""
 
     def rate(count: Any) -> Any:
         return microgpt.LEARNING_RATE * (1.0 - count.astype(float) / native.steps)
@@ -61,7 +73,8 @@ def imported(native: cs.Training) -> cs.Training:
     adam = optax.adam(rate, b1=0.85, b2=0.99, eps=0.0, eps_root=1e-3)
 
     def step(state: Any, batch: Any, keep: Any) -> Any:
-        grads = jax.grad(lambda p: keep[0] * loss(p, *batch))(state["params"])
+        key = jax.random.fold_in(jax.random.key(0), state["opt"][0].count) if dropout else None
+        grads = jax.grad(lambda p: keep[0] * loss(p, *batch, key, dropout))(state["params"])
         updates, opt = adam.update(grads, state["opt"])
         return {"params": optax.apply_updates(state["params"], updates), "opt": opt}
 
@@ -87,6 +100,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         imported(one_length)  # imports and warms JAX
         one = timed(lambda: imported(one_length))
         report.add(Row("importing one step, CPU s", "import_s", one.cpu, "{:.2f}", Goal("<=", 2.0)))
+        imported(one_length, dropout=0.1)
+        one = timed(lambda: imported(one_length, dropout=0.1))
+        report.add(
+            Row("importing one step with dropout, CPU s", "import_dropout_s", one.cpu, "{:.2f}", Goal("<=", 2.0))
+        )
         other: list[cs.Training] = []
         every = timed(lambda: other.append(imported(native)))
         note = f"{len(native.circuits)} lengths of names"
@@ -102,6 +120,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         for what, key, call in (
             ("plain training", "plain", lambda run: run.train()),
             (f"pushing {LANES} directions, order 3", "push", lambda run: cs.push(run, rows, order=3, threads=1)),
+            ("a metagradient", "reverse", lambda run: cs.metagradient(run, head_norm)),
         ):
             found = interleaved({name: partial(call, run) for name, run in sides.items()}, options.repeats)
             value = ratio(found["jax"], found["numpy"])

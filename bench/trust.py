@@ -97,6 +97,7 @@ METHODS: dict[str, Callable[[Asked], Answer]] = {
     "evidence": lambda asked: asked.query.with_evidence(asked.masks, asked.truth).without,
     "calibrated": lambda asked: calibrate(asked.query, asked),
     "attribute": lambda asked: calibrate(asked.attributed, asked),
+    "attribute, mixed": lambda asked: asked.attributed.without,
 }
 
 

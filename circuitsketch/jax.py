@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable
+from circuitsketch.circuit import Circuit
 from circuitsketch.frontends.imported import require_extra
+from circuitsketch.passes import gather_scalars
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
 from circuitsketch.tree import unflatten
 
@@ -71,6 +73,10 @@ class JaxTraining(Training):
         {'t': 2.0, 'w': 10.0}
         """
         return self.layout.to_jax(state)
+
+    def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
+        """Return the simplified circuit of a step, see `Training`, with scalars gathered."""
+        return gather_scalars(super().step_circuit(step, batch, examples, t))
 
     def params(self, state: Any) -> Any:
         """Return the parameters in a state, as JAX's pytree."""

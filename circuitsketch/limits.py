@@ -141,12 +141,19 @@ def disk_free(path: str | os.PathLike[str]) -> int | None:
 
 def require_memory(nbytes: float, what: str, ways: Iterable[str]) -> None:
     """Raise InputError unless `nbytes` of memory are available for `what`; `ways` lists cheaper alternatives."""
+    lack = find_shortage(nbytes)
+    if lack:
+        raise InputError(f"{what} would take {lack}{format_remedies(ways)}")
+
+
+def find_shortage(nbytes: float) -> str:
+    """Return "29 GB of memory, but only 20 GB are available", or nothing if `nbytes` are available."""
     if nbytes < SMALL:
-        return
+        return ""
     available = memory_available()
-    if available is not None and nbytes > available:
-        there = f"{format_bytes(available)} are available"
-        raise InputError(f"{what} would take {format_bytes(nbytes)} of memory, but only {there}{format_remedies(ways)}")
+    if available is None or nbytes <= available:
+        return ""
+    return f"{format_bytes(nbytes)} of memory, but only {format_bytes(available)} are available"
 
 
 def require_disk(nbytes: float, path: str | os.PathLike[str], what: str, ways: Iterable[str]) -> None:

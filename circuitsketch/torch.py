@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuitsketch.arguments import call, check_callable, check_int
+from circuitsketch.circuit import Circuit
 from circuitsketch.frontends.imported import require_extra
+from circuitsketch.passes import gather_scalars
 from circuitsketch.training.training import Training, check_step, entry_per_step, example_ids, trained_params
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ class TorchTraining(Training):
         """
         return self.layout.to_torch(state)
 
+    def step_circuit(self, step: Callable[[Any, Any, Any], Any], batch: Any, examples: int, t: int) -> Circuit:
+        """Return the simplified circuit of a step, see `Training`, with scalars gathered."""
+        return gather_scalars(super().step_circuit(step, batch, examples, t))
+
     def params(self, state: Any) -> Any:
         """Return the parameters in a state."""
         merged = self.layout.merge(state)
@@ -101,7 +107,8 @@ def training(
     state : pytree
         The initial state: dicts, lists and tuples of tensors and numbers.
     batches : iterable of pytrees
-        One per step, of tensors or arrays; a DataLoader without shuffling, for example. Shapes may differ.
+        One per step, of tensors or arrays: a DataLoader, for example, either without shuffling or with a
+        `batch_sampler` that is also passed as `examples`. Shapes may differ.
     examples : sequence of sequences of int
         One per step: the ids of the examples whose weights it reads.
     n : int, optional
@@ -141,6 +148,7 @@ def training(
     """
     check_callable(step, "step")
     check_step(step)
+    load_frontend().check_order(batches)
     batches = entry_per_step(batches, "batches")
     ids = example_ids(examples, len(batches))
     seed = check_int(seed, "seed", *SEEDS)

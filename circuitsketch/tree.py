@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,16 @@ class Tree:
 
 LEAF = Tree(None)
 DEEPEST = 100  # most levels of a pytree
+TOO_DEEP = f"a pytree is nested more than {DEEPEST} levels deep; does a list contain itself?"
+
+
+@contextmanager
+def refuse_too_deep() -> Iterator[None]:
+    """Turn what another library raises for a pytree that is nested too deep for it into an InputError."""
+    try:
+        yield
+    except (RecursionError, SystemError):  # JAX's C++ raises the latter
+        raise InputError(TOO_DEEP) from None
 
 
 def open_container(value: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None:
@@ -64,7 +75,7 @@ def flatten(value: Any, depth: int = 0) -> tuple[list[Any], Tree]:
     if root is None:
         return [value], LEAF
     if depth > DEEPEST:
-        raise InputError(f"a pytree is nested more than {DEEPEST} levels deep; does a list contain itself?")
+        raise InputError(TOO_DEEP)
     kind, keys, children = root
     leaves: list[Any] = []
     trees = []

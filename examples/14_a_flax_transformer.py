@@ -64,7 +64,7 @@ def main(name="katherine", count=200, budget=120, shown=6):
     names = microgpt.names()[:count]
     run, step, state = training(names)
     loss = cs.jax.function(lambda params, rows: losses(params, rows)[0])
-    query = cs.attribute(run, loss, encode([name]), budget=budget, size=(1, count // 20))
+    query = cs.attribute(run, loss, encode([name]), budget=budget, size=(2, count // 20))
     print(query.plan)
 
     effect = query.influence()
@@ -82,7 +82,9 @@ def main(name="katherine", count=200, budget=120, shown=6):
     in_jax = float(losses(state["params"], encode([name]))[0])
     low, high = prediction.interval(0.95)
     print(f"\nWithout all {len(alike)} that begin with {name[:2]!r} ({', '.join(names[i] for i in alike)}):")
-    print(f"  predicted {prediction.value:.4f}; of random subsets, 95 % would be from {low:.4f} to {high:.4f}")
+    print(f"  predicted {prediction.value:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+    for warning in prediction.warnings:
+        print(f"  ({warning})")
     print(f"  retrained {truth:.4f}, and by JAX, in single precision, {in_jax:.4f}")
     return [names[i] for i in ranked], effect, prediction, truth, in_jax
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from stores import produce, produce_and_extend
 
-pytest.register_assert_rewrite("agreement", "device_runs", "sketch_stores")  # helpers that assert
+pytest.register_assert_rewrite("agreement", "device_runs", "objects", "sketch_stores")  # helpers that assert
 collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import several files as one module `conftest`
 
 # Which files have a marker: `pytest -m "not slow and not gpu and not crash and not cli"` is the loop for a change.
@@ -23,10 +23,12 @@ MARKED = {
         "store/test_store_crashes.py",
         "store/test_store_damage.py",
         "store/test_shared_folder.py",
+        "store/test_staging.py",
         "store/test_store_system.py",
         "store/sketches/",
         "workers/test_dask.py",
         "workers/test_killed_workers.py",
+        "workers/test_object_server.py",
     ),
     "gpu": ("on_device.py", "backends/test_cuda.py"),
     # Compiles much, trains much, or measures memory and time.
@@ -61,6 +63,7 @@ MARKED = {
         "test_bench_trust.py",
         "test_examples.py",
         "test_golden.py",
+        "test_imported_arguments.py",
         "test_pages.py",
         "training/",
         "workers/",

@@ -101,7 +101,7 @@ def alone(work: Callable[[], object]) -> None:
     assert os.waitpid(start(work), 0)[1] == 0
 
 
-CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
+CALLS = ("open", "write", "fsync", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
 @contextlib.contextmanager

@@ -502,6 +502,14 @@ def test_ids_that_cannot_be_read_are_refused_in_every_kind_of_run():
             function(**given | {"examples": [Broken(), Broken()]})
 
 
+@pytest.mark.parametrize("kind", ["a list of 100,000 in each other", "a list in itself"])
+def test_a_state_that_is_nested_too_deep_is_refused(kind):
+    for name in {"Training", "jax.training", "torch.training"} & set(CALLS):
+        function, given = CALLS[name]
+        with pytest.raises(cs.InputError, match="nested more than 100 levels deep"):
+            call(function, given | {"state": NASTY[kind]()})
+
+
 def test_a_promise_that_nothing_can_break_takes_one_direction():
     found = cs.plan(1e308, 0.1)
     assert (found.order, found.per_group, found.median_groups, found.directions) == (1, 1, 1, 1)

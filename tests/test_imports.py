@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,3 +94,15 @@ def test_rooms_import_only_from_rooms_below_them():
         if above != below and level[above] >= level[below]:
             upward.append((importer, imported))
     assert upward == []
+
+
+def test_imports_that_no_tool_sees_are_of_backends_the_page_and_the_users_modules():
+    hidden = {name for name, source in package_sources().items() if "import_module(" in source}
+    of_users = {"circuitsketch.cli.parsing", "circuitsketch.gates.gate"}
+    assert hidden == {"circuitsketch.backends.registry", "circuitsketch.attribution.query"} | of_users
+
+
+def test_the_page_is_imported_when_a_query_is_explored():
+    code = "import sys, circuitsketch; print('circuitsketch.page.notebook' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "False\n"

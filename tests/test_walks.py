@@ -39,10 +39,14 @@ PASSED = {
         "propagate/sizes.py",
     },
     "leave out of a block the leaves that the caller does not keep": {"propagate/kept_lanes.py"},
-    "save what is unfinished, in case of an interruption": {"propagate/resumption.py", "store/checkpoints.py"},
+    "save what is unfinished, in case of an interruption": {
+        "propagate/resumption.py",
+        "store/checkpoints.py",
+        "store/objects.py",
+    },
     "widen an answer by what the run says against it": {
-        "attribution/alike_subsets.py",
         "attribution/run_checks.py",
+        "estimators/alikeness.py",
         "estimators/caveats.py",
         "training/crossings.py",
         "training/kinks.py",

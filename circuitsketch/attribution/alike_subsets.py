@@ -1,71 +1,24 @@
-"""Examples that act alike, and the subsets by whose retraining errors of series are checked.
+"""Subsets to retrain of both kinds that are asked about: examples at random, and examples that act alike.
 
-In: how each example moves the parameters to first order, perhaps labels. Out: which deletions are of alike examples,
-and subsets to retrain, random and alike ones.
+In: how each example moves the parameters to first order, perhaps labels. Out: downweights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.attribution.subsets import draw_subsets
+from circuitsketch.attribution.subsets import check_sizes, default_sizes, draw_subsets
+from circuitsketch.estimators.alikeness import Alikeness
+from circuitsketch.estimators.calibrated import LEAST_FOR_95
 
 SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
 TOGETHER = 12  # subsets of each size and kind that are retrained
-TRIED, QUANTILE = 200, 0.9  # random subsets, by whose coherence alike ones are recognised
-
-
-def shares_labels(labels: Sequence[Any] | None) -> bool:
-    """Return whether some examples share a label."""
-    return labels is not None and len(set(labels)) < len(labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Alikeness:
-    """How alike examples move the parameters to first order.
-
-    Attributes
-    ----------
-    directions : ndarray, of shape (n, p)
-        Of the moves, less their mean, which has the length 1.
-    threshold : float
-        The coherence that QUANTILE of random subsets stay below.
-    """
-
-    directions: np.ndarray
-    threshold: float
-
-    @staticmethod
-    def of(moves: np.ndarray, seed: int = 0) -> Alikeness:
-        """Learn from the first-order effects (n, p) of the examples on the parameters."""
-        directions = normalize(normalize(moves) - normalize(moves).mean(axis=0))
-        rng, n = np.random.default_rng(seed), len(moves)
-        rows = np.zeros((TRIED, n))
-        for row in rows:
-            row[rng.choice(n, rng.integers(min(2, n), max(n // 4, 2) + 1), replace=False)] = 1.0
-        alikeness = Alikeness(directions, 0.0)
-        return replace(alikeness, threshold=float(np.quantile(alikeness.coherence(rows), QUANTILE)))
-
-    def coherence(self, rows: np.ndarray) -> np.ndarray:
-        """Return |sum h_i d_i|^2 / sum h_i^2, (B,): about 1 at random, the number of examples where all are alike."""
-        sizes = (rows**2).sum(axis=1)
-        together = ((rows @ self.directions) ** 2).sum(axis=1)
-        return np.divide(together, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-
-    def find_alike(self, rows: np.ndarray) -> np.ndarray:
-        """Return which h's (B, n) are more coherent than random ones mostly are."""
-        several: np.ndarray = np.count_nonzero(rows, axis=1) > 1
-        return several & (self.coherence(rows) > self.threshold)
-
-
-def normalize(vectors: np.ndarray) -> np.ndarray:
-    """Divide each row by its length, where it has one."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+TRIES = 20  # draws per subset, before too few are found
+NOT_ALIKE = 0.95  # of random subsets of the sizes of a calibration
+ENOUGH_OF_BOTH = 2 * LEAST_FOR_95 + 2  # subsets that are worth dividing
 
 
 def draw_alike_and_random(
@@ -96,3 +49,78 @@ def draw_alike_and_random(
     if labels is not None:
         weights[-1] = draw_subsets(n, labels, "label", (min(2, n), n // 2), TOGETHER, seed)[0]
     return sizes, weights
+
+
+def draw_mixed(
+    moves: np.ndarray,
+    effects: np.ndarray,
+    labels: Sequence[Any] | None,
+    size: Any,
+    count: int,
+    seed: int,
+    smallest: int = 1,
+) -> tuple[np.ndarray, tuple[float, float], Alikeness, bool]:
+    """Draw subsets to calibrate on: half of them random ones, half of them of alike examples.
+
+    Alike are an example and those that move the parameters most like it; where some share labels, a third of these
+    subsets is of one label. Half of the examples are drawn in proportion to their effect on what is measured, as
+    questions are mostly about groups that matter to it; the others are drawn alike. Whether a subset counts as alike is
+    decided by its coherence, and so it is of a question.
+
+    Parameters
+    ----------
+    moves : array, shape (n, p)
+        First-order effects of the examples on the parameters, or on projections of these.
+    effects : array, shape (n, C)
+        First-order effects of the examples on the measured values.
+    labels : sequence or None
+        The label of each example.
+    size, count, seed, smallest :
+        As for `draw_subsets`.
+
+    Returns
+    -------
+    rows : array, shape (count, n)
+        Downweights 0 and 1.
+    sizes : tuple of float
+        The smallest and the largest size that there may be.
+    alikeness : Alikeness
+        By which a question's kind is told.
+    is_mixed : bool
+        Whether there are enough alike subsets; if not, all are random.
+    """
+    n = len(moves)
+    low, high = check_sizes(size, n, *default_sizes(n, smallest))
+    alikeness = Alikeness.of(moves, labels, (low, high), NOT_ALIKE)
+    rows, sizes = draw_subsets(n, None, "random", size, TRIES * count, seed, smallest)
+    several = max(low, 2), high
+    scale = np.sqrt((effects**2).mean(axis=0))
+    matter = np.linalg.norm(effects / np.where(scale > 0, scale, 1.0), axis=1)
+    chances = [np.full(n, 1 / n)] + [matter / matter.sum()] * bool(matter.sum() > 0)
+    drawn = [draw_nearest(alikeness.directions, chance, several, TRIES * count, seed) for chance in chances]
+    if alikeness.labels is not None:
+        drawn.append(draw_subsets(n, labels, "label", (min(max(low, 2), n), high), TRIES * count, seed)[0])
+    is_alike = alikeness.find_alike(rows)
+    alike = np.stack(drawn, axis=1).reshape(-1, n)
+    alike = first_different(alike[alikeness.find_alike(alike)], count // 2)
+    apart = first_different(rows[~is_alike], count - len(alike))
+    if min(len(alike), len(apart)) < LEAST_FOR_95:
+        return *draw_subsets(n, None, "random", size, count, seed, smallest), alikeness, False
+    return np.concatenate([apart, alike]), sizes, alikeness, True
+
+
+def draw_nearest(
+    directions: np.ndarray, chances: np.ndarray, sizes: tuple[int, int], count: int, seed: int
+) -> np.ndarray:
+    """Draw examples by some chances (n,), and those that move the parameters most like each, (count, n)."""
+    rng, n = np.random.default_rng([seed, count]), len(directions)
+    rows = np.zeros((count, n))
+    for row in rows:
+        size = rng.integers(sizes[0], max(sizes) + 1)
+        row[np.argsort(-(directions @ directions[rng.choice(n, p=chances)]), kind="stable")[:size]] = 1.0
+    return rows
+
+
+def first_different(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return the first so many rows that are not the same as one before."""
+    return rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])[:count]]

@@ -15,13 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.arguments import call, check_callable, check_executor, check_instance, check_int
+from circuitsketch.arguments import call, check_callable, check_choice, check_executor, check_instance, check_int
 from circuitsketch.arrays import plain_array
+from circuitsketch.attribution.alike_subsets import draw_mixed, first_different
 from circuitsketch.attribution.beginning import Beginning, differentiate_or_call
 from circuitsketch.attribution.budget import (
+    ENOUGH,
+    FEWEST,
     LANE,
     AttributionPlan,
     Tell,
+    choose_projections,
     plan_attribution,
     sweep_cost,
     time_of_training,
@@ -32,10 +36,11 @@ from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.planned_work import PlannedWork, order_own
 from circuitsketch.attribution.promises import check_positive
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.subsets import draw_subsets, refuse_with_subsets
+from circuitsketch.attribution.subsets import KINDS, MIXED, draw_subsets, refuse_with_subsets
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.alikeness import Alikeness
 from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.interface import Estimator
@@ -86,8 +91,9 @@ def attribute(
         What it may cost, in trainings: 10 buy first order and a check, 60 a calibration, a half of the number of
         examples their own effects.
     kind, size : optional
-        Of the subsets that are retrained, which should be such as will be asked about: "random", the default, or
-        "label" for examples that share a label; their smallest and largest number. See `Query.calibrate`.
+        Of the subsets that are retrained, which should be such as will be asked about: "mixed", half of them random
+        and half of examples that act alike, the default where the budget pays it; "random"; or "label" for examples
+        that share a label. Their smallest and largest number. See `Query.calibrate`.
     subsets : optional
         The subsets to retrain, in the forms of `Query.without`, instead of `kind` and `size`.
     values : array_like of int, of shape (subsets,), optional
@@ -152,14 +158,21 @@ def attribute(
         given = take_given(subsets, run.n, run.labels, run.items, unit)
     source = Source(function, args, run)
     begun = time.perf_counter()
-    first = differentiate_or_call(source, threads, path)
+    if kind is not None:
+        check_choice(kind, "kind", KINDS)
+    draws_mixed = given is None and kind in (None, MIXED)
+    first = differentiate_or_call(
+        source, threads, path, (lambda values: choose_projections(run, values, budget)) if draws_mixed else None
+    )
+    moves = first.moves
     picked = check_values(values, given, first.shape)
     count = None if given is None else len(given.rows)
-    plan = plan_attribution(run, len(first.baseline), budget, count, first.reason)
+    projections = 0 if moves is None else moves.shape[1]
+    plan = plan_attribution(run, len(first.baseline), budget, count, first.reason, projections)
     require_memory(plan.nbytes, f"the effects of {plan.pairs:,} examples on {run.n:,} others", ["a smaller budget"])
-    chosen = given
+    chosen, alikeness = given, None
     if chosen is None:
-        chosen = draw_planned(run, plan, "random" if kind is None else kind, size, seed)
+        chosen, alikeness = draw_planned(run, plan, kind, size, seed, first)
         saved = plan.subsets - len(chosen.rows)
         plan = replace(plan, subsets=len(chosen.rows), trainings=plan.trainings - LANE * saved)
     alone = order_own(run, plan, first.gradient)
@@ -177,20 +190,36 @@ def attribute(
     estimators: list[Estimator] = [FromKnownEffects(known, name) for name in known.names]
     if len(chosen.rows):
         labels = None if unit == "group" else run.labels
-        estimators.append(calibrate_estimators(estimators, retrained, known.gradient, first.shape, labels))
+        estimators.append(calibrate_estimators(estimators, retrained, known.gradient, first.shape, labels, alikeness))
     query = query_of(source, first, known.gradient, unit).with_estimators(estimators)
     query.plan = replace(plan, spent=time.perf_counter() - begun)
+    query.moves = lambda: moves
     return query
 
 
-def draw_planned(run: Training, plan: AttributionPlan, kind: str, size: Any, seed: int) -> RetrainedSubsets:
+def draw_planned(
+    run: Training, plan: AttributionPlan, kind: str | None, size: Any, seed: int, first: Beginning
+) -> tuple[RetrainedSubsets, Alikeness | None]:
     """Draw the subsets that a plan pays for, fewer where there are not so many, with nothing known of their changes."""
     smallest = 2 if plan.own == run.n else 1
-    rows, sizes = draw_subsets(run.n, run.labels, kind, size, plan.subsets, seed, smallest)
-    rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]  # few groups have few subsets
+    if first.moves is not None and first.gradient is not None:
+        labels = run.labels if run.groups is None else None
+        rows, sizes, alikeness, is_mixed = draw_mixed(
+            first.moves, first.gradient.T, labels, size, plan.subsets, seed, smallest
+        )
+        kind = MIXED if is_mixed else "random"
+    elif kind == MIXED:
+        raise InputError(
+            f"kind={kind!r} needs derivatives, and {FEWEST} projections of the parameters beside {ENOUGH} subsets; "
+            "pass a larger budget, or kind='random'"
+        )
+    else:
+        alikeness, kind = None, "random" if kind is None else kind
+        rows, sizes = draw_subsets(run.n, run.labels, kind, size, plan.subsets, seed, smallest)
+    rows = first_different(rows, len(rows))  # few groups have few subsets
     if len(rows) < MIN_SUBSETS and plan.own == run.n:
         rows = rows[:0]  # too few to calibrate on, and single groups are exact without
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
+    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes), alikeness
 
 
 def time_plan(run: Training, plan: AttributionPlan, examples: np.ndarray, workers: int | None) -> float:

@@ -5,7 +5,7 @@ In: a run, a measurement, perhaps a folder that has the derivatives. Out: a `Beg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Beginning:
         What is measured of it.
     gradient : ndarray, of shape (values, n), or None
         The derivatives, where there are any.
+    moves : ndarray, of shape (n, projections), or None
+        The derivatives of random projections of the trained parameters: how the examples move these.
     kept : KeptArrays or None
         Where finished work is kept.
     shape, structure, constancy :
@@ -59,10 +61,16 @@ class Beginning:
     constancy: Constancy | None = None
     reason: str = ""
     measured: Measured | None = None
+    moves: np.ndarray | None = None
 
 
-def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beginning:
-    """Measure and differentiate; without derivatives, measure in NumPy. A folder may have the derivatives."""
+def differentiate_or_call(
+    source: Source, threads: int | None, path: Any, projections: Callable[[int], int] | None = None
+) -> Beginning:
+    """Measure and differentiate; without derivatives, measure in NumPy. A folder may have the derivatives.
+
+    projections : returns how many projections of the parameters are differentiated beside so many values.
+    """
     run = source.run
     assert run is not None
 
@@ -71,18 +79,27 @@ def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beg
 
     try:
         if path is None:
-            measured, gradient = differentiate_run(run, source.measure, source.args, threads)
+            measured, gradient, moves = differentiate_run(
+                run, source.measure, source.args, threads, projections=projections
+            )
             kept = None
         else:
             measured = Measured(run, np.zeros(run.n), flatten(run.train())[0], source.measure, source.args)
             kept = keep(digest(describe_circuit(measured.circuit)))
             known = kept.read("derivatives", (measured.values, run.n))
-            if known is None:
-                measured, known = differentiate_run(run, source.measure, source.args, threads)
+            count = 0 if projections is None else projections(measured.values)
+            name = f"projections-{count}"
+            also = kept.read(name, (count, run.n)) if count else np.zeros((0, run.n))
+            if known is None or also is None:
+                measured, gradient, moves = differentiate_run(
+                    run, source.measure, source.args, threads, projections=projections
+                )
+                known, also = gradient if known is None else known, moves if also is None else also
                 kept.write("derivatives", known)
-            else:
-                measured.refuse_constant(known)
-            gradient = known
+                if count:
+                    kept.write(name, also)
+            measured.refuse_constant(known)
+            gradient, moves = known, also
     except (ConstantError, TraceError, DomainError, DivergenceError) as reason:
         called = CalledMeasurement.of(source, reason)
         kept = None if path is None else keep(called.digest())
@@ -100,4 +117,5 @@ def differentiate_or_call(source: Source, threads: int | None, path: Any) -> Beg
         Structure.of(circuit),
         measured.constancy,
         measured=measured,
+        moves=moves.T if len(moves) else None,
     )

@@ -22,7 +22,9 @@ LANE = 0.55  # trainings that retraining one more subset among many costs: 0.2 t
 SWEEP, MORE_VALUES = 4.5, 0.45  # trainings of a run and its reverse sweep, measured likewise: one value, each more
 LEAST = 8  # retrained subsets at least, and the smallest budget
 ENOUGH = 48  # retrained subsets, beyond which a budget buys own effects first
+SUBSET_SHARE, MANY = 0.2, 96  # of the budget for subsets of two kinds, and how many of these at most
 PAIR_SHARE = 0.25  # of the memory, for effects of pairs
+PROJECTIONS, FEWEST, PROJECTION_SHARE = 64, 16, 0.25  # of the parameters: at most, at least, of the budget
 STRONGEST = 0.1  # of what is left for effects of pairs, to retrain without each of the strongest pairs
 
 
@@ -38,7 +40,8 @@ class AttributionPlan:
         How many subsets are retrained, how many examples are left out alone, and of how many of these the effects of
         pairs are computed.
     trainings : float
-        What that costs, in trainings, with the sweep for first order.
+        What that costs, in trainings, with the sweep for first order. Its prices are constants and not measured, so
+        that a budget buys the same work, and the same bits, on every machine and whatever else it does.
     n, values : int
         The number of examples, and of values measured.
     seconds : float or None
@@ -51,6 +54,8 @@ class AttributionPlan:
         Why there are no derivatives, which the plan then does without; empty if there are.
     strongest : int
         Of how many pairs both are left out together: those of the largest effects.
+    projections : int
+        How many random projections of the parameters are differentiated, which tell examples that act alike.
     """
 
     budget: float
@@ -65,6 +70,7 @@ class AttributionPlan:
     unit: str = "example"
     reason: str = ""
     strongest: int = 0
+    projections: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -73,6 +79,8 @@ class AttributionPlan:
 
     def __str__(self) -> str:
         first = "first order" if not self.reason else f"no derivatives ({shorten_reason(self.reason)})"
+        if self.projections:
+            first += f" of the measurement and of {self.projections} projections of the parameters"
         parts = [first] + [f"{self.subsets:,} retrained subsets"] * bool(self.subsets)
         if self.own == self.n:
             parts.append(f"retraining without each {self.unit} (exact for one {self.unit})")
@@ -91,7 +99,7 @@ class AttributionPlan:
 
 
 def plan_attribution(
-    run: Training, values: int, budget: float, subsets: int | None = None, reason: str = ""
+    run: Training, values: int, budget: float, subsets: int | None = None, reason: str = "", projections: int = 0
 ) -> AttributionPlan:
     """Divide a budget: first order, retrained subsets, own effects, effects of pairs.
 
@@ -109,6 +117,8 @@ def plan_attribution(
         The number of subsets to retrain, where they are given.
     reason : str
         Why there are no derivatives; then every own effect is needed.
+    projections : int
+        How many projections of the parameters are differentiated beside the values; see `choose_projections`.
 
     Returns
     -------
@@ -120,6 +130,7 @@ def plan_attribution(
         If the budget does not pay first order (without derivatives, every own effect) and a few retrained subsets.
     """
     sweep = 0.0 if reason else sweep_cost(values)
+    first = sweep + MORE_VALUES * projections
     each = LANE * np.sort(1.0 - first_steps(run) / run.steps)
     unit = "example" if run.groups is None else "group"
     least = each.sum() + LANE * (LEAST_FOR_95 if subsets is None else subsets)
@@ -131,10 +142,12 @@ def plan_attribution(
         )
     count = subsets
     if count is None:
-        left = budget - sweep
-        pays_all = left >= each.sum() + LANE * LEAST_FOR_95
-        count = int(min(max((left - each.sum() if pays_all else left / 2) / LANE, LEAST), ENOUGH))
-    least = sweep + LANE * count
+        left = budget - first
+        pays_all = left >= each.sum() + LANE * (ENOUGH if projections else LEAST_FOR_95)
+        share = left if projections else left / 2
+        enough = min(max(int(SUBSET_SHARE * budget / LANE), ENOUGH), MANY) if projections else ENOUGH
+        count = int(min(max((left - each.sum() if pays_all else share) / LANE, LEAST), enough))
+    least = first + LANE * count
     if budget < sweep + LANE * LEAST or (subsets is not None and budget < least):
         raise InputError(
             f"budget is {budget:g} trainings; first order of {values} value{'s' * (values != 1)} and "
@@ -150,8 +163,24 @@ def plan_attribution(
     strongest = min(int(STRONGEST * left / LANE), pairs * (2 * run.n - pairs - 1) // 2)
     cost = least + (each.sum() if own == run.n else each[::-1][:own].sum()) + pairs * sweep + LANE * strongest
     return AttributionPlan(
-        budget, count, own, pairs, float(cost), run.n, values, unit=unit, reason=reason, strongest=strongest
+        budget, count, own, pairs, float(cost), run.n, values, None, None, unit, reason, strongest, projections
     )
+
+
+def choose_projections(run: Training, values: int, budget: float) -> int:
+    """Return how many projections of the parameters a budget pays beside ENOUGH subsets; 0 if too few.
+
+    What is left should pay every own effect too. Where it cannot, knowing which examples are alike comes first. Of few
+    examples, or groups, there are too few subsets to divide.
+    """
+    if run.n <= ENOUGH:
+        return 0
+    left = budget - sweep_cost(values) - LANE * ENOUGH
+    own = LANE * float((1.0 - first_steps(run) / run.steps).sum())
+    if left >= own + MORE_VALUES * FEWEST:
+        left -= own
+    count = int(min(PROJECTION_SHARE * budget, left) / MORE_VALUES)
+    return min(count, PROJECTIONS) if count >= FEWEST else 0
 
 
 def numbers_per_pair(values: int) -> int:

@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from circuitsketch.arguments import check_choice, check_int
+from circuitsketch.attribution.alike_subsets import ENOUGH_OF_BOTH, NOT_ALIKE, draw_mixed
 from circuitsketch.attribution.series import MeasuredSeries
-from circuitsketch.attribution.subsets import KINDS, draw_subsets, refuse_with_subsets
+from circuitsketch.attribution.subsets import KINDS, MIXED, draw_subsets, refuse_with_subsets
 from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.alikeness import Alikeness
+from circuitsketch.estimators.calibrated import OF_SORT, Calibrated, RetrainedSubsets, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 
 Series = TypeVar("Series", bound=MeasuredSeries)  # a Query, which it is called with
@@ -30,8 +32,23 @@ def choose_subsets(
     if subsets is None:
         if has_truth:
             raise InputError("truth is of subsets that you give; pass subsets= too")
-        kind = "random" if kind is None else kind
-        rows, sizes = draw_subsets(query.n, query.labels, kind, size, 48 if count is None else count, seed)
+        count = 48 if count is None else check_int(count, "count", 1)
+        if kind is not None:
+            check_choice(kind, "kind", KINDS)
+        moves = find_moves(query) if kind in (None, MIXED) else None
+        if kind == MIXED and moves is None:
+            raise InputError(
+                "kind='mixed' needs to know which examples act alike, by every example's own effect on the parameters; "
+                "make the sketch with per_example=, or use kind='random'"
+            )
+        if moves is not None and (kind == MIXED or count >= ENOUGH_OF_BOTH):
+            rows, sizes, _, is_mixed = draw_mixed(
+                moves, query.measurement.flat_per_example[:, 1], labels_of(query), size, count, seed
+            )
+            kind = MIXED if is_mixed else "random"
+        else:
+            kind = "random" if kind is None else kind
+            rows, sizes = draw_subsets(query.n, query.labels, kind, size, count, seed)
     else:
         refuse_with_subsets(kind=kind, size=size, count=count)
         return take_given(subsets, query.n, query.labels, query.items, query.unit)
@@ -63,9 +80,27 @@ def calibrate_query(query: Series, retrained: RetrainedSubsets) -> Series:
     if "first-order" not in query.estimators and query.per_example is None and query.knows_run:
         with suppress(CircuitSketchError):  # where there are no derivatives
             parts.append(query.first_order)
-    labels = query.labels if query.unit == "example" else None
-    calibrated = calibrate_estimators(parts, retrained, gradient, query.shape, labels)
+    labels = labels_of(query)
+    moves = None if retrained.kind == GIVEN else find_moves(query)
+    alikeness = None
+    if moves is not None:
+        low, high = retrained.sizes
+        alikeness = Alikeness.of(moves, labels, (round(low), round(high)), NOT_ALIKE)
+    calibrated = calibrate_estimators(parts, retrained, gradient, query.shape, labels, alikeness)
     return query.with_estimators([*parts, calibrated])
+
+
+def labels_of(query: MeasuredSeries) -> Sequence[Any] | None:
+    """Return the labels of a query's examples, where it is about examples."""
+    return query.labels if query.unit == "example" else None
+
+
+def find_moves(query: MeasuredSeries) -> np.ndarray | None:
+    """Return how a query's examples move the parameters, (n, p), or None if unknown or too large."""
+    try:
+        return query.moves()
+    except CircuitSketchError:
+        return None
 
 
 def choose_kept(query: MeasuredSeries, kind: str | None = None, size: float | None = None) -> RetrainedSubsets | None:
@@ -83,6 +118,11 @@ def choose_kept(query: MeasuredSeries, kind: str | None = None, size: float | No
     return RetrainedSubsets(best.subsets, best.changes, best.kind, best.sizes, is_kept=True)
 
 
+def choose_kept_drawn(query: MeasuredSeries, size: float | None = None) -> RetrainedSubsets | None:
+    """Return what `choose_kept` does of subsets that were drawn from all examples."""
+    return choose_kept(query, MIXED, size) or choose_kept(query, "random", size)
+
+
 def take_in_kept(query: Series, kind: str | None, size: int | None) -> Series:
     """Return a query calibrated on what its sketch has kept for its measurement; see `Sketch.query`."""
     if kind is not None:
@@ -93,7 +133,8 @@ def take_in_kept(query: Series, kind: str | None, size: int | None) -> Series:
     if retrained is not None:
         return calibrate_query(query, retrained)
     kept = [] if query.calibrations is None else query.calibrations.read()
-    has = "; ".join(f"{len(one.subsets)} {one.kind} subsets of sizes {format_sizes(one.sizes)}" for one in kept)
+    listed = [(len(one.subsets), OF_SORT.get(one.kind, one.kind), format_sizes(one.sizes)) for one in kept]
+    has = "; ".join(f"{number} {sort} subsets of sizes {sizes}" for number, sort, sizes in listed)
     asked = f" of kind {kind!r}" * (kind is not None) + f" for size {size}" * (size is not None)
     remedy = f"it has {has}" if has else "make one with sketch.measure(...).calibrate().keep_calibration()"
     raise InputError(f"the sketch has no calibration of this measurement{asked}: {remedy}")

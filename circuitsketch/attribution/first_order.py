@@ -94,6 +94,6 @@ def differentiate_source(
     """Return a measurement and the estimator of its exact first order; raise what `metagradient` raises."""
     assert source.run is not None
     thread_count(threads, 1)
-    measured, gradient = differentiate_run(source.run, source.measure, source.args, threads, progress)
+    measured, gradient, _ = differentiate_run(source.run, source.measure, source.args, threads, progress)
     known = KnownEffects.of_gradient(gradient.T, value_shape(measured.circuit))
     return measured, FromKnownEffects(known, "first-order")

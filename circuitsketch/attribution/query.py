@@ -327,8 +327,10 @@ class Query(MeasuredSeries):
         ----------
         subsets : list of ids, masks or downweights, or 2-D array, optional
             The subsets to retrain, in the forms of `without`; by default they are drawn.
-        kind : {"random", "label"}, optional
-            Of drawn subsets: any examples (the default), or examples that share a label.
+        kind : {"mixed", "random", "label"}, optional
+            Of drawn subsets: half of them any examples and half examples that act alike (those that move the parameters
+            alike, or share a label), each with intervals of their own, the default for 40 or more if every example's
+            own effect is known; any examples; or examples that share a label.
         size : int or (int, int), optional
             Of drawn subsets: the number of examples, or its smallest and largest value; by default up to a tenth of the
             examples at random, or up to all with a label.
@@ -586,7 +588,9 @@ class Query(MeasuredSeries):
         >>> cs.sketch(run, directions=0, order=1, per_example="series").measure(lambda s: s).explore("sum", calibrate=0)
         <page about sum, 2 examples: show it in a notebook, or save(path)>
         """
-        return import_module("circuitsketch.page.notebook").explore(self, name, calibrate)  # of a room above this one
+        # The page lies above this room, so it is asked for by name, as backends are. The package's __init__ cannot bind
+        # it instead: rooms beside and below the page import from there, and would then stand above it.
+        return import_module("circuitsketch.page.notebook").explore(self, name, calibrate)
 
     def choose_estimator(self, name: str | None) -> Estimator:
         """Return an estimator by name, by default `estimator`; raise InputError if it is unknown, or lacks data."""

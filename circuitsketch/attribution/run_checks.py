@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.attribution.alike_subsets import SHARES, Alikeness, draw_alike_and_random
+from circuitsketch.attribution.alike_subsets import SHARES, draw_alike_and_random
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.checks.kinks import Kink, count_crossings, find_kinks, measure_sides
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
-from circuitsketch.estimators.calibrated import share_a_label
+from circuitsketch.estimators.alikeness import Alikeness, share_a_label
 from circuitsketch.estimators.caveats import (
     KinkErrors,
     RetrainedAlone,

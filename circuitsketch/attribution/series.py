@@ -7,7 +7,7 @@ series. Out: `MeasuredSeries`, which holds them, lists the estimators and descri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property, partial
 from typing import Any, Self
@@ -138,6 +138,9 @@ class MeasuredSeries:
         self.chosen_estimators: dict[str, Estimator] | None = None
         self.plan: Any = None  # what a budget was spent on, see `attribute`
         self.calibrations: CalibrationFolder | None = None  # of a sketch on disk
+        # First-order effects of examples on the parameters, or on projections of these, (n, p), by which alike examples
+        # are found; None if they are not known.
+        self.moves: Callable[[], np.ndarray | None] = (lambda: None) if checks is None else checks.moves
         self.first_value = plain(self.coefficients[0, 0].real if self.per_example is None else self.per_example[0, 0])
         self.measurement = Measurement(self.coefficients, distribution, self.per_example, unit)
         self.order = max(self.coefficients.shape[1], 0 if self.per_example is None else self.per_example.shape[1]) - 1

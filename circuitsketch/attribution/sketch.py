@@ -17,20 +17,20 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_executor, refuse_device
-from circuitsketch.attribution.alike_subsets import shares_labels
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.attribution.query import Query
 from circuitsketch.attribution.run_checks import MeasuredState, RunChecks, RunKinks, names_of_kinks
 from circuitsketch.attribution.structure import Structure
-from circuitsketch.attribution.validation import check_spec
+from circuitsketch.attribution.validation import check_spec, check_staging
 from circuitsketch.autodiff import evaluate
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Basis, Given, check_count
 from circuitsketch.display import list_completions, table
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.estimators.alikeness import shares_labels
 from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects
 from circuitsketch.estimators.similarity import effects_similarity, given_similarity
@@ -114,7 +114,13 @@ class Sketch(SketchRecord):
 
     @cached_property
     def moves(self) -> np.ndarray | None:
-        """First-order effects (n, p) of single examples on the trained parameters; None if they are not known."""
+        """First-order effects (n, p) of single examples on the trained parameters, or what retraining without each
+        changes of these; None if they are not known."""
+        if self.retrained is not None:
+            circuit = self.first_part.measurement(lambda params: params, ())
+            refuse_measurement(self.retrained.measured_bytes(circuit), circuit, self.n)
+            trained = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
+            return self.retrained.measured(circuit).reshape(self.n, -1) - trained
         return self.similarity if self.chosen_similarity is None else None
 
     @cached_property
@@ -235,7 +241,7 @@ class Sketch(SketchRecord):
         ----------
         function, *args
             As for `measure`, the measurement that was calibrated.
-        kind : {"random", "label", "given"}, optional
+        kind : {"mixed", "random", "label", "given"}, optional
             Of the subsets that it was calibrated on; needed where calibrations of several kinds are kept.
         size : int, optional
             A size |h|^2 that they reach.
@@ -298,12 +304,18 @@ class Sketch(SketchRecord):
             structure=Structure.of(circuit),
             source=source,
         )
+        query.moves = partial(getattr, self, "moves")
         random = [query.random] if len(coefficients) else []
         return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(
-        self, directions: int, *, progress: Progress | bool | None = None, executor: Executor | None = None
+        self,
+        directions: int,
+        *,
+        progress: Progress | bool | None = None,
+        executor: Executor | None = None,
+        staging: str | PathLike[str] | None = None,
     ) -> Sketch:
         """Add random directions; the first of them are those that the sketch has.
 
@@ -314,7 +326,7 @@ class Sketch(SketchRecord):
         ----------
         directions : int
             The number of directions in all.
-        progress, executor : optional
+        progress, executor, staging : optional
             As for `sketch`.
 
         Returns
@@ -365,6 +377,7 @@ class Sketch(SketchRecord):
             RETRAINED in self.parts,
             None if self.path else tuple(first.kept_names),
             executor,
+            check_staging(staging, self.path, executor),
         )
         before = None if self.path else self.parts
         return make_sketch(spec, similarity=self.chosen_similarity, before=before, progress=progress, path=self.path)
@@ -409,6 +422,7 @@ def sketch(
     path: str | PathLike[str] | None = None,
     device: str = "cpu",
     executor: Executor | None = None,
+    staging: str | PathLike[str] | None = None,
 ) -> Sketch:
     """Push random directions through a training run, and every example alone if asked for.
 
@@ -456,6 +470,10 @@ def sketch(
     executor : concurrent.futures.Executor, optional
         Workers that share the blocks, such as those of `circuitsketch.executor`: processes, or other machines. The
         bits are the same. `threads` are then those of each worker, by default 1.
+    staging : str or path-like, optional
+        Where workers that do not see `path` put blocks until this process has gathered them: "s3://bucket/prefix"
+        (needs the extra objects), or a folder that all of them see. Requires `path` and `executor`. See
+        `docs/machines.md`.
 
     Returns
     -------
@@ -468,7 +486,8 @@ def sketch(
     DomainError, DivergenceError
         If the run has no finite series.
     StoreError
-        If the path holds another run's sketch, or a damaged one, or if another process writes it.
+        If the path holds another run's sketch, or a damaged one, or if another process writes it; if `staging` cannot
+        be read or written.
     DeviceError
         If there is no GPU, or its memory does not hold a single block.
     WorkerError
@@ -494,7 +513,8 @@ def sketch(
     )
     refuse_device(check_executor(executor), device)
     factor = None if similarity is None else given_similarity(similarity, spec.run.n)
-    return make_sketch(replace(spec, executor=executor), similarity=factor, progress=progress, path=path)
+    spec = replace(spec, executor=executor, staging=check_staging(staging, path, executor))
+    return make_sketch(spec, similarity=factor, progress=progress, path=path)
 
 
 def make_sketch(

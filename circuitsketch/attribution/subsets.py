@@ -13,7 +13,8 @@ import numpy as np
 from circuitsketch.arguments import check_choice, check_int, is_int, quoted
 from circuitsketch.errors import InputError
 
-KINDS = ("random", "label")
+MIXED = "mixed"  # half random ones, half ones of alike examples, see `alike_subsets`
+KINDS = ("random", "label", MIXED)
 SHARE = 10  # of all examples, the largest random subset by default: a tenth
 
 
@@ -64,7 +65,7 @@ def draw_subsets(
     >>> rows.sum(axis=1), sizes
     (array([2., 2., 2.]), (2.0, 2.0))
     """
-    check_choice(kind, "kind", KINDS)
+    check_choice(kind, "kind", ("random", "label"))
     check_int(count, "count", 1)
     rng = np.random.default_rng([seed, count])
     groups = [np.arange(n)]
@@ -77,7 +78,8 @@ def draw_subsets(
         groups = [np.array(ids) for ids in members.values() if len(ids) >= min(2, n)]
         if not groups:
             raise InputError("kind='label': no two examples share a label; use kind='random'")
-    low, high = check_sizes(size, n, smallest, max(map(len, groups)) if kind == "label" else max(n // SHARE, smallest))
+    largest = max(map(len, groups)) if kind == "label" else default_sizes(n, smallest)[1]
+    low, high = check_sizes(size, n, smallest, largest)
     low = max(low, min(smallest, high))
     rows = np.zeros((count, n))
     for row in rows:
@@ -85,6 +87,11 @@ def draw_subsets(
         chosen = rng.choice(group, size=min(int(rng.integers(low, high + 1)), len(group)), replace=False)
         row[chosen] = 1.0
     return rows, (float(low), float(high))
+
+
+def default_sizes(n: int, smallest: int = 1) -> tuple[int, int]:
+    """Return the smallest and the largest random subset by default, for `check_sizes`."""
+    return smallest, max(n // SHARE, smallest)
 
 
 def refuse_with_subsets(**options: Any) -> None:

@@ -17,6 +17,7 @@ from circuitsketch.backends.registry import check_device
 from circuitsketch.directions import find_distribution
 from circuitsketch.errors import InputError
 from circuitsketch.propagate.parts import SketchSpec
+from circuitsketch.store.objects import check_address, open_objects
 from circuitsketch.training.kept_leaves import choose_leaves
 from circuitsketch.training.subsets import NOTHING, downweights_of
 from circuitsketch.training.training import Training
@@ -156,6 +157,21 @@ def check_spec(
         per_example == "retrained",
         names_to_keep(run, keep),
     )
+
+
+def check_staging(staging: Any, path: Any, executor: Any) -> str | None:
+    """Return the address of a staging area, or None, or raise InputError."""
+    if staging is None:
+        return None
+    address = check_address(staging)
+    if path is None or executor is None:
+        missing = " and ".join(name for name, value in (("path", path), ("executor", executor)) if value is None)
+        raise InputError(
+            f"staging is where the workers of executor= put blocks of a sketch at path=; give {missing} too, or leave "
+            "staging out"
+        )
+    open_objects(address)  # refuses what needs a package that is not installed
+    return address
 
 
 def names_to_keep(run: Training, keep: Any) -> tuple[str, ...] | None:

@@ -2,9 +2,9 @@
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 success; 1 error; 2 usage error; 130 interrupted.
 Errors are one line. `attribute_command` answers from a run in one call, `page_command` shows a sketch on a page,
-`run_commands` has the other commands that start from a run, `query_commands` those that start from a sketch on disk;
-`parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints. Slow imports are inside the
-commands that need them.
+`figures_command` draws it; `run_commands` has the other commands that start from a run, `query_commands` those that
+start from a sketch on disk; `parsing` parses runs and measurements, `subsets` parses subsets; only `output` prints.
+Slow imports are inside the commands that need them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from circuitsketch.cli import attribute_command, page_command, query_commands, run_commands
+from circuitsketch.cli import attribute_command, figures_command, page_command, query_commands, run_commands
 from circuitsketch.cli.output import Interrupted, print_error
 from circuitsketch.cli.parsing import UsageError
 from circuitsketch.errors import CircuitSketchError
@@ -74,6 +74,7 @@ def root(
 
 EXAMPLES: dict[Any, str] = {
     **attribute_command.EXAMPLES,
+    **figures_command.EXAMPLES,
     **page_command.EXAMPLES,
     **run_commands.EXAMPLES,
     **query_commands.EXAMPLES,
@@ -88,7 +89,7 @@ PANELS: dict[str, tuple[Any, ...]] = {
         page_command.page,
         query_commands.info,
     ),
-    "Inspect": (run_commands.trace, run_commands.profile, run_commands.figures),
+    "Inspect": (run_commands.trace, run_commands.profile, figures_command.figures),
 }
 COMMANDS = [(function, panel) for panel, functions in PANELS.items() for function in functions]
 

@@ -43,12 +43,14 @@ def attribute(
     containing: Containing = None,
     file: SubsetFile = None,
     kind: Annotated[
-        Kind,
+        Kind | None,
         typer.Option(
             metavar="NAME",
-            help="Subsets that are retrained, like those you will ask about: random, or label (that share a label).",
+            help="Subsets that are retrained, like those you will ask about: mixed (half of them of examples that act "
+            "alike; the default if the budget pays it), random, or label (that share a label).",
+            show_default=False,
         ),
-    ] = Kind.random,
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -113,7 +115,7 @@ def attribute(
             run,
             function,
             budget=budget,
-            kind=kind.value,
+            kind=None if kind is None else kind.value,
             size=sizes,
             threads=threads,
             progress=lambda done, total: report_progress("attribute", done, total),

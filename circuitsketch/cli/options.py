@@ -56,6 +56,7 @@ class Estimator(StrEnum):
 class Kind(StrEnum):
     """The kind of the subsets that are retrained."""
 
+    mixed = "mixed"
     random = "random"
     label = "label"
 
@@ -71,6 +72,19 @@ def check_executor_name(name: str | None) -> str | None:
         except InputError as reason:
             raise typer.BadParameter(str(reason)) from None
     return name
+
+
+def check_staging_address(address: str | None) -> str | None:
+    """Refuse a malformed --staging before anything is computed."""
+    if address is not None:
+        from circuitsketch.errors import InputError
+        from circuitsketch.store.objects import check_address
+
+        try:
+            check_address(address, "--staging")
+        except InputError as reason:
+            raise typer.BadParameter(str(reason)) from None
+    return address
 
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
@@ -139,6 +153,17 @@ ExecutorName = Annotated[
         "--threads are then those of each worker, by default 1.",
         show_default=False,
         callback=check_executor_name,
+    ),
+]
+Staging = Annotated[
+    str | None,
+    typer.Option(
+        "--staging",
+        metavar="ADDRESS",
+        help="Where the workers of --executor put blocks until this process has gathered them: s3://bucket/prefix "
+        "(requires the extra objects; credentials come from the environment), or a folder that all of them see.",
+        show_default=False,
+        callback=check_staging_address,
     ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]

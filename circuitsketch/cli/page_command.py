@@ -130,6 +130,10 @@ def open_view(store: Path, measures: list[str], target: str | None, calibrate: i
     if count and not kept:
         with show_status(f"calibrating: retraining without {count} subsets"):
             view.calibrate(count, seed=seed)
+        if view.retrained.diverged:
+            print_status(
+                f"{len(view.retrained.diverged)} of {count} subsets are left out: training without them diverged"
+            )
     with show_status("fitting"):
         view.ask([0])  # so that the first question is as quick as the others
     return view

@@ -176,17 +176,17 @@ def calibrate_stored(
     device: Device,
     executor: Executor | None,
 ) -> Query:
-    """Calibrate a query on subsets that the sketch has kept, else on random ones, which it keeps; say the cost.
+    """Calibrate a query on subsets that the sketch has kept, else on ones that it draws and keeps; say the cost.
 
     count: of subsets at least; None: as many as are kept, else the default number if the run is given. sizes: of the
     subsets asked about.
     """
-    from circuitsketch.attribution.calibrate import calibrate_query, choose_kept
+    from circuitsketch.attribution.calibrate import calibrate_query, choose_kept_drawn
     from circuitsketch.errors import StoreError
 
     # Up to a tenth of the examples; those of which the error is known already teach nothing, so two or more.
     size = (min(2, sketch.n), max(min(2, sketch.n), sketch.n // 10, *sizes))
-    kept = choose_kept(query, "random", max(size[0], *sizes))
+    kept = choose_kept_drawn(query, max(size[0], *sizes))
     if kept is not None and len(kept.rows) >= (count or 0):
         query = calibrate_query(query, kept)
         print_status(

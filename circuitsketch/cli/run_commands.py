@@ -1,4 +1,4 @@
-"""Commands that start from a run: demo, sketch, plan, trace, profile, figures."""
+"""Commands that start from a run: demo, sketch, plan, trace, profile."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from circuitsketch.cli.options import (
     Json,
     Keep,
     Precision,
-    RunOf,
     Seed,
+    Staging,
     Sum,
     Target,
     TargetOrNone,
@@ -95,6 +95,7 @@ def sketch(
     threads: Threads = None,
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
+    staging: Staging = None,
     json_to: Json = None,
 ) -> None:
     """Compute the sketch of a training run and write it to a folder; resumes if interrupted.
@@ -106,6 +107,8 @@ def sketch(
         raise typer.BadParameter("--per-example-order requires --per-example")
     if directions == 0 and not per_example:
         raise typer.BadParameter("--directions 0 requires --per-example")
+    if staging is not None and executor is None:
+        raise typer.BadParameter("--staging requires --executor")
     where = out if out is not None else Path(f"{Path(target.split(':')[0]).stem}.sketch")
     from circuitsketch.backends.registry import get_backend
 
@@ -147,6 +150,7 @@ def sketch(
                 progress=progress,
                 path=where,
                 executor=workers,
+                staging=staging,
             )
         spent = time.perf_counter() - begin
         output.write(
@@ -331,55 +335,6 @@ def profile(
     output.write({"target": target} | run_profile.as_dict(by.value), *format_profile(run_profile, by.value, top))
 
 
-def figures(
-    store: Annotated[
-        Path | None,
-        typer.Argument(metavar="STORE", help="Your own sketch; default: figures of microgpt.", show_default=False),
-    ] = None,
-    measure: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="Measurement of STORE.", show_default=False)
-    ] = None,
-    truths: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Folder of retrained values, write_text by evaluate --keep.", show_default=False
-        ),
-    ] = None,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="Draw at the paper's scale (minutes) instead of a small one (seconds).")
-    ] = False,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write.")] = Path("figures"),
-    target: RunOf = None,
-    threads: Threads = None,
-    json_to: Json = None,
-) -> None:
-    """Draw the figures of the paper and the package, or of your own sketch, and write the data of each.
-
-    For STORE, draws the decay of its orders, the most influential examples, and, with --truths, a comparison of
-    predictions with retraining. Requires matplotlib.
-    """
-    output = Output(json_to)
-    if store is None:
-        from circuitsketch.report.figures import draw
-
-        if measure is not None or truths is not None or target is not None:
-            raise typer.BadParameter("--measure, --truths and --target require STORE")
-        with report_kept(lambda: f"the finished figures are in {out}"), progress_bars() as progress:
-            paths = draw(out, paper=paper, threads=threads, progress=progress)
-    else:
-        if paper:
-            raise typer.BadParameter("--paper draws the paper's figures, not those of a sketch; leave out STORE")
-        if measure is None:
-            raise typer.BadParameter("STORE requires --measure FUNCTION")
-        from circuitsketch.cli.query_commands import measure_stored
-        from circuitsketch.report.figures import draw_sketch
-
-        _, query, _ = measure_stored(store, measure, target, Device.cpu)
-        with show_status("drawing"):
-            paths = draw_sketch(out, query, measure, truths, {"store": str(store), "measure": measure})
-    output.write({"folder": str(out), "files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
-
-
 def count_blocks(path: Path) -> int:
     """Return how many blocks of a sketch are on the disk."""
     from circuitsketch.store.metadata import FOLDERS
@@ -412,8 +367,4 @@ EXAMPLES = {
         "Examples:\n\n  circuitsketch trace logistic\n\n  circuitsketch trace microgpt:200 --step 7 --svg step.svg"
     ),
     profile: "Example:\n\n  circuitsketch profile microgpt:200 --order 3 --by line",
-    figures: (
-        "Examples:\n\n  circuitsketch figures --paper --out figures\n\n"
-        "  circuitsketch figures tumours.sketch --measure held_out_loss --truths truths"
-    ),
 }

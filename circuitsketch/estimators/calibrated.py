@@ -2,6 +2,9 @@
 
 In: estimators, subsets that were retrained, what they changed. Out: estimates with intervals, and a warning wherever a
 question is not of the kind of the subsets: of another size, or of examples that act more in one direction.
+
+Where it is known how examples move the parameters, subsets of alike examples and all others are calibrated separately:
+a question gets the interval that held for its own kind.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.errors import CircuitSketchError, InputError
+from circuitsketch.estimators.alikeness import Alikeness, share_a_label
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
@@ -21,10 +26,16 @@ from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
 CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
-LABEL_CHANCE = 0.05  # that random examples share a label, below which those that do are no random subset
 COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
 # What the subsets of a kind are called.
-SORTS = {"random": "random subsets", "label": "subsets of one label each", "given": "given subsets"}
+SORTS = {
+    "random": "random subsets",
+    "label": "subsets of one label each",
+    "given": "given subsets",
+    "mixed": "subsets, random ones and ones of alike examples",
+}
+OF_SORT = {"mixed": "random and alike"}  # what they are called otherwise, where that is not the kind's own name
+BY_KIND = ("random subsets", "subsets of alike examples")  # of a mixed calibration, by the number of the kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +49,7 @@ class RetrainedSubsets:
     changes : ndarray, of shape (m, C)
         What C values changed by.
     kind : str
-        What the subsets are, for sentences: "random", "label" or "given".
+        What the subsets are, for sentences: "random", "label", "mixed" or "given".
     sizes : tuple of float
         Between which sizes |h|^2 they were drawn.
     is_kept : bool
@@ -80,6 +91,10 @@ class Calibrated:
         The largest of the retrained subsets; see `coherence_of`.
     shape : tuple of int
         The shape of the measurement, of C values.
+    labels : sequence, or None
+        The label of each example.
+    alikeness : Alikeness or None
+        Which examples move the parameters alike, where that is known.
     """
 
     parts: tuple[Estimator, ...]
@@ -89,6 +104,7 @@ class Calibrated:
     coherence: float
     shape: tuple[int, ...]
     labels: Sequence[Any] | None = field(default=None, repr=False)
+    alikeness: Alikeness | None = field(default=None, repr=False)
     name: str = field(default="calibrated", repr=False)
 
     @property
@@ -110,12 +126,13 @@ class Calibrated:
         predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape), self.gradient)
         sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
         asked = self.pair_up(predictions), self.pair_up(sizes[:, None, None]), self.pair_up(errors)
-        change = self.calibration.predict(asked[0]).reshape(count, -1)
+        kinds = self.kinds_of(rows)
+        change = self.calibration.predict(asked[0], kinds).reshape(count, -1)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
         change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
 
         def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
-            ends = self.calibration.interval(level, asked[0], asked[1][:, 0, 0], asked[2])
+            ends = self.calibration.interval(level, asked[0], asked[1][:, 0, 0], asked[2], kinds)
             low, high = (end.reshape(count, -1) for end in ends)
             return shaped(np.where(exact, change, low)), shaped(np.where(exact, change, high))
 
@@ -124,7 +141,7 @@ class Calibrated:
             return values[0] if single else values
 
         low, high = bounds(ONE_SIGMA)
-        apart, warnings = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1))
+        apart, warnings = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1), kinds)
         with np.errstate(invalid="ignore"):
             stderr = (high - low) / 2
         return Estimate(
@@ -137,10 +154,22 @@ class Calibrated:
             estimator=self.name,
             warnings=warnings,
             bounds=bounds,
-            words=f"{self.describe()}, calibrated on {self.count} retrained {SORTS[self.retrained.kind]}"
+            words=f"{self.describe(kinds)}, calibrated on {self.name_subsets(kinds)}"
             + " that the sketch has kept" * self.retrained.is_kept
             + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )
+
+    def kinds_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the number of the kind of rows (B, n), 1 for alike examples; None where all are calibrated as one."""
+        if self.alikeness is None or len(self.calibration.weights) == 1:
+            return None
+        return self.alikeness.find_alike(rows).astype(np.int64)
+
+    def name_subsets(self, kinds: np.ndarray | None) -> str:
+        """Return what questions of some kinds are calibrated on, for a sentence."""
+        if kinds is None or np.ptp(kinds):
+            return f"{self.count} retrained {SORTS[self.retrained.kind]}"
+        return f"{np.count_nonzero(self.calibration.kinds == kinds[0])} retrained {BY_KIND[kinds[0]]}"
 
     def pair_up(self, array: np.ndarray) -> np.ndarray:
         """Return an array (B, K, C), or (B, 1, 1), by pair of a subset and a value, (B C, K, 1), if those are
@@ -151,19 +180,29 @@ class Calibrated:
         return np.moveaxis(wide, 2, 1).reshape(-1, array.shape[1], 1)
 
     def compare(
-        self, rows: np.ndarray, sizes: np.ndarray, change: np.ndarray, exact: np.ndarray
+        self,
+        rows: np.ndarray,
+        sizes: np.ndarray,
+        change: np.ndarray,
+        exact: np.ndarray,
+        kinds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return which values of which rows (B, C) are unlike the retrained subsets, and sentences about that."""
         (low, high), kind = self.retrained.sizes, self.retrained.kind
+        sort = OF_SORT.get(kind, kind)
         other_size = ~exact & ((sizes < low * (1 - 1e-9)) | (sizes > high * (1 + 1e-9)))
         other_kind = np.zeros(len(rows), dtype=bool)
         if self.gradient is not None:
             other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
+        alike = np.zeros(len(rows), dtype=bool)
+        if self.alikeness is not None and kind != "given":
+            several = np.count_nonzero(rows, axis=1) > 1
+            alike = several & ~exact & ~other_size & ~other_kind & (self.alikeness.coherence(rows) > self.most_alike)
         one_label = np.zeros(len(rows), dtype=bool)
         if self.labels is not None and kind == "random":
-            one_label = ~exact & ~other_size & ~other_kind & share_a_label(rows, self.labels)
+            one_label = ~exact & ~other_size & ~other_kind & ~alike & share_a_label(rows, self.labels)
         largest = np.abs(self.calibration.truths).max(axis=0)
-        beyond = ~(other_size | other_kind | one_label)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
+        beyond = ~(other_size | other_kind | alike | one_label)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
         share = "" if len(rows) == 1 else "{} of {} subsets: "
         warnings = []
         if other_size.any():
@@ -171,15 +210,22 @@ class Calibrated:
             size = f"size {asked[0]:.4g}" if len(asked) == 1 else f"sizes from {asked.min():.4g} to {asked.max():.4g}"
             warnings.append(
                 share.format(other_size.sum(), len(rows))
-                + f"{size}, and calibrated on {kind} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
+                + f"{size}, and calibrated on {sort} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
                 "not known to hold there; query.calibrate(size=...) with this size among them"
             )
         if other_kind.any():
             warnings.append(
                 share.format(other_kind.sum(), len(rows))
-                + f"these examples act more in one direction than those of the {kind} subsets of the "
+                + f"these examples act more in one direction than those of the {sort} subsets of the "
                 "calibration: the interval is not known to hold for them; "
                 "query.calibrate(kind='label'), or with subsets like this one"
+            )
+        if alike.any():
+            remedy = "query.calibrate(" + "kind='mixed'" * (kind != "mixed") + ")"
+            warnings.append(
+                share.format(alike.sum(), len(rows))
+                + "these examples move the parameters more alike than those of any retrained subset: the interval is "
+                f"not known to hold for them; {remedy}, or with subsets like this one"
             )
         if beyond.any():
             warnings.append(
@@ -187,9 +233,10 @@ class Calibrated:
                 + f"the predicted change is larger than any that was retrained, by more than {CHANGE_MARGIN - 1:.0%}: "
                 "the interval is not known to hold there; query.calibrate() with subsets that matter as much"
             )
-        if self.count < LEAST_FOR_95:
+        count = self.count if kinds is None else min(np.count_nonzero(self.calibration.kinds == kind) for kind in kinds)
+        if count < LEAST_FOR_95:
             warnings.append(
-                f"{self.count} retrained subsets give intervals up to the level {self.count / (self.count + 1):.2f}, "
+                f"{count} retrained subsets give intervals up to the level {count / (count + 1):.2f}, "
                 "and none of 95 %; query.calibrate(count=48)"
             )
         if one_label.any():
@@ -198,7 +245,7 @@ class Calibrated:
                 + "these examples share a label, and those of the random subsets of the calibration do not: the "
                 "interval is not known to hold for them; query.calibrate(kind='label')"
             )
-        return (other_size | other_kind | one_label)[:, None] | beyond, tuple(warnings)
+        return (other_size | other_kind | alike | one_label)[:, None] | beyond, tuple(warnings)
 
     def influence(self) -> Effects:
         """Estimate the change for every h = e_i, exact where each example was retrained alone."""
@@ -206,9 +253,16 @@ class Calibrated:
         estimate = self.predict(np.eye(n))
         return Effects(estimate.change, estimate.stderr, 1, self.name, estimate.warnings)
 
-    def describe(self) -> str:
-        """Return which estimators have weights, by name."""
-        weights = np.abs(self.calibration.weights.weights).max(axis=1)
+    @cached_property
+    def most_alike(self) -> float:
+        """The largest coherence of the retrained subsets, with a margin."""
+        assert self.alikeness is not None
+        return COHERENCE_MARGIN * float(self.alikeness.coherence(self.retrained.rows).max())
+
+    def describe(self, kinds: np.ndarray | None = None) -> str:
+        """Return which estimators have weights, for questions of some kinds, by name."""
+        asked = range(len(self.calibration.weights)) if kinds is None else np.unique(kinds)
+        weights = np.max([np.abs(self.calibration.weights[kind].weights).max(axis=1) for kind in asked], axis=0)
         names = [part.name for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
         return " and ".join(names) or "no change"
 
@@ -265,6 +319,7 @@ def calibrate_estimators(
     gradient: np.ndarray | None,
     shape: tuple[int, ...],
     labels: Sequence[Any] | None = None,
+    alikeness: Alikeness | None = None,
 ) -> Calibrated:
     """Weigh estimators by retrained subsets.
 
@@ -276,6 +331,8 @@ def calibrate_estimators(
         As for `Calibrated`.
     labels : sequence, optional
         The label of each example, by which questions about one label are recognised.
+    alikeness : Alikeness, optional
+        Which examples move the parameters alike; subsets of the kind "mixed" are told apart by it.
 
     Returns
     -------
@@ -291,18 +348,12 @@ def calibrate_estimators(
             f"{MIN_SUBSETS} subsets of two or more examples"
         )
     kept = [array[unknown] for array in (predictions, errors, sizes, truths)]
+    if alikeness is not None and retrained.kind == "mixed":
+        kinds = alikeness.find_alike(rows[unknown]).astype(np.int64)
+        if min(np.count_nonzero(kinds == 0), np.count_nonzero(kinds == 1)) >= MIN_SUBSETS:
+            kept.append(kinds)
     coherence = float(coherence_of(rows, gradient).max()) if gradient is not None else math.inf
-    return Calibrated(tuple(parts), calibrate(*kept), retrained, gradient, coherence, shape, labels)
-
-
-def share_a_label(rows: np.ndarray, labels: Sequence[Any]) -> np.ndarray:
-    """Return which rows (B, n) delete examples of one label that as many random ones would hardly share, (B,)."""
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    member = np.eye(len(numbers))[[numbers[label] for label in labels]]
-    counts = (rows != 0) @ member
-    size = np.maximum(counts.sum(axis=1), 1)
-    chance = ((member.mean(axis=0) ** size[:, None]) * (counts == size[:, None])).sum(axis=1) * len(numbers)
-    return (counts.max(axis=1) == size) & (size > 1) & (chance < LABEL_CHANCE)
+    return Calibrated(tuple(parts), calibrate(*kept), retrained, gradient, coherence, shape, labels, alikeness)
 
 
 def estimates_of(

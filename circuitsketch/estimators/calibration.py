@@ -14,6 +14,9 @@ Whatever an estimator assumes, retraining a few dozen subsets of the kind that i
    level / (1 - level) the interval is infinite.
 
 Errors of subsets of different sizes are weighed by 1 / size, as if an error's variance grew with the size.
+
+Subsets of several kinds, told apart by something that is known of every subset before it is retrained, are calibrated
+separately (Mondrian conformal prediction; Vovk, Gammerman and Shafer, 2005), so that each kind has its coverage.
 """
 
 from __future__ import annotations
@@ -55,41 +58,69 @@ class Calibration:
 
     Attributes
     ----------
-    weights : the estimators' weights. left_out : the same, fitted without each subset.
+    weights : the estimators' weights, for each kind of subsets. left_out : the same, fitted without each subset.
     truths : (m, C), what the subsets really changed.
     residuals : (m, C), what a subset's true change is above its prediction by the fit without it.
     scores : (m, C), the sizes of the residuals over their scale.
+    kinds : (m,), the number of each subset's kind.
     """
 
-    weights: Weights
+    weights: tuple[Weights, ...]
     left_out: tuple[Weights, ...]
     truths: np.ndarray
     residuals: np.ndarray
     scores: np.ndarray
+    kinds: np.ndarray
 
-    def predict(self, predictions: np.ndarray) -> np.ndarray:
-        """Return the weighed change, (B, C), of the estimators' changes (B, K, C)."""
-        return weighed(predictions, self.weights.weights)
+    def predict(self, predictions: np.ndarray, kinds: np.ndarray | None = None) -> np.ndarray:
+        """Return the weighed change, (B, C), of the estimators' changes (B, K, C), for subsets of some kinds (B,)."""
+        change = weighed(predictions, self.weights[0].weights)
+        for kind, weights in enumerate(self.weights[1:], 1) if kinds is not None else ():
+            change[kinds == kind] = weighed(predictions[kinds == kind], weights.weights)
+        return change
 
     def interval(
-        self, level: float, predictions: np.ndarray, sizes: np.ndarray, errors: np.ndarray
+        self,
+        level: float,
+        predictions: np.ndarray,
+        sizes: np.ndarray,
+        errors: np.ndarray,
+        kinds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the intervals of the change, (B, C) each, for B subsets of some sizes.
+        """Return the ends of the intervals of the change, (B, C) each, for B subsets of some sizes and kinds.
 
         predictions, errors : (B, K, C), what the estimators say and their standard errors.
         """
-        count = len(self.left_out)
+        ends = np.empty((2, len(sizes), self.scores.shape[1]))
+        for kind in range(len(self.weights)):
+            asked = np.full(len(sizes), kind == 0) if kinds is None else kinds == kind
+            if asked.any():
+                ends[:, asked] = self.interval_of(kind, level, predictions[asked], sizes[asked], errors[asked])
+        return ends[0], ends[1]
+
+    def interval_of(
+        self, kind: int, level: float, predictions: np.ndarray, sizes: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the intervals of subsets of one kind, as `interval`."""
+        known = np.flatnonzero(self.kinds == kind)
+        fits, count = [self.left_out[j] for j in known], len(known)
         rank = math.ceil(level * (count + 1) - 1e-9)
         if rank > count:
             infinite = np.full((len(sizes), self.scores.shape[1]), np.inf)
             return -infinite, infinite
-        centres = np.stack([weighed(predictions, fit.weights) for fit in self.left_out])
-        reaches = np.stack([scale_of(fit, sizes, errors) for fit in self.left_out]) * self.scores[:, None]
+        centres = np.stack([weighed(predictions, fit.weights) for fit in fits])
+        reaches = np.stack([scale_of(fit, sizes, errors) for fit in fits]) * self.scores[known, None]
         lows, highs = np.sort(centres - reaches, axis=0), np.sort(centres + reaches, axis=0)
         return lows[count - rank], highs[rank - 1]
 
 
-def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Calibration:
+def calibrate(
+    predictions: np.ndarray,
+    errors: np.ndarray,
+    sizes: np.ndarray,
+    truths: np.ndarray,
+    kinds: np.ndarray | None = None,
+) -> Calibration:
     """Weigh K estimators by m retrained subsets.
 
     Parameters
@@ -102,6 +133,8 @@ def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, tr
         The sizes |h|^2 of the subsets, above 0.
     truths : array, shape (m, C)
         What the values really change by.
+    kinds : array of int, shape (m,), optional
+        The number of each subset's kind, from 0 on; by default all are of one kind.
 
     Returns
     -------
@@ -114,20 +147,26 @@ def calibrate(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, tr
     >>> predictions = np.stack([truths + 0.1, 5 + 0 * truths], axis=1)
     >>> fit = calibrate(predictions, np.full((40, 2, 1), np.inf), np.ones(40), truths)
     >>> low, high = fit.interval(0.9, predictions[:1], np.ones(1), np.full((1, 2, 1), np.inf))
-    >>> int(fit.weights.best[0]), bool(low[0, 0] < truths[0, 0] < high[0, 0])
+    >>> int(fit.weights[0].best[0]), bool(low[0, 0] < truths[0, 0] < high[0, 0])
     (0, True)
     """
     count = len(truths)
+    kinds = np.zeros(count, dtype=np.int64) if kinds is None else kinds
     fits, residuals, scales = [], np.empty_like(truths), np.empty_like(truths)
+
+    def fit_some(some: np.ndarray) -> Weights:
+        return fit_weights(predictions[some], errors[some], sizes[some], truths[some])
+
     for j in range(count):
-        rest = np.delete(np.arange(count), j)
-        fit = fit_weights(predictions[rest], errors[rest], sizes[rest], truths[rest])
+        rest = np.flatnonzero(kinds == kinds[j])
+        fit = fit_some(rest[rest != j])
         residuals[j] = truths[j] - weighed(predictions[j : j + 1], fit.weights)[0]
         scales[j] = scale_of(fit, sizes[j : j + 1], errors[j : j + 1])[0]
         fits.append(fit)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(residuals == 0, 0.0, np.abs(residuals) / scales)
-    return Calibration(fit_weights(predictions, errors, sizes, truths), tuple(fits), truths, residuals, scores)
+    weights = tuple(fit_some(np.flatnonzero(kinds == kind)) for kind in range(kinds.max() + 1))
+    return Calibration(weights, tuple(fits), truths, residuals, scores, kinds)
 
 
 def fit_weights(predictions: np.ndarray, errors: np.ndarray, sizes: np.ndarray, truths: np.ndarray) -> Weights:

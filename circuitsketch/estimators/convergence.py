@@ -180,6 +180,17 @@ def sentences_of_beyond(beyond: np.ndarray, limit: float) -> tuple[str, ...]:
     )
 
 
+def warnings_of_lack(lack: str, rows: np.ndarray) -> tuple[str, ...]:
+    """What a fit without the similarity of examples says against the errors of h's (B, n) of several examples."""
+    if not lack or (np.count_nonzero(rows, axis=1) < 2).all():
+        return ()
+    return (
+        f"which examples are alike is left out of what they do together: it would take {lack}; the interval may be too "
+        "narrow for examples that act alike; query.calibrate() gives one that holds, groups= where examples always go "
+        "together",
+    )
+
+
 def warnings_of_error(change: np.ndarray, stderr: np.ndarray, typical: np.ndarray) -> tuple[str, ...]:
     """What an error says against a prediction, by the change and by what so many examples typically change.
 

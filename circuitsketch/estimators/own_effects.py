@@ -36,6 +36,7 @@ from circuitsketch.estimators.convergence import (
     sentences_of_beyond,
     warnings_of_error,
     warnings_of_influence,
+    warnings_of_lack,
 )
 from circuitsketch.estimators.exact_series import ExactSeries
 from circuitsketch.estimators.interactions.fitting import InteractionsFit
@@ -144,7 +145,10 @@ class OwnEffects:
             outside=outside | slow,
             estimator=self.name,
             doubts=sentences,
-            warnings=warnings_of_error(change, stderr, typical.reshape(change.shape)),
+            warnings=(
+                *warnings_of_error(change, stderr, typical.reshape(change.shape)),
+                *warnings_of_lack("" if self.fit.model is None else self.fit.lack, rows),
+            ),
         )
 
     def influence(self) -> Effects:
@@ -177,12 +181,12 @@ class Sums:
     similarity: np.ndarray
 
 
-def sums_of(per_example: np.ndarray, similarity: np.ndarray | None, h: np.ndarray) -> Sums:
-    """The sums at h's (B, n)."""
+def sums_of(per_example: np.ndarray, diagonal: np.ndarray | None, h: np.ndarray) -> Sums:
+    """The sums at h's (B, n); diagonal: S_ii, (n,)."""
     series = cut_series(per_example)
     per_example = series.terms
     n, order, count = len(per_example), per_example.shape[1] - 1, per_example.shape[2]
-    diagonal = np.zeros(n) if similarity is None else np.diag(similarity)
+    diagonal = np.zeros(n) if diagonal is None else diagonal
     two = per_example[:, 2] ** 2 if order > 1 else np.zeros((n, count))
     two = np.divide(two, diagonal[:, None], out=np.zeros_like(two), where=diagonal[:, None] > 0)
     squared = np.concatenate([series.tail**2, per_example[:, 1] ** 2, two, diagonal[:, None]], axis=1)
@@ -220,7 +224,7 @@ def coherence(sums: Sums, square: np.ndarray, sizes: tuple[float, float]) -> np.
 
 def parts_of(per_example: np.ndarray, model: Interactions | None, h: np.ndarray, estimator: str, order: int) -> Parts:
     """Everything known at h's (B, n), by an estimator: "interactions", "per-example" or "first-order"."""
-    sums = sums_of(per_example, None if model is None else model.prior.similarity, h)
+    sums = sums_of(per_example, None if model is None else model.prior.diagonal, h)
     whole = sums.own
     own = whole[: 1 if estimator == "first-order" else order]
     missing = whole[len(own) :].sum(axis=0) ** 2

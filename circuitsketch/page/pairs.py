@@ -76,7 +76,7 @@ def measure_pairs(query: Query, ids: np.ndarray, effects: np.ndarray) -> Pairs:
     if name is None or (name == "interactions" and query.interactions is None):
         return empty
     chosen = np.sort(ids[np.argsort(-np.abs(effects[ids]).max(axis=1), kind="stable")][:CONSIDERED])
-    note = f"among the {CONSIDERED} of them with the largest effects alone" if len(ids) > CONSIDERED else ""
+    note = f"Only the {CONSIDERED} with the largest effects alone are looked at." if len(ids) > CONSIDERED else ""
     if len(chosen) < 2:
         return Pairs(empty.ids, nothing, nothing, nothing, "A pair takes two examples.")
     among = np.array(list(combinations(range(len(chosen)), 2)))

@@ -17,10 +17,11 @@ import numpy as np
 from circuitsketch.attribution.calibrate import calibrate_query
 from circuitsketch.attribution.evaluation import LEVELS, rank_correlation
 from circuitsketch.attribution.ground_truth import Source, retrain_and_measure
+from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
-from circuitsketch.errors import InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
-from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration
+from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.estimators.calibrated import RetrainedSubsets
+from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.page.values import Value
 from circuitsketch.training.training import Training
 
@@ -58,10 +59,13 @@ class Retrained:
         The subsets of each measurement's calibration, and what its values changed by; without those that have none.
     checks : tuple of Check
         One per subset that was checked.
+    diverged : tuple of tuple of int
+        The ids of subsets that were drawn and are left out, because the training without them diverged.
     """
 
     drawn: Mapping[str, RetrainedSubsets]
     checks: tuple[Check, ...] = ()
+    diverged: tuple[tuple[int, ...], ...] = ()
 
     def calibrate(self, queries: Mapping[str, Query], values: Sequence[Value]) -> dict[str, Query]:
         """Return the queries weighed by everything that was retrained; as they are if that is too little."""
@@ -108,34 +112,25 @@ def retrain_values(queries: Mapping[str, Query], run: Training, rows: np.ndarray
     return retrain_and_measure(run, rows, measure_all, (), None).reshape(len(rows), -1)
 
 
-def compare_left_out(query: Query, column: int, level: float) -> list[dict[str, float | None]]:
-    """Return, for each subset that a query was calibrated on, its prediction by the others and the truth.
+def retrain_finite(queries: Mapping[str, Query], run: Training, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Retrain with the rows of downweights (m, n) whose training does not diverge, found by halving.
 
-    The ends of the interval follow from the errors of the other subsets, each of which was predicted without itself.
+    Returns
+    -------
+    finite : ndarray of bool, of shape (m,)
+        Which rows these are: training and every value are finite.
+    values : ndarray, of shape (finite.sum(), V)
     """
-    calibrated = query.estimators.get("calibrated")
-    if not isinstance(calibrated, Calibrated):
-        return []
-    calibration, baseline = calibrated.calibration, float(np.ravel(query.first_value)[column])
-    truths = calibration.truths[:, column]
-    residuals, scores = calibration.residuals[:, column], calibration.scores[:, column]
-    points = []
-    for j, (truth, residual) in enumerate(zip(truths, residuals, strict=True)):
-        reach = reach_left_out(calibration, scores, j, column, level)
-        predicted = baseline + truth - residual
-        ends = (predicted - reach, predicted + reach) if math.isfinite(reach) else (None, None)
-        points.append({"predicted": predicted, "low": ends[0], "high": ends[1], "truth": baseline + truth})
-    return points
-
-
-def reach_left_out(calibration: Calibration, scores: np.ndarray, j: int, column: int, level: float) -> float:
-    """Return how far the interval of subset j reaches, by the scores of the others; infinite if they are too few."""
-    others = np.sort(np.delete(scores, j))
-    rank = math.ceil(level * (len(others) + 1) - 1e-9)
-    if rank > len(others):
-        return math.inf
-    residual, score = abs(calibration.residuals[j, column]), scores[j]
-    return float(others[rank - 1] * (residual / score if score > 0 else 0.0))
+    try:
+        values = retrain_values(queries, run, rows)
+    except DivergenceError:
+        if len(rows) == 1:
+            return np.zeros(1, dtype=bool), np.zeros((0, sum(np.size(one.first_value) for one in queries.values())))
+        half = len(rows) // 2
+        parts = [retrain_finite(queries, run, part) for part in (rows[:half], rows[half:])]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    finite = np.isfinite(values).all(axis=1)
+    return finite, values[finite]
 
 
 def score_points(query: Query, column: int, points: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def build_static_page(view: View) -> str:
     known = view.describe()
     data = alike.describe() | {
         "can_retrain": False,
+        "about": [list(pair) for pair in view.about if pair[0] != "path"],  # of this machine, and not for others
         "values": known["values"],
         "effect_warnings": known["effect_warnings"],
         "sums": [describe_sums(query, name) for name, query in alike.bases.items()],

@@ -113,6 +113,7 @@ def sum_query(query: Query, name: str, values: list[Value], retrained: Retrained
     first = SummedEffects(effects.terms[:1], effects.exact & (len(effects.terms) == 1), effects.shape, "first-order")
     summed = copy(query.with_estimators([first, effects] if len(effects.terms) > 1 else [first]))
     summed.checks = None  # a calibration takes their place
+    summed.moves = lambda: None  # and is one for all subsets
     return retrained.calibrate({name: summed}, values)[name]
 
 
@@ -142,7 +143,7 @@ def describe_calibration(calibrated: Calibrated) -> dict[str, Any]:
     return {
         "level": 0.95,
         "powers": list(POWERS),
-        "weights": calibration.weights.weights.tolist(),
+        "weights": calibration.weights[0].weights.tolist(),
         "leftOut": [weights(fit) for fit in calibration.left_out],
         "scores": calibration.scores.tolist(),
         "sizes": list(calibrated.retrained.sizes),

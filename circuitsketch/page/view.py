@@ -6,35 +6,35 @@ In: one or several measured queries. Out: values that JSON can hold. No web libr
 
 from __future__ import annotations
 
-import math
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-import circuitsketch
 from circuitsketch.arguments import check_int, is_int, quoted
-from circuitsketch.attribution.calibrate import choose_kept, format_sizes
+from circuitsketch.attribution.calibrate import choose_kept_drawn, choose_subsets
 from circuitsketch.attribution.formatting import to_json
+from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.subsets import draw_subsets
-from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.calibrated import Calibrated, RetrainedSubsets
+from circuitsketch.errors import DivergenceError, InputError
+from circuitsketch.estimators.calibrated import Calibrated
 from circuitsketch.page.answers import LEVEL, STRENGTHS, explaining, predict_query
 from circuitsketch.page.examples import describe_examples, encode_images
+from circuitsketch.page.plain_words import plain_words
 from circuitsketch.page.retrained import (
     CHECKED,
     Check,
     Retrained,
-    compare_left_out,
+    retrain_finite,
     retrain_values,
     score_points,
 )
+from circuitsketch.page.trust import describe_trust
 from circuitsketch.page.values import Value, columns_of, list_values
+from circuitsketch.store.header import versions
 from circuitsketch.training.training import Training
 
 IMAGES = 600_000  # bytes of pictures that a page holds
@@ -123,7 +123,7 @@ class View:
     def describe(self) -> dict[str, Any]:
         """Return everything that a page shows before a question: the examples, their effects, and what to trust."""
         return {
-            "version": circuitsketch.__version__,
+            "version": versions()["circuitsketch"],
             "title": self.title,
             "unit": self.unit,
             "n": self.n,
@@ -151,31 +151,7 @@ class View:
         """Return what the intervals rest on, in a sentence, and per measurement how far predictions can be trusted."""
         with self.lock:
             queries, retrained = dict(self.queries), self.retrained
-        drawn = next((self._describe_subsets(subsets) for subsets in retrained.drawn.values()), "")
-        checked = f"{len(retrained.checks)} checked here" if retrained.checks else ""
-        on = " and ".join(part for part in (drawn, checked) if part)
-        rows = [self._describe_worth(name, query) for name, query in queries.items()]
-        if not any(row["subsets"] for row in rows):
-            sentence = "Not calibrated: intervals rest on what is known of the estimators' own errors."
-        else:
-            sentence = f"Intervals are calibrated on {on}: each was retrained. They hold for subsets like these."
-        return {"sentence": sentence, "rows": rows}
-
-    def _describe_subsets(self, subsets: RetrainedSubsets) -> str:
-        kind = "" if subsets.kind == "given" else f"{subsets.kind} "
-        kept = " that the sketch has kept" if subsets.is_kept else ""
-        return f"{len(subsets.rows)} {kind}subsets of {format_sizes(subsets.sizes)} {self.unit}s{kept}"
-
-    def _describe_worth(self, name: str, query: Query) -> dict[str, Any]:
-        """Return what predictions of one measurement are worth, and up to how many deletions; None where unknown."""
-        row: dict[str, Any] = {"name": name, "subsets": 0, "estimators": None, "lds": None, "relative_error": None}
-        if query.worth is not None:
-            row |= query.worth.to_dict()
-        row["reach"] = None
-        with suppress(CircuitSketchError):  # no random directions, so that no decay was measured
-            radius = float(np.min(query.stability().radius[0]))
-            row["reach"] = int(min(radius**2, self.n)) if math.isfinite(radius) else None
-        return row
+        return describe_trust(queries, retrained, self.unit)
 
     def _word(self, name: str, sentence: str) -> str:
         """Return a sentence for the page: of which measurement, and without calls of Python."""
@@ -263,7 +239,9 @@ class View:
         return self.load_run()
 
     def calibrate(self, count: int = 48, largest: int | None = None, seed: int = 0) -> None:
-        """Retrain random subsets, which give the intervals.
+        """Retrain subsets, random ones and ones of examples that act alike, which give the intervals.
+
+        Those whose training diverges are left out.
 
         Parameters
         ----------
@@ -277,21 +255,33 @@ class View:
         check_int(count, "count", 1)
         small = min(2, self.n)
         size = (small, max(small, self.n // 10) if largest is None else largest)
-        rows, sizes = draw_subsets(self.n, None, "random", size, count, seed)
-        changes = retrain_values(self.bases, self.run(), rows) - [value.baseline for value in self.values]
-        drawn = {name: RetrainedSubsets(rows, changes[:, self.columns(name)], "random", sizes) for name in self.bases}
+        subsets = choose_subsets(next(iter(self.bases.values())), None, None, size, count, seed, has_truth=False)
+        rows = subsets.rows
+        finite, values = retrain_finite(self.bases, self.run(), rows)
+        changes = values - [value.baseline for value in self.values]
+        diverged = tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[~finite])
+        drawn = {
+            name: replace(subsets, rows=rows[finite], changes=changes[:, self.columns(name)])
+            for name in self.bases
+            if finite.any()
+        }
         with self.training:
-            self._take_in(Retrained(drawn, self.retrained.checks))
+            self._take_in(Retrained(drawn, self.retrained.checks, diverged))
 
     def take_in_kept(self, count: int = 1) -> bool:
-        """Calibrate on random subsets that the sketch has kept, at least `count` of them; return whether it has."""
-        kept = {name: choose_kept(query, "random") for name, query in self.bases.items()}
+        """Calibrate on drawn subsets that the sketch has kept, at least `count` of them.
+
+        Returns
+        -------
+        bool
+            Whether it has some of each measurement; those that it has are taken in all the same.
+        """
+        kept = {name: choose_kept_drawn(query) for name, query in self.bases.items()}
         drawn = {name: one for name, one in kept.items() if one is not None and len(one.rows) >= count}
-        if len(drawn) < len(self.bases):
-            return False
-        with self.training:
-            self._take_in(Retrained(drawn, self.retrained.checks))
-        return True
+        if drawn:
+            with self.training:
+                self._take_in(Retrained(drawn, self.retrained.checks))
+        return len(drawn) == len(self.bases)
 
     def check(self, ids: Any) -> dict[str, Any]:
         """Retrain without a subset, take the result into the calibration, and answer again.
@@ -310,6 +300,8 @@ class View:
         h = np.zeros(self.n)
         h[chosen] = 1.0
         truths = retrain_values(self.bases, self.run(), np.outer(CHECKED, h))
+        if not np.isfinite(truths).all():
+            raise DivergenceError("what is measured is not finite after training without them")
         predicted, low, high = (
             np.array([np.nan if value[key] is None else value[key] for value in before])
             for key in ("value", "low", "high")
@@ -318,7 +310,7 @@ class View:
         with self.training:
             old = self.retrained
             kept = tuple(one for one in old.checks if one.ids != check.ids)
-            self._take_in(Retrained(old.drawn, (*kept, check)))
+            self._take_in(Retrained(old.drawn, (*kept, check), old.diverged))
         return self.ask(chosen)
 
     def _take_in(self, retrained: Retrained) -> None:
@@ -360,20 +352,3 @@ def rounded(values: np.ndarray) -> list[float | None]:
     [0.333333333, None]
     """
     return [float(f"{x:.{DIGITS}g}") if np.isfinite(x) else None for x in values.tolist()]
-
-
-def plain_words(sentence: str) -> str:
-    """Return a sentence without calls of Python, for readers who do not write it.
-
-    >>> plain_words("retrain to check, query.calibrate(size=...) on subsets like this one")
-    'retrain to check, a calibration on subsets like this one'
-    """
-    for pattern, words in (
-        (r"query\.calibrate\([^)]*\)", "a calibration"),
-        (r"query\.retrain_worst\([^)]*\) retrains the worst of them", "train again without them to check"),
-        (r"query\.retrain_worst\([^)]*\)", "retraining the worst examples"),
-        (r"cs\.open_sketch\([^)]*\)", "the run"),
-        (r"open the sketch with the run", "give the run"),
-    ):
-        sentence = re.sub(pattern, words, sentence)
-    return sentence

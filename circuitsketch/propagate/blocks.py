@@ -27,11 +27,12 @@ from circuitsketch.propagate.kept_lanes import keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.resumption import Saver, group_by_step
 from circuitsketch.store.checkpoints import Checkpoints
+from circuitsketch.store.gathering import gathering_threads, open_area
 from circuitsketch.store.part_store import PartStore
-from circuitsketch.store.shared_folder import BlockFile, SharedFolder
+from circuitsketch.store.staging import Shared, Written
 from circuitsketch.training.health import check_series
 from circuitsketch.training.training import Training
-from circuitsketch.workers.distribution import distribute, group_for_workers
+from circuitsketch.workers.distribution import distribute, group_for_workers, handle_in_threads
 
 
 def push_blocks(
@@ -52,6 +53,7 @@ def push_blocks(
     check: bool = True,
     kept: Collection[int] | None = None,
     executor: Executor | None = None,
+    staging: str | None = None,
 ) -> tuple[Executable, list[np.ndarray], np.ndarray | PartStore]:
     """Propagate directions through a run.
 
@@ -76,6 +78,8 @@ def push_blocks(
         The positions of the state's leaves whose coefficients are returned or stored; by default all.
     executor
         Workers that share the blocks, each with `threads` threads (default 1); this process checks, and stores.
+    staging
+        The address where they put blocks for the store.
 
     Returns
     -------
@@ -102,6 +106,8 @@ def push_blocks(
     shape = (blocks, layout.elements, mode.components, width)
     store = store_for(executable) if store_for is not None else None
     lane_blocks = np.zeros(() if store else shape, dtype=np.float32 if executable.target.single else np.float64)
+    if store is not None and staging is not None:
+        open_area(store, staging)
     checkpoints = store.checkpoints if store is not None and get_backend(device).runs_constants else None
     done = sorted(store.done & set(range(blocks))) if store else []
     if existing is not None:
@@ -169,6 +175,15 @@ def push_blocks(
             store.write_constants(end)
             store.take(block, lanes)
 
+    def take_group(result: tuple[list[int], list[Any], list[np.ndarray]]) -> None:
+        nonlocal constants
+        group, lanes, end = result
+        with mutex:
+            constants = constants or end
+        refuse_other_bits(constants, end)
+        for b, block in zip(group, lanes, strict=True):
+            take_block(b, block, end)
+
     if executor is None:
         run_cooperatively(propagate_blocks, remaining, together, executable.limit_threads(threads))
     elif remaining:
@@ -178,11 +193,8 @@ def push_blocks(
         with nullcontext() if store is None else store.share() as folder:
             options = (count, order, is_complex, np.dtype(dtype), width, w, threads or 1, kept, folder)
             tasks = ((list(group), rows, *options) for group, rows in zip(groups, rows_of, strict=True))
-            for group, lanes, end in distribute(executor, push_task, [run.for_workers()], tasks, nbytes):
-                constants = constants or end
-                refuse_other_bits(constants, end)
-                for b, block in zip(group, lanes, strict=True):
-                    take_block(b, block, end)
+            results = distribute(executor, push_task, [run.for_workers()], tasks, nbytes)
+            for group, *_ in handle_in_threads(results, take_group, gathering_threads(store)):
                 done.extend(group)
                 report_progress(len(done), math.inf)
     if store is None:
@@ -201,8 +213,8 @@ class Collected:
     """
 
     done: set[int]
-    folder: SharedFolder | None = None
-    lanes: dict[int, np.ndarray | BlockFile] = field(default_factory=dict)
+    folder: Shared | None = None
+    lanes: dict[int, np.ndarray | Written] = field(default_factory=dict)
     constants: list[np.ndarray] = field(default_factory=list)
 
     @property
@@ -212,7 +224,7 @@ class Collected:
 
     def take(self, block: int, lanes: np.ndarray) -> None:
         """Hold a block."""
-        self.lanes[block] = lanes.copy() if self.folder is None else self.folder(block, lanes)
+        self.lanes[block] = lanes.copy() if self.folder is None else self.folder(block, lanes, self.constants)
 
     def write_constants(self, leaves: list[np.ndarray]) -> None:
         """Hold the constant terms."""
@@ -231,8 +243,8 @@ def push_task(
     w: np.ndarray,
     threads: int,
     kept: Collection[int] | None,
-    folder: SharedFolder | None,
-) -> tuple[list[int], list[np.ndarray | BlockFile], list[np.ndarray]]:
+    folder: Shared | None,
+) -> tuple[list[int], list[np.ndarray | Written], list[np.ndarray]]:
     """Propagate some blocks, whose directions are given, as a task of a worker.
 
     Returns the blocks' numbers, their lanes or their files in the folder, and the state's constant terms.

@@ -6,6 +6,7 @@ function of the trained parameters, which is chosen only now.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -289,6 +290,18 @@ class PropagatedRun:
             )
 
 
+def advise_import(reason: BaseException) -> str:
+    """Return what to do about an error of a library whose function was measured without being imported, or nothing."""
+    frames = (frame for frame, _ in traceback.walk_tb(reason.__traceback__))
+    names = [str(frame.f_globals.get("__name__")) for frame in frames] + [type(reason).__module__]
+    for library, word in (("jax", "JAX"), ("torch", "Tensor")):
+        is_imported = any(name.startswith(f"circuitsketch.frontends.{library}") for name in names)
+        refuses_wire = "Wire" in str(reason) and word in str(reason)
+        if not is_imported and (refuses_wire or any(name.partition(".")[0] == library for name in names)):
+            return f"; import a function of {library} before it is measured: cs.{library}.function(f)"
+    return ""
+
+
 def trace_measurement(
     function: Callable[..., Any], args: tuple[Any, ...], state: Any, params: Callable[[Any], Any]
 ) -> Circuit:
@@ -302,10 +315,12 @@ def trace_measurement(
         except (LookupError, AttributeError, TypeError) as reason:
             if isinstance(reason, CircuitSketchError):
                 raise
-            leaves = ", ".join(flatten(state)[1].names("state"))
+            leaves = list_some(flatten(state)[1].names("state"))
+            text = " ".join(str(reason).split())[:300]
             raise InputError(
-                f"the measurement raises {type(reason).__name__}: {reason}; it is called with the trained "
+                f"the measurement raises {type(reason).__name__}: {text}; it is called with the trained "
                 f"parameters, out of {leaves}, followed by the {len(args)} arguments that were given after it"
+                f"{advise_import(reason)}"
             ) from reason
         if not circuit.outputs:
             raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable
 from circuitsketch.store.checkpoints import Checkpoints
-from circuitsketch.store.shared_folder import BlockFile, SharedFolder
+from circuitsketch.store.staging import Shared, Written
 from circuitsketch.training.training import Training
 
 
@@ -44,14 +44,14 @@ class KeptModels:
     """Reads the kept leaves of retrained models, where these are, and writes them to a folder if a worker has one."""
 
     layout: KeptLanes
-    folder: SharedFolder | None = None
+    folder: Shared | None = None
 
     @property
     def checkpoints(self) -> Checkpoints | None:
         """The checkpoints of unfinished blocks, if there is a folder here."""
         return None if self.folder is None else self.folder.checkpoints
 
-    def __call__(self, block: int, lanes: np.ndarray) -> np.ndarray | BlockFile:
+    def __call__(self, block: int, lanes: np.ndarray) -> np.ndarray | Written:
         """Return the kept elements of a lane block, or their file in the folder."""
         kept = self.layout.select(lanes)
         return kept if self.folder is None else self.folder(block, kept)

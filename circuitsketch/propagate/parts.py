@@ -26,6 +26,7 @@ from circuitsketch.propagate.kept_lanes import KeptLanes, KeptModels, keep_lanes
 from circuitsketch.propagate.progress import Progress
 from circuitsketch.propagate.retrained import VALUES, RetrainedModels, retrain_blocks
 from circuitsketch.store.fingerprint import device_of, fingerprint_of
+from circuitsketch.store.gathering import gathering_threads, open_area
 from circuitsketch.store.header import Header, Leaf
 from circuitsketch.store.part_store import PartStore, check_same_sketch
 from circuitsketch.training.kept_leaves import leaves_of_params
@@ -52,6 +53,8 @@ class SketchSpec:
         The names of the state's leaves whose coefficients are kept; None, those that measurements can read.
     executor
         Workers that share the blocks.
+    staging
+        The address where they put blocks of a sketch on disk.
     """
 
     run: Training
@@ -65,6 +68,7 @@ class SketchSpec:
     retrained: bool = False
     keep: tuple[str, ...] | None = None
     executor: Executor | None = None
+    staging: str | None = None
 
     @cached_property
     def kept(self) -> frozenset[int]:
@@ -189,6 +193,7 @@ def push_part(
         check=check,
         kept=spec.kept,
         executor=spec.executor,
+        staging=spec.staging,
     )
     layout = keep_lanes(run, executable, spec.kept)
     return PropagatedRun(
@@ -225,6 +230,9 @@ def retrain_each(
     lanes: np.ndarray | PartStore = store or np.zeros(
         (blocks, layout.elements, 1, width), np.float32 if executable.target.single else np.float64
     )
+    if store is not None and spec.staging is not None:
+        store.write_constants(constants)
+        open_area(store, spec.staging)
     done = set(store.done) if store is not None else set()
     if existing is not None and store is None:
         lanes, done = existing.lanes, set(range(blocks))
@@ -250,6 +258,7 @@ def retrain_each(
             progress=lambda count, _: progress(len(done) + count, blocks),
             executor=spec.executor,
             read=KeptModels(layout, folder),
+            take_threads=gathering_threads(store),
             checkpoints=None if store is None or not get_backend(spec.device).runs_constants else store.checkpoints,
         )
     if store is not None:

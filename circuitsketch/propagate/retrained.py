@@ -34,7 +34,7 @@ from circuitsketch.store.fingerprint import digest
 from circuitsketch.store.kept_arrays import KeptArrays
 from circuitsketch.training.training import Training
 from circuitsketch.tree import LEAF
-from circuitsketch.workers.distribution import distribute, group_for_workers
+from circuitsketch.workers.distribution import distribute, group_for_workers, handle_in_threads
 
 VALUES = Mode(0, complex=False, values=True)
 Rows = Callable[[int, int], np.ndarray]  # (start, stop) -> those rows of downweights, (stop - start, n)
@@ -79,6 +79,7 @@ def retrain_blocks(
     executor: Executor | None = None,
     read: Callable[[int, np.ndarray], Any] | None = None,
     plain: States | None = None,
+    take_threads: int = 1,
 ) -> Executable:
     """Retrain with each of some rows of downweights.
 
@@ -104,6 +105,8 @@ def retrain_blocks(
         `read(block, lanes)` -> what `take` gets; called where the lanes are, and pickled for workers.
     plain : States, optional
         The run's, if they are at hand.
+    take_threads : int
+        How many threads call `take` with what workers return.
 
     Returns
     -------
@@ -160,9 +163,13 @@ def retrain_blocks(
             (list(group), [rows(b * width, min((b + 1) * width, count)) for b in group], *options) for group in groups
         )
         nbytes = 8 * len(groups[0]) * width * (executable.lane_state_cells + run.n)
-        for models in distribute(executor, retrain_task, [run.for_workers(), read], tasks, nbytes):
+
+        def take_models(models: dict[int, Any]) -> None:
             for block, model in models.items():
                 take(block, model)
+
+        results = distribute(executor, retrain_task, [run.for_workers(), read], tasks, nbytes)
+        for models in handle_in_threads(results, take_models, take_threads):
             done[0] += len(models)
             if progress is not None:
                 progress(done[0], len(remaining))

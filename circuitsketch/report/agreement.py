@@ -15,7 +15,9 @@ import numpy as np
 import circuitsketch as cs
 from circuitsketch.attribution.formatting import cut
 from circuitsketch.attribution.influence import Influence
+from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.calibrated import Calibrated
 from circuitsketch.report.demo import LEVEL
 from circuitsketch.report.removal import Progress, no_progress, retrain_losses
 
@@ -224,3 +226,24 @@ def read_agreement(query: cs.Query, evaluation: cs.Evaluation, measured: str) ->
     outside = np.reshape(np.broadcast_to(evaluation.prediction.outside, evaluation.truth.shape), count)
     baseline = float(np.ravel(evaluation.prediction.baseline)[0])
     return Agreement(measured, "", (RETRAINED,) * count, sizes, baseline, predicted, low, high, truth, outside)
+
+
+def read_calibration(query: cs.Query, measured: str) -> Agreement:
+    """Return the subsets that a query of a scalar was calibrated on, each predicted by a fit to the others.
+
+    An interval is infinite where the others are too few to tell it.
+    """
+    calibrated = query.estimators["calibrated"]
+    assert isinstance(calibrated, Calibrated)
+    points = compare_left_out(query, 0, LEVEL)
+    predicted, truth, low, high = (
+        np.array([unknown if point[key] is None else point[key] for point in points])
+        for key, unknown in (("predicted", np.nan), ("truth", np.nan), ("low", -np.inf), ("high", np.inf))
+    )
+    rows = calibrated.retrained.rows
+    known = len(rows) - len(points)  # subsets whose effect was known exactly say nothing of errors
+    sizes = np.count_nonzero(rows, axis=1) if not known else np.zeros(len(points), dtype=int)
+    kinds = (RETRAINED,) * len(points)
+    none = np.zeros(len(points), dtype=bool)
+    baseline = float(np.ravel(query.first_value)[0])
+    return Agreement(measured, "", kinds, sizes, baseline, predicted, low, high, truth, none)

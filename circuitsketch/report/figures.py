@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
+from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.errors import InputError
 from circuitsketch.report.agreement import (
     compare_with_retraining,
@@ -25,17 +26,24 @@ from circuitsketch.report.agreement import (
     rank_examples,
     rank_names,
     read_agreement,
+    read_calibration,
 )
 from circuitsketch.report.cost import Shape, measure_cost
 from circuitsketch.report.decay import bound_terms, measure_decay
 from circuitsketch.report.demo import Question, StageProgress
 from circuitsketch.report.json_values import to_json
-from circuitsketch.report.removal import expand_along_deletion, predict_along_deletion, predict_by_order
+from circuitsketch.report.removal import (
+    expand_along_deletion,
+    predict_along_deletion,
+    predict_along_subsets,
+    predict_by_order,
+)
 from circuitsketch.report.step_test import step_along_metagradient
 from circuitsketch.zoo import microgpt
 
 SKETCHES = "sketches"  # the folder of sketches that unfinished figures need
 CHECKS = "checks"  # the stage of retraining at points of a curve
+REMOVED = 10  # examples that a curve deletes if none are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +166,14 @@ def draw(
 
 
 def draw_sketch(
-    folder: str | Path, query: cs.Query, measured: str, truths: str | Path | None = None, about: Any = None
+    folder: str | Path,
+    query: cs.Query,
+    measured: str,
+    truths: str | Path | None = None,
+    about: Any = None,
+    subsets: Mapping[str, Sequence[int]] | None = None,
+    calibrated: cs.Query | None = None,
+    source: Source | None = None,
 ) -> list[Path]:
     """Draw a measurement of a sketch: PNG, and the data of each figure as JSON of the same name.
 
@@ -174,18 +189,25 @@ def draw_sketch(
         A folder written by `Evaluation.save` or `circuitsketch evaluate --keep`.
     about : dict, optional
         The origin of the figures, stored in the JSON.
+    subsets : mapping of str to sequence of int, optional
+        The deletions whose curves are drawn, by name; by default the examples with the largest effects alone.
+    calibrated : Query, optional
+        The measurement, calibrated: its curves, and its subsets, each predicted without itself, are drawn.
+    source : Source, optional
+        What to retrain and measure at points of the curves.
 
     Returns
     -------
     list of Path
-        The PNG files: `stability` if there are random directions of order 2 or more, `influence` of a scalar,
-        `calibration` if there are retrained values, and `agreement` if they are of a scalar.
+        The PNG files: `stability` if there are random directions of order 2 or more; `influence` and `removal` of a
+        scalar; `calibration` if there are retrained values, and `agreement` if they are of a scalar, or if that is
+        calibrated.
 
     Raises
     ------
     InputError
         If matplotlib is not installed, the folder cannot be written, the retrained values are of other subsets or of
-        another measurement, or there is nothing to draw.
+        another measurement, subsets are given for an array, or there is nothing to draw.
     """
     load_plotters()
     data: list[tuple[str, Any]] = []
@@ -195,12 +217,17 @@ def draw_sketch(
     one = query.shape == () or query.shape == (1,)
     if query.shape == ():
         data.append(("influence", rank_examples(query, measured)))
+    if one or subsets:
+        chosen = subsets or most_influential(query)
+        data.append(("removal", predict_along_subsets(calibrated or query, chosen, measured, source)))
     if truths is not None:
         masks, margins = cs.read_datamodels(truths)
         evaluation = query.evaluate(masks[: len(margins)], truth=margins.reshape(len(margins), *query.shape))
         data.append(("calibration", measure_calibration(evaluation, measured)))
         if one:
             data.append(("agreement", read_agreement(query, evaluation, measured)))
+    elif calibrated is not None and one:
+        data.append(("agreement", read_calibration(calibrated, measured)))
     if not data:
         raise InputError(
             "nothing to draw: the sketch has no directions of order 2 or more, the measurement is an array, and there "
@@ -208,6 +235,13 @@ def draw_sketch(
         )
     folder = create_folder(folder)
     return [write_figure(folder, name, about, record) for name, record in data]
+
+
+def most_influential(query: cs.Query) -> dict[str, list[int]]:
+    """Return the examples of a scalar with the largest effects alone, by what they are called together."""
+    changes = np.abs(np.reshape(query.influence().change, -1))
+    ids = np.sort(np.argsort(-changes, kind="stable")[:REMOVED]).tolist()
+    return {f"the {len(ids)} {query.unit}s with the largest effects": ids}
 
 
 def load_plotters() -> dict[type, Callable[[Any], Any]]:

@@ -55,7 +55,8 @@ def format_axis_label(what: str, unit: str, between: str = ", ") -> str:
 def draw_retrained(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
     """Draw retrained values as open circles, above all curves."""
     circle = {"markersize": 6.5, "markerfacecolor": "white", "markeredgecolor": "black", "markeredgewidth": 1.3}
-    ax.plot(x, y, linestyle="none", marker="o", label="retrained", zorder=5, **circle)
+    label = "retrained" if np.any(x != 0) else "as trained"
+    ax.plot(x, y, linestyle="none", marker="o", label=label, zorder=5, **circle)
 
 
 def plot_removal(removal: Removal) -> Figure:
@@ -221,8 +222,8 @@ def plot_agreement(agreement: Agreement) -> Figure:
         if not chosen.any():
             continue
         reach = [
-            (agreement.predicted - agreement.low)[chosen],
-            (agreement.high - agreement.predicted)[chosen],
+            finite(agreement.predicted - agreement.low)[chosen],
+            finite(agreement.high - agreement.predicted)[chosen],
         ]
         ax.errorbar(
             agreement.retrained[chosen],

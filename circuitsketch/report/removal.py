@@ -1,18 +1,20 @@
 """Predict a measurement over the strength of one deletion, from 0 (as trained) to 1 (deleted), with retrained points.
 
 `expand_along_deletion` propagates the deletion itself, so its curves are exact to their order; `predict_by_order` and
-`predict_along_deletion` use a sketch, and their curves have error bands. `plots` draws them.
+`predict_along_deletion` use a sketch, and their curves have error bands; `predict_along_subsets` compares deletions.
+`plots` draws them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import circuitsketch as cs
+from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.errors import InputError
 from circuitsketch.report.demo import LEVEL, Question
 from circuitsketch.report.retraining import retrain_subsets
@@ -20,6 +22,8 @@ from circuitsketch.zoo import microgpt
 
 STRENGTHS = 101  # points of a curve
 CHECKED = 11  # retrained points, as in the paper
+CHECKED_QUARTERS = np.array([0.25, 0.5, 0.75, 1.0])  # those of the page
+MOST_CURVES = 6  # as many as differ in dashes and colour
 
 Progress = Callable[[float, int], None]  # parts done, number of parts
 
@@ -112,15 +116,60 @@ def predict_along_weights(query: cs.Query, h: np.ndarray, measured: str, removed
     InputError
         If the measurement is not one number.
     """
-    if query.shape not in ((), (1,)) or query.structure is not None:
-        raise InputError(f"a picture is of one number, and {measured} has the shape {query.shape}; measure one of them")
     strengths = np.linspace(0.0, 1.0, STRENGTHS)
-    prediction = query.predict(np.outer(strengths, h))
-    value, low, high = (np.reshape(part, STRENGTHS) for part in (prediction.value, *prediction.interval(LEVEL)))
-    curve = Curve(f"predicted, {prediction.estimator}", value, low, high)
+    curve = predict_curve(query, h, strengths, measured)
     retrained = [float(np.ravel(number)[0]) for number in (query.baseline, truth) if number is not None]
     checked = np.array([0.0, 1.0][: len(retrained)])
     return Removal(measured, "", removed, strengths, (curve,), f"{LEVEL:.0%} interval", checked, np.array(retrained))
+
+
+def predict_along_subsets(
+    query: cs.Query, subsets: Mapping[str, Sequence[int]], measured: str, source: Source | None = None
+) -> Removal:
+    """Predict one number over the strengths of one or several deletions, as the page draws and compares them.
+
+    Parameters
+    ----------
+    query : Query
+        Of one number.
+    subsets : mapping of str to sequence of int
+        Names and ids.
+    measured : str
+        The measurement, for labels.
+    source : Source, optional
+        What to measure after retraining at a quarter, a half, three quarters and all of each deletion.
+
+    Raises
+    ------
+    InputError
+        If the measurement is not one number, or there are more subsets than curves can be told apart.
+    """
+    if len(subsets) > MOST_CURVES:
+        raise InputError(f"one picture shows up to {MOST_CURVES} subsets, not {len(subsets)}; draw fewer of them")
+    strengths = np.linspace(0.0, 1.0, STRENGTHS)
+    h = np.zeros((len(subsets), query.n))
+    for row, ids in zip(h, subsets.values(), strict=True):
+        row[list(ids)] = 1.0
+    curves = [predict_curve(query, row, strengths, measured) for row in h]
+    if len(subsets) > 1:
+        curves = [replace(curve, label=name) for name, curve in zip(subsets, curves, strict=True)]
+    checked, retrained = np.zeros(1), np.ravel(query.first_value)
+    if source is not None:
+        at = np.repeat(CHECKED_QUARTERS, len(h))
+        rows = at[:, None] * np.tile(h, (len(CHECKED_QUARTERS), 1))
+        checked = np.concatenate([checked, at])
+        retrained = np.concatenate([retrained, source.retrain(rows).reshape(len(rows))])
+    removed = next(iter(subsets)) if len(subsets) == 1 else "each subset"
+    return Removal(measured, "", removed, strengths, tuple(curves), f"{LEVEL:.0%} interval", checked, retrained)
+
+
+def predict_curve(query: cs.Query, h: np.ndarray, strengths: np.ndarray, measured: str) -> Curve:
+    """Predict one number at strengths of a deletion h (n,). InputError: the measurement is not one number."""
+    if query.shape not in ((), (1,)) or query.structure is not None:
+        raise InputError(f"a picture is of one number, and {measured} has the shape {query.shape}; measure one of them")
+    prediction = query.predict(np.outer(strengths, h))
+    value, low, high = (np.reshape(part, len(strengths)) for part in (prediction.value, *prediction.interval(LEVEL)))
+    return Curve(f"predicted, {prediction.estimator}", value, low, high)
 
 
 def predict_along_deletion(

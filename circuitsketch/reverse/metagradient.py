@@ -26,9 +26,11 @@ from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
+from circuitsketch.reverse.projections import WithProjections
 from circuitsketch.reverse.sweep import NotFiniteError
 from circuitsketch.reverse.sweeps import Job, plan_job, sweep_directions, sweep_on_workers, sweep_values
 from circuitsketch.training.health import check_series
+from circuitsketch.training.kept_leaves import leaves_of_params
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten
 
@@ -152,13 +154,19 @@ def differentiate_run(
     args: tuple[Any, ...],
     threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[Measured, np.ndarray]:
-    """Return a measurement of the plain run and its derivatives, (values, n); raise what `metagradient` raises."""
+    projections: Callable[[int], int] | None = None,
+) -> tuple[Measured, np.ndarray, np.ndarray]:
+    """Return a measurement of the plain run, its derivatives, (values, n), and those of random projections of the
+    trained parameters, (projections, n); raise what `metagradient` raises.
+
+    projections : returns how many for so many values; by default none.
+    """
     refuse_constant_run(run)
     job = plan_job(run, np.zeros(run.n), None, threads, progress, None, 0, np.complex128)
-    measured, result = differentiate(job, function, args)
-    measured.refuse_constant(result)
-    return measured, result
+    measured, result = differentiate(job, function, args, projections)
+    gradient, moves = result[: measured.values], result[measured.values :]
+    measured.refuse_constant(gradient)
+    return measured, gradient, moves
 
 
 def differentiate_run_along(
@@ -179,15 +187,20 @@ def differentiate_run_along(
     return result
 
 
-def differentiate(job: Job, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Measured, np.ndarray]:
-    """Return the measurement and its derivatives, (values, n)."""
+def differentiate(
+    job: Job, function: Callable[..., Any], args: tuple[Any, ...], projections: Callable[[int], int] | None = None
+) -> tuple[Measured, np.ndarray]:
+    """Return the measurement, and its derivatives followed by those of projections, (values + projections, n)."""
     run = job.run
     forward = Forward(run, run.executable(Mode(0)), job.w, job.segments)
     for _ in forward.advance():
         pass
     measured = Measured(run, job.w, forward.arena.get_state(), function, args)
     final = FinalCotangents(measured.circuit, run.varying(), measured.state)
-    result = sweep_with_checks(job, Mode(1, complex=False), lambda: sweep_values(job, forward, final, measured.values))
+    more = 0 if projections is None else projections(measured.values)
+    ends = WithProjections(final, measured.values, leaves_of_params(run)) if more else final
+    count = measured.values + more
+    result = sweep_with_checks(job, Mode(1, complex=False), lambda: sweep_values(job, forward, ends, count))
     return measured, result
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,13 @@ from circuitsketch.reverse.forward import Forward, Segment, plan_segments, recor
 from circuitsketch.reverse.sweep import Cotangents, Sweep, sweep_executable
 from circuitsketch.training.training import Training
 from circuitsketch.workers.distribution import distribute, group_for_workers
+
+
+class Ends(Protocol):
+    """Where sweeps of values begin."""
+
+    def constants(self, value: int) -> list[np.ndarray]:
+        """Return the cotangents that belong to one value, by leaf of the varying state."""
 
 
 @dataclass(eq=False)
@@ -75,7 +82,7 @@ class Job:
         self.suspects |= sweep.suspects > 0
 
 
-def sweep_values(job: Job, forward: Forward, final: FinalCotangents, count: int) -> np.ndarray:
+def sweep_values(job: Job, forward: Forward, final: Ends, count: int) -> np.ndarray:
     """Return the derivatives of `count` values, (values, n): one sweep, or sweeps with values as lanes."""
     executable = values_executable(job, count)
     begins = range(0, count, executable.target.width if count > 1 else 1)
@@ -104,7 +111,7 @@ def values_executable(job: Job, count: int) -> Executable:
 
 
 def sweep_blocks(
-    job: Job, forward: Forward, final: FinalCotangents, count: int, result: np.ndarray, begins: range | None = None
+    job: Job, forward: Forward, final: Ends, count: int, result: np.ndarray, begins: range | None = None
 ) -> Iterator[int]:
     """Write the derivatives of lane blocks of values to their rows of `result`, (count, n).
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_path, shortened
-from circuitsketch.errors import StoreError
+from circuitsketch.errors import InputError, StoreError
 
 TMP_SUFFIX = ".tmp"
 # Temporary names, unique to a process because of their 64 random bits. An early version wrote names without these bits.
@@ -36,6 +36,12 @@ ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)
 def absolute_path(path: Any) -> str:
     """Make a user's path absolute. InputError: it is not a path; StoreError: the current folder was deleted."""
     given = check_path(path)
+    if re.match(r"[a-z][a-z0-9+.-]+://", given):
+        scheme = given.partition("://")[0]
+        raise InputError(
+            f"path begins with {scheme}://, the address of an object store; a sketch is written to a folder: give its "
+            "path, and the address as staging=... if workers shall put blocks there"
+        )
     try:
         return os.path.abspath(given)
     except OSError as reason:

@@ -29,6 +29,7 @@ from circuitsketch.store.atomic_files import (
     write_atomically,
 )
 from circuitsketch.store.checkpoints import CHECKPOINT, Checkpoints
+from circuitsketch.store.objects import FileObjects
 
 ABOUT, MAX_ABOUT = "about.json", 1 << 16
 MAX_HEADER = 1 << 12  # bytes of a NumPy file besides its numbers
@@ -100,8 +101,8 @@ class KeptArrays:
     def checkpoints(self, name_of: Callable[[int], str]) -> Checkpoints:
         """Return the checkpoints of blocks, each of which its name identifies."""
         return Checkpoints(
-            self.folder,
-            lambda block: os.path.join(self.folder, name_of(block) + CHECKPOINT),
+            FileObjects(self.folder),
+            lambda block: name_of(block) + CHECKPOINT,
             lambda block: name_of(block).encode(),
         )
 

@@ -62,7 +62,7 @@ class KeptCalibration:
     Attributes
     ----------
     kind : str
-        What the subsets are: "random", "label" or "given".
+        What the subsets are: "mixed", "random", "label" or "given".
     sizes : tuple of float
         Between which sizes |h|^2 they were drawn.
     subsets : ndarray, of shape (m, n)

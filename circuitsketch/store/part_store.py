@@ -44,6 +44,7 @@ from circuitsketch.store.header import Header, format_versions, versions
 from circuitsketch.store.lock import FILELOCK_SUFFIX, acquire
 from circuitsketch.store.reader import StoreReader
 from circuitsketch.store.shared_folder import BlockFile, SharedFolder
+from circuitsketch.store.staging import Shared, StagedBlock, Staging, Written
 from circuitsketch.store.zarr_layout import (
     LOCK,
     MAX_METADATA_BYTES,
@@ -54,6 +55,7 @@ from circuitsketch.store.zarr_layout import (
     chunk_path,
     created_paths,
     encode_metadata,
+    flatten_leaves,
     group_metadata,
     is_unfinished,
     read_header,
@@ -64,8 +66,9 @@ from circuitsketch.store.zarr_layout import (
 class PartStore(StoreReader):
     """A part of a sketch on disk, open for reading or (`writable`) for writing.
 
-    `create`, `open` and `resume` return one. Threads may write and read different blocks at the same time. The lock for
-    writing is released by `close`, at the end of a `with`, or when the process ends; reading still works after that.
+    `create`, `open` and `resume` return one; `staging` is the area into which workers put blocks, if there is one.
+    Threads may write and read different blocks at the same time. The lock for writing is released by `close`, at the
+    end of a `with`, or when the process ends; reading still works after that.
 
     >>> import tempfile, numpy as np
     >>> from circuitsketch.store.header import Header, Leaf
@@ -76,6 +79,8 @@ class PartStore(StoreReader):
     ...     float(PartStore.open(folder + "/w.sketch").read(0).sum())
     96.0
     """
+
+    staging: Staging | None = None
 
     # ------------------------------------------------------------------------------------------ opening
 
@@ -209,10 +214,15 @@ class PartStore(StoreReader):
                 f"block {block} has shape {array.shape} and dtype {array.dtype}; blocks of {self.path} have shape "
                 f"{self.header.block_shape} and dtype {self.header.dtype}"
             )
-        with self.claim(block), explain_write_errors(self.path):
+        with self.claim(block):
             data = to_little_endian(array)
+            self.write_data(block, data, self.digest(block, data))
+
+    def write_data(self, block: int, data: np.ndarray, digest: bytes) -> None:
+        """Write the bytes of a block, and then their digest."""
+        with explain_write_errors(self.path):
             write_atomically(self.block_path(block), data, self.path)
-            write_atomically(self.digest_path(block), self.digest(block, data), self.path)
+            write_atomically(self.digest_path(block), digest, self.path)
 
     @contextmanager
     def claim(self, block: int) -> Iterator[None]:
@@ -237,9 +247,16 @@ class PartStore(StoreReader):
         return checkpoints_of_part(self.path, self.key, self.header.directions, self.header.width)
 
     @contextmanager
-    def share(self) -> Iterator[SharedFolder]:
-        """Within the context, let workers write blocks into the folder; yields the folder as they see it."""
+    def share(self) -> Iterator[Shared]:
+        """Within the context, let workers write blocks themselves; yields where: the staging area, or the folder.
+
+        What lies in a staging area stays there after an error, for a later attempt.
+        """
         self.check_writable()
+        if self.staging is not None:
+            yield self.staging
+            self.staging.clear()
+            return
         with explain_write_errors(self.path):
             marker = write_aside(chunk_path(self.path, "lanes", 0), b"", self.path)
         try:
@@ -269,9 +286,27 @@ class PartStore(StoreReader):
                 sync_folder(os.path.dirname(path))
                 write_atomically(self.digest_path(block), file.digest, self.path)
 
-    def take(self, block: int, lanes: np.ndarray | BlockFile) -> None:
+    def gather(self, block: int, staged: StagedBlock) -> None:
+        """Take in a block that a worker has put into the staging area; its digest is checked.
+
+        Raises
+        ------
+        StoreError
+            It is not there, or damaged (`DamagedBlock`); the area cannot be read; or as for `write`.
+        """
+        self.check_block(block)
+        if self.staging is None or staged.block != block:
+            raise InputError(f"{staged} is not block {block} of {self.path}")
+        with self.claim(block):
+            data = self.staging.read(staged, self.header.block_bytes)
+            self.write_data(block, np.frombuffer(data, "u1"), bytes.fromhex(staged.digest))
+        self.staging.forget(staged)
+
+    def take(self, block: int, lanes: np.ndarray | Written) -> None:
         """Write a block, or take in that of a worker."""
-        if isinstance(lanes, BlockFile):
+        if isinstance(lanes, StagedBlock):
+            self.gather(block, lanes)
+        elif isinstance(lanes, BlockFile):
             self.adopt(block, lanes)
         else:
             self.write(block, lanes)
@@ -287,7 +322,7 @@ class PartStore(StoreReader):
         shapes = [leaf.shape for leaf in self.header.leaves]
         if [np.shape(leaf) for leaf in leaves] != shapes:
             raise InputError(f"constant terms have shapes {[np.shape(leaf) for leaf in leaves]}, expected {shapes}")
-        flat = to_little_endian(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
+        flat = flatten_leaves(leaves)
         with self.mutex:
             self.check_writable()
             before = self.written if self.written is not None else self.stored_constants()

@@ -116,8 +116,12 @@ class StoreReader:
             self.written = self.stored_constants()
         if self.written is None:
             raise StoreError(f"{self.path} has no constant terms yet; call cs.sketch again with the same path")
+        return self.split_leaves(self.written)
+
+    def split_leaves(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Return the leaves of constant terms that are one vector."""
         ends = np.cumsum([cells(leaf.shape) for leaf in self.header.leaves])[:-1]
-        parts = zip(np.split(self.written, ends), self.header.leaves, strict=True)
+        parts = zip(np.split(flat, ends), self.header.leaves, strict=True)
         return [part.reshape(leaf.shape).copy() for part, leaf in parts]
 
     def stored_constants(self) -> np.ndarray | None:

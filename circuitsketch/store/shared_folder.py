@@ -9,6 +9,7 @@ a block twice leaves a temporary file behind, which is removed like those of an 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,8 +68,10 @@ class SharedFolder:
         """The checkpoints of unfinished blocks, if this process sees the folder."""
         return checkpoints_of_part(self.path, self.key, self.directions, self.width) if self.is_here else None
 
-    def __call__(self, block: int, lanes: np.ndarray) -> BlockFile | np.ndarray:
+    def __call__(self, block: int, lanes: np.ndarray, end: Sequence[np.ndarray] = ()) -> BlockFile | np.ndarray:
         """Write a block if this process sees the folder, else return it.
+
+        end : the leaves of the run's final state, which the worker returns by itself.
 
         Raises
         ------

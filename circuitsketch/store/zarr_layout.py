@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,11 @@ def disk_dtype(dtype: str) -> np.dtype[Any]:
 def to_little_endian(array: np.ndarray) -> np.ndarray:
     """Return an array as on disk: contiguous, little-endian."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def flatten_leaves(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """Return constant terms as one vector, as on disk."""
+    return to_little_endian(np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in leaves]))
 
 
 def to_native(array: np.ndarray) -> np.ndarray:

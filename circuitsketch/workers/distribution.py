@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -170,6 +171,35 @@ class Tasks:
                 return self.done.get(timeout=1.0)
             except Empty:
                 continue
+
+
+def handle_in_threads(results: Iterable[Any], handle: Callable[[Any], None], threads: int) -> Iterator[Any]:
+    """Handle results in so many threads, and yield each when it is handled, in order; one thread is this one.
+
+    The results that are being handled, or are handled and not yielded, are at most `threads`.
+    """
+    if threads == 1:
+        for result in results:
+            handle(result)
+            yield result
+        return
+    pool, under_way = ThreadPoolExecutor(threads), deque[tuple[Any, Future[None]]]()
+    try:
+        for result in results:
+            under_way.append((result, pool.submit(handle, result)))
+            while under_way and (len(under_way) == threads or under_way[0][1].done()):
+                yield wait_for_first(under_way)
+        while under_way:
+            yield wait_for_first(under_way)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def wait_for_first(under_way: deque[tuple[Any, Future[None]]]) -> Any:
+    """Return the result that was first, when it is handled, or raise what its handling raised."""
+    result, future = under_way.popleft()
+    future.result()
+    return result
 
 
 def array_bytes(value: Any) -> int:

@@ -1,19 +1,20 @@
-"""Which examples are alike, and which subsets are retrained to check errors."""
+"""Which examples are alike, and which subsets are retrained to check and to calibrate errors."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from circuitsketch.attribution.alike_subsets import (
     SHARES,
     TOGETHER,
-    Alikeness,
     draw_alike_and_random,
-    normalize,
-    shares_labels,
+    draw_mixed,
 )
+from circuitsketch.estimators.alikeness import Alikeness, normalize, share_a_label, shares_labels
 
 N, GROUPS = 120, 12
+EFFECTS = np.random.default_rng(9).normal(size=(N, 2)) * (np.arange(N) < N // 2)[:, None]
 LABELS = np.repeat(np.arange(GROUPS), N // GROUPS).tolist()
 
 
@@ -66,3 +67,39 @@ def test_subsets_have_the_sizes_and_the_alike_ones_share_a_group():
 def test_labels_that_all_differ_are_not_shared():
     assert shares_labels(LABELS) and not shares_labels(list(range(5))) and not shares_labels(None)
     assert np.array_equal(normalize(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("labels", [None, LABELS, list(range(N))])
+@pytest.mark.parametrize("size", [None, (3, 8), 5])
+def test_half_of_mixed_subsets_are_alike_and_half_are_not(labels, size):
+    rows, sizes, alikeness, is_mixed = draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=3)
+    low, high = {None: (1, 12), (3, 8): (3, 8), 5: (5, 5)}[size]
+    counts = rows.sum(axis=1)
+    assert is_mixed and sizes == (low, high) and len(np.unique(rows, axis=0)) == 60
+    assert low <= counts.min() and counts.max() <= high
+    assert alikeness.find_alike(rows).tolist() == [False] * 30 + [True] * 30
+    within = np.array([np.bincount(np.array(LABELS)[row > 0], minlength=GROUPS).max() for row in rows[30:]])
+    assert (within >= np.minimum(counts[30:], N // GROUPS)).mean() > 0.9  # of one group
+    # At half of the draws, or a third where labels are drawn too, the half of the examples that matter is more likely.
+    assert rows[30:, : N // 2].sum() > 1.2 * rows[30:, N // 2 :].sum()
+    again = draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=3)[0]
+    np.testing.assert_array_equal(again, rows)
+    assert not np.array_equal(draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=4)[0], rows)
+
+
+def test_subsets_are_random_where_no_examples_are_alike():
+    rows, _, alikeness, is_mixed = draw_mixed(np.eye(N), EFFECTS, None, (2, 6), 48, seed=0)
+    assert not is_mixed and len(rows) == 48 and not alikeness.find_alike(rows).any()
+    assert not draw_mixed(moves(0.3), EFFECTS, None, None, 30, seed=0)[3]  # too few to divide
+
+
+def test_sharing_a_label_is_judged_as_by_counting():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(list("aaaaaabbc"), 40).tolist()
+    rows = (rng.random((300, 40)) < 0.05).astype(float)
+    expected = []
+    for row in rows:
+        chosen = [labels[i] for i in np.flatnonzero(row)]
+        chance = sum((labels.count(label) / 40) ** len(chosen) for label in set(labels) if set(chosen) == {label})
+        expected.append(len(chosen) > 1 and len(set(chosen)) == 1 and chance * len(set(labels)) < 0.05)
+    assert share_a_label(rows, labels).tolist() == expected and any(expected)

@@ -15,8 +15,8 @@ import pytest
 from small_runs import raises
 
 import circuitsketch as cs
-from circuitsketch.attribution.budget import LANE, plan_attribution, sweep_cost
-from circuitsketch.estimators.calibrated import share_a_label
+from circuitsketch.attribution.budget import LANE, choose_projections, plan_attribution, sweep_cost
+from circuitsketch.estimators.alikeness import share_a_label
 
 N = 150
 rng = np.random.default_rng(0)
@@ -137,7 +137,8 @@ def test_a_question_of_another_size_or_kind_is_warned_of():
     query = cs.attribute(network("tanh"), measure, budget=60, size=(3, 10), threads=2)
     assert not query.without([1, 2, 3, 4, 5]).warnings
     large = query.without(range(40))
-    assert large.outside.all() and "calibrated on random subsets of sizes 3 to 10" in large.warnings[0]
+    assert large.outside.all() and "calibrated on random and alike subsets of sizes 3 to 10" in large.warnings[0]
+    query = cs.attribute(network("tanh"), measure, budget=60, kind="random", size=(3, 10), threads=2)
     gradient = query.without(np.eye(N), estimator="first-order").change[:, 0]
     alike = query.without(np.argsort(-gradient)[:10].tolist())
     assert alike.outside.all() and "act more in one direction" in alike.warnings[0]
@@ -155,10 +156,65 @@ def test_examples_that_share_a_label_are_no_random_subset():
 def test_a_question_about_one_label_is_warned_of_after_a_calibration_at_random():
     named = copy.copy(network("tanh"))
     named.labels = tuple(i // 15 for i in range(N))  # ten owners
-    query = cs.attribute(named, measure, budget=60, size=(2, 15), threads=2)
+    query = cs.attribute(named, measure, budget=60, kind="random", size=(2, 15), threads=2)
     for owner in range(10):
         assert query.without(label=owner).warnings
     assert np.mean([bool(query.without(row).warnings) for row in fresh_subsets(60, seed=5)]) < 0.2
+
+
+@functools.cache
+def clusters():
+    """A run on thirty clusters of five examples that are nearly the same, of which several deletions interact."""
+    draw = np.random.default_rng(2)
+    x = np.repeat(draw.normal(size=(30, 6)), 5, axis=0) + 0.05 * draw.normal(size=(N, 6))
+    y = np.repeat(draw.permutation(np.arange(30) % 2), 5)
+
+    def step(state, batch, keep):
+        loss = lambda p: (keep * cs.cross_entropy(np.tanh(x @ p["w"]) @ p["v"], y)).mean()  # noqa: E731
+        return cs.optim.momentum(state, cs.grad(loss)(state["params"]), 0.3)
+
+    params = {"w": draw.normal(size=(6, 12)) / 2, "v": draw.normal(size=(12, 2)) / 3}
+    return cs.Training(step, cs.optim.momentum_state(params), np.zeros(80), [range(N)] * 80, n=N)
+
+
+def test_intervals_of_alike_examples_hold_after_a_mixed_calibration():
+    run = clusters()
+    at = np.random.default_rng(5).normal(size=(3, 6))
+    function = lambda p: (np.tanh(at @ p["w"]) @ p["v"])[:, 0]  # noqa: E731
+    draw = np.random.default_rng(6)
+    rows = np.zeros((90, N))
+    for row in rows:
+        row[5 * draw.integers(30) + draw.permutation(5)[: draw.integers(2, 6)]] = 1.0
+    retrained = run.retrain(rows)["params"]
+    truth = np.stack([function({key: leaf[i] for key, leaf in retrained.items()}) for i in range(len(rows))])
+    held, warned = {}, {}
+    for kind in (None, "random"):
+        query = cs.attribute(run, function, budget=150, kind=kind, size=(2, 10), threads=2)
+        low, high = query.without(rows).interval(0.95)
+        held[kind] = ((low <= truth) & (truth <= high)).mean()
+        warned[kind] = np.mean([bool(query.without(row).warnings) for row in rows[:30]])
+        random = fresh_subsets(60, (2, 10), seed=8)
+        truths_of_random = run.retrain(random)["params"]
+        right = [function({key: leaf[i] for key, leaf in truths_of_random.items()}) for i in range(len(random))]
+        low, high = query.without(random).interval(0.95)
+        assert ((low <= right) & (right <= high)).mean() > 0.85
+        if kind is None:
+            assert query.plan.projections >= 16 and str(query.plan.projections) in str(query.plan)
+            assert "retrained subsets of alike examples" in str(query.without(rows[0]))
+            assert "retrained random subsets" in str(query.without([0, 7, 33]))
+    assert held[None] > 0.88 > 0.8 > held["random"]
+    assert warned[None] < 0.2
+
+
+def test_projections_are_differentiated_where_the_budget_pays_them():
+    run = network("tanh")
+    chosen = {budget: choose_projections(run, 2, budget) for budget in (10, 30, 40, 60, 200, 2_500)}
+    assert chosen[10] == chosen[30] == 0 and chosen[200] == chosen[2_500] == 64
+    assert 16 <= chosen[40] < chosen[60] <= 0.25 * 60 / 0.45
+    for budget, projections in chosen.items():
+        plan = plan_attribution(run, 2, budget, projections=projections)
+        assert plan.trainings <= budget and plan.projections == projections
+        assert plan.subsets >= 48 or not projections
 
 
 def test_a_calibration_by_label_serves_questions_about_a_label():

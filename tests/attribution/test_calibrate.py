@@ -32,6 +32,39 @@ def test_calibrated_intervals_of_a_sketch_hold_where_series_fail(kind):
     assert query.worth.subsets == 48 and prediction.estimator == query.estimator == "calibrated"
 
 
+def test_subsets_of_alike_examples_are_calibrated_apart_from_random_ones():
+    query = query_of("tanh").calibrate(size=(2, 15), threads=2)
+    calibrated = query.estimators["calibrated"]
+    kinds = calibrated.alikeness.find_alike(calibrated.retrained.rows)
+    assert calibrated.retrained.kind == "mixed" and kinds.sum() == 24
+    for kind, words in enumerate(("24 retrained random subsets", "24 retrained subsets of alike examples")):
+        some = calibrated.retrained.rows[kinds == kind]
+        changes = calibrated.retrained.changes[kinds == kind]
+        alone = query_of("tanh").calibrate(some, truth=query.baseline + changes)
+        ends = [np.array(one.without(some[:5]).interval()) for one in (query, alone)]
+        np.testing.assert_allclose(*ends, rtol=1e-5)  # a fit of interactions stops at a tolerance
+        assert words in str(query.without(some[0]))
+    assert "48 retrained subsets, random ones and ones of alike" in str(query.without(calibrated.retrained.rows))
+
+
+def test_a_mixed_calibration_needs_to_know_what_is_alike():
+    query = cs.sketch(network("tanh"), 4, 1).measure(measure)
+    with raises(cs.InputError, "kind='mixed' needs to know which examples act alike"):
+        query.calibrate(kind="mixed")
+    assert query.calibrate(size=4, threads=2).estimators["calibrated"].retrained.kind == "random"
+    alone = cs.sketch(network("tanh"), 0, 1, per_example="retrained", threads=2).measure(measure)
+    assert alone.calibrate(size=4, threads=2).estimators["calibrated"].retrained.kind == "mixed"
+
+
+def test_a_group_more_alike_than_all_that_were_retrained_is_warned_of():
+    query = query_of("tanh").calibrate(kind="random", size=(2, 15), threads=2)
+    alikeness = query.estimators["calibrated"].alikeness
+    nearest = np.argsort(-(alikeness.directions @ alikeness.directions[3]))[:10]
+    (warning,) = query.without(nearest).warnings
+    assert "move the parameters more alike" in warning and "kind='mixed'" in warning
+    assert not query.without([1, 50, 90]).warnings
+
+
 def test_truths_that_are_known_are_not_retrained():
     query, rows = query_of("tanh"), fresh_subsets()
     known = cs.Query(query.coefficients, query.distribution, per_example=query.per_example, similarity=query.similarity)

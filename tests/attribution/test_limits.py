@@ -135,26 +135,36 @@ def test_the_memory_that_is_asked_for_is_what_a_sketch_takes(run, room, monkeypa
     assert 0.7 * peak < max(seen) < 1.5 * peak, (peak, seen)
 
 
-def test_interactions_of_many_examples_are_refused_and_estimated_well(room):
+def test_the_fit_of_interactions_leaves_out_what_memory_does_not_hold(room, monkeypatch):
+    from circuitsketch.estimators.interactions import fitting
+
     n = 500
     step = lambda s, x, keep: np.tanh(0.5 * s + (keep * x).sum() / n)  # noqa: E731
     run = cs.Training(step, np.zeros(2), [np.linspace(-1, 1, n)] * 2, [range(n)] * 2)
-    query = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
-    asked = []
-    from circuitsketch.estimators.interactions import fitting
+    sketch = cs.sketch(run, 32, 2, per_example="series")
 
-    real = fitting.require_memory
-    fitting.require_memory = lambda nbytes, what, ways: asked.append(nbytes)
-    try:
-        tracemalloc.start()
-        assert isinstance(query.interactions, Interactions)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    finally:
-        fitting.require_memory = real
-    assert 0.7 * peak < max(asked) < 2 * peak
-    fresh = cs.sketch(run, 32, 2, per_example="series").measure(np.sum)
+    def estimate_and_peak(name, answer):
+        """The largest estimate that a check is asked for while a fresh query is fitted, and what that takes."""
+        query, asked = sketch.measure(np.sum), []
+        with monkeypatch.context() as patched:
+            patched.setattr(fitting, name, lambda nbytes, *what: asked.append(nbytes) or answer)
+            tracemalloc.start()
+            assert isinstance(query.interactions, Interactions)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return max(asked), peak, query
+
+    whole, peak, query = estimate_and_peak("find_shortage", "")
+    assert 0.7 * peak < whole < 2 * peak and not query.interactions.prior.is_diagonal
+    monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "too much")
+    thin, peak, query = estimate_and_peak("require_memory", None)
+    assert 0.7 * peak < thin < 3 * peak and thin < whole / 5 and query.interactions.prior.is_diagonal
+    monkeypatch.undo()
+    fresh = sketch.measure(np.sum)
     room(memory=5_000_000)
+    assert any("it would take 20" in text and "5.0 MB" in text for text in fresh.without([1, 2]).warnings)
+    fresh = sketch.measure(np.sum)
+    room(memory=1_000_000)
     with pytest.raises(cs.InputError, match="what 500 examples do together.*estimator='theorem'"):
         fresh.without([1, 2])
     assert fresh.without([1, 2], estimator="theorem").stderr > 0  # the way out is one

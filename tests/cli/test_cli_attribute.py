@@ -30,7 +30,8 @@ def test_attribute_answers_with_a_plan_before_and_its_worth_after(call, found):
     assert answer["plan"]["trainings"] <= answer["plan"]["budget"] == 60 and answer["plan"]["spent"] > 0
     assert answer["worth"]["lds"] > 0.9 and answer["worth"]["relative_error"] < 0.5
     _, out, err = call(*ARGUMENTS, "--without", "1,5")
-    assert "plan: first order, 48 retrained subsets" in err and "trainings" in err
+    assert "plan: first order of the measurement and of 33 projections of the parameters, 48" in err
+    assert "retrained subsets" in err and "trainings" in err
     assert "worth:" in out and "rank" in out and "took" in out and "directions" not in out
 
 

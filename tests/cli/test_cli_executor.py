@@ -38,3 +38,20 @@ def test_a_malformed_executor_is_refused_before_anything_is_computed(call):
     code, _, err = call("sketch", "own.py:make", "--executor", "process")
     assert code == 2
     assert "there is no executor 'process'; use 'processes', 'processes:4', 'dask://host:port' or 'mpi'" in err
+
+
+def test_blocks_may_go_through_another_folder(call, tmp_path):
+    (tmp_path / "area").mkdir()
+    arguments = ("sketch", "own.py:make", "--directions", "20", "--order", "2", "--out")
+    assert call(*arguments, str(tmp_path / "alone"))[0] == 0
+    staging = ("--executor", "processes:2", "--staging", str(tmp_path / "area"))
+    code, _, err = call(*arguments, str(tmp_path / "workers"), *staging)
+    assert code == 0, err
+    assert content(tmp_path / "alone") == content(tmp_path / "workers") and not list((tmp_path / "area").iterdir())
+
+
+def test_staging_without_workers_or_at_a_malformed_address_is_refused(call):
+    code, _, err = call("sketch", "own.py:make", "--staging", "s3://bucket/a")
+    assert code == 2 and "--staging requires --executor" in err
+    code, _, err = call("sketch", "own.py:make", "--executor", "processes:2", "--staging", "s3://me:hidden@bucket/a")
+    assert code == 2 and "credentials are taken from the environment" in " ".join(err.split()) and "hidden" not in err

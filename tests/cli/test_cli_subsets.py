@@ -213,7 +213,7 @@ def test_figures_of_ones_own_sketch(found, call, home):
     found("evaluate", "noisy.sketch", "--measure", "mine.py:wobbly", *keep)
     ask = ("figures", "noisy.sketch", "--measure", "mine.py:wobbly")
     answer = found(*ask, "--truths", "truths", "--out", "drawn")
-    names = ["stability", "influence", "calibration", "agreement"]
+    names = ["stability", "influence", "removal", "calibration", "agreement"]
     assert [name.split("/")[-1] for name in answer["files"]] == [f"{name}.png" for name in names]
     data = {name: json.loads((home / "drawn" / f"{name}.json").read_text())["data"] for name in names}
     query = cs.open_sketch(home / "noisy.sketch").measure(np.tanh)
@@ -225,6 +225,19 @@ def test_figures_of_ones_own_sketch(found, call, home):
     assert set(data["influence"]["helpful"]) <= {"ann", "bob", "cid", "dan"}
     assert data["agreement"]["retrained"] == pytest.approx(np.load(home / "truths" / "margins.npy").ravel().tolist())
     assert len(data["calibration"]["levels"]) == len(data["calibration"]["covered"]) == 19
-    assert found(*ask, "--out", "fewer")["files"] == ["fewer/stability.png", "fewer/influence.png"]
+    fewer = found(*ask, "--out", "fewer")["files"]
+    assert [name.split("/")[-1] for name in fewer] == ["stability.png", "influence.png", "removal.png"]
+    (home / "pair.json").write_text('{"first": [0], "rest": [1, 2]}')
+    found(*ask, "--file", "pair.json", "--retrain", "--target", "mine.py:make", "--out", "curves")
+    removal = json.loads((home / "curves" / "removal.json").read_text())["data"]
+    assert [curve["label"] for curve in removal["curves"]] == ["first", "rest"]
+    run = run_of(home)
+    expected = [np.tanh(run.params(run.retrain(w))) for w in ([0.0] * 4, [1.0, 0, 0, 0], [0, 1.0, 1.0, 0])]
+    assert removal["retrained"][0] == pytest.approx(expected[0]) and removal["checked"][-2:] == [1, 1]
+    assert removal["retrained"][-2:] == pytest.approx(expected[1:])
+    found(*ask, "--containing", "b", "--label", "a", "--out", "one")
+    removal = json.loads((home / "one" / "removal.json").read_text())["data"]
+    assert removal["removed"] == "2 of 4 examples (ann, bob)"
+    assert call("figures", "--without", "1")[0] == 2 and call("figures", "--retrain")[0] == 2
     assert call("figures", "noisy.sketch")[0] == 2 and call("figures", "--measure", "x")[0] == 2
     assert call(*ask, "--paper")[0] == 2

@@ -81,7 +81,7 @@ def test_weights_improve_on_the_best_single_estimator_where_it_is_half_the_truth
 def test_the_interval_grows_as_errors_were_seen_to_grow():
     predictions, sizes, truths = subsets_of("smooth", np.random.default_rng(1), 200)
     fit = calibrate(predictions[:, 1:], none(predictions[:, 1:]), sizes, truths)
-    assert [calibration.SCALES[i] for i in fit.weights.scale] == ["size^1"] * 3
+    assert [calibration.SCALES[i] for i in fit.weights[0].scale] == ["size^1"] * 3
     zeros = np.zeros((2, 1, 3))  # where all fits say the same, the interval is as long on both sides
     low, high = fit.interval(0.95, zeros, np.array([5.0, 20.0]), none(zeros))
     np.testing.assert_allclose(high[1], 4 * high[0])
@@ -93,7 +93,7 @@ def test_a_standard_error_that_tells_which_subsets_are_hard_scales_the_interval(
     truths, hard = rng.normal(size=(100, 1)), rng.choice([0.001, 0.1], size=(100, 1))
     predictions = (truths + hard * rng.normal(size=(100, 1)))[:, None]
     fit = calibrate(predictions, 3 * hard[:, None], np.ones(100), truths)
-    assert calibration.SCALES[fit.weights.scale[0]] == "standard error"
+    assert calibration.SCALES[fit.weights[0].scale[0]] == "standard error"
 
 
 def test_too_few_subsets_for_a_level_give_infinite_intervals_and_exact_ones_give_none():
@@ -124,7 +124,7 @@ def test_an_estimator_that_overflows_has_no_weight():
     predictions, sizes, truths = subsets_of("noisy", np.random.default_rng(4), 30)
     predictions[7, 1, 0], predictions[8, 1, 1] = np.inf, np.nan
     fit = calibrate(predictions, none(predictions), sizes, truths)
-    assert fit.weights.weights[1, 0] == fit.weights.weights[1, 1] == 0
+    assert fit.weights[0].weights[1, 0] == fit.weights[0].weights[1, 1] == 0
     assert np.isfinite(fit.predict(predictions)).all() and np.isfinite(fit.residuals).all()
 
 
@@ -151,3 +151,22 @@ def test_a_value_that_all_subsets_were_picked_for_is_calibrated_as_if_it_were_al
         np.testing.assert_allclose(together.change[:, cut], alone.change, rtol=1e-9)
         for ours, theirs in zip(together.bounds(0.9), alone.bounds(0.9), strict=True):
             np.testing.assert_allclose(ours[:, cut], theirs, rtol=1e-9)
+
+
+def test_kinds_are_calibrated_as_if_alone():
+    rng = np.random.default_rng(3)
+    truths = rng.normal(size=(40, 2))
+    kinds = np.arange(40) % 2
+    predictions = (truths + np.where(kinds == 0, 0.1, 1.0)[:, None] * rng.normal(size=(40, 2)))[:, None]
+    errors, sizes = np.full(predictions.shape, np.inf), rng.integers(2, 9, 40).astype(float)
+    both = calibration.calibrate(predictions, errors, sizes, truths, kinds)
+    ends = both.interval(0.9, predictions, sizes, errors, kinds)
+    change = both.predict(predictions, kinds)
+    for kind in range(2):
+        of = kinds == kind
+        alone = calibration.calibrate(predictions[of], errors[of], sizes[of], truths[of])
+        np.testing.assert_array_equal(change[of], alone.predict(predictions[of]))
+        right = alone.interval(0.9, predictions[of], sizes[of], errors[of])
+        np.testing.assert_array_equal([end[of] for end in ends], right)
+    width = ends[1] - ends[0]
+    assert np.median(width[kinds == 1]) > 4 * np.median(width[kinds == 0])

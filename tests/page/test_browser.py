@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -12,6 +14,8 @@ import page_runs
 import pytest
 
 import circuitsketch as cs
+from circuitsketch.attribution.calibrate import choose_subsets
+from circuitsketch.estimators.interactions import fitting
 from circuitsketch.page.static_page import write_static_page
 from circuitsketch.page.view import View
 
@@ -82,8 +86,8 @@ def test_a_search_is_picked_and_answered_with_its_interval(page, view, expect):
     expect(page.locator("#headline")).to_contain_text(f"without {len(Z)} examples")
     answer = view.ask(Z)
     for row, value in zip(table(page, "numbers"), answer["values"], strict=True):
-        assert number(row[2]) == pytest.approx(value["value"], rel=1e-5)
-        assert [number(end) for end in row[4].split(" to ")] == pytest.approx([value["low"], value["high"]], rel=1e-5)
+        assert number(row[1]) == pytest.approx(value["value"], rel=1e-5)
+        assert [number(end) for end in row[2].split(" to ")] == pytest.approx([value["low"], value["high"]], rel=1e-5)
     assert page.locator("#warnings li").all_inner_texts() == [f"Warning: {text}" for text in answer["warnings"]]
     points = page.locator("#curve polyline").get_attribute("points").split()
     assert len(points) == len(answer["strengths"]) and page.locator("#curve polygon").count() == 1
@@ -122,6 +126,15 @@ def test_the_table_sorts_by_every_column(page):
     assert changes == sorted(changes, reverse=True)
 
 
+def test_picked_examples_come_first_if_asked_for(page, expect):
+    page.locator("#rows input").nth(7).click()
+    chosen = table(page, "rows")[7][1]
+    page.get_by_role("button", name="Pick", exact=True).click()
+    assert table(page, "rows")[0][1] == chosen
+    expect(page.locator("#shown")).to_contain_text("1 picked")
+    expect(page.locator("#headline")).to_contain_text("without 1 example:")
+
+
 def test_what_matters_most_is_ranked_for_each_value(page, view, expect):
     for i, value in enumerate(view.values):
         page.locator("#value").select_option(label=value.name)
@@ -146,7 +159,42 @@ def test_training_again_puts_the_truth_into_picture_and_calibration(page, expect
     assert page.locator("#curve circle").count() == 4
     assert "25 subsets of the calibration" in page.locator("#coverage").inner_text()
     assert "1 checked here" in page.locator("#trust").inner_text()
-    assert number(table(page, "numbers")[1][5]) == pytest.approx(retrained([4, 9, 17], page_runs.margins), rel=1e-5)
+    assert number(table(page, "numbers")[1][3]) == pytest.approx(retrained([4, 9, 17], page_runs.margins), rel=1e-5)
+
+
+def test_a_training_shows_its_progress_and_other_questions_are_answered_meanwhile(page, expect, monkeypatch):
+    release = threading.Event()
+    retrain = page.server.view.check
+    monkeypatch.setattr(page.server.view, "check", lambda ids: release.wait(60) and retrain(ids))
+    pick(page, [4, 9])
+    expect(page.locator("#headline")).to_contain_text("without 2")
+    button = page.get_by_role("button", name="Train again to check")
+    button.click()
+    expect(page.get_by_role("progressbar", name="Training again")).to_be_visible()
+    expect(page.locator("#checking")).to_contain_text("training again: ")
+    expect(button).to_be_disabled()
+    pick(page, [5])
+    expect(page.locator("#headline")).to_contain_text("without 1 example:")
+    release.set()
+    expect(page.locator("#checking")).to_contain_text("Trained again without 2 examples.")
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(button).to_be_enabled()
+    assert "Trained again" not in page.locator("#headline").inner_text()  # which is of another subset by now
+    questions = table(page, "questions")  # of three values each
+    assert [row[0] for row in questions] == ["question 3 (2)"] * 3 + ["question 2 (1)"] * 3 and questions[0][4] != ""
+
+
+def test_an_answer_that_comes_late_does_not_replace_a_newer_one(page, expect, monkeypatch):
+    release, ask = threading.Event(), page.server.view.ask
+    monkeypatch.setattr(page.server.view, "ask", lambda ids: (ids != [4, 9] or release.wait(60)) and ask(ids))
+    with page.expect_request(lambda request: request.post_data == '{"ids":[4,9]}'):
+        pick(page, [4, 9])
+    pick(page, [5, 6, 7])
+    expect(page.locator("#headline")).to_contain_text("without 3")
+    with page.expect_response(lambda response: response.request.post_data == '{"ids":[4,9]}'):
+        release.set()
+    expect(page.locator("#headline")).to_contain_text("without 3")
+    assert [row[0] for row in table(page, "questions")] == ["question 1 (3)"] * 3
 
 
 def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
@@ -157,6 +205,23 @@ def test_a_training_that_diverges_is_told_and_the_page_goes_on(page, expect):
     pick(page, [4])
     expect(page.locator("#headline")).to_contain_text("without 1 example")
     expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_calibration_of_which_a_training_diverges_starts_and_is_told(queries, serve, open_page, expect, monkeypatch):
+    def draw(*arguments, **options):
+        subsets = choose_subsets(*arguments, **options)
+        subsets.rows[5, page_runs.DIVERGES] = 1.0
+        return subsets
+
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", draw)
+    calibrated = View(queries)
+    calibrated.calibrate(24, largest=8)
+    with serve(calibrated) as server:
+        tab = open_page(server.address)
+        text = tab.locator("#trust").inner_text()
+        assert "23 random subsets" in text and "Warning: 1 subset is left out, because training" in text
+        pick(tab, [4])
+        expect(tab.locator("#headline")).to_contain_text("95 % from")
 
 
 def test_two_subsets_are_compared(page, view, expect):
@@ -173,6 +238,9 @@ def test_two_subsets_are_compared(page, view, expect):
     assert [number(row[1]), number(row[2])] == pytest.approx([one, other], rel=1e-5)
     assert number(row[3]) == pytest.approx(other - one, rel=1e-4)
     assert page.locator("#compared polyline").count() == 2 and "first two" in page.locator("#compared").inner_text()
+    legend = page.locator("#compared text", has_text="first two").bounding_box()
+    curve = page.locator("#compared polyline").first.bounding_box()
+    assert legend["y"] + legend["height"] <= curve["y"]
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert "first two" in page.locator("#first").inner_text()  # saved for the next time
@@ -191,6 +259,7 @@ def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, 
     expect(page.locator("#headline")).to_contain_text("without 4")
     page.get_by_label("Name").fill("=HYPERLINK()")
     page.get_by_role("button", name="Save this subset").click()
+    assert table(page, "questions")[0][0] == "=HYPERLINK() (4)"
     pick(page, [5])
     expect(page.locator("#headline")).to_contain_text("without 1")
     paths = {}
@@ -199,7 +268,10 @@ def test_the_log_is_downloaded_and_replayed_from_the_command_line(page, expect, 
             page.get_by_role("button", name=f"Download {kind}").click()
         paths[kind] = tmp_path / download.value.suggested_filename
         download.value.save_as(paths[kind])
+    shown = table(page, "questions")
+    assert [row[0] for row in shown] == ["question 2 (1)"] * 3 + ["=HYPERLINK() (4)"] * 3 and shown[3][5] == "4,9-11"
     log = json.loads(paths["JSON"].read_text())
+    assert [question["name"] for question in log["questions"]] == ["=HYPERLINK()", "question 2"]
     assert [question["ids"] for question in log["questions"]] == ["4,9-11", "5"] and log["level"] == 0.95
     assert list(read_subsets(paths["JSON"], page_runs.N).values()) == [[4, 9, 10, 11], [5]]
     rows = list(csv.DictReader(io.StringIO(paths["CSV"].read_text())))
@@ -252,8 +324,48 @@ def test_it_is_readable_at_every_width_in_light_and_dark(view, serve, open_page,
         tab.evaluate(axe)  # WCAG: contrast, names, roles, headings, tables
         violations = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+        tab.locator("#influence").scroll_into_view_if_needed()
+        tab.mouse.wheel(0, 400)
+        examples, influence = (tab.locator(f"#{name}").bounding_box() for name in ("examples", "influence"))
+        assert examples["y"] + examples["height"] <= influence["y"]  # it stays in sight, and covers nothing
         side = tab.locator("#answer").bounding_box()["x"] > tab.locator("#examples").bounding_box()["x"] + 100
         assert side == (width == 1600)
+
+
+CUT_OFF = """() => [...document.querySelectorAll("svg text")].filter((text) => {
+  const [inner, outer] = [text.getBoundingClientRect(), text.ownerSVGElement.getBoundingClientRect()];
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1
+    || inner.bottom > outer.bottom + 1;
+}).map((text) => text.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_no_text_of_a_chart_is_cut_off_and_charts_follow_the_width(view, serve, open_page, expect, width):
+    view.values[0] = replace(view.values[0], name="the loss of a model with a name that goes on and on and on and on")
+    with serve(view) as server:
+        tab = open_page(server.address, viewport={"width": width, "height": 800})
+        pick(tab, [4, 9])
+        tab.get_by_role("textbox", name="Name").fill("w" * 80)
+        tab.get_by_role("button", name="Save this subset").click()
+        pick(tab, [5, 6, 7])
+        expect(tab.locator("#headline")).to_contain_text("without 3")
+        expect(tab.locator("#compared polyline")).to_have_count(2)
+        assert tab.locator("svg").count() == 5 and tab.evaluate(CUT_OFF) == []
+        assert tab.locator("#curve text", has_text="share removed").text_content().endswith("deleted)")
+        before = tab.locator("#agreement svg").bounding_box()["width"]
+        tab.set_viewport_size({"width": 700, "height": 800})
+        expect(tab.locator("#agreement svg")).not_to_have_attribute("width", f"{before:g}")
+        assert tab.locator("#agreement svg").bounding_box()["width"] == pytest.approx(652, abs=30)
+
+
+def test_digits_tell_a_value_from_what_it_was_and_the_ends_of_its_interval_apart(page):
+    shown = page.evaluate("""() => {
+      const v = { value: 0.1050061234567, low: 0.1050061, high: 0.1050062, change: -2e-5 };
+      const flat = { value: 3.5, low: 3.5, high: 3.5, change: 0 };
+      const unknown = { value: 2 / 3, low: null, high: null, change: 0.1 };
+      return [valueOf(v), intervalOf(v), valueOf(flat), valueOf(unknown), textsOf([0.1050061, 0.1050062]).join(" ")];
+    }""")
+    assert shown == ["0.105006123", "0.1050061 to 0.1050062", "3.5", "0.666667", "0.1050061 0.1050062"]
 
 
 def test_two_tabs_do_not_disturb_each_other(page, open_page, view, expect):
@@ -292,21 +404,23 @@ def test_a_sketch_that_disappears_is_told(queries, serve, open_page, expect, tmp
         tab = open_page(server.address)
         path.rename(tmp_path / "elsewhere")
         pick(tab, [4])
+        expect(tab.locator("#headline")).to_contain_text("without 1 example:")
         expect(tab.locator("#warnings")).to_contain_text("has disappeared")
         expect(tab.get_by_role("button", name="Train again to check")).to_be_hidden()
 
 
-def test_twenty_thousand_examples(serve, open_page, expect):
+def test_twenty_thousand_examples(serve, open_page, expect, monkeypatch):
     n = 20_000
+    monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory, but only 20 GB are available")
     run = cs.Training(
         lambda s, x, keep: 0.9 * s + (keep * x).mean(),
         np.zeros(()),
         np.sin(np.arange(n)).reshape(10, -1),
         np.arange(n).reshape(10, -1),
         items=[f"text {i}" for i in range(n)],
-        labels=[f"user {i % 700}" for i in range(n)],
+        labels=[f"user {-i % 700}" for i in range(n)],
     )
-    view = View({"square": cs.sketch(run, 16, order=2).measure(lambda s: s * s)})
+    view = View({"square": cs.sketch(run, 16, order=2, per_example="series").measure(lambda s: s * s)})
     view.ask([0])
     with serve(view) as server:
         tab = open_page(server.address)
@@ -316,9 +430,20 @@ def test_twenty_thousand_examples(serve, open_page, expect):
         expect(tab.locator("#shown")).to_contain_text("11 of 20,000")
         tab.get_by_role("button", name="Pick all shown").click()
         expect(tab.locator("#headline")).to_contain_text("without 11 examples")
+        expect(tab.locator("#words")).to_contain_text("interactions from 16 directions")
+        assert "without knowing which of them are alike: that takes 29 GB" in tab.locator("#trust").inner_text()
         tab.get_by_label("Search").fill("")
         tab.get_by_role("button", name="Next").click()
         expect(tab.locator("#page-number")).to_have_text("page 2 of 400")
+        second = table(tab, "rows")[0][1]
+        tab.get_by_role("button", name="Previous").click()
+        expect(tab.locator("#page-number")).to_have_text("page 1 of 400")
+        labels = tab.locator("#label option").all_inner_texts()
+        assert labels == ["any", *(f"user {i}" for i in range(700))]
+        tab.evaluate("listLabels(Array.from({ length: 5003 }, (_, i) => `user ${i}`))")
+        last = tab.locator("#label option").last
+        assert last.inner_text() == "3 more: search for them" and last.is_disabled()
+        assert table(tab, "rows")[0][1] != second
         tab.get_by_role("button", name="Pick all shown").click()
         expect(tab.locator("#headline")).to_contain_text("without 20,000 examples")
 

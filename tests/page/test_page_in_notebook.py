@@ -34,6 +34,11 @@ def test_a_notebook_shows_the_page_in_a_frame(open_page, tmp_path):
     frame.locator("#headline", has_text="without 2 examples").wait_for()
     assert "95 % from" in frame.locator("#headline").inner_text()
     assert "24 random subsets" in frame.locator("#trust").inner_text()
+    # A notebook may give a frame its width when the page has been drawn already.
+    before = frame.locator("#agreement svg").bounding_box()["width"]
+    tab.set_viewport_size({"width": 500, "height": 900})
+    frame.locator(f"#agreement svg:not([width='{before:g}'])").wait_for()
+    assert frame.locator("#agreement svg").bounding_box()["width"] < 480
 
 
 def test_a_page_of_a_query_is_saved(tmp_path):

@@ -85,6 +85,13 @@ def test_an_interval_of_the_file_covers_what_is_retrained(views):
     assert inside >= 34  # of 40 at 95 %: fewer has a probability of 0.3 %
 
 
+def test_a_file_for_others_says_no_path_of_this_machine(views):
+    view = View(views["series"].bases, about=[("sketch", "of a test"), ("path", "/home/somebody/a.sketch")])
+    page = build_static_page(view)
+    assert "somebody" not in page and read_data(page)["about"] == [["sketch", "of a test"]]
+    assert ["path", "/home/somebody/a.sketch"] in view.describe()["about"]
+
+
 def test_nothing_in_the_data_is_markup(views):
     page = build_static_page(views["series"])
     assert page_runs.MARKUP not in page and page_runs.CLOSING not in page and "<b>user</b>" not in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 import time
 
@@ -15,11 +16,25 @@ from matplotlib.image import imread
 from small_runs import raises
 
 import circuitsketch as cs
+from circuitsketch.attribution.calibrate import choose_subsets
+from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.directions import Orthonormal
-from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.estimators.calibrated import RetrainedSubsets
+from circuitsketch.estimators.caveats import CALIBRATE
+from circuitsketch.estimators.convergence import (
+    sentence_outside,
+    sentences_of_beyond,
+    warnings_of_error,
+    warnings_of_lack,
+)
+from circuitsketch.estimators.interactions import fitting
+from circuitsketch.estimators.known_effects import UNCALIBRATED, FromKnownEffects
 from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
-from circuitsketch.page.view import View, plain_words
+from circuitsketch.page.plain_words import plain_words
+from circuitsketch.page.retrained import retrain_finite
+from circuitsketch.page.static_page import sum_view
+from circuitsketch.page.view import View
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +130,62 @@ def test_a_training_that_diverges_is_an_error_and_changes_nothing(view):
     assert view.retrained.checks == () and view.ask(page_runs.DIVERGES)["values"] == before["values"]
 
 
+def diverging(count):
+    """Some of the 24 subsets that a page draws of `page_runs.make`, each with more examples that let it diverge."""
+    return lambda *arguments, **options: with_diverging(count, *arguments, **options)
+
+
+def with_diverging(count, *arguments, draw=choose_subsets, **options):
+    subsets = draw(*arguments, **options)
+    subsets.rows[3 : 3 + count, page_runs.DIVERGES] = 1.0
+    return subsets
+
+
+def test_a_calibration_leaves_out_subsets_whose_training_diverges_and_says_so(view, monkeypatch):
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", diverging(2))
+    view.calibrate(24, largest=6)
+    monkeypatch.undo()
+    rows = with_diverging(2, view.bases["loss"], None, None, (2, 6), 24, 0, False).rows
+    kept = np.delete(rows, [3, 4], axis=0)
+    trust = view.describe_trust()
+    assert "22 random subsets" in trust["sentence"] and trust["rows"][0]["subsets"] == 22
+    assert "Warning: 2 subsets are left out, because training without them diverged" in trust["sentence"]
+    assert view.retrained.diverged == tuple(tuple(np.flatnonzero(row).tolist()) for row in rows[3:5])
+    # The others are what they would be alone.
+    truths = [truth(np.flatnonzero(row).tolist(), page_runs.loss)[0] for row in kept]
+    shown = view.calibration()["values"][0]["points"]
+    assert [point["truth"] for point in shown] == pytest.approx(truths, rel=1e-9)
+    view.check([4, 9, 17])
+    assert "2 subsets are left out" in view.describe_trust()["sentence"]
+    assert "2 subsets are left out" in sum_view(view).describe_trust()["sentence"]  # of a page in a file
+
+
+def test_a_page_starts_uncalibrated_where_every_training_diverges(view, monkeypatch):
+    subsets = RetrainedSubsets(np.ones((9, page_runs.N)), np.zeros((9, 0)), "random", (2.0, 4.0))
+    monkeypatch.setattr("circuitsketch.page.view.choose_subsets", lambda *_, **options: subsets)
+    before = view.ask([4, 9])["values"]
+    view.calibrate(9)
+    sentence = view.describe_trust()["sentence"]
+    assert "Not calibrated" in sentence and "9 subsets are left out" in sentence
+    assert view.ask([4, 9])["values"] == before
+
+
+def test_a_measurement_that_is_not_finite_after_a_check_is_a_divergence():
+    query = cs.sketch(page_runs.make(), 24, order=2, per_example="series").measure(page_runs.loss)
+
+    def overflows(w):
+        return page_runs.loss(w) if page_runs.loss(w) <= query.baseline else np.inf
+
+    raises_loss = int(np.argmax(query.influence().change))
+    view = View({"loss": query.with_source(Source(overflows, (), page_runs.make()))})
+    with raises(cs.DivergenceError, "not finite"):
+        view.check([raises_loss])
+    rows = np.eye(page_runs.N)
+    finite, values = retrain_finite(view.bases, view.run(), rows)
+    right = np.array([truth([i], page_runs.loss)[0] for i in range(page_runs.N)])
+    assert finite.tolist() == (right <= query.baseline).tolist() and values[:, 0] == pytest.approx(right[finite])
+
+
 def test_pairs_are_what_two_do_together_beyond_their_sum():
     # f = (k_1 + k_2 + k_3)^2 / 2 with k = keep: without both, the change is 1 more than the sum of the changes alone.
     run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 1.0, 1.0], [[0], [1], [2]])
@@ -179,6 +250,12 @@ def test_a_calibration_that_the_sketch_has_kept_is_taken_in(tmp_path):
     value = view.ask([4, 9])["values"][0]
     assert (value["low"], value["high"]) == calibrated.without([4, 9]).interval()
     assert "20 random subsets of 2 to 6 examples that the sketch has kept" in view.describe_trust()["sentence"]
+    sketch = cs.open_sketch(tmp_path / "a.sketch")
+    both = View({"margin": sketch.measure(page_runs.margins), "loss": sketch.measure(page_runs.loss)})
+    assert not both.take_in_kept(20)  # of one of the two
+    sentence = both.describe_trust()["sentence"]
+    assert "Intervals of loss are calibrated on 20 random" in sentence and "Those of margin rest on" in sentence
+    assert both.ask([4, 9])["values"][2]["low"] == value["low"]
 
 
 def test_training_again_without_the_run_says_what_to_give(tmp_path):
@@ -204,24 +281,38 @@ def test_several_people_ask_at_once(view):
 
 
 @pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
-def test_an_answer_comes_at_once(n, limit):
+def test_an_answer_comes_at_once(n, limit, monkeypatch):
+    if n == 20_000:  # of which memory does not hold a similarity
+        monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory")
     rng = np.random.default_rng(0)
     series = rng.normal(size=(n, 4)) * 10.0 ** -np.arange(4)
     series[:, 0] = 1.0
     directions = rng.normal(size=(64, 4)) + 1j * rng.normal(size=(64, 4))
     directions[:, 0] = 1.0
-    known = {"similarity": rng.normal(size=(n, 20))} if n == 1_000 else {}
-    directions = directions if known else directions[:0]
-    query = cs.Query(directions, Orthonormal(n), per_example=series, **known)
+    labels = [f"user {i // 2}" for i in range(n)]
+    query = cs.Query(directions, Orthonormal(n), per_example=series, similarity=rng.normal(size=(n, 20)), labels=labels)
     rows = rng.random((48, n)) < 0.02
     view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
-    assert ("interactions" in view.queries["value"].estimators) and (query.interactions is not None) == (n == 1_000)
+    assert query.interactions.prior.is_diagonal == (n == 20_000)
     times = []
     for _ in range(8):  # processor time, since other programs may keep the cores busy
         begin = time.thread_time()
         view.ask(rng.choice(n, 30, replace=False))
         times.append(time.thread_time() - begin)
     assert min(times) < limit
+
+
+def test_without_a_similarity_the_page_says_which_estimator_answers_and_why(queries, monkeypatch):
+    monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory, but only 20 GB are available")
+    query = cs.sketch(page_runs.make(), 24, order=3, per_example="series").measure(page_runs.loss)
+    view = View({"loss": query})
+    answer = view.ask([4, 9, 17])
+    assert query.interactions.prior.is_diagonal and "interactions from 24 directions" in answer["words"]
+    assert any("29 GB" in text and "examples are alike" in text for text in answer["warnings"])
+    assert answer["values"][0]["low"] < answer["values"][0]["value"] < answer["values"][0]["high"]
+    assert len(answer["values"][0]["pairs"]) == 3
+    view.calibrate(24, largest=6)
+    assert not any("29 GB" in text for text in view.ask([4, 9, 17])["warnings"])  # the interval holds now
 
 
 def test_pictures_are_png_and_keep_their_pixels():
@@ -234,7 +325,39 @@ def test_pictures_are_png_and_keep_their_pixels():
     assert imread(io.BytesIO(data), format="png")[1, 2] == pytest.approx([1, 128 / 255, 0], abs=1e-6)
 
 
+PYTHON = re.compile(r"query\.|cs\.|\|h\||\bh\b|\w=|\(\)")
+
+
 def test_warnings_have_no_calls_of_python(view, queries):
     sentences = [text for ids in ([4, 5], range(4, 36)) for text in view.ask(ids)["warnings"]]
-    assert sentences and not any("query." in text or "cs." in text for text in sentences)
+    view.calibrate(10, largest=4)
+    sentences += [text for ids in ([5, 9, 13], range(5, 25, 4), range(4, 36)) for text in view.ask(ids)["warnings"]]
+    assert len(set(sentences)) > 6 and [text for text in sentences if PYTHON.search(text)] == []
+    plain = [text for name in queries for text in queries[name].without(range(4, 36)).warnings]
+    assert any(PYTHON.search(text) for text in plain)
+
+
+def test_warnings_of_estimators_are_put_in_plain_words():
+    terms = np.array([0.689, 0.937, 1.54])
+    reach = " (|h| = 6.56, and the radius is 6.05)"
+    outside = sentence_outside(terms, np.array(True), reach)
+    assert plain_words(outside) == (
+        "this removal is too large for the series, which can be trusted up to about 37 deletions, and this is as much "
+        "as 43; train again to check, or ask about less"
+    )
+    for text in (
+        outside,
+        sentence_outside(np.stack([terms, terms], axis=1), np.array([True, False]), reach),
+        sentence_outside(terms, np.array(True)),
+        *sentences_of_beyond(np.array(0.35), 0.1),
+        *sentences_of_beyond(np.array([0.01, np.inf]), 0.1),
+        *warnings_of_lack("29 GB of memory", np.ones((1, 3))),
+        *warnings_of_error(np.array(0.1), np.array(1.0), np.array(0.2)),
+        UNCALIBRATED,
+        f"the run has kinks (relu): open the sketch with cs.open_sketch(path, run), or {CALIBRATE}",
+        f"the optimiser's step hardly shrinks; query.retrain_worst(16) corrects single examples, and {CALIBRATE}",
+        "4 of 9 influences are smaller than their error: query.retrain_worst(16) retrains the worst of them",
+    ):
+        assert not PYTHON.search(plain_words(text)), plain_words(text)
+    assert "35% of the change" in plain_words(sentences_of_beyond(np.array(0.35), 0.1)[0])
     assert plain_words("query.retrain_worst(16) corrects") == "retraining the worst examples corrects"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 import warnings
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from circuitsketch.backends.cpu import lane_width
 from circuitsketch.propagate import blocks
 from circuitsketch.store import shared_folder
 from circuitsketch.workers import tasks
-from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute
+from circuitsketch.workers.distribution import FEWEST, Tasks, array_bytes, distribute, handle_in_threads
 from circuitsketch.zoo import microgpt
 
 
@@ -259,6 +260,49 @@ def test_tasks_under_way_are_bounded_by_the_bytes_of_their_results(monkeypatch):
     assert len(asked) == 20 == counted.largest + 1
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_are_handled_in_so_many_threads_and_yielded_in_order(threads):
+    taken, handled, now, most = [], [], [0], [0]
+    gate, lock = threading.Event(), threading.Lock()
+
+    def results():
+        for i in range(10):
+            taken.append(i)
+            yield i
+
+    def handle(i):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            if now[0] == threads:
+                gate.set()
+        assert gate.wait(20)  # until as many are handled at once
+        with lock:
+            now[0] -= 1
+            handled.append(i)
+
+    seen = []
+    for i in handle_in_threads(results(), handle, threads):
+        assert i in handled and len(taken) - len(seen) <= threads
+        seen.append(i)
+    assert seen == list(range(10)) == sorted(handled) and most[0] == threads
+
+
+def test_what_a_thread_raises_stops_all():
+    handled = []
+
+    def handle(i):
+        if i == 4:
+            raise cs.StoreError("full")
+        handled.append(i)
+
+    seen = []
+    with pytest.raises(cs.StoreError, match="full"):
+        for i in handle_in_threads(iter(range(1000)), handle, 3):
+            seen.append(i)
+    assert seen == [0, 1, 2, 3] and len(handled) <= 7
+
+
 # ---------------------------------------------------------------------------------------- errors, warnings, progress
 
 
@@ -400,6 +444,16 @@ def test_a_worker_with_shorter_vectors_computes_the_same_blocks(monkeypatch):
         (lambda: RUN.retrain(SUBSETS, executor=4), "executor must be.*int"),
         (lambda: RUN.retrain(SUBSETS, device="cuda", executor=Never()), "workers compute on their CPUs"),
         (lambda: cs.metagradient(RUN, measure, executor=Never()), "workers share directions, and there are none"),
+        (lambda: cs.sketch(RUN, 4, 1, staging="s3://b/a"), "staging is where the workers.*give path and executor too"),
+        (lambda: cs.sketch(RUN, 4, 1, path="a", staging="s3://b/a"), "give executor too"),
+        (lambda: cs.sketch(RUN, 4, 1, executor=Never(), staging="s3://b/a"), "give path too"),
+        (lambda: cs.sketch(RUN, 4, 1).extend(5, executor=Never(), staging="s3://b/a"), "give path too"),
+        (
+            lambda: cs.sketch(RUN, 4, 1, path="a", executor=Never(), staging="ftp://b"),
+            "begins with 'ftp://'; use s3://",
+        ),
+        (lambda: cs.sketch(RUN, 4, 1, path="s3://b/a", executor=Never()), "path begins with s3://.*as staging="),
+        (lambda: cs.open_sketch("gs://b/a"), "path begins with gs://.*a sketch is written to a folder"),
         (lambda: cs.executor("processes:0").__enter__(), "no executor 'processes:0'; use 'processes'"),
         (lambda: cs.executor("processes:").__enter__(), "no executor"),
         (lambda: cs.executor("dask://nowhere").__enter__(), "no executor"),

@@ -16,7 +16,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.interactions.conditioning import Evidence, Updated, evidence_of, weigh
 from circuitsketch.estimators.interface import Effects, Estimate
 from circuitsketch.estimators.own_effects import OwnEffects, Parts, combine
-from circuitsketch.limits import require_memory
+from circuitsketch.limits import blocks_of, require_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,11 @@ class WithInteractions(OwnEffects):
         """Sum every example's own series; where there is evidence, predict each example alone."""
         if self.evidence is None:
             return super().influence()
-        alone = self.predict(np.eye(self.measurement.n))
-        return self.effects(alone.change, alone.stderr, self.measurement.flat_per_example.shape[1] - 1)
+        n = self.measurement.n
+        ids = np.arange(n)
+        alone = [self.predict((ids[block, None] == ids).astype(np.float64)) for block in blocks_of(n, n)]
+        change, stderr = (np.concatenate([getattr(one, name) for one in alone]) for name in ("change", "stderr"))
+        return self.effects(change, stderr, self.measurement.flat_per_example.shape[1] - 1)
 
     def take_in(self, h: np.ndarray, baseline: np.ndarray, values: Any, coefficients: Any) -> Evidence:
         """Return the evidence so far and new pieces at h's (K, n): see `Query.with_evidence`."""

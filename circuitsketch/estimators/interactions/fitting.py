@@ -11,6 +11,7 @@ the direction left out is dropped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from circuitsketch.estimators.interactions.one_order import OneOrder
 from circuitsketch.estimators.interactions.posterior import Interactions, shapes
 from circuitsketch.estimators.interactions.priors import TRIED_ON, Prior, Priors
 from circuitsketch.estimators.interface import Measurement
-from circuitsketch.limits import require_memory
+from circuitsketch.limits import find_shortage, require_memory
 
 # Arrays that are held together while interactions are fitted, as tracemalloc counts: (n, n), (2m, 2m), complex (n, m).
 SQUARES, KERNELS, TABLES = 9, 10, 8
@@ -50,24 +51,34 @@ class InteractionsFit:
             return None
         m, n = len(coefficients), measurement.n
         require_memory(
-            8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m,
+            8 * KERNELS * (2 * m) ** 2 + TABLES * 16 * n * m,
             f"what {n:,} {measurement.unit}s do together, fitted to {m:,} directions,",
             ["estimator='theorem'", "a sketch with groups=..."],
         )
-        flat = coefficients[:, : order + 1].reshape(m, order + 1, -1)
-        return fit_interactions(flat, measurement.flat_per_example, self.priors)
+        flat, own = coefficients[:, : order + 1].reshape(m, order + 1, -1), measurement.flat_per_example
+        tried = self.priors.diagonal_candidates(own) if self.lack else self.priors.candidates(own)
+        return fit_interactions(flat, own, tried)
+
+    @cached_property
+    def lack(self) -> str:
+        """Why the similarity of examples, and all else of size (n, n), is left out of the fit; empty where it is not.
+
+        What is left are the priors in which no two examples are alike: directions then tell how much examples do
+        together, and not which of them do.
+        """
+        m, n = len(self.measurement.coefficients), self.measurement.n
+        return find_shortage(8 * (SQUARES * n * n + KERNELS * (2 * m) ** 2) + TABLES * 16 * n * m)
 
 
-def fit_interactions(coefficients: np.ndarray, per_example: np.ndarray, priors: Priors) -> Interactions:
-    """Fit orders 2 to that of the directions.
+def fit_interactions(coefficients: np.ndarray, per_example: np.ndarray, tried: Sequence[Prior]) -> Interactions:
+    """Fit orders 2 to that of the directions, by the prior that these agree with most.
 
     coefficients (m, order + 1, C) along the m directions of the priors; per_example (n, order' + 1, C), order' >=
     order.
     """
     per_example = np.asarray(per_example, dtype=np.float64)
-    order = coefficients.shape[1] - 1
-    observed = [coefficients[:, r] - power(priors.directions, r) @ per_example[:, r] for r in range(2, order + 1)]
-    tried = priors.candidates(per_example)
+    order, directions = coefficients.shape[1] - 1, tried[0].directions
+    observed = [coefficients[:, r] - power(directions, r) @ per_example[:, r] for r in range(2, order + 1)]
     prior = min(tried, key=lambda prior: likelihood(prior, observed[0])) if observed else tried[0]
     return Interactions(
         per_example, prior, tuple(fit_order(prior, per_example, r, o) for r, o in enumerate(observed, 2))

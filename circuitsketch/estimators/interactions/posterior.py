@@ -41,7 +41,7 @@ class Points:
     """Real h's (B, n) and the products with the similarity and the directions that every order needs.
 
     used: the coordinates at which any h differs from zero. through: h S, (B, n). seen: h S psi, complex (B, m).
-    alike: h times the cosines, (B, n).
+    alike: h times the cosines, (B, n). support: the coordinates outside of which h and h S are zero, or all.
     """
 
     h: np.ndarray
@@ -49,6 +49,7 @@ class Points:
     through: np.ndarray
     seen: np.ndarray
     alike: np.ndarray | None
+    support: np.ndarray | slice
 
     @cached_property
     def square(self) -> np.ndarray:
@@ -72,7 +73,7 @@ class Interactions:
 
     def look(self, h: np.ndarray, fits: Sequence[OneOrder]) -> tuple[np.ndarray, list[AtOrder]]:
         """h S h (B,) of h's (B, n), and what is known of the orders of these fits there."""
-        if len(h) >= MANY and (entries := entries_of(h, SPARSE)) is not None:
+        if len(h) >= MANY and not self.prior.is_diagonal and (entries := entries_of(h, SPARSE)) is not None:
             square, found = look(self.tables, entries, [fit.r for fit in fits])
             return square, [self._sparse(fit, *parts) for fit, parts in zip(fits, found, strict=True)]
         at = self.points(h)
@@ -81,41 +82,60 @@ class Interactions:
     def points(self, h: np.ndarray) -> Points:
         """What all orders need of h (B, n); only rows of S of examples that are used are touched."""
         used = np.flatnonzero(h.any(axis=0))
+        few = 4 * len(used) < h.shape[1]
         rows = h[:, used]
 
         def through(table: np.ndarray) -> np.ndarray:
-            return rows @ table[used] if 4 * len(used) < len(table) else h @ table
+            if table.ndim == 1:
+                return h * table
+            return rows @ table[used] if few else h @ table
 
         seen = through(self.prior.metric_directions.view(np.float64)).view(np.complex128)
         alike = None if self.prior.cosines is None else through(self.prior.cosines)
-        return Points(h, used, through(self.prior.similarity), seen, alike)
+        support = used if few and self.prior.is_diagonal else slice(None)
+        return Points(h, used, through(self.prior.similarity), seen, alike, support)
 
     def see(self, fit: OneOrder, at: Points) -> AtOrder:
         """What is known of one order."""
         own, through, seen = at.powers(fit.r)
         both = shapes(self.per_example, fit.r, at.h, at.alike)
         shaped = both[0] * fit.shapes[0] + both[1] * fit.shapes[1]
-        mean = seen @ fit.weights - through @ fit.through - own @ fit.own + shaped
-        used = own[:, at.used]
-        together = np.einsum("bi,bi->b", used @ power(self.prior.similarity[np.ix_(at.used, at.used)], fit.r), used)
+        s = at.support
+        mean = seen @ fit.weights - through[:, s] @ fit.through[s] - own[:, s] @ fit.own[s] + shaped
+        together = self._together(own, at.used, fit.r)
         kernel = power(at.square, fit.r) - 2 * np.einsum("bi,bi->b", through, own) + together
         isotropic = power(np.einsum("bi,bi->b", at.h, at.h), fit.r) - np.einsum("bi,bi->b", own, own)
         prior = self._prior_variance(fit, kernel, isotropic)
-        known = self.projected(fit, own, through, seen) ** 2 @ fit.precision
+        known = self.projected(fit, (own, through, seen), s) ** 2 @ fit.precision
         return AtOrder(mean, shaped, prior, np.maximum(prior - fit.scale * known, 0))
 
-    def projected(self, fit: OneOrder, own: np.ndarray, through: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """k(h, psi) in the eigenbasis, (B, E), from `Points.powers`."""
-        return seen @ fit.vectors - through @ fit.through_vectors - own @ fit.own_vectors
+    def _together(self, own: np.ndarray, used: np.ndarray, r: int) -> np.ndarray:
+        """h^r S^r h^r, (B,), of powers h^r (B, n) that are 0 outside of some columns."""
+        if self.prior.is_diagonal:
+            return own**2 @ power(self.prior.similarity, r)
+        rows = own[:, used]
+        return np.einsum("bi,bi->b", rows @ power(self.prior.similarity[np.ix_(used, used)], r), rows)
+
+    def projected(
+        self, fit: OneOrder, powers: tuple[np.ndarray, np.ndarray, np.ndarray], support: np.ndarray | slice
+    ) -> np.ndarray:
+        """k(h, psi) in the eigenbasis, (B, E), from `Points.powers` and `Points.support`."""
+        own, through, seen = powers
+        return (
+            seen @ fit.vectors
+            - through[:, support] @ fit.through_vectors[support]
+            - own[:, support] @ fit.own_vectors[support]
+        )
 
     def covariance(self, fit: OneOrder, one: Points, other: Points) -> np.ndarray:
         """The covariance of O_r between h's given the directions: (B, B', C)."""
-        (x, sx, px), (y, sy, py) = one.powers(fit.r), other.powers(fit.r)
-        kernel = (
-            power(one.through @ other.h.T, fit.r) - sx @ y.T - x @ sy.T + x @ power(self.prior.similarity, fit.r) @ y.T
-        )
+        here, there = one.powers(fit.r), other.powers(fit.r)
+        (x, sx, _), (y, sy, _) = here, there
+        spread = power(self.prior.similarity, fit.r)
+        alone = (x * spread if self.prior.is_diagonal else x @ spread) @ y.T
+        kernel = power(one.through @ other.h.T, fit.r) - sx @ y.T - x @ sy.T + alone
         isotropic = (power(one.h @ other.h.T, fit.r) - x @ y.T) / float(x.shape[1]) ** fit.r
-        p, q = self.projected(fit, x, sx, px), self.projected(fit, y, sy, py)
+        p, q = self.projected(fit, here, one.support), self.projected(fit, there, other.support)
         known = np.einsum("be,de,ec->bdc", p, q, fit.precision, optimize=True)
         return fit.scale * (kernel[:, :, None] / fit.size + 2 * fit.tau * isotropic[:, :, None] - known)
 
@@ -142,10 +162,11 @@ class Interactions:
     @cached_property
     def effective(self) -> tuple[float, float]:
         """The effective dimensions, trace^2 / sum of squares, of the values' first-order effects and of the
-        similarity."""
+        similarity, of which 0 says that it knows no directions."""
         first = self.per_example[:, 1].T @ self.per_example[:, 1]
-        both = [np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny) for x in (first, self.prior.similarity)]
-        return max(both[0], 1.0), max(both[1], 1.0)
+        known = [first] if self.prior.is_diagonal else [first, self.prior.similarity]
+        sizes = [max(np.trace(x) ** 2 / max((x**2).sum(), np.finfo(float).tiny), 1.0) for x in known]
+        return sizes[0], 0.0 if self.prior.is_diagonal else sizes[1]
 
     @cached_property
     def tables(self) -> Tables:

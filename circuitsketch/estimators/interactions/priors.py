@@ -40,15 +40,23 @@ class Decomposed:
 class Prior:
     """A similarity, and what follows from it and the directions alone, made when first asked for and kept.
 
-    similarity: S (n, n), of trace n. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
+    similarity: S (n, n), of trace n; where no two examples are alike (is_diagonal), its diagonal (n,) alone, so that
+    nothing of size (n, n) is held. cosines: (n, n) or None, how alike examples are. directions: complex (m, n).
     """
 
     name: str
     similarity: np.ndarray
     cosines: np.ndarray | None
     directions: np.ndarray
+    is_diagonal: bool = field(init=False, repr=False)
+    diagonal: np.ndarray = field(init=False, repr=False)
     found: dict[tuple[int, int], Decomposed] = field(default_factory=dict, repr=False)
     rests: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        is_diagonal = self.similarity.ndim == 1
+        object.__setattr__(self, "is_diagonal", is_diagonal)
+        object.__setattr__(self, "diagonal", self.similarity if is_diagonal else np.diag(self.similarity))
 
     @cached_property
     def metric_directions(self) -> np.ndarray:
@@ -116,10 +124,7 @@ class Priors:
         orders two, all unlike or with the given cosines (seen: a few examples with strong interactions dominate a
         full-batch run). These two are of one measurement, whose per_example (n, order + 1, C) they rest on.
         """
-        n = len(per_example)
-        own = np.sqrt((per_example[:, 2] ** 2).mean(axis=1)) if per_example.shape[1] > 2 else np.ones(n)
-        if not own.any():
-            own = np.ones(n)
+        n, own = len(per_example), own_sizes(per_example)
         alone = self._prior("own", np.diag(own**2))
         if self.given is None or self.cosines is None:
             return [alone, self._shared("identity", np.eye(n))]
@@ -131,6 +136,12 @@ class Priors:
             alone,
         ]
 
+    def diagonal_candidates(self, per_example: np.ndarray) -> list[Prior]:
+        """Those of `candidates` that take no memory of size (n, n), since no two examples are alike in them."""
+        own = own_sizes(per_example) ** 2
+        tried = {"own": own * (len(own) / own.sum()), "identity": np.ones(len(own))}
+        return [Prior(name, diagonal, None, self.directions) for name, diagonal in tried.items()]
+
     def _prior(self, name: str, similarity: np.ndarray) -> Prior:
         return Prior(name, similarity * (len(similarity) / np.trace(similarity)), self.cosines, self.directions)
 
@@ -138,6 +149,12 @@ class Priors:
         if name not in self.found:
             self.found[name] = self._prior(name, similarity)
         return self.found[name]
+
+
+def own_sizes(per_example: np.ndarray) -> np.ndarray:
+    """How large examples are by their own orders two, (n,); all alike where these are not known, or 0."""
+    own = np.sqrt((per_example[:, 2] ** 2).mean(axis=1)) if per_example.shape[1] > 2 else np.zeros(len(per_example))
+    return own if own.any() else np.ones(len(per_example))
 
 
 def cosine(similarity: np.ndarray) -> np.ndarray:
@@ -148,7 +165,10 @@ def cosine(similarity: np.ndarray) -> np.ndarray:
 
 
 def times(real: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """A real matrix times a complex one, in real products: NumPy would make the first complex."""
+    """A real matrix, or a diagonal one (n,), times a complex one, in real products: NumPy would make the first
+    complex."""
+    if real.ndim == 1:
+        return real[:, None] * np.ascontiguousarray(number)
     return (real @ np.ascontiguousarray(number).view(np.float64)).view(np.complex128)
 
 

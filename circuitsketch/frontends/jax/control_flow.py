@@ -13,6 +13,18 @@ from circuitsketch.errors import TraceError
 from circuitsketch.frontends.jax.values import Known, aval_of, is_reached
 
 LONGEST = 100_000  # rounds of a while loop
+LARGEST = 100_000  # operations of a loop that is unrolled; with their gradient, they take half a minute
+
+
+def check_size(walk: Any, rounds: int, operations: int) -> None:
+    """Raise TraceError if a loop of so many rounds, each of so many operations, is too large to be unrolled."""
+    if rounds * operations > LARGEST:
+        raise TraceError(
+            f"{walk.program.places.caller} repeats {operations:,} operation(s) {rounds:,} times, and a circuit has no "
+            f"loops: unrolled, these would be {rounds * operations:,}, above {LARGEST:,}. Use fewer rounds (shorter "
+            "sequences, fewer inner steps), operations on entire arrays instead of one row per round (jnp.cumsum, "
+            "matrix products), or a loop over data alone, which no weight reaches and JAX computes"
+        )
 
 
 def unroll_scan(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[bool]) -> list[Any]:
@@ -21,6 +33,7 @@ def unroll_scan(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[
     first, carried, rounds = params["num_consts"], params["num_carry"], params["length"]
     consts, carry, inputs = operands[:first], operands[first : first + carried], operands[first + carried :]
     body = walk.program.liveness.scan_outputs(equation, wanted)
+    check_size(walk, rounds, walk.program.liveness.count(params["jaxpr"].jaxpr, body))
     read = walk.program.liveness.scan_operands(equation, wanted)[first + carried :]
     rows: list[list[Any]] = []
     for number in reversed(range(rounds)) if params["reverse"] else range(rounds):
@@ -72,7 +85,9 @@ def repeat(walk: Any, equation: Any, operands: list[Any], wanted: Sequence[bool]
     tested, used = params["cond_nconsts"], params["body_nconsts"]
     test, body = params["cond_jaxpr"], params["body_jaxpr"]
     test_consts, body_consts, carry = operands[:tested], operands[tested : tested + used], operands[tested + used :]
-    for _ in range(LONGEST):
+    operations = walk.program.liveness.count(body.jaxpr, [True] * len(carry))
+    for number in range(LONGEST):
+        check_size(walk, number, operations)
         (going,) = walk.run(test.jaxpr, test.consts, [*test_consts, *carry], [True])
         if is_reached(going):
             raise TraceError(

@@ -15,7 +15,9 @@ import numpy as np
 
 from circuitsketch.arguments import call
 from circuitsketch.circuit import compute, evaluate
-from circuitsketch.frontends.jax.state import is_array, spec_of
+from circuitsketch.errors import InputError
+from circuitsketch.frontends.imported import flatten_pytree
+from circuitsketch.frontends.jax.state import explain_refusal, is_array, narrowed, spec_of
 from circuitsketch.frontends.jax.tracing import trace_with_jax
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.frontends.jax.walk import Program, WireWalk
@@ -27,7 +29,11 @@ def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def imported(*args: Any, **options: Any) -> Any:
-        leaves, structure = jax.tree_util.tree_flatten((args, options))
+        leaves, structure = flatten_pytree(jax.tree_util.tree_flatten, (args, options), "an argument")
+        for leaf in leaves:
+            if is_array(leaf) and (problem := explain_refusal(leaf)) is not None:
+                raise InputError(f"an argument {problem}")
+        leaves = list(map(narrowed, leaves))
         if any(isinstance(leaf, Wire) for leaf in leaves):
             return apply_to_wires(function, structure, leaves)
         floats = [i for i, leaf in enumerate(leaves) if is_array(leaf) and np.asarray(leaf).dtype.kind in "fV"]

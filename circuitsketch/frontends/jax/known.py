@@ -16,6 +16,10 @@ import numpy as np
 from circuitsketch.frontends.jax.values import Known, Reached, is_reached
 from circuitsketch.frontends.jax.walk import KnownWalk, Program, ReachWalk, Undecided, Walk, WireWalk
 
+# For the draws of a transformer's dropout, LLVM takes a quarter of the time that it takes at its highest level, 3, and
+# the code is up to 1.3 times as slow (AMD EPYC, jax 0.10): a training calls it once per step.
+QUICKLY = {"xla_backend_optimization_level": 1}
+
 
 @dataclass(frozen=True, eq=False)
 class StepKind:
@@ -106,7 +110,7 @@ class Foreknowledge:
                 state = {i: value_in(after[i], kind.state[i]) for i in self.known}
                 return None, ([known.value for _, known in walk.met.values()], state)
 
-            self.compiled[kind, decisions] = jax.jit(compute)
+            self.compiled[kind, decisions] = jax.jit(compute, compiler_options=QUICKLY)
         return self.compiled[kind, decisions]
 
     def step(

@@ -57,6 +57,21 @@ class Liveness:
             self.answers[key] = jaxpr, equations[::-1], [v in live for v in jaxpr.invars]
         return self.answers[key]
 
+    def count(self, jaxpr: Any, wanted: Sequence[bool]) -> int:
+        """Return the number of live equations of a jaxpr, with calls and loops of a fixed length written out."""
+        return sum(self.count_equation(equation, outputs) for equation, outputs in self.equations(jaxpr, wanted))
+
+    def count_equation(self, equation: Any, outputs: Sequence[bool]) -> int:
+        """Return the number of equations that an equation stands for."""
+        params = equation.params
+        if (called := called_jaxpr(equation)) is not None:
+            return self.count(called.jaxpr, outputs)
+        if equation.primitive.name == "scan":
+            return int(params["length"]) * self.count(params["jaxpr"].jaxpr, self.scan_outputs(equation, outputs))
+        if equation.primitive.name == "cond":
+            return sum(self.count(branch.jaxpr, outputs) for branch in params["branches"])
+        return 1
+
     def operands(self, equation: Any, outputs: Sequence[bool]) -> list[bool]:
         """Return which operands of an equation its needed outputs depend on."""
         if (called := called_jaxpr(equation)) is not None:

@@ -14,7 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from circuitsketch.arguments import quoted, text_of
+from circuitsketch.arrays import explain_lost_meaning
 from circuitsketch.errors import InputError
+from circuitsketch.frontends.imported import fingerprint, flatten_pytree
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unflatten
 
@@ -42,18 +45,39 @@ def spec_of(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
 
 
+def explain_refusal(leaf: Any) -> str | None:
+    """Return why JAX does not take a leaf as numbers, or None."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        if (reason := explain_lost_meaning(leaf)) is not None:
+            return f"is {reason}"
+        is_number = leaf.dtype.kind in "fiubc" or jax.numpy.issubdtype(leaf.dtype, np.number)  # bfloat16 and its like
+        return None if is_number else f"is an array of dtype {leaf.dtype}; pass arrays of numbers"
+    if isinstance(leaf, int):
+        bounds = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+        if not bounds.min <= leaf <= bounds.max:
+            return f"is {quoted(leaf)}, which does not fit into JAX's {bounds.dtype}; pass a float"
+    return None
+
+
+def narrowed(leaf: Any) -> Any:
+    """Return numbers with at most double precision, as JAX has them."""
+    wide: dict[Any, Any] = {np.dtype(np.longdouble): np.float64, np.dtype(np.clongdouble): np.complex128}
+    dtype = wide.get(leaf.dtype, leaf.dtype) if isinstance(leaf, np.ndarray | np.generic) else None
+    return leaf if dtype is None or dtype == leaf.dtype else leaf.astype(dtype)
+
+
 def name_of(key: Any) -> str:
     """Return an entry of a path of JAX's as a name."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+            return text_of(getattr(key, attribute))
+    return text_of(key)
 
 
 def leaf_names(state: Any, root: str) -> list[str]:
     """Return the path of every leaf of a pytree."""
     names = []
-    for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]:
+    for path, _ in flatten_pytree(jax.tree_util.tree_flatten_with_path, state, root)[0]:
         name = root
         for key in path:
             name = join_path(name, name_of(key))
@@ -77,25 +101,29 @@ class Arrays:
     others: Mapping[int, Any]
 
     @staticmethod
-    def of(value: Any, numbers: Container[int] | None = None) -> tuple[list[Any], Arrays]:
+    def of(value: Any, root: str, numbers: Container[int] | None = None) -> tuple[list[Any], Arrays]:
         """Return the arrays of a pytree, and what remains of it.
 
-        numbers : which of Python's numbers are arrays, by position; by default all but booleans.
+        root : how messages call it. numbers : which of Python's numbers are arrays, by position; by default all but
+        booleans.
         """
-        leaves, structure = jax.tree_util.tree_flatten(value)
+        leaves, structure = flatten_pytree(jax.tree_util.tree_flatten, value, root)
         positions = tuple(
             i
             for i, leaf in enumerate(leaves)
             if (i in numbers if numbers is not None and isinstance(leaf, int | float) else is_array(leaf))
         )
         others = {i: leaf for i, leaf in enumerate(leaves) if i not in set(positions)}
-        return [leaves[i] for i in positions], Arrays(structure, positions, others)
+        for i in positions:
+            if (problem := explain_refusal(leaves[i])) is not None:
+                raise InputError(f"{leaf_names(value, root)[i]} {problem}")
+        return [narrowed(leaves[i]) for i in positions], Arrays(structure, positions, others)
 
     def changed_numbers(self, value: Any) -> list[int]:
         """Return the positions of those of Python's numbers that are others in a pytree of this structure."""
         leaves = jax.tree_util.tree_leaves(value)
         numbers = (i for i, leaf in self.others.items() if isinstance(leaf, int | float))
-        return [i for i in numbers if isinstance(leaves[i], jax.Array) or np.any(leaves[i] != self.others[i])]
+        return [i for i in numbers if not isinstance(leaves[i], int | float) or leaves[i] != self.others[i]]
 
     def rebuild(self, arrays: Sequence[Any]) -> Any:
         """Return the pytree with other arrays."""
@@ -105,12 +133,12 @@ class Arrays:
     @property
     def key(self) -> Any:
         """What tells two pytrees of arrays of equal shapes apart."""
-        return self.structure, self.positions, tuple((i, repr(leaf)) for i, leaf in self.others.items())
+        return self.structure, self.positions, tuple((i, fingerprint(leaf)) for i, leaf in self.others.items())
 
 
 def array_leaves(value: Any) -> list[Any]:
     """Return the arrays of a pytree."""
-    return Arrays.of(value, ())[0]
+    return Arrays.of(value, "the parameters", ())[0]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuitsketch.arguments import call, shortened
-from circuitsketch.errors import InputError, ShapeError
-from circuitsketch.frontends.imported import ImportedStep
+from circuitsketch.arguments import call, quoted, shortened
+from circuitsketch.errors import InputError, ShapeError, TraceError
+from circuitsketch.frontends.imported import ImportedStep, explain_difference, flatten_pytree
 from circuitsketch.frontends.jax.known import Foreknowledge, StepKind
-from circuitsketch.frontends.jax.state import Arrays, StateLayout, check_names, leaf_names, spec_of
+from circuitsketch.frontends.jax.state import (
+    Arrays,
+    StateLayout,
+    check_names,
+    explain_refusal,
+    is_array,
+    leaf_names,
+    spec_of,
+)
 from circuitsketch.frontends.jax.tracing import trace_with_jax
-from circuitsketch.frontends.jax.values import plain
+from circuitsketch.frontends.jax.values import is_complex, plain
 from circuitsketch.tree import flatten_up_to
 
 
@@ -39,7 +47,11 @@ class StepTracer:
 
     def kind_of(self, batch: Any, count: int, t: int) -> tuple[StepKind, list[Any]]:
         """Return the kind of a step on `count` examples, and the arrays of its batch."""
-        leaves, arrays = Arrays.of(batch)
+        leaves, arrays = Arrays.of(batch, f"batches[{t}]")
+        for i, leaf in arrays.others.items():
+            if not isinstance(leaf, bool):
+                problem = explain_refusal(leaf) or f"is {quoted(leaf)}; a batch consists of arrays and numbers"
+                raise InputError(f"{leaf_names(batch, f'batches[{t}]')[i]} {problem}")
         specs = [spec_of(leaf) for leaf in leaves]
         key = arrays.key, tuple((spec.shape, spec.dtype) for spec in specs), count
         if key not in self.kinds:
@@ -59,16 +71,21 @@ class StepTracer:
 
     def arrays_after(self, state: Any, t: int) -> list[Any]:
         """Return the arrays of the state after a step; raise an error if its structure or a shape is another."""
-        leaves, structure = jax.tree_util.tree_flatten(state)
+        leaves, structure = flatten_pytree(jax.tree_util.tree_flatten, state, f"what step {t} returns")
         if structure != self.arrays.structure:
+            names, before = leaf_names(state, "state"), leaf_names(self.arrays.rebuild(self.specs), "state")
+            difference = explain_difference(names, before) or (
+                f"{shortened(str(structure))}, but the state is {shortened(str(self.arrays.structure))}"
+            )
             raise InputError(
-                f"step {t} returns {shortened(str(structure))}, but the state is "
-                f"{shortened(str(self.arrays.structure))}; return a state of the same structure, without losses or "
-                "metrics beside it"
+                f"step {t} returns {difference}; return a state of the same structure, without losses or metrics "
+                "beside it"
             )
         self.changed.update(self.arrays.changed_numbers(state))
         leaves = [leaves[i] for i in self.arrays.positions]
         for leaf, spec, name in zip(leaves, self.specs, self.names, strict=True):
+            if not is_array(leaf) and not isinstance(leaf, bool):
+                raise InputError(f"step {t} returns {name} = {quoted(leaf)}; return an array of shape {spec.shape}")
             if np.shape(leaf) != spec.shape:
                 raise ShapeError(f"step {t} returns {name} of shape {np.shape(leaf)}; the state has shape {spec.shape}")
         return leaves
@@ -95,7 +112,7 @@ def trace_steps(
     numbers: set[int] = set()
     widths: dict[int, Any] = {}
     while True:
-        leaves, arrays = Arrays.of(state, numbers)
+        leaves, arrays = Arrays.of(state, "state", numbers)
         array_names = [names[i] for i in arrays.positions]
         check_names(array_names)
         specs = [widths.get(i, spec_of(leaf)) for i, leaf in zip(arrays.positions, leaves, strict=True)]
@@ -121,10 +138,11 @@ def import_step(
     """
     tracer, kinds = trace_steps(step, state, batches, counts)
     arrays, names, specs = tracer.arrays, tracer.names, tracer.specs
-    leaves = Arrays.of(state, numbers=arrays.positions)[0]
+    leaves = Arrays.of(state, "state", arrays.positions)[0]
     foreknowledge = Foreknowledge(leaves, list(tracer.kinds.values()))
     if not foreknowledge.reached:
         raise InputError("the state after a step does not depend on keep; multiply each example's loss by its entry")
+    check_real(foreknowledge.reached, names, specs)
     known = {i: cast(leaves[i], specs[i]) for i in foreknowledge.known}
     paths: dict[tuple[StepKind, tuple[int, ...]], int] = {}
     data = []
@@ -143,6 +161,15 @@ def import_step(
 
     initial = layout.nest([np.asarray(leaves[i], np.float64) for i in layout.reached])
     return ImportedStep(record_step, initial, data, layout)
+
+
+def check_real(reached: Sequence[int], names: Sequence[str], specs: Sequence[Any]) -> None:
+    """Raise TraceError if weights reach complex numbers in the state."""
+    if complex_ := [names[i] for i in reached if is_complex(specs[i])]:
+        raise TraceError(
+            f"the examples' weights reach {complex_[0]}, which has complex numbers; circuits compute on real numbers: "
+            "carry real and imaginary parts as two arrays"
+        )
 
 
 def cast(leaf: Any, spec: Any) -> Any:

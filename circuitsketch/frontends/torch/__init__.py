@@ -8,6 +8,6 @@ translates what meets wires, `step` imports training steps and `function` functi
 
 from circuitsketch.frontends.torch.function import import_function
 from circuitsketch.frontends.torch.optimiser import Optimiser
-from circuitsketch.frontends.torch.step import import_step
+from circuitsketch.frontends.torch.step import check_order, import_step
 
-__all__ = ["Optimiser", "import_function", "import_step"]
+__all__ = ["Optimiser", "check_order", "import_function", "import_step"]

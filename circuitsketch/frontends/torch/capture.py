@@ -23,12 +23,15 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from circuitsketch.circuit import NOWHERE, Place
-from circuitsketch.errors import TraceError
+from circuitsketch.errors import CircuitSketchError, TraceError
+from circuitsketch.frontends.imported import is_inside_call
 from circuitsketch.frontends.numpy.wire import is_users
 from circuitsketch.frontends.torch.refusals import AUTOGRAD, BRANCH, OWN_FUNCTION
 
 aten = torch.ops.aten
 LIBRARY = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+TRACER = os.path.join(LIBRARY, "fx") + os.sep
+LONGEST = 300  # characters of a message of PyTorch's
 # Beyond the core: gradients and losses that are sums and products of simpler operations.
 FURTHER = [
     aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit.no_stats,
@@ -44,6 +47,11 @@ KEPT = frozenset(
     """softplus_backward log_sigmoid_forward log_sigmoid_backward logaddexp logsumexp linalg_vector_norm _softmax
     _log_softmax _safe_softmax var var_mean gelu relu silu convolution convolution_backward bernoulli""".split()
 )
+SHAPES = (
+    "check the shapes and dtypes there: they are those of the state and of the batch; losses are one per example "
+    "(reduction='none'), are multiplied by keep, and their mean is a number"
+)
+LISTS = "in a state or batch, a list is a pytree of its entries: pass tensors, torch.tensor(x)"
 # What PyTorch says of what it cannot trace, and what to do about it.
 ADVICE = {
     "get value out of a tracing tensor": BRANCH,
@@ -53,6 +61,7 @@ ADVICE = {
     "custom_function_call": OWN_FUNCTION,
     "requires_grad_()": AUTOGRAD,
     "does not require grad": AUTOGRAD,
+    "backward() called inside": AUTOGRAD,
 }
 
 
@@ -123,11 +132,22 @@ def capture(function: Callable[..., Any], examples: Sequence[torch.Tensor]) -> t
             said = [advice for text, advice in ADVICE.items() if text in str(reason)]
             if isinstance(reason, DataDependentOutputException | DynamicOutputShapeException):
                 said = [BRANCH]
-            if not said:
-                raise
             frames = traceback.extract_tb(reason.__traceback__)
-            place = user_line([(frame.filename, frame.lineno or 0) for frame in reversed(frames)])
-            raise TraceError(f"{place} {said[0]}") from None
+            files = [(frame.filename, frame.lineno or 0) for frame in reversed(frames)]
+            place = user_line(files)
+            if said:
+                raise TraceError(f"{place} {said[0]}") from None
+            # PyTorch looks on while a function runs, also when that fails.
+            raised_at = next(file for file in files if not file[0].startswith(TRACER))
+            is_own = place is not NOWHERE and (place.file, place.line) == raised_at
+            meets_tensor = isinstance(reason, TypeError) and "Tensor'" in str(reason)
+            is_own = is_own and not meets_tensor and is_inside_call(reason.__traceback__)
+            if is_own or isinstance(reason, CircuitSketchError):
+                raise
+            text = " ".join(str(reason).split())[:LONGEST]
+            where = "" if place is NOWHERE else f"{place}: "
+            advice = LISTS if meets_tensor else SHAPES
+            raise TraceError(f"{where}PyTorch cannot trace this: {text}; {advice}") from reason
 
 
 def place_of(node: torch.fx.Node) -> Place:

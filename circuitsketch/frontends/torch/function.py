@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from circuitsketch.arguments import call
+from circuitsketch.arguments import call, quoted
 from circuitsketch.circuit import compute, evaluate
+from circuitsketch.errors import InputError
+from circuitsketch.frontends.imported import flatten_pytree
 from circuitsketch.frontends.numpy import Wire, trace
 from circuitsketch.frontends.torch.capture import capture
 from circuitsketch.frontends.torch.program import Program, plain
-from circuitsketch.frontends.torch.state import is_number
+from circuitsketch.frontends.torch.state import is_number, tensor_of
 
 
 def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,11 +29,12 @@ def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def imported(*args: Any, **options: Any) -> Any:
-        leaves, structure = pytree.tree_flatten((args, options))
+        leaves, structure = flatten_pytree(pytree.tree_flatten, (args, options), "an argument")
         if any(isinstance(leaf, Wire) for leaf in leaves):
             return apply_to_wires(function, structure, leaves)
-        floats = [i for i, leaf in enumerate(leaves) if is_number(leaf) and torch.as_tensor(leaf).is_floating_point()]
+        floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
         trees: list[Any] = []
+        kept: list[Any] = []
 
         def on_wires(*wires: Wire) -> list[Any]:
             replaced = list(leaves)
@@ -39,15 +42,33 @@ def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
                 replaced[i] = wire
             outputs, tree = pytree.tree_flatten(apply_to_wires(function, structure, replaced))
             trees[:] = [tree]
-            return outputs
+            kept[:] = outputs
+            return [output for output in outputs if output is not None]
 
-        arrays = [plain(leaves[i]) for i in floats]
+        arrays = [plain(tensor_of(leaves[i])) for i in floats]
         circuit = trace(on_wires, *arrays)
         with np.errstate(all="ignore"):
             values = evaluate(circuit.nodes, dict(zip(circuit.inputs, arrays, strict=True)), compute)
-        return pytree.tree_unflatten([values[i] for i in circuit.outputs], trees[0])
+        numbers = (values[i] for i in circuit.outputs)
+        return pytree.tree_unflatten([None if output is None else next(numbers) for output in kept], trees[0])
 
     return imported
+
+
+def is_float(leaf: Any) -> bool:
+    """Return whether a leaf is floats."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.is_floating_point()
+    return is_number(leaf) and np.asarray(leaf).dtype.kind == "f"
+
+
+def as_output(leaf: Any) -> Any:
+    """Return a leaf of a function's result as PyTorch traces it, or raise InputError."""
+    if leaf is None or isinstance(leaf, torch.Tensor | bool):
+        return leaf
+    if not is_number(leaf):
+        raise InputError(f"the function returns {quoted(leaf)}; return tensors and numbers, in a pytree")
+    return tensor_of(leaf)
 
 
 def example_of(wire: Wire) -> torch.Tensor:
@@ -59,7 +80,7 @@ def example_of(wire: Wire) -> torch.Tensor:
 def apply_to_wires(function: Callable[..., Any], structure: Any, leaves: list[Any]) -> Any:
     """Return the result of a function whose arguments, flattened, contain wires."""
     at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Wire)]
-    others = [torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+    others = [tensor_of(leaf) if isinstance(leaf, np.ndarray) and is_number(leaf) else leaf for leaf in leaves]
     default = torch.get_default_dtype()
     others = [x.to(default) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in others]
     trees: list[Any] = []
@@ -69,9 +90,10 @@ def apply_to_wires(function: Callable[..., Any], structure: Any, leaves: list[An
         for i, tensor in zip(at, tensors, strict=True):
             replaced[i] = tensor
         args, options = pytree.tree_unflatten(replaced, structure)
-        outputs, tree = pytree.tree_flatten(call(function, "the function", *args, **options))
+        result = call(function, "the function", *args, **options)
+        outputs, tree = flatten_pytree(pytree.tree_flatten, result, "the function's result")
         trees[:] = [tree]
-        return outputs
+        return [as_output(output) for output in outputs]
 
     wires = [leaves[i] for i in at]
     program = Program(capture(of_tensors, [example_of(wire) for wire in wires]))

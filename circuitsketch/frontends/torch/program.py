@@ -150,7 +150,10 @@ class Program:
                 values[node] = value_of(node.args[0])[node.args[1]]  # type: ignore[arg-type, index]
             else:
                 args, kwargs = map_arg((node.args, dict(node.kwargs)), value_of)
-                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                try:
+                    values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                except (RuntimeError, ValueError, TypeError, IndexError) as reason:
+                    raise TraceError(f"{place_of(node)}: PyTorch cannot compute {name_of(node)}: {reason}") from reason
 
     def foresee(self, inputs: Mapping[int, torch.Tensor]) -> dict[Node, Any]:
         """Return the known nodes of a step, given the known inputs by position."""

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from circuitsketch.arrays import plain_array
+from circuitsketch.arguments import text_of
+from circuitsketch.arrays import plain_array, real_array
 from circuitsketch.errors import InputError
+from circuitsketch.frontends.imported import fingerprint, flatten_pytree
 from circuitsketch.frontends.numpy import Wire
 from circuitsketch.tree import Tree, flatten_up_to, join_path, parse_paths, unflatten
 
@@ -34,19 +36,24 @@ def tensor_of(leaf: Any) -> torch.Tensor:
     if isinstance(leaf, torch.Tensor):
         return leaf.detach().clone()
     if isinstance(leaf, np.ndarray):
-        return torch.tensor(plain_array(leaf, "an array of the state or of a batch"))
+        return torch.tensor(narrowed(plain_array(leaf, "an array of the state or of a batch")))
     try:
-        return torch.tensor(leaf.item() if isinstance(leaf, np.generic) else leaf)
+        return torch.tensor(narrowed(leaf).item() if isinstance(leaf, np.generic) else leaf)
     except (OverflowError, RuntimeError, ValueError) as reason:
         raise InputError(f"a number of the state or of a batch does not fit into a tensor: {reason}") from None
+
+
+def narrowed(array: Any) -> Any:
+    """Return an array of NumPy's with floats of at most double precision, as PyTorch has them."""
+    return array.astype(np.float64) if array.dtype == np.longdouble and array.dtype != np.float64 else array
 
 
 def name_of(key: Any) -> str:
     """Return an entry of a path as a name."""
     for attribute in ("key", "idx", "name"):
         if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+            return text_of(getattr(key, attribute))
+    return text_of(key)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Leaves:
     @staticmethod
     def of(value: Any, root: str) -> tuple[list[Any], Leaves]:
         """Return the numbers of a pytree, and what remains of it."""
-        pairs, structure = pytree.tree_flatten_with_path(value)
+        pairs, structure = flatten_pytree(pytree.tree_flatten_with_path, value, root)
         names, positions = [], []
         for position, (path, leaf) in enumerate(pairs):
             if not is_number(leaf):
@@ -88,7 +95,7 @@ class Leaves:
     @property
     def key(self) -> Any:
         """What tells two pytrees of equal shapes apart."""
-        return self.names, tuple((i, repr(leaf)) for i, leaf in self.others.items())
+        return self.names, tuple((i, fingerprint(leaf)) for i, leaf in self.others.items())
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class StateLayout:
     def to_torch(self, state: Any) -> Any:
         """Return the user's pytree of tensors, in the dtypes of the initial state."""
         leaves = dict(self.final) | {
-            i: torch.as_tensor(np.array(leaf)).to(self.dtypes[i])
+            i: torch.tensor(real_array(leaf, self.leaves.names[i])).to(self.dtypes[i])
             for i, leaf in zip(self.reached, flatten_up_to(self.tree, state), strict=True)
         }
         return self.leaves.rebuild([leaves[i] for i in range(len(leaves))])

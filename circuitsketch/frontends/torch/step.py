@@ -7,7 +7,7 @@ else, which PyTorch computes in advance, step by step, random draws included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from circuitsketch.arguments import call, quoted
 from circuitsketch.errors import InputError, ShapeError, TraceError
-from circuitsketch.frontends.imported import ImportedStep
+from circuitsketch.frontends.imported import ImportedStep, explain_difference
 from circuitsketch.frontends.torch.capture import capture
 from circuitsketch.frontends.torch.program import Program, plain
 from circuitsketch.frontends.torch.state import Leaves, StateLayout, check_names, tensor_of
@@ -60,17 +60,30 @@ class Kinds:
         by_name = dict(zip(leaves.names, numbers, strict=True))
         if set(by_name) != set(self.state.names):
             raise InputError(
-                f"step {t} returns leaves {list(leaves.names)}, but the state has {list(self.state.names)}; return a "
-                "state of the same structure, without losses or metrics beside it"
+                f"step {t} returns {explain_difference(leaves.names, self.state.names)}; return a state of the same "
+                "structure, without losses or metrics beside it"
             )
         results = []
         for name, before in zip(self.state.names, self.leaves, strict=True):
-            after = by_name[name] if isinstance(by_name[name], torch.Tensor) else torch.tensor(by_name[name])
+            after = by_name[name] if isinstance(by_name[name], torch.Tensor) else tensor_of(by_name[name])
             if after.shape != before.shape:
                 shapes = f"{tuple(after.shape)}; the state has shape {tuple(before.shape)}"
                 raise ShapeError(f"step {t} returns {name} of shape {shapes}")
             results.append(after)
         return results
+
+
+def check_order(batches: Any) -> None:
+    """Raise InputError for a DataLoader that draws the order of its rows by itself, so that no ids can be theirs."""
+    if not isinstance(batches, torch.utils.data.DataLoader):
+        return
+    is_default = type(batches.batch_sampler) is torch.utils.data.BatchSampler or batches.batch_sampler is None
+    if is_default and not isinstance(batches.sampler, torch.utils.data.SequentialSampler):
+        raise InputError(
+            f"batches is a DataLoader with a {type(batches.sampler).__name__}, whose rows come in an order of its own, "
+            "and so not in that of examples; draw the order first, as in order = torch.randperm(n).split(size), and "
+            "pass batches=DataLoader(data, batch_sampler=order) and examples=order"
+        )
 
 
 def find_reached(programs: Sequence[Program], count: int) -> tuple[int, ...]:
@@ -103,6 +116,12 @@ def import_step(
         If weights reach something for which there is no gate, or what is computed depends on the numbers in a tensor.
     """
     numbers, structure = Leaves.of(state, "state")
+    for leaf in structure.others.values():
+        if isinstance(leaf, torch.nn.Module | Generator):
+            raise InputError(
+                f"the state contains {quoted(leaf)}; a state consists of tensors and numbers: pass the parameters, "
+                "{name: p.detach().clone() for name, p in model.named_parameters()}"
+            )
     check_names(structure.names)
     leaves = [tensor_of(number) for number in numbers]
     kinds = Kinds(step, structure, leaves)

@@ -3,19 +3,34 @@
 
 function record(answer) {
   const ids = formatIds(answer.ids);
-  const name = [...state.saved].find(([, saved]) => formatIds(saved) === ids);
-  state.log = state.log.filter((one) => one.ids !== ids || one.retrained);
-  state.log.push({ name: name ? name[0] : `question ${state.log.length + 1}`, ids, asked: new Date().toISOString(),
+  state.log = state.log.filter((one) => one.ids !== ids); // asked again: the last answer counts
+  state.questions = (state.questions || 0) + 1;
+  state.log.push({ number: state.questions, size: answer.ids.length, ids, asked: new Date().toISOString(),
     retrained: Boolean(answer.truth), warnings: answer.warnings, values: answer.values.map((v, k) => ({
-      name: state.data.values[k].name, value: v.value, low: v.low, high: v.high, retrained: retrainedOf(answer, k) })) });
+      name: state.data.values[k].name, value: v.value, low: v.low, high: v.high, change: v.change,
+      retrained: retrainedOf(answer, k) })) });
+  listQuestions();
+}
+
+const nameOfQuestion = ({ number, ids }) => {
+  const saved = [...state.saved].find(([, others]) => formatIds(others) === ids);
+  return saved ? saved[0] : `question ${number}`;
+};
+
+function listQuestions() {
+  const values = state.data.values.length > 1;
   fillTable(byId("questions"), `${state.log.length} questions, the last one first`,
-    ["Without", "Value", "Predicted", "95 % interval", "Retrained"],
-    state.log.slice(-20).reverse().flatMap((one) => one.values.slice(0, 3).map((v) => [one.ids, v.name,
-      formatNumber(v.value), intervalOf(v), v.retrained === null ? "" : formatNumber(v.retrained)])), 2);
+    ["Without", ...(values ? ["Value"] : []), "Predicted", "95 % interval", "Retrained", "Ids"],
+    state.log.slice(-20).reverse().flatMap((one) => one.values.slice(0, 3).map((v, k) => [
+      `${shortenText(nameOfQuestion(one), 40)} (${one.size.toLocaleString("en")})`, ...(values ? [v.name] : []),
+      valueOf(v), intervalOf(v), v.retrained === null ? "" : formatNumber(v.retrained, digitsOf(v)),
+      k ? "" : shortenText(one.ids, 28)])), values ? 2 : 1);
 }
 
 const logJson = () => JSON.stringify({ circuitsketch: state.data.version, title: state.data.title,
-  unit: state.data.unit, n: state.data.n, level: state.data.level, questions: state.log }, null, 1);
+  unit: state.data.unit, n: state.data.n, level: state.data.level,
+  questions: state.log.map((one) => ({ name: nameOfQuestion(one), ids: one.ids, asked: one.asked,
+    retrained: one.retrained, warnings: one.warnings, values: one.values })) }, null, 1);
 
 // Cells that a spreadsheet would take for a formula begin with an apostrophe.
 const csvCell = (x) => {
@@ -25,7 +40,7 @@ const csvCell = (x) => {
 
 const logCsv = () => [["name", "ids", "value_name", "value", "low", "high", "retrained", "asked"],
   ...state.log.flatMap((one) => one.values.map((v) =>
-    [one.name, one.ids, v.name, v.value, v.low, v.high, v.retrained, one.asked]))]
+    [nameOfQuestion(one), one.ids, v.name, v.value, v.low, v.high, v.retrained, one.asked]))]
   .map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 
 function download(name, text, type) {

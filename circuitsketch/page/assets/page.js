@@ -4,6 +4,7 @@
 
 const SHOWN = 50; // examples per page of the table
 const RANKED = 10; // examples per chart of what matters most
+const LABELS = 5000; // in the list of labels
 const PAUSE = 80; // milliseconds without another pick before a question is asked
 
 const byId = (id) => document.getElementById(id);
@@ -156,7 +157,9 @@ function truthOf(answer, k) {
 }
 
 const retrainedOf = (answer, k) => (answer.truth ? answer.truth.values[k][answer.truth.values[k].length - 1] : null);
-const intervalOf = (v) => (v.low === null || v.high === null ? "unknown" : `${formatNumber(v.low)} to ${formatNumber(v.high)}`);
+const valueOf = (v) => formatNumber(v.value, digitsOf(v));
+const intervalOf = (v) => (v.low === null || v.high === null ? "unknown"
+  : `${formatNumber(v.low, digitsOf(v))} to ${formatNumber(v.high, digitsOf(v))}`);
 
 function showAnswer(answer) {
   state.answer = answer;
@@ -164,9 +167,10 @@ function showAnswer(answer) {
   const now = answer.values[state.value];
   const { name, baseline } = data.values[state.value];
   const truth = retrainedOf(answer, state.value);
-  const checked = truth === null ? "" : ` Trained again: ${formatNumber(truth)}.`;
+  const checked = truth === null ? "" : ` Trained again: ${formatNumber(truth, digitsOf(now))}.`;
   byId("headline").textContent = answer.ids.length
-    ? `${name} without ${count(answer.ids.length)}: ${formatNumber(now.value)}, 95 % from ${intervalOf(now)}. With all: ${formatNumber(baseline)}.${checked}`
+    ? `${name} without ${count(answer.ids.length)}: ${valueOf(now)}, 95 % from ${intervalOf(now)}. ` +
+      `With all: ${formatNumber(baseline, digitsOf(now))}.${checked}`
     : `${name} as trained: ${formatNumber(baseline)}. Pick examples to leave out.`;
   byId("warnings").replaceChildren(...answer.warnings.map((text) => {
     const line = document.createElement("li");
@@ -175,15 +179,17 @@ function showAnswer(answer) {
   }));
   const curve = { name, strengths: answer.strengths, curve: now.curve, truth: truthOf(answer, state.value) };
   drawCurves(byId("curve"), [curve], name, `Curve of ${byId("headline").textContent}`);
-  fillTable(byId("numbers"), "Every measured value", ["Value", "As trained", "Without", "Change", "95 % interval", "Retrained"],
-    answer.values.map((v, k) => [data.values[k].name, formatNumber(data.values[k].baseline), formatNumber(v.value),
-      shorten(v.change, 4, true), intervalOf(v), answer.truth ? formatNumber(retrainedOf(answer, k)) : ""]));
+  fillTable(byId("numbers"), "Every measured value",
+    ["Value", "Without", "95 % interval", ...(answer.truth ? ["Retrained"] : []), "Change", "As trained"],
+    answer.values.map((v, k) => [data.values[k].name, valueOf(v), intervalOf(v),
+      ...(answer.truth ? [formatNumber(retrainedOf(answer, k), digitsOf(v))] : []), shorten(v.change, 4, true),
+      formatNumber(data.values[k].baseline, digitsOf(v))]));
   byId("words").textContent = `${answer.words}; answered in ${(1000 * answer.seconds).toFixed(0)} ms`;
-  fillTable(byId("terms"), "Change by order", ["Order", "Term", "± (one standard error)"],
+  fillTable(byId("terms"), "Change by order, ± one standard error", ["Order", "Term", "±"],
     now.terms.map((t) => [String(t.order), formatChange(t.term), shorten(t.stderr, 2)]));
   byId("terms-part").hidden = !now.terms.length;
   byId("pair-note").textContent = answer.pair_note;
-  fillTable(byId("pairs"), "What two do together beyond their sum. Redundant: each makes up for the other.",
+  fillTable(byId("pairs"), "What two do together beyond their sum, ± one standard error. Redundant: each makes up for the other.",
     ["Pair", "Kind", "Effect", "±"], now.pairs.map((p) =>
       [p.ids.map(nameOf).join(" and "), p.kind + (p.stderr === null || p.stderr < Math.abs(p.effect) ? "" : ", unsure"),
         shorten(p.effect, 3, true), shorten(p.stderr, 2)]), 2);
@@ -206,7 +212,7 @@ async function check() {
     byId("checking").textContent = `Trained again without ${count(ids.length)}.`;
     if (formatIds(ids) === formatIds(pickedIds())) showAnswer(answer);
     record(answer);
-    await showCalibration();
+    await readCalibration();
   } catch (reason) {
     byId("checking").textContent = "";
     say(`Training again failed: ${reason.message}`);
@@ -234,29 +240,34 @@ function showTrust(trust) {
   byId("trust").textContent = trust.sentence;
   const figure = (x, digits) => (x === null || x === undefined ? "unknown" : x.toPrecision(digits));
   fillTable(byId("worth"), "Each calibration subset predicted without itself; error in the truths' standard deviations",
-    ["Measurement", "Estimators", "Rank correlation", "Error", "Trusted up to"], trust.rows.map((r) => [r.name,
-      r.estimators || "not calibrated", figure(r.lds, 3), figure(r.relative_error, 2),
-      r.reach === null ? "unknown" : count(r.reach)]), 2);
+    ["Measurement", "Trusted up to", "Rank correlation", "Error", "Estimators"], trust.rows.map((r) => [r.name,
+      r.reach === null ? "unknown" : count(r.reach), figure(r.lds, 3), figure(r.relative_error, 2),
+      r.estimators || "not calibrated"]));
 }
 
-async function showCalibration() {
-  let all;
+async function readCalibration() {
   try {
-    all = await answers.calibration();
+    state.calibration = await answers.calibration();
   } catch (reason) {
     say(`The calibration is not known: ${reason.message}`);
     return;
   }
-  showTrust(all.trust);
+  showTrust(state.calibration.trust);
+  showCalibration();
+}
+
+function showCalibration() {
+  const all = state.calibration;
+  if (!all) return;
   const view = all.values[state.value];
   const { name } = state.data.values[state.value];
   const shares = Object.entries(view.coverage).map(([level, share]) =>
     `${(100 * share).toFixed(0)} % inside the ${(100 * level).toFixed(0)} % intervals`);
   const text = view.points.length || view.checks.length
-    ? `${name}: ${view.points.length} subsets of the calibration, each predicted without itself` +
-      (shares.length ? `: ${shares.join(", ")}` : "") +
-      (view.lds === null ? "" : `; rank correlation ${view.lds.toPrecision(3)}`) +
-      `; ${view.checks.length} checked by training again (squares).`
+    ? `${name}: ` + [...(view.points.length ? [`${view.points.length} subsets of the calibration, each predicted ` +
+        `without itself (circles)${shares.length ? `: ${shares.join(", ")}` : ""}`] : []),
+      ...(view.lds === null ? [] : [`rank correlation ${view.lds.toPrecision(3)}`]),
+      ...(view.checks.length ? [`${view.checks.length} checked by training again (squares)`] : [])].join("; ") + "."
     : "Nothing was retrained yet.";
   byId("coverage").textContent = text;
   byId("agreement").replaceChildren();
@@ -279,10 +290,20 @@ function showAbout() {
   byId("effect-warnings").textContent = data.effect_warnings.map((text) => `Warning: ${text}.`).join(" ");
   byId("value").replaceChildren(...data.values.map((v, k) => new Option(v.name, String(k))));
   byId("value-choice").hidden = data.values.length < 2;
-  const labels = data.labels && [...new Set(data.labels)];
-  byId("label-choice").hidden = !labels;
-  if (labels) byId("label").replaceChildren(new Option("any", ""), ...labels.slice(0, 500).map((l) => new Option(l, `=${l}`)));
+  byId("label-choice").hidden = !data.labels;
+  if (data.labels) listLabels([...new Set(data.labels)]);
   for (const id of ["check", "checking"]) byId(id).hidden = !data.can_retrain;
+}
+
+// Labels to choose from, 10 after 9; those that are too many for a list can be searched for.
+function listLabels(labels) {
+  const order = new Intl.Collator("en", { numeric: true });
+  const shown = labels.sort(order.compare).slice(0, LABELS).map((label) => new Option(label, `=${label}`));
+  if (labels.length > LABELS) {
+    shown.push(new Option(`${(labels.length - LABELS).toLocaleString("en")} more: search for them`, "?"));
+    shown[LABELS].disabled = true;
+  }
+  byId("label").replaceChildren(new Option("any", ""), ...shown);
 }
 
 function listen() {
@@ -316,10 +337,13 @@ function listen() {
     listExamples();
     redraw();
   });
-  window.addEventListener("resize", () => {
+  // Charts are as wide as there is room, which a frame may have only some time after it has loaded.
+  new ResizeObserver(([{ contentRect }]) => {
+    if (Math.abs(contentRect.width - state.width) < 1) return;
+    state.width = contentRect.width;
     clearTimeout(state.resized);
     state.resized = setTimeout(redraw, 150);
-  });
+  }).observe(document.querySelector("main"));
   byId("check").addEventListener("click", check);
   byId("save").addEventListener("click", save);
   byId("first").addEventListener("change", compare);
@@ -338,7 +362,6 @@ function listen() {
   byId("log-csv").addEventListener("click", () => download("questions.csv", logCsv(), "text/csv"));
 }
 
-// Charts are drawn as wide as there is room.
 function redraw() {
   showInfluence();
   showCalibration();
@@ -350,12 +373,13 @@ async function start() {
     state.data = await answers.load();
     state.texts = Array.from({ length: state.data.n }, (_, i) =>
       [state.data.items?.[i], state.data.labels?.[i]].filter((t) => t !== undefined && t !== null).join("\n").toLowerCase());
+    state.width = document.querySelector("main").clientWidth;
     readSaved();
     showAbout();
     listen();
     listExamples();
     showInfluence();
-    await Promise.all([ask(), showCalibration()]);
+    await Promise.all([ask(), readCalibration()]);
     document.body.dataset.ready = "yes";
   } catch (reason) {
     say(`This page cannot start: ${reason.message}`);

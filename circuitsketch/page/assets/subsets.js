@@ -61,6 +61,7 @@ function save() {
   writeSaved();
   byId("name").value = "";
   fillSubsets();
+  if (state.log.length) listQuestions(); // by its name now
   return say("");
 }
 
@@ -98,13 +99,13 @@ async function compare() {
     const { name } = state.data.values[state.value];
     const [a, b] = both.map((answer) => answer.values[state.value]);
     const apart = a.low > b.high || b.low > a.high;
-    byId("comparison").textContent = `${name}: ${formatNumber(a.value)} without \u201c${subsets[0].name}\u201d, ` +
-      `${formatNumber(b.value)} without \u201c${subsets[1].name}\u201d; the intervals ` +
+    byId("comparison").textContent = `${name}: ${valueOf(a)} without \u201c${subsets[0].name}\u201d, ` +
+      `${valueOf(b)} without \u201c${subsets[1].name}\u201d; the intervals ` +
       `${[a.low, a.high, b.low, b.high].includes(null) ? "are unknown" : apart ? "do not overlap" : "overlap"}.`;
     drawCurves(byId("compared"), curves, name, byId("comparison").textContent);
     fillTable(byId("differences"), "Second less first", ["Value", "First", "Second", "Difference"],
-      both[0].values.map((v, k) => [state.data.values[k].name, `${formatNumber(v.value)} (${intervalOf(v)})`,
-        `${formatNumber(both[1].values[k].value)} (${intervalOf(both[1].values[k])})`,
+      both[0].values.map((v, k) => [state.data.values[k].name, `${valueOf(v)} (${intervalOf(v)})`,
+        `${valueOf(both[1].values[k])} (${intervalOf(both[1].values[k])})`,
         formatChange(both[1].values[k].value - v.value)]));
   } catch (reason) {
     byId("comparison").textContent = `No answer: ${reason.message}`;

@@ -5,6 +5,7 @@ In double precision, which is switched on here for the process.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,11 @@ jax.config.update("jax_enable_x64", True)
 EXAMPLES, BATCH, STEPS = 12, 6, 4
 HALF_WIDTH = 4  # of the central differences: nine points
 ADAM = {"eps": 0.0, "eps_root": 1e-4}
+ORDER = 3
+# Of finite differences at the best of their step sizes; rounding is amplified by the division by its powers.
+TOLERANCES = (1e-12, 1e-9, 1e-6, 1e-4)
+SMALLEST = 1e-3  # of parameters of about 1: smaller coefficients are compared as if they were this large
+WIDTHS = (0.05, 0.01, 2e-3, 4e-4, 8e-5)
 
 
 @dataclass
@@ -91,6 +97,22 @@ def distance(one: Any, other: Any) -> float:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         largest = max(largest, float(np.max(np.abs(x - y), initial=0.0) / (1e-3 + np.max(np.abs(y), initial=0.0))))
     return largest
+
+
+def check_series(case: Case, direction: np.ndarray, deleted: np.ndarray, *, differences: bool = True) -> None:
+    """Assert that the series along a direction are finite differences of JAX's retraining, and predict a deletion."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cs.KinkWarning)
+        series, deletion = case.coefficients(np.stack([direction, deleted]), ORDER)
+    if differences:
+        every = [case.differences(direction, width, ORDER) for width in WIDTHS]
+        for k, tolerance in enumerate(TOLERANCES):
+            errors = [float(np.max(np.abs(series[k] - one[k]))) for one in every]
+            assert min(errors) <= tolerance * max(float(np.max(np.abs(series[k]))), SMALLEST), (k, errors)
+    truth = case.flat_params(case.retrain(deleted))
+    change = np.linalg.norm(truth - deletion[0])
+    assert change > 1e-8, "the deletion changes nothing, and so its prediction cannot be wrong"
+    assert np.linalg.norm(truth - deletion.sum(axis=0)) <= 0.05 * change
 
 
 class Data:

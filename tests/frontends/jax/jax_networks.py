@@ -164,6 +164,14 @@ def equinox_transformer():
     return Case(step, state, *data.tokens(), loss, lambda state: eqx.filter(state[0], is_array), eqx.filter_jit)
 
 
+def equinox_perceptron():
+    """ReLUs, Adam, and a module whose arrays alone are the state."""
+    model = eqx.nn.MLP(5, 3, 6, 2, jax.nn.relu, key=jax.random.PRNGKey(2))
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    loss = cross_entropy(lambda params, x: jax.vmap(eqx.combine(params, rest))(x))
+    return optax_case(loss, arrays, optax.adam(1e-2, **ADAM), data.vectors())
+
+
 def transformer_by_hand():
     """Rotary positions, attention in einsums, a scan over stacked layers, each rematerialised."""
     layers, heads, rng = 2, 2, data.rng
@@ -317,6 +325,6 @@ STEPS = {
     make.__name__: make
     for make in (
         *(linen_dropout_adamw, linen_key_in_state, nnx_transformer, equinox_transformer, transformer_by_hand),
-        *(cnn_batch_norm, convolutions, lstm_by_scan, linen_gru),
+        *(cnn_batch_norm, convolutions, lstm_by_scan, linen_gru, equinox_perceptron),
     )
 }

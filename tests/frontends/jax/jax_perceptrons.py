@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -147,6 +148,12 @@ def optimiser(make_rule):
     return lambda: optax_case(cross_entropy(perceptron(jnp.tanh)), data.layers(), make_rule(), data.vectors())
 
 
+def lion():
+    """Its steps are signs, so that the weights' small changes are in its momentum alone: that is compared as well."""
+    case = optimiser(lambda: optax.lion(1e-2))()
+    return replace(case, params=lambda state: {"params": state["params"], "momentum": state["opt"][0].mu})
+
+
 STEPS = {
     make.__name__: make
     for make in (
@@ -158,7 +165,7 @@ STEPS |= {
     "optax_adagrad": optimiser(lambda: optax.adagrad(0.1, eps=1e-4)),
     "optax_lamb": optimiser(lambda: optax.lamb(1e-2, **ADAM)),
     "optax_nadam": optimiser(lambda: optax.nadam(1e-2, **ADAM)),
-    "optax_lion": optimiser(lambda: optax.lion(1e-3)),
+    "optax_lion": lion,
     "optax_adafactor": optimiser(lambda: optax.adafactor(1e-2, min_dim_size_to_factor=2)),
     "optax_yogi_ema": optimiser(lambda: optax.chain(optax.scale_by_yogi(eps=1e-3), optax.scale(-1e-2), optax.ema(0.9))),
     "optax_adam_eps_outside": optimiser(lambda: optax.adam(1e-2)),

@@ -1,4 +1,4 @@
-"""Single functions of JAX in a step: each trains and retrains as in JAX, or is refused with its line and a way out."""
+"""Functions of JAX in a step: trained, retrained and predicted as in JAX, or refused with a line and a way out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ pytest.importorskip("jax.numpy", reason="the extra jax is not installed")
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax_cases import distance
+from jax_cases import EXAMPLES, Case, check_series, distance
 
 import circuitsketch as cs
+from circuitsketch.frontends.jax import control_flow
 
+APART = np.sin(7.0 * np.arange(16.0)).reshape(4, 4)  # added to elements that nearly tie
 START = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)) / 2 + np.eye(4))
 NUMBERS = (1, 3, 2)  # b["n"] of the three steps
-WEIGHTS = np.array([0.3, -0.2, 0.5])
+WEIGHTS, DIRECTION = np.zeros((2, EXAMPLES))
+WEIGHTS[:3], DIRECTION[:3] = (1.0, 0.5, -1.0), (0.3, -0.2, 0.5)
 
 
 def positive(w):
@@ -41,7 +44,7 @@ FUNCTIONS = {
     )[1],
     "fori_loop": lambda w, b: lax.fori_loop(0, 3, lambda i, c: jnp.tanh(c @ w) + i, w),
     "scan_reversed": lambda w, b: lax.scan(lambda c, x: (jnp.tanh(c + x), c * x), w[0], w, reverse=True)[1],
-    "scan_of_data": lambda w, b: lax.scan(lambda c, x: (c * x, b["n"] * x), w, jnp.arange(3.0))[0],
+    "scan_of_data": lambda w, b: lax.scan(lambda c, x: (c * x, b["n"] * x), w, jnp.arange(1.0, 4.0))[0],
     "cond_on_data": lambda w, b: lax.cond(b["n"] > 2, jnp.tanh, jnp.sin, w),
     "switch_on_data": lambda w, b: lax.switch(b["n"] % 3, [jnp.tanh, jnp.sin, jnp.cos], w),
     "cond_on_a_parameter": lambda w, b: lax.cond(w[0, 0] > 0, jnp.tanh, jnp.sin, w),
@@ -97,7 +100,7 @@ FUNCTIONS = {
     "logic": lambda w, b: jnp.where((w > 0) & ~(w > 0.5) | (w < -0.2) ^ (w < -0.4), w, jnp.tanh(w)),
     "any_all": lambda w, b: jnp.where((w > 0).any(1) & (w > -9).all(1), w.sum(1), 0.0),
     "sign_abs": lambda w, b: jnp.sign(w) * jnp.abs(w) ** 2,
-    "pool_min": lambda w, b: lax.reduce_window(w, jnp.inf, lax.min, (2, 2), (1, 1), "SAME"),
+    "pool_min": lambda w, b: lax.reduce_window(w + APART, jnp.inf, lax.min, (2, 2), (1, 1), "SAME"),
     "pool_max": lambda w, b: lax.reduce_window(w, -jnp.inf, lax.max, (2, 3), (2, 1), "VALID"),
     "pool_sum": lambda w, b: lax.reduce_window(w, 0.0, lax.add, (2, 2), (2, 2), "SAME"),
     "convolve": lambda w, b: jnp.convolve(w[0], w[1], mode="full"),
@@ -156,25 +159,12 @@ def import_function(function):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_retrains_as_in_jax_and_has_a_series_of_finite_differences(name):
-    step, state = jax.jit(make_step(FUNCTIONS[name])), START
-    run = import_function(FUNCTIONS[name])
-    for batch, w in zip(BATCHES, WEIGHTS, strict=True):
-        state = step(state, batch, jnp.asarray([1.0 - w]))
-    assert distance(run.to_jax(run.retrain(without=WEIGHTS)), state) < 1e-12
-
-    def trained(h):
-        state = START
-        for batch, w in zip(BATCHES, h * WEIGHTS, strict=True):
-            state = step(state, batch, jnp.asarray([1.0 - w]))
-        return np.asarray(state)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", cs.KinkWarning)
-        slope = np.real(cs.push(run, WEIGHTS[None], order=1).state[0, 1])
-    h = 1e-3
-    far, near = trained(2 * h) - trained(-2 * h), trained(h) - trained(-h)
-    assert np.abs(slope - (8 * near - far) / (12 * h)).max() < 1e-8 * (1.0 + np.abs(slope).max())
+def test_a_function_trains_retrains_and_has_the_series_of_jax(name):
+    ids = [np.array([i]) for i in range(3)]
+    case = Case(make_step(FUNCTIONS[name]), START, BATCHES, ids, lambda w, b: w, lambda state: state)
+    for w in (np.zeros(EXAMPLES), WEIGHTS):
+        assert distance(case.run.to_jax(case.run.retrain(without=w)), case.retrain(w)) < 1e-12
+    check_series(case, DIRECTION, 0.02 * np.eye(EXAMPLES)[0])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -185,6 +175,29 @@ def test_a_refusal_names_the_line_and_a_way_out(name):
         import_function(function)
     assert f"test_jax_functions.py:{line}" in str(refusal.value)
     assert "JAX's primitive '" in str(refusal.value)
+
+
+def rounds_of_scan(w, rounds):
+    cell = jax.jit(lambda c: lax.scan(lambda c, _: (jnp.tanh(c) * 0.5 + 0.1, None), c, None, length=2)[0])
+    return lax.scan(lambda c, _: (cell(c), None), w, None, length=rounds)[0]
+
+
+def rounds_of_while(w, rounds):
+    return lax.while_loop(lambda c: c[0] < rounds, lambda c: (c[0] + 1, jnp.tanh(c[1]) * 0.5 + 0.1), (0, w))[1]
+
+
+@pytest.mark.parametrize(("loop", "fits"), [(rounds_of_scan, 16), (rounds_of_while, 23)])  # of 6 and 4 operations
+def test_a_loop_that_is_too_large_to_be_unrolled_is_refused_with_its_size(loop, fits, monkeypatch):
+    monkeypatch.setattr(control_flow, "LARGEST", 96)
+
+    def train(rounds):
+        cs.jax.training(lambda w, b, keep: w * keep[0] + loop(w, rounds), START, BATCHES[:1], [[0]])
+
+    train(fits)
+    line = inspect.getsourcelines(loop)[1]
+    words = rf"test_jax_functions.py:({line + 1}|{line + 2}) repeats .* above 96. Use fewer rounds"
+    with pytest.raises(cs.TraceError, match=words):
+        train(fits + 2)
 
 
 def test_numbers_of_lower_precision_are_doubles_here():

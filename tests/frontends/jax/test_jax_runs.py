@@ -187,6 +187,7 @@ def test_a_step_in_single_precision_agrees_up_to_its_rounding(case):
     ("change", "message"),
     [
         ({"step": lambda s, b, keep: (s, 0.0)}, "without losses or metrics"),
+        ({"step": lambda s, b, keep: {**s, "loss": keep.sum()}}, "returns state.loss, which the state has not;"),
         ({"step": lambda s, b, keep: {"params": {}, "step": s["step"]}}, "same structure"),
         ({"step": lambda s, b, keep: s}, "does not depend on keep"),
         ({"step": lambda s, b: s}, r"\(state, batch, keep\)"),
@@ -199,6 +200,24 @@ def test_mistakes_are_input_errors(case, change, message):
     arguments = {"step": step, "state": case.state, "batches": case.batches, "examples": case.examples} | change
     with pytest.raises(cs.CircuitSketchError, match=message):
         cs.jax.training(**arguments)
+
+
+def test_a_measurement_that_is_not_imported_is_told_how_to_be(case):
+    with pytest.raises(cs.InputError, match=r"cs\.jax\.function\(f\)$"):
+        cs.sketch(case.run, 2, 1).measure(lambda params: losses(params, X, Y).mean())
+
+
+def test_what_jax_cannot_trace_names_the_line_and_what_to_check(case):
+    def of_a_vector(s, b, keep):
+        return {"params": jax.grad(lambda p: keep * losses(p, b["x"], b["y"]).mean())(s["params"]), "step": s["step"]}
+
+    def branching(s, b, keep):
+        return s if losses(s["params"], b["x"], b["y"]).mean() > 0 else {**s, "step": s["step"] + keep.sum()}
+
+    for wrong, words in ((of_a_vector, "scalar-output.*their mean is a number"), (branching, "jnp.where or lax.cond")):
+        line = wrong.__code__.co_firstlineno + 1
+        with pytest.raises(cs.TraceError, match=f"test_jax_runs.py:{line}: JAX cannot trace this: .*{words}"):
+            cs.jax.training(wrong, case.state, case.batches, case.examples)
 
 
 def test_importing_the_package_does_not_import_jax_and_without_it_the_extra_is_named():

@@ -80,7 +80,7 @@ def by_reference_state(run, w, psi=None, order=0):
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_trains_retrains_and_has_the_series_of_pytorch(name):
+def test_a_step_trains_retrains_has_the_series_of_pytorch_and_predicts_a_deletion(name):
     case = Case(name)
     w = np.zeros(N)
     w[[1, 4, 7]] = 1.0, 0.5, -1.0
@@ -96,6 +96,11 @@ def test_a_step_trains_retrains_and_has_the_series_of_pytorch(name):
         errors = [np.abs(fit[k] / step**k - series[k]).max() / np.abs(series[k]).max() for k in (1, 2, 3)]
         best = np.minimum(best, errors)
     assert best[0] < 1e-9 and best[1] < 1e-6 and best[2] < 1e-3, best
+    deleted = 0.01 * np.eye(N)[case.examples[0][0]]  # of its weight, so that order 3 is accurate
+    predicted = by_reference(case.run, np.zeros(N), deleted, 3)
+    truth = case.retrain(deleted)
+    change = np.linalg.norm(truth - predicted[0])
+    assert np.linalg.norm(truth - predicted.sum(axis=0)) < 0.01 * change and change > 1e-8
 
 
 @pytest.mark.parametrize("name", ["mlp, relu, sgd", "cnn, max pool, batch norm"])
@@ -314,11 +319,23 @@ def by_autograd(state, batch, keep):
     return {"w": w - torch.autograd.grad((keep * (batch @ w)).sum(), w)[0]}
 
 
+def by_backward(state, batch, keep):
+    w = torch.nn.Parameter(state["w"].detach().clone())
+    (keep * (batch @ w)).sum().backward()
+    return {"w": w - w.grad}
+
+
+def of_a_vector(state, batch, keep):
+    return {"w": state["w"] - grad(lambda w: keep * (batch @ w).mean())(state["w"])}
+
+
 @pytest.mark.parametrize(
     "step, words",
     [
         (with_its_own_backward, "calls a torch.autograd.Function"),
         (by_autograd, "by torch.func.grad"),
+        (by_backward, "by torch.func.grad"),
+        (of_a_vector, "scalar Tensor.*their mean is a number"),
         (branching, "a branch, .item.*torch.where"),
         (masked, "a mask as an index"),
         (rounded, r"aten.round.default .*locally constant"),
@@ -332,12 +349,37 @@ def test_what_has_no_gate_is_refused_with_its_line_and_a_way_out(step, words):
     line = step.__code__.co_firstlineno
     with pytest.raises(cs.TraceError, match=words) as refusal:
         refused(step)()
-    at = int(str(refusal.value).split("test_torch_training.py:")[1].split(" ")[0])
+    at = int(str(refusal.value).split("test_torch_training.py:")[1].split(" ")[0].rstrip(":"))
     assert line < at <= line + 2
 
 
+def test_a_loader_that_shuffles_is_refused_and_one_of_a_given_order_is_not():
+    data = torch.utils.data.TensorDataset(*vectors(N))
+    model, loss, rule, _ = STEPS["mlp, gelu, adam"]()
+    step, state = training_step(model, loss, rule)
+    order = torch.randperm(N).split(BATCH)
+    with pytest.raises(cs.InputError, match="RandomSampler.*batch_sampler=order") as refusal:
+        cs.torch.training(step, state, torch.utils.data.DataLoader(data, BATCH, shuffle=True), order)
+    assert "examples=order" in str(refusal.value)
+    run = cs.torch.training(step, state, torch.utils.data.DataLoader(data, batch_sampler=order), order)
+    keep = torch.ones(N)
+    keep[[2, 7]] = 0.0
+    for ids in order:
+        state = step(state, data[ids], keep[ids])
+    ours = run.params(run.retrain(without=[2, 7]))
+    np.testing.assert_allclose(vector(ours), vector(state["params"]), rtol=0, atol=1e-12)
+
+
+def test_a_measurement_that_is_not_imported_is_told_how_to_be():
+    run = cs.torch.training(lambda s, x, keep: s + keep.sum() * x, torch.ones(3), [torch.ones(3)], [[0]])
+    with pytest.raises(cs.InputError, match=r"cs\.torch\.function\(f\)$"):
+        cs.sketch(run, 2, 1).measure(lambda w: torch.nn.functional.gelu(w).sum())
+
+
 def test_a_state_of_another_structure_or_shape_is_refused():
-    with pytest.raises(cs.InputError, match="without losses or metrics beside it"):
+    with pytest.raises(cs.InputError, match="the state contains Linear.*named_parameters"):
+        refused(lambda s, b, keep: s, torch.nn.Linear(2, 2))()
+    with pytest.raises(cs.InputError, match="returns state.loss, which the state has not.*losses or metrics beside it"):
         refused(lambda s, b, keep: {"w": s["w"] * keep[0], "loss": keep.sum()})()
     with pytest.raises(cs.ShapeError, match=r"step 0 returns state.w of shape \(1, 3\)"):
         refused(lambda s, b, keep: {"w": s["w"][None] * keep[0]})()
