@@ -20,7 +20,7 @@ SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
 TOGETHER = 12  # subsets of each size and kind
 # Of a calibration.
 TRIES = 20  # draws per subset, among which are enough that differ and are of the right kind
-NOT_ALIKE = 0.95  # the share of random subsets that do not count as alike
+NOT_ALIKE = 0.8  # the share of random subsets that do not count as alike
 ENOUGH_OF_BOTH = 2 * LEAST_FOR_95 + 2  # subsets that are worth dividing
 
 

@@ -88,7 +88,7 @@ def test_half_of_mixed_subsets_are_alike_and_half_are_not(labels, size):
 
 
 def test_subsets_are_random_where_no_examples_are_alike():
-    rows, _, alikeness, kind = draw_mixed(np.eye(N), EFFECTS, None, (2, 6), 48, seed=0)
+    rows, _, alikeness, kind = draw_mixed(np.zeros((N, 3)), EFFECTS, None, (2, 6), 48, seed=0)
     assert kind == "random" and len(rows) == 48 and not alikeness.find_alike(rows).any()
     assert draw_mixed(moves(0.3), EFFECTS, None, None, 30, seed=0)[3] == "random"  # too few to divide
 

@@ -38,12 +38,11 @@ def test_subsets_of_alike_examples_are_calibrated_apart_from_random_ones():
     kinds = calibrated.alikeness.find_alike(calibrated.retrained.rows)
     assert calibrated.retrained.kind == "mixed" and kinds.sum() == 24
     for kind, words in enumerate(("24 retrained random subsets", "24 retrained subsets of alike examples")):
-        some = calibrated.retrained.rows[kinds == kind]
-        changes = calibrated.retrained.changes[kinds == kind]
-        alone = query_of("tanh").calibrate(some, truth=query.baseline + changes)
-        ends = [np.array(one.without(some[:5]).interval()) for one in (query, alone)]
-        np.testing.assert_allclose(*ends, rtol=1e-5)  # a fit of interactions stops at a tolerance
-        assert words in str(query.without(some[0]))
+        assert words in str(query.without(calibrated.retrained.rows[kinds == kind][0]))
+    some, changes = (array[~kinds] for array in (calibrated.retrained.rows, calibrated.retrained.changes))
+    alone = query_of("tanh").calibrate(some, truth=query.baseline + changes)
+    ends = [np.array(one.without(some[:5]).interval()) for one in (query, alone)]
+    np.testing.assert_allclose(*ends, rtol=1e-5)  # a fit of interactions stops at a tolerance
     assert "48 retrained subsets, random ones and ones of alike" in str(query.without(calibrated.retrained.rows))
 
 
