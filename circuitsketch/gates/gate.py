@@ -233,8 +233,8 @@ def find_gate(name: str, module: str | None) -> Gate:
             importlib.import_module(module)
         except ImportError as reason:
             raise InputError(
-                f"gate {name!r} is defined in module {module!r}, which cannot be imported here: {reason}; put it where "
-                "every process finds it"
+                f"gate {name!r} is defined in module {module!r}, which cannot be imported here: {reason}; put the "
+                "module where every process can import it"
             ) from reason
     if name not in GATES:
         where = "this version of circuitsketch" if module is None else f"module {module!r} of this process"

@@ -139,7 +139,7 @@ def describe_spec(spec: SketchSpec) -> str:
 def size_remedies(spec: SketchSpec) -> Iterator[str]:
     """Yield remedies that make a sketch smaller."""
     if np.dtype(spec.dtype).name in ("complex128", "float64"):
-        yield "dtype='complex64' for half of it"
+        yield "dtype='complex64', which takes half the space"
     if spec.run.groups is None:
         yield "groups=... with one weight per label"
     if (spec.per_example_order is not None or spec.retrained) and spec.count:

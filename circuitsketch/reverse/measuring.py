@@ -64,7 +64,7 @@ class Measured:
         if infinite.size:
             raise DivergenceError(
                 f"value {infinite[0]} of the measurement is {self.baseline[infinite[0]]} at the trained parameters; "
-                "measure something finite there"
+                "use a measurement that is finite there"
             )
 
     @property

@@ -149,8 +149,9 @@ def check_ends(cotangents: Cotangents, value: int) -> None:
     """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
     if not cotangents.is_finite:
         raise DivergenceError(
-            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or "
-            "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
+            f"the derivative of the measurement with respect to the trained state is not finite for value {value}, or "
+            "for a value in the same batch; use a measurement that is smooth at the trained parameters, a lower "
+            "order, or dtype=complex128"
         )
 
 

@@ -21,8 +21,8 @@ ARGUMENTS = {
     "checkpoints": (0, "checkpoints must be an integer of at least 1, not 0"),
     "threads": (0, "threads"),
     "dtype": ("int8", "complex128 or complex64"),
-    "device": ("cuda", "there are no reverse sweeps on device 'cuda'; use device='cpu'"),
-    "progress": (3, r"progress must be True or a function of \(steps done, steps\)"),
+    "device": ("cuda", "reverse-mode differentiation is not available on device 'cuda'; use device='cpu'"),
+    "progress": (3, r"progress must be True or a function of \(steps done, steps in total\)"),
 }
 
 
@@ -38,7 +38,7 @@ def test_more_arguments_that_cannot_be():
         cs.metagradient(lambda s: s, smooth())
     with raises(cs.InputError, "order must be an integer of at least 1, not 0"):
         cs.metagradient(smooth(), lambda s: s, directions=np.eye(2), order=0)
-    with raises(cs.InputError, "order is the highest coefficient along directions"):
+    with raises(cs.InputError, "order, the highest order .* requires directions="):
         cs.metagradient(smooth(), lambda s: s, order=2)
     with raises(cs.InputError, "direction 1 .*NaN"):
         cs.metagradient(smooth(), lambda s: s, directions=[[1.0, 0.0], [np.nan, 0.0]])
@@ -64,7 +64,7 @@ def test_a_measurement_that_is_constant_is_refused():
         cs.metagradient(run, lambda s: cs.relu(-s["a"]).sum())
     with raises(cs.InputError, "must be a function of the trained parameters"):
         cs.metagradient(run, 3)
-    with raises(cs.InputError, "different function each time"):
+    with raises(cs.InputError, "something different each time"):
         cs.metagradient(run, lambda s: s["a"].sum() * np.random.default_rng().normal())
 
 
@@ -142,5 +142,5 @@ def test_a_measurement_that_is_not_finite_or_has_an_infinite_slope_is_refused():
     with raises(cs.DivergenceError, "value 1 of the measurement is inf at the trained parameters"):
         cs.metagradient(smooth(), lambda s: np.stack([s, np.exp(800.0 * s)]))
     for options in ({}, {"directions": np.eye(2)}):
-        with raises(cs.DivergenceError, "derivative of the measurement .* is not finite at value 0"):
+        with raises(cs.DivergenceError, "derivative of the measurement .* is not finite for value 0"):
             cs.metagradient(smooth(), lambda s: 1e306 * np.sin(400.0 * s), **options)
