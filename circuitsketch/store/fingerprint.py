@@ -76,7 +76,10 @@ def device_of(prints: Mapping[str, str]) -> str:
     for device in MODULES:
         if prints["device"] == digest(device):
             return device
-    raise StoreError(f"computed on a device that this version does not have; it has {', '.join(MODULES)}")
+    raise StoreError(
+        "the sketch was computed on a device that this version of circuitsketch does not support; it supports "
+        f"{', '.join(MODULES)}"
+    )
 
 
 def describe_circuit(circuit: Circuit) -> list[Any]:

@@ -158,7 +158,7 @@ class CalibrationFolder:
             if canonical(root) != canonical(group_metadata(without_digest(attributes))):
                 raise InputError("it does not match its sha256")
             if attributes["run"] != dict(self.fingerprint) or attributes["measurement"] != self.measurement:
-                raise StoreError(f"{path} is of another run or measurement than {self.sketch}; {remedy}")
+                raise StoreError(f"{path} belongs to a different run or measurement than {self.sketch}; {remedy}")
             shapes = {"subsets": (None, self.n), "changes": (attributes["subsets"]["shape"][0], self.values)}
             arrays = {name: self.read_numbers(path, name, attributes[name], shapes[name], remedy) for name in AXES}
             low, high = attributes["sizes"]

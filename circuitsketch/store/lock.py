@@ -97,7 +97,7 @@ def acquire_with_filelock(folder: str, path: str) -> Lock:
     try:
         filelock.acquire()
     except Timeout:
-        raise StoreError(f"{folder} is being written by another process, or this one; {WAIT_HINT}") from None
+        raise StoreError(f"{folder} is being written by another process, or by this one; {WAIT_HINT}") from None
     return Lock(None, filelock)
 
 

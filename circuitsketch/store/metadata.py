@@ -229,7 +229,7 @@ def check_values(metadata: SketchMetadata) -> None:
     require(all(isinstance(leaf, str) for leaf in metadata.keep or ()), "the leaves that it keeps are not text")
     require(
         (metadata.pending is None) == ("random" in metadata.parts),
-        "it has random directions both stored and pending, or neither",
+        "its random directions must be either stored or still to be computed",
     )
     if metadata.pending is not None:
         find_distribution(metadata.pending[0], 1, metadata.pending[1])

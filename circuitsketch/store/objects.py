@@ -187,7 +187,9 @@ def check_address(value: Any, name: str = "staging") -> str:
         )
     parts = rest.rstrip("/").split("/")
     if not all(parts) or {".", ".."} & {*parts}:
-        raise InputError(f"{name} is {quoted(text)}, which names no bucket, or has an empty name in it; use {FORMS}")
+        raise InputError(
+            f"{name} is {quoted(text)}, which has no bucket, or an empty name between slashes; use {FORMS}"
+        )
     return f"{scheme}://{'/'.join(parts)}"
 
 

@@ -70,7 +70,7 @@ def test_attribute_keeps_its_work_in_a_folder(found, call, home):
     again = found(*ARGUMENTS, "--without", "1,5", "--keep", "work")
     assert all(first[key] == again[key] for key in ("value", "low", "high", "worth"))
     code, _, err = call("attribute", "logistic:epochs=2", *ARGUMENTS[2:], "--keep", "work")
-    assert code == 1 and "another run, measurement or version" in err
+    assert code == 1 and "a different run or measurement" in err
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_a_fingerprint_tells_its_device(device):
     prints = fingerprint_of(run_of(), device)
     assert device_of(prints) == device
     assert ("device" in prints) == (device != "cpu")  # sketches of the CPU were stored before there was another
-    with pytest.raises(StoreError, match="does not have; it has cpu, cuda"):
+    with pytest.raises(StoreError, match="does not support; it supports cpu, cuda"):
         device_of(prints | {"device": digest("abacus")})
 
 
