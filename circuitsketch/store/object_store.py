@@ -1,15 +1,17 @@
 """Objects of an object store (S3 and what speaks its protocol, Google Cloud Storage, Azure), by the package obstore.
 
-In: an address. Out: `RemoteObjects`. obstore retries, lists page by page, writes only what is new (If-None-Match), and
-is imported in 10 ms, as one package where fsspec's s3fs brings ten; its library takes 16 MB, so it is an extra. Its
-errors quote what a server answered, which may name an access key: only the status and its code are passed on.
+In: an address. Out: `RemoteObjects`. obstore lists page by page, writes only what is new (If-None-Match), and is
+imported in 10 ms, as one package where fsspec's s3fs brings ten; its library takes 16 MB, so it is an extra. Its errors
+quote what a server answered, which may name an access key: only the status and its code are passed on. It does not hear
+Ctrl-C within a call, so that a server that is away is called again from here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,7 +19,8 @@ from typing import Any
 from circuitsketch.errors import InputError, StoreError
 
 RETRY_SECONDS = 60.0  # how long a server may be away; a call then fails, and a later attempt goes on
-TIMEOUT_SECONDS = 600.0  # of one request: a block of 1 GB at 2 MB/s
+TIMEOUT_SECONDS = 300.0  # of one request: a block of 1 GB at 4 MB/s
+SHORTEST, LONGEST = 0.1, 5.0  # seconds between two calls
 ONE_REQUEST = 1 << 30  # bytes above which an object is sent in parts; S3 takes 5 GiB at once
 AGAIN = "call again with the same path and the same staging: finished blocks are kept"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -45,14 +48,16 @@ class RemoteObjects:
 
     def put(self, name: str, data: Any) -> None:
         """As in `Objects`."""
+        in_parts = memoryview(data).nbytes > ONE_REQUEST
         with self.explain_errors("written"):
-            self.library.put(self.store, name, as_bytes(data), use_multipart=memoryview(data).nbytes > ONE_REQUEST)
+            call_again(lambda: self.library.put(self.store, name, as_bytes(data), use_multipart=in_parts))
 
     def put_new(self, name: str, data: Any) -> bool:
-        """As in `Objects`."""
+        """As in `Objects`; False also for what this call has written, if the answer was lost on the way."""
+        options = {"mode": "create", "use_multipart": False}
         with self.explain_errors("written"):
             try:
-                self.library.put(self.store, name, as_bytes(data), mode="create", use_multipart=False)
+                call_again(lambda: self.library.put(self.store, name, as_bytes(data), **options))
             except self.library.exceptions.AlreadyExistsError:
                 return False
         return True
@@ -61,7 +66,7 @@ class RemoteObjects:
         """As in `Objects`."""
         with self.explain_errors("read"):
             try:
-                return memoryview(self.library.get(self.store, name).bytes())
+                return memoryview(call_again(lambda: self.library.get(self.store, name).bytes()))
             except FileNotFoundError as reason:
                 refuse_missing_bucket(reason)
                 return None
@@ -70,7 +75,7 @@ class RemoteObjects:
         """As in `Objects`."""
         with self.explain_errors("read"):
             try:
-                return int(self.library.head(self.store, name)["size"])
+                return int(call_again(lambda: self.library.head(self.store, name))["size"])
             except FileNotFoundError as reason:
                 refuse_missing_bucket(reason)
                 return None
@@ -78,17 +83,17 @@ class RemoteObjects:
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """As in `Objects`."""
         with self.explain_errors("listed"):
-            for chunk in self.library.list(self.store):
-                for entry in chunk:
-                    name = str(entry["path"])
-                    if name.startswith(prefix) and "/" not in name:
-                        yield name, int(entry["size"])
+            entries = call_again(lambda: [entry for page in self.library.list(self.store) for entry in page])
+        for entry in entries:
+            name = str(entry["path"])
+            if name.startswith(prefix) and "/" not in name:
+                yield name, int(entry["size"])
 
     def delete(self, name: str) -> None:
         """As in `Objects`."""
         with self.explain_errors("deleted from"):
             try:
-                self.library.delete(self.store, name)
+                call_again(lambda: self.library.delete(self.store, name))
             except FileNotFoundError as reason:
                 refuse_missing_bucket(reason)
 
@@ -101,6 +106,19 @@ class RemoteObjects:
         except (errors.BaseError, OSError, ValueError) as reason:
             # No `from reason`: a traceback would show the server's whole answer.
             raise StoreError(f"{self.address} cannot be {verb}: {describe_error(reason)}") from None
+
+
+def call_again(function: Callable[[], Any]) -> Any:
+    """Call a function, again while its server is away or overloaded, for at most RETRY_SECONDS."""
+    limit, pause = time.monotonic() + RETRY_SECONDS, SHORTEST
+    while True:
+        try:
+            return function()
+        except Exception as reason:
+            if not is_passing(reason) or time.monotonic() > limit:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST)
 
 
 def memory_at(address: str) -> Any:
@@ -129,15 +147,7 @@ def open_store(address: str) -> Any:
                 "connect_timeout": timedelta(seconds=10),
                 "allow_http": is_plain,  # whoever names such an endpoint means it
             },
-            retry_config={
-                "max_retries": 1000,
-                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=5),
-                    "base": 2,
-                },
-            },
+            retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=1)},
         )
     except (BaseError, ValueError) as reason:
         raise StoreError(f"{address} cannot be opened: {describe_error(reason)}") from None
@@ -164,11 +174,30 @@ def code_of(reason: BaseException) -> str:
     return match[1] if match else ""
 
 
+def status_of(reason: BaseException) -> int:
+    """Return the status of a server's answer, or 0."""
+    match = re.search(r"status code: ([0-9]{3})", str(reason))
+    return int(match[1]) if match else 0
+
+
+def is_malformed(reason: BaseException) -> bool:
+    """Return whether an address or a setting is at fault."""
+    text = str(reason)
+    return isinstance(reason, ValueError) or "builder error" in text or "Configuration" in type(reason).__name__
+
+
+def is_passing(reason: BaseException) -> bool:
+    """Return whether an error may be gone when a server is called again."""
+    status = status_of(reason)
+    if status:
+        return status in (408, 429) or (status >= 500 and status not in (501, 507))
+    known = ("AlreadyExistsError", "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
+    return not (isinstance(reason, FileNotFoundError) or is_malformed(reason) or type(reason).__name__ in known)
+
+
 def describe_error(reason: BaseException) -> str:
     """Return what went wrong and what to do, without the server's text."""
-    text = str(reason)
-    status = re.search(r"status code: ([0-9]{3})", text)
-    number, code = int(status[1]) if status else 0, code_of(reason)
+    number, code = status_of(reason), code_of(reason)
     answer = " ".join(str(part) for part in (number, code) if part)
     if isinstance(reason, FileNotFoundError) or code in ("NoSuchBucket", "ContainerNotFound"):
         return "its bucket does not exist; create it, or check the address and AWS_REGION"
@@ -186,6 +215,6 @@ def describe_error(reason: BaseException) -> str:
         return f"the store is full ({answer}); free some space, and {AGAIN}"
     if number:
         return f"the server answers {answer}; {AGAIN}"
-    if isinstance(reason, ValueError) or "builder error" in text or "Configuration" in type(reason).__name__:
+    if is_malformed(reason):
         return "the address or a setting in the environment is malformed; check AWS_ENDPOINT_URL and AWS_REGION"
     return f"the server cannot be reached; check the network and AWS_ENDPOINT_URL, and {AGAIN}"

@@ -310,13 +310,14 @@ def test_a_server_that_is_overloaded_or_loses_answers_for_a_while_changes_nothin
     assert content(tmp_path / "a.sketch") == right and not is_left(proxy, address)
 
 
-def test_a_server_that_is_away_for_seconds_is_waited_for(tmp_path, address, proxy, right):
+@pytest.mark.parametrize("fault", ["drop", 503])
+def test_a_server_that_is_away_for_seconds_is_waited_for(fault, tmp_path, address, proxy, right):
     until = []
 
     def rule(method, name):
         if name.endswith(".done") and not until:
             until.append(time.monotonic() + 2)
-        return "drop" if until and time.monotonic() < until[0] else None
+        return fault if until and time.monotonic() < until[0] else None
 
     proxy.rule = rule
     with Processes(2) as executor:
@@ -356,6 +357,30 @@ def test_a_server_that_stays_away_is_an_error_and_the_sketch_goes_on(
     assert fails and len(computed) == len(right_blocks(right)) - len(kept)
     assert bool(computed) == (when == "worker")  # whatever a worker has put is gathered
     assert content(path) == right and not is_left(proxy, address)
+
+
+AWAY = """\
+import sys
+from circuitsketch.store.objects import open_objects
+objects = open_objects(sys.argv[1])
+print("begun", flush=True)
+objects.put("a", b"1")
+"""
+
+
+def test_ctrl_c_is_heard_while_a_server_is_away(address, proxy):
+    proxy.rule = lambda method, name: "drop"
+    command = [sys.executable, "-c", AWAY, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            process.stdout.readline()
+            time.sleep(1)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.stderr.read() and process.wait() == -signal.SIGINT
+            assert time.monotonic() - begin < object_store.RETRY_SECONDS / 2
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("fault", ["flip", "cut"])
