@@ -217,8 +217,8 @@ def check_hashable(value: Any, name: str) -> Any:
         usable = False
     if not usable:
         raise InputError(
-            f"{name} is {quoted(value)}, which is not usable as a label; labels must be hashable and equal to "
-            "themselves, such as strings or integers"
+            f"{name} is {quoted(value)}, which cannot be used as a label; labels must be hashable and equal to "
+            "themselves (not NaN), such as strings or integers"
         )
     return value
 

@@ -185,7 +185,7 @@ def replay_log(view: View, path: Path, store: Path) -> tuple[Any, ...]:
             shown = "-" if before is None else format_number(before)
             table.add_row(name, value.name, shown, format_number(now["value"]), "same" if same else "differs")
     if not rows:
-        raise InputError(f"--replay: {path} has no questions")
+        raise InputError(f"--replay: {path} contains no questions")
     equal = sum(row["same"] for row in rows)
     title = f"{len(rows)} answers of {path}: {equal} the same, {len(rows) - equal} differ"
     return {"store": str(store), "log": str(path), "answers": rows}, title, table

@@ -71,7 +71,7 @@ def read_subsets(path: Path, n: int, unit: str = "example") -> dict[str, list[in
         if kept := line.split("#")[0].strip():
             subsets[f"line {number}"] = parse_ids(kept, n, f"{path}:{number}", unit)
     if not subsets:
-        raise InputError(f"--file: {path} lists no ids; write one subset per line, such as 1,5,7-9")
+        raise InputError(f"--file: {path} contains no ids; write one subset per line, such as 1,5,7-9")
     return subsets
 
 

@@ -156,8 +156,8 @@ class Gate:
         """Pickle the gate as its name, and the module that registers it: no rule, and no compiled code."""
         if GATES.get(self.name) is not self:
             raise pickle.PicklingError(
-                f"gate {self.name!r} cannot be pickled: a newer gate has its name; trace the circuit (or create the "
-                "run) again"
+                f"gate {self.name!r} cannot be pickled: a gate of the same name was registered later; trace the "
+                "circuit (or create the run) again"
             )
         return find_gate, (self.name, None if is_built_in(self) else self.module)
 

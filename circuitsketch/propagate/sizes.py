@@ -122,7 +122,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
         fewer = ["threads=1"] if spec.threads != 1 else []
-        require_memory(working + more, f"pushing {what}", [*fewer, *size_remedies(spec)])
+        require_memory(working + more, f"computing {what}", [*fewer, *size_remedies(spec)])
 
 
 def describe_spec(spec: SketchSpec) -> str:
@@ -130,9 +130,9 @@ def describe_spec(spec: SketchSpec) -> str:
     what = "groups" if spec.run.groups is not None else "examples"
     parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
     if spec.per_example_order is not None:
-        parts.append(f"{spec.run.n:,} single {what} to order {spec.per_example_order}")
+        parts.append(f"per-example series of {spec.run.n:,} {what} to order {spec.per_example_order}")
     if spec.retrained:
-        parts.append(f"{spec.run.n:,} models retrained without one of the {what} each")
+        parts.append(f"{spec.run.n:,} models, each retrained without one of the {what}")
     return f"a sketch of {' and '.join(parts)}"
 
 

@@ -55,8 +55,8 @@ class Measured:
         check_not_flat(self.circuit, run.varying(), by_value)
         if not find_reached(self.circuit, by_value, by_value=True).intersection(self.circuit.outputs):
             raise InputError(
-                "the measurement does not depend on the trained state, or only on parts of it that no example's weight "
-                "changes; return a function of the trained parameters, which are its first argument"
+                "the measurement depends on no part of the trained state that the examples' weights change; compute "
+                "its value from the trained parameters, which are passed as the first argument"
             )
         check_indices(self.circuit, self.state)
         check_point(self.circuit, self.state, run.varying(), lambda: self.moved)

@@ -274,7 +274,7 @@ def check_weights(at: Any, n: int) -> np.ndarray:
     """Return downweights as float64 (n,), or raise InputError."""
     w = finite_array(at, "at")
     if w.shape != (n,):
-        raise InputError(f"at has shape {w.shape}; pass one downweight per example, ({n},)")
+        raise InputError(f"at must have shape ({n},), one downweight per example, not {w.shape}")
     return w
 
 
@@ -282,7 +282,7 @@ def check_directions(directions: Any, n: int) -> np.ndarray:
     """Return directions as float64 or complex128 (directions, n), or raise InputError."""
     rows = plain_array(directions, "the array of directions")
     if rows.ndim != 2 or rows.shape[1] != n:
-        raise InputError(f"directions have shape {rows.shape}; pass an array of shape (directions, {n})")
+        raise InputError(f"directions must have shape (directions, {n}), not {rows.shape}")
     return Given(rows).vectors
 
 

@@ -92,7 +92,9 @@ def sweep_values(job: Job, forward: Forward, final: Ends, count: int) -> np.ndar
     if len(job.segments) > 1 and forward.record is not None:  # each thread has a record of its own
         workers = thread_count(job.threads, -(-len(begins) // together))
         nbytes = (workers - 1) * forward.record.constants.nbytes
-        require_memory(nbytes, f"the records of {workers} threads", ["threads=1"])
+        require_memory(
+            nbytes, f"storing the intermediate values of {workers} threads for the backward pass", ["threads=1"]
+        )
     job.begin(len(begins))
 
     def sweep_some(some: range) -> Iterator[int]:
@@ -287,7 +289,7 @@ def plan_job(
     nbytes = workers * (len(segments) * state_bytes + longest * step_bytes)
     require_memory(
         nbytes,
-        f"keeping {len(segments):,} states and the records of {longest:,} steps",
+        f"storing {len(segments):,} states and the intermediate values of {longest:,} steps for the backward pass",
         ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
     )
     return Job(run, w, segments, threads, progress, nbytes)

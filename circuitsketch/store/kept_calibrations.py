@@ -152,7 +152,8 @@ class CalibrationFolder:
             attributes = root["attributes"]
             if attributes["calibration"] > VERSION:
                 raise StoreError(
-                    f"{path} was written by {format_versions(attributes['versions'])}; upgrade to that, or {remedy}"
+                    f"{path} was written in a newer format by {format_versions(attributes['versions'])}; upgrade to "
+                    f"these versions, or {remedy}"
                 )
             check_provenance(attributes["created"], attributes["versions"])
             if canonical(root) != canonical(group_metadata(without_digest(attributes))):

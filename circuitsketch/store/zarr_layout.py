@@ -174,8 +174,9 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     if isinstance(version, int) and version > VERSION:
         package_versions = attributes.get("versions")
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
-            f"{format_versions(package_versions)}: upgrade to that, or {REMAKE_HINT}"
+            f"{path} has format version {version}, but this version of circuitsketch reads format versions up to "
+            f"{VERSION}; the sketch was written by {format_versions(package_versions)}: upgrade to these versions, or "
+            f"{REMAKE_HINT}"
         )
     try:
         if version not in range(1, VERSION + 1):

@@ -113,7 +113,7 @@ def test_one_of_a_newer_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_calibrations, "VERSION", 2)
     folder.write(calibration())
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="upgrade to that"):
+    with pytest.raises(StoreError, match="upgrade to these"):
         folder.read()
 
 

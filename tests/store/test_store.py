@@ -267,7 +267,9 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whol
     root = json.loads((whole / "zarr.json").read_text())
     root["attributes"] |= {"version": 3, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a" / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(StoreError, match="format version 3, .* reads up to 2; .* circuitsketch 9.1: upgrade"):
+    with pytest.raises(
+        StoreError, match="format version 3, .* reads format versions up to 2; .* circuitsketch 9.1: upgrade"
+    ):
         PartStore.open(tmp_path / "a")
 
 
