@@ -29,7 +29,7 @@ Start with a run of the model zoo (microgpt, logistic, mlp, cnn), or with your o
 
   circuitsketch attribute logistic --measure held_out_loss --without 1,5 --budget 60
 
-Or compute a sketch, which answers about any measurement later:
+Or compute a sketch once, and predict any measurement from it later:
 
   circuitsketch sketch logistic --out tumours.sketch
 

@@ -268,7 +268,9 @@ def same_shape(name: str) -> Callable[..., Shape]:
     def shape(*shapes: Shape, **_: Any) -> Shape:
         if any(other != shapes[0] for other in shapes):
             listed = " and ".join(str(s) for s in shapes)
-            raise ShapeError(f"{name} requires operands of one shape, not {listed}; reshape or broadcast them first")
+            raise ShapeError(
+                f"{name} requires operands of the same shape, not {listed}; reshape or broadcast them first"
+            )
         return shapes[0]
 
     return shape

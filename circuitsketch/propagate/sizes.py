@@ -111,7 +111,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
     directions = sum(part.directions(spec.run.n) for part in parts)
     what = describe_spec(spec)
     if path is None:
-        remedies = ["path=... to keep it on disk"] if coefficient_bytes > directions else []
+        remedies = ["path=... to store the sketch on disk"] if coefficient_bytes > directions else []
         require_memory(coefficient_bytes + directions, what, [*remedies, *size_remedies(spec)])
     else:
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)

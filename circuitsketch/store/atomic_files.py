@@ -206,7 +206,7 @@ def open_plain_file(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
 def check_plain(path: str, mode: int) -> None:
     """Raise BadFile for a folder, a pipe, a socket, a device."""
     if not stat.S_ISREG(mode):
-        raise BadFile(f"{path} is not a plain file")
+        raise BadFile(f"{path} is not a regular file")
 
 
 def read_text(path: str, limit: int, store: str) -> bytes:

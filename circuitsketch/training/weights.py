@@ -62,7 +62,7 @@ def parse_subset(without: Any, n: int) -> np.ndarray:
         return _from_ids(array, n)
     if array.dtype.kind == "f":
         return _from_weights(array, n)
-    raise InputError(f"a deletion set cannot consist of {_describe(without, array)}: {FORMS}")
+    raise InputError(f"a deletion set cannot contain {_describe(without, array)}: {FORMS}")
 
 
 def parse_subsets(subsets: Any, n: int) -> np.ndarray:

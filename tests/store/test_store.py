@@ -365,7 +365,9 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first_and_readers_are
     holder = start(hold)
     assert os.read(told, 100) == b"holding"
     for act in (lambda: PartStore.open(path, "a"), lambda: PartStore.resume(path, HEADER)):
-        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
+        with pytest.raises(
+            StoreError, match=f"is being written by process {holder}; wait until the writing is finished, or open"
+        ):
             act()
     reader = check_what_is_there(path)
     assert reader.done == {0}

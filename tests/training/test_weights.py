@@ -88,9 +88,9 @@ def test_two_dimensional_masks_are_several_subsets():
         ([1j, 0, 0, 0], "complex numbers"),
         ([[0], [1, 2]], "for several subsets, pass a list or a 2-D array"),
         (np.ones((2, 4)), "for several subsets, pass a list or a 2-D array"),
-        ([object()], "cannot consist of"),
-        ([2**70], "cannot consist of"),
-        (object(), "wrap a single id|cannot consist of"),
+        ([object()], "cannot contain"),
+        ([2**70], "cannot contain"),
+        (object(), "wrap a single id|cannot contain"),
     ],
 )
 def test_invalid_deletion_sets_are_refused_with_a_remedy(without, words):

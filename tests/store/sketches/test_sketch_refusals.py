@@ -180,7 +180,9 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first(tmp_path):
     assert os.read(told, 100) == b"holding"
     options = {"per_example": None, "per_example_order": None}
     for act in (lambda: make_sketch(path), lambda: make_sketch(path, 0), lambda: make_sketch(path, SMALL, **options)):
-        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
+        with pytest.raises(
+            StoreError, match=f"is being written by process {holder}; wait until the writing is finished, or open"
+        ):
             act()
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
