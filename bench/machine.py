@@ -14,7 +14,7 @@ import time
 from datetime import date
 from functools import cache
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import llvmlite
@@ -25,6 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from circuitsketch.backends.cpu import lane_width
+from circuitsketch.backends.cpu.step_loop import allocate_aligned
 
 # Chains that hide the latency of a multiply-add: 8 to 10 on x86, more on others; AVX-512 and ARM have registers
 # for 24. The peak is the best of these.
@@ -115,6 +116,25 @@ def peak(single: bool, threads: int = 1, seconds: float = SECONDS) -> float:
     return fmean(rates)
 
 
+def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
+    """Measure the bytes per CPU second that one core reads and writes when it scales an array in place."""
+    array = allocate_aligned(megabytes << 17, np.float64)
+    spent = []
+    for _ in range(repeats + 1):  # the first one maps the memory
+        begin = time.thread_time()
+        np.multiply(array, 0.5, out=array)
+        spent.append(time.thread_time() - begin)
+    return 2 * array.nbytes / median(spent[1:])
+
+
+def hide_avx512() -> None:
+    """Generate code for AVX2 from now on, although this processor has AVX-512; call it before any is generated."""
+    features = {name: has and "avx512" not in name for name, has in binding.get_host_cpu_features().items()}
+    binding.get_host_cpu_features = lambda: binding.targets.FeatureMap(features)
+    binding.get_host_cpu_name = lambda: "haswell"
+    lane_width.cache_clear()
+
+
 def description() -> dict[str, Any]:
     """Describe the machine, for the tables of measurements."""
     return {
@@ -146,4 +166,4 @@ def processor() -> str:
     return f"{name} ({binding.get_host_cpu_name()})"
 
 
-__all__ = ["best_chains", "cores", "description", "peak"]
+__all__ = ["bandwidth", "best_chains", "cores", "description", "hide_avx512", "peak"]

@@ -49,6 +49,50 @@ def few_points(law):
     return found + [law.Point("order", "", one, 8, order) for order in (1, 3)]
 
 
+def test_the_cost_law_counts_what_grows_and_finds_the_coefficients_of_made_up_times(bench, tmp_path, monkeypatch):
+    law = bench("cost_law")
+    base = {"steps": 3, "directions": 8, "examples": 3, "width": 8, "lanes": 4}
+    settings = [
+        law.Setting(dimension, 0, **base | {dimension: value})
+        for dimension, values in (("steps", (3, 6)), ("directions", (8, 16)), ("width", (8, 16)), ("order", (2, 3)))
+        for value in values
+    ]
+    terms = np.array([law.count_terms(s, s.make_run()) for s in settings])
+    one, two = terms[2], terms[3]  # twice the directions: twice as many blocks, of which at most 8 share the primal
+    np.testing.assert_array_equal(two[[0, 1, 3]], 2 * one[[0, 1, 3]])
+    assert one[4] <= two[4] <= 2 * one[4] and one[5] == two[5] == 1
+    coefficients = np.array([1e-10, 5e-12, 0.0, 2e-7, 1e-10, 1e-3])
+    np.testing.assert_allclose(
+        law.fit_terms(terms, terms @ coefficients)[[0, 1, 3, 4, 5]], coefficients[[0, 1, 3, 4, 5]]
+    )
+    monkeypatch.setattr(law, "list_settings", lambda full: settings)
+    found = law.main(["--repeats", "1", "--json", str(tmp_path / "law.json")])
+    assert np.isfinite(found["slope_all"]) and np.isfinite(found["slope_order"])
+    assert json.loads((tmp_path / "law.json").read_text())["terms"] == terms.tolist()
+
+
+def test_a_larger_model_has_its_floors_and_the_error_of_single_precision(bench, monkeypatch, capsys):
+    larger = bench("larger_models")
+    monkeypatch.setattr(larger, "SMALL", (larger.Model(8, 1, 2, 8),))
+    monkeypatch.setattr(larger, "bandwidth", lambda: 1e10)
+    found = larger.main(["--repeats", "1", "--json", "-"])
+    printed = capsys.readouterr().err
+    state = 3 * 1328  # parameters and two moments
+    assert "1,328 (8 x 1)" in printed and f"{2 * state * 48 / 1e6:.1f} MB, {1e3 * 2 * state * 48 / 1e10:.3f}" in printed
+    assert np.isfinite(found["p1328_trainings"]) and np.isfinite(found["p1328_order_1_ms"])
+    run = larger.Model(8, 1, 2, 8).make_run(2)
+    assert run.steps == 4 and 1e-9 < larger.measure_error(run, 2) < 1e-4
+
+
+def test_float32_of_jax_is_as_close_to_double_precision_as_floats_are(bench, monkeypatch, tmp_path):
+    jax = pytest.importorskip("jax")
+    runs = bench("float32_runs")
+    with jax.enable_x64(False):
+        report = SimpleNamespace(numbers={}, add=lambda row: report.numbers.update({row.what: row.value}))
+        runs.measure(report, 8, 1, 6, 2)
+    assert len(report.numbers) == 3 and all(1e-9 < value < 1e-3 for value in report.numbers.values())
+
+
 def test_the_peak_is_above_a_thousandth_and_below_a_thousand_times_of_any_core_of_today(bench):
     machine = bench("machine")
     for single in (False, True):

@@ -8,6 +8,7 @@ import pydoc
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,15 @@ def test_where_docstrings_send_people_can_be_reached():
 def run_of_five(**about):
     step = lambda s, x, keep: np.sin(s) + (keep * keep).sum() * x  # noqa: E731
     return cs.Training(step, np.zeros(()), [1.0, 5.0, 2.0, 4.0, 3.0], [[i] for i in range(5)], **about)
+
+
+def test_tab_completion_offers_every_method_that_the_guides_call():
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(()), [1.0, 10.0], [[0], [1]])
+    sketch = cs.sketch(run, directions=2, order=1)
+    guides = "".join(page.read_text() for page in (Path(cs.__file__).parent / "docs").glob("*.md"))
+    for name, held in {"sketch": sketch, "query": sketch.measure(lambda s: s)}.items():
+        called = set(re.findall(rf"\b{name}\.(\w+)\(", guides))
+        assert len(called) > 3 and called <= set(dir(held))
 
 
 def test_printed_influence_says_who_the_examples_are():

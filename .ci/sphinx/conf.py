@@ -43,8 +43,10 @@ def escape_mathematics(app, what, name, obj, options, lines):
 
 
 def skip_internal(app, what, name, obj, skip, options):
-    """Skip what tab completion does not offer of a class either, where its module lists what is `PUBLIC`."""
-    public = getattr(sys.modules.get(getattr(obj, "__module__", None)), "PUBLIC", (name,))
+    """Skip what tab completion does not offer of a class either, if its module, or a base's, lists what is `PUBLIC`."""
+    kind = getattr(circuitsketch, app.env.temp_data.get("autodoc:class") or "", None)
+    modules = [sys.modules[base.__module__] for base in getattr(kind, "__mro__", ())]
+    public = next((module.PUBLIC for module in modules if hasattr(module, "PUBLIC")), (name,))
     return True if what == "class" and name not in public else None
 
 

@@ -1,6 +1,7 @@
 """Subsets to retrain of both kinds that are asked about: examples at random, and examples that act alike.
 
-In: how each example moves the parameters to first order, perhaps labels. Out: downweights.
+In: how each example moves the parameters to first order, perhaps labels. Out: downweights, for the checks of a run
+(`draw_alike_and_random`) and for a calibration (`draw_mixed`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from circuitsketch.attribution.subsets import check_sizes, default_sizes, draw_subsets
+from circuitsketch.attribution.subsets import MIXED, check_sizes, default_sizes, draw_subsets
 from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import LEAST_FOR_95
+from circuitsketch.estimators.calibration import LEAST_FOR_95
 
+# Of the checks of a run.
 SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
-TOGETHER = 12  # subsets of each size and kind that are retrained
-TRIES = 20  # draws per subset, before too few are found
-NOT_ALIKE = 0.95  # of random subsets of the sizes of a calibration
+TOGETHER = 12  # subsets of each size and kind
+# Of a calibration.
+TRIES = 20  # draws per subset, among which are enough that differ and are of the right kind
+NOT_ALIKE = 0.95  # the share of random subsets that do not count as alike
 ENOUGH_OF_BOTH = 2 * LEAST_FOR_95 + 2  # subsets that are worth dividing
 
 
@@ -31,11 +34,19 @@ def draw_alike_and_random(
 
     Parameters
     ----------
-    directions : (n, p), in which examples move, see `Alikeness`. labels : of the examples, or None.
+    directions : array, shape (n, p)
+        In which examples move the parameters, see `Alikeness`.
+    labels : sequence or None
+        The label of each example.
+    seed : int
+        Of the draws.
 
     Returns
     -------
-    The sizes, and downweights (kinds, TOGETHER, n), those of the sizes first.
+    sizes : tuple of int
+        Of the random subsets.
+    weights : array, shape (kinds, TOGETHER, n)
+        Downweights 0 and 1: random subsets of each size, then alike ones, then those of one label, if there are labels.
     """
     rng, n = np.random.default_rng(seed), len(directions)
     sizes = tuple(sorted({min(max(2, round(share * n)), n) for share in SHARES}))
@@ -44,7 +55,7 @@ def draw_alike_and_random(
         for subset in row:
             subset[rng.choice(n, size, replace=False)] = 1.0
     for subset in weights[len(sizes)]:
-        nearest = np.argsort(-(directions @ directions[rng.integers(n)]), kind="stable")
+        nearest = rank_by_likeness(directions, rng.integers(n))
         subset[nearest[: round(np.exp(rng.uniform(np.log(3), np.log(max(n // 8, 4)))))]] = 1.0
     if labels is not None:
         weights[-1] = draw_subsets(n, labels, "label", (min(2, n), n // 2), TOGETHER, seed)[0]
@@ -59,7 +70,7 @@ def draw_mixed(
     count: int,
     seed: int,
     smallest: int = 1,
-) -> tuple[np.ndarray, tuple[float, float], Alikeness, bool]:
+) -> tuple[np.ndarray, tuple[float, float], Alikeness, str]:
     """Draw subsets to calibrate on: half of them random ones, half of them of alike examples.
 
     Alike are an example and those that move the parameters most like it; where some share labels, a third of these
@@ -86,27 +97,29 @@ def draw_mixed(
         The smallest and the largest size that there may be.
     alikeness : Alikeness
         By which a question's kind is told.
-    is_mixed : bool
-        Whether there are enough alike subsets; if not, all are random.
+    kind : {"mixed", "random"}
+        "random" if there are too few subsets of a kind; then all are drawn at random.
     """
     n = len(moves)
     low, high = check_sizes(size, n, *default_sizes(n, smallest))
-    alikeness = Alikeness.of(moves, labels, (low, high), NOT_ALIKE)
+    alikeness = alikeness_for(moves, labels, (low, high))
     rows, sizes = draw_subsets(n, None, "random", size, TRIES * count, seed, smallest)
+    is_alike = alikeness.find_alike(rows)
     several = max(low, 2), high
     scale = np.sqrt((effects**2).mean(axis=0))
     matter = np.linalg.norm(effects / np.where(scale > 0, scale, 1.0), axis=1)
-    chances = [np.full(n, 1 / n)] + [matter / matter.sum()] * bool(matter.sum() > 0)
+    chances = [np.full(n, 1 / n)]
+    if matter.sum() > 0:
+        chances.append(matter / matter.sum())
     drawn = [draw_nearest(alikeness.directions, chance, several, TRIES * count, seed) for chance in chances]
     if alikeness.labels is not None:
         drawn.append(draw_subsets(n, labels, "label", (min(max(low, 2), n), high), TRIES * count, seed)[0])
-    is_alike = alikeness.find_alike(rows)
     alike = np.stack(drawn, axis=1).reshape(-1, n)
     alike = first_different(alike[alikeness.find_alike(alike)], count // 2)
     apart = first_different(rows[~is_alike], count - len(alike))
     if min(len(alike), len(apart)) < LEAST_FOR_95:
-        return *draw_subsets(n, None, "random", size, count, seed, smallest), alikeness, False
-    return np.concatenate([apart, alike]), sizes, alikeness, True
+        return *draw_subsets(n, None, "random", size, count, seed, smallest), alikeness, "random"
+    return np.concatenate([apart, alike]), sizes, alikeness, MIXED
 
 
 def draw_nearest(
@@ -117,8 +130,19 @@ def draw_nearest(
     rows = np.zeros((count, n))
     for row in rows:
         size = rng.integers(sizes[0], max(sizes) + 1)
-        row[np.argsort(-(directions @ directions[rng.choice(n, p=chances)]), kind="stable")[:size]] = 1.0
+        row[rank_by_likeness(directions, rng.choice(n, p=chances))[:size]] = 1.0
     return rows
+
+
+def rank_by_likeness(directions: np.ndarray, example: int | np.integer) -> np.ndarray:
+    """Return the ids of all examples (n,), that which moves the parameters most like an example first."""
+    return np.argsort(-(directions @ directions[example]), kind="stable")
+
+
+def alikeness_for(moves: np.ndarray, labels: Sequence[Any] | None, sizes: tuple[float, float]) -> Alikeness:
+    """Learn which subsets of some sizes are alike, for a calibration: the same where they are drawn and asked about."""
+    low, high = sizes
+    return Alikeness.of(moves, labels, (round(low), round(high)), NOT_ALIKE)
 
 
 def first_different(rows: np.ndarray, count: int) -> np.ndarray:

@@ -41,10 +41,11 @@ from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.directions import Sphere
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.calibrated import calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
 from circuitsketch.estimators.interface import Estimator
 from circuitsketch.estimators.known_effects import FromKnownEffects
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 from circuitsketch.limits import require_memory, within_memory
 from circuitsketch.propagate.progress import Progress, show_progress
 from circuitsketch.training.training import Training
@@ -204,10 +205,9 @@ def draw_planned(
     smallest = 2 if plan.own == run.n else 1
     if first.moves is not None and first.gradient is not None:
         labels = run.labels if run.groups is None else None
-        rows, sizes, alikeness, is_mixed = draw_mixed(
+        rows, sizes, alikeness, kind = draw_mixed(
             first.moves, first.gradient.T, labels, size, plan.subsets, seed, smallest
         )
-        kind = MIXED if is_mixed else "random"
     elif kind == MIXED:
         raise InputError(
             f"kind={kind!r} needs derivatives, and {FEWEST} projections of the parameters beside {ENOUGH} subsets; "
@@ -219,7 +219,7 @@ def draw_planned(
     rows = first_different(rows, len(rows))  # few groups have few subsets
     if len(rows) < MIN_SUBSETS and plan.own == run.n:
         rows = rows[:0]  # too few to calibrate on, and single groups are exact without
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes), alikeness
+    return RetrainedSubsets.before_retraining(rows, kind, sizes), alikeness
 
 
 def time_plan(run: Training, plan: AttributionPlan, examples: np.ndarray, workers: int | None) -> float:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from circuitsketch.errors import InputError
-from circuitsketch.estimators.calibrated import LEAST_FOR_95
+from circuitsketch.estimators.calibration import LEAST_FOR_95
 from circuitsketch.limits import format_bytes, memory_available
 from circuitsketch.propagate.blocks import first_steps
 from circuitsketch.propagate.progress import Progress

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from circuitsketch.arguments import check_choice, check_int
-from circuitsketch.attribution.alike_subsets import ENOUGH_OF_BOTH, NOT_ALIKE, draw_mixed
+from circuitsketch.attribution.alike_subsets import ENOUGH_OF_BOTH, alikeness_for, draw_mixed
 from circuitsketch.attribution.series import MeasuredSeries
 from circuitsketch.attribution.subsets import KINDS, MIXED, draw_subsets, refuse_with_subsets
 from circuitsketch.attribution.validation import parse_downweights
 from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.alikeness import Alikeness
-from circuitsketch.estimators.calibrated import OF_SORT, Calibrated, RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.calibrated import Calibrated, calibrate_estimators
 from circuitsketch.estimators.calibration import MIN_SUBSETS
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets, name_kind
 
 Series = TypeVar("Series", bound=MeasuredSeries)  # a Query, which it is called with
 GIVEN = "given"  # the kind of subsets that were not drawn
@@ -29,31 +29,28 @@ def choose_subsets(
     query: MeasuredSeries, subsets: Any, kind: str | None, size: Any, count: int | None, seed: int, has_truth: bool
 ) -> RetrainedSubsets:
     """Return the subsets to retrain, given or drawn, with nothing known of their changes; see `Query.calibrate`."""
-    if subsets is None:
-        if has_truth:
-            raise InputError("truth is of subsets that you give; pass subsets= too")
-        count = 48 if count is None else check_int(count, "count", 1)
-        if kind is not None:
-            check_choice(kind, "kind", KINDS)
-        moves = find_moves(query) if kind in (None, MIXED) else None
-        if kind == MIXED and moves is None:
-            raise InputError(
-                "kind='mixed' needs to know which examples act alike, by every example's own effect on the parameters; "
-                "make the sketch with per_example=, or use kind='random'"
-            )
-        if moves is not None and (kind == MIXED or count >= ENOUGH_OF_BOTH):
-            rows, sizes, _, is_mixed = draw_mixed(
-                moves, query.measurement.flat_per_example[:, 1], labels_of(query), size, count, seed
-            )
-            kind = MIXED if is_mixed else "random"
-        else:
-            kind = "random" if kind is None else kind
-            rows, sizes = draw_subsets(query.n, query.labels, kind, size, count, seed)
-    else:
+    if subsets is not None:
         refuse_with_subsets(kind=kind, size=size, count=count)
         return take_given(subsets, query.n, query.labels, query.items, query.unit)
+    if has_truth:
+        raise InputError("truth is of subsets that you give; pass subsets= too")
+    count = 48 if count is None else check_int(count, "count", 1)
+    if kind is not None:
+        check_choice(kind, "kind", KINDS)
+    moves = find_moves(query) if kind in (None, MIXED) else None
+    if kind == MIXED and moves is None:
+        raise InputError(
+            "kind='mixed' needs to know which examples act alike, by every example's own effect on the parameters; "
+            "make the sketch with per_example=, or use kind='random'"
+        )
+    if moves is not None and (kind == MIXED or count >= ENOUGH_OF_BOTH):
+        effects = query.measurement.flat_per_example[:, 1]
+        rows, sizes, _, kind = draw_mixed(moves, effects, labels_of(query), size, count, seed)
+    else:
+        kind = "random" if kind is None else kind
+        rows, sizes = draw_subsets(query.n, query.labels, kind, size, count, seed)
     refuse_few(rows)
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), kind, sizes)
+    return RetrainedSubsets.before_retraining(rows, kind, sizes)
 
 
 def take_given(
@@ -64,7 +61,7 @@ def take_given(
     refuse_few(rows)
     lengths = (rows**2).sum(axis=1)
     sizes = float(lengths.min()), float(lengths.max())
-    return RetrainedSubsets(rows, np.zeros((len(rows), 0)), GIVEN, sizes)
+    return RetrainedSubsets.before_retraining(rows, GIVEN, sizes)
 
 
 def refuse_few(rows: np.ndarray) -> None:
@@ -82,10 +79,7 @@ def calibrate_query(query: Series, retrained: RetrainedSubsets) -> Series:
             parts.append(query.first_order)
     labels = labels_of(query)
     moves = None if retrained.kind == GIVEN else find_moves(query)
-    alikeness = None
-    if moves is not None:
-        low, high = retrained.sizes
-        alikeness = Alikeness.of(moves, labels, (round(low), round(high)), NOT_ALIKE)
+    alikeness = None if moves is None else alikeness_for(moves, labels, retrained.sizes)
     calibrated = calibrate_estimators(parts, retrained, gradient, query.shape, labels, alikeness)
     return query.with_estimators([*parts, calibrated])
 
@@ -133,7 +127,7 @@ def take_in_kept(query: Series, kind: str | None, size: int | None) -> Series:
     if retrained is not None:
         return calibrate_query(query, retrained)
     kept = [] if query.calibrations is None else query.calibrations.read()
-    listed = [(len(one.subsets), OF_SORT.get(one.kind, one.kind), format_sizes(one.sizes)) for one in kept]
+    listed = [(len(one.subsets), name_kind(one.kind), format_sizes(one.sizes)) for one in kept]
     has = "; ".join(f"{number} {sort} subsets of sizes {sizes}" for number, sort, sizes in listed)
     asked = f" of kind {kind!r}" * (kind is not None) + f" for size {size}" * (size is not None)
     remedy = f"it has {has}" if has else "make one with sketch.measure(...).calibrate().keep_calibration()"

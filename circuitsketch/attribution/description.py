@@ -10,7 +10,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import Target
 from circuitsketch.directions import Distribution
-from circuitsketch.display import list_some, summarize
+from circuitsketch.display import list_completions, list_some, summarize
 from circuitsketch.errors import printable
 from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED
@@ -18,6 +18,12 @@ from circuitsketch.store.fingerprint import fingerprint_of
 from circuitsketch.store.header import format_versions
 from circuitsketch.store.part_store import PartStore
 from circuitsketch.training.training import Training
+
+# What tab completion shows.
+PUBLIC = (
+    "measure query extend info path n count order distribution directions coefficients per_example similarity labels "
+    "items groups run params state nbytes"
+).split()
 
 
 @dataclass(eq=False)
@@ -90,6 +96,9 @@ class SketchRecord:
     def nbytes(self) -> int:
         """The size of the coefficients of all parts in bytes."""
         return sum(part.nbytes for part in self.parts.values())
+
+    def __dir__(self) -> list[str]:
+        return list_completions(self, PUBLIC)
 
 
 def describe(sketch: SketchRecord) -> str:

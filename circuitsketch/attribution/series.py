@@ -45,8 +45,9 @@ ESTIMATORS = ("theorem", "theorem-gradient", "interactions", "pairs", "per-examp
 
 # What tab completion shows.
 PUBLIC = (
-    "without reweight predict influence explore stability evaluate retrain_worst with_evidence with_gradients "
-    "baseline shape order estimator n distribution coefficients per_example labels items"
+    "without reweight predict influence explore stability evaluate calibrate keep_calibration worth retrain_worst "
+    "with_evidence with_gradients downweights baseline shape order estimator n distribution coefficients per_example "
+    "labels items"
 ).split()
 
 

@@ -1,71 +1,43 @@
 """The front of the package: push directions through a run, then measure anything and ask.
 
 In: a training run; how many directions, of which distribution, to which order; per-example series if asked for. Out: a
-`Sketch`; `measure` turns it into a `Query`.
+`Sketch`, which may be extended; its `measure` (`MeasuringSketch`) makes a `Query`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from circuitsketch.arguments import check_executor, refuse_device
-from circuitsketch.attribution.calibrate import take_in_kept
-from circuitsketch.attribution.description import SketchRecord, describe, facts, heading
-from circuitsketch.attribution.ground_truth import Source
-from circuitsketch.attribution.query import Query
-from circuitsketch.attribution.run_checks import MeasuredState, RunChecks, RunKinks, names_of_kinks
-from circuitsketch.attribution.structure import Structure
+from circuitsketch.attribution.description import describe, facts, heading
+from circuitsketch.attribution.measuring_sketch import MeasuringSketch
+from circuitsketch.attribution.run_checks import names_of_kinks
 from circuitsketch.attribution.validation import check_spec, check_staging
-from circuitsketch.autodiff import evaluate
 from circuitsketch.backends.scheduler import thread_count
-from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Basis, Given, check_count
-from circuitsketch.display import list_completions, table
-from circuitsketch.errors import CircuitSketchError, InputError
-from circuitsketch.estimators.alikeness import shares_labels
-from circuitsketch.estimators.interactions.priors import Priors
-from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects
-from circuitsketch.estimators.similarity import effects_similarity, given_similarity
+from circuitsketch.display import table
+from circuitsketch.errors import InputError
+from circuitsketch.estimators.similarity import given_similarity
 from circuitsketch.limits import within_memory
-from circuitsketch.propagate.coefficients import (
-    PropagatedRun,
-    refuse_measurement,
-    unpack_series,
-    value_shape,
-    values_of,
-)
+from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.parts import PER_EXAMPLE, RANDOM, RETRAINED, SketchSpec, push_parts
 from circuitsketch.propagate.progress import Progress, show_progress
-from circuitsketch.propagate.roots import shares_of_averages
 from circuitsketch.propagate.sizes import check_capacity
-from circuitsketch.reverse.metagradient import differentiate_run
 from circuitsketch.store.atomic_files import absolute_path
-from circuitsketch.store.fingerprint import describe_circuit, digest
-from circuitsketch.store.kept_calibrations import CalibrationFolder
 from circuitsketch.store.metadata import SketchMetadata, json_values
-from circuitsketch.store.part_store import PartStore
 from circuitsketch.store.sketch_store import SketchStore
-from circuitsketch.training.kinks import Kinks
 from circuitsketch.training.training import Training
-from circuitsketch.tree import unflatten
-
-# What tab completion shows.
-PUBLIC = (
-    "measure query extend info path n count order distribution directions coefficients per_example similarity labels "
-    "items groups run params state nbytes"
-).split()
 
 
 @dataclass(eq=False)
-class Sketch(SketchRecord):
+class Sketch(MeasuringSketch):
     """A training run as a polynomial in its examples' weights, seen along directions: see `sketch` and `push`.
 
     Attributes
@@ -93,220 +65,6 @@ class Sketch(SketchRecord):
     kink_names : tuple of str
         Of a sketch on disk, the gates with kinks and the user's lines.
     """
-
-    @cached_property
-    def directions(self) -> np.ndarray:
-        """The random (or given) directions, (count, n)."""
-        return self.distribution.block(0, self.count)
-
-    @cached_property
-    def similarity(self) -> np.ndarray | None:
-        """A factor J (n, p) of the similarity over examples, J J^T: the user's, else that of the first-order effects of
-        single examples on the trained parameters, else None. Computed on first access."""
-        if self.chosen_similarity is not None or self.per_example is None or not self.per_example.order:
-            return self.chosen_similarity
-        return effects_similarity(self.per_example)
-
-    @cached_property
-    def priors(self) -> Priors:
-        """What all measurements share of the fit of interactions."""
-        return Priors(partial(getattr, self, "similarity"), partial(self.distribution.block, 0, self.count))
-
-    @cached_property
-    def moves(self) -> np.ndarray | None:
-        """First-order effects (n, p) of single examples on the trained parameters, or what retraining without each
-        changes of these; None if they are not known."""
-        if self.retrained is not None:
-            circuit = self.first_part.measurement(lambda params: params, ())
-            refuse_measurement(self.retrained.measured_bytes(circuit), circuit, self.n)
-            trained = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
-            return self.retrained.measured(circuit).reshape(self.n, -1) - trained
-        return self.similarity if self.chosen_similarity is None else None
-
-    @cached_property
-    def shares(self) -> np.ndarray | None:
-        """How much of an average under a root each example alone carries, see `shares_of_averages`; None if unknown.
-        Computed on first access."""
-        if self.run is None or self.per_example is None or not self.per_example.order:
-            return None
-        try:
-            return shares_of_averages(self.run, self.per_example)
-        except CircuitSketchError:  # first order diverges, or memory does not hold it
-            return None
-
-    @cached_property
-    def kinks(self) -> RunKinks | None:
-        """What random deletions move across the run's kinks; None for a smooth run. Computed on first access."""
-        if self.run is None:
-            return RunKinks(Kinks(self.kink_names)) if self.kink_names else None
-        return RunKinks.of(self.run)
-
-    @property
-    def params(self) -> Callable[[Any], Any]:
-        """The function from a state to the trained parameters."""
-        return self.first_part.params
-
-    @property
-    def state(self) -> Any:
-        """The final state's Taylor coefficients along the directions: see `PropagatedRun.state`."""
-        if self.random is not None:
-            return self.random.state
-        shape = 0, self.order + 1
-        empty = [np.zeros((*shape, *leaf.shape), dtype=np.complex128) for leaf in self.constants]
-        return unflatten(self.first_part.tree, empty)
-
-    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
-    def coefficients(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Any:
-        """Compute Taylor coefficients along the random (or given) directions: see `PropagatedRun.coefficients`."""
-        if self.random is not None:
-            return self.random.coefficients(function, *args, device=device)
-        circuit = self.first_part.measurement(function, args)
-        return unpack_series(circuit, self._measure_random(circuit, device))
-
-    def _measure_random(self, circuit: Circuit, device: str) -> np.ndarray:
-        if self.random is not None:
-            return self.random.measured(circuit, device)
-        return np.zeros((0, self.order + 1, *value_shape(circuit)), dtype=np.complex128)
-
-    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
-    def measure(self, function: Callable[..., Any], *args: Any, device: str = "cpu") -> Query:
-        """Measure the trained model, `function(params, *args)`, along every direction.
-
-        Parameters
-        ----------
-        function : callable
-            A NumPy function of the trained parameters. It returns a number, an array, or a pytree of them (the
-            parameters themselves, too), and then predictions are such pytrees.
-        *args
-            Passed to the function unchanged (a name, test data); they are not traced.
-        device : {"cpu", "cuda"}
-            "cuda" is for measurements that take long.
-
-        Returns
-        -------
-        Query
-
-        Raises
-        ------
-        TraceError, InputError
-            If the measurement is locally constant (a count, a rate, an accuracy), so that a series cannot predict it.
-            If only some of its values are, predictions say which.
-        """
-        circuit = self.first_part.measurement(function, args)
-        nbytes = sum(part.measured_bytes(circuit) for part in self.parts.values())
-        refuse_measurement(nbytes, circuit, sum(part.count for part in self.parts.values()))
-        series = [self._measure_random(circuit, device)]
-        if self.per_example is not None:
-            series.append(self.per_example.measured(circuit, device))
-        if self.retrained is not None:
-            query = self._measure_retrained(series[0], circuit, Source(function, args, self.run), device)
-            query.calibrations = self.calibrations_of(circuit)
-            return query
-        constancy = self.first_part.constancy(circuit, *series)
-        if constancy is not None and not constancy.flat.any():  # the same for all weights: what there is is rounding
-            for part in series:
-                part[:, 1:] = 0
-        structure, source = Structure.of(circuit), Source(function, args, self.run)
-        query = Query(
-            series[0],
-            self.distribution,
-            per_example=series[1] if self.per_example is not None else None,
-            constancy=constancy,
-            labels=self.labels,
-            items=self.items,
-            priors=self.priors,
-            unit="example" if self.groups is None else "group",
-            structure=structure,
-            source=source,
-            checks=RunChecks(
-                source,
-                structure,
-                partial(getattr, self, "kinks"),
-                partial(getattr, self, "moves"),
-                MeasuredState(circuit, self.constants, self.first_part.varying),
-                self.labels if self.groups is None and shares_labels(self.labels) else None,
-                partial(getattr, self, "shares"),
-            ),
-        )
-        query.calibrations = self.calibrations_of(circuit)
-        return query
-
-    @within_memory("the measurement", "a measurement of fewer values", "fewer directions")
-    def query(
-        self, function: Callable[..., Any], *args: Any, kind: str | None = None, size: int | None = None
-    ) -> Query:
-        """Measure the trained model, and take in a calibration that the sketch has kept: nothing is retrained.
-
-        Parameters
-        ----------
-        function, *args
-            As for `measure`, the measurement that was calibrated.
-        kind : {"mixed", "random", "label", "given"}, optional
-            Of the subsets that it was calibrated on; needed where calibrations of several kinds are kept.
-        size : int, optional
-            A size |h|^2 that they reach.
-
-        Returns
-        -------
-        Query
-            With the default estimator "calibrated"; of several calibrations, on that of the most subsets.
-
-        Raises
-        ------
-        InputError
-            If there is no such calibration; see `Query.keep_calibration`.
-        StoreError
-            If it is damaged, or of another run.
-        TraceError
-            As for `measure`.
-
-        Examples
-        --------
-        >>> import tempfile, circuitsketch as cs
-        >>> step = lambda s, x, keep: s + np.tanh(keep.sum() * x - s)
-        >>> run = cs.Training(step, np.zeros(()), np.linspace(0, 1, 50), [[i] for i in range(50)])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     sketch = cs.sketch(run, directions=0, order=1, per_example="series", path=folder + "/a.sketch")
-        ...     kept = sketch.measure(lambda s: s).calibrate(size=(1, 5), count=24).keep_calibration()
-        ...     print(sketch.query(lambda s: s, size=2).worth.subsets)
-        24
-        """
-        return take_in_kept(self.measure(function, *args), kind, size)
-
-    def calibrations_of(self, circuit: Circuit) -> CalibrationFolder | None:
-        """Return where a measurement's calibrations are kept; None for a sketch in memory."""
-        if self.path is None or not isinstance(self.first_part.lanes, PartStore):
-            return None
-        prints = self.first_part.lanes.header.fingerprint
-        return CalibrationFolder(self.path, prints, digest(describe_circuit(circuit)), self.n, values_of(circuit))
-
-    def _measure_retrained(self, coefficients: np.ndarray, circuit: Circuit, source: Source, device: str) -> Query:
-        assert self.retrained is not None
-        baseline = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
-        own = self.retrained.measured(circuit, device).reshape(self.n, -1) - baseline
-        gradient = None
-        if self.run is not None:
-            with suppress(CircuitSketchError):  # where there are no derivatives
-                gradient = differentiate_run(self.run, source.measure, source.args, self.first_part.threads)[1].T
-        shape, constancy = value_shape(circuit), None
-        if len(coefficients):
-            constancy = self.first_part.constancy(circuit, coefficients)
-        known = KnownEffects.of_own(gradient, own, shape)
-        series = np.stack([np.broadcast_to(baseline, own.shape), known.gradient], axis=1).reshape(self.n, 2, *shape)
-        query = Query(
-            coefficients,
-            self.distribution,
-            per_example=series,
-            constancy=constancy,
-            labels=self.labels,
-            items=self.items,
-            unit="example" if self.groups is None else "group",
-            structure=Structure.of(circuit),
-            source=source,
-        )
-        query.moves = partial(getattr, self, "moves")
-        random = [query.random] if len(coefficients) else []
-        return query.with_estimators([*random, *(FromKnownEffects(known, name) for name in known.names)])
 
     @within_memory("the sketch", "a sketch made with path=...", "fewer directions")
     def extend(
@@ -388,9 +146,6 @@ class Sketch(SketchRecord):
 
     def _repr_html_(self) -> str:
         return table(heading(self), facts(self))
-
-    def __dir__(self) -> list[str]:
-        return list_completions(self, PUBLIC)
 
     def __repr__(self) -> str:
         unit = "example" if self.groups is None else "group"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 LABEL_CHANCE = 0.05  # that random examples share a label, below which those that do are no random subset
-TRIED, QUANTILE = 200, 0.9  # random subsets, by whose coherence alike ones are recognised
+TRIED, QUANTILE = 200, 0.9  # random subsets, and the share of them that are less coherent than alike ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Alikeness:
     Attributes
     ----------
     directions : ndarray, of shape (n, p)
-        Of the moves, less their mean, which has the length 1.
+        Unit vectors in which the examples move the parameters, less the mean of these, and of unit length again.
     threshold : float
         The coherence that most random subsets stay below.
     labels : sequence, or None
@@ -42,12 +42,21 @@ class Alikeness:
         sizes: tuple[int, int] | None = None,
         quantile: float = QUANTILE,
     ) -> Alikeness:
-        """Learn from the first-order effects (n, p) of the examples on the parameters.
+        """Learn from the first-order effects of the examples on the parameters.
 
-        sizes : the smallest and largest random subset to compare with, by default from 2 to a quarter of the examples.
-        quantile : the share of these that do not count as alike.
+        Parameters
+        ----------
+        moves : array, shape (n, p)
+            The effects, or projections of these.
+        labels : sequence, optional
+            The label of each example.
+        sizes : (int, int), optional
+            Of the smallest and the largest random subset to compare with, by default 2 and a quarter of the examples.
+        quantile : float
+            The share of these subsets that do not count as alike.
         """
-        directions = normalize(normalize(moves) - normalize(moves).mean(axis=0))
+        units = normalize(moves)
+        directions = normalize(units - units.mean(axis=0))
         rng, n = np.random.default_rng(0), len(moves)  # the same for what is drawn and what is asked
         low, high = (2, max(n // 4, 2)) if sizes is None else sizes
         low, high = min(max(low, 2), n), min(max(high, 2), n)
@@ -82,7 +91,10 @@ def shares_labels(labels: Sequence[Any] | None) -> bool:
 
 
 def share_a_label(rows: np.ndarray, labels: Sequence[Any]) -> np.ndarray:
-    """Return which rows (B, n) delete examples of one label that as many random ones would hardly share, (B,)."""
+    """Return which rows (B, n) delete examples of one label that as many random ones would hardly share, (B,).
+
+    The chance that k random examples all have this label is counted once for each label that there is.
+    """
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     numbers = np.array([number[label] for label in labels])
     shares = np.bincount(numbers) / len(numbers)

@@ -10,7 +10,7 @@ a question gets the interval that held for its own kind.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,55 +22,37 @@ from circuitsketch.estimators.alikeness import Alikeness, share_a_label
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
+from circuitsketch.estimators.retrained_subsets import SUBSETS_BY_ALIKENESS, SUBSETS_BY_KIND, RetrainedSubsets
+from circuitsketch.estimators.unlike_subsets import CHANGE_MARGIN, COHERENCE_MARGIN, UnlikeSubsets
+from circuitsketch.limits import blocks_of
 
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
-LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
-CHANGE_MARGIN = 1.1  # by how much a predicted change may exceed all retrained ones
-COHERENCE_MARGIN = 1.1  # by how much a subset may be more coherent than all that were retrained
-# What the subsets of a kind are called.
-SORTS = {
-    "random": "random subsets",
-    "label": "subsets of one label each",
-    "given": "given subsets",
-    "mixed": "subsets, random ones and ones of alike examples",
-}
-OF_SORT = {"mixed": "random and alike"}  # what they are called otherwise, where that is not the kind's own name
-BY_KIND = ("random subsets", "subsets of alike examples")  # of a mixed calibration, by the number of the kind
 
 
 @dataclass(frozen=True, eq=False)
-class RetrainedSubsets:
-    """Subsets that were retrained, and what that changed.
+class Answers:
+    """Answers to B questions about C values, before they have the shape of the measurement.
 
     Attributes
     ----------
-    rows : ndarray, of shape (m, n)
-        The subsets, as downweights.
-    changes : ndarray, of shape (m, C)
-        What C values changed by.
-    kind : str
-        What the subsets are, for sentences: "random", "label", "mixed" or "given".
-    sizes : tuple of float
-        Between which sizes |h|^2 they were drawn.
-    is_kept : bool
-        Whether they were retrained before, and kept in the sketch's folder.
-    values : ndarray of int, of shape (m,), or None
-        The value that each subset was picked for: then pairs of a subset and a value are calibrated, all values
-        together, and not every value on its own.
+    change, stderr : ndarray, of shape (B, C)
+        The changes, and half the lengths of the intervals of one standard error on either side.
+    bounds : callable
+        From a level to the ends of the intervals, (B, C) each.
+    kinds : ndarray of int, of shape (B,), or None
+        The number of each question's kind, where kinds are calibrated separately.
+    fewest : int
+        The number of retrained subsets of the kind, among these, that has the fewest.
+    unlike : UnlikeSubsets
+        Which of the questions are unlike the retrained subsets.
     """
 
-    rows: np.ndarray
-    changes: np.ndarray
-    kind: str
-    sizes: tuple[float, float]
-    is_kept: bool = False
-    values: np.ndarray | None = None
-
-    def pick(self, array: np.ndarray) -> np.ndarray:
-        """Return of an array (m, ..., C) what is about the values that the subsets were picked for, (m, ..., 1)."""
-        if self.values is None:
-            return array
-        return np.take_along_axis(array, self.values.reshape(-1, *(1,) * (array.ndim - 1)), axis=-1)
+    change: np.ndarray
+    stderr: np.ndarray
+    bounds: Callable[[float], tuple[np.ndarray, np.ndarray]]
+    kinds: np.ndarray | None
+    fewest: int
+    unlike: UnlikeSubsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,42 +104,68 @@ class Calibrated:
         if order is not None or median_groups is not None:
             raise InputError("estimator 'calibrated' takes no order and no median_groups; name one of its estimators")
         rows = np.atleast_2d(h)
-        single, count = np.ndim(h) == 1, len(rows)
+        answers = self.answer(rows)
+
+        def shaped(values: np.ndarray) -> np.ndarray:
+            values = values.reshape(len(rows), *self.shape)
+            return values[0] if np.ndim(h) == 1 else values
+
+        def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
+            low, high = answers.bounds(level)
+            return shaped(low), shaped(high)
+
+        change, stderr = shaped(answers.change), shaped(answers.stderr)
+        return Estimate(
+            change=change,
+            stderr=stderr,
+            terms=change[None],
+            term_stderr=stderr[None],
+            truncation=np.zeros_like(stderr),
+            outside=shaped(answers.unlike.outside),
+            estimator=self.name,
+            warnings=answers.unlike.warn(self.retrained, answers.fewest),
+            bounds=bounds,
+            words=f"{self.describe(answers.kinds)}, calibrated on {self.name_subsets(answers.kinds)}"
+            + " that the sketch has kept" * self.retrained.is_kept
+            + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
+        )
+
+    def influence(self) -> Effects:
+        """Estimate the change for every h = e_i, exact where each example was retrained alone."""
+        n = self.retrained.rows.shape[1]
+        ids, answers = np.arange(n), []
+        for block in blocks_of(n, n + self.count * math.prod(self.shape)):
+            answers.append(self.answer((ids[block, None] == ids).astype(np.float64)))
+        change, stderr = (
+            np.concatenate([getattr(one, name) for one in answers]).reshape(n, *self.shape)
+            for name in ("change", "stderr")
+        )
+        unlike = UnlikeSubsets.join([one.unlike for one in answers])
+        warnings = unlike.warn(self.retrained, min(one.fewest for one in answers))
+        return Effects(change, stderr, 1, self.name, warnings)
+
+    def answer(self, rows: np.ndarray) -> Answers:
+        """Weigh the estimators' changes for rows (B, n), and compare these with the retrained subsets."""
+        count = len(rows)
         predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape), self.gradient)
         sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
-        asked = self.pair_up(predictions), self.pair_up(sizes[:, None, None]), self.pair_up(errors)
+        paired, paired_errors = self.pair_up(predictions), self.pair_up(errors)
+        paired_sizes = self.pair_up(sizes[:, None, None])[:, 0, 0]
         kinds = self.kinds_of(rows)
-        change = self.calibration.predict(asked[0], kinds).reshape(count, -1)
+        change = self.calibration.predict(paired, kinds).reshape(count, -1)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
         change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
 
         def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
-            ends = self.calibration.interval(level, asked[0], asked[1][:, 0, 0], asked[2], kinds)
-            low, high = (end.reshape(count, -1) for end in ends)
-            return shaped(np.where(exact, change, low)), shaped(np.where(exact, change, high))
-
-        def shaped(values: np.ndarray) -> np.ndarray:
-            values = values.reshape(count, *self.shape)
-            return values[0] if single else values
+            ends = self.calibration.interval(level, paired, paired_sizes, paired_errors, kinds)
+            low, high = (np.where(exact, change, end.reshape(count, -1)) for end in ends)
+            return low, high
 
         low, high = bounds(ONE_SIGMA)
-        apart, warnings = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1), kinds)
         with np.errstate(invalid="ignore"):
             stderr = (high - low) / 2
-        return Estimate(
-            change=shaped(change),
-            stderr=stderr,
-            terms=shaped(change)[None],
-            term_stderr=stderr[None],
-            truncation=np.zeros_like(stderr),
-            outside=shaped(apart),
-            estimator=self.name,
-            warnings=warnings,
-            bounds=bounds,
-            words=f"{self.describe(kinds)}, calibrated on {self.name_subsets(kinds)}"
-            + " that the sketch has kept" * self.retrained.is_kept
-            + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
-        )
+        unlike = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1))
+        return Answers(change, stderr, bounds, kinds, self.count_fewest(kinds), unlike)
 
     def kinds_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the number of the kind of rows (B, n), 1 for alike examples; None where all are calibrated as one."""
@@ -168,8 +176,8 @@ class Calibrated:
     def name_subsets(self, kinds: np.ndarray | None) -> str:
         """Return what questions of some kinds are calibrated on, for a sentence."""
         if kinds is None or np.ptp(kinds):
-            return f"{self.count} retrained {SORTS[self.retrained.kind]}"
-        return f"{np.count_nonzero(self.calibration.kinds == kinds[0])} retrained {BY_KIND[kinds[0]]}"
+            return f"{self.count} retrained {SUBSETS_BY_KIND[self.retrained.kind]}"
+        return f"{np.count_nonzero(self.calibration.kinds == kinds[0])} retrained {SUBSETS_BY_ALIKENESS[kinds[0]]}"
 
     def pair_up(self, array: np.ndarray) -> np.ndarray:
         """Return an array (B, K, C), or (B, 1, 1), by pair of a subset and a value, (B C, K, 1), if those are
@@ -179,79 +187,33 @@ class Calibrated:
         wide = np.broadcast_to(array, (*array.shape[:2], math.prod(self.shape)))
         return np.moveaxis(wide, 2, 1).reshape(-1, array.shape[1], 1)
 
-    def compare(
-        self,
-        rows: np.ndarray,
-        sizes: np.ndarray,
-        change: np.ndarray,
-        exact: np.ndarray,
-        kinds: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return which values of which rows (B, C) are unlike the retrained subsets, and sentences about that."""
+    def compare(self, rows: np.ndarray, sizes: np.ndarray, change: np.ndarray, exact: np.ndarray) -> UnlikeSubsets:
+        """Find which rows (B, n), and which values of these, are unlike the retrained subsets."""
         (low, high), kind = self.retrained.sizes, self.retrained.kind
-        sort = OF_SORT.get(kind, kind)
+        none = np.zeros(len(rows), dtype=bool)
         other_size = ~exact & ((sizes < low * (1 - 1e-9)) | (sizes > high * (1 + 1e-9)))
-        other_kind = np.zeros(len(rows), dtype=bool)
+        rest = ~exact & ~other_size
+        one_direction = none
         if self.gradient is not None:
-            other_kind = ~exact & ~other_size & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
-        alike = np.zeros(len(rows), dtype=bool)
+            one_direction = rest & (coherence_of(rows, self.gradient) > COHERENCE_MARGIN * self.coherence)
+        rest = rest & ~one_direction
+        more_alike = none
         if self.alikeness is not None and kind != "given":
             several = np.count_nonzero(rows, axis=1) > 1
-            alike = several & ~exact & ~other_size & ~other_kind & (self.alikeness.coherence(rows) > self.most_alike)
-        one_label = np.zeros(len(rows), dtype=bool)
+            more_alike = rest & several & (self.alikeness.coherence(rows) > self.most_alike)
+        rest = rest & ~more_alike
+        one_label = none
         if self.labels is not None and kind == "random":
-            one_label = ~exact & ~other_size & ~other_kind & ~alike & share_a_label(rows, self.labels)
-        largest = np.abs(self.calibration.truths).max(axis=0)
-        beyond = ~(other_size | other_kind | alike | one_label)[:, None] & (np.abs(change) > CHANGE_MARGIN * largest)
-        share = "" if len(rows) == 1 else "{} of {} subsets: "
-        warnings = []
-        if other_size.any():
-            asked = sizes[other_size]
-            size = f"size {asked[0]:.4g}" if len(asked) == 1 else f"sizes from {asked.min():.4g} to {asked.max():.4g}"
-            warnings.append(
-                share.format(other_size.sum(), len(rows))
-                + f"{size}, and calibrated on {sort} subsets of sizes {low:.4g} to {high:.4g}: the interval is "
-                "not known to hold there; query.calibrate(size=...) with this size among them"
-            )
-        if other_kind.any():
-            warnings.append(
-                share.format(other_kind.sum(), len(rows))
-                + f"these examples act more in one direction than those of the {sort} subsets of the "
-                "calibration: the interval is not known to hold for them; "
-                "query.calibrate(kind='label'), or with subsets like this one"
-            )
-        if alike.any():
-            remedy = "query.calibrate(" + "kind='mixed'" * (kind != "mixed") + ")"
-            warnings.append(
-                share.format(alike.sum(), len(rows))
-                + "these examples move the parameters more alike than those of any retrained subset: the interval is "
-                f"not known to hold for them; {remedy}, or with subsets like this one"
-            )
-        if beyond.any():
-            warnings.append(
-                share.format(beyond.any(axis=1).sum(), len(rows))
-                + f"the predicted change is larger than any that was retrained, by more than {CHANGE_MARGIN - 1:.0%}: "
-                "the interval is not known to hold there; query.calibrate() with subsets that matter as much"
-            )
-        count = self.count if kinds is None else min(np.count_nonzero(self.calibration.kinds == kind) for kind in kinds)
-        if count < LEAST_FOR_95:
-            warnings.append(
-                f"{count} retrained subsets give intervals up to the level {count / (count + 1):.2f}, "
-                "and none of 95 %; query.calibrate(count=48)"
-            )
-        if one_label.any():
-            warnings.append(
-                share.format(one_label.sum(), len(rows))
-                + "these examples share a label, and those of the random subsets of the calibration do not: the "
-                "interval is not known to hold for them; query.calibrate(kind='label')"
-            )
-        return (other_size | other_kind | alike | one_label)[:, None] | beyond, tuple(warnings)
+            one_label = rest & share_a_label(rows, self.labels)
+        unlike = other_size | one_direction | more_alike | one_label
+        beyond = ~unlike[:, None] & (np.abs(change) > CHANGE_MARGIN * np.abs(self.calibration.truths).max(axis=0))
+        return UnlikeSubsets(sizes, other_size, one_direction, more_alike, one_label, beyond)
 
-    def influence(self) -> Effects:
-        """Estimate the change for every h = e_i, exact where each example was retrained alone."""
-        n = len(self.gradient) if self.gradient is not None else len(self.parts[0].influence().change)
-        estimate = self.predict(np.eye(n))
-        return Effects(estimate.change, estimate.stderr, 1, self.name, estimate.warnings)
+    def count_fewest(self, kinds: np.ndarray | None) -> int:
+        """Return the number of retrained subsets of the kind, among some, that has the fewest."""
+        if kinds is None:
+            return self.count
+        return min(int(np.count_nonzero(self.calibration.kinds == kind)) for kind in np.unique(kinds))
 
     @cached_property
     def most_alike(self) -> float:

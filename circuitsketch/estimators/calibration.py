@@ -35,6 +35,7 @@ MARGIN = 1.0
 POWERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 SCALES = (*(f"size^{power:g}" for power in POWERS), "standard error")
 MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything
+LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
 
 
 @dataclass(frozen=True, eq=False)

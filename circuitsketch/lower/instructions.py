@@ -87,6 +87,8 @@ class ContractKernel:
     left, right : whether that operand has lanes.
     vector : whether the columns of the right operand and of the result are contiguous (constant phase).
     packed : whether the kernel copies columns of the right operand to contiguous memory. Chosen by a backend.
+    prefetched : whether it prefetches columns of the right operand from memory. Chosen by a backend.
+    panel : how many rows of the result it computes before it goes on to other columns; 0 for all. Chosen by a backend.
     """
 
     phase: Phase
@@ -94,6 +96,8 @@ class ContractKernel:
     right: bool = False
     vector: bool = False
     packed: bool = False
+    prefetched: bool = False
+    panel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from circuitsketch.attribution.ground_truth import Source, retrain_and_measure
 from circuitsketch.attribution.left_out import compare_left_out
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import DivergenceError, InputError
-from circuitsketch.estimators.calibrated import RetrainedSubsets
 from circuitsketch.estimators.calibration import MIN_SUBSETS
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 from circuitsketch.page.values import Value
 from circuitsketch.training.training import Training
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import InputError
-from circuitsketch.estimators.calibrated import CHANGE_MARGIN, Calibrated
+from circuitsketch.estimators.calibrated import Calibrated
 from circuitsketch.estimators.calibration import POWERS, Weights
 from circuitsketch.estimators.interface import Effects, Estimate
 from circuitsketch.estimators.known_effects import FromKnownEffects
 from circuitsketch.estimators.own_series import cut_series
+from circuitsketch.estimators.unlike_subsets import CHANGE_MARGIN
 from circuitsketch.page.retrained import Retrained
 from circuitsketch.page.values import Value, columns_of
 

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.attribution.calibrate import format_sizes
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import CircuitSketchError
-from circuitsketch.estimators.calibrated import OF_SORT, RetrainedSubsets
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets, name_kind
 from circuitsketch.page.retrained import Retrained
 
 IDS_SHOWN = 5
@@ -53,7 +53,7 @@ def lack_of(query: Query) -> str:
 
 def describe_subsets(subsets: RetrainedSubsets, unit: str) -> str:
     """Return how many subsets were drawn, and of which kind and sizes."""
-    kind = "" if subsets.kind == "given" else f"{OF_SORT.get(subsets.kind, subsets.kind)} "
+    kind = "" if subsets.kind == "given" else f"{name_kind(subsets.kind)} "
     kept = " that the sketch has kept" if subsets.is_kept else ""
     return f"{len(subsets.rows)} {kind}subsets of {format_sizes(subsets.sizes)} {unit}s{kept}"
 

@@ -72,10 +72,10 @@ def test_labels_that_all_differ_are_not_shared():
 @pytest.mark.parametrize("labels", [None, LABELS, list(range(N))])
 @pytest.mark.parametrize("size", [None, (3, 8), 5])
 def test_half_of_mixed_subsets_are_alike_and_half_are_not(labels, size):
-    rows, sizes, alikeness, is_mixed = draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=3)
+    rows, sizes, alikeness, kind = draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=3)
     low, high = {None: (1, 12), (3, 8): (3, 8), 5: (5, 5)}[size]
     counts = rows.sum(axis=1)
-    assert is_mixed and sizes == (low, high) and len(np.unique(rows, axis=0)) == 60
+    assert kind == "mixed" and sizes == (low, high) and len(np.unique(rows, axis=0)) == 60
     assert low <= counts.min() and counts.max() <= high
     assert alikeness.find_alike(rows).tolist() == [False] * 30 + [True] * 30
     within = np.array([np.bincount(np.array(LABELS)[row > 0], minlength=GROUPS).max() for row in rows[30:]])
@@ -88,9 +88,9 @@ def test_half_of_mixed_subsets_are_alike_and_half_are_not(labels, size):
 
 
 def test_subsets_are_random_where_no_examples_are_alike():
-    rows, _, alikeness, is_mixed = draw_mixed(np.eye(N), EFFECTS, None, (2, 6), 48, seed=0)
-    assert not is_mixed and len(rows) == 48 and not alikeness.find_alike(rows).any()
-    assert not draw_mixed(moves(0.3), EFFECTS, None, None, 30, seed=0)[3]  # too few to divide
+    rows, _, alikeness, kind = draw_mixed(np.eye(N), EFFECTS, None, (2, 6), 48, seed=0)
+    assert kind == "random" and len(rows) == 48 and not alikeness.find_alike(rows).any()
+    assert draw_mixed(moves(0.3), EFFECTS, None, None, 30, seed=0)[3] == "random"  # too few to divide
 
 
 def test_sharing_a_label_is_judged_as_by_counting():

@@ -16,7 +16,7 @@ from strategies import NAMES, application, programs
 
 import circuitsketch as cs
 from circuitsketch.backends import reference
-from circuitsketch.backends.cpu import codegen, llvm, step_loop
+from circuitsketch.backends.cpu import codegen, contraction, llvm, step_loop
 from circuitsketch.backends.cpu.contraction import choose_kernel
 from circuitsketch.backends.registry import build, make_target
 from circuitsketch.lower.instructions import ContractKernel, Mode
@@ -109,13 +109,18 @@ def test_any_number_of_directions_fills_blocks_of_lanes(directions):
     assert_compiled(attention, attention_args(), 2, directions=directions, width=4, threads=2)
 
 
-def packed(function, args, order, is_complex, width, dtype):
-    """Whether the columns of each contraction in a function's lane phase are copied together."""
+def contractions(function, args, order, is_complex, width, dtype):
+    """The kernels of the contractions in a function's lane phase."""
     circuit = cs.trace(function, *args)
     target = make_target(Mode(order, is_complex), dtype, width)
     instructions = build([circuit], target, range(len(args)), len(args), {}, has_keep=False).instructions
     kernels = [choose_kernel(i, target) for i in instructions]
-    return [k.packed for k in kernels if isinstance(k, ContractKernel) and k.phase == "lane"]
+    return [k for k in kernels if isinstance(k, ContractKernel) and k.phase == "lane"]
+
+
+def packed(*settings):
+    """Whether the columns of each contraction in a function's lane phase are copied together."""
+    return [kernel.packed for kernel in contractions(*settings)]
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -150,6 +155,37 @@ def test_columns_of_few_rows_are_read_where_they_lie():
     args = np.ones((3, 64)), np.ones((64, 512))
     assert packed(np.matmul, args, 3, True, 4, np.complex128) == [False]
     assert packed(np.matmul, args, 9, True, 4, np.complex128) == [False]
+
+
+@pytest.mark.parametrize(
+    ("order", "is_complex", "width", "dtype"),
+    [
+        (1, False, 1, np.complex128),
+        (3, True, 4, np.complex128),
+        (3, False, 4, np.complex128),
+        (3, True, 8, np.complex64),
+        (3, True, 16, np.complex128),  # vectors that take two registers, or four: tiles for few registers
+        (5, False, 32, np.complex128),
+        (8, True, 2, np.complex128),
+    ],
+)
+@pytest.mark.parametrize(("rows", "columns", "summed"), [(1, 50, 40), (29, 17, 40), (50, 512, 9)])
+def test_operands_larger_than_the_cache_are_prefetched_and_taken_in_panels_to_the_same_bits(
+    monkeypatch, rows, columns, summed, order, is_complex, width, dtype
+):
+    """Odd numbers of rows and columns leave smaller tiles at the ends of every panel."""
+    rng = np.random.default_rng(0)
+    args = rng.standard_normal((rows, summed)), rng.standard_normal((summed, columns)) / np.sqrt(summed)
+    series = series_of(rng, args, 3, order, is_complex)
+    results = []
+    for size in (1 << 30, 2 << 10):
+        monkeypatch.setattr(contraction, "read_level_2_size", lambda size=size: size)
+        (kernel,) = contractions(np.matmul, args, order, is_complex, width, dtype)
+        assert kernel.prefetched == (size == 2 << 10)
+        assert (0 < kernel.panel < rows) == (size == 2 << 10 and rows > 1)
+        results.append(cs.compile(cs.trace(np.matmul, *args), order, dtype, width).series(args, series, 1))
+    np.testing.assert_array_equal(*results)
+    assert_compiled(np.matmul, args, order, is_complex=is_complex, width=width, dtype=dtype)
 
 
 @pytest.mark.parametrize("width", [1, 4])

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitsketch import limits
 from circuitsketch.estimators import calibration
-from circuitsketch.estimators.calibrated import RetrainedSubsets, calibrate_estimators
+from circuitsketch.estimators.calibrated import calibrate_estimators
 from circuitsketch.estimators.calibration import calibrate, fit_weights, ridge
 from circuitsketch.estimators.known_effects import NAMES, FromKnownEffects, KnownEffects
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 
 M, TEST = 48, 400
 
@@ -151,6 +153,32 @@ def test_a_value_that_all_subsets_were_picked_for_is_calibrated_as_if_it_were_al
         np.testing.assert_allclose(together.change[:, cut], alone.change, rtol=1e-9)
         for ours, theirs in zip(together.bounds(0.9), alone.bounds(0.9), strict=True):
             np.testing.assert_allclose(ours[:, cut], theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_effects_of_all_examples_are_predicted_a_few_at_a_time(gradient, monkeypatch):
+    rng = np.random.default_rng(5)
+    n, m = 40, 15
+    slopes, own = rng.normal(size=(2, n, 2))
+    rows = (rng.random(size=(m, n)) < 0.2).astype(float)
+    asked = []
+
+    class Watched(FromKnownEffects):
+        def predict(self, h, *rest):
+            asked.append(len(h))
+            return super().predict(h, *rest)
+
+    part = Watched(KnownEffects.of_own(slopes, own, (2,)), "first-order")
+    retrained = RetrainedSubsets(rows, rows @ own, "given", (2.0, 20.0))  # one alone is smaller
+    calibrated = calibrate_estimators([part], retrained, slopes if gradient else None, (2,))
+    whole = calibrated.predict(np.eye(n))
+    asked.clear()
+    monkeypatch.setattr(limits, "NUMBERS_AT_ONCE", 3 * (n + 2 * m))
+    effects = calibrated.influence()
+    assert asked == [3] * 13 + [1]
+    np.testing.assert_array_equal(effects.change, whole.change)
+    np.testing.assert_array_equal(effects.stderr, whole.stderr)
+    assert effects.warnings == whole.warnings and "40 of 40 subsets" in effects.warnings[0]
 
 
 def test_kinds_are_calibrated_as_if_alone():

@@ -19,7 +19,6 @@ import circuitsketch as cs
 from circuitsketch.attribution.calibrate import choose_subsets
 from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.directions import Orthonormal
-from circuitsketch.estimators.calibrated import RetrainedSubsets
 from circuitsketch.estimators.caveats import CALIBRATE
 from circuitsketch.estimators.convergence import (
     sentence_outside,
@@ -29,6 +28,7 @@ from circuitsketch.estimators.convergence import (
 )
 from circuitsketch.estimators.interactions import fitting
 from circuitsketch.estimators.known_effects import UNCALIBRATED, FromKnownEffects
+from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 from circuitsketch.page.answers import STRENGTHS
 from circuitsketch.page.examples import encode_image
 from circuitsketch.page.plain_words import plain_words

@@ -262,7 +262,8 @@ def link(
     linked = link_addresses(tapes, target, state_count, has_keep)
     instructions, programs = list_programs(linked)
     args, starts = pack_all(i.arguments for i in instructions)
-    kernels = [choose_kernel(i, target) for i in instructions]
+    lanes = linked.lane_end * linked.unit * (4 if target.single else 8)
+    kernels = [choose_kernel(i, target, lanes) for i in instructions]
     needed = {"constant": phases & (Phases.CONSTANT | Phases.CARRY), "lane": phases & Phases.LANE}
     required = [kernel for kernel in dict.fromkeys(kernels) if needed[kernel.phase]]
     addresses = compile_kernels(required, target, partial(compile_step_loop, target.single))

@@ -114,3 +114,11 @@ class Frame:
         """Return the known alignment of a vector: only that of its elements."""
         element = kind.element if isinstance(kind, ir.VectorType) else kind
         return 4 if isinstance(element, ir.FloatType) else 8
+
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Emit the prefetch of a cache line into the first-level cache, to be read."""
+        name, number = "llvm.prefetch.p0", ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), number, number, number])
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        self.builder.call(function, [pointer, read, keep, data])

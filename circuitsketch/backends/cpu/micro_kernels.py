@@ -17,9 +17,12 @@ from circuitsketch.backends.contract import CACHE_LINE
 from circuitsketch.backends.cpu.chain_loops import load_coefficient, store_coefficient
 from circuitsketch.backends.cpu.expressions import INT, Emitter, MachineReal, emit_fma
 from circuitsketch.backends.cpu.kernel_builder import Frame, count_registers
+from circuitsketch.backends.cpu.operand_lines import Line
+from circuitsketch.backends.cpu.prefetching import ColumnPrefetch
 from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
 from circuitsketch.backends.numbers import Complex
 from circuitsketch.backends.series import list_products
+from circuitsketch.lower.instructions import ContractKernel
 from circuitsketch.lower.packing import POSITIONS, ContractArguments
 
 Cell = tuple[int, int]  # a row and a column of a tile
@@ -52,6 +55,7 @@ class Strip:
     """A few columns of the result, and of the right operand along a part of the summed axis.
 
     right_step : returns the offset of element k in a column.
+    ahead : what to prefetch for the next strip.
     """
 
     batch: ir.Value
@@ -59,6 +63,7 @@ class Strip:
     rights: list[Any]
     right_step: Callable[[ir.Value], ir.Value]
     summed: tuple[ir.Value, ir.Value]
+    ahead: ColumnPrefetch | None = None
 
 
 class MicroKernel:
@@ -81,9 +86,13 @@ class MicroKernel:
         """Return the columns of a tile, which all rows share."""
         b = self.frame.builder
         columns = [b.add(column, self.frame.const(i * self.step)) for i in range(tile.columns)]
-        right_batch = tables.load_entry("right_batch", batch)
-        rights = [self.make_line(tables, 1, b.add(right_batch, tables.load_entry("right_column", c))) for c in columns]
+        rights = self.make_columns(tables, batch, columns)
         return Strip(batch, columns, rights, partial(tables.load_entry, "right_summed"), summed)
+
+    def make_columns(self, tables: Tables, batch: ir.Value, columns: list[ir.Value]) -> list[Any]:
+        """Return columns of the right operand."""
+        b, first = self.frame.builder, tables.load_entry("right_batch", batch)
+        return [self.make_line(tables, 1, b.add(first, tables.load_entry("right_column", c))) for c in columns]
 
     def emit_tile(self, tables: Tables, strip: Strip, row: ir.Value, tile: Tile) -> None:
         """Emit one tile of the result."""
@@ -99,8 +108,11 @@ class MicroKernel:
             for i, r in enumerate(rows)
             for j, c in enumerate(strip.columns)
         }
+        prefetch = strip.ahead.emit_start(row, tile) if strip.ahead else None
         for part in tile.parts:
-            self.emit_sum(tables, lefts, strip, out, part, self.block is not None)
+            # The last coefficient, if they are summed one at a time, takes the longest.
+            last = prefetch if part is tile.parts[-1] else None
+            self.emit_sum(tables, lefts, strip, out, part, self.block is not None, last)
 
     def emit_sum(
         self,
@@ -110,10 +122,11 @@ class MicroKernel:
         out: dict[Cell, ir.Value],
         part: range,
         resumes: bool,
+        prefetch: Callable[[ir.Value], None] | None,
     ) -> None:
         """Emit the sum of a part of a tile, which begins at zero or, after the first block of k, with the last sum.
 
-        resumes : whether there is more than one block of k.
+        resumes : whether there is more than one block of k. prefetch : emits the prefetch that goes with element k.
         """
         frame, b = self.frame, self.frame.builder
         kinds = self.list_accumulators(part)
@@ -141,6 +154,8 @@ class MicroKernel:
         totals = {cell: [MachineReal(self.emit, phi) for phi in sums[cell]] for cell in out}
         left_k, right_k = tables.load_entry("left_summed", k), strip.right_step(k)
         self.multiply_add(totals, [x.at(left_k) for x in left], [y.at(right_k) for y in strip.rights], part)
+        if prefetch is not None:
+            prefetch(k)
         following = b.add(k, frame.const(1))
         k.add_incoming(following, b.block)
         for cell in out:
@@ -273,9 +288,9 @@ class ValueMicroKernel(LaneMicroKernel):
 class SeriesMicroKernel(LaneMicroKernel):
     """Lanes that hold Taylor coefficients 1..order; all lanes share the constant terms."""
 
-    def __init__(self, frame: Frame, left_has_lanes: bool, packed: bool = False) -> None:
-        super().__init__(frame, left_has_lanes)
-        self.packed = packed
+    def __init__(self, frame: Frame, kernel: ContractKernel) -> None:
+        super().__init__(frame, kernel.left)
+        self.packed, self.prefetched = kernel.packed, kernel.prefetched
 
     @property
     def per(self) -> int:
@@ -301,9 +316,16 @@ class SeriesMicroKernel(LaneMicroKernel):
     ) -> Strip:
         """Return the columns of a tile; a packed operand's are copied to contiguous memory first."""
         strip = super().make_strip(tables, batch, column, tile, summed)
+        frame, b = self.frame, self.frame.builder
+        if self.prefetched:
+            last = b.sub(tables.columns, frame.const(1))
+            others = [b.add(at, frame.const(tile.columns)) for at in strip.columns]
+            others = [b.select(b.icmp_signed("<", at, last), at, last) for at in others]
+            lines = self.make_columns(tables, batch, others)
+            ahead = ColumnPrefetch(frame, [line.series for line in lines], strip.right_step, self.unit)
+            strip = replace(strip, ahead=ahead)
         if not self.packed:
             return strip
-        frame, b = self.frame, self.frame.builder
         numbers, series = self.scratch
         rights = [
             replace(line, numbers=self.scratch_column(numbers, j, 1), series=self.scratch_column(series, j, self.unit))
@@ -367,56 +389,6 @@ class SeriesMicroKernel(LaneMicroKernel):
         for k in part:
             value = total[(k - part.start) * self.per : (k - part.start + 1) * self.per]
             store_coefficient(self.frame, Complex(*value) if self.per == 2 else value[0], base, k)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row or column of an operand along the summed axis.
-
-    Only one offset changes with k, and it is the same for all lines of a side, so that addresses need no arithmetic.
-
-    numbers : a pointer to its constant terms, or to its values. kind, step : the type of one, and numbers per element.
-    series, unit : a pointer to its series, and numbers per element.
-    """
-
-    frame: Frame
-    numbers: ir.Value
-    kind: ir.Type | None = None
-    step: int = 1
-    series: ir.Value | None = None
-    unit: int = 0
-
-    def at(self, k: ir.Value) -> Entry:
-        """Return the element at offset k."""
-        return Entry(self, k)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An element of an operand; its constant term (number 0) and coefficients are loaded when they are used."""
-
-    line: Line
-    k: ir.Value
-
-    def __getitem__(self, coefficient: int) -> Any:
-        line, frame = self.line, self.line.frame
-        if coefficient == 0:
-            kind = line.kind if isinstance(line.kind, ir.VectorType) else None
-            return frame.load(line.numbers, frame.builder.mul(self.k, frame.const(line.step)), kind)
-        return load_coefficient(frame, self.base, coefficient, line.series)
-
-    @property
-    def base(self) -> ir.Value:
-        """The position of its series."""
-        return self.line.frame.builder.mul(self.k, self.line.frame.const(self.line.unit))
-
-    def copy_to(self, other: Entry, vectors: int) -> None:
-        """Emit the copy of its constant term and the vectors of its series to another element."""
-        frame, width = self.line.frame, self.line.frame.target.width
-        frame.store(self[0], other.line.numbers, other.k)
-        for i in range(vectors):
-            at, to = (frame.builder.add(e.base, frame.const(i * width)) for e in (self, other))
-            frame.store(frame.load(self.line.series, at, frame.emit.vector), other.line.series, to)
 
 
 def make_zero(kind: ir.Type) -> ir.Constant:

@@ -34,6 +34,23 @@ class Tile:
         """
         return replace(self, rows=self.columns if self.rows == width == 1 else self.rows, columns=width)
 
+    def with_rows(self, height: int) -> Tile:
+        """Return the tile for `height` remaining rows."""
+        return replace(self, rows=height)
+
+    def join_parts(self, full: Tile) -> Tile:
+        """Return the tile with several coefficients at a time if it is smaller than a full one, which fills registers.
+
+        The sums of a single one would wait for each other. Up to half more than in a full tile fit. Seen on AVX2 with
+        complex series of order 3, as a share of the peak: (7, 64, 16), .84 to .90; (9, 64, 16), .86 to .89.
+        """
+        count = 3 * full.rows * full.columns // (2 * self.rows * self.columns)
+        if len(self.parts) == 1 or count < 2:
+            return self
+        every = [k for part in self.parts for k in part]
+        groups = [every[i : i + count] for i in range(0, len(every), count)]
+        return replace(self, parts=tuple(range(group[0], group[-1] + 1) for group in groups))
+
 
 def choose_series_tile(registers: int, per: int, order: int, both: bool) -> Tile:
     """Return the tile for series of `order` coefficients of `per` reals each; both : both operands are series.
