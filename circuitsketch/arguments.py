@@ -89,7 +89,7 @@ def check_int(value: Any, name: str, low: int | None = None, high: int = LARGEST
 def check_order(order: Any) -> int:
     """Return an order, an integer from 0 to HIGHEST, or raise InputError."""
     if not is_int(order, 0, HIGHEST):
-        raise InputError(f"order is {quoted(order)}; it must be an integer >= 0, and at most {HIGHEST}")
+        raise InputError(f"order must be an integer from 0 to {HIGHEST}, not {quoted(order)}")
     return int(order)
 
 
@@ -167,7 +167,10 @@ def check_executor(executor: Any) -> Executor | None:
 def refuse_device(executor: Executor | None, device: str) -> None:
     """Raise InputError for an executor and a GPU."""
     if executor is not None and device != "cpu":
-        raise InputError(f"workers compute on their CPUs, not on device {device!r}; leave out device= or executor=")
+        raise InputError(
+            f"executor= cannot be combined with device={device!r}, because its workers compute on CPUs; omit one of "
+            "the two"
+        )
 
 
 def check_callable(value: Any, name: str) -> Callable[..., Any]:
@@ -214,8 +217,8 @@ def check_hashable(value: Any, name: str) -> Any:
         usable = False
     if not usable:
         raise InputError(
-            f"{name} is {quoted(value)}, which is not usable as a label; labels must be hashable and equal to "
-            "themselves, such as strings or integers"
+            f"{name} is {quoted(value)}, which cannot be used as a label; labels must be hashable and equal to "
+            "themselves (not NaN), such as strings or integers"
         )
     return value
 

@@ -42,8 +42,8 @@ def explain_lost_meaning(value: Any, depth: int = 0) -> str | None:
     if kind is np.memmap:
         return None
     return (
-        f"a {kind.__module__}.{kind.__qualname__}, which may mean more than its numbers (units, a mask); pass "
-        "np.asarray(x) if only the numbers matter"
+        f"a {kind.__module__}.{kind.__qualname__}, whose class may add a meaning to its values (units, a mask) that "
+        "would be lost; pass np.asarray(x) if only the values matter"
     )
 
 

@@ -93,8 +93,7 @@ def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarr
 # ------------------------------------------------------------------------------------------ constant measurements
 
 SMOOTH_HINT = (
-    "predict the logits or margins and count them afterwards, or measure something smooth, such as a sigmoid of the "
-    "margin"
+    "measure the logits or margins and count afterwards, or measure a smooth function, such as a sigmoid of the margin"
 )
 # By single precision: the relative size of a coefficient below which it is rounding.
 RESOLUTION = {False: 1e-13, True: 1e-8}
@@ -131,13 +130,14 @@ def check_not_flat(circuit: Circuit, varying: Sequence[int], by_value: Sequence[
     nodes = find_deciding(circuit, by_value)
     if nodes:
         raise TraceError(
-            f"the measurement is locally constant: it depends on the trained state only through comparisons, here "
-            f"{describe_gates(nodes)}, so that every derivative is zero and a series cannot predict it; {SMOOTH_HINT}"
+            "the measurement is locally constant: it depends on the trained state only through comparisons, here "
+            f"{describe_gates(nodes)}, so all of its derivatives are zero and a Taylor series cannot predict it; "
+            f"{SMOOTH_HINT}"
         )
     raise TraceError(
         "the measurement is locally constant: it reads parts of the state that depend on the examples' weights only "
-        "through comparisons, so that every derivative is zero and a series cannot predict it; measure parameters that "
-        "the training changes smoothly"
+        "through comparisons, so all of its derivatives are zero and a Taylor series cannot predict it; measure "
+        "parameters that the training changes smoothly"
     )
 
 
@@ -183,24 +183,27 @@ def find_constancy(
         flat &= decided | find_far_changes(circuit, values, masks)
     nodes = find_deciding(circuit, range(len(circuit.inputs))) if (flat & decided).any() else []
     reason = (
-        f"although it depends on them through {describe_gates(nodes)}" if nodes else "although others would change it"
+        f"although the measurement depends on the parameters through {describe_gates(nodes)}"
+        if nodes
+        else "although the measurement has other values at other parameters"
     )
     if flat.any() and not (touched & ~unchanged).any():
         raise ConstantError(
-            "the measurement is locally constant at the trained parameters: no coefficient of its series differs from "
-            f"zero, {reason}, so that a series cannot predict how it changes; {SMOOTH_HINT}"
+            "the measurement is locally constant at the trained parameters: all coefficients of its Taylor series "
+            f"are zero, {reason}, so the series cannot predict how the measurement changes; {SMOOTH_HINT}"
         )
     if flat.any():
         note = (
-            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: no coefficient "
-            f"of the series differs from zero there, {reason}, so the change is unknown; {SMOOTH_HINT}"
+            f"the measurement is locally constant{describe_elements(flat)} at the trained parameters: the Taylor "
+            f"coefficients of these values are all zero, {reason}, so the change of these values is unknown; "
+            f"{SMOOTH_HINT}"
         )
     elif (touched & ~unchanged).any():
         return None
     else:
         note = (
-            "no example's weight changes this measurement: it does not depend on what the training changes, so that "
-            "the change is 0"
+            "this measurement does not depend on any example's weight: training does not change the values that the "
+            "measurement reads, so the predicted change is 0"
         )
     return Constancy(flat, (note,))
 

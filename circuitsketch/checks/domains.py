@@ -25,9 +25,10 @@ from circuitsketch.gates.domains import KINK_TOLERANCE
 PROBE_ORDERS = 3  # the order of the series that show whether an operand changes
 
 ADAM_REMEDY = (
-    "a parameter's gradients have all been zero so far (of a feature that is always zero, of a unit that is off), "
-    "and a square root has no series at zero; give the optimiser eps_root=1e-8 and eps=0, which puts the constant "
-    "under the root"
+    "Adam's update takes the square root of a parameter's mean squared gradient, which is zero here because all of "
+    "its gradients have been zero so far (for example, the weight of a feature that is always zero, or of an "
+    "inactive ReLU unit); pass eps_root=1e-8 and eps=0 to the optimiser, which adds the constant under the square "
+    "root"
 )
 
 
@@ -47,13 +48,16 @@ def make_domain_error(node: Node, when: str = "") -> DomainError:
     domain = node.gate.domain
     assert domain is not None
     remedy = ADAM_REMEDY if node.place.through in ("cs.optim.adam", "cs.optim.adamw") else DOMAINS[domain].advice
-    return DomainError(f"{describe_gate(node)} has no Taylor series at its constant term{when}: {remedy}")
+    return DomainError(f"{describe_gate(node)} is evaluated where it has no Taylor series{when}: {remedy}")
 
 
 def format_kink_warning(node: Node, when: str = "") -> str:
     """Return the warning for a primal value within rounding error of a kink."""
     gate = describe_gate(node)
-    return f"{gate} is within rounding of its kink{when}: it has no Taylor series there, and one side's is used"
+    return (
+        f"{gate} is evaluated within rounding error of its kink{when}: it is not differentiable there, and the Taylor "
+        "series of one side is used"
+    )
 
 
 def find_first_nonfinite(circuit: Circuit, values: Sequence[np.ndarray]) -> Node | None:

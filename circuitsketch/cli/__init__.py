@@ -29,7 +29,7 @@ Start with a run of the model zoo (microgpt, logistic, mlp, cnn), or with your o
 
   circuitsketch attribute logistic --measure held_out_loss --without 1,5 --budget 60
 
-Or compute a sketch, which answers about any measurement later:
+Or compute a sketch once, and predict any measurement from it later:
 
   circuitsketch sketch logistic --out tumours.sketch
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CircuitSketchError as reason:
         code = print_error(str(reason), FAILED)
     except (KeyboardInterrupt, typer.Abort):
-        code = print_error("interrupted: nothing was kept", INTERRUPTED)
+        code = print_error("interrupted: nothing was saved", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has exited, as `head` does
         sys.stderr.close()
         code = FAILED
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = print_error(f"{usage_message(reason)}. {help_hint(reason)}", USAGE_ERROR)
     else:
         if code == INTERRUPTED:
-            print_error("interrupted: nothing was kept", INTERRUPTED)
+            print_error("interrupted: nothing was saved", INTERRUPTED)
     sys.exit(code or 0)
 
 

@@ -36,7 +36,11 @@ def attribute(
     target: Target,
     measure: Measure,
     budget: Annotated[
-        float, typer.Option(metavar="N", help="What it may cost, in trainings of the run; more reduce errors.")
+        float,
+        typer.Option(
+            metavar="N",
+            help="Cost limit of the predictions, in trainings of the run; a larger budget gives smaller errors.",
+        ),
     ] = 200,
     without: Without = None,
     label: Label = None,
@@ -46,8 +50,9 @@ def attribute(
         Kind | None,
         typer.Option(
             metavar="NAME",
-            help="Subsets that are retrained, like those you will ask about: mixed (half of them of examples that act "
-            "alike; the default if the budget pays it), random, or label (that share a label).",
+            help="How the subsets to retrain without are chosen; choose ones like those you will ask about: random, "
+            "label (examples that share a label), or mixed (half random, half of examples with similar effects "
+            "on the parameters). Default: mixed if the budget suffices.",
             show_default=False,
         ),
     ] = None,
@@ -55,15 +60,19 @@ def attribute(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Their smallest and largest number of examples, or one number; default: up to a tenth of all.",
+            help="Smallest and largest size of these subsets, or one size for all; default: up to a tenth of all "
+            "examples.",
             show_default=False,
         ),
     ] = None,
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="One weight per label (an owner, a source): delete labels, not examples.")
+        bool,
+        typer.Option(
+            "--by-label", help="Use one weight per label (an owner, a source), to delete labels instead of examples."
+        ),
     ] = False,
     top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Number of influences to list if nothing is deleted.")
+        int, typer.Option(metavar="N", min=1, help="Number of influences to list if no examples to delete are given.")
     ] = 20,
     level: Level = 0.95,
     keep: Annotated[
@@ -79,10 +88,11 @@ def attribute(
     executor: ExecutorName = None,
     json_to: Json = None,
 ) -> None:
-    """Predict a measurement without some training examples, as well as a budget of trainings allows.
+    """Predict a measurement without some training examples, as accurately as a budget of trainings allows.
 
-    Computes derivatives by a reverse sweep and retrains without some subsets, which give the intervals; a larger budget
-    retrains without each example. Without --without, --label, --containing or --file, lists the largest influences.
+    Computes derivatives in reverse mode, and retrains without some subsets to calibrate the intervals; a larger budget
+    also pays for retraining without each single example. If none of --without, --label, --containing and --file is
+    given, lists the examples with the largest influence.
     """
     output = Output(json_to)
     if not 0 < level < 1:
@@ -91,7 +101,9 @@ def attribute(
     run = trace_run(target)
     if by_label:
         if run.labels is None:
-            raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=)")
+            raise InputError(
+                f"--by-label: the examples of {target} have no labels; pass labels= to its cs.Training(...)"
+            )
         run = run.grouped(run.labels)
     import circuitsketch as cs
     from circuitsketch.cli.parsing import load_measurement

@@ -14,10 +14,14 @@ from circuitsketch.cli.output import Output, progress_bars, report_kept, show_st
 def figures(
     store: Annotated[
         Path | None,
-        typer.Argument(metavar="STORE", help="Your own sketch; default: figures of microgpt.", show_default=False),
+        typer.Argument(
+            metavar="STORE",
+            help="Folder of a sketch; default: the figures of the microgpt example.",
+            show_default=False,
+        ),
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="Measurement of STORE.", show_default=False)
+        str | None, typer.Option(metavar="FUNCTION", help="The measurement; required with STORE.", show_default=False)
     ] = None,
     truths: Annotated[
         Path | None,
@@ -30,7 +34,10 @@ def figures(
     containing: Containing = None,
     file: SubsetFile = None,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Also retrain, for points on the curves; needs the run.")
+        bool,
+        typer.Option(
+            "--retrain", help="Also retrain, and draw the retrained values as points on the curves; requires the run."
+        ),
     ] = False,
     paper: Annotated[
         bool, typer.Option("--paper", help="Draw at the paper's scale (minutes) instead of a small one (seconds).")
@@ -42,9 +49,10 @@ def figures(
 ) -> None:
     """Draw the figures of the paper and the package, or of your own sketch, and write the data of each.
 
-    For STORE, draws the decay of its orders, the most influential examples, the curve over the removal of a subset (one
-    curve per subset of --file; default: the examples with the largest effects), and a comparison with retraining of the
-    subsets of --truths, or of the calibration that the sketch has kept. Requires matplotlib.
+    For STORE, draws the size of the series' terms by order, the most influential examples, the predicted change as a
+    subset is removed gradually (one curve per subset of --file; default: the examples with the largest effects), and
+    predictions against retrained values (those of --truths, or of the calibration stored in the sketch). Requires
+    matplotlib.
     """
     output = Output(json_to)
     chosen = (without, label, containing, file)

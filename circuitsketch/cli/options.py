@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 TARGET_HELP = (
-    "A zoo model (microgpt, logistic, mlp, cnn), or module:function or file.py:function that returns a cs.Training; "
-    "arguments follow a second colon, or the zoo model's: microgpt:200,width=8."
+    "The training run: a zoo model (microgpt, logistic, mlp, cnn), or module:function or file.py:function that "
+    "returns a cs.Training. Arguments follow after a colon: microgpt:200,width=8 or my_run.py:make:200."
 )
 
 
@@ -110,7 +110,7 @@ Plot = Annotated[
     typer.Option(
         "--plot",
         metavar="FILE",
-        help="Draw the result, as .png, .pdf or .svg; requires matplotlib.",
+        help="Draw the result to a file, as .png, .pdf or .svg; requires matplotlib.",
         show_default=False,
     ),
 ]
@@ -118,8 +118,9 @@ Measure = Annotated[
     str,
     typer.Option(
         metavar="FUNCTION",
-        help="The measurement: module:function or file.py:function of the trained parameters, arguments after a second "
-        "colon; for zoo models a short name, such as held_out_loss, or loss:max for microgpt.",
+        help="The measurement, a function of the trained parameters: module:function or file.py:function, with "
+        "further arguments after a second colon. For zoo models, a short name: held_out_loss, or loss:max for "
+        "microgpt.",
         show_default=False,
     ),
 ]
@@ -128,7 +129,7 @@ RunOf = Annotated[
     typer.Option(
         "--target",
         metavar="TARGET",
-        help="The run that was sketched, if the command needs it; not needed for zoo models.",
+        help="The training run of the sketch, for commands that retrain; not needed for zoo models.",
         show_default=False,
     ),
 ]
@@ -136,12 +137,12 @@ EstimatorName = Annotated[
     Estimator | None,
     typer.Option(
         metavar="NAME",
-        help="interactions, per-example, first-order, or theorem; default: interactions if the sketch has per-example "
-        "series, otherwise theorem.",
+        help="Estimator: interactions, per-example, first-order, or theorem; default: interactions if the "
+        "sketch has per-example series, otherwise theorem.",
         show_default=False,
     ),
 ]
-DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="cpu, or cuda (an NVIDIA GPU).")]
+DeviceName = Annotated[Device, typer.Option(metavar="NAME", help="Device: cpu, or cuda (an NVIDIA GPU).")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of threads; default: one per core.")]
 
 ExecutorName = Annotated[
@@ -149,8 +150,8 @@ ExecutorName = Annotated[
     typer.Option(
         "--executor",
         metavar="NAME",
-        help="Workers that share the work: processes or processes:4 on this machine, dask://host:port, or mpi; "
-        "--threads are then those of each worker, by default 1.",
+        help="Distribute the work over worker processes: processes or processes:4 on this machine, dask://host:port, "
+        "or mpi. --threads is then the number per worker (default: 1).",
         show_default=False,
         callback=check_executor_name,
     ),
@@ -160,8 +161,9 @@ Staging = Annotated[
     typer.Option(
         "--staging",
         metavar="ADDRESS",
-        help="Where the workers of --executor put blocks until this process has gathered them: s3://bucket/prefix "
-        "(requires the extra objects; credentials come from the environment), or a folder that all of them see.",
+        help="Where the workers of --executor store finished blocks until this process collects them: "
+        "s3://bucket/prefix (requires the package obstore; credentials come from the environment), or a folder "
+        "that all workers share.",
         show_default=False,
         callback=check_staging_address,
     ),
@@ -177,8 +179,8 @@ Keep = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH",
-        help='Leaves of the trained state to keep: "state" for all, or a path such as state.params.w1; repeatable. '
-        "Default: those that measurements can read.",
+        help='Leaves of the trained state to store: "state" for all, or a path such as state.params.w1; can be '
+        "repeated. Default: the leaves that measurements can read.",
         show_default=False,
     ),
 ]
@@ -202,7 +204,8 @@ SubsetFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Subsets to delete: a text file, one subset of ids per line, or JSON, a list or a dict by name.",
+        help="File of subsets to delete: text with the ids of one subset per line, or JSON with a list of subsets or "
+        "a dict from names to subsets.",
         show_default=False,
     ),
 ]

@@ -37,7 +37,7 @@ def page(
         list[str],
         typer.Option(
             metavar="FUNCTION",
-            help="The measurement, as for predict; repeat it for several measurements side by side.",
+            help="The measurement, as for predict; repeat the option to show several measurements side by side.",
             show_default=False,
         ),
     ],
@@ -47,7 +47,7 @@ def page(
             "--run",
             "--target",
             metavar="TARGET",
-            help="The run that was sketched, to train again; not needed for zoo models.",
+            help="The training run of the sketch, for retraining; not needed for zoo models.",
             show_default=False,
         ),
     ] = None,
@@ -56,41 +56,49 @@ def page(
         typer.Option(
             metavar="N",
             min=0,
-            help="Retrain without N random subsets first, which give intervals that hold; needs the run. Default: "
-            "those that the sketch has kept, else 48 with --run; 0 turns it off.",
+            help="First calibrate the intervals by retraining without N random subsets; requires the run. Default: "
+            "use the retrained subsets stored in the sketch or, if there are none and --run is given, 48; 0 "
+            "turns calibration off.",
             show_default=False,
         ),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the page to one file, which needs no server, and exit.", show_default=False
+            metavar="FILE",
+            help="Write the page to one file, which a browser opens without a server, and exit.",
+            show_default=False,
         ),
     ] = None,
     replay: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Ask the questions of a log (JSON or CSV, downloaded from the page) again, and exit.",
+            help="Predict the questions of a log (JSON or CSV, downloaded from the page) again, compare with its "
+            "answers, and exit.",
             show_default=False,
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 is any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
+    ] = 0,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let other machines ask, which --host then names.")
+        bool,
+        typer.Option("--allow-remote", help="Accept requests from other machines, at the address given by --host."),
     ] = False,
     seed: Seed = 0,
     json_to: Json = None,
 ) -> None:
-    """Ask about deletions on a page in the browser, which this machine serves to itself.
+    """Ask about deletions on a page in the browser, served by this machine.
 
-    The address that is printed has a token, without which nothing is answered. The sketch is only read. With --html,
-    writes the page to a file instead, which sums single examples' effects; with --replay, asks a log's questions again.
+    The printed address contains a token, without which the server refuses requests. The sketch is not changed. With
+    --html, writes the page to a file instead, which predicts by adding the effects of single examples; with --replay,
+    predicts the questions of a log again.
     """
     output = Output(json_to)
     if html is not None and replay is not None:
-        raise typer.BadParameter("--html and --replay are two things; give one of them")
+        raise typer.BadParameter("--html and --replay cannot be combined; give only one of them")
     view = open_view(store, measure, target, calibrate, seed)
     if replay is not None:
         output.write(*replay_log(view, replay, store))
@@ -100,7 +108,10 @@ def page(
 
         with show_status("writing the page"):
             size = write_static_page(view, html)
-        output.write({"file": str(html), "bytes": size}, f"wrote {html}: {size / 1e3:,.0f} kB, which need no server")
+        output.write(
+            {"file": str(html), "bytes": size},
+            f"wrote {html}: {size / 1e3:,.0f} kB, which a browser opens without a server",
+        )
         return
     serve(view, host, port, allow_remote, store)
 
@@ -128,11 +139,12 @@ def open_view(store: Path, measures: list[str], target: str | None, calibrate: i
     kept = calibrate != 0 and view.take_in_kept(calibrate or 1)
     count = calibrate if calibrate is not None else DEFAULT_CALIBRATION if target is not None else 0
     if count and not kept:
-        with show_status(f"calibrating: retraining without {count} subsets"):
+        with show_status(f"calibrating: retraining without each of {count} subsets"):
             view.calibrate(count, seed=seed)
         if view.retrained.diverged:
             print_status(
-                f"{len(view.retrained.diverged)} of {count} subsets are left out: training without them diverged"
+                f"{len(view.retrained.diverged)} of {count} subsets are ignored, because retraining without them "
+                "diverged"
             )
     with show_status("fitting"):
         view.ask([0])  # so that the first question is as quick as the others
@@ -145,11 +157,11 @@ def serve(view: View, host: str, port: int, allow_remote: bool, store: Path) -> 
 
     server = PageServer(view, host, port, allow_remote=allow_remote, store=store)
     typer.echo(server.address)
-    print_status("open this address in a browser; Ctrl-C ends the page")
+    print_status("open this address in a browser; press Ctrl-C to stop the server")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        print_status("the page has ended")
+        print_status("the server has stopped")
     finally:
         server.server_close()
 
@@ -173,7 +185,7 @@ def replay_log(view: View, path: Path, store: Path) -> tuple[Any, ...]:
             shown = "-" if before is None else format_number(before)
             table.add_row(name, value.name, shown, format_number(now["value"]), "same" if same else "differs")
     if not rows:
-        raise InputError(f"--replay: {path} has no questions")
+        raise InputError(f"--replay: {path} contains no questions")
     equal = sum(row["same"] for row in rows)
     title = f"{len(rows)} answers of {path}: {equal} the same, {len(rows) - equal} differ"
     return {"store": str(store), "log": str(path), "answers": rows}, title, table

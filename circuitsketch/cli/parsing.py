@@ -207,8 +207,8 @@ def load_measurement(text: str, origin: str | None) -> Callable[..., Any]:
     call = parse_call(text, None) if ":" in text else None
     if call is None:
         raise UsageError(
-            f"{text!r} is not module:function, such as my_run:loss or logistic:held_out_loss; short names work for "
-            "sketches of zoo models only (if this is one, give --target)"
+            f"{text!r} is not module:function, such as my_run:loss or logistic:held_out_loss; short names are allowed "
+            "only for sketches of zoo models (if this is such a sketch, give --target)"
         )
     function = get_attribute(import_named(call.module, text), call.function, text, takes="params")
     if not callable(function):
@@ -256,7 +256,9 @@ def import_named(name: str, text: str) -> ModuleType:
         return import_file(Path(name), text)
     if not module_exists(name):
         hint = suggest_name(name, ZOO) or (f"; give the file itself, {name}.py" if "/" in name else "")
-        raise InputError(f"{text}: there is no module {name} here or installed{hint}")
+        raise InputError(
+            f"{text}: there is no module {name} in the current folder or among the installed packages{hint}"
+        )
     with report_user_error(text, None):
         return importlib.import_module(name)
 
@@ -304,7 +306,7 @@ def report_user_error(text: str, function: Any) -> Iterator[None]:
     except CircuitSketchError:
         raise
     except SystemExit as reason:
-        raise InputError(f"{text} left the program ({reason!r}) instead of returning") from None
+        raise InputError(f"{text} exited the program ({reason!r}) instead of returning a value") from None
     except ModuleNotFoundError as reason:
         raise InputError(f"{text} needs the module {reason.name}, which is not installed") from None
     except Exception as reason:

@@ -68,10 +68,14 @@ def predict(
     containing: Containing = None,
     file: SubsetFile = None,
     strength: Annotated[
-        float, typer.Option(metavar="X", help="Fraction of their loss to remove: 1 deletes, 0.5 halves, -1 doubles.")
+        float,
+        typer.Option(
+            metavar="X", help="Fraction of the selected examples' loss to remove: 1 deletes, 0.5 halves, -1 doubles."
+        ),
     ] = 1.0,
     order: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Truncate the series at this order.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Truncate the Taylor series at this order.", show_default=False),
     ] = None,
     estimator: EstimatorName = None,
     level: Level = 0.95,
@@ -80,14 +84,15 @@ def predict(
         typer.Option(
             metavar="N",
             min=0,
-            help="Retrain without N random subsets of such sizes, which give an interval that holds; needs the run. "
-            "They are kept in the sketch for the next time. Default: those that are kept, else 48 with --target; 0 "
-            "turns it off.",
+            help="Calibrate the interval by retraining without N random subsets of similar sizes, which are stored in "
+            "the sketch for later; requires the run. Default: use the stored ones or, if there are none and "
+            "--target is given, 48; 0 turns calibration off.",
             show_default=False,
         ),
     ] = None,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Also retrain without them, to check; needs the run.")
+        bool,
+        typer.Option("--retrain", help="Also retrain without the examples, to check the prediction; requires the run."),
     ] = False,
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
@@ -97,8 +102,8 @@ def predict(
 ) -> None:
     """Predict a measurement without some training examples.
 
-    --without, --label, --containing and --file can be combined, and the first three can be repeated: the union is
-    deleted. For a file with several subsets, each subset is predicted, in its own row.
+    --without, --label, --containing and --file can be combined, and the first three can be repeated; the union of the
+    selected examples is deleted. If the file has several subsets, each is predicted separately, in its own row.
     """
     output = Output(json_to)
     if without is None and label is None and containing is None and file is None:
@@ -122,7 +127,7 @@ def predict(
     ids = select_examples(sketch, without or [], label or [], containing or [])
     subsets = {} if file is None else read_subsets(file, sketch.n, unit_of(sketch))
     if calibrate and (estimator, order) != (None, None):
-        raise typer.BadParameter("--calibrate weighs all estimators; leave out --estimator and --order")
+        raise typer.BadParameter("--calibrate combines all estimators and orders; omit --estimator and --order")
     # A named estimator, another order or strength is not what a calibration speaks of.
     if calibrate or (calibrate is None and (estimator, order, strength) == (None, None, 1)):
         counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
@@ -130,7 +135,9 @@ def predict(
             query = calibrate_stored(sketch, query, target, calibrate, counts, device, workers)
     if len(subsets) > 1:
         if plot is not None:
-            raise typer.BadParameter("--plot draws one subset, and --file has several; evaluate --plot draws many")
+            raise typer.BadParameter(
+                "--plot draws a single subset, but --file has several; use evaluate --plot for many subsets"
+            )
         every = {name: sorted({*ids, *more}) for name, more in subsets.items()}
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
@@ -190,7 +197,7 @@ def calibrate_stored(
     if kept is not None and len(kept.rows) >= (count or 0):
         query = calibrate_query(query, kept)
         print_status(
-            f"calibrated on {len(kept.rows)} subsets that the sketch has kept, of {kept.sizes[0]:g} to "
+            f"calibrated on {len(kept.rows)} retrained subsets stored in the sketch, of {kept.sizes[0]:g} to "
             f"{kept.sizes[1]:g} {unit_of(sketch)}s; --calibrate 0 turns it off. {query.worth}"
         )
         return query
@@ -199,7 +206,7 @@ def calibrate_stored(
     run = run_for(sketch, target, "--calibrate")
     begin = time.perf_counter()
     number = count or DEFAULT_CALIBRATION
-    with show_status(f"calibrating: retraining without {number} subsets"):
+    with show_status(f"calibrating: retraining without each of {number} subsets"):
         query = query.calibrate(size=size, count=number, run=run, device=device.value, executor=executor)
     spent = time.perf_counter() - begin
     print_status(
@@ -209,7 +216,7 @@ def calibrate_stored(
     try:
         query.keep_calibration()
     except StoreError as reason:  # the answer is there all the same
-        print_status(f"not kept for the next time: {reason}")
+        print_status(f"the calibration could not be stored in the sketch: {reason}")
     return query
 
 
@@ -266,7 +273,7 @@ def influence(
 ) -> None:
     """List the most influential examples: the change of a measurement without each of them.
 
-    Of a TARGET instead of a sketch, the changes are to first order, exact, from one reverse sweep through its training.
+    For a TARGET instead of a sketch, the changes are estimated to first order by derivatives in reverse mode.
     """
     output = Output(json_to)
     check_plot(plot)
@@ -276,8 +283,8 @@ def influence(
     if names_target(store):
         if estimator not in (None, Estimator.first_order) or device is not Device.cpu or target is not None:
             raise typer.BadParameter(
-                f"{store} is a run: its influences are of first order, by a reverse sweep on the CPU; leave out "
-                "--estimator, --device and --target"
+                f"{store} is a run, not a sketch: its influences are first-order derivatives, computed in reverse "
+                "mode on the CPU; omit --estimator, --device and --target"
             )
         influences, run = differentiate_target(str(store), measure, top)
         items, labels = run.items, run.labels if run.groups is None else None
@@ -493,7 +500,9 @@ def run_for(sketch: Sketch, target: str | None, what: str) -> Training:
     assert sketch.path is not None
     if sketch.origin is None or sketch.origin.split(":")[0] not in ZOO:
         origin = f" (according to the sketch, {sketch.origin})" if sketch.origin else ""
-        raise InputError(f"{what} retrains, which needs the run: give --target module:function{origin}")
+        raise InputError(
+            f"{what} requires the training run, in order to retrain; give --target module:function{origin}"
+        )
     with show_status(f"tracing {sketch.origin}"):
         run = open_stored(Path(sketch.path), load_run(sketch.origin)).run
     assert run is not None

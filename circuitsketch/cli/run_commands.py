@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 
 def demo(
     budget: Annotated[
-        float, typer.Option(metavar="N", help="What the predictions may cost, in trainings; more reduce errors.")
+        float,
+        typer.Option(
+            metavar="N",
+            help="Cost limit of the predictions, in trainings of the model; a larger budget gives smaller errors.",
+        ),
     ] = 500,
     steps: Annotated[int, typer.Option(metavar="N", help="Train on this many names, one per step.")] = 1000,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the parameters and of the groups to calibrate on.")
+        int, typer.Option(metavar="N", help="Seed of the initial parameters and of the groups used for calibration.")
     ] = 0,
     json_to: Json = None,
 ) -> None:
@@ -65,10 +69,10 @@ def sketch(
     directions: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="Number of random directions; more reduce errors. 0 requires --per-example."
+            metavar="N", min=0, help="Number of random directions; more give smaller errors. 0 requires --per-example."
         ),
     ] = 512,
-    order: Annotated[int, typer.Option(metavar="N", min=1, help="The highest Taylor coefficient.")] = 3,
+    order: Annotated[int, typer.Option(metavar="N", min=1, help="Highest order of the Taylor series.")] = 3,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -81,14 +85,17 @@ def sketch(
         ),
     ] = Distribution.orthonormal,
     per_example: Annotated[
-        bool, typer.Option("--per-example", help="Also compute per-example series, which have no sampling error.")
+        bool,
+        typer.Option(
+            "--per-example", help="Also compute a Taylor series for each single example, which has no sampling error."
+        ),
     ] = False,
     per_example_order: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Order of the per-example series; default: --order.")
     ] = None,
     by_label: Annotated[
         bool,
-        typer.Option("--by-label", help="One weight per label: queries delete labels instead of examples."),
+        typer.Option("--by-label", help="Use one weight per label, so that queries delete labels instead of examples."),
     ] = False,
     keep: Keep = None,
     dtype: Dtype = Precision.complex128,
@@ -115,7 +122,7 @@ def sketch(
     get_backend(device.value).check_available()  # before tracing, which takes long
     run = trace_run(target)
     if by_label and run.labels is None:
-        raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
+        raise InputError(f"--by-label: the examples of {target} have no labels; pass labels= to its cs.Training(...)")
     print_status(f"{target}: {run.steps:,} steps on {run.n:,} examples, size(A) = {run.size:,} scalar gates.")
     import circuitsketch as cs
     from circuitsketch.report.json_values import describe_sketch
@@ -123,7 +130,7 @@ def sketch(
     def resume_hint() -> str:
         done = count_blocks(where)
         if not done:
-            return f"no block was finished, so {where} holds nothing yet"
+            return f"no block was finished, so nothing is saved in {where} yet"
         return f"{done} block{'s' * (done > 1)} of directions saved in {where}; run the same command to resume"
 
     begin = time.perf_counter()
@@ -166,21 +173,25 @@ def plan(
         float | None,
         typer.Option(
             metavar="X",
-            help="Largest error, as a multiple of alpha; requires --delta.",
+            help="Largest permitted error, as a multiple of alpha; requires --delta.",
         ),
     ] = None,
     delta: Annotated[
-        float | None, typer.Option(metavar="P", help="Probability of a larger error.", show_default=False)
+        float | None, typer.Option(metavar="P", help="Permitted probability of a larger error.", show_default=False)
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(metavar="X", help="Value of the stability function at 4 |h|.", show_default=False)
     ] = None,
     pilot: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="Small sketch of the same run from which to measure alpha, with --measure."),
+        typer.Option(
+            metavar="STORE",
+            help="Folder of a small sketch of the same run, from which alpha is measured; requires --measure.",
+        ),
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(metavar="FUNCTION", help="Measurement for the pilot.", show_default=False)
+        str | None,
+        typer.Option(metavar="FUNCTION", help="The measurement for which --pilot measures alpha.", show_default=False),
     ] = None,
     deleted: Annotated[
         float | None,
@@ -195,7 +206,8 @@ def plan(
         typer.Option(metavar="N", min=1, help="Order of the sketch; default: 3.", show_default=False),
     ] = None,
     distribution: Annotated[
-        Distribution | None, typer.Option(metavar="NAME", help="Distribution of its directions.", show_default=False)
+        Distribution | None,
+        typer.Option(metavar="NAME", help="Distribution of the directions of the sketch.", show_default=False),
     ] = None,
     per_example: Annotated[bool, typer.Option("--per-example", help="Include per-example series.")] = False,
     per_example_order: Annotated[
@@ -209,7 +221,11 @@ def plan(
     keep: Keep = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="STORE", help="Show what is on disk of this sketch, too.", show_default=False),
+        typer.Option(
+            metavar="STORE",
+            help="Also show how much of the sketch in this folder is computed already.",
+            show_default=False,
+        ),
     ] = None,
     dtype: Dtype = Precision.complex128,
     threads: Threads = None,
@@ -218,18 +234,20 @@ def plan(
     """Estimate the seconds and bytes that a sketch takes, or the size of a sketch for a guaranteed error.
 
     With --epsilon and --delta, plans the number of directions that the theorem requires; otherwise estimates the cost
-    of --directions and --order. Writes nothing; the speed is measured by propagating a few directions briefly.
+    of --directions and --order. Writes no files; the speed is measured by briefly propagating a few directions.
     """
     output = Output(json_to)
     if per_example_order is not None and not per_example:
         raise typer.BadParameter("--per-example-order requires --per-example")
     if (pilot is None) != (measure is None):
-        raise typer.BadParameter("--pilot and --measure go together: give both --pilot STORE and --measure FUNCTION")
+        raise typer.BadParameter(
+            "--pilot and --measure require each other; give both --pilot STORE and --measure FUNCTION"
+        )
     if target is None and epsilon is None:
         raise typer.BadParameter("give a run (TARGET), or an error (--epsilon X --delta P)")
     run = None if target is None else trace_run(target)
     if by_label and (run is None or run.labels is None):
-        raise InputError(f"--by-label: {target} gives its examples no labels; make it a cs.Training(..., labels=...)")
+        raise InputError(f"--by-label: the examples of {target} have no labels; pass labels= to its cs.Training(...)")
     import circuitsketch as cs
 
     query = None

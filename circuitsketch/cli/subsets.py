@@ -35,7 +35,7 @@ def parse_ids(text: str, n: int, where: str = "--without", unit: str = "example"
             )
         first, last = (parse_id(digits, n) for digits in (match[1], match[2] or match[1]))
         if last < first:
-            raise UsageError(f"{where}: the range {word} runs backwards; write {last}-{first}")
+            raise UsageError(f"{where}: the range {word} is reversed; write {last}-{first}")
         if last >= n:
             raise InputError(f"{where}: there is no {unit} {shorten(match[2] or match[1])}; ids go from 0 to {n - 1}")
         ids += range(first, last + 1)
@@ -71,7 +71,7 @@ def read_subsets(path: Path, n: int, unit: str = "example") -> dict[str, list[in
         if kept := line.split("#")[0].strip():
             subsets[f"line {number}"] = parse_ids(kept, n, f"{path}:{number}", unit)
     if not subsets:
-        raise InputError(f"--file: {path} lists no ids; write one subset per line, such as 1,5,7-9")
+        raise InputError(f"--file: {path} contains no ids; write one subset per line, such as 1,5,7-9")
     return subsets
 
 
@@ -126,7 +126,9 @@ def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example"
     if not text:
         raise UsageError("--containing: the text is empty")
     if items is None:
-        raise InputError("--containing: there are no items; give the run items=, or use --without IDS")
+        raise InputError(
+            "--containing: the examples of the run have no items; pass items= to cs.Training, or use --without IDS"
+        )
     ids = [i for i, item in enumerate(items) if text in str(item)]
     if not ids:
         raise InputError(f"--containing: no {unit} contains {text!r}; examples: {first_values(items)}")
@@ -136,7 +138,9 @@ def ids_containing(text: str, items: Sequence[Any] | None, unit: str = "example"
 def ids_with_label(label: str, labels: Sequence[Any] | None, unit: str = "example") -> list[int]:
     """Return the ids of the examples with a label."""
     if labels is None:
-        raise InputError("--label: there are no labels; give the run labels=, or use --without IDS")
+        raise InputError(
+            "--label: the examples of the run have no labels; pass labels= to cs.Training, or use --without IDS"
+        )
     ids = [i for i, known in enumerate(labels) if label in (str(known), text_of(known))]
     if not ids:
         known = [text_of(x) for x in in_order(labels)]

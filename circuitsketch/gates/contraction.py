@@ -26,7 +26,9 @@ def index_sizes(spec: str, a: Shape, b: Shape) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for letters, shape in ((left, a), (right, b)):
         if len(letters) != len(shape):
-            raise ShapeError(f"einsum {spec!r} requires an operand with {len(letters)} axes, not of shape {shape}")
+            raise ShapeError(
+                f"einsum {spec!r} requires an operand with {len(letters)} axes, but an operand has shape {shape}"
+            )
         for letter, size in zip(letters, shape, strict=True):
             if sizes.setdefault(letter, size) != size:
                 raise ShapeError(

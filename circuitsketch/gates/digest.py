@@ -205,6 +205,6 @@ def refuse_changed(gate: Gate, count: int, params: Mapping[str, Any]) -> None:
     code = getattr(gate.step or gate.constants, "__code__", None)
     place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
     raise InputError(
-        f"the rules of gate {gate.name}{place} have changed since this circuit was traced: a number that they read in "
-        "a global or a closure is now another one; trace the circuit (or create the run) again"
+        f"the rules of gate {gate.name}{place} have changed since this circuit was traced: they read a global or "
+        "closure variable that now has a different value; trace the circuit (or create the run) again"
     )

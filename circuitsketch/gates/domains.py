@@ -98,27 +98,28 @@ DOMAINS: dict[str, Domain] = {
     "positive": Domain(
         lambda x: ~(x > 0),
         uniform(MARGIN, 2.0),
-        "its operand is not positive; keep it above zero, for example by an epsilon added to it",
+        "its operand is not positive; keep it above zero, for example by adding an epsilon",
     ),
     "above -1": Domain(
         lambda x: ~(x > -1),
         uniform(MARGIN - 1.0, 1.5),
-        "its operand is not above -1; keep it above, for example by an epsilon",
+        "its operand is not greater than -1; keep it above -1, for example by adding an epsilon",
     ),
     "above 1": Domain(
         lambda x: ~(x > 1),
         uniform(2.5, 4.0),
-        "its operand is not above 1; keep it above, for example by an epsilon",
+        "its operand is not greater than 1; keep it above 1, for example by adding an epsilon",
     ),
     "between -1 and 1": Domain(
         lambda x: ~(np.abs(x) < 1),
         uniform(-0.4, 0.4),
-        "its operand is not between -1 and 1; keep it inside, for example by a factor just below 1",
+        "its operand is not between -1 and 1; keep it inside this interval, for example by multiplying it by a "
+        "factor just below 1",
     ),
     "between 0 and 1": Domain(
         lambda x: ~((x > 0) & (x < 1)),
         uniform(0.4, 0.6),
-        "its operand is not between 0 and 1; keep it inside, for example by np.clip(x, 1e-6, 1 - 1e-6)",
+        "its operand is not between 0 and 1; keep it inside this interval, for example by np.clip(x, 1e-6, 1 - 1e-6)",
     ),
     "nonzero": Domain(
         lambda x: x == 0,
@@ -133,7 +134,7 @@ DOMAINS: dict[str, Domain] = {
     "not the origin": Domain(
         lambda x, y: (x == 0) & (y == 0),
         draw_beside_origin,
-        "both operands are zero; keep one of them away from zero, for example by an epsilon",
+        "both operands are zero; keep one of them away from zero, for example by adding an epsilon",
     ),
     "kink at zero": Domain(
         lambda x: np.abs(x) <= KINK_TOLERANCE,
@@ -150,8 +151,9 @@ DOMAINS: dict[str, Domain] = {
     "base of a power": Domain(
         lambda x, y, varies=(True, True): power_lacks_series(x, y, *varies),
         lambda rng, shape, arity: [rng.uniform(MARGIN, 2.0, shape), rng.uniform(-1.5, 1.5, shape)],
-        "its base is negative or zero, where a power has a series only for an integer exponent that does not depend on "
-        "the weights (at zero: 0 to 4, or any that is known when the function is traced); keep the base above zero",
+        "its base is negative or zero; there, a power has a Taylor series only if the exponent is an integer that "
+        "does not depend on the weights (for a base of zero: an integer from 0 to 4, or any non-negative integer "
+        "that is a constant of the traced function); keep the base above zero",
         by_operand=True,
     ),
 }

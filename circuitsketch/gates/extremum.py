@@ -22,7 +22,10 @@ from circuitsketch.gates.selection import same, where
 def extremum_shape(shape: Shape) -> Shape:
     """Remove the last axis, which must not be empty."""
     if not shape or shape[-1] == 0:
-        raise ShapeError(f"an array of shape {shape} has no rows with elements, and so no extremum of each row")
+        raise ShapeError(
+            f"the maximum or minimum of each row of an array of shape {shape} is undefined, because its last axis is "
+            "empty or does not exist"
+        )
     return shape[:-1]
 
 

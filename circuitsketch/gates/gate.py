@@ -156,8 +156,8 @@ class Gate:
         """Pickle the gate as its name, and the module that registers it: no rule, and no compiled code."""
         if GATES.get(self.name) is not self:
             raise pickle.PicklingError(
-                f"gate {self.name!r} cannot be pickled: a newer gate has its name; trace the circuit (or create the "
-                "run) again"
+                f"gate {self.name!r} cannot be pickled: a gate of the same name was registered later; trace the "
+                "circuit (or create the run) again"
             )
         return find_gate, (self.name, None if is_built_in(self) else self.module)
 
@@ -233,8 +233,8 @@ def find_gate(name: str, module: str | None) -> Gate:
             importlib.import_module(module)
         except ImportError as reason:
             raise InputError(
-                f"gate {name!r} is defined in module {module!r}, which cannot be imported here: {reason}; put it where "
-                "every process finds it"
+                f"gate {name!r} is defined in module {module!r}, which cannot be imported here: {reason}; put the "
+                "module where every process can import it"
             ) from reason
     if name not in GATES:
         where = "this version of circuitsketch" if module is None else f"module {module!r} of this process"
@@ -268,7 +268,9 @@ def same_shape(name: str) -> Callable[..., Shape]:
     def shape(*shapes: Shape, **_: Any) -> Shape:
         if any(other != shapes[0] for other in shapes):
             listed = " and ".join(str(s) for s in shapes)
-            raise ShapeError(f"{name} requires operands of one shape, not {listed}; reshape or broadcast them first")
+            raise ShapeError(
+                f"{name} requires operands of the same shape, not {listed}; reshape or broadcast them first"
+            )
         return shapes[0]
 
     return shape

@@ -130,7 +130,7 @@ def take_shape(x: Shape, index: Shape, *, axis: int) -> Shape:
 def scatter_shape(x: Shape, index: Shape, *, axis: int, length: int) -> Shape:
     """Replace the axes of the index by one axis of the given length."""
     if not 0 <= axis <= len(x) - len(index) or x[axis : axis + len(index)] != index:
-        raise ShapeError(f"an index of shape {index} does not fit axis {axis} of values of shape {x}")
+        raise ShapeError(f"an index of shape {index} does not match the shape {x} of the values from axis {axis} on")
     return x[:axis] + (length,) + x[axis + len(index) :]
 
 
@@ -155,7 +155,9 @@ def in_bounds_value(index: Any, extent: Any, *, axis: int, what: str) -> Any:
         reason += {"index": f"axis {axis} with size {size}", "label": classes, "place": f"{size} elements"}[what]
         raise BoundsError(reason, entry)
     if what == "place" and index.size > 1 and np.min(np.diff(np.sort(index, axis=None))) == 0:
-        raise BoundsError("an element is written twice, so that its value is undefined; write to distinct positions")
+        raise BoundsError(
+            "an element is written more than once, so its value is undefined; write to distinct positions"
+        )
     if index.dtype.kind in "iu":
         index = index.astype(np.int64)  # the sum could overflow a narrower dtype
     return np.where(index < 0, index + size, index)

@@ -162,7 +162,7 @@ absolute = elementwise(
 def max_shape(shape: Shape, *, axes: tuple[int, ...]) -> Shape:
     """Reduce the axes to size 1."""
     if any(not 0 <= axis < len(shape) for axis in axes):
-        raise ShapeError(f"axes {axes} are not all axes of an array of shape {shape}")
+        raise ShapeError(f"axes {axes} are out of bounds for an array of shape {shape}")
     if any(shape[axis] == 0 for axis in axes):
         raise ShapeError(f"the maximum over an empty axis of an array of shape {shape} is undefined")
     return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))

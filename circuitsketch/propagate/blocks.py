@@ -272,8 +272,8 @@ def refuse_other_bits(mine: list[np.ndarray], others: list[np.ndarray]) -> None:
     """Raise WorkerError unless the run ends in the same bits on two workers."""
     if any(a.tobytes() != b.tobytes() for a, b in zip(mine, others, strict=True)):
         raise WorkerError(
-            "the run ends in other values on one worker than on another: their processors or the versions of their "
-            "packages differ; use workers of one kind"
+            "two workers computed different final states of the same run: their processors or package versions "
+            "differ; use workers with the same processor and the same package versions"
         )
 
 
@@ -281,11 +281,14 @@ def refuse_constant_run(run: Training) -> None:
     """Raise InputError if the state has no series in the examples' weights."""
     if not run.varying() and run.varying(values=True):
         raise ConstantError(
-            "the state depends on the examples' weights only through comparisons, so it is locally constant and has no "
-            "series; let the step use gradients or other smooth functions of the weights"
+            "the state depends on the examples' weights only through comparisons, so it is locally constant: all of "
+            "its derivatives are zero; use gradients or other smooth functions of the weights in the step"
         )
     if not run.varying():
-        raise InputError("no part of the state depends on the examples' weights; does the step use `keep`?")
+        raise InputError(
+            "no part of the state depends on the examples' weights; use `keep`, the third argument of the step, to "
+            "weight the examples' losses"
+        )
 
 
 def by_first_step(run: Training) -> np.ndarray:

@@ -175,8 +175,8 @@ class PropagatedRun:
         bad = np.argwhere(~np.isfinite(coefficients))
         if len(bad):
             raise DivergenceError(
-                f"coefficient {bad[0][1]} of the measurement is not finite along direction {bad[0][0]}; measure "
-                "something smooth at the trained parameters, at a lower order, or in complex128"
+                f"Taylor coefficient {bad[0][1]} of the measurement along direction {bad[0][0]} is not finite; use a "
+                "measurement that is smooth at the trained parameters, a lower order, or dtype=complex128"
             )
         return coefficients
 
@@ -284,9 +284,9 @@ class PropagatedRun:
         missing = [names[i] for i in self.dropped if circuit.inputs[i] in needed]
         if missing:
             raise InputError(
-                f"the measurement reads {list_some(missing)}, which the sketch does not keep; it keeps "
-                f"{list_some(self.kept_names)}: measure these, or make the sketch with keep=[...], or keep='state' for "
-                "all"
+                f"the measurement reads {list_some(missing)}, which the sketch does not store; the sketch stores "
+                f"{list_some(self.kept_names)}: measure these, or compute the sketch again with keep=[...], or with "
+                "keep='state' for the whole state"
             )
 
 
@@ -298,7 +298,7 @@ def advise_import(reason: BaseException) -> str:
         is_imported = any(name.startswith(f"circuitsketch.frontends.{library}") for name in names)
         refuses_wire = "Wire" in str(reason) and word in str(reason)
         if not is_imported and (refuses_wire or any(name.partition(".")[0] == library for name in names)):
-            return f"; import a function of {library} before it is measured: cs.{library}.function(f)"
+            return f"; convert a function of {library} before measuring it: cs.{library}.function(f)"
     return ""
 
 
@@ -318,13 +318,13 @@ def trace_measurement(
             leaves = list_some(flatten(state)[1].names("state"))
             text = " ".join(str(reason).split())[:300]
             raise InputError(
-                f"the measurement raises {type(reason).__name__}: {text}; it is called with the trained "
-                f"parameters, out of {leaves}, followed by the {len(args)} arguments that were given after it"
-                f"{advise_import(reason)}"
+                f"the measurement raises {type(reason).__name__}: {text}; it is called with the trained parameters, "
+                f"followed by the {len(args)} arguments that were passed after the function; the leaves of the state "
+                f"are {leaves}{advise_import(reason)}"
             ) from reason
         if not circuit.outputs:
             raise InputError(
-                "a measurement must return a number, an array, or a pytree of them, and this one returns 0 leaves; "
+                "a measurement must return a number, an array, or a pytree of them, but this one returns no value; "
                 "return the measured value"
             )
         return circuit
@@ -332,8 +332,9 @@ def trace_measurement(
     first, second = trace_once(), trace_once()
     if not same_program(first, second):
         raise InputError(
-            "the measurement is a different function each time it is called: it draws random numbers, or reads "
-            "mutable state; a measurement may depend on the trained parameters only, so draw before measuring"
+            "the measurement computes something different each time it is called: it draws random numbers, or reads "
+            "data that changes between calls; a measurement must depend only on the trained parameters and its "
+            "arguments, so draw random numbers beforehand and pass them as arguments"
         )
     return simplify(first)
 

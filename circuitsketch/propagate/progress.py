@@ -112,7 +112,7 @@ def show_progress(
     if progress is not True:
         if not callable(progress):
             raise InputError(
-                f"progress must be True or a function of ({thing}s done, {thing}s), not {quoted(progress)}"
+                f"progress must be True or a function of ({thing}s done, {thing}s in total), not {quoted(progress)}"
             )
 
         def forward(done: float, blocks: int) -> None:

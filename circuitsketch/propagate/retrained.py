@@ -149,7 +149,9 @@ def retrain_blocks(
             bad = np.flatnonzero(~np.isfinite(lanes[..., : len(weights[i])]).all(axis=(0, 1)))
             if bad.size:
                 run.train_with(weights[i][bad[0]])  # raises, with step and gate
-                raise DivergenceError(f"retraining diverged for row {block * width + bad[0]}")
+                raise DivergenceError(
+                    f"retraining diverged for row {block * width + bad[0]} of the downweights; lower the learning rate"
+                )
             take(block, lanes.copy() if read is None else read(block, lanes))
         with lock:
             done[0] += len(group)

@@ -111,7 +111,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
     directions = sum(part.directions(spec.run.n) for part in parts)
     what = describe_spec(spec)
     if path is None:
-        remedies = ["path=... to keep it on disk"] if coefficient_bytes > directions else []
+        remedies = ["path=... to store the sketch on disk"] if coefficient_bytes > directions else []
         require_memory(coefficient_bytes + directions, what, [*remedies, *size_remedies(spec)])
     else:
         disk_bytes = sum(part.disk(count_finished_blocks(path, part)) for part in parts)
@@ -122,7 +122,7 @@ def check_capacity(spec: SketchSpec, path: str | os.PathLike[str] | None) -> Non
         working = max(part.working(executable_of(spec.run, part), spec.run.n, spec.threads) for part in parts)
         more = directions + (coefficient_bytes if path is None else 0)
         fewer = ["threads=1"] if spec.threads != 1 else []
-        require_memory(working + more, f"pushing {what}", [*fewer, *size_remedies(spec)])
+        require_memory(working + more, f"computing {what}", [*fewer, *size_remedies(spec)])
 
 
 def describe_spec(spec: SketchSpec) -> str:
@@ -130,16 +130,16 @@ def describe_spec(spec: SketchSpec) -> str:
     what = "groups" if spec.run.groups is not None else "examples"
     parts = [f"{spec.count:,} directions to order {spec.order}"] if spec.count else []
     if spec.per_example_order is not None:
-        parts.append(f"{spec.run.n:,} single {what} to order {spec.per_example_order}")
+        parts.append(f"per-example series of {spec.run.n:,} {what} to order {spec.per_example_order}")
     if spec.retrained:
-        parts.append(f"{spec.run.n:,} models retrained without one of the {what} each")
+        parts.append(f"{spec.run.n:,} models, each retrained without one of the {what}")
     return f"a sketch of {' and '.join(parts)}"
 
 
 def size_remedies(spec: SketchSpec) -> Iterator[str]:
     """Yield remedies that make a sketch smaller."""
     if np.dtype(spec.dtype).name in ("complex128", "float64"):
-        yield "dtype='complex64' for half of it"
+        yield "dtype='complex64', which takes half the space"
     if spec.run.groups is None:
         yield "groups=... with one weight per label"
     if (spec.per_example_order is not None or spec.retrained) and spec.count:

@@ -55,8 +55,8 @@ class Measured:
         check_not_flat(self.circuit, run.varying(), by_value)
         if not find_reached(self.circuit, by_value, by_value=True).intersection(self.circuit.outputs):
             raise InputError(
-                "the measurement does not depend on the trained state, or only on parts of it that no example's weight "
-                "changes; return a function of the trained parameters, which are its first argument"
+                "the measurement depends on no part of the trained state that the examples' weights change; compute "
+                "its value from the trained parameters, which are passed as the first argument"
             )
         check_indices(self.circuit, self.state)
         check_point(self.circuit, self.state, run.varying(), lambda: self.moved)
@@ -64,7 +64,7 @@ class Measured:
         if infinite.size:
             raise DivergenceError(
                 f"value {infinite[0]} of the measurement is {self.baseline[infinite[0]]} at the trained parameters; "
-                "measure something finite there"
+                "use a measurement that is finite there"
             )
 
     @property

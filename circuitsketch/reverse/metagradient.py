@@ -124,7 +124,7 @@ def metagradient(
     """
     check_instance(run, "run", Training, "a cs.Training")
     if check_device(device) != "cpu":
-        raise InputError(f"there are no reverse sweeps on device {device!r}; use device='cpu'")
+        raise InputError(f"reverse-mode differentiation is not available on device {device!r}; use device='cpu'")
     thread_count(threads, 1)
     check_executor(executor)
     number = check_dtype(dtype)
@@ -132,9 +132,15 @@ def metagradient(
     states = None if checkpoints is None else check_int(checkpoints, "checkpoints", 1)
     refuse_constant_run(run)
     if directions is None and executor is not None:
-        raise InputError("workers share directions, and there are none; leave out executor=, or pass directions=")
+        raise InputError(
+            "an executor's workers compute different directions, but there are no directions; pass directions=, or "
+            "omit executor="
+        )
     if directions is None and order is not None:
-        raise InputError("order is the highest coefficient along directions; pass directions= too")
+        raise InputError(
+            "order, the highest order of the derivatives along directions, requires directions=; pass directions=, "
+            "or omit order="
+        )
     rows = None if directions is None else check_directions(directions, run.n)
     highest = 0 if rows is None else check_int(1 if order is None else order, "order", 1, HIGHEST)
     with show_progress(progress, task="metagradient", thing="step") as report:
@@ -259,8 +265,8 @@ def repeat_at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:
     except NotFiniteError as reason:
         raise DivergenceError(
             f"the derivative with respect to the state before step {reason.step} of {job.run.steps} is not finite: it "
-            "overflows on its way back through the run; lower the learning rate, or use smaller directions, a lower "
-            "order or dtype=complex128 where there are directions"
+            "overflows in the backward pass through the run; lower the learning rate or, if directions= is passed, "
+            "use smaller directions, a lower order, or dtype=complex128"
         ) from None
 
 
@@ -268,7 +274,7 @@ def check_weights(at: Any, n: int) -> np.ndarray:
     """Return downweights as float64 (n,), or raise InputError."""
     w = finite_array(at, "at")
     if w.shape != (n,):
-        raise InputError(f"at has shape {w.shape}; pass one downweight per example, ({n},)")
+        raise InputError(f"at must have shape ({n},), one downweight per example, not {w.shape}")
     return w
 
 
@@ -276,7 +282,7 @@ def check_directions(directions: Any, n: int) -> np.ndarray:
     """Return directions as float64 or complex128 (directions, n), or raise InputError."""
     rows = plain_array(directions, "the array of directions")
     if rows.ndim != 2 or rows.shape[1] != n:
-        raise InputError(f"directions have shape {rows.shape}; pass an array of shape (directions, {n})")
+        raise InputError(f"directions must have shape (directions, {n}), not {rows.shape}")
     return Given(rows).vectors
 
 

@@ -92,7 +92,9 @@ def sweep_values(job: Job, forward: Forward, final: Ends, count: int) -> np.ndar
     if len(job.segments) > 1 and forward.record is not None:  # each thread has a record of its own
         workers = thread_count(job.threads, -(-len(begins) // together))
         nbytes = (workers - 1) * forward.record.constants.nbytes
-        require_memory(nbytes, f"the records of {workers} threads", ["threads=1"])
+        require_memory(
+            nbytes, f"storing the intermediate values of {workers} threads for the backward pass", ["threads=1"]
+        )
     job.begin(len(begins))
 
     def sweep_some(some: range) -> Iterator[int]:
@@ -149,8 +151,9 @@ def check_ends(cotangents: Cotangents, value: int) -> None:
     """Raise DivergenceError if the cotangents of the trained state are not finite, of values from `value` on."""
     if not cotangents.is_finite:
         raise DivergenceError(
-            f"the derivative of the measurement with respect to the trained state is not finite at value {value} or "
-            "beside it; measure something smooth at the trained parameters, at a lower order, or in complex128"
+            f"the derivative of the measurement with respect to the trained state is not finite for value {value}, or "
+            "for a value in the same batch; use a measurement that is smooth at the trained parameters, a lower "
+            "order, or dtype=complex128"
         )
 
 
@@ -286,7 +289,7 @@ def plan_job(
     nbytes = workers * (len(segments) * state_bytes + longest * step_bytes)
     require_memory(
         nbytes,
-        f"keeping {len(segments):,} states and the records of {longest:,} steps",
+        f"storing {len(segments):,} states and the intermediate values of {longest:,} steps for the backward pass",
         ["threads=1"] * (workers > 1) + ["checkpoints=None"] * (checkpoints is not None),
     )
     return Job(run, w, segments, threads, progress, nbytes)

@@ -39,8 +39,9 @@ def absolute_path(path: Any) -> str:
     if re.match(r"[a-z][a-z0-9+.-]+://", given):
         scheme = given.partition("://")[0]
         raise InputError(
-            f"path begins with {scheme}://, the address of an object store; a sketch is written to a folder: give its "
-            "path, and the address as staging=... if workers shall put blocks there"
+            f"path is the address of an object store ({scheme}://...), but a sketch can only be written to a folder; "
+            "pass the folder's path, and pass the address as staging= to let workers send their blocks through the "
+            "object store"
         )
     try:
         return os.path.abspath(given)
@@ -107,8 +108,8 @@ def refuse_links(store: str, path: str) -> None:
             raise
         if stat.S_ISLNK(mode):
             raise StoreError(
-                f"{where} is a symbolic link, which may lead out of the sketch, so it is not followed; replace it by "
-                "its target, or make the sketch again at another path"
+                f"{where} is a symbolic link; links are not followed, because they may lead out of the sketch. "
+                "Replace the link with a copy of its target, or compute the sketch again at another path"
             )
 
 
@@ -205,14 +206,14 @@ def open_plain_file(path: str, store: str) -> Iterator[tuple[FileIO, int]]:
 def check_plain(path: str, mode: int) -> None:
     """Raise BadFile for a folder, a pipe, a socket, a device."""
     if not stat.S_ISREG(mode):
-        raise BadFile(f"{path} is not a plain file")
+        raise BadFile(f"{path} is not a regular file")
 
 
 def read_text(path: str, limit: int, store: str) -> bytes:
     """Read a file of at most `limit` bytes."""
     with open_plain_file(path, store) as (file, size):
         if size > limit:
-            raise BadFile(f"{path} has {size} bytes; a sketch's metadata have at most {limit}")
+            raise BadFile(f"{path} has {size} bytes, but a sketch's metadata file has at most {limit}")
         return file.readall()[:limit]
 
 

@@ -76,7 +76,10 @@ def device_of(prints: Mapping[str, str]) -> str:
     for device in MODULES:
         if prints["device"] == digest(device):
             return device
-    raise StoreError(f"computed on a device that this version does not have; it has {', '.join(MODULES)}")
+    raise StoreError(
+        "the sketch was computed on a device that this version of circuitsketch does not support; it supports "
+        f"{', '.join(MODULES)}"
+    )
 
 
 def describe_circuit(circuit: Circuit) -> list[Any]:
@@ -137,7 +140,7 @@ def feed(hasher: Any, value: Any) -> None:
     elif isinstance(value, np.ndarray):
         plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
         if plain.dtype.kind not in "biufc":
-            raise TypeError(f"an array of {value.dtype} has no canonical bytes")
+            raise TypeError(f"cannot compute the fingerprint of an array of dtype {value.dtype}")
         label = plain.dtype.str.encode()  # "<f8", "|b1"
         hasher.update(b"a%d:" % len(label) + label)
         feed(hasher, value.shape)
@@ -152,4 +155,4 @@ def feed(hasher: Any, value: Any) -> None:
             feed(hasher, key)
             feed(hasher, value[key])
     else:  # never its repr, which may hold an address
-        raise TypeError(f"{type(value).__name__} has no canonical bytes; define them in `feed`")
+        raise TypeError(f"cannot compute the fingerprint of a {type(value).__name__}; add this type to `feed`")

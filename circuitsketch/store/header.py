@@ -123,7 +123,11 @@ class Header:
                 math.prod(length or 1 for length in leaf.shape) <= LARGEST,
                 f"a leaf has shape {leaf.shape}, which is larger than an array can be",
             )
-        require(self.elements > 0, "no leaf of the state that is kept varies; there is nothing to store")
+        require(
+            self.elements > 0,
+            "the examples' weights change none of the leaves of the state that would be kept, so there is nothing to "
+            "store",
+        )
         require(len(self.fingerprint) > 0, "a sketch needs its run's fingerprint")
         for part, hexdigest in self.fingerprint.items():
             is_sha256 = isinstance(part, str) and isinstance(hexdigest, str) and re.fullmatch("[0-9a-f]{64}", hexdigest)
@@ -246,23 +250,23 @@ class Header:
             differences.append(f"{kinds[self.is_complex]}, not {kinds[other.is_complex]}")
         mine, others = self.to_json(), other.to_json()
         if [(leaf.name, leaf.shape) for leaf in self.leaves] != [(leaf.name, leaf.shape) for leaf in other.leaves]:
-            differences.append("a state with other leaves")
+            differences.append("different leaves of the state")
         elif mine["leaves"] != others["leaves"]:
             kept = list_some([leaf.name for leaf in self.leaves if leaf.in_lanes])
-            differences.append(f"series of {kept} (keep=...), not of other leaves")
+            differences.append(f"series of the leaves {kept} (keep=...), not of other leaves")
         words = {
-            "circuits": "other circuits (model, loss, optimiser, a gate of your own, or a number in them)",
-            "data": "other data, or the same data in another order",
-            "state": "another initial state",
-            "device": "another device (a CPU's blocks and a GPU's differ by rounding)",
+            "circuits": "different circuits (the model, the loss, the optimiser, a user-defined gate, a constant)",
+            "data": "different data, or the same data in a different order",
+            "state": "a different initial state",
+            "device": "a different device (results on a CPU and on a GPU differ by rounding)",
         }
         for part in sorted(set(self.fingerprint) | set(other.fingerprint)):
             if self.fingerprint.get(part) != other.fingerprint.get(part):
-                differences.append(words.get(part, f"another fingerprint of {part}"))
+                differences.append(words.get(part, f"a different fingerprint of {part}"))
         if mine["at"] != others["at"]:
-            differences.append("another point of expansion")
+            differences.append("a different expansion point (at=...)")
         if mine["given"] != others["given"] and self.distribution == other.distribution:
-            differences.append("other given directions")
+            differences.append("different given directions")
         return differences
 
 

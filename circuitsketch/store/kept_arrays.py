@@ -62,13 +62,14 @@ class KeptArrays:
             with explain_write_errors(self.folder):
                 os.makedirs(self.folder, exist_ok=True)
                 if any(not name.startswith(ABOUT) for name in os.listdir(self.folder)):
-                    raise StoreError(f"{self.folder} has other files in it; choose an empty or a new folder")
+                    raise StoreError(f"{self.folder} contains other files; choose an empty or a new folder")
                 write_atomically(file, text, self.folder)
         with explain_read_errors(file, "choose another folder"):
             same = read_text(file, MAX_ABOUT, self.folder) == text
         if not same:
             raise StoreError(
-                f"{self.folder} has the results of another run, measurement or version; choose another folder"
+                f"{self.folder} contains results of a different run or measurement, or of a different version of "
+                "circuitsketch; choose another folder"
             )
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -78,7 +79,7 @@ class KeptArrays:
             if not exists(file):
                 return None
         expected = 8 * int(np.prod(shape, dtype=int))
-        with explain_read_errors(file, "delete it, and call again with the same folder"):
+        with explain_read_errors(file, "delete it and call again with the same folder"):
             data = read_text(file, expected + MAX_HEADER, self.folder)
             if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
                 raise BadFile(f"{file} is damaged: it does not match its digest")

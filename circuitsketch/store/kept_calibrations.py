@@ -152,13 +152,14 @@ class CalibrationFolder:
             attributes = root["attributes"]
             if attributes["calibration"] > VERSION:
                 raise StoreError(
-                    f"{path} was written by {format_versions(attributes['versions'])}; upgrade to that, or {remedy}"
+                    f"{path} was written in a newer format by {format_versions(attributes['versions'])}; upgrade to "
+                    f"these versions, or {remedy}"
                 )
             check_provenance(attributes["created"], attributes["versions"])
             if canonical(root) != canonical(group_metadata(without_digest(attributes))):
                 raise InputError("it does not match its sha256")
             if attributes["run"] != dict(self.fingerprint) or attributes["measurement"] != self.measurement:
-                raise StoreError(f"{path} is of another run or measurement than {self.sketch}; {remedy}")
+                raise StoreError(f"{path} belongs to a different run or measurement than {self.sketch}; {remedy}")
             shapes = {"subsets": (None, self.n), "changes": (attributes["subsets"]["shape"][0], self.values)}
             arrays = {name: self.read_numbers(path, name, attributes[name], shapes[name], remedy) for name in AXES}
             low, high = attributes["sizes"]

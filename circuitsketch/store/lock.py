@@ -62,7 +62,7 @@ def acquire(folder: str, lock: str) -> Lock:
     file = os.open(path, os.O_RDWR | os.O_CREAT | SAFE_FLAGS, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise StoreError(f"{path} is not a plain file, so it cannot be a lock; delete it and call again")
+            raise StoreError(f"{path} is not a regular file, so it cannot be used as a lock; delete it and call again")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as reason:
@@ -77,7 +77,7 @@ def acquire(folder: str, lock: str) -> Lock:
     return Lock(file)
 
 
-WAIT_HINT = "wait until it is done, or open the sketch for reading"
+WAIT_HINT = "wait until the writing is finished, or open the sketch for reading"
 
 
 def acquire_with_filelock(folder: str, path: str) -> Lock:
@@ -97,7 +97,7 @@ def acquire_with_filelock(folder: str, path: str) -> Lock:
     try:
         filelock.acquire()
     except Timeout:
-        raise StoreError(f"{folder} is being written by another process, or this one; {WAIT_HINT}") from None
+        raise StoreError(f"{folder} is being written by another process, or by this one; {WAIT_HINT}") from None
     return Lock(None, filelock)
 
 

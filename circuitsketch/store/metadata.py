@@ -48,7 +48,7 @@ from circuitsketch.store.zarr_layout import (
 )
 
 VERSION = 2  # of sketches that do not keep all of the state; others have version 1. Parts have their own
-PARTS = {"random": "random directions", "per-example": "single examples", "retrained": "retrained models"}
+PARTS = {"random": "random directions", "per-example": "per-example series", "retrained": "retrained models"}
 FOLDERS = {
     "random": "random",
     "per-example": "singles",
@@ -187,8 +187,9 @@ def read_metadata(path: str) -> tuple[SketchMetadata, str, dict[str, str]]:
     version = attributes["whole"]
     if isinstance(version, int) and version > VERSION:
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
-            f"{format_versions(attributes.get('versions'))}: upgrade to that, or {REMAKE_HINT}"
+            f"{path} has format version {version}, but this version of circuitsketch reads format versions up to "
+            f"{VERSION}; the sketch was written by {format_versions(attributes.get('versions'))}: upgrade to these "
+            f"versions, or {REMAKE_HINT}"
         )
     try:
         similarity = None if attributes["metric"] is None else read_similarity(path, attributes["metric"])
@@ -229,7 +230,7 @@ def check_values(metadata: SketchMetadata) -> None:
     require(all(isinstance(leaf, str) for leaf in metadata.keep or ()), "the leaves that it keeps are not text")
     require(
         (metadata.pending is None) == ("random" in metadata.parts),
-        "it has random directions both stored and pending, or neither",
+        "its random directions must be either stored or still to be computed",
     )
     if metadata.pending is not None:
         find_distribution(metadata.pending[0], 1, metadata.pending[1])

@@ -208,7 +208,7 @@ def describe_error(reason: BaseException) -> str:
         )
     if number == 501 or type(reason).__name__ == "NotSupportedError":
         return (
-            f"the server does not support a request ({answer or 'not supported'}), such as to write only what is new "
+            f"the server does not support a request ({answer or 'not supported'}), such as a conditional write "
             "(If-None-Match); use a newer server, or a shared folder"
         )
     if number == 507 or "StorageFull" in code or "Quota" in code:

@@ -183,11 +183,13 @@ def check_address(value: Any, name: str = "staging") -> str:
     if re.search(r"[@?#%\s]", rest):  # the message does not repeat what may be a password
         raise InputError(
             f"{name} is {scheme}://bucket/prefix with a user name, a password, a parameter, a % or a space in it; "
-            "leave these out: credentials are taken from the environment of each process, such as AWS_ACCESS_KEY_ID"
+            "remove them: credentials are taken from the environment of each process, such as AWS_ACCESS_KEY_ID"
         )
     parts = rest.rstrip("/").split("/")
     if not all(parts) or {".", ".."} & {*parts}:
-        raise InputError(f"{name} is {quoted(text)}, which names no bucket, or has an empty name in it; use {FORMS}")
+        raise InputError(
+            f"{name} is {quoted(text)}, which has no bucket, or an empty name between slashes; use {FORMS}"
+        )
     return f"{scheme}://{'/'.join(parts)}"
 
 

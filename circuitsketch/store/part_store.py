@@ -211,7 +211,7 @@ class PartStore(StoreReader):
         self.check_block(block)
         if array.shape != self.header.block_shape or array.dtype != np.dtype(self.header.dtype):
             raise InputError(
-                f"block {block} has shape {array.shape} and dtype {array.dtype}; blocks of {self.path} have shape "
+                f"block {block} has shape {array.shape} and dtype {array.dtype}, but blocks of {self.path} have shape "
                 f"{self.header.block_shape} and dtype {self.header.dtype}"
             )
         with self.claim(block):
@@ -332,10 +332,10 @@ class PartStore(StoreReader):
                     write_atomically(chunk_path(self.path, "constants_sha256", 0), self.digest(None, flat), self.path)
             elif not np.array_equal(before.view(np.uint64), flat.view(np.uint64)):
                 raise StoreError(
-                    f"the run ends in other values than when {self.path} was created (by "
-                    f"{format_versions(self.versions)}), although circuits, data and initial state are the same: the "
-                    "processor or the version of a package differs; continue with those, or make the sketch again at "
-                    "another path"
+                    f"the run's final state differs from the one in {self.path} (created by "
+                    f"{format_versions(self.versions)}), although the circuits, the data and the initial state are "
+                    "the same: the processor or a package version has changed; continue with the original ones, or "
+                    "compute the sketch again at another path"
                 )
             self.written = flat
 
@@ -415,7 +415,9 @@ def reopen(path: str, key: bytes) -> PartStore:
     """Open a store that was pickled, for reading. StoreError: there is none, or it holds another sketch by now."""
     store = PartStore.open(path)
     if store.key != key:
-        raise StoreError(f"{path} holds another sketch than when it was pickled; open it with cs.open_sketch")
+        raise StoreError(
+            f"{path} contains a different sketch than when this object was pickled; open it with cs.open_sketch"
+        )
     return store
 
 
@@ -427,8 +429,8 @@ def check_same_sketch(store: PartStore, header: Header) -> None:
         if now != store.versions:
             differences.append(f"written by {format_versions(store.versions)}, not {format_versions(now)}")
         raise StoreError(
-            f"{store.path} holds another sketch: {'; '.join(differences)}; give the run and the arguments that it was "
-            "made with, or another path"
+            f"{store.path} contains a different sketch: {'; '.join(differences)}; pass the run and the arguments with "
+            "which it was created, or choose another path"
         )
 
 
@@ -486,8 +488,11 @@ def explain_missing(path: str) -> str:
     """Return the message for a path at which `open` finds no sketch."""
     with explain_access_errors(path):
         if not exists(path):
-            return f"{path} does not exist; check the path, or make the sketch there"
+            return f"{path} does not exist; check the path, or compute the sketch there with cs.sketch"
         unfinished = is_folder(path) and is_unfinished(path)
     if unfinished:
-        return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
+        return (
+            f"{path} contains no sketch: it is empty, or its creation was interrupted; compute the sketch there with "
+            "cs.sketch"
+        )
     return f"{path} is not a sketch; check the path"

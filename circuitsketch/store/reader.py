@@ -115,7 +115,9 @@ class StoreReader:
         if self.written is None:
             self.written = self.stored_constants()
         if self.written is None:
-            raise StoreError(f"{self.path} has no constant terms yet; call cs.sketch again with the same path")
+            raise StoreError(
+                f"{self.path} does not contain the trained state yet; call cs.sketch again with the same path"
+            )
         return self.split_leaves(self.written)
 
     def split_leaves(self, flat: np.ndarray) -> list[np.ndarray]:

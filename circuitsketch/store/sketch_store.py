@@ -95,7 +95,7 @@ class SketchStore:
         left = []
         for name in sketch.metadata.parts:
             if not PartStore.exists(sketch.part_path(name)):
-                left.append(f"none of its {PARTS[name]}")
+                left.append(f"none of the blocks of its {PARTS[name]}")
                 continue
             store = sketch.stores[name] = PartStore.open(sketch.part_path(name))
             if not store.complete:
@@ -199,15 +199,15 @@ class SketchStore:
 def check_metadata(path: str, before: SketchMetadata, metadata: SketchMetadata) -> None:
     """Refuse groups or a similarity that differ from those a sketch was created with."""
     mine, others = before.to_json(), metadata.to_json()
-    words = {"groups": "other groups of examples", "metric": "another similarity"}
+    words = {"groups": "different groups of examples", "metric": "a different similarity"}
     differences = [word for name, word in words.items() if canonical(mine[name]) != canonical(others[name])]
     if before.keep != metadata.keep:
         kept = "all of the state" if before.keep is None else list_some(before.keep)
-        differences.append(f"other leaves of the state (it keeps {kept})")
+        differences.append(f"different leaves of the state (the sketch keeps {kept})")
     if differences:
         raise StoreError(
-            f"{path} holds another sketch: {' and '.join(differences)}; give those that it was made with, or another "
-            "path"
+            f"{path} contains a different sketch: {' and '.join(differences)}; pass the arguments with which it was "
+            "created, or choose another path"
         )
 
 
@@ -220,20 +220,20 @@ def check_same_run(path: str, stores: Sequence[PartStore], header: Header | None
             device = device_of(actual.fingerprint)
             if device != device_of(expected.fingerprint):
                 raise StoreError(
-                    f"{store.path} was computed on device={device!r}, and the rest of {path} on another device, which "
-                    f"rounds differently; give device={device!r}, or another path"
+                    f"{store.path} was computed on device={device!r}, but the rest of {path} on another device, whose "
+                    f"results differ by rounding; pass device={device!r}, or choose another path"
                 )
             raise StoreError(
-                f"{store.path} is of another run than the rest of {path}; give the run that it was made with, or "
-                "another path"
+                f"{store.path} belongs to a different run than the rest of {path}; pass the run with which it was "
+                "created, or choose another path"
             )
     pushed = [store for store in stores if store.header.distribution != "retrained"]
     ends = [store.stored_constants() for store in pushed]
     for store, end in zip(pushed, ends, strict=True):
         if end is not None and ends[0] is not None and end.tobytes() != ends[0].tobytes():
             raise StoreError(
-                f"{store.path} and {pushed[0].path} end in different values: they were made on different processors or "
-                f"by different versions; {REMAKE_HINT}"
+                f"{store.path} and {pushed[0].path} contain different final states of the run: they were computed on "
+                f"different processors or by different package versions; {REMAKE_HINT}"
             )
 
 
@@ -280,8 +280,11 @@ def explain_missing(path: str) -> str:
     """Return the message for a path at which `open` finds no sketch."""
     with explain_access_errors(path):
         if not exists(path):
-            return f"{path} does not exist; check the path, or make the sketch there"
+            return f"{path} does not exist; check the path, or compute the sketch there with cs.sketch"
         unfinished = is_folder(path) and is_unfinished(path)
     if unfinished:
-        return f"{path} holds no sketch: it is empty, or its creation was interrupted; make the sketch there"
+        return (
+            f"{path} contains no sketch: it is empty, or its creation was interrupted; compute the sketch there with "
+            "cs.sketch"
+        )
     return f"{path} is not a sketch; check the path"

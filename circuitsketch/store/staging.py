@@ -150,9 +150,9 @@ class Staging:
             return mine
         if (other.digest, other.end) != (mine.digest, mine.end):
             raise WorkerError(
-                f"block {mine.block} in {self.address} was computed twice, with other bits: the processors of the "
-                "workers or the versions of their packages differ; use workers of one kind, delete that place, and "
-                "call again"
+                f"block {mine.block} in {self.address} was computed by two workers with different results: their "
+                "processors or package versions differ; use workers with the same processor and the same package "
+                "versions, delete everything at this address, and call again"
             )
         with suppress(StoreError):
             self.objects.delete(self.data_name(mine))

@@ -54,7 +54,7 @@ LOCK = "lanes/.lock"  # in an array's folder, where Zarr readers do not look for
 MAX_METADATA_BYTES = 64 << 20  # a state of 100,000 leaves has 15 MB
 MAX_CONTAINERS = 1 << 20  # lists and objects, which take 20 times their bytes in memory; that state has 200,000
 MAX_DIGITS = 100  # of a number in metadata
-REMAKE_HINT = "make the sketch again at another path"
+REMAKE_HINT = "compute the sketch again at another path"
 # What parsing forged metadata may raise.
 METADATA_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
@@ -118,7 +118,8 @@ def encode_metadata(meta: dict[str, Any], path: str) -> bytes:
     data = json.dumps(meta, indent=2, allow_nan=False).encode()
     if len(data) > MAX_METADATA_BYTES:
         raise StoreError(
-            f"the header of {path} has {len(data)} bytes (limit {MAX_METADATA_BYTES}); use a state of fewer leaves"
+            f"the metadata of {path} take {len(data)} bytes, more than the limit of {MAX_METADATA_BYTES}; use a state "
+            "with fewer leaves"
         )
     return data
 
@@ -128,7 +129,10 @@ def parse_metadata(path: str, store: str) -> Any:
     with explain_read_errors(path, REMAKE_HINT):
         data = read_text(path, MAX_METADATA_BYTES, store)
         if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
-            raise BadFile(f"{path} has more lists and objects than a sketch's: it was changed after it was written")
+            raise BadFile(
+                f"{path} has more lists and objects than the metadata of a sketch can have: it was changed after it "
+                "was written"
+            )
         try:
             return json.loads(
                 data.decode(), object_pairs_hook=unique_keys, parse_int=parse_short_int, parse_constant=refuse_constant
@@ -165,13 +169,14 @@ def read_header(path: str) -> tuple[Header, str, dict[str, str]]:
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StoreError(f"{path} is not a sketch, though it may be a Zarr group; choose another path")
     if "whole" in attributes:
-        raise StoreError(f"{path} is a sketch of several parts; cs.open_sketch opens it")
+        raise StoreError(f"{path} is a sketch of several parts; open it with cs.open_sketch")
     version = attributes.get("version")
     if isinstance(version, int) and version > VERSION:
         package_versions = attributes.get("versions")
         raise StoreError(
-            f"{path} has format version {version}, and this circuitsketch reads up to {VERSION}; it was written by "
-            f"{format_versions(package_versions)}: upgrade to that, or {REMAKE_HINT}"
+            f"{path} has format version {version}, but this version of circuitsketch reads format versions up to "
+            f"{VERSION}; the sketch was written by {format_versions(package_versions)}: upgrade to these versions, or "
+            f"{REMAKE_HINT}"
         )
     try:
         if version not in range(1, VERSION + 1):

@@ -136,8 +136,8 @@ def find_crossings(run: Training, without: Any, threads: int | None = None, *, d
     for row in range(count):
         if not all(np.all(np.isfinite(change[row])) for change in changes[: len(first_order)]):
             raise DivergenceError(
-                f"the first-order change along subset {row} overflows within {run.steps} steps; use smaller "
-                "downweights, or lower the learning rate"
+                f"the first-order change of the state for subset {row} overflows within {run.steps} steps; use "
+                "smaller downweights, or lower the learning rate"
             )
     states = [
         [given.get(i, np.zeros((count, *leaf.shape))) for i, leaf in enumerate(run.state_leaves)]

@@ -46,7 +46,7 @@ def choose_leaves(run: Training, keep: Any) -> frozenset[int]:
     """
     paths = [keep] if isinstance(keep, str) else keep
     if not isinstance(paths, list | tuple | set | frozenset) or not all(isinstance(path, str) for path in paths):
-        raise InputError(f'keep is {quoted(keep)}; give "params", {listed(run)}')
+        raise InputError(f'keep is {quoted(keep)}; pass "params", {listed(run)}')
     chosen: set[int] = set()
     for path in paths:
         if path == "params":
@@ -54,11 +54,13 @@ def choose_leaves(run: Training, keep: Any) -> frozenset[int]:
             continue
         below = {i for i, name in enumerate(run.state_names) if is_below(name, path)}
         if not below:
-            raise InputError(f'keep has {quoted(path)}, which is not in the state; give "params", {listed(run)}')
+            raise InputError(f'keep contains {quoted(path)}, which is not in the state; pass "params", {listed(run)}')
         chosen |= below
     if chosen.isdisjoint(run.varying() or run.varying(values=True)):
         names = list_some([run.state_names[i] for i in run.varying()])
-        raise InputError(f"keep is {quoted(keep)}, and no example's weight changes that; the weights change {names}")
+        raise InputError(
+            f"keep is {quoted(keep)}, but the examples' weights do not change these leaves; they change {names}"
+        )
     return frozenset(chosen)
 
 
@@ -74,4 +76,4 @@ def is_below(name: str, path: str) -> bool:
 def listed(run: Training) -> str:
     """List what can be kept."""
     names: Sequence[str] = run.state_names
-    return f'"state" for all of it, or some of {", ".join(names)}'
+    return f'"state" for the whole state, or some of {", ".join(names)}'

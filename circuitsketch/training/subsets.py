@@ -93,7 +93,9 @@ def in_order(labels: Iterable[Any]) -> list[Any]:
 def select_matching(predicate: Callable[[Any], Any], n: int, items: Sequence[Any] | None) -> np.ndarray:
     """Return 1 for the examples whose item satisfies a predicate, else 0."""
     if items is None:
-        raise InputError("a function selects by item, but the run has no items; pass items=, one per example")
+        raise InputError(
+            "a function selects examples by their items, but the run has no items; pass items=, one per example"
+        )
     answers = [call(predicate, "the function", item) for item in items]
     for item, answer in zip(items, answers, strict=True):
         if not isinstance(answer, bool | np.bool_):
@@ -112,7 +114,9 @@ def entry_per_example(values: Any, n: int, name: str) -> tuple[Any, ...] | None:
     plain = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
     entries = tuple(as_list(plain, name, "one entry per example"))
     if len(entries) != n:
-        raise InputError(f"{name} has {len(entries)} entries for n = {n} examples; pass one per example, by id")
+        raise InputError(
+            f"{name} has {len(entries)} entries for n = {n} examples; pass one per example, in the order of their ids"
+        )
     return entries
 
 

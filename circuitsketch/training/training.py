@@ -319,7 +319,7 @@ class Training:
         node = find_first_nonfinite(self.circuits[self.schedule.program[step]], values)
         gate = "the state itself" if node is None else describe_gate(node)
         return DivergenceError(
-            f"training diverged at step {step} of {self.steps}: first non-finite value in {gate}; lower the "
+            f"training diverged at step {step} of {self.steps}: the first non-finite value is in {gate}; lower the "
             "learning rate, or bound that gate's operand"
         )
 
@@ -381,7 +381,7 @@ class Training:
         for row, w in enumerate(weights):
             if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
                 self.train_with(w)  # raises, with step and gate
-                raise DivergenceError(f"retraining diverged for subset {row}")
+                raise DivergenceError(f"retraining diverged for subset {row}; lower the learning rate")
         return unflatten(self.state_tree, leaves if several else [leaf[0] for leaf in leaves])
 
     def retrain_lanes(self, weights: np.ndarray, executable: Executable, threads: int | None) -> list[np.ndarray]:
@@ -561,11 +561,13 @@ def example_count(examples: list[np.ndarray], n: int | None) -> int:
     """Return n, by default the largest id + 1, or raise InputError if an id is out of range."""
     largest = max((int(ids.max()) for ids in examples if ids.size), default=-1)
     if largest < 0:
-        raise InputError("no step reads an example's weight; pass the ids of each step's examples")
+        raise InputError(
+            "examples has no ids, so no step reads an example's weight; pass the ids of each step's examples"
+        )
     if n is None:
         return largest + 1
     if not is_int(n):
-        raise InputError(f"n is the number of examples, an integer, not {quoted(n)}")
+        raise InputError(f"n, the number of examples, must be an integer, not {quoted(n)}")
     if n <= largest:
         step = next(t for t, ids in enumerate(examples) if ids.size and int(ids.max()) == largest)
         raise InputError(f"n = {n}, but step {step} reads example {largest}; ids must be below n")

@@ -62,7 +62,7 @@ def parse_subset(without: Any, n: int) -> np.ndarray:
         return _from_ids(array, n)
     if array.dtype.kind == "f":
         return _from_weights(array, n)
-    raise InputError(f"a deletion set cannot consist of {_describe(without, array)}: {FORMS}")
+    raise InputError(f"a deletion set cannot contain {_describe(without, array)}: {FORMS}")
 
 
 def parse_subsets(subsets: Any, n: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def _from_rows(subsets: np.ndarray, n: int) -> np.ndarray | None:
 
 def _count(n: Any) -> int:
     if not is_int(n, 1):
-        raise InputError(f"n is the number of examples, an integer of at least 1, not {quoted(n)}")
+        raise InputError(f"n, the number of examples, must be an integer of at least 1, not {quoted(n)}")
     return int(n)
 
 
@@ -187,7 +187,8 @@ def _from_ids(ids: np.ndarray, n: int) -> np.ndarray:
 def _from_weights(weights: np.ndarray, n: int) -> np.ndarray:
     if weights.size != n:
         raise InputError(
-            f"{weights.size} floats for n = {n} examples: floats are downweights, one per example; pass ids as ints"
+            f"the deletion set has {weights.size} floats for n = {n} examples: floats are downweights, one per "
+            "example; pass ids as ints"
         )
     bad = np.flatnonzero(~np.isfinite(weights))
     if bad.size:

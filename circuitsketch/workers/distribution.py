@@ -26,7 +26,7 @@ UNDER_WAY = 1 << 30  # bytes of tasks and results under way, or a quarter of the
 FEWEST, MOST = 2, 10_000  # tasks under way
 LARGE = 16 << 20  # bytes of a pickle that does not belong into a message to a scheduler
 UNKNOWN_WORKERS = 16  # of an executor that does not say how many it has
-KEPT_HINT = "call again: with path=, finished blocks are kept; cs.executor('processes') replaces workers that die"
+KEPT_HINT = "call again; with path=, finished blocks are kept; cs.executor('processes') restarts workers that die"
 
 
 def worker_count(executor: Executor) -> int:
@@ -147,7 +147,7 @@ class Tasks:
         except BrokenExecutor as reason:
             raise died(reason) from reason
         except RuntimeError as reason:
-            raise WorkerError(f"the executor takes no tasks ({reason}); {KEPT_HINT}") from reason
+            raise WorkerError(f"the executor does not accept tasks ({reason}); {KEPT_HINT}") from reason
         self.under_way[future] = task, bool(digests)
         future.add_done_callback(self.done.put)
 
@@ -224,7 +224,10 @@ def reply_of(future: Future[Reply]) -> Reply:
     except BrokenExecutor as reason:
         raise died(reason) from reason
     except CancelledError as reason:
-        text = f"a task was cancelled: its executor was shut down, or its scheduler lost; {KEPT_HINT}"
+        text = (
+            "a task was cancelled: its executor was shut down, or the connection to its scheduler was lost; "
+            f"{KEPT_HINT}"
+        )
         raise WorkerError(text) from reason
     except Exception as reason:
         raise WorkerError(f"a task failed on a worker: {type(reason).__name__}: {reason}; {KEPT_HINT}") from reason

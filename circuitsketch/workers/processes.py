@@ -114,7 +114,9 @@ class Processes(Executor):
                 return future.set_exception(reason)
             else:
                 return future.set_result(value) if returned else future.set_exception(value)
-        return future.set_exception(WorkerError(f"{ATTEMPTS} worker processes died of one task, {describe_exit(code)}"))
+        return future.set_exception(
+            WorkerError(f"a task was given up after {ATTEMPTS} attempts: its worker process {describe_exit(code)}")
+        )
 
     def process(self) -> subprocess.Popen[bytes]:
         """Return this thread's worker, which is started on first use."""
@@ -148,10 +150,10 @@ def describe_exit(code: int | None) -> str:
     ('the last one by signal 9; is there enough memory for all of them?', 'the last one with exit code 1')
     """
     if code is None:
-        return "or could not be started"
+        return "could not be started"
     if code < 0:
-        return f"the last one by signal {-code}; is there enough memory for all of them?"
-    return f"the last one with exit code {code}"
+        return f"was killed by signal {-code}; if the machine is short of memory, use fewer workers"
+    return f"exited with code {code}"
 
 
 def work() -> None:

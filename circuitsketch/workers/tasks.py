@@ -58,7 +58,7 @@ def perform(
     except CircuitSketchError as error:
         return Reply(worker, error=error)
     except MemoryError:
-        return Reply(worker, error=InputError(f"worker {worker} has not enough memory for its task; use fewer workers"))
+        return Reply(worker, error=InputError(f"worker {worker} ran out of memory; use fewer workers"))
 
 
 def load(digests: tuple[str, ...], pickles: Mapping[str, bytes]) -> tuple[list[Any], tuple[str, ...]]:

@@ -94,7 +94,7 @@ def test_what_does_not_fit_into_memory_is_refused(what, run, sketch, room):
 
 def test_working_memory_of_threads_is_refused_before_a_folder_is_made(run, room, tmp_path):
     room(memory=100_000)
-    with pytest.raises(cs.InputError, match=r"pushing a sketch of 8 directions to order 3 would take .*threads=1"):
+    with pytest.raises(cs.InputError, match=r"computing a sketch of 8 directions to order 3 would take .*threads=1"):
         cs.sketch(run, 8, 3, distribution="sphere", threads=2, path=tmp_path / "a.sketch")
     assert not list(tmp_path.iterdir())
 
@@ -270,5 +270,5 @@ def test_a_process_with_a_memory_limit_gets_an_input_error():
         """
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    assert "200 single examples to order 3 would take" in done.stdout, done.stdout + done.stderr
+    assert "series of 200 examples to order 3 would take" in done.stdout, done.stdout + done.stderr
     assert "path=..." in done.stdout and resource.getpagesize() > 0

@@ -70,7 +70,7 @@ def test_attribute_keeps_its_work_in_a_folder(found, call, home):
     again = found(*ARGUMENTS, "--without", "1,5", "--keep", "work")
     assert all(first[key] == again[key] for key in ("value", "low", "high", "worth"))
     code, _, err = call("attribute", "logistic:epochs=2", *ARGUMENTS[2:], "--keep", "work")
-    assert code == 1 and "another run, measurement or version" in err
+    assert code == 1 and "a different run or measurement" in err
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_attribute_keeps_its_work_in_a_folder(found, call, home):
         (("--kind", "user"), 2, "--kind"),
         (("--level", "1"), 2, "--level must be between 0 and 1"),
         (("--without", "400"), 1, "there is no example 400"),
-        (("--containing", "z"), 1, "--containing: there are no items; give the run items="),
+        (("--containing", "z"), 1, "--containing: the examples of the run have no items; pass items="),
         (("--label", "nobody"), 1, "no example has the label 'nobody'"),
         (("--file", "nowhere.txt"), 1, "cannot read nowhere.txt"),
     ],
@@ -101,7 +101,7 @@ def test_a_prediction_with_the_run_at_hand_is_calibrated_and_the_next_costs_noth
     first = found(*with_run)
     assert first["estimator"] == "calibrated"
     out, err = call(*with_run)[1:]
-    assert "calibrated on 48 subsets that the sketch has kept, of 2 to 40 examples" in err
+    assert "calibrated on 48 retrained subsets stored in the sketch, of 2 to 40 examples" in err
     assert "calibrated on 48 retrained random subsets that the sketch has kept" in out
     assert found(*predict)["estimator"] == "calibrated"  # without the run, too
     assert found(*with_run, "--calibrate", "0")["estimator"] == "theorem"
@@ -111,7 +111,7 @@ def test_a_prediction_with_the_run_at_hand_is_calibrated_and_the_next_costs_noth
     assert answer["low"] <= retrained([3, 9, 11])[0] <= answer["high"]
     assert found(*with_run, "--estimator", "theorem")["estimator"] == "theorem"
     code, _, err = call(*predict, "--calibrate", "24", "--order", "1")
-    assert code == 2 and "leave out --estimator and --order" in err
+    assert code == 2 and "omit --estimator and --order" in err
 
 
 def test_damaged_evidence_is_one_line(call, home, tmp_path):

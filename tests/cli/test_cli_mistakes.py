@@ -36,7 +36,7 @@ def test_a_picture_without_graphviz_says_what_is_missing(call, monkeypatch):
         (("sketch", "own.py:mak"), 1, "did you mean 'make'"),
         (("sketch", "own.py:broken"), 1, "own.py:26: ZeroDivisionError"),
         (("sketch", "own.py:number"), 1, "must return a cs.Training"),
-        (("sketch", "own.py:leaves"), 1, "own.py:leaves left the program"),
+        (("sketch", "own.py:leaves"), 1, "own.py:leaves exited the program"),
         (("sketch", "own.py:needs"), 1, "needs the module nowhere_to_be_found"),
         (("sketch", "own.py:two"), 1, "step must accept (state, batch, keep)"),
         (("sketch", "lacking.py:make"), 1, "needs the module nowhere_to_be_found"),

@@ -28,7 +28,7 @@ def test_a_page_is_served_until_ctrl_c(home):
     finally:
         server.send_signal(signal.SIGINT)
         _, err = server.communicate(timeout=30)
-    assert server.returncode == 0 and "the page has ended" in err and token not in err
+    assert server.returncode == 0 and "the server has stopped" in err and token not in err
     direct = subprocess.run(
         [*command[:3], "predict", "own.sketch", "--measure", "own.py:value", "--without", "1,2", "--json", "-"],
         cwd=home,
@@ -70,7 +70,7 @@ def test_a_log_is_asked_again(found, call, home):
     ("arguments", "code", "words"),
     [
         (("--host", "0.0.0.0"), 1, "--allow-remote"),
-        (("--html", "a.html", "--replay", "log.json"), 2, "give one of them"),
+        (("--html", "a.html", "--replay", "log.json"), 2, "give only one of them"),
         (("--measure", "own.py:value"), 2, "given twice"),
         (("--replay", "nowhere.json"), 1, "cannot read"),
         (("--replay", "own.py"), 1, "is not a log"),

@@ -105,7 +105,7 @@ def test_a_file_of_one_subset_is_one_prediction(found, home, name, text):
         ("bad.json", "[[0], {}]", "subset 1 is {}"),
         ("bad.json", "[[0", "is not JSON"),
         ("bad.json", "[[true]]", "subset 0"),
-        ("empty.txt", "# nothing\n", "lists no ids"),
+        ("empty.txt", "# nothing\n", "contains no ids"),
     ],
 )
 def test_an_invalid_subsets_file_is_refused_with_its_place(call, home, name, text, words):

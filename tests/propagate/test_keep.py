@@ -82,7 +82,7 @@ def test_a_measurement_of_what_is_not_kept_is_refused_with_its_path_and_the_reme
     bias_only = cs.sketch(run, 2, 1, keep=["state.params.b"], path=tmp_path / "a")
     assert bias_only.measure(lambda p: p["b"]).without([0]).value != 0
     for sketch in (bias_only, cs.open_sketch(tmp_path / "a"), cs.open_sketch(tmp_path / "a", run)):
-        with raises(cs.InputError, r"reads state\.params\.w, which the sketch does not keep.*keep='state'"):
+        with raises(cs.InputError, r"reads state\.params\.w, which the sketch does not store.*keep='state'"):
             sketch.measure(measure)
     custom = make(lambda state: state["velocity"])  # the parameters of which are not state["params"]
     cs.sketch(custom, 2, 1, path=tmp_path / "b")
@@ -96,10 +96,10 @@ def test_a_measurement_of_what_is_not_kept_is_refused_with_its_path_and_the_reme
         (["state.parms"], r"'state\.parms', which is not in the state.*state\.velocity\.b"),
         ("velocity", "'velocity', which is not in the state"),
         (["state.param"], "not in the state"),
-        (["state.t"], "no example's weight changes that; the weights change state.params.w"),
-        (3, "keep is 3; give"),
-        ([3], "keep is .3.; give"),
-        ([], "no example's weight"),
+        (["state.t"], "weights do not change these leaves; they change state.params.w"),
+        (3, "keep is 3; pass"),
+        ([3], "keep is .3.; pass"),
+        ([], "the examples' weights do not change"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(keep, words):
@@ -126,7 +126,7 @@ def test_a_store_goes_on_with_what_it_keeps_and_refuses_anything_else(tmp_path):
     assert cs.sketch(run, 3, 2, path=tmp_path / "all").extend(20).random.lanes[0].shape[0] == 10
     cs.sketch(run, 3, 2, path=tmp_path / "b", keep=["state.params.w"])
     assert cs.open_sketch(tmp_path / "b", run).extend(20).random.lanes[0].shape[0] == 4
-    with raises(cs.StoreError, r"other leaves of the state \(it keeps state\.params\.w\)"):
+    with raises(cs.StoreError, r"different leaves of the state \(the sketch keeps state\.params\.w\)"):
         cs.sketch(run, 3, 2, path=tmp_path / "b", keep="params")
     assert cs.sketch(run, 3, 2, keep=["state.params.w"]).extend(20).random.lanes[0].shape[0] == 4
 

@@ -86,7 +86,7 @@ def test_a_retrained_sketch_on_disk_resumes_and_answers_without_its_run(tmp_path
 
 def test_another_run_is_refused_and_damage_is_noticed(tmp_path):
     cs.sketch(network(), 0, 1, per_example="retrained", path=tmp_path / "a")
-    with raises(cs.StoreError, "another run|other data"):
+    with raises(cs.StoreError, "a different run|different data"):
         cs.sketch(network(2), 0, 1, per_example="retrained", path=tmp_path / "a")
     block = (
         next((tmp_path / "a/retrained/lanes").glob("c*/**/*")) if (tmp_path / "a/retrained/lanes/c").is_dir() else None

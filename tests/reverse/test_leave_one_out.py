@@ -80,5 +80,5 @@ def test_leave_one_out_with_half_a_weight_and_progress():
 
 
 def test_leave_one_out_refuses_a_measurement_without_the_state():
-    with raises(cs.InputError, "does not depend on the trained state"):
+    with raises(cs.InputError, "depends on no part of the trained state"):
         take_all(network(), lambda p: np.ones(2), ())

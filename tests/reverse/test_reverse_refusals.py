@@ -16,13 +16,13 @@ def smooth(**options):
 
 
 ARGUMENTS = {
-    "directions": (np.ones((2, 3)), r"shape \(2, 3\); pass an array of shape \(directions, 2\)"),
-    "at": (np.ones(3), r"at has shape \(3,\); pass one downweight per example, \(2,\)"),
+    "directions": (np.ones((2, 3)), r"directions must have shape \(directions, 2\), not \(2, 3\)"),
+    "at": (np.ones(3), r"at must have shape \(2,\), one downweight per example, not \(3,\)"),
     "checkpoints": (0, "checkpoints must be an integer of at least 1, not 0"),
     "threads": (0, "threads"),
     "dtype": ("int8", "complex128 or complex64"),
-    "device": ("cuda", "there are no reverse sweeps on device 'cuda'; use device='cpu'"),
-    "progress": (3, r"progress must be True or a function of \(steps done, steps\)"),
+    "device": ("cuda", "reverse-mode differentiation is not available on device 'cuda'; use device='cpu'"),
+    "progress": (3, r"progress must be True or a function of \(steps done, steps in total\)"),
 }
 
 
@@ -38,7 +38,7 @@ def test_more_arguments_that_cannot_be():
         cs.metagradient(lambda s: s, smooth())
     with raises(cs.InputError, "order must be an integer of at least 1, not 0"):
         cs.metagradient(smooth(), lambda s: s, directions=np.eye(2), order=0)
-    with raises(cs.InputError, "order is the highest coefficient along directions"):
+    with raises(cs.InputError, "order, the highest order .* requires directions="):
         cs.metagradient(smooth(), lambda s: s, order=2)
     with raises(cs.InputError, "direction 1 .*NaN"):
         cs.metagradient(smooth(), lambda s: s, directions=[[1.0, 0.0], [np.nan, 0.0]])
@@ -56,7 +56,7 @@ def test_a_run_that_does_not_depend_on_its_weights_is_refused():
 def test_a_measurement_that_is_constant_is_refused():
     run = make(lambda s, x, keep: {"a": s["a"] + keep.sum() * x, "b": s["b"]}, {"a": np.zeros(2), "b": np.ones(2)})
     for measure in (lambda s: 3.0, lambda s: s["b"].sum()):
-        with raises(cs.InputError, "does not depend on the trained state, or only on parts"):
+        with raises(cs.InputError, "depends on no part of the trained state that"):
             cs.metagradient(run, measure)
     with raises(cs.TraceError, "only through comparisons, here gate greater"):
         cs.metagradient(run, lambda s: (s["a"] > 0.0).sum())
@@ -64,7 +64,7 @@ def test_a_measurement_that_is_constant_is_refused():
         cs.metagradient(run, lambda s: cs.relu(-s["a"]).sum())
     with raises(cs.InputError, "must be a function of the trained parameters"):
         cs.metagradient(run, 3)
-    with raises(cs.InputError, "different function each time"):
+    with raises(cs.InputError, "something different each time"):
         cs.metagradient(run, lambda s: s["a"].sum() * np.random.default_rng().normal())
 
 
@@ -102,7 +102,10 @@ def test_what_memory_would_not_hold_is_refused_before_anything_is_played(monkeyp
     run = make(step, np.zeros(1 << 20), np.ones(100), [[0]] * 100)
     for module in (limits, forward):
         monkeypatch.setattr(module, "memory_available", lambda: 64 << 20)
-    with raises(cs.InputError, "10 states and the records of 10 steps would take 168 MB .* 67.1 MB are available"):
+    with raises(
+        cs.InputError,
+        "10 states and the intermediate values of 10 steps .* would take 168 MB .* 67.1 MB are available",
+    ):
         cs.metagradient(run, lambda s: s[0])
 
 
@@ -142,5 +145,5 @@ def test_a_measurement_that_is_not_finite_or_has_an_infinite_slope_is_refused():
     with raises(cs.DivergenceError, "value 1 of the measurement is inf at the trained parameters"):
         cs.metagradient(smooth(), lambda s: np.stack([s, np.exp(800.0 * s)]))
     for options in ({}, {"directions": np.eye(2)}):
-        with raises(cs.DivergenceError, "derivative of the measurement .* is not finite at value 0"):
+        with raises(cs.DivergenceError, "derivative of the measurement .* is not finite for value 0"):
             cs.metagradient(smooth(), lambda s: 1e306 * np.sin(400.0 * s), **options)

@@ -154,7 +154,7 @@ def test_a_fingerprint_tells_its_device(device):
     prints = fingerprint_of(run_of(), device)
     assert device_of(prints) == device
     assert ("device" in prints) == (device != "cpu")  # sketches of the CPU were stored before there was another
-    with pytest.raises(StoreError, match="does not have; it has cpu, cuda"):
+    with pytest.raises(StoreError, match="does not support; it supports cpu, cuda"):
         device_of(prints | {"device": digest("abacus")})
 
 
@@ -173,7 +173,7 @@ def test_the_same_numbers_in_another_layout_have_the_same_digest():
 
 def test_values_without_canonical_bytes_are_refused():
     for strange in (object(), {1, 2}, np.array(["a"], dtype=object), lambda: 0):
-        with pytest.raises(TypeError, match="no canonical bytes"):
+        with pytest.raises(TypeError, match="cannot compute the fingerprint"):
             digest(strange)
 
 

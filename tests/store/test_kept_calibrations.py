@@ -68,7 +68,7 @@ def test_a_flipped_bit_is_refused_by_name(tmp_path):
             else:  # white space of JSON
                 assert file.endswith(".json") and bits(one) == bits(calibration())
         open(file, "wb").write(right[:-1])
-        with pytest.raises(StoreError, match="calibrate again|make the sketch again"):
+        with pytest.raises(StoreError, match="calibrate again|compute the sketch again"):
             folder.read()
         open(file, "wb").write(right)
     assert bits(folder.read()[0]) == bits(calibration())
@@ -80,7 +80,7 @@ def test_a_calibration_of_another_run_or_measurement_is_refused(tmp_path):
         folder_of(tmp_path, run=RUN | {"data": "e" * 64}),
         folder_of(tmp_path, measurement="d" * 16 + "e" * 48),
     ):
-        with pytest.raises(StoreError, match="of another run or measurement.*delete .* and calibrate again"):
+        with pytest.raises(StoreError, match="to a different run or measurement.*delete .* and calibrate again"):
             other.read()
 
 
@@ -113,7 +113,7 @@ def test_one_of_a_newer_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_calibrations, "VERSION", 2)
     folder.write(calibration())
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="upgrade to that"):
+    with pytest.raises(StoreError, match="upgrade to these"):
         folder.read()
 
 

@@ -114,8 +114,8 @@ def test_a_folder_without_rights_is_an_error_in_words(tmp_path, monkeypatch):
     ("address", "message"),
     [
         ("ftp://host/a", "begins with 'ftp://'; use s3://bucket/prefix"),
-        ("s3://", "names no bucket"),
-        ("s3:///a", "names no bucket"),
+        ("s3://", "has no bucket"),
+        ("s3:///a", "has no bucket"),
         ("s3://bucket//a", "an empty name"),
         ("s3://bucket/../a", "an empty name"),
         ("s3://user:hidden@bucket/a", "credentials are taken from the environment"),

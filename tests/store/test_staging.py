@@ -182,7 +182,7 @@ def test_blocks_of_runs_that_ended_in_other_values_are_left_out(tmp_path, addres
         open_area(store, address)
         for block, end in ((0, CONSTANTS), (1, others)):  # and nobody can say which one is right
             store.staging(block, block_of(HEADER, block), end)
-        with pytest.raises(cs.WorkerError, match="computed twice, with other bits"):
+        with pytest.raises(cs.WorkerError, match="computed by two workers with different results"):
             store.staging(1, block_of(HEADER, 1), CONSTANTS)
     assert finish(tmp_path / "a", address) == [0, 1, 2, 3, 4]
     assert content(tmp_path / "a") == content(whole)

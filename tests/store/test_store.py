@@ -212,12 +212,12 @@ def test_folders_that_are_not_sketches_are_refused_and_left_alone(tmp_path, make
 
 
 def test_an_empty_folder_may_become_a_sketch_and_a_missing_one_is_no_sketch(tmp_path):
-    with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or make the sketch there"):
+    with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or compute the sketch there"):
         PartStore.open(tmp_path / "a.sketch")
     with pytest.raises(StoreError, match="is not a folder; create it first"):
         PartStore.create(tmp_path / "no" / "a.sketch", HEADER)
     (tmp_path / "a.sketch").mkdir()
-    with pytest.raises(StoreError, match="holds no sketch: it is empty"):
+    with pytest.raises(StoreError, match="contains no sketch: it is empty"):
         PartStore.open(tmp_path / "a.sketch")
     PartStore.create(tmp_path / "a.sketch", HEADER).close()
     with pytest.raises(StoreError, match="already holds a sketch .*; resume it"):
@@ -233,18 +233,18 @@ ANOTHER = [
     ({"steps": 51}, "steps 50, not 51"),
     ({"width": 8}, "lane width 4, not 8"),
     ({"is_complex": False}, "complex directions, not real directions"),
-    ({"at": None}, "another point of expansion"),
-    ({"leaves": (Leaf("params.w", (2, 3), True), *LEAVES[1:])}, "a state with other leaves"),
-    ({"fingerprint": PRINT | {"circuits": "3" * 64}}, "other circuits"),
-    ({"fingerprint": PRINT | {"data": "3" * 64}}, "other data"),
-    ({"fingerprint": PRINT | {"state": "3" * 64}}, "another initial state"),
+    ({"at": None}, "a different expansion point"),
+    ({"leaves": (Leaf("params.w", (2, 3), True), *LEAVES[1:])}, "different leaves of the state"),
+    ({"fingerprint": PRINT | {"circuits": "3" * 64}}, "different circuits"),
+    ({"fingerprint": PRINT | {"data": "3" * 64}}, "different data"),
+    ({"fingerprint": PRINT | {"state": "3" * 64}}, "a different initial state"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "said"), ANOTHER, ids=[said for _, said in ANOTHER])
 def test_a_store_of_another_run_is_refused_and_says_what_differs(whole, changes, said):
     before = content(whole)
-    with pytest.raises(StoreError, match="holds another sketch") as reason:
+    with pytest.raises(StoreError, match="contains a different sketch") as reason:
         PartStore.resume(whole, replace(HEADER, **changes))
     assert said in str(reason.value) and "another path" in str(reason.value)
     assert content(whole) == before
@@ -253,7 +253,7 @@ def test_a_store_of_another_run_is_refused_and_says_what_differs(whole, changes,
 def test_other_given_directions_are_another_sketch(tmp_path):
     one = replace(HEADER, distribution="given", seed=None, directions=2, given=np.eye(2, 10))
     PartStore.create(tmp_path / "a", one).close()
-    with pytest.raises(StoreError, match="other given directions"):
+    with pytest.raises(StoreError, match="different given directions"):
         PartStore.resume(tmp_path / "a", replace(one, given=2 * np.eye(2, 10)))
     with (
         PartStore.resume(tmp_path / "a", one) as store,
@@ -267,7 +267,9 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whol
     root = json.loads((whole / "zarr.json").read_text())
     root["attributes"] |= {"version": 3, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a" / "zarr.json").write_text(json.dumps(root))
-    with pytest.raises(StoreError, match="format version 3, .* reads up to 2; .* circuitsketch 9.1: upgrade"):
+    with pytest.raises(
+        StoreError, match="format version 3, .* reads format versions up to 2; .* circuitsketch 9.1: upgrade"
+    ):
         PartStore.open(tmp_path / "a")
 
 
@@ -289,7 +291,7 @@ def test_blocks_that_do_not_fit_are_refused(tmp_path):
             store.read(1)
         with pytest.raises(InputError, match="cannot be reduced to 17"):
             store.extend(17)
-        with pytest.raises(StoreError, match="no constant terms yet"):
+        with pytest.raises(StoreError, match="not contain the trained state yet"):
             _ = store.constants
     for closed in (store, PartStore.open(tmp_path / "a")):
         assert_same(closed.read(0), good)
@@ -318,7 +320,7 @@ def test_a_run_that_ends_in_other_numbers_does_not_go_on(tmp_path):
         store.write_constants(CONSTANTS)
         store.write_constants([leaf.copy() for leaf in CONSTANTS])
     with PartStore.resume(tmp_path / "a", HEADER) as store:
-        with pytest.raises(StoreError, match="ends in other values .* the processor"):
+        with pytest.raises(StoreError, match="final state differs .* the processor"):
             store.write_constants([CONSTANTS[0], np.array(0.0), CONSTANTS[2]])  # not -0.0
         store.write_constants(CONSTANTS)
         with pytest.raises(InputError, match="constant terms have shapes"):
@@ -363,7 +365,9 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first_and_readers_are
     holder = start(hold)
     assert os.read(told, 100) == b"holding"
     for act in (lambda: PartStore.open(path, "a"), lambda: PartStore.resume(path, HEADER)):
-        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
+        with pytest.raises(
+            StoreError, match=f"is being written by process {holder}; wait until the writing is finished, or open"
+        ):
             act()
     reader = check_what_is_there(path)
     assert reader.done == {0}

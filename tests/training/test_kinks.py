@@ -204,7 +204,7 @@ def test_a_smooth_run_returns_at_once(monkeypatch):
 
 def test_an_overflow_is_an_error():
     run = cs.Training(lambda s, x, keep: np.maximum(1e300 * s * keep[0], -1.0), 1e-300, [0.0] * 2, [[0], [1]])
-    with pytest.raises(cs.DivergenceError, match="first-order change along subset 1 overflows"):
+    with pytest.raises(cs.DivergenceError, match="first-order change of the state for subset 1 overflows"):
         find_crossings(run, np.array([[0.0, 0.0], [1e20, 1e20]]))
 
 

@@ -88,9 +88,9 @@ def test_two_dimensional_masks_are_several_subsets():
         ([1j, 0, 0, 0], "complex numbers"),
         ([[0], [1, 2]], "for several subsets, pass a list or a 2-D array"),
         (np.ones((2, 4)), "for several subsets, pass a list or a 2-D array"),
-        ([object()], "cannot consist of"),
-        ([2**70], "cannot consist of"),
-        (object(), "wrap a single id|cannot consist of"),
+        ([object()], "cannot contain"),
+        ([2**70], "cannot contain"),
+        (object(), "wrap a single id|cannot contain"),
     ],
 )
 def test_invalid_deletion_sets_are_refused_with_a_remedy(without, words):
@@ -108,7 +108,7 @@ def test_invalid_deletion_sets_are_refused_with_a_remedy(without, words):
         (3, "not a int"),
         ([1, 2], "subset 0: .* wrap a single id"),
         (np.zeros((2, 4), dtype=bool), "subset 0: the mask is False everywhere"),
-        (np.ones((2, 3)), "subset 0: 3 floats for n = 4"),
+        (np.ones((2, 3)), "subset 0: the deletion set has 3 floats for n = 4"),
     ],
 )
 def test_an_invalid_subset_among_several_is_named(subsets, words):
@@ -118,5 +118,5 @@ def test_an_invalid_subset_among_several_is_named(subsets, words):
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, "3", None])
 def test_deletion_sets_check_the_number_of_examples(n):
-    with pytest.raises(InputError, match="n is the number of examples"):
+    with pytest.raises(InputError, match="n, the number of examples, must be"):
         parse_subset([0], n)

@@ -87,7 +87,7 @@ def test_groups_come_back_with_the_sketch(tmp_path):
     assert cs.open_sketch(tmp_path / "a", RUN.grouped(LABELS)).extend(LARGE).count == LARGE
     with pytest.raises(InputError, match="labelled by strings or finite numbers"):
         make_sketch(tmp_path / "b", SMALL, groups=[(i,) for i in range(N)], similarity=None)
-    with pytest.raises(StoreError, match="other groups of examples"):
+    with pytest.raises(StoreError, match="different groups of examples"):
         make_sketch(tmp_path / "a", SMALL, groups=["a"] * 5 + ["b"] * 5, similarity=np.eye(2))
 
 

@@ -34,26 +34,27 @@ ANOTHER = [
     ({"distribution": "sphere"}, "distribution orthonormal, not sphere"),
     ({"dtype": np.complex64}, "dtype float64, not float32"),
     ({"per_example_order": 4}, "order 3, not 4"),
-    ({"similarity": None}, "another similarity"),
-    ({"similarity": SIMILARITY + 1}, "another similarity"),
-    ({"groups": LABELS, "similarity": None}, "other groups of examples and another similarity"),
-    ({"run": make(rate=0.5)}, "other circuits"),
-    ({"run": make(x=X[::-1])}, "other data"),
-    ({"run": make(start=0.2)}, "another initial state"),
+    ({"similarity": None}, "a different similarity"),
+    ({"similarity": SIMILARITY + 1}, "a different similarity"),
+    ({"groups": LABELS, "similarity": None}, "different groups of examples and a different similarity"),
+    ({"run": make(rate=0.5)}, "different circuits"),
+    ({"run": make(x=X[::-1])}, "different data"),
+    ({"run": make(start=0.2)}, "a different initial state"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "said"), ANOTHER, ids=[said for _, said in ANOTHER])
 def test_another_sketch_is_refused_and_says_what_differs(whole, changes, said):
     before = content(whole)
-    with pytest.raises(StoreError, match="holds another sketch") as reason:
+    with pytest.raises(StoreError, match="contains a different sketch") as reason:
         make_sketch(whole, **changes)
     assert said in str(reason.value) and "another path" in str(reason.value)
     assert content(whole) == before
 
 
 @pytest.mark.parametrize(
-    ("run", "said"), [(make(rate=0.5), "other circuits"), (make(x=-X), "other data"), (make(start=0.2), "initial")]
+    ("run", "said"),
+    [(make(rate=0.5), "different circuits"), (make(x=-X), "different data"), (make(start=0.2), "initial")],
 )
 def test_a_sketch_is_not_opened_for_another_run(whole, run, said):
     with pytest.raises(StoreError, match=said):
@@ -67,11 +68,11 @@ def test_a_part_of_another_run_is_refused(tmp_path, whole):
     shutil.copytree(tmp_path / "other/singles", tmp_path / "a/singles")
     before = content(tmp_path / "a")
     for act in (lambda: cs.open_sketch(tmp_path / "a"), lambda: make_sketch(tmp_path / "a", 20)):
-        with pytest.raises(StoreError, match="singles is of another run than the rest"):
+        with pytest.raises(StoreError, match="singles belongs to a different run than the rest"):
             act()
     assert content(tmp_path / "a") == before
     make_sketch(tmp_path / "b", per_example=None, per_example_order=None)  # and one that is not there yet
-    with pytest.raises(StoreError, match="random is of another run"):
+    with pytest.raises(StoreError, match="random belongs to a different run"):
         make_sketch(tmp_path / "b", 0, run=make(rate=0.5))
 
 
@@ -81,7 +82,7 @@ def test_parts_that_end_in_other_numbers_are_refused(tmp_path, whole):
         for name in ("constants", "constants_sha256"):
             os.unlink(tmp_path / f"a/singles/{name}/c.0")
         store.write_constants([leaf + 1e-15 for leaf in store_constants(whole)])
-    with pytest.raises(StoreError, match="end in different values"):
+    with pytest.raises(StoreError, match="contain different final states"):
         cs.open_sketch(tmp_path / "a")
 
 
@@ -95,14 +96,16 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(tmp_path, whol
     root["attributes"] |= {"whole": 3, "versions": {"circuitsketch": "9.1"}}
     (tmp_path / "a/zarr.json").write_text(json.dumps(root))
     for act in (lambda: cs.open_sketch(tmp_path / "a"), lambda: make_sketch(tmp_path / "a")):
-        with pytest.raises(StoreError, match="format version 3, .* reads up to 2; .* circuitsketch 9.1: upgrade"):
+        with pytest.raises(
+            StoreError, match="format version 3, .* reads format versions up to 2; .* circuitsketch 9.1: upgrade"
+        ):
             act()
 
 
 def test_a_part_is_not_opened_as_a_sketch_nor_a_sketch_as_a_part(whole):
     with pytest.raises(StoreError, match="one part of a sketch; open "):
         cs.open_sketch(whole / "random")
-    with pytest.raises(StoreError, match="of several parts; cs.open_sketch opens it"):
+    with pytest.raises(StoreError, match="of several parts; open it with cs.open_sketch"):
         PartStore.open(whole)
 
 
@@ -140,7 +143,7 @@ def test_folders_that_are_not_sketches_are_refused_and_left_alone(tmp_path, make
 
 
 def test_an_unfinished_sketch_is_refused_and_says_what_is_left(tmp_path):
-    with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or make the sketch there"):
+    with pytest.raises(StoreError, match="a.sketch does not exist; check the path, or compute the sketch there"):
         cs.open_sketch(tmp_path / "a.sketch")
     with pytest.raises(StoreError, match="is not a folder; create it first"):
         make_sketch(tmp_path / "no" / "a.sketch")
@@ -151,10 +154,10 @@ def test_an_unfinished_sketch_is_refused_and_says_what_is_left(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make_sketch(tmp_path / "a.sketch", progress=stop, threads=1)
-    with pytest.raises(StoreError, match="has 2 of 4 blocks of its random directions, none of its single examples"):
+    with pytest.raises(StoreError, match="2 of 4 blocks of its random directions, none of the blocks of its per"):
         cs.open_sketch(tmp_path / "a.sketch")
     (tmp_path / "b.sketch" / "lock").mkdir(parents=True)
-    with pytest.raises(StoreError, match="its creation was interrupted; make the sketch there"):
+    with pytest.raises(StoreError, match="its creation was interrupted; compute the sketch there"):
         cs.open_sketch(tmp_path / "b.sketch")
     make_sketch(tmp_path / "b.sketch")
 
@@ -177,7 +180,9 @@ def test_a_second_writer_is_refused_with_the_number_of_the_first(tmp_path):
     assert os.read(told, 100) == b"holding"
     options = {"per_example": None, "per_example_order": None}
     for act in (lambda: make_sketch(path), lambda: make_sketch(path, 0), lambda: make_sketch(path, SMALL, **options)):
-        with pytest.raises(StoreError, match=f"is being written by process {holder}; wait until it is done, or open"):
+        with pytest.raises(
+            StoreError, match=f"is being written by process {holder}; wait until the writing is finished, or open"
+        ):
             act()
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
