@@ -16,9 +16,9 @@ Whatever an estimator assumes, retraining a few dozen subsets of the kind that i
 Errors of subsets of different sizes are weighed by 1 / size, as if an error's variance grew with the size.
 
 Subsets of several kinds, told apart by something that is known of every subset before it is retrained, are calibrated
-separately (Mondrian conformal prediction; Vovk, Gammerman and Shafer, 2005), so that each kind has its coverage. All but
-the first kind take the best single estimator: what alike examples change has heavy tails, and weights that fitted two
-dozen subsets were up to 6 for one estimator and -4 for another, and off by 6 deviations for others of the kind.
+separately (Mondrian conformal prediction; Vovk, Gammerman and Shafer, 2005), so that each kind has its coverage. All
+but the first kind take the best single estimator: what alike examples change has heavy tails, and weights that fitted
+two dozen subsets were up to 6 for one estimator and -4 for another, and off by 6 deviations for others of the kind.
 """
 
 from __future__ import annotations
