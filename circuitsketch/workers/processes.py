@@ -147,7 +147,7 @@ def describe_exit(code: int | None) -> str:
     """Describe an exit code.
 
     >>> describe_exit(-9), describe_exit(1)
-    ('the last one by signal 9; is there enough memory for all of them?', 'the last one with exit code 1')
+    ('was killed by signal 9; if the machine is short of memory, use fewer workers', 'exited with code 1')
     """
     if code is None:
         return "could not be started"

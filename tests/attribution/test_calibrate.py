@@ -172,7 +172,7 @@ def test_a_calibration_of_something_else_is_not_taken_in(stored, tmp_path):
     other = tmp_path / "other.sketch"
     cs.sketch(network("tanh"), 8, 2, per_example="series", per_example_order=2, path=other)
     shutil.copytree(path / "calibrations", other / "calibrations")
-    with raises(cs.StoreError, "of another run"):
+    with raises(cs.StoreError, "a different run or measurement"):
         cs.open_sketch(other).query(measure)
 
 
