@@ -58,7 +58,7 @@ def test_several_retrainings_name_the_subset_that_diverges():
     ],
 )
 def test_a_gate_without_a_series_is_named_with_its_step(function, gate, words):
-    run = make(lambda s, x, keep: s + np.clip(function(keep.sum() * x), -5.0, 5.0), batches=[1.0, 0.0])
+    run = make(lambda s, x, keep: s + np.clip(function(keep.sum() + x - 1.0), -5.0, 5.0), batches=[1.0, 0.0])
     with raises(cs.DomainError, f"gate {gate} .*{HERE}.* at step 1 of 2: .*{words}.*; keep"):
         cs.push(run, np.eye(2), 2)
     assert cs.push(run, np.eye(2), 0).order == 0  # without series there is nothing to miss

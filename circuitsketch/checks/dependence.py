@@ -71,23 +71,47 @@ def find_dependent_elements(
     return touched, decided
 
 
-def propagate_mask(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
-    """Return a mask of the elements of a gate's result that depend on marked elements of its operands."""
+def propagate_mask(
+    node: Node, masks: list[np.ndarray], constants: list[np.ndarray], by_series: bool = False
+) -> np.ndarray:
+    """Return a mask of the elements of a gate's result that depend on marked elements of its operands.
+
+    A product with an unmarked zero depends on nothing. by_series : whether an element that a `where`, a maximum or the
+    like does not choose counts as unmarked, which its series is; its value may still depend on it.
+    """
     gate, params = node.gate, node.params
     if not any(mask.any() for mask in masks):
         return np.zeros(node.shape, dtype=bool)
     if gate.kind == "elementwise":
-        return np.logical_or.reduce(masks)
+        if by_series and gate.selects:
+            return mark_chosen(node, masks, constants)
+        zero = [~masks[i] & (constants[i] == 0) for i in gate.zeroed_by]
+        marked = np.logical_or.reduce(masks)
+        return np.asarray(marked & ~np.logical_or.reduce(zero)) if zero else marked
     if gate.selects:
         return np.asarray(masks[0].any(axis=-1))
     numbers = [mask.astype(np.float64) for mask in masks]
     if gate.kind == "contraction":
-        ones = [np.ones_like(number) for number in numbers]
-        both = gate.value(numbers[0], ones[1], **params) + gate.value(ones[0], numbers[1], **params)
+        factors = [(mask | (constant != 0)).astype(np.float64) for mask, constant in zip(masks, constants, strict=True)]
+        both = gate.value(numbers[0], factors[1], **params) + gate.value(factors[0], numbers[1], **params)
         return np.asarray(both > 0)
     if gate.index is not None:
         return np.asarray(gate.value(numbers[0], constants[gate.index], **params) > 0)
     return np.asarray(gate.value(*numbers, **params) > 0)
+
+
+def mark_chosen(node: Node, masks: list[np.ndarray], constants: list[np.ndarray]) -> np.ndarray:
+    """Return a mask of the elements of an elementwise gate's result that are marked elements of its operands.
+
+    At a kink, all operands count; what decides which of them is chosen has no series.
+    """
+    gate = node.gate
+    with np.errstate(all="ignore"):
+        shares = gate.vjp(np.ones(node.shape), gate.value(*constants, **node.params), *constants, **node.params)
+    parts = [mask & (share != 0) for mask, share in zip(masks, shares, strict=True) if share is not None]
+    if gate.is_kink:
+        parts.append(np.logical_or.reduce(masks) & gate.lacks_series(constants, [True] * len(constants)))
+    return np.asarray(np.logical_or.reduce(parts))
 
 
 # ------------------------------------------------------------------------------------------ constant measurements

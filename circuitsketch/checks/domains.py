@@ -25,10 +25,9 @@ from circuitsketch.gates.domains import KINK_TOLERANCE
 PROBE_ORDERS = 3  # the order of the series that show whether an operand changes
 
 ADAM_REMEDY = (
-    "Adam's update takes the square root of a parameter's mean squared gradient, which is zero here because all of "
-    "its gradients have been zero so far (for example, the weight of a feature that is always zero, or of an "
-    "inactive ReLU unit); pass eps_root=1e-8 and eps=0 to the optimiser, which adds the constant under the square "
-    "root"
+    "Adam's update takes the square root of a parameter's mean squared gradient, which is zero here, although the "
+    "examples' weights move it (for example, because the gradients of two examples cancel); pass eps_root=1e-8 and "
+    "eps=0 to the optimiser, which adds the constant under the square root"
 )
 
 

@@ -7,6 +7,7 @@ every kink, so no coefficient of it knows what crossing changes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -130,7 +131,12 @@ def tangent(node: Node, operands: list[Wire], moves: list[Wire | None]) -> Wire:
         return node.gate(*(replaced.get(i, operand) for i, operand in enumerate(operands)), **node.params)
 
     result: Wire = jvp(gate, tuple(operands[i] for i in chosen), tuple(moves[i] for i in chosen))[1]
-    return result
+    if node.gate.domain is None or is_kink(node):
+        return result
+    # At the edge of its domain, as sqrt at 0, what does not change has no change, and not 0 times infinity.
+    changes = functools.reduce(np.logical_or, [moves[i] != 0.0 for i in chosen])
+    selected: Wire = np.where(changes, result, 0.0)  # type: ignore[assignment]
+    return selected
 
 
 def count_crossings(

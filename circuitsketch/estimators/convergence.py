@@ -131,7 +131,7 @@ def warnings_of(
     sentences = []
     if outside.any():
         sentences.append(sentence_outside(terms, outside, reach))
-    noisy = stderr > np.abs(change)
+    noisy = (stderr > np.abs(change)) & ~outside  # outside, more directions do not help
     if np.isinf(stderr).any():
         sentences.append("the statistical error is unknown, one direction having no spread: use more directions")
     elif noisy.any():

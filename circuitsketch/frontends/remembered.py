@@ -24,9 +24,12 @@ remembered: ContextVar[dict[Hashable, Traced] | None] = ContextVar("remembered",
 
 
 @contextmanager
-def traces_remembered() -> Iterator[None]:
-    """Within the context, trace a function of JAX or PyTorch once for arguments of the same shapes."""
-    token = remembered.set({})
+def traces_remembered(traces: dict[Hashable, Traced] | None = None) -> Iterator[None]:
+    """Within the context, trace a function of JAX or PyTorch once for arguments of the same shapes.
+
+    traces : what is remembered, for contexts that share it, perhaps in several threads; by default nothing yet.
+    """
+    token = remembered.set({} if traces is None else traces)
     try:
         yield
     finally:
@@ -48,11 +51,13 @@ def trace_or_remember(
     key = None if traces is None else key_of(function, structure, leaves, set(floats))
     if traces is None or key is None:
         return trace()
-    if key not in traces:
+    known = traces.get(key)
+    if known is None:
+        known = trace()
         if len(traces) >= MOST:
-            del traces[next(iter(traces))]
-        traces[key] = trace()
-    return traces[key]
+            traces.clear()
+        traces[key] = known
+    return known
 
 
 def key_of(

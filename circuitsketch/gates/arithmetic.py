@@ -93,6 +93,7 @@ multiply = elementwise(
     reads="operands",
     result="same",
     commutative=True,
+    zeroed_by=(0, 1),
 )
 square = elementwise(
     "square",
@@ -111,6 +112,7 @@ divide = elementwise(
     divide_step,
     lambda ct, out, x, y: ((scaled := ct / y), -(scaled * out)),
     domain="nonzero divisor",
+    zeroed_by=(0,),
 )
 reciprocal = elementwise(
     "reciprocal",

@@ -84,6 +84,8 @@ class Gate:
     selects : bool
         Whether each element of the result is an element of an operand, which the primals choose: the vjp is zero for
         those that are not chosen.
+    zeroed_by : tuple of int
+        The positions of operands that, where they are zero, make the result zero, whatever the others are.
     index : int or None
         The position of an operand with run-time indices.
     index_extent : callable or None
@@ -122,6 +124,7 @@ class Gate:
     commutative: bool = False
     compose: bool = True
     selects: bool = False
+    zeroed_by: tuple[int, ...] = ()
     index: int | None = None
     index_extent: Callable[..., int] | None = None
     view: Callable[..., Any] | None = None

@@ -170,7 +170,8 @@ def adam(
     """Take a step of Adam (Kingma and Ba, arXiv 1412.6980) with bias correction.
 
     params - learning_rate * mhat / (sqrt(vhat + eps_root) + eps). With only `eps`, outside the root, a parameter whose
-    gradients are all zero has no Taylor series (sqrt at 0): use a positive `eps_root`, inside it, and `eps=0`.
+    gradients cancel to zero has no Taylor series (sqrt at 0), and a deletion may change the step abruptly: use a
+    positive `eps_root`, inside it, and `eps=0`.
 
     Parameters
     ----------

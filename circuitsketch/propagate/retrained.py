@@ -7,7 +7,7 @@ from the state that the plain run has: where rows are ordered by their first ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -22,6 +22,7 @@ from circuitsketch.backends.lane_blocks import run_blocks
 from circuitsketch.backends.registry import build, make_target
 from circuitsketch.circuit import Circuit
 from circuitsketch.errors import DivergenceError
+from circuitsketch.frontends.remembered import Traced, traces_remembered
 from circuitsketch.gates import cells
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.propagate.blocks import first_step, pack_directions, steps_from
@@ -281,16 +282,18 @@ class LaneFunction:
         self, function: Callable[[list[np.ndarray]], np.ndarray], state: Sequence[np.ndarray], offsets: Sequence[int]
     ) -> None:
         self.function, self.state, self.offsets = function, state, offsets
+        self.traces: dict[Hashable, Traced] = {}
 
     def __call__(self, lanes: np.ndarray) -> np.ndarray:
         """Return the values of the models in a lane block, (width, values)."""
         rows = []
-        for model in lanes[:, 0].T:
-            leaves = [
-                np.array(leaf) if at < 0 else model[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
-                for leaf, at in zip(self.state, self.offsets, strict=True)
-            ]
-            rows.append(self.function(leaves))
+        with traces_remembered(self.traces):
+            for model in lanes[:, 0].T:
+                leaves = [
+                    np.array(leaf) if at < 0 else model[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
+                    for leaf, at in zip(self.state, self.offsets, strict=True)
+                ]
+                rows.append(self.function(leaves))
         return np.stack(rows)
 
 

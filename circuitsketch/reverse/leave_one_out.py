@@ -25,6 +25,7 @@ from circuitsketch.propagate.progress import Progress
 from circuitsketch.reverse.cotangents import FinalCotangents
 from circuitsketch.reverse.forward import Forward
 from circuitsketch.reverse.measuring import Measured
+from circuitsketch.reverse.sweep import NotFiniteError
 from circuitsketch.reverse.sweeps import plan_job, sweep_blocks
 from circuitsketch.training.training import Training
 from circuitsketch.tree import LEAF, flatten
@@ -118,19 +119,28 @@ def differentiate_each(
     workers = thread_count(threads, max(len(examples), 1))
     plan = plan_job(run, np.zeros(run.n), None, workers, None, None, 0, np.complex128, workers)
 
+    def differentiate_one(example: int, at_edges: bool) -> Iterator[None]:
+        w = np.zeros(run.n)
+        w[example] = weight
+        job = replace(plan, w=w, threads=1, at_edges=at_edges)
+        forward = Forward(run, run.executable(Mode(0)), w, plan.segments)
+        yield from (None for _ in forward.advance())
+        state = forward.arena.get_state()
+        result = np.zeros((count, run.n))
+        for _ in sweep_blocks(job, forward, final.at(state), count, result):
+            yield
+        values = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, state)])
+        take(example, values, result)
+
     def differentiate(some: Sequence[int]) -> Iterator[None]:
         for example in some:
-            w = np.zeros(run.n)
-            w[example] = weight
-            job = replace(plan, w=w, threads=1)
-            forward = Forward(run, run.executable(Mode(0)), w, plan.segments)
-            yield from (None for _ in forward.advance())
-            state = forward.arena.get_state()
-            result = np.zeros((count, run.n))
-            for _ in sweep_blocks(job, forward, final.at(state), count, result):
-                yield
-            values = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, state)])
-            take(example, values, result)
+            try:
+                yield from differentiate_one(example, at_edges=False)
+            except NotFiniteError:  # without the example, a mean square under a root is zero, and has no slope
+                try:
+                    yield from differentiate_one(example, at_edges=True)
+                except NotFiniteError as reason:
+                    raise reason.explain(run.steps) from None
 
     if examples:
         run_cooperatively(differentiate, examples, 1, threads)

@@ -263,11 +263,7 @@ def repeat_at_edges(job: Job, sweep: Callable[[], np.ndarray]) -> np.ndarray:
     try:
         return sweep()
     except NotFiniteError as reason:
-        raise DivergenceError(
-            f"the derivative with respect to the state before step {reason.step} of {job.run.steps} is not finite: it "
-            "overflows in the backward pass through the run; lower the learning rate or, if directions= is passed, "
-            "use smaller directions, a lower order, or dtype=complex128"
-        ) from None
+        raise reason.explain(job.run.steps) from None
 
 
 def check_weights(at: Any, n: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable, Schedule, Totals
 from circuitsketch.backends.registry import build, make_target
-from circuitsketch.errors import CircuitSketchError
+from circuitsketch.errors import CircuitSketchError, DivergenceError
 from circuitsketch.lower.instructions import Mode
 from circuitsketch.reverse.forward import Forward, play
 from circuitsketch.reverse.pullback import pullback_circuit
@@ -33,6 +33,14 @@ class NotFiniteError(CircuitSketchError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NotFiniteError, (self.step,)
+
+    def explain(self, steps: int) -> DivergenceError:
+        """Return the error for a user, after a sweep that took gates at the edges of their domains to have no slope."""
+        return DivergenceError(
+            f"the derivative with respect to the state before step {self.step} of {steps} is not finite: it "
+            "overflows in the backward pass through the run; lower the learning rate or, if directions= is passed, use "
+            "smaller directions, a lower order, or dtype=complex128"
+        )
 
 
 def sweep_executable(

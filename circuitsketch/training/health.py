@@ -31,7 +31,8 @@ class Moving:
     """Determine which elements of a run's wires depend on the weights, by one random direction, step by step in NumPy.
 
     A kink is decided by the coefficients: if both sides agree in all of them, the kink has no effect. A missing
-    series is decided by reachability: any path of gates from a weight counts, whatever the coefficients are.
+    series is decided by reachability: any path of gates from a weight counts, whatever the coefficients are, but for
+    products with a zero that no weight reaches, and for sides that are not chosen, as of an inactive ReLU unit.
     """
 
     def __init__(self, run: Training, w: np.ndarray) -> None:
@@ -67,7 +68,7 @@ class Moving:
             if node.is_source or node.gate.flat:
                 touched.setdefault(wire, np.zeros(node.shape, dtype=bool))
             else:
-                touched[wire] = propagate_mask(node, operands, [wires[i][0] for i in node.operands])
+                touched[wire] = propagate_mask(node, operands, [wires[i][0] for i in node.operands], by_series=True)
             if is_kink(node):
                 self.marks[wire] = find_moving(node, [wires[i] for i in node.operands], series)
             elif node.gate.domain:

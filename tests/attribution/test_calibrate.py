@@ -7,8 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+from small_networks import N, measure, network
 from small_runs import raises
-from test_attribute import N, fresh_subsets, measure, network, truths
+from test_attribute import fresh_subsets, truths
 
 import circuitsketch as cs
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_networks import N, network
 from small_runs import raises
-from test_attribute import N, fresh_subsets, network
+from test_attribute import fresh_subsets
 
 import circuitsketch as cs
 

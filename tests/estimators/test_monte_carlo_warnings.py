@@ -81,3 +81,12 @@ def test_noise_above_the_change_is_reported_with_a_remedy():
 def test_nothing_changes_when_nothing_is_deleted():
     found = query_of([np.ones(3), np.eye(3)], Sphere(3, 1), 50, constant=4).predict(np.zeros(3))
     assert (found.value, found.change, found.stderr, found.warnings) == (4.0, 0.0, 0.0, ())
+
+
+def test_outside_the_region_of_trust_more_directions_are_no_remedy():
+    rng = np.random.default_rng(0)
+    coefficients = rng.normal(size=(40, 4)) * [0.0, 1.0, 10.0, 100.0]
+    found = Query(np.where(np.arange(4) == 0, 1.0, coefficients), Sphere(30, 1)).predict(np.ones(30))
+    assert bool(np.all(found.outside)) and float(found.stderr) > abs(float(found.change))
+    assert any("outside the region of trust" in text for text in found.warnings)
+    assert not any("directions" in text for text in found.warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from test_attribute import N, measure, network
+from small_networks import N, measure, network
 
 import circuitsketch as cs
 from circuitsketch.attribution.run_checks import first_order_changes

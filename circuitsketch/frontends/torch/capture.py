@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from threading import RLock
 from types import FrameType
 from typing import Any
 
@@ -98,6 +99,9 @@ class RecordPlaces(TorchDispatchMode):
         return result
 
 
+ONE_AT_A_TIME = RLock()  # PyTorch's modes of tracing are those of the process
+
+
 @functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return what operations outside the core are made of."""
@@ -119,7 +123,7 @@ def capture(function: Callable[..., Any], examples: Sequence[torch.Tensor]) -> t
             return function(*tensors)
 
     backend = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    with backend, warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, backend, warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             return make_fx(

@@ -86,21 +86,21 @@ def test_a_remedy_computes_what_it_stands_for(name):
     np.testing.assert_allclose(cs.compile(cs.trace(ours, x))(x), theirs(x), rtol=1e-13)
 
 
-def padded(rule):
-    """A run of which one feature is always zero, and so the gradient of its parameters."""
+def cancelling(rule):
+    """A run in which the gradients of two examples cancel for the second row of parameters."""
 
     def step(state, batch, keep):
         loss = lambda p: (keep * (batch @ p).sum(-1) ** 2).mean()  # noqa: E731
         return getattr(cs.optim, rule)(state, cs.grad(loss)(state["params"]), 0.1)
 
     state = getattr(cs.optim, f"{rule}_state")(np.ones((2, 2)))
-    return cs.Training(step, state, [np.array([[1.0, 0.0], [2.0, 0.0]])], [[0, 1]])
+    return cs.Training(step, state, [np.array([[1.0, 1.0], [3.0, -1.0]])], [[0, 1]])
 
 
 @pytest.mark.parametrize("rule", ["adam", "adamw"])
-def test_a_square_root_without_a_gradient_hints_at_adding_a_constant(rule):
+def test_a_square_root_of_gradients_that_cancel_hints_at_adding_a_constant(rule):
     with pytest.raises(DomainError, match=rf"gate sqrt of cs.optim.{rule} .*{HERE}:\d+.*eps_root=1e-8 and eps=0"):
-        cs.push(padded(rule), np.eye(2), 1)
+        cs.push(cancelling(rule), np.eye(2), 1)
     with pytest.raises(DomainError, match=rf"gate sqrt \(.*{HERE}:\d+.*epsilon"):  # one's own root has another remedy
         cs.compile(cs.trace(np.sqrt, 1.0), order=1).series((0.0,), (np.ones((1, 1)),))
 

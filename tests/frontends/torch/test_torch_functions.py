@@ -91,3 +91,18 @@ def test_a_measurement_is_traced_once_for_all_retrained_models(monkeypatch):
     assert measure(np.ones(2), 2) == 2.0
     scale[0] = 3.0  # elsewhere, a function may close over something that changes
     assert measure(np.ones(2), 2) == 6.0
+
+
+def test_a_measurement_without_derivatives_is_traced_once_in_all_threads():
+    calls = []
+
+    @cs.torch.function
+    def measure(p):
+        calls.append(1)
+        return (torch.arange(3.0) @ torch.stack([p, p, p]) > 4.0).float().sum()
+
+    first = np.array([1.0, -1.0])
+    run = cs.Training(lambda s, x, keep: s + keep.mean() * x, first, list(range(1, 41)), [[i] for i in range(40)])
+    query = cs.attribute(run, measure, budget=100, threads=2)
+    assert "no derivatives" in str(query.plan) or "without derivatives" in str(query.plan)
+    assert query.without([3]).value == 2.0 and len(calls) <= 12
