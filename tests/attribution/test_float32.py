@@ -160,3 +160,15 @@ def test_a_calibration_in_float32_is_kept_as_such(tmp_path):
     again = cs.open_sketch(tmp_path / "a.sketch", regression()).query(loss)
     assert "in float32 that the sketch has kept" in str(again.without([1, 2]))
     assert again.without([1, 2]).interval() == calibrated.without([1, 2]).interval()
+
+
+def test_a_sketch_of_models_in_complex64_knows_its_rounding():
+    exact = np.array([loss(w) for w in regression().retrain(np.eye(N))])
+    for kind in ("complex64", "complex128"):
+        query = cs.sketch(regression(), directions=0, per_example="retrained", dtype=kind).measure(loss)
+        found = query.without([[i] for i in range(N)], estimator="per-example")
+        if kind == "complex128":
+            assert np.all(found.stderr == 0)
+            continue
+        low, high = found.interval(0.95)
+        assert ((low <= exact) & (exact <= high)).mean() > 0.89 and np.all(found.stderr < 1e-6)
