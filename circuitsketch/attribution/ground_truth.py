@@ -131,7 +131,7 @@ def check_rounding(
     if len(values) > 1:
         double = retrain_and_measure(run, weights[checked], measure, args, threads, device, executor)
         flat = values.reshape(len(values), -1)
-        warn_of_rounding(measure_rounding(flat[checked], double.reshape(len(checked), -1)), flat, stacklevel=4)
+        warn_of_rounding(measure_rounding(flat[checked], double.reshape(len(checked), -1)), flat)
 
 
 def ids_of_largest_errors(influence: Influence, count: int) -> np.ndarray:

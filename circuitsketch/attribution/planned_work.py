@@ -63,7 +63,7 @@ class PlannedWork:
             return np.zeros((0, self.width))
         changes = self.retrain(lambda start, stop: rows[start:stop], len(rows))[0]
         if self.plan.dtype == "float32":
-            warn_of_rounding(self.check_rounding(rows, changes), changes, stacklevel=3)
+            warn_of_rounding(self.check_rounding(rows, changes), changes)
         return changes
 
     def check_rounding(self, rows: np.ndarray, changes: np.ndarray) -> np.ndarray:

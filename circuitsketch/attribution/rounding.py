@@ -34,7 +34,7 @@ def measure_rounding(single: np.ndarray, double: np.ndarray) -> np.ndarray:
     return MARGIN * np.sqrt(((single - double) ** 2).mean(axis=0))
 
 
-def warn_of_rounding(rounding: np.ndarray, values: np.ndarray, stacklevel: int = 2) -> None:
+def warn_of_rounding(rounding: np.ndarray, values: np.ndarray) -> None:
     """Warn if rounding is not small against how far values (models, values) differ between models.
 
     Warns
@@ -52,5 +52,5 @@ def warn_of_rounding(rounding: np.ndarray, values: np.ndarray, stacklevel: int =
         f"{rounding[worst]:.2g}, and the values differ by {spread[worst]:.2g} from subset to subset; pass "
         "dtype='float64', or ask about larger subsets",
         RoundingWarning,
-        stacklevel=stacklevel + 1,
+        stacklevel=2,
     )
