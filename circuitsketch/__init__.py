@@ -59,6 +59,7 @@ Errors and warnings, all in circuitsketch.errors
                         DivergenceError, DomainError, GateError, InputError, ShapeError, StoreError, TraceError,
                         WorkerError
     KinkWarning         a gate within rounding of its kink
+    RoundingWarning     effects that float32 rounds off
     FrozenDrawWarning   a traced function draws random numbers, which every call reuses
 """
 
@@ -94,6 +95,7 @@ from circuitsketch.errors import (
     GateError,
     InputError,
     KinkWarning,
+    RoundingWarning,
     ShapeError,
     StoreError,
     TraceError,
@@ -140,6 +142,7 @@ __all__ = [
     "Plan",
     "Prediction",
     "Query",
+    "RoundingWarning",
     "ShapeError",
     "Sketch",
     "StoreError",

@@ -128,6 +128,17 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return kind
 
 
+def check_real_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype of models that are retrained, float64 or float32, or raise InputError."""
+    try:
+        kind = np.dtype(dtype)
+    except Exception:
+        raise InputError(f"dtype must be float64 or float32, not {quoted(dtype)}, which is not a dtype") from None
+    if kind.name not in ("float64", "float32"):
+        raise InputError(f"dtype must be float64 or float32, not {kind}: models are retrained in real numbers")
+    return kind
+
+
 def plain(number: Any) -> float | np.ndarray:
     """Return an array; a float if it has no axes."""
     array = np.asarray(number)

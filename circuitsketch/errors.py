@@ -86,6 +86,10 @@ class FrozenDrawWarning(UserWarning):
     """A traced function draws random numbers; the circuit stores them, so every call reuses the same ones."""
 
 
+class RoundingWarning(UserWarning):
+    """Models were retrained in float32, and the effects that were measured are not large against its rounding."""
+
+
 class StoreError(InputError):
     """A stored sketch is unusable: from another run, damaged, locked by another process, or the disk is full."""
 

@@ -100,7 +100,15 @@ def test_float32_of_jax_is_as_close_to_double_precision_as_floats_are(bench, mon
     with jax.enable_x64(False):
         report = SimpleNamespace(numbers={}, add=lambda row: report.numbers.update({row.what: row.value}))
         runs.measure(report, 8, 1, 6, 2)
-    assert len(report.numbers) == 3 and all(1e-9 < value < 1e-3 for value in report.numbers.values())
+    assert len(report.numbers) == 7 and all(1e-9 < value < 1e-3 for value in report.numbers.values())
+
+
+def test_retraining_in_float32_errs_by_little_of_the_change(bench):
+    runs, report = bench("float32_runs"), SimpleNamespace(numbers={})
+    for case in runs.list_cases(full=False):
+        assert len(runs.compare_precisions(report, case, 1)) == 2
+    errors = [value for key, value in report.numbers.items() if key.endswith("error")]
+    assert len(errors) == 4 and all(1e-9 < value < 1e-2 for value in errors)
 
 
 def test_the_peak_is_above_a_thousandth_and_below_a_thousand_times_of_any_core_of_today(bench):

@@ -56,6 +56,8 @@ class AttributionPlan:
         Of how many pairs both are left out together: those of the largest effects.
     projections : int
         How many random projections of the parameters are differentiated, which tell examples that act alike.
+    dtype : str
+        In which models are retrained, "float64" or "float32".
     """
 
     budget: float
@@ -71,6 +73,7 @@ class AttributionPlan:
     reason: str = ""
     strongest: int = 0
     projections: int = 0
+    dtype: str = "float64"
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +94,8 @@ class AttributionPlan:
         if self.strongest:
             parts.append(f"retraining without each of the {self.strongest:,} strongest pairs")
         seconds = "" if self.seconds is None else f", {self.seconds:,.3g} s"
-        return f"{', '.join(parts)}: about {self.trainings:,.0f} trainings{seconds}, {format_bytes(self.nbytes)}"
+        trainings = f"{self.trainings:,.0f} trainings" + " in float32" * (self.dtype == "float32")
+        return f"{', '.join(parts)}: about {trainings}{seconds}, {format_bytes(self.nbytes)}"
 
     def to_dict(self) -> dict[str, float | int | str | None]:
         """Return the plan as numbers and strings."""

@@ -109,7 +109,7 @@ def choose_kept(query: MeasuredSeries, kind: str | None = None, size: float | No
     if not chosen:
         return None
     best = max(chosen, key=lambda one: (len(one.subsets), -one.sizes[1], one.sizes[0]))
-    return RetrainedSubsets(best.subsets, best.changes, best.kind, best.sizes, is_kept=True)
+    return RetrainedSubsets(best.subsets, best.changes, best.kind, best.sizes, is_kept=True, dtype=best.dtype)
 
 
 def choose_kept_drawn(query: MeasuredSeries, size: float | None = None) -> RetrainedSubsets | None:

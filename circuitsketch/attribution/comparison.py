@@ -36,7 +36,7 @@ def evaluate(
     run, measure, args : optional
         The training run and the measured function, `measure(params, *args)`; by default those that the query knows.
     **options
-        Of `Query.evaluate`: truth, threads, device, seed, estimator, order, median_groups.
+        Of `Query.evaluate`: truth, threads, dtype, device, seed, estimator, order, median_groups.
 
     Returns
     -------

@@ -106,7 +106,9 @@ def gates_from(run: Training, steps: np.ndarray) -> np.ndarray:
     return np.append(np.cumsum(sizes[::-1])[::-1], 0.0)[steps]
 
 
-def time_retraining(run: Training, subsets: int, examples: np.ndarray, threads: int | None) -> float:
+def time_retraining(
+    run: Training, subsets: int, examples: np.ndarray, threads: int | None, dtype: Any = np.float64
+) -> float:
     """Seconds that retraining takes, once it is compiled: without some subsets, and without some examples each.
 
     Parameters
@@ -118,8 +120,10 @@ def time_retraining(run: Training, subsets: int, examples: np.ndarray, threads: 
         The examples, in the order in which lanes take them.
     threads : int or None
         The number of threads.
+    dtype : {float64, float32}
+        The precision of the retraining.
     """
-    target = make_target(VALUES, np.complex128, None, "cpu")
+    target = make_target(VALUES, dtype, None, "cpu")
     width = target.width
     rate = width * measure_rate(run, PartSize(RETRAINED, None, width, target, 1), PASSES)
     begins = np.zeros(-(-subsets // width), dtype=np.int64), first_steps(run)[examples][::width]

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import call, check_callable, check_instance, check_picklable, check_tuple
+from circuitsketch.arrays import check_real_dtype
 from circuitsketch.attribution.influence import Influence
+from circuitsketch.attribution.rounding import choose_checked, measure_rounding, warn_of_rounding
 from circuitsketch.attribution.structure import number_of
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
@@ -62,10 +64,11 @@ class Source:
         threads: int | None = None,
         device: str = "cpu",
         executor: Executor | None = None,
+        dtype: Any = np.float64,
     ) -> np.ndarray:
         """Measure after retraining with each row of downweights: see `retrain_and_measure`."""
         assert self.run is not None
-        return retrain_and_measure(self.run, weights, self.measure, self.args, threads, device, executor)
+        return retrain_and_measure(self.run, weights, self.measure, self.args, threads, device, executor, dtype)
 
 
 def retrain_and_measure(
@@ -76,29 +79,59 @@ def retrain_and_measure(
     threads: int | None,
     device: str = "cpu",
     executor: Executor | None = None,
+    dtype: Any = np.float64,
+    checks_rounding: bool = True,
 ) -> np.ndarray:
     """Measure after retraining with each row of downweights: (B, *measurement), of a pytree (B, numbers).
 
-    Trained states are held for some subsets at a time, AT_ONCE bytes of them if that is enough for all threads.
+    Trained states are held for some subsets at a time, AT_ONCE bytes of them if that is enough for all threads. In
+    float32 a few subsets are retrained in float64 too, which tells whether rounding matters: `check_rounding`.
+
+    Warns
+    -----
+    RoundingWarning
+        In float32, where the values differ too little from subset to subset.
     """
     check_instance(run, "run", Training, "the cs.Training that was sketched")
     check_callable(measure, "measure")
     args = check_tuple(args, "args")
+    single = check_real_dtype(dtype) == np.float32
     state_bytes = 8 * sum(leaf.size for leaf in run.state_leaves)
-    together = max(AT_ONCE // max(state_bytes, 1), lane_width(False) * thread_count(threads, len(weights)))
+    together = max(AT_ONCE // max(state_bytes, 1), lane_width(single) * thread_count(threads, len(weights)))
     if executor is not None:
-        together = max(together, 2 * lane_width(False) * (threads or 1) * worker_count(executor))
+        together = max(together, 2 * lane_width(single) * (threads or 1) * worker_count(executor))
     rows: list[np.ndarray] = []
     for begin in range(0, len(weights), together):
         part = weights[begin : begin + together]
-        leaves = flatten(run.retrain(part, threads, device=device, executor=executor))[0]
+        leaves = flatten(run.retrain(part, threads, dtype=dtype, device=device, executor=executor))[0]
         with traces_remembered():
             for i in range(len(part)):
                 trained = run.params(unflatten(run.state_tree, [leaf[i] for leaf in leaves]))
                 rows.append(number_of(call(measure, "measure", trained, *args)))
     if len({row.shape for row in rows}) != 1:
         raise InputError("measure returns values of several shapes; let it return one number, or arrays of one shape")
-    return np.stack(rows)
+    values = np.stack(rows)
+    if single and checks_rounding:
+        check_rounding(run, weights, values, measure, args, threads, device, executor)
+    return values
+
+
+def check_rounding(
+    run: Training,
+    weights: np.ndarray,
+    values: np.ndarray,
+    measure: Callable[..., Any],
+    args: tuple[Any, ...],
+    threads: int | None,
+    device: str = "cpu",
+    executor: Executor | None = None,
+) -> None:
+    """Retrain a few of the subsets in float64 too, and warn if values (B, *measurement) in float32 are too alike."""
+    checked = choose_checked(len(values))
+    if len(values) > 1:
+        double = retrain_and_measure(run, weights[checked], measure, args, threads, device, executor)
+        flat = values.reshape(len(values), -1)
+        warn_of_rounding(measure_rounding(flat[checked], double.reshape(len(checked), -1)), flat)
 
 
 def ids_of_largest_errors(influence: Influence, count: int) -> np.ndarray:

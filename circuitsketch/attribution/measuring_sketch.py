@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 from circuitsketch.attribution.calibrate import take_in_kept
 from circuitsketch.attribution.description import SketchRecord
 from circuitsketch.attribution.ground_truth import Source
+from circuitsketch.attribution.planned_work import unit_rows
 from circuitsketch.attribution.query import Query
+from circuitsketch.attribution.rounding import CHECKED, measure_rounding
 from circuitsketch.attribution.run_checks import MeasuredState, RunChecks, RunKinks
 from circuitsketch.attribution.structure import Structure
 from circuitsketch.autodiff import evaluate
@@ -27,6 +30,7 @@ from circuitsketch.estimators.interactions.priors import Priors
 from circuitsketch.estimators.known_effects import FromKnownEffects, KnownEffects
 from circuitsketch.estimators.similarity import effects_similarity
 from circuitsketch.limits import within_memory
+from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.coefficients import refuse_measurement, unpack_series, value_shape, values_of
 from circuitsketch.propagate.roots import shares_of_averages
 from circuitsketch.reverse.metagradient import differentiate_run
@@ -229,6 +233,18 @@ class MeasuringSketch(SketchRecord):
             ),
         )
 
+    def _rounding(self, values: np.ndarray, source: Source) -> np.ndarray | float:
+        """Return the standard error by rounding of values (n, C) after retraining without each example in complex64.
+
+        Where the run is at hand, it is measured on a few that are retrained in double precision; else 0.
+        """
+        assert self.retrained is not None
+        if self.run is None or not self.retrained.target.single:
+            return 0.0
+        checked = by_first_step(self.run)[:CHECKED]
+        double = replace(source, run=self.run).retrain(unit_rows(checked, self.n), self.first_part.threads)
+        return measure_rounding(values[checked], double.reshape(len(checked), -1))
+
     def _measure_retrained(self, coefficients: np.ndarray, circuit: Circuit, source: Source, device: str) -> Query:
         assert self.retrained is not None
         baseline = np.concatenate([np.ravel(leaf) for leaf in evaluate(circuit, self.constants)])
@@ -240,7 +256,7 @@ class MeasuringSketch(SketchRecord):
         shape, constancy = value_shape(circuit), None
         if len(coefficients):
             constancy = self.first_part.constancy(circuit, coefficients)
-        known = KnownEffects.of_own(gradient, own, shape)
+        known = replace(KnownEffects.of_own(gradient, own, shape), rounding=self._rounding(own + baseline, source))
         series = np.stack([np.broadcast_to(baseline, own.shape), known.gradient], axis=1).reshape(self.n, 2, *shape)
         query = Query(
             coefficients,

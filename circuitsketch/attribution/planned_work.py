@@ -6,13 +6,15 @@ In: a run, a measurement with its derivatives, a plan. Out: what the subsets cha
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from circuitsketch.attribution.beginning import Beginning
 from circuitsketch.attribution.budget import LANE, AttributionPlan, Tell, sweep_cost
 from circuitsketch.attribution.ground_truth import Source
+from circuitsketch.attribution.rounding import CHECKED, choose_checked, measure_rounding, warn_of_rounding
 from circuitsketch.estimators.known_effects import KnownEffects, select_for_pairs, select_strongest_pairs
 from circuitsketch.propagate.blocks import by_first_step
 from circuitsketch.propagate.retrained import Rows, measure_retrained
@@ -59,25 +61,40 @@ class PlannedWork:
         """Return what the values change by when subsets (m, n) are left out, (m, values)."""
         if not len(rows):
             return np.zeros((0, self.width))
-        return self.retrain(lambda start, stop: rows[start:stop], len(rows))[0]
+        changes = self.retrain(lambda start, stop: rows[start:stop], len(rows))[0]
+        if self.plan.dtype == "float32":
+            warn_of_rounding(self.check_rounding(rows, changes), changes)
+        return changes
+
+    def check_rounding(self, rows: np.ndarray, changes: np.ndarray) -> np.ndarray:
+        """Return the standard error of changes (m, values) by rounding, (values,); computes a few in float64 too."""
+        checked = choose_checked(len(rows))
+        part = rows[checked]
+        double = self.retrain(lambda start, stop: part[start:stop], len(part), np.float64)[0]
+        return measure_rounding(changes[checked], double)
 
     def measure_effects(self, examples: np.ndarray) -> KnownEffects:
         """Retrain without each of some examples, in the order in which lanes take them; then compute pairs."""
         own, distances = np.full((self.run.n, self.width), np.nan), np.zeros(self.run.n)
+        rounding: np.ndarray | float = 0.0
         if len(examples):
             own[examples], distances[examples] = self.retrain(
                 lambda start, stop: unit_rows(examples[start:stop], self.run.n), len(examples)
             )
+            if self.plan.dtype == "float32":
+                # Of those that differ from the plain run in the most steps: the longer a model is trained, the more.
+                first = examples[: min(CHECKED, len(examples))]
+                rounding = self.check_rounding(unit_rows(first, self.run.n), own[first])
         gradient = self.first.gradient
         if gradient is None:
-            return KnownEffects.of_own(None, own, self.first.shape)
+            return replace(KnownEffects.of_own(None, own, self.first.shape), rounding=rounding)
         chosen = np.zeros(0, dtype=np.int64)
         if self.plan.pairs:
             chosen = np.sort(select_for_pairs(own, distances)[: self.plan.pairs])
         pairs = self.compute_pairs(gradient, chosen)
         if self.plan.strongest:
             self.retrain_strongest(own, pairs, chosen)
-        return KnownEffects(gradient.T, own, chosen, pairs, self.first.shape)
+        return KnownEffects(gradient.T, own, chosen, pairs, self.first.shape, rounding=rounding)
 
     def compute_pairs(self, gradient: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return what leaving out each chosen example changes in all derivatives, (chosen, values, n).
@@ -127,9 +144,12 @@ class PlannedWork:
                 if example in position:
                     pairs[position[example], :, other] = change
 
-    def retrain(self, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def retrain(self, rows: Rows, count: int, dtype: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Return what the values change by without so many subsets, (count, values), and how far that moves the state,
-        (count,)."""
+        (count,).
+
+        dtype : of the retraining; by default the plan's, whose progress it then is.
+        """
         measured, distances = measure_retrained(
             self.run,
             self.first.measurement,
@@ -137,9 +157,10 @@ class PlannedWork:
             rows,
             count,
             threads=self.threads,
-            progress=self.tell.part(LANE * count),
+            progress=self.tell.part(LANE * count) if dtype is None else None,
             kept=self.first.kept,
             executor=self.executor,
+            dtype=dtype or self.plan.dtype,
         )
         return measured - self.first.baseline, distances
 

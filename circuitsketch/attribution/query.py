@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from circuitsketch.arguments import check_executor, check_instance, check_int, is_int, quoted, refuse_device
+from circuitsketch.arrays import check_real_dtype
 from circuitsketch.attribution.calibrate import calibrate_query, choose_subsets
 from circuitsketch.attribution.evaluation import Evaluation, check_truth, score
 from circuitsketch.attribution.ground_truth import ids_of_largest_errors
@@ -67,6 +68,7 @@ class Query(PredictingSeries):
         truth: Any = None,
         run: Training | None = None,
         threads: int | None = None,
+        dtype: Any = np.float64,
         device: str = "cpu",
         executor: Executor | None = None,
         seed: int = 0,
@@ -82,8 +84,9 @@ class Query(PredictingSeries):
             The values after retraining, if they are known; by default the run is retrained without each subset.
         run : Training, optional
             The training run, if the sketch was opened without it.
-        threads, device, executor : optional
-            Of the retraining, as for `Training.retrain`.
+        threads, dtype, device, executor : optional
+            Of the retraining, as for `Training.retrain`. With dtype="float32" a few subsets are retrained in float64
+            too, and a `RoundingWarning` says if effects are not large against the rounding.
         seed : int
             Of the bootstrap.
         **options
@@ -101,6 +104,11 @@ class Query(PredictingSeries):
         DeviceError
             If there is no such device.
 
+        Warns
+        -----
+        RoundingWarning
+            If dtype is float32, and its rounding is not small against the effects.
+
         Examples
         --------
         >>> import circuitsketch as cs
@@ -112,12 +120,13 @@ class Query(PredictingSeries):
         """
         refuse_device(check_executor(executor), check_device(device))
         thread_count(threads, 1)
+        check_real_dtype(dtype)
         check_int(seed, "seed", 0, 2**64 - 1)
         weights = self.downweights(subsets)
         if weights.ndim != 2 or len(weights) < 2:
             raise InputError("an evaluation needs a list of at least two subsets: scores are over subsets")
         if truth is None:
-            truth = self.known_source("evaluate", run).retrain(weights, threads, device, executor)
+            truth = self.known_source("evaluate", run).retrain(weights, threads, device, executor, dtype)
         elif self.structure is not None:
             truth = self.structure.flat(truth, 1)
         truth = check_truth(truth, (len(weights), *self.shape))
@@ -135,6 +144,7 @@ class Query(PredictingSeries):
         truth: Any = None,
         run: Training | None = None,
         threads: int | None = None,
+        dtype: Any = np.float64,
         device: str = "cpu",
         executor: Executor | None = None,
         seed: int = 0,
@@ -160,8 +170,8 @@ class Query(PredictingSeries):
             Of drawn subsets: how many; by default 48.
         truth : array_like, of shape (subsets, *measurement), optional
             The values after retraining, if they are known.
-        run, threads, device, executor : optional
-            As for `evaluate`.
+        run, threads, dtype, device, executor : optional
+            As for `evaluate`. Intervals include the rounding of float32.
         seed : int
             Of drawn subsets.
 
@@ -191,17 +201,19 @@ class Query(PredictingSeries):
         """
         refuse_device(check_executor(executor), check_device(device))
         thread_count(threads, 1)
+        check_real_dtype(dtype)
         check_int(seed, "seed", 0, 2**64 - 1)
         if run is not None:
             check_instance(run, "run", Training, "the cs.Training that was measured")
         retrained = choose_subsets(self, subsets, kind, size, count, seed, has_truth=truth is not None)
         rows = retrained.rows
         if truth is None:
-            truth = self.known_source("calibrate", run).retrain(rows, threads, device, executor)
+            truth = self.known_source("calibrate", run).retrain(rows, threads, device, executor, dtype)
         elif self.structure is not None:
             truth = self.structure.flat(truth, 1)
         truth = check_truth(truth, (len(rows), *self.shape)).reshape(len(rows), -1)
-        return calibrate_query(self, replace(retrained, changes=truth - np.reshape(self.first_value, -1)))
+        changes = truth - np.reshape(self.first_value, -1)
+        return calibrate_query(self, replace(retrained, changes=changes, dtype=np.dtype(dtype).name))
 
     def keep_calibration(self) -> str:
         """Keep what this query was calibrated on in the sketch's folder; `sketch.query` takes it in again.
@@ -239,7 +251,7 @@ class Query(PredictingSeries):
         if self.calibrations is None:
             raise InputError("a calibration is kept in its sketch's folder; make the sketch with path=")
         retrained = calibrated.retrained
-        kept = KeptCalibration(retrained.kind, retrained.sizes, retrained.rows, retrained.changes)
+        kept = KeptCalibration(retrained.kind, retrained.sizes, retrained.rows, retrained.changes, retrained.dtype)
         return self.calibrations.write(kept)
 
     @within_memory("retraining", "a smaller count", "threads=1")

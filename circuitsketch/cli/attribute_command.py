@@ -15,10 +15,12 @@ from circuitsketch.cli.options import (
     Label,
     Level,
     Measure,
+    RetrainingDtype,
     Seed,
     SubsetFile,
     Target,
     Threads,
+    TrainingPrecision,
     Without,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept
@@ -84,6 +86,7 @@ def attribute(
         ),
     ] = None,
     seed: Seed = 0,
+    dtype: RetrainingDtype = TrainingPrecision.float64,
     threads: Threads = None,
     executor: ExecutorName = None,
     json_to: Json = None,
@@ -132,6 +135,7 @@ def attribute(
             threads=threads,
             progress=lambda done, total: report_progress("attribute", done, total),
             on_plan=announce,
+            dtype=dtype.value,
             path=keep,
             executor=workers,
             seed=seed,

@@ -36,6 +36,13 @@ class Precision(StrEnum):
     complex64 = "complex64"
 
 
+class TrainingPrecision(StrEnum):
+    """The precision in which models are retrained."""
+
+    float64 = "float64"
+    float32 = "float32"
+
+
 class Sum(StrEnum):
     """How costs are grouped."""
 
@@ -173,6 +180,15 @@ Dtype = Annotated[
     Precision,
     typer.Option(
         metavar="NAME", help="Data type of the coefficients: complex128, or complex64, which takes half the memory."
+    ),
+]
+RetrainingDtype = Annotated[
+    TrainingPrecision,
+    typer.Option(
+        "--dtype",
+        metavar="NAME",
+        help="Precision of the retraining: float64, or float32, which takes about half the time; warns if its rounding "
+        "matters.",
     ),
 ]
 Keep = Annotated[

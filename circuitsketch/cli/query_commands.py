@@ -25,12 +25,14 @@ from circuitsketch.cli.options import (
     Level,
     Measure,
     Plot,
+    RetrainingDtype,
     RunOf,
     Seed,
     Store,
     StoreOrTarget,
     SubsetFile,
     Threads,
+    TrainingPrecision,
     Without,
 )
 from circuitsketch.cli.output import Output, print_status, progress_bars, report_kept, show_status
@@ -94,6 +96,7 @@ def predict(
         bool,
         typer.Option("--retrain", help="Also retrain without the examples, to check the prediction; requires the run."),
     ] = False,
+    dtype: RetrainingDtype = TrainingPrecision.float64,
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
     target: RunOf = None,
@@ -132,7 +135,7 @@ def predict(
     if calibrate or (calibrate is None and (estimator, order, strength) == (None, None, 1)):
         counts = [len({*ids, *more}) for more in subsets.values()] or [len(ids)]
         with open_executor(executor) as workers:
-            query = calibrate_stored(sketch, query, target, calibrate, counts, device, workers)
+            query = calibrate_stored(sketch, query, target, calibrate, counts, device, workers, dtype)
     if len(subsets) > 1:
         if plot is not None:
             raise typer.BadParameter(
@@ -142,7 +145,7 @@ def predict(
         run = run_for(sketch, target, "--retrain") if retrain else None
         chosen_estimator = None if estimator is None else estimator.value
         how: dict[str, Any] = {"strength": strength, "order": order, "estimator": chosen_estimator}
-        how["executor"] = executor
+        how |= {"executor": executor, "dtype": dtype.value}
         output.write(
             *predict_many(sketch, query, function, every, how, level, run, device, request_fields(store, measure))
         )
@@ -156,7 +159,7 @@ def predict(
     truth = None
     if run is not None:
         with show_status("retraining"):
-            retrained = run.retrain(h, device=device.value)
+            retrained = run.retrain(h, dtype=dtype.value, device=device.value)
             truth = number_of(function(run.params(retrained)))
     plain = (
         request_fields(store, measure)
@@ -182,6 +185,7 @@ def calibrate_stored(
     sizes: list[int],
     device: Device,
     executor: Executor | None,
+    dtype: TrainingPrecision,
 ) -> Query:
     """Calibrate a query on subsets that the sketch has kept, else on ones that it draws and keeps; say the cost.
 
@@ -207,7 +211,9 @@ def calibrate_stored(
     begin = time.perf_counter()
     number = count or DEFAULT_CALIBRATION
     with show_status(f"calibrating: retraining without each of {number} subsets"):
-        query = query.calibrate(size=size, count=number, run=run, device=device.value, executor=executor)
+        query = query.calibrate(
+            size=size, count=number, run=run, dtype=dtype.value, device=device.value, executor=executor
+        )
     spent = time.perf_counter() - begin
     print_status(
         f"calibrated on {number} retrained subsets of {size[0]} to {size[1]} "
@@ -244,7 +250,7 @@ def predict_many(
     truth = None
     if run is not None:
         with show_status(f"retraining {len(h)} times"), open_executor(how["executor"]) as workers:
-            truth = retrain_and_measure(run, h, function, (), None, device.value, workers)
+            truth = retrain_and_measure(run, h, function, (), None, device.value, workers, how["dtype"])
     rows = []
     for i, (name, ids) in enumerate(subsets.items()):
         one = query.reweight(h[i], order=how["order"], estimator=how["estimator"])
@@ -344,6 +350,7 @@ def evaluate(
         ),
     ] = None,
     estimator: EstimatorName = None,
+    dtype: RetrainingDtype = TrainingPrecision.float64,
     threads: Threads = None,
     device: DeviceName = Device.cpu,
     executor: ExecutorName = None,
@@ -393,6 +400,7 @@ def evaluate(
             what=measure,
             threads=threads,
             device=device.value,
+            dtype=dtype.value,
             folder=keep,
             progress=progress,
             executor=workers,

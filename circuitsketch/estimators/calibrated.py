@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,7 @@ class Calibrated:
             warnings=answers.unlike.warn(self.retrained, answers.fewest),
             bounds=bounds,
             words=f"{self.describe(answers.kinds)}, calibrated on {self.name_subsets(answers.kinds)}"
+            + " in float32" * (self.retrained.dtype == "float32")
             + " that the sketch has kept" * self.retrained.is_kept
             + NO_GRADIENT * any(isinstance(one, FromKnownEffects) and one.known.lacks_gradient for one in self.parts),
         )
@@ -154,11 +156,16 @@ class Calibrated:
         kinds = self.kinds_of(rows)
         change = self.calibration.predict(paired, kinds).reshape(count, -1)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
+        rounding = np.where(np.any(rows != 0, axis=1, keepdims=True), self.rounding, 0.0)
         change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
 
         def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
             ends = self.calibration.interval(level, paired, paired_sizes, paired_errors, kinds)
-            low, high = (np.where(exact, change, end.reshape(count, -1)) for end in ends)
+            around = NormalDist().inv_cdf((1 + level) / 2) * rounding
+            low, high = (
+                np.where(exact, change + side * around, end.reshape(count, -1))
+                for side, end in zip((-1, 1), ends, strict=True)
+            )
             return low, high
 
         low, high = bounds(ONE_SIGMA)
@@ -166,6 +173,12 @@ class Calibrated:
             stderr = (high - low) / 2
         unlike = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1))
         return Answers(change, stderr, bounds, kinds, self.count_fewest(kinds), unlike)
+
+    @property
+    def rounding(self) -> np.ndarray | float:
+        """The standard error by rounding of the effect of an example that was retrained alone, (C,); 0 in float64."""
+        known = [part.known.rounding for part in self.parts if isinstance(part, FromKnownEffects)]
+        return known[0] if known else 0.0
 
     def kinds_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the number of the kind of rows (B, n), 1 for alike examples; None where all are calibrated as one."""
@@ -339,6 +352,8 @@ def estimates_of(
             continue
         predictions[:, k] = np.reshape(estimate.change, (len(rows), values))
         errors[:, k] = np.reshape(estimate.stderr, (len(rows), values))
+        if isinstance(part, FromKnownEffects):  # rounding of what is known is not an error of the estimator
+            errors[:, k] = np.where(np.isfinite(errors[:, k]), 0.0, np.inf)
         if apart is not None:
             error = np.hypot(predictions[:, k], apart)
             error = np.where(error > 0, error, typical)  # 0 is for what is known exactly

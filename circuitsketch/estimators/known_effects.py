@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from circuitsketch.errors import InputError
+from circuitsketch.estimators.caveats import NORMAL
 from circuitsketch.estimators.interface import Effects, Estimate
 from circuitsketch.estimators.pair_completion import complete_pairs
 
@@ -60,6 +61,8 @@ class KnownEffects:
         The shape of the measurement, of C values.
     lacks_gradient : bool
         Whether there are no derivatives: `gradient` is then `own`, as if effects were proportional to the weight.
+    rounding : ndarray, of shape (C,), or 0
+        The standard error of an own effect by the rounding of models that were retrained in float32.
     """
 
     gradient: np.ndarray
@@ -68,6 +71,7 @@ class KnownEffects:
     pairs: np.ndarray
     shape: tuple[int, ...] = ()
     lacks_gradient: bool = False
+    rounding: np.ndarray | float = 0.0
 
     @staticmethod
     def of_gradient(gradient: np.ndarray, shape: tuple[int, ...]) -> KnownEffects:
@@ -145,7 +149,8 @@ class FromKnownEffects:
         alone: np.ndarray = np.count_nonzero(rows, axis=1) == 1
         exact = alone[:, None] & self.is_exact(rows) if len(terms) > 1 else np.zeros_like(change, dtype=bool)
         none: np.ndarray = np.count_nonzero(rows, axis=1) == 0
-        stderr = np.where(exact | none[:, None], 0.0, np.inf)
+        stderr = np.where(exact, known.rounding, np.inf)
+        stderr = np.where(none[:, None], 0.0, stderr)
         single = np.ndim(h) == 1
 
         def shaped(values: np.ndarray) -> np.ndarray:
@@ -159,10 +164,11 @@ class FromKnownEffects:
             stderr=shaped(stderr),
             terms=shaped(series),
             term_stderr=shaped(np.zeros_like(series)),
-            truncation=shaped(np.where(stderr == 0, 0.0, np.nan)),
+            truncation=shaped(np.where(np.isfinite(stderr), 0.0, np.nan)),
             outside=shaped(np.zeros(change.shape, dtype=bool)),
+            degrees_of_freedom=shaped(np.where(np.isfinite(stderr), NORMAL, 0.0)) if np.any(known.rounding) else 0,
             estimator=self.name,
-            warnings=() if np.all(stderr == 0) else (UNCALIBRATED,),
+            warnings=() if np.isfinite(stderr).all() else (UNCALIBRATED,),
             words=WORDS[self.name] + NO_GRADIENT * known.lacks_gradient,
         )
 
@@ -177,7 +183,7 @@ class FromKnownEffects:
         known = self.known
         is_known = ~np.isnan(known.own) if self.name != "first-order" else np.zeros(known.own.shape, dtype=bool)
         change = np.where(is_known, known.own, known.gradient)
-        stderr = np.where(is_known, 0.0, np.inf)
+        stderr = np.where(is_known, known.rounding, np.inf)
         n, order = len(change), 1 if self.name == "first-order" else 2
         warnings = (UNKNOWN_ERRORS,) if np.isinf(stderr).any() else ()
         return Effects(change.reshape(n, *known.shape), stderr.reshape(n, *known.shape), order, self.name, warnings)

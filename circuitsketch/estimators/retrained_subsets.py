@@ -38,6 +38,8 @@ class RetrainedSubsets:
     values : ndarray of int, of shape (m,), or None
         The value that each given subset was picked for: then pairs of a subset and a value are calibrated, all values
         together, and not every value on its own.
+    dtype : str
+        In which they were retrained, "float64" or "float32".
     """
 
     rows: np.ndarray
@@ -46,6 +48,7 @@ class RetrainedSubsets:
     sizes: tuple[float, float]
     is_kept: bool = False
     values: np.ndarray | None = None
+    dtype: str = "float64"
 
     @staticmethod
     def before_retraining(rows: np.ndarray, kind: str, sizes: tuple[float, float]) -> RetrainedSubsets:

@@ -152,6 +152,7 @@ def retrain_blocks(
                 run.train_with(weights[i][bad[0]])  # raises, with step and gate
                 raise DivergenceError(
                     f"retraining diverged for row {block * width + bad[0]} of the downweights; lower the learning rate"
+                    + ", or use dtype='float64', in which it is finite" * executable.target.single
                 )
             take(block, lanes.copy() if read is None else read(block, lanes))
         with lock:
@@ -232,9 +233,7 @@ class LaneMeasurement:
     varying : sequence of int
         The positions of the other leaves.
     width : int
-        Lanes per block.
-    single : bool
-        Whether lanes hold single precision.
+        Lanes per block. They are measured in double precision, also those that were trained in single precision.
     """
 
     def __init__(
@@ -243,9 +242,8 @@ class LaneMeasurement:
         state: Sequence[np.ndarray],
         varying: Sequence[int],
         width: int,
-        single: bool = False,
     ) -> None:
-        target = make_target(VALUES, np.complex64 if single else np.complex128, width)
+        target = make_target(VALUES, np.complex128, width)
         self.executable = build([circuit], target, tuple(varying), len(circuit.inputs), {}, has_keep=False)
         self.state = state
 
@@ -350,7 +348,7 @@ class RetrainedModels(PropagatedRun):
     def measured(self, circuit: Circuit, device: str = "cpu") -> np.ndarray:
         """Return the measurement of each model, (n, *shape), by example; leaves of a pytree are concatenated."""
         varying = [i for i, at in enumerate(self.state_lane) if at >= 0]
-        measurement = LaneMeasurement(circuit, self.constants, varying, self.target.width, self.target.single)
+        measurement = LaneMeasurement(circuit, self.constants, varying, self.target.width)
         values = np.zeros((self.count, values_of(circuit)))
         for block in range(-(-self.count // self.target.width)):
             rows = self.rows(block * self.target.width, min(self.target.width, self.count - block * self.target.width))
@@ -370,6 +368,7 @@ def measure_retrained(
     width: int | None = None,
     kept: KeptArrays | None = None,
     executor: Executor | None = None,
+    dtype: Any = np.float64,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Retrain with rows of downweights, and measure each model.
 
@@ -377,7 +376,7 @@ def measure_retrained(
     ----------
     measurement, state : a circuit, as for `LaneMeasurement`, or a function, as for `LaneFunction`, which workers do not
         call, and the plain run's final state.
-    run, rows, count, threads, progress, width, executor : as for `retrain_blocks`.
+    run, rows, count, threads, progress, width, executor, dtype : as for `retrain_blocks`.
     kept : KeptArrays, optional
         Where blocks are kept as they are finished; those that are there already are not computed again.
 
@@ -387,7 +386,7 @@ def measure_retrained(
     distances : (count,), the 2-norm of the difference between the final state and the plain run's.
     """
     varying = run.varying(values=True)
-    executable = run.executable(VALUES, lanes=count, width=width)
+    executable = run.executable(VALUES, dtype, lanes=count, width=width)
     width = executable.target.width
     read = ModelReader(measurement, state, varying, executable.state_lane, width, count)
     if isinstance(measurement, Circuit):
@@ -403,7 +402,8 @@ def measure_retrained(
     @cache
     def name_of(block: int) -> str:
         part = part_of(block)
-        return f"retrained-{digest([rows(part.start, part.stop), width])[:32]}"
+        single = ["float32"] * executable.target.single  # work in another precision is other work
+        return f"retrained-{digest([rows(part.start, part.stop), width, *single])[:32]}"
 
     def take(block: int, models: np.ndarray) -> None:
         part = part_of(block)
@@ -427,6 +427,7 @@ def measure_retrained(
         count,
         take,
         blocks=remaining,
+        dtype=dtype,
         width=width,
         threads=threads,
         progress=progress,

@@ -17,7 +17,7 @@ import numpy as np
 
 from circuitsketch.arguments import text_of
 from circuitsketch.attribution.evaluation import read_numbers, write_array
-from circuitsketch.attribution.ground_truth import retrain_and_measure
+from circuitsketch.attribution.ground_truth import check_rounding, retrain_and_measure
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
@@ -110,6 +110,7 @@ def retrain_subsets(
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     executor: Executor | None = None,
+    dtype: str = "float64",
 ) -> np.ndarray:
     """Retrain without each subset and measure; values that the folder already has are not computed again.
 
@@ -135,6 +136,8 @@ def retrain_subsets(
         Called as `progress("retrain", done, total)`.
     executor : Executor, optional
         Workers that share the subsets.
+    dtype : {"float64", "float32"}
+        The precision of the retraining; a folder has the values of one precision.
 
     Returns
     -------
@@ -150,16 +153,20 @@ def retrain_subsets(
     truth = np.zeros((0, *shape))
     if folder is not None:
         about = {"measure": what, "circuit": digest_measurement(run, measure), "run": dict(fingerprint_of(run))}
+        about |= {} if dtype == "float64" else {"dtype": dtype}
         truth = read_retrained(folder, subsets, shape, about)[:count]
     shares = thread_count(threads, count) if executor is None else 2 * worker_count(executor) * (threads or 1)
-    together = lane_width(False) * shares
+    together = lane_width(dtype == "float32") * shares
     progress("retrain", len(truth), count)
     while len(truth) < count:
         part = subsets[len(truth) : len(truth) + together].astype(np.float64)
-        truth = np.concatenate([truth, retrain_and_measure(run, part, measure, (), threads, device, executor)])
+        values = retrain_and_measure(run, part, measure, (), threads, device, executor, dtype, checks_rounding=False)
+        truth = np.concatenate([truth, values])
         if folder is not None:
             write_retrained(folder, subsets[: len(truth)], truth)
         progress("retrain", len(truth), count)
+    if dtype == "float32":
+        check_rounding(run, subsets.astype(np.float64), truth, measure, (), threads, device, executor)
     return truth
 
 
@@ -190,7 +197,9 @@ def read_retrained(folder: Path, masks: np.ndarray, shape: tuple[int, ...], abou
             "what it computes; choose another folder"
         )
     if stored != about:
-        raise InputError(f"{folder} has the retrained values of another run or measurement; choose another folder")
+        raise InputError(
+            f"{folder} has the retrained values of another run, measurement or dtype; choose another folder"
+        )
     if not (folder / "margins.npy").exists():
         return np.zeros((0, *shape))
     try:

@@ -5,8 +5,8 @@ written. Weights and intervals follow from them, and are computed again: a sketc
 estimators, and no training is repeated.
 
     names.sketch/calibrations/MEASUREMENT-CONTENTS/    by the first digits of both digests
-        zarr.json           a Zarr group; its attributes say of which run and measurement it is, and their own sha256;
-                            written last
+        zarr.json           a Zarr group; its attributes say of which run and measurement it is, in which dtype the
+                            subsets were retrained if not in float64, and their own sha256; written last
         subsets/c.0.0       (subsets, examples), downweights
         changes/c.0.0       (subsets, values)
 """
@@ -52,6 +52,7 @@ from circuitsketch.store.zarr_layout import (
 FOLDER = "calibrations"
 VERSION = 1
 AXES = {"subsets": ("subset", "example"), "changes": ("subset", "value")}
+DOUBLE, SINGLE = "float64", "float32"
 DIGITS = 16  # of a digest, in a folder's name
 
 
@@ -69,15 +70,19 @@ class KeptCalibration:
         Downweights.
     changes : ndarray, of shape (m, values)
         What the measurement changed by.
+    dtype : str
+        In which the subsets were retrained, "float64" or "float32".
     """
 
     kind: str
     sizes: tuple[float, float]
     subsets: np.ndarray
     changes: np.ndarray
+    dtype: str = DOUBLE
 
     def __post_init__(self) -> None:
         require(isinstance(self.kind, str), "its kind is not text")
+        require(self.dtype in (DOUBLE, SINGLE), f"its dtype is {self.dtype!r}")
         low, high = self.sizes
         require(0 <= low <= high < float("inf"), f"its sizes are {self.sizes}")
         require(np.isfinite(self.subsets).all() and np.isfinite(self.changes).all(), "it has numbers that are infinite")
@@ -163,7 +168,8 @@ class CalibrationFolder:
             shapes = {"subsets": (None, self.n), "changes": (attributes["subsets"]["shape"][0], self.values)}
             arrays = {name: self.read_numbers(path, name, attributes[name], shapes[name], remedy) for name in AXES}
             low, high = attributes["sizes"]
-            calibration = KeptCalibration(attributes["kind"], (float(low), float(high)), **arrays)
+            dtype = attributes.get("dtype", DOUBLE)
+            calibration = KeptCalibration(attributes["kind"], (float(low), float(high)), **arrays, dtype=dtype)
             provenance = {name: attributes[name] for name in ("created", "versions", "sha256")}
             require(
                 canonical(self.describe(calibration) | provenance) == canonical(attributes), "it has unknown fields"
@@ -202,6 +208,7 @@ class CalibrationFolder:
             "measurement": self.measurement,
             "kind": calibration.kind,
             "sizes": list(calibration.sizes),
+            **({} if calibration.dtype == DOUBLE else {"dtype": calibration.dtype}),
             **{name: describe_array(getattr(calibration, name)) for name in AXES},
         }
 

@@ -29,7 +29,7 @@ from circuitsketch.arguments import (
     quoted,
     refuse_device,
 )
-from circuitsketch.arrays import plain_array, real_array
+from circuitsketch.arrays import check_real_dtype, plain_array, real_array
 from circuitsketch.backends.contract import Arena, Executable, Schedule
 from circuitsketch.backends.lane_blocks import run_blocks
 from circuitsketch.backends.registry import build, check_device, get_backend, make_target
@@ -325,7 +325,13 @@ class Training:
 
     @within_memory("retraining", "fewer subsets at a time", "threads=1")
     def retrain(
-        self, without: Any, threads: int | None = None, *, device: str = "cpu", executor: Executor | None = None
+        self,
+        without: Any,
+        threads: int | None = None,
+        *,
+        dtype: Any = np.float64,
+        device: str = "cpu",
+        executor: Executor | None = None,
     ) -> Any:
         """Train again with other weights: the ground truth for predictions.
 
@@ -337,6 +343,10 @@ class Training:
             of subsets or a 2-D array (subsets, n) of masks or downweights.
         threads : int, optional
             The number of threads for several subsets; by default all cores.
+        dtype : {float64, float32}
+            The precision of the training. float32 takes about half the time, and is the precision in which frameworks
+            usually train; its rounding, about 1e-6 of a parameter, hides effects that are as small. The result is
+            float64 in any case.
         device : str
             "cpu", or "cuda", which pays off for large numbers of subsets.
         executor : concurrent.futures.Executor, optional
@@ -366,14 +376,15 @@ class Training:
         """
         thread_count(threads, 1)
         refuse_device(check_executor(executor), check_device(device))
+        single = check_real_dtype(dtype) == np.float32
         downweights = downweights_of(without, self.n, self.labels, self.items)
         several = downweights.ndim == 2
-        if get_backend(device).runs_constants and not several:
+        if get_backend(device).runs_constants and not several and not single:
             return self.train_with(downweights)
         weights = np.atleast_2d(downweights)
         states = len(weights) * sum(leaf.size for leaf in self.state_leaves)
         require_memory(8 * states, f"the trained states of {len(weights):,} subsets", ["fewer subsets at a time"])
-        executable = self.executable(Mode(0, complex=False, values=True), device=device, lanes=len(weights))
+        executable = self.executable(Mode(0, complex=False, values=True), dtype, None, device, len(weights))
         if executor is not None:
             leaves = self.retrain_on_workers(executor, weights, executable, threads)
         else:
@@ -381,7 +392,10 @@ class Training:
         for row, w in enumerate(weights):
             if not all(np.all(np.isfinite(leaf[row])) for leaf in leaves):
                 self.train_with(w)  # raises, with step and gate
-                raise DivergenceError(f"retraining diverged for subset {row}; lower the learning rate")
+                raise DivergenceError(
+                    f"retraining diverged for subset {row}; lower the learning rate"
+                    + ", or use dtype='float64', in which it is finite" * single
+                )
         return unflatten(self.state_tree, leaves if several else [leaf[0] for leaf in leaves])
 
     def retrain_lanes(self, weights: np.ndarray, executable: Executable, threads: int | None) -> list[np.ndarray]:
@@ -410,7 +424,8 @@ class Training:
         width = executable.target.width
         leaves = [np.zeros((len(weights), *leaf.shape)) for leaf in self.state_leaves]
         begins = group_for_workers(range(0, len(weights), width), threads or 1, executor)
-        tasks = ((part[0], weights[part[0] : part[-1] + width], width, threads or 1) for part in begins)
+        dtype = np.float32 if executable.target.single else np.float64
+        tasks = ((part[0], weights[part[0] : part[-1] + width], dtype, width, threads or 1) for part in begins)
         nbytes = width * (threads or 1) * 8 * (self.n + sum(leaf.size for leaf in self.state_leaves))
         for begin, part in distribute(executor, retrain_rows, [self.for_workers()], tasks, nbytes):
             for leaf, rows in zip(leaves, part, strict=True):
@@ -476,10 +491,10 @@ class Training:
 
 
 def retrain_rows(
-    run: Training, begin: int, weights: np.ndarray, width: int, threads: int
+    run: Training, begin: int, weights: np.ndarray, dtype: Any, width: int, threads: int
 ) -> tuple[int, list[np.ndarray]]:
     """Retrain with some rows of downweights, as a task of a worker; return their first number and the leaves."""
-    executable = run.executable(Mode(0, complex=False, values=True), width=width)
+    executable = run.executable(Mode(0, complex=False, values=True), dtype, width)
     return begin, run.retrain_lanes(weights, executable, threads)
 
 

@@ -176,7 +176,7 @@ def test_saved_retrained_truths_are_identified_by_what_the_measurement_computes(
     assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])
     assert truths(1.0) == pytest.approx([6.0, 5.0, 3.0])  # from the folder
     for other in ((2.0,), (1.0, 1.0)):
-        with pytest.raises(InputError, match="another run or measurement"):
+        with pytest.raises(InputError, match="another run, measurement or dtype"):
             truths(*other)
     about = json.loads((tmp_path / "kept" / "about.json").read_text())
     del about["circuit"]

@@ -35,6 +35,14 @@ def test_attribute_answers_with_a_plan_before_and_its_worth_after(call, found):
     assert "worth:" in out and "rank" in out and "took" in out and "directions" not in out
 
 
+def test_attribute_retrains_in_float32(found, call):
+    answer, double = (found(*ARGUMENTS, "--without", "1,5", *more) for more in (("--dtype", "float32"), ()))
+    assert answer["plan"]["dtype"] == "float32" and double["plan"]["dtype"] == "float64"
+    assert answer["value"] == pytest.approx(double["value"], rel=1e-6) and answer["low"] != double["low"]
+    code, _, err = call(*ARGUMENTS, "--dtype", "complex64")
+    assert code != 0 and "float32" in err
+
+
 def test_attribute_lists_influences_where_nothing_is_deleted(found, call):
     answer = found(*ARGUMENTS, "--top", "3")
     assert len(answer["top"]) == 3

@@ -13,6 +13,7 @@ import pytest
 from own_run import OWN
 
 from circuitsketch import cli
+from circuitsketch.attribution.ground_truth import retrain_and_measure
 from circuitsketch.report import profile
 from circuitsketch.zoo import logistic
 
@@ -122,7 +123,22 @@ def test_evaluate_saves_its_retrained_truths_and_resumes(found, call, home):
     assert code == 1 and "other subsets" in err
     other = tuple("held_out_margin" if word == "held_out_loss" else word for word in arguments)
     code, _, err = call(*other, "--subsets", "4")
-    assert code == 1 and "another run or measurement" in err
+    assert code == 1 and "another run, measurement or dtype" in err
+    code, _, err = call(*arguments, "--subsets", "4", "--dtype", "float32")
+    assert code == 1 and "another run, measurement or dtype" in err
+
+
+def test_evaluate_retrains_in_float32(found, home):
+    arguments = ("evaluate", "zoo.sketch", "--measure", "held_out_loss", "--size", "4", "--subsets", "4")
+    answers = [found(*arguments, *more) for more in ((), ("--dtype", "float32", "--keep", "single"))]
+    truths = np.load(home / "single" / "margins.npy")
+    run = logistic.training(epochs=3)
+    rows = (~np.load(home / "single" / "masks.npy")).astype(float)
+    expected = retrain_and_measure(run, rows, logistic.held_out_loss, (), 1, dtype="float32")
+    np.testing.assert_array_equal(truths[:, 0], expected)
+    assert (
+        answers[0]["rmse"] == pytest.approx(answers[1]["rmse"], rel=1e-3) and answers[0]["rmse"] != answers[1]["rmse"]
+    )
 
 
 def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):

@@ -27,15 +27,16 @@ def models_of(run, rows):
 
 
 @pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
-def test_a_retrained_sketch_predicts_single_deletions_exactly(dtype):
+def test_a_retrained_sketch_predicts_single_deletions_exactly_or_to_its_rounding(dtype):
     run = network()
     query = cs.sketch(run, 0, 1, per_example="retrained", dtype=dtype).measure(measure)
     tolerance = 1e-9 if dtype == np.complex128 else 1e-3
     for i, model in enumerate(models_of(run, np.eye(N))):
         prediction = query.without([i])
         np.testing.assert_allclose(prediction.value, measure(model), rtol=tolerance, atol=tolerance)
-        np.testing.assert_array_equal(prediction.interval(), (prediction.value, prediction.value))
-    assert query.estimator == "per-example" and not query.influence().stderr.any()
+        width = np.ptp(prediction.interval(), axis=0)
+        assert (width == 0).all() if dtype == np.complex128 else ((0 < width) & (width < 1e-4)).all()
+    assert query.estimator == "per-example" and query.influence().stderr.any() == (dtype == np.complex64)
 
 
 def test_several_deletions_sum_own_effects_and_say_that_the_error_is_unknown():

@@ -27,7 +27,7 @@ from circuitsketch.backends.cpu.micro_kernels import (
     Tables,
     ValueMicroKernel,
 )
-from circuitsketch.backends.cpu.sharing import CACHES, read_level_2_size
+from circuitsketch.backends.cpu.sharing import LARGE, read_level_2_size
 from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
 from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
 from circuitsketch.lower.packing import ContractArguments
@@ -106,14 +106,14 @@ def pack_columns(arguments: ContractArguments, entry: int, block: int) -> bool:
 def prefetch_columns(arguments: ContractArguments, entry: int, lanes: int) -> bool:
     """Return whether to prefetch the next columns: if the right operand does not fit into the second-level cache.
 
-    In a lane block that is larger than CACHES of these caches, a quarter of one is enough: what a step reads once, such
+    In a lane block that is larger than LARGE of these caches, a quarter of one is enough: what a step reads once, such
     as a matrix of parameters, comes from memory. Seen on Zen 5 with complex series of order 3, as a share of the peak:
     (8, 512, 128) from memory with AVX-512, .56 to .65 before and .79 to .83 with prefetches; from the third-level cache
     .81 to .89 and .83 to .88. (9, 64, 64) among other layers with AVX2, .57 to .67 and .76 to .80.
     """
     elements = prod(len(set(table)) for table in arguments.side_tables("right"))
     cache = read_level_2_size()
-    return elements * entry > (cache // 4 if lanes > CACHES * cache else cache)
+    return elements * entry > (cache // 4 if lanes > LARGE * cache else cache)
 
 
 def choose_panel(arguments: ContractArguments, entry: int, block: int, tile: Tile) -> int:

@@ -28,18 +28,13 @@ class MachineMath(RuleMath):
 
     def call(self, function: Elementary, *operands: Any) -> MachineReal:
         """Emit an elementary function: vector code where there is some, an LLVM intrinsic, or a C library call."""
-        if function.name in VECTOR_CODE and self.is_double_vector(operands[0]):
+        if function.name in VECTOR_CODE and self.real(operands[0]).is_vector:
             return VECTOR_CODE[function.name](self.emit, *operands)
         numbers = [self.real(x) for x in operands]
         values = list(numbers[0].broadcast_pair(numbers[1])) if len(numbers) == 2 else [x.value for x in numbers]
         if function.machine.startswith("llvm."):
             return MachineReal(self.emit, self.emit.call_intrinsic(function.machine.removeprefix("llvm."), *values))
         return MachineReal(self.emit, self.emit.call_library(function.machine, *values))
-
-    def is_double_vector(self, x: Any) -> bool:
-        """Return whether a value is a vector of doubles."""
-        kind = self.real(x).value.type
-        return isinstance(kind, ir.VectorType) and isinstance(kind.element, ir.DoubleType)
 
     def compare(self, sign: str, x: Any, y: Any) -> MachineReal:
         """Emit 1.0 where the comparison holds, else 0.0."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from circuitsketch.backends.scheduler import thread_count
 
-CACHES, MEMORY = 12, 64 << 20
+CACHES, MEMORY = 8, 64 << 20
+LARGE = 12  # second-level caches: a lane block beyond them comes from memory, or from a cache that others use too
 LEVEL_2, GUESS = Path("/sys/devices/system/cpu/cpu0/cache/index2/size"), 512 << 10
 
 
@@ -20,7 +21,10 @@ def choose_blocks_per_thread(row: int, blocks: int, threads: int | None) -> int:
     few that no thread is without work. Seen on microgpt, in ms per direction per step, with 1, 2 and 4 blocks:
     with a cache of 512 kB, at order 3 (3.6 MB per block) .16, .17, .21; at order 1 (1.4 MB) .053, .047, .044; with four
     layers (11 MB) .76, .96 and, with 3 blocks, .99;
-    with a cache of 2 MB, at order 3 (7.9 MB) .104, .100, .101; at order 1 (2.6 MB) .030, .028, .027 and, with 8, .026.
+    with a cache of 2 MB, at order 3 (7.9 MB) .104, .100, .101; at order 1 (2.6 MB) .030, .028, .027 and, with 8, .026;
+    with a cache of 1 MB and AVX2, at order 3 (4.0 MB) .088, .086, .089, and with busy neighbours .098, .097, .109 (with
+    3 blocks .102); with AVX-512 and these neighbours, at order 3 (7.9 MB) .052, .060, .074; at order 1 (2.6 MB) .0140,
+    .0128, .0128 and, with 8, .018.
     """
     share = blocks // thread_count(threads, blocks)
     cached = min(max(CACHES * read_level_2_size() // max(row, 1), 1), 8)
