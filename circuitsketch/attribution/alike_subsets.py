@@ -18,7 +18,7 @@ from circuitsketch.estimators.retrained_together import ALIKE
 
 # Of the checks of a run.
 SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
-RANDOM = (18, 10, 8)  # random subsets of each size: errors of small ones have the heaviest tails
+RANDOM = (14, 12, 10)  # random subsets of each size: errors of small ones have the heaviest tails
 TOGETHER = 12  # alike subsets of each kind
 # Of a calibration.
 TRIES = 20  # draws per subset, among which are enough that differ and are of the right kind

@@ -1,7 +1,7 @@
 """What subsets that were retrained say of an estimator's errors: an interval for questions of their sizes, or as alike.
 
-In: retrained subsets, what they changed, an estimator's estimates for them. Out: `RetrainedTogether`, which replaces the
-error of an estimate by what the misses of such subsets were. Errors of series grow with the number of examples, and
+In: retrained subsets, what they changed, an estimator's estimates for them. Out: `RetrainedTogether`, which replaces
+the error of an estimate by what the misses of such subsets were. Errors of series grow with the number of examples, and
 where these act alike, in ways that random directions hardly see: so they are measured (THEORY section 10).
 
 An error grows with a power of the size |h|^2, or with the estimator's own standard error times such a power: whichever
@@ -93,8 +93,7 @@ class ErrorLaw:
 
     def exceeds(self, squares: np.ndarray, stderr: np.ndarray, typical: np.ndarray) -> np.ndarray:
         """Return where examples matter more, or are known less, than those of all retrained subsets, (B, C)."""
-        found: np.ndarray = (intensities_of(squares, stderr, typical) > MARGIN * self.most[:, None]).any(axis=0)
-        return found
+        return np.any(intensities_of(squares, stderr, typical) > MARGIN * self.most[:, None], axis=0)
 
 
 def scales_of(squares: np.ndarray, stderr: np.ndarray) -> Iterator[np.ndarray]:

@@ -65,9 +65,9 @@ def parameters(run, rows):
     return trained["w"], trained["v"]
 
 
-def test_the_warning_names_the_gate_and_what_helps(relu):
-    warnings = [text for i in range(N) for text in relu[1].without([i]).warnings]
-    assert any("kinks" in text and "gate relu" in text and "query.calibrate()" in text for text in warnings)
+def test_a_note_names_the_gate_and_what_helps(relu):
+    notes = [text for i in range(N) for text in relu[1].without([i]).notes]
+    assert any("kinks" in text and "gate relu" in text and "query.calibrate()" in text for text in notes)
 
 
 def test_a_retrained_subset_is_not_widened(relu):
@@ -104,7 +104,7 @@ def test_kinks_of_the_measurement_are_counted_like_those_of_training(tmp_path):
         assert np.mean((low <= truth) & (truth <= high)) >= 0.9
         narrow = query.estimators["interactions"].predict(rows)
         assert np.mean(np.abs(narrow.change + query.baseline - truth) <= 1.96 * narrow.stderr) < 0.5
-    (text,) = query.without([0]).warnings
+    (text,) = query.without([0]).notes
     assert "gate maximum (" in text and "of the measurement" in text and "query.calibrate()" in text
     (text,) = cs.open_sketch(tmp_path / "a.sketch").measure(hinge).without([0]).warnings
     assert "gate maximum (" in text and "unknown without the run" in text
