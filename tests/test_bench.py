@@ -65,9 +65,19 @@ def test_the_cost_law_counts_what_grows_and_finds_the_coefficients_of_made_up_ti
     np.testing.assert_allclose(
         law.fit_terms(terms, terms @ coefficients)[[0, 1, 3, 4, 5]], coefficients[[0, 1, 3, 4, 5]]
     )
+    coefficients[5] = 1e-7
+    timings = {f"{i}": [SimpleNamespace(cpu=seconds)] for i, seconds in enumerate(terms @ coefficients)}
+
+    def time_pushes(pushes, repeats):
+        for push in pushes.values():
+            push()
+        return timings
+
+    monkeypatch.setattr(law, "interleaved", time_pushes)
     monkeypatch.setattr(law, "list_settings", lambda full: settings)
     found = law.main(["--repeats", "1", "--json", str(tmp_path / "law.json")])
-    assert np.isfinite(found["slope_all"]) and np.isfinite(found["slope_order"])
+    slopes = [found[f"slope_{name}"] for name in ("steps", "directions", "width", "order", "all")]
+    np.testing.assert_allclose(slopes, 1.0, rtol=1e-6)
     assert json.loads((tmp_path / "law.json").read_text())["terms"] == terms.tolist()
 
 

@@ -19,6 +19,7 @@ from circuitsketch.attribution.structure import number_of
 from circuitsketch.backends.registry import lane_width
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.errors import InputError
+from circuitsketch.frontends.remembered import traces_remembered
 from circuitsketch.training.training import Training
 from circuitsketch.tree import flatten, unflatten
 from circuitsketch.workers.distribution import worker_count
@@ -91,9 +92,10 @@ def retrain_and_measure(
     for begin in range(0, len(weights), together):
         part = weights[begin : begin + together]
         leaves = flatten(run.retrain(part, threads, device=device, executor=executor))[0]
-        for i in range(len(part)):
-            trained = run.params(unflatten(run.state_tree, [leaf[i] for leaf in leaves]))
-            rows.append(number_of(call(measure, "measure", trained, *args)))
+        with traces_remembered():
+            for i in range(len(part)):
+                trained = run.params(unflatten(run.state_tree, [leaf[i] for leaf in leaves]))
+                rows.append(number_of(call(measure, "measure", trained, *args)))
     if len({row.shape for row in rows}) != 1:
         raise InputError("measure returns values of several shapes; let it return one number, or arrays of one shape")
     return np.stack(rows)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from circuitsketch.arguments import call
-from circuitsketch.circuit import compute, evaluate
+from circuitsketch.circuit import Circuit, compute, evaluate
 from circuitsketch.errors import InputError
 from circuitsketch.frontends.imported import flatten_pytree
 from circuitsketch.frontends.jax.state import explain_refusal, is_array, narrowed, spec_of
@@ -22,6 +22,7 @@ from circuitsketch.frontends.jax.tracing import trace_with_jax
 from circuitsketch.frontends.jax.values import plain
 from circuitsketch.frontends.jax.walk import Program, WireWalk
 from circuitsketch.frontends.numpy import Wire, trace
+from circuitsketch.frontends.remembered import trace_or_remember
 
 
 def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,22 +38,26 @@ def import_function(function: Callable[..., Any]) -> Callable[..., Any]:
         if any(isinstance(leaf, Wire) for leaf in leaves):
             return apply_to_wires(function, structure, leaves)
         floats = [i for i, leaf in enumerate(leaves) if is_array(leaf) and np.asarray(leaf).dtype.kind in "fV"]
-        results: list[Any] = []
-
-        def on_wires(*wires: Wire) -> list[Any]:
-            replaced = [*leaves]
-            for i, wire in zip(floats, wires, strict=True):
-                replaced[i] = wire
-            result = apply_to_wires(function, structure, replaced)
-            outputs, tree = jax.tree_util.tree_flatten(result)
-            results[:] = [tree]
-            return outputs
-
         arrays = [np.asarray(leaves[i], np.float64) for i in floats]
-        circuit = trace(on_wires, *arrays)
+
+        def trace_floats() -> tuple[Circuit, Any]:
+            trees: list[Any] = []
+
+            def on_wires(*wires: Wire) -> list[Any]:
+                replaced = [*leaves]
+                for i, wire in zip(floats, wires, strict=True):
+                    replaced[i] = wire
+                result = apply_to_wires(function, structure, replaced)
+                outputs, tree = jax.tree_util.tree_flatten(result)
+                trees[:] = [tree]
+                return outputs
+
+            return trace(on_wires, *arrays), trees[0]
+
+        circuit, tree = trace_or_remember(imported, structure, leaves, floats, trace_floats)
         with np.errstate(all="ignore"):
             values = evaluate(circuit.nodes, dict(zip(circuit.inputs, arrays, strict=True)), compute)
-        return jax.tree_util.tree_unflatten(results[0], [values[i] for i in circuit.outputs])
+        return jax.tree_util.tree_unflatten(tree, [values[i] for i in circuit.outputs])
 
     return imported
 

@@ -225,3 +225,19 @@ def test_positions_that_are_written_twice_are_refused():
     np.testing.assert_array_equal(compiled(x, np.array([3, 0])), [x[1] ** 2, x[1], x[2], x[0] ** 2])
     with pytest.raises(cs.BoundsError, match="written more than once"):
         compiled(x, np.array([3, 3]))
+
+
+def test_a_measurement_is_traced_once_for_all_retrained_models():
+    calls = []
+
+    @cs.jax.function
+    def measure(p, power):
+        calls.append(power)
+        return jnp.sum(p**power)
+
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(2), [1.0, 2.0, 4.0], [[0], [1], [2]])
+    query = cs.attribute(run, lambda p: measure(p, 3), budget=20)
+    del calls[:]
+    truth = query.source.retrain(np.eye(3))
+    np.testing.assert_allclose(truth, 2 * np.array([6.0, 5.0, 3.0]) ** 3, rtol=1e-14)
+    assert calls == [3]

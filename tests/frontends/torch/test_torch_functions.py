@@ -56,3 +56,38 @@ def test_a_gradient_taken_by_pytorch_is_imported_with_its_slope(name):
     slope = np.tensordot([1.0, -8.0, 8.0, -1.0], values, 1) / 12e-4
     # Differences of order 4 with a step of 1e-4: 1e-12 of rounding, and 1e-16 times the fifth derivative.
     np.testing.assert_allclose(series[1], slope, rtol=1e-8, atol=1e-8)
+
+
+def test_a_measurement_may_use_data_in_double_precision():
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    data = torch.tensor(x)
+    w = np.array([[0.5], [-1.0], [2.0]])
+    for measure in (lambda p: (data @ p).sum(), lambda p: (data.float() @ p).sum()):
+        circuit = cs.trace(cs.torch.function(measure), w)
+        tolerance = 1e-15 if measure.__code__.co_names[0] == "data" else 1e-6
+        np.testing.assert_allclose(cs.compile(circuit)(w), (x @ w).sum(), rtol=tolerance, atol=1e-15)
+        np.testing.assert_allclose(cs.torch.function(measure)(w), (x @ w).sum(), rtol=tolerance, atol=1e-15)
+    with pytest.raises(cs.TraceError, match="dtype"):  # it fails in either
+        cs.trace(cs.torch.function(lambda p: data @ p + data.float() @ p.float() @ data), w)
+
+
+def test_a_measurement_is_traced_once_for_all_retrained_models(monkeypatch):
+    calls = []
+    scale = [1.0]
+
+    @cs.torch.function
+    def measure(p, power):
+        calls.append(power)
+        return scale[0] * (p**power).sum()
+
+    run = cs.Training(lambda s, x, keep: s + keep.sum() * x, np.zeros(2), [1.0, 2.0, 4.0], [[0], [1], [2]])
+    rows = np.eye(3)
+    for power in (2, 3):
+        query = cs.attribute(run, lambda p, k=power: measure(p, k), budget=20)
+        del calls[:]
+        truth = query.source.retrain(rows)
+        np.testing.assert_allclose(truth, 2 * np.array([6.0, 5.0, 3.0]) ** power, rtol=1e-14)
+        assert calls == [power]
+    assert measure(np.ones(2), 2) == 2.0
+    scale[0] = 3.0  # elsewhere, a function may close over something that changes
+    assert measure(np.ones(2), 2) == 6.0
