@@ -11,9 +11,10 @@ FLOOR of those of random subsets. Misses have heavier tails than a normal distri
 few subsets: the quantile is Student's with FREEDOM degrees of freedom.
 
 PRIOR, FLOOR and FREEDOM are heuristics, set on the 16 runs of bench/trust.py, with four draws of the subsets each, and
-two of the directions and of the questions. On a third draw of directions and questions, and four of the subsets, unwarned
-intervals of 95 % held below 90 % in 2 to 6 of 81 cells, and above 99 % in 22 to 32. The largest of 36 scores, as conformal
-prediction takes it, is no safer and wider: it held above 99 % in half of the cells of random subsets, and this in a fifth.
+two of the directions and of the questions. On a third draw of directions and questions, and four of the subsets,
+unwarned intervals of 95 % held below 90 % in 2 to 6 of 81 cells, and above 99 % in 22 to 32. The largest of 36 scores,
+as conformal prediction takes it, is no safer and wider: above 99 % in half of the cells of random subsets, where this
+was in a fifth.
 """
 
 from __future__ import annotations
