@@ -37,8 +37,8 @@ class Prediction:
         The measurement at h = 0, exact.
     stderr : float or ndarray, of shape S
         The standard error of value and change. For "theorem" it is the spread over directions; for the estimators that
-        rest on per-example series, the posterior's deviation together with what is left out. Checks of the run, for
-        kinks and against retrained subsets, add in quadrature what they find.
+        rest on per-example series, the posterior's deviation together with what is left out. Checks of the run
+        add in quadrature what kinks change; of subsets of sizes that were retrained, it is what those were off by.
     terms, term_stderr : ndarray, of shape (order, *S)
         The term F_r(h, ..., h) of each order, and its standard error. With more than one group each term is a median of
         its own, so that the terms add up to the change up to the error.

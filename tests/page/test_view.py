@@ -361,5 +361,7 @@ def test_warnings_of_estimators_are_put_in_plain_words():
         "4 of 9 influences are smaller than their error: query.retrain_worst(16) retrains the worst of them",
     ):
         assert not PYTHON.search(plain_words(text)), plain_words(text)
+    beyond = "is not known to hold for them; query.calibrate() with subsets like this one"
+    assert plain_words(beyond) == "is not known to hold for them; train again to check"
     assert "35% of the change" in plain_words(sentences_of_beyond(np.array(0.35), 0.1)[0])
     assert plain_words("query.retrain_worst(16) corrects") == "retraining the worst examples corrects"
