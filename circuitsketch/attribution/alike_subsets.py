@@ -14,10 +14,12 @@ import numpy as np
 from circuitsketch.attribution.subsets import MIXED, check_sizes, default_sizes, draw_subsets
 from circuitsketch.estimators.alikeness import Alikeness
 from circuitsketch.estimators.calibration import LEAST_FOR_95
+from circuitsketch.estimators.retrained_together import ALIKE
 
 # Of the checks of a run.
 SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
-TOGETHER = 12  # subsets of each size and kind
+RANDOM = (14, 12, 10)  # random subsets of each size: errors of small ones have the heaviest tails
+TOGETHER = 12  # alike subsets of each kind
 # Of a calibration.
 TRIES = 20  # draws per subset, among which are enough that differ and are of the right kind
 NOT_ALIKE = 0.8  # the share of random subsets that do not count as alike
@@ -26,7 +28,7 @@ ENOUGH_OF_BOTH = 2 * LEAST_FOR_95 + 2  # subsets that are worth dividing
 
 def draw_alike_and_random(
     directions: np.ndarray, labels: Sequence[Any] | None, seed: int = 1
-) -> tuple[tuple[int, ...], np.ndarray]:
+) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     """Draw subsets at random, of SHARES of the examples, and alike ones.
 
     Alike are an example and those that move the parameters most like it and, where there are labels, examples that
@@ -45,21 +47,26 @@ def draw_alike_and_random(
     -------
     sizes : tuple of int
         Of the random subsets.
-    weights : array, shape (kinds, TOGETHER, n)
+    kinds : array of int, shape (subsets,)
+        The number of the size of each random subset, and ALIKE of others.
+    weights : array, shape (subsets, n)
         Downweights 0 and 1: random subsets of each size, then alike ones, then those of one label, if there are labels.
     """
     rng, n = np.random.default_rng(seed), len(directions)
     sizes = tuple(sorted({min(max(2, round(share * n)), n) for share in SHARES}))
-    weights = np.zeros((len(sizes) + 1 + (labels is not None), TOGETHER, n))
-    for row, size in zip(weights, sizes, strict=False):
-        for subset in row:
-            subset[rng.choice(n, size, replace=False)] = 1.0
-    for subset in weights[len(sizes)]:
+    kinds = np.repeat([*range(len(sizes)), ALIKE], [*RANDOM[: len(sizes)], TOGETHER])
+    weights = np.zeros((len(kinds), n))
+    for kind, subset in zip(kinds, weights, strict=True):
+        if kind != ALIKE:
+            subset[rng.choice(n, sizes[kind], replace=False)] = 1.0
+            continue
         nearest = rank_by_likeness(directions, rng.integers(n))
         subset[nearest[: round(np.exp(rng.uniform(np.log(3), np.log(max(n // 8, 4)))))]] = 1.0
     if labels is not None:
-        weights[-1] = draw_subsets(n, labels, "label", (min(2, n), n // 2), TOGETHER, seed)[0]
-    return sizes, weights
+        of_one_label = draw_subsets(n, labels, "label", (min(2, n), n // 2), TOGETHER, seed)[0]
+        weights = np.concatenate([weights, of_one_label])
+        kinds = np.concatenate([kinds, np.full(len(of_one_label), ALIKE)])
+    return sizes, kinds, weights
 
 
 def draw_mixed(

@@ -37,8 +37,8 @@ class Prediction:
         The measurement at h = 0, exact.
     stderr : float or ndarray, of shape S
         The standard error of value and change. For "theorem" it is the spread over directions; for the estimators that
-        rest on per-example series, the posterior's deviation together with what is left out. Checks of the run, for
-        kinks and against retrained subsets, add in quadrature what they find.
+        rest on per-example series, the posterior's deviation together with what is left out. Checks of the run
+        add in quadrature what kinks change; of subsets of sizes that were retrained, it is what those were off by.
     terms, term_stderr : ndarray, of shape (order, *S)
         The term F_r(h, ..., h) of each order, and its standard error. With more than one group each term is a median of
         its own, so that the terms add up to the change up to the error.
@@ -61,7 +61,9 @@ class Prediction:
     outside : bool, or ndarray of shape S
         Whether h lies outside the region of trust, by the measured decay of the series.
     warnings : tuple of str
-        Sentences that a reader of the value must know.
+        Sentences that a reader of the value must know: why the interval may not hold.
+    notes : tuple of str
+        Sentences that say why the error is large, and what would narrow it.
     unit : str
         What a coordinate of h is called.
     bounds, words : callable or None, str
@@ -85,14 +87,15 @@ class Prediction:
     unit: str = field(default="example", repr=False)
     bounds: Bounds | None = field(default=None, repr=False)
     words: str = field(default="", repr=False)
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def of(estimate: Estimate, baseline: Any, directions: int, unit: str, constancy: Constancy | None) -> Prediction:
         """Add an estimated change to the baseline; where the measurement is locally constant, the error is unknown."""
-        notes: tuple[str, ...] = ()
+        flats: tuple[str, ...] = ()
         stderr, truncation, outside = estimate.stderr, estimate.truncation, estimate.outside
         if constancy is not None:
-            flat, notes = np.broadcast_to(constancy.flat, np.shape(estimate.change)), constancy.notes
+            flat, flats = np.broadcast_to(constancy.flat, np.shape(estimate.change)), constancy.notes
             stderr, truncation = np.where(flat, np.inf, stderr), np.where(flat, np.inf, truncation)
             outside = flat | outside
         return Prediction(
@@ -113,10 +116,11 @@ class Prediction:
             ),
             estimator=estimate.estimator,
             outside=flag(outside),
-            warnings=tuple(in_units(text, unit) for text in (*notes, *estimate.doubts, *estimate.warnings)),
+            warnings=tuple(in_units(text, unit) for text in (*flats, *estimate.doubts, *estimate.warnings)),
             unit=unit,
             bounds=estimate.bounds if constancy is None else None,
             words=estimate.words,
+            notes=tuple(in_units(text, unit) for text in estimate.notes),
         )
 
     def flattened(self) -> Prediction:
@@ -166,7 +170,7 @@ class Prediction:
         lines += [line(label, [figure(x) for x in numbers]) for label, numbers in rows]
         if left:
             lines.append(f"  ... and {left} more values")
-        return "\n".join(lines + [f"  warning: {text}" for text in self.warnings])
+        return "\n".join(lines + [f"  {text}" for text in self._sentences()])
 
     def __repr__(self) -> str:
         of = f"{self.value:.6g} +- {self.stderr:.6g}" if np.shape(self.value) == () else f"shape {np.shape(self.value)}"
@@ -175,7 +179,7 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         names, rows, left = self._table()
-        notes = [f"and {left} more values"] * bool(left) + [f"warning: {text}" for text in self.warnings]
+        notes = [f"and {left} more values"] * bool(left) + self._sentences()
         figures = [(label, *(figure(x) for x in numbers)) for label, numbers in rows]
         return table(f"prediction, {self._source()}", figures, names, notes)
 
@@ -205,7 +209,11 @@ class Prediction:
             "estimator": self.estimator,
             "outside": np.asarray(self.outside).tolist(),
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
         }
+
+    def _sentences(self) -> list[str]:
+        return [f"warning: {text}" for text in self.warnings] + [f"note: {text}" for text in self.notes]
 
     def _source(self) -> str:
         if self.words:

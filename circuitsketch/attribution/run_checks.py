@@ -22,13 +22,9 @@ from circuitsketch.circuit import Circuit
 from circuitsketch.directions import Given
 from circuitsketch.errors import CircuitSketchError
 from circuitsketch.estimators.alikeness import Alikeness, share_a_label
-from circuitsketch.estimators.caveats import (
-    KinkErrors,
-    RetrainedAlone,
-    RetrainedTogether,
-    typical_change,
-)
+from circuitsketch.estimators.caveats import KinkErrors, RetrainedAlone, typical_change
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
+from circuitsketch.estimators.retrained_together import RetrainedTogether
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.propagate.coefficients import PropagatedRun
 from circuitsketch.propagate.roots import ORDER, TOLERANCE, constant_needed, has_roots, largest_ratio
@@ -40,6 +36,7 @@ from circuitsketch.tree import flatten, unflatten
 COMPARED = ("interactions", "per-example")  # estimators whose errors are compared with retrained subsets
 DRAWS = 8  # random deletions of each size that are tried for kinks
 EXPLAINED = 4  # of these, by which the constant under a root is computed that would let their series converge
+MANY = 6  # times the squared miss of random examples, beyond which a deletion's examples are worse than others
 ALONE = 16  # examples that are retrained alone, of the largest first-order effects, and as many at random
 
 
@@ -176,22 +173,22 @@ class RunChecks:
         several = np.count_nonzero(rows, axis=1) > 1
         if not several.any():
             return estimate
-        alike = [self.alikeness.find_alike(rows)]
+        is_alike = self.alikeness.find_alike(rows)
         if self.labels is not None:
-            alike.append(share_a_label(rows, self.labels))
+            is_alike = is_alike | share_a_label(rows, self.labels)
         outside = np.reshape(np.asarray(estimate.outside), (len(rows), -1)).any(axis=1)
         is_large = (rows**2).sum(axis=1) >= SHARES[0] * rows.shape[1]
-        if not (several & (outside | is_large | np.any(alike, axis=0))).any():
+        if not (several & (outside | is_large | is_alike)).any():
             return estimate
         together = self.compare_together(estimator, baseline, effects)
         if together is None:
             return estimate
-        is_alike = np.stack(alike) & ~retrained
+        is_alike = is_alike & ~retrained
         rows = np.where(retrained[:, None], 0.0, rows)
         alone = self.compare(estimator, baseline, effects)
         # What single examples are off by counts in the retrained subsets, unless few of these have such an example.
         none = np.zeros(len(rows), dtype=bool)
-        is_special = none if alone is None else alone.find_special(rows, together.draws / 2)
+        is_special = none if alone is None else alone.find_special(rows, MANY)
         return together.apply(estimate, rows, is_alike, typical_change(rows, effects()), is_special)
 
     def apply_local(
@@ -215,11 +212,11 @@ class RunChecks:
         if estimator not in self.together:
             self.together[estimator] = None
             try:
-                sizes, weights, values = self.retrain_together
-                rows = weights.reshape(-1, weights.shape[-1])
+                sizes, kinds, rows, values = self.retrain_together
                 estimate = self.apply_local(estimator.predict(rows), rows, estimator, baseline, effects)
-                truth = values.reshape(*weights.shape[:2], *values.shape[1:]) - baseline
-                self.together[estimator] = RetrainedTogether.compare(sizes, truth, estimate)
+                self.together[estimator] = RetrainedTogether.compare(
+                    sizes, kinds, rows, values - baseline, estimate, typical_change(rows, effects())
+                )
             except CircuitSketchError:  # retraining diverges
                 pass
         return self.together[estimator]
@@ -232,10 +229,10 @@ class RunChecks:
         return Alikeness.of(moves)
 
     @cached_property
-    def retrain_together(self) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """Subsets at random, of several sizes, and alike ones: the sizes, downweights (kinds, draws, n), the values."""
-        sizes, weights = draw_alike_and_random(self.alikeness.directions, self.labels)
-        return sizes, weights, self.source.retrain(weights.reshape(-1, weights.shape[-1]))
+    def retrain_together(self) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
+        """Subsets at random, of several sizes, and alike ones: see `draw_alike_and_random`; and the values."""
+        drawn = draw_alike_and_random(self.alikeness.directions, self.labels)
+        return *drawn, self.source.retrain(drawn[-1])
 
     def apply_to_effects(
         self, effects: Effects, estimator: Estimator, baseline: Any, first: Callable[[], np.ndarray]

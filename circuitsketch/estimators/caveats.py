@@ -1,8 +1,8 @@
 """What no series knows of a deletion, added to the error of an estimate: kinks, and examples retrained alone.
 
 In: an `Estimate` of any estimator; what crossing kinks changes, or what a few examples retrained alone changed. Out:
-the same estimate with a wider error, and a sentence where that matters. Where neither adds anything, the estimate is
-returned as it is.
+the same estimate with a wider error, and a sentence where that matters: a note where the error holds what is said, and
+a doubt where it may not. Where neither adds anything, the estimate is returned as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ NORMAL = 1e6  # degrees of freedom: the normal distribution
 HALF = 0.5  # of the interval's half-width, above which an error of kinks is named
 MISSED = 3.0  # standard errors beyond which an example retrained alone contradicts a prediction
 ROUNDING = 1e-9  # of the change, below which nothing contradicts
-LEAST = 0.3  # that retrained subsets may shrink an error to
 CALIBRATE = "query.calibrate() retrains subsets, and gives an interval that holds for subsets like them"
 
 
@@ -78,9 +77,9 @@ class KinkErrors:
         sentence = (
             f"a deletion of this size moves about {self.summary.expected(size):.2g} elements across kinks, most of "
             f"them of {self.summary.worst(size)}; that may change the measurement by {error[matters].max():.2g}"
-            f"{share_of(matters)}, which no series knows: {CALIBRATE}"
+            f"{share_of(matters)}, which no series knows and the error holds: {CALIBRATE}"
         )
-        return replace(widened, doubts=(*widened.doubts, sentence))
+        return replace(widened, notes=(*widened.notes, sentence))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,99 +160,6 @@ class RetrainedAlone:
             f"examples, and {CALIBRATE}"
         )
         return replace(widened, doubts=(*widened.doubts, sentence))
-
-
-@dataclass(frozen=True, eq=False)
-class RetrainedTogether:
-    """Subsets at random and alike ones, retrained, against what an estimator predicts for each.
-
-    Errors of series grow with the number of examples, and where these act alike, in ways that random directions hardly
-    see. So they are compared with what they really are: by misses over standard errors, or, where these say little, as
-    of series that diverge, by the misses alone. Which of the two makes the misses more alike decides; all are root mean
-    squares.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Of the random subsets, increasing.
-    ratios, misses : ndarray, of shape (sizes, *S)
-        Their misses over the standard errors, and their misses.
-    is_plain : ndarray of bool, of shape S
-        Whether the misses alone are the better guide.
-    alike : ndarray, of shape (kinds, *S)
-        Those of alike subsets of each kind.
-    draws : int
-        How many subsets there are of each size and kind.
-    """
-
-    sizes: tuple[int, ...]
-    ratios: np.ndarray
-    misses: np.ndarray
-    is_plain: np.ndarray
-    alike: np.ndarray
-    draws: int
-
-    @staticmethod
-    def compare(sizes: tuple[int, ...], truth: np.ndarray, estimate: Estimate) -> RetrainedTogether:
-        """Compare what subsets changed, (sizes and kinds, draws, *S), with the estimate for each."""
-        stderr = np.asarray(estimate.stderr).reshape(truth.shape)
-        miss = np.abs(truth - np.asarray(estimate.change).reshape(truth.shape))
-        ratios = np.divide(miss, stderr, out=np.zeros_like(miss), where=stderr > 0)
-        means, misses = (np.sqrt((values**2).mean(axis=1)) for values in (ratios, miss))
-        count = len(sizes)
-        with np.errstate(divide="ignore", invalid="ignore"):  # by the likelihood of normal errors
-            scaled = np.log(means[:count]) + np.log(stderr[:count]).mean(axis=1)
-            is_plain = ~(scaled.sum(axis=0) < np.log(misses[:count]).sum(axis=0))
-        return RetrainedTogether(sizes, means[:count], misses[:count], is_plain, means[count:], truth.shape[1])
-
-    def apply(
-        self, estimate: Estimate, rows: np.ndarray, is_alike: np.ndarray, typical: np.ndarray, is_special: np.ndarray
-    ) -> Estimate:
-        """Correct the error of an estimate for h's (B, n) of such sizes, or of alike examples, and trust them.
-
-        What was said against such an h no longer counts: the error is known. For alike examples it never shrinks.
-
-        is_alike : (kinds, B), whether the examples of an h are alike as those of each kind. typical : (B, *S), the size
-        of a change by such deletions. is_special : (B,), whether an h has examples that are known to be worse than
-        others; then its error does not shrink, and what was said against it remains.
-        """
-        sizes = (rows**2).sum(axis=1)
-        single = np.ndim(estimate.change) == self.ratios.ndim - 1
-        stderr, outside, freedom = (
-            np.broadcast_to(np.asarray(part), np.shape(estimate.change))[None if single else ...]
-            for part in (estimate.stderr, estimate.outside, estimate.degrees_of_freedom)
-        )
-        wide = (..., *(None,) * (self.ratios.ndim - 1))
-        within = ((rows >= 0) & (rows <= 1)).all(axis=1) & (sizes <= self.sizes[-1] * (1 + 1e-9)) & (sizes > 0)
-        alike = is_alike & within
-        several: np.ndarray = np.count_nonzero(rows, axis=1) > 1
-        sized = (within & several)[wide] & (outside | (sizes >= self.sizes[0])[wide])
-        reach = np.maximum(sizes, self.sizes[0])
-        at_size = stderr * np.maximum(error_at(reach, self.sizes, self.ratios[:, None]), LEAST)
-        at_size = np.where(self.is_plain, error_at(reach, self.sizes, self.misses[:, None]), at_size)
-        corrected = np.where(sized, at_size, stderr)
-        for ratio, rows_alike in zip(self.alike, alike, strict=True):
-            corrected = np.where(rows_alike[wide], np.maximum(corrected, stderr * np.maximum(ratio, 1.0)), corrected)
-        corrected = np.where(is_special[wide], np.maximum(corrected, stderr), corrected)
-        known = sized | alike.any(axis=0)[wide]
-        freedom = np.where(known, np.minimum(freedom, self.draws), freedom)
-        noisy = known & (corrected > np.maximum(np.abs(estimate.change), typical))
-        is_settled = bool(known.all() and not is_special.any())
-        sentences = () if is_settled else estimate.doubts
-        if noisy.any():
-            sentences += (
-                f"the error, by {self.draws} retrained subsets of such a size or so alike, exceeds the change, and "
-                f"what such examples typically change{share_of(noisy[0] if single else noisy)}: {CALIBRATE}",
-            )
-        cut = 0 if single else slice(None)
-        return replace(
-            estimate,
-            stderr=corrected[cut],
-            degrees_of_freedom=freedom[cut],
-            outside=(outside & ~known)[cut],
-            doubts=sentences,
-            warnings=() if is_settled else estimate.warnings,
-        )
 
 
 def typical_change(rows: np.ndarray, effects: np.ndarray) -> np.ndarray:

@@ -191,27 +191,29 @@ def warnings_of_lack(lack: str, rows: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def warnings_of_error(change: np.ndarray, stderr: np.ndarray, typical: np.ndarray) -> tuple[str, ...]:
-    """What an error says against a prediction, by the change and by what so many examples typically change.
+def warnings_of_error(stderr: np.ndarray) -> tuple[str, ...]:
+    """What an error that is unknown says against a prediction."""
+    if not np.isinf(stderr).any():
+        return ()
+    return (
+        "nothing was measured of what several examples do together, so the error is unknown: add random directions of "
+        "order 2 or more",
+    )
+
+
+def notes_of_error(change: np.ndarray, stderr: np.ndarray, typical: np.ndarray) -> tuple[str, ...]:
+    """What a known error that is large says of a prediction, by the change and by what so many examples typically
+    change.
 
     A change of nearly 0 is no worse known than a larger one, so its size alone does not count.
     """
-    sentences = []
-    unknown = np.isinf(stderr)
-    if unknown.any():
-        sentences.append(
-            "nothing was measured of what several examples do together, so the error is unknown: add random "
-            "directions of "
-            "order 2 or more"
-        )
-    noisy = ~unknown & (stderr > np.maximum(np.abs(change), typical))
-    if noisy.any():
-        sentences.append(
-            f"the error exceeds the change itself, and what such examples typically change{_share(noisy)}: "
-            "query.retrain_worst(16) or query.calibrate() narrows it, and groups= where these examples always go "
-            "together"
-        )
-    return tuple(sentences)
+    noisy = ~np.isinf(stderr) & (stderr > np.maximum(np.abs(change), typical))
+    if not noisy.any():
+        return ()
+    return (
+        f"the error exceeds the change itself, and what such examples typically change{_share(noisy)}: "
+        "query.retrain_worst(16) or query.calibrate() narrows it, and groups= where these examples always go together",
+    )
 
 
 def warnings_of_influence(

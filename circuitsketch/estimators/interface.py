@@ -102,6 +102,8 @@ class Estimate:
         Sentences about what a series may miss at h: an h outside the region of trust, kinks, roots.
     warnings : sequence of str
         Further sentences that a reader of the change must know.
+    notes : sequence of str
+        Sentences that say why the error is large, where it is known to be.
     bounds : callable, or None
         `bounds(level)` -> the ends of the interval of the change, (B, *S) each; None: it follows from stderr.
     words : str
@@ -122,6 +124,7 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     bounds: Bounds | None = None
     words: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

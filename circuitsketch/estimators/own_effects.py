@@ -31,6 +31,7 @@ from circuitsketch.errors import InputError
 from circuitsketch.estimators.caveats import typical_change
 from circuitsketch.estimators.checks import choose_order, refuse_nonfinite
 from circuitsketch.estimators.convergence import (
+    notes_of_error,
     reach_of,
     sentence_outside,
     sentences_of_beyond,
@@ -146,9 +147,10 @@ class OwnEffects:
             estimator=self.name,
             doubts=sentences,
             warnings=(
-                *warnings_of_error(change, stderr, typical.reshape(change.shape)),
+                *warnings_of_error(stderr),
                 *warnings_of_lack("" if self.fit.model is None else self.fit.lack, rows),
             ),
+            notes=notes_of_error(change, stderr, typical.reshape(change.shape)),
         )
 
     def influence(self) -> Effects:

@@ -87,7 +87,7 @@ def predict_query(query: Query, ids: list[int], effects: np.ndarray) -> Answer:
                 "pairs": pairs.largest(column),
             }
         )
-    words = str(prediction).splitlines()[0].removeprefix("prediction, ")
+    words = "; ".join([str(prediction).splitlines()[0].removeprefix("prediction, "), *prediction.notes])
     return Answer(values, prediction.warnings, words, pairs.note)
 
 

@@ -56,7 +56,7 @@ TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (rf"; {CALL} with this size among them", "; train again to check"),
     (rf"; {CALL}, or with subsets like this one", "; train again to check"),
-    (rf"; {CALL} with subsets that matter as much", "; train again to check"),
+    (rf"; {CALL} with subsets (?:that matter as much|like this one)", "; train again to check"),
     (r"; query\.calibrate\(count=48\)", "; 48 of them suffice"),
     (r"; query\.calibrate\(kind='label'\)", "; train again to check"),
     (rf"retrain to check, {CALL} on subsets like this one", "train again to check"),

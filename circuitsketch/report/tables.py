@@ -96,6 +96,7 @@ def format_prediction(
             yield f"and {size - MAX_VALUES} more values; --json has them all"
     yield describe_estimator(prediction)
     yield from (f"warning: {text}" for text in prediction.warnings)
+    yield from (f"note: {text}" for text in prediction.notes)
     if retrained is not None and find_missed(prediction, retrained, level).any():
         yield "warning: " + describe_missed(prediction, retrained, level)
 
@@ -165,6 +166,7 @@ def format_predictions(
         yield f"{WARNED.strip()}: {where}"
     yield describe_estimator(predictions)
     yield from (f"warning: {text}" for text in predictions.warnings)
+    yield from (f"note: {text}" for text in predictions.notes)
     if retrained is not None and find_missed(predictions, retrained, level).any():
         yield "warning: " + describe_missed(predictions, retrained, level)
 

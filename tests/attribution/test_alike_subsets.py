@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from circuitsketch.attribution.alike_subsets import (
+    RANDOM,
     SHARES,
     TOGETHER,
     draw_alike_and_random,
     draw_mixed,
 )
 from circuitsketch.estimators.alikeness import Alikeness, normalize, share_a_label, shares_labels
+from circuitsketch.estimators.retrained_together import ALIKE
 
 N, GROUPS = 120, 12
 EFFECTS = np.random.default_rng(9).normal(size=(N, 2)) * (np.arange(N) < N // 2)[:, None]
@@ -52,16 +54,19 @@ def test_equal_examples_are_as_coherent_as_they_are_many():
 
 def test_subsets_have_the_sizes_and_the_alike_ones_share_a_group():
     directions = Alikeness.of(moves(0.1)).directions
-    sizes, weights = draw_alike_and_random(directions, LABELS)
-    assert sizes == tuple(round(share * N) for share in SHARES) and weights.shape == (len(sizes) + 2, TOGETHER, N)
-    for size, rows in zip(sizes, weights, strict=False):
-        assert (rows.sum(axis=1) == size).all() and len(np.unique(rows, axis=0)) == TOGETHER
-    for rows in weights[-2:]:
-        for row in rows:
-            counts = np.bincount(np.array(LABELS)[row > 0], minlength=GROUPS)
-            assert row.sum() >= 2 and counts.max() >= min(row.sum(), N // GROUPS)
-    assert len(draw_alike_and_random(directions, None)[1]) == len(sizes) + 1
-    np.testing.assert_array_equal(draw_alike_and_random(directions, LABELS)[1], weights)
+    sizes, kinds, weights = draw_alike_and_random(directions, LABELS)
+    assert sizes == tuple(round(share * N) for share in SHARES) and weights.shape == (len(kinds), N)
+    for kind, (size, count) in enumerate(zip(sizes, RANDOM, strict=True)):
+        rows = weights[kinds == kind]
+        assert (rows.sum(axis=1) == size).all() and len(np.unique(rows, axis=0)) == count
+    alike = weights[kinds == ALIKE]
+    assert len(alike) == 2 * TOGETHER
+    for row in alike:
+        counts = np.bincount(np.array(LABELS)[row > 0], minlength=GROUPS)
+        assert row.sum() >= 2 and counts.max() >= min(row.sum(), N // GROUPS)
+    assert len(draw_alike_and_random(directions, None)[2]) == len(weights) - TOGETHER == sum(RANDOM) + TOGETHER
+    np.testing.assert_array_equal(draw_alike_and_random(directions, LABELS)[2], weights)
+    assert not np.array_equal(draw_alike_and_random(directions, LABELS, seed=2)[2], weights)
 
 
 def test_labels_that_all_differ_are_not_shared():

@@ -7,6 +7,7 @@ import pytest
 
 import circuitsketch as cs
 from circuitsketch.attribution import run_checks
+from circuitsketch.attribution.alike_subsets import draw_alike_and_random
 from circuitsketch.attribution.influence import Influence
 from circuitsketch.estimators.own_series import cut_series
 
@@ -65,9 +66,12 @@ def parameters(run, rows):
     return trained["w"], trained["v"]
 
 
-def test_the_warning_names_the_gate_and_what_helps(relu):
-    warnings = [text for i in range(N) for text in relu[1].without([i]).warnings]
-    assert any("kinks" in text and "gate relu" in text and "query.calibrate()" in text for text in warnings)
+def test_a_note_names_the_gate_and_what_helps(relu):
+    noted = [one for one in (relu[1].without([i]) for i in range(N)) if one.notes]
+    (text,) = noted[0].notes
+    assert "kinks" in text and "gate relu" in text and "query.calibrate()" in text
+    assert noted[0].to_dict()["notes"] == [text] and f"  note: {text}" in str(noted[0]).splitlines()
+    assert text.partition(" (")[0] in noted[0]._repr_html_() and f"warning: {text}" not in str(noted[0])
 
 
 def test_a_retrained_subset_is_not_widened(relu):
@@ -104,7 +108,7 @@ def test_kinks_of_the_measurement_are_counted_like_those_of_training(tmp_path):
         assert np.mean((low <= truth) & (truth <= high)) >= 0.9
         narrow = query.estimators["interactions"].predict(rows)
         assert np.mean(np.abs(narrow.change + query.baseline - truth) <= 1.96 * narrow.stderr) < 0.5
-    (text,) = query.without([0]).warnings
+    (text,) = query.without([0]).notes
     assert "gate maximum (" in text and "of the measurement" in text and "query.calibrate()" in text
     (text,) = cs.open_sketch(tmp_path / "a.sketch").measure(hinge).without([0]).warnings
     assert "gate maximum (" in text and "unknown without the run" in text
@@ -134,18 +138,41 @@ def test_a_question_about_one_example_of_a_smooth_run_is_not_checked(monkeypatch
 
 
 @pytest.mark.parametrize("activation", [np.tanh, cs.relu], ids=["tanh", "relu"])
-@pytest.mark.parametrize("size", [12, 30])
-def test_large_random_deletions_have_intervals_that_hold_without_a_warning_of_the_region(activation, size):
+def test_large_random_deletions_have_intervals_that_hold_without_a_warning_of_the_region(activation, monkeypatch):
+    """Whichever subsets are retrained, and also for sizes between theirs: 60 questions a size, six draws."""
     run = perceptron(activation, rate=0.1)
     query = cs.sketch(run, 32, 3, per_example="series").measure(lambda p: TEST[0] @ p["w"] @ p["v"])
-    rows = masks(size, 60, 11)
-    truth = np.array([TEST[0] @ w @ v for w, v in zip(*parameters(run, rows), strict=True)])
-    prediction = query.without(rows)
-    low, high = prediction.interval()
-    assert np.mean((low <= truth) & (truth <= high)) >= 0.9
-    assert not np.any(prediction.outside) and not any("region of trust" in text for text in prediction.warnings)
-    assert np.any(query.estimators["interactions"].predict(rows).outside)
-    assert np.median(high - low) < 12 * np.sqrt(np.mean((prediction.value - truth) ** 2))
+    held, outside, widths = [], [], []
+    asked = [masks(size, 60, 11) for size in (12, 20, 30)]
+    truths = [np.array([TEST[0] @ w @ v for w, v in zip(*parameters(run, rows), strict=True)]) for rows in asked]
+    for seed in range(1, 7):
+        monkeypatch.setattr(
+            run_checks, "draw_alike_and_random", lambda *args, seed=seed: draw_alike_and_random(*args, seed)
+        )
+        query.checks.together.clear()
+        vars(query.checks).pop("retrain_together", None)
+        for rows, truth in zip(asked, truths, strict=True):
+            prediction = query.without(rows)
+            low, high = prediction.interval()
+            held.append(np.mean((low <= truth) & (truth <= high)))
+            outside.append(np.mean(prediction.outside))
+            widths.append(np.median(high - low) / np.sqrt(np.mean((prediction.value - truth) ** 2)))
+            assert not any("region of trust" in text for text in prediction.warnings)
+    assert np.mean(held) >= 0.93 and np.min(held) >= 0.8
+    assert np.mean(outside) <= 0.1  # beyond what was retrained
+    assert np.median(widths) < 8
+    assert all(np.any(query.estimators["interactions"].predict(rows).outside) for rows in asked)
+
+
+@pytest.mark.parametrize("measured", [0, 1, 2])
+def test_intervals_of_single_examples_of_a_smooth_run_hold(measured):
+    """Some series have small last terms by chance: their tails are those of most examples."""
+    run = perceptron(np.tanh)
+    value = lambda p: np.tanh(TEST[measured] @ p["w"]) @ p["v"]  # noqa: E731
+    query = cs.sketch(run, 32, 3, per_example="series").measure(value)
+    truth = np.array([value({"w": w, "v": v}) for w, v in zip(*parameters(run, np.eye(N)), strict=True)])
+    low, high = query.without(np.eye(N)).interval()
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.93
 
 
 def test_nearly_equal_examples_have_intervals_that_hold():
@@ -217,6 +244,22 @@ def test_a_series_is_cut_at_its_smallest_term():
     assert series.tail[:, 0] == pytest.approx([0.25, 10, 0.03125, 0, series.tail[4, 0]])
     np.testing.assert_array_equal(series.terms[2:, :, 0], terms[2:])
     np.testing.assert_array_equal(series.terms[:2].sum(axis=1).ravel(), [9 + 1 + 0.3 + 0.2, 10])
+
+
+def test_a_tail_is_at_least_that_of_most_series():
+    terms = np.tile([9.0, 1.0, 0.5, 0.25], (20, 1))
+    terms[3] = [9, 1, 0.01, 0.001]  # small by chance
+    terms[4] = [9, 1, 0.8, 0.64]
+    terms[5] = [9, 1, 3, 9]  # cut, and does not count
+    terms[6] = [9, 4, 0, 0]
+    tail = cut_series(terms[:, :, None]).tail[:, 0]
+    np.testing.assert_allclose(tail[[0, 3, 4, 6]], [0.25, 0.25, 0.64 * 0.8 / 0.2, 1.0])
+    assert tail[5] == cut_series(terms[5:6, :, None]).tail[0, 0]
+    few = cut_series(terms[:7, :, None]).tail[:, 0]
+    np.testing.assert_allclose(few[3], cut_series(terms[3:4, :, None]).tail[0, 0])
+    assert few[3] < 0.01
+    exact = np.tile([9.0, 1.0, 0.5, 0.0], (20, 1))
+    assert not cut_series(exact[:, :, None]).tail.any()
 
 
 def test_a_series_that_diverges_is_not_summed():

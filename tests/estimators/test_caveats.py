@@ -1,4 +1,4 @@
-"""Errors of kinks and against retrained examples and subsets: what widens them, what corrects them, what is said."""
+"""Errors of kinks and against examples retrained alone: what widens them, and what is said."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from circuitsketch.estimators.caveats import (
     NORMAL,
     KinkErrors,
     RetrainedAlone,
-    RetrainedTogether,
     typical_change,
     widen,
 )
@@ -17,7 +16,6 @@ from circuitsketch.estimators.interface import Estimate
 from circuitsketch.training.kinks import Kinks
 
 N = 100
-SIZES = (5, 20, 50)
 
 
 def estimate(change, stderr, outside=False, doubts=("outside",), warnings=("noisy",)):
@@ -42,101 +40,12 @@ def rows_of(*sizes):
     return rows
 
 
-TOGETHER = RetrainedTogether(SIZES, np.array([2.0, 4.0, 0.1]), np.ones(3), np.False_, np.array([3.0]), 12)
-NEVER = np.zeros((1, 1), dtype=bool)
-COMMON = np.zeros(1, dtype=bool)
-
-
-def test_ratios_are_root_mean_squares_of_misses_over_errors():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(4, 12, 2))
-    told = estimate(np.zeros((48, 2)), 0.5)
-    together = RetrainedTogether.compare(SIZES, truth, told)
-    expected = np.sqrt(((truth / 0.5) ** 2).mean(axis=1))
-    np.testing.assert_allclose(np.concatenate([together.ratios, together.alike]), expected)
-
-
-@pytest.mark.parametrize(
-    ("size", "outside", "factor"),
-    [
-        (5, False, 2.0),
-        (10, False, 3.0),
-        (20, False, 4.0),
-        (50, False, 0.3),
-        (3, False, 1.0),
-        (3, True, 2.0),
-        (60, True, 1.0),
-    ],
-)
-def test_an_error_is_multiplied_by_the_ratio_of_its_size(size, outside, factor):
-    told = TOGETHER.apply(estimate(10.0, 1.0, outside), rows_of(size), NEVER, np.array([5.0]), COMMON)
-    assert told.stderr == pytest.approx(factor)
-    known = factor != 1.0
-    assert bool(told.outside) == (outside and not known)
-    assert told.doubts == (() if known else ("outside",)) and told.warnings == (() if known else ("noisy",))
-    assert told.degrees_of_freedom == (12 if known else 1e6)
-
-
-def test_misses_alone_count_where_errors_say_little():
-    rng = np.random.default_rng(1)
-    truth = rng.normal(size=(4, 12)) * np.array([1.0, 2.0, 4.0, 1.0])[:, None]
-    wild = estimate(np.zeros(48), np.exp(6 * rng.normal(size=48)))
-    plain = RetrainedTogether.compare(SIZES, truth, wild)
-    assert plain.is_plain
-    told = plain.apply(estimate(9.0, 1e9, True), rows_of(20), NEVER, np.array([5.0]), COMMON)
-    assert told.stderr == pytest.approx(np.sqrt((truth[1] ** 2).mean()))
-    good = estimate(np.zeros(48), np.abs(truth.ravel()) * np.exp(0.1 * rng.normal(size=48)))
-    assert not RetrainedTogether.compare(SIZES, truth, good).is_plain
-
-
 def test_a_miss_is_special_in_a_few_examples_and_not_among_many():
     alone = RetrainedAlone(np.array([0, 1]), np.array([3.0, 0.0]), np.zeros(N))
     assert alone.find_special(rows_of(5, 10, 20, 50), 6.0).tolist() == [True, True, False, False]
     others = np.zeros((1, N))
     others[0, 1:6] = 1.0
     assert not alone.find_special(others, 6.0).any()
-
-
-def test_alike_examples_never_have_a_smaller_error():
-    alike = np.ones((1, 1), dtype=bool)
-    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(3), alike, np.array([5.0]), COMMON).stderr == 3.0
-    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(20), alike, np.array([5.0]), COMMON).stderr == 4.0
-    small = RetrainedTogether(SIZES, np.full(3, 0.2), np.ones(3), np.False_, np.array([0.5]), 12)
-    assert small.apply(estimate(10.0, 1.0), rows_of(20), alike, np.array([5.0]), COMMON).stderr == 1.0
-
-
-def test_an_error_above_the_change_and_what_is_typical_is_warned_of():
-    for typical, warned in ((np.array([1.0]), True), (np.array([5.0]), False)):
-        told = TOGETHER.apply(estimate(0.1, 1.0), rows_of(20), NEVER, typical, COMMON)
-        assert any("query.calibrate()" in text for text in told.doubts + told.warnings) == warned
-
-
-def test_several_subsets_are_corrected_each():
-    many = TOGETHER.apply(
-        estimate([10.0, 10.0, 10.0], 1.0, [True, False, True]),
-        rows_of(20, 3, 60),
-        np.zeros((1, 3), bool),
-        np.ones(3),
-        np.zeros(3, bool),
-    )
-    np.testing.assert_allclose(many.stderr, [4.0, 1.0, 1.0])
-    assert many.outside.tolist() == [False, False, True] and many.doubts == ("outside",)
-
-
-def test_examples_known_to_be_worse_keep_their_error_and_what_is_said_of_them():
-    told = TOGETHER.apply(estimate(10.0, 1.0), rows_of(50), NEVER, np.array([5.0]), ~COMMON)
-    assert told.stderr == 1.0 and told.doubts == ("outside",)
-    assert TOGETHER.apply(estimate(10.0, 1.0), rows_of(20), NEVER, np.array([5.0]), ~COMMON).stderr == 4.0
-
-
-def test_one_example_is_no_subset():
-    small = RetrainedTogether((1, 2, 5), np.full(3, 2.0), np.ones(3), np.False_, np.array([3.0]), 12)
-    assert small.apply(estimate(10.0, 1.0), rows_of(1), NEVER, np.array([5.0]), COMMON).stderr == 1.0
-
-
-def test_weights_beyond_a_deletion_are_not_compared():
-    told = TOGETHER.apply(estimate(10.0, 1.0, True), -rows_of(20), NEVER, np.array([5.0]), COMMON)
-    assert told.stderr == 1.0 and told.outside
 
 
 def test_examples_that_were_not_retrained_have_the_error_of_those_at_random():
@@ -191,8 +100,8 @@ def test_kinks_are_named_where_their_error_is_a_good_part_of_the_interval_and_of
 ):
     widened = KinkErrors(SUMMARY, CROSSED).apply(estimate(0.0, stderr), rows_of(1), np.array([typical]))
     assert widened.stderr == pytest.approx(np.hypot(stderr, 3.0))
-    named = any("moves about 2 elements across kinks, most of them of gate relu" in text for text in widened.doubts)
-    assert named == is_named and widened.doubts[0] == "outside"
+    named = any("moves about 2 elements across kinks, most of them of gate relu" in text for text in widened.notes)
+    assert named == is_named and widened.doubts == ("outside",)
 
 
 def test_kinks_of_unknown_error_are_named_unless_nothing_is_deleted():

@@ -21,6 +21,7 @@ from circuitsketch.attribution.ground_truth import Source
 from circuitsketch.directions import Orthonormal
 from circuitsketch.estimators.caveats import CALIBRATE
 from circuitsketch.estimators.convergence import (
+    notes_of_error,
     sentence_outside,
     sentences_of_beyond,
     warnings_of_error,
@@ -352,12 +353,15 @@ def test_warnings_of_estimators_are_put_in_plain_words():
         *sentences_of_beyond(np.array(0.35), 0.1),
         *sentences_of_beyond(np.array([0.01, np.inf]), 0.1),
         *warnings_of_lack("29 GB of memory", np.ones((1, 3))),
-        *warnings_of_error(np.array(0.1), np.array(1.0), np.array(0.2)),
+        *warnings_of_error(np.array(np.inf)),
+        *notes_of_error(np.array(0.1), np.array(1.0), np.array(0.2)),
         UNCALIBRATED,
         f"the run has kinks (relu): open the sketch with cs.open_sketch(path, run), or {CALIBRATE}",
         f"the optimiser's step hardly shrinks; query.retrain_worst(16) corrects single examples, and {CALIBRATE}",
         "4 of 9 influences are smaller than their error: query.retrain_worst(16) retrains the worst of them",
     ):
         assert not PYTHON.search(plain_words(text)), plain_words(text)
+    beyond = "is not known to hold for them; query.calibrate() with subsets like this one"
+    assert plain_words(beyond) == "is not known to hold for them; train again to check"
     assert "35% of the change" in plain_words(sentences_of_beyond(np.array(0.35), 0.1)[0])
     assert plain_words("query.retrain_worst(16) corrects") == "retraining the worst examples corrects"
