@@ -91,8 +91,8 @@ def test_a_measurement_that_cannot_be_traced_is_called():
 
 
 def test_a_run_without_a_series_is_attributed():
-    """A step that takes the square root of 0: no derivative, and a finite value."""
-    step = lambda s, x, keep: s + np.sqrt(keep.sum() * 0.0) + keep.sum() * x  # noqa: E731
+    """A step that takes the square root of 0, which the weights move: no derivative, and a finite value."""
+    step = lambda s, x, keep: s + np.sqrt((keep.sum() - 1.0) ** 2) + keep.sum() * x  # noqa: E731
     run = cs.Training(step, np.zeros(()), np.arange(30.0), [[i] for i in range(30)])
     query = cs.attribute(run, lambda s: s * s, budget=40)
     assert "gate sqrt" in query.plan.reason
