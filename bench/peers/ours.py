@@ -46,7 +46,7 @@ def attribute(setting: Setting, budget: float, truths: Truths) -> tuple[dict[str
     for kind, (masks, truth) in truths.items():
         rows = []
         for k, query in enumerate(queries):
-            count = query.plan.subsets
+            count = min(query.plan.subsets, KNOWN)  # never one that is asked about
             own = query.calibrate(masks[:count], truth=truth[:count, k]) if count else query
             predicted = own.without(masks[KNOWN:])
             rows.append(np.stack([predicted.value, *predicted.interval(0.95)]))
