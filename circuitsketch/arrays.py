@@ -119,23 +119,22 @@ def finite_array(value: Any, name: str) -> np.ndarray:
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """Return a dtype of coefficients, in single or double precision, or raise InputError."""
-    try:
-        kind = np.dtype(dtype)
-    except Exception:
-        raise InputError(f"dtype must be complex128 or complex64, not {quoted(dtype)}, which is not a dtype") from None
-    if kind.name not in ("complex128", "complex64", "float64", "float32"):
-        raise InputError(f"dtype must be complex128 or complex64, not {kind}")
-    return kind
+    return named_dtype(dtype, "complex128", "complex64", "float64", "float32")
 
 
 def check_real_dtype(dtype: Any) -> np.dtype[Any]:
     """Return the dtype of models that are retrained, float64 or float32, or raise InputError."""
+    return named_dtype(dtype, "float64", "float32", why=": models are retrained in real numbers")
+
+
+def named_dtype(dtype: Any, double: str, single: str, *others: str, why: str = "") -> np.dtype[Any]:
+    """Return a dtype with one of these names, or raise InputError that recommends the first two and says why."""
     try:
         kind = np.dtype(dtype)
     except Exception:
-        raise InputError(f"dtype must be float64 or float32, not {quoted(dtype)}, which is not a dtype") from None
-    if kind.name not in ("float64", "float32"):
-        raise InputError(f"dtype must be float64 or float32, not {kind}: models are retrained in real numbers")
+        raise InputError(f"dtype must be {double} or {single}, not {quoted(dtype)}, which is not a dtype") from None
+    if kind.name not in (double, single, *others):
+        raise InputError(f"dtype must be {double} or {single}, not {kind}{why}")
     return kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_estimates import N, estimate, rows_of
 
 from circuitsketch.estimators.caveats import (
     NORMAL,
@@ -12,32 +13,7 @@ from circuitsketch.estimators.caveats import (
     typical_change,
     widen,
 )
-from circuitsketch.estimators.interface import Estimate
 from circuitsketch.training.kinks import Kinks
-
-N = 100
-
-
-def estimate(change, stderr, outside=False, doubts=("outside",), warnings=("noisy",)):
-    shape = np.shape(change)
-    return Estimate(
-        change=np.asarray(change, dtype=float),
-        stderr=np.broadcast_to(stderr, shape).copy(),
-        terms=np.asarray(change)[None],
-        term_stderr=np.zeros((1, *shape)),
-        truncation=np.zeros(shape),
-        degrees_of_freedom=np.full(shape, 1e6),
-        outside=np.broadcast_to(outside, shape).copy(),
-        doubts=doubts,
-        warnings=warnings,
-    )
-
-
-def rows_of(*sizes):
-    rows = np.zeros((len(sizes), N))
-    for row, size in zip(rows, sizes, strict=True):
-        row[:size] = 1.0
-    return rows
 
 
 def test_a_miss_is_special_in_a_few_examples_and_not_among_many():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from small_estimates import estimate, rows_of
 
-from circuitsketch.estimators.interface import Estimate
 from circuitsketch.estimators.retrained_together import (
     ALIKE,
     FLOOR,
@@ -18,32 +18,8 @@ from circuitsketch.estimators.retrained_together import (
     RetrainedTogether,
 )
 
-N = 100
 SIZES = (5, 20, 50)
 COMMON = np.zeros(1, dtype=bool)
-
-
-def estimate(change, stderr, outside=False):
-    shape = np.shape(change)
-    return Estimate(
-        change=np.asarray(change, dtype=float),
-        stderr=np.broadcast_to(stderr, shape).copy(),
-        terms=np.asarray(change)[None],
-        term_stderr=np.zeros((1, *shape)),
-        truncation=np.zeros(shape),
-        degrees_of_freedom=np.full(shape, 1e6),
-        outside=np.broadcast_to(outside, shape).copy(),
-        doubts=("outside",),
-        warnings=("noisy",),
-        notes=("kinks",),
-    )
-
-
-def rows_of(*sizes):
-    rows = np.zeros((len(sizes), N))
-    for row, size in zip(rows, sizes, strict=True):
-        row[:size] = 1.0
-    return rows
 
 
 def law(level, scale=0, most=1e9):
