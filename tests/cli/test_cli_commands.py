@@ -141,6 +141,16 @@ def test_evaluate_retrains_in_float32(found, home):
     )
 
 
+def test_predict_retrains_in_float32(found):
+    asked = ("predict", "zoo.sketch", "--measure", "held_out_loss", "--without", "1", "--calibrate", "0", "--retrain")
+    answers = [found(*asked, "--target", "logistic:epochs=3", *more) for more in ((), ("--dtype", "float32"))]
+    run = logistic.training(epochs=3)
+    for answer, dtype in zip(answers, ("float64", "float32"), strict=True):
+        retrained = logistic.held_out_loss(run.params(run.retrain([1], dtype=dtype)))
+        assert answer["retrained"] == pytest.approx(retrained, rel=1e-12)
+    assert answers[0]["retrained"] != answers[1]["retrained"]
+
+
 def test_trace_prints_the_circuit_and_writes_its_graph(found, call, home):
     circuit = logistic.training(epochs=1).circuits[0]
     plain = found("trace", "logistic:epochs=1", "--dot", "step.dot")

@@ -58,17 +58,30 @@ def test_a_gradient_taken_by_pytorch_is_imported_with_its_slope(name):
     np.testing.assert_allclose(series[1], slope, rtol=1e-8, atol=1e-8)
 
 
-def test_a_measurement_may_use_data_in_double_precision():
-    x = np.linspace(-1, 1, 6).reshape(2, 3)
-    data = torch.tensor(x)
-    w = np.array([[0.5], [-1.0], [2.0]])
-    for measure in (lambda p: (data @ p).sum(), lambda p: (data.float() @ p).sum()):
-        circuit = cs.trace(cs.torch.function(measure), w)
-        tolerance = 1e-15 if measure.__code__.co_names[0] == "data" else 1e-6
-        np.testing.assert_allclose(cs.compile(circuit)(w), (x @ w).sum(), rtol=tolerance, atol=1e-15)
-        np.testing.assert_allclose(cs.torch.function(measure)(w), (x @ w).sum(), rtol=tolerance, atol=1e-15)
-    with pytest.raises(cs.TraceError, match="dtype"):  # it fails in either
-        cs.trace(cs.torch.function(lambda p: data @ p + data.float() @ p.float() @ data), w)
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_a_measurement_may_use_data_of_the_dtype_that_the_model_was_trained_in(kind):
+    torch.set_default_dtype(torch.float32)  # as PyTorch has it
+    data = torch.linspace(-1, 1, 8, dtype=getattr(torch, kind)).reshape(4, 1, 2)
+    rnn = torch.nn.RNN(2, 3).to(data.dtype)  # refuses data of another dtype than its weights
+    params = {name: p.detach().numpy().astype(np.float64) for name, p in rnn.named_parameters()}
+
+    @cs.torch.function
+    def measure(p):
+        return torch.func.functional_call(rnn, p, (data,))[0].sum()
+
+    circuit = cs.trace(measure, params)
+    right = rnn(data)[0].sum().item()
+    tolerance = 1e-13 if kind == "float64" else 1e-5
+    assert cs.compile(circuit)(params) == pytest.approx(right, rel=tolerance)
+    assert measure(params) == pytest.approx(right, rel=tolerance)
+
+
+def test_what_fails_in_either_precision_is_refused_with_the_first_reason():
+    torch.set_default_dtype(torch.float32)
+    rnn = torch.nn.RNN(2, 3).half()
+    measure = lambda p: rnn(p.reshape(4, 1, 2))[0].sum()  # noqa: E731
+    with pytest.raises(cs.TraceError, match=r"_functions.py:\d+: .*torch.float32.* does not match .*float16"):
+        cs.trace(cs.torch.function(measure), np.ones(8))
 
 
 def test_a_measurement_is_traced_once_for_all_retrained_models(monkeypatch):
