@@ -76,8 +76,8 @@ def propagate_mask(
 ) -> np.ndarray:
     """Return a mask of the elements of a gate's result that depend on marked elements of its operands.
 
-    A product with an unmarked zero depends on nothing. by_series : whether an element that a `where`, a maximum or the
-    like does not choose counts as unmarked, which its series is; its value may still depend on it.
+    A product with an unmarked zero depends on nothing. by_series : whether only dependence by a series counts. Elements
+    that a `where`, a maximum or the like does not choose have none, although the value may depend on them.
     """
     gate, params = node.gate, node.params
     if not any(mask.any() for mask in masks):
