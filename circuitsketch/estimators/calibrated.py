@@ -21,12 +21,15 @@ import numpy as np
 from circuitsketch.errors import CircuitSketchError, InputError
 from circuitsketch.estimators.alikeness import Alikeness, share_a_label
 from circuitsketch.estimators.calibration import MIN_SUBSETS, Calibration, calibrate
+from circuitsketch.estimators.fitted_weights import Described
 from circuitsketch.estimators.interface import Effects, Estimate, Estimator
 from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
+from circuitsketch.estimators.learned_effects import Overlap
 from circuitsketch.estimators.retrained_subsets import SUBSETS_BY_ALIKENESS, SUBSETS_BY_KIND, RetrainedSubsets
 from circuitsketch.estimators.unlike_subsets import CHANGE_MARGIN, COHERENCE_MARGIN, UnlikeSubsets
 from circuitsketch.limits import blocks_of
 
+LEARNED = "what the subsets teach of their examples"
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 
 
@@ -74,6 +77,8 @@ class Calibrated:
         The largest of the retrained subsets; see `coherence_of`.
     shape : tuple of int
         The shape of the measurement, of C values.
+    overlap : Overlap or None
+        With the subsets, for what is learned of the effects of their examples.
     labels : sequence, or None
         The label of each example.
     alikeness : Alikeness or None
@@ -86,6 +91,7 @@ class Calibrated:
     gradient: np.ndarray | None
     coherence: float
     shape: tuple[int, ...]
+    overlap: Overlap | None = field(default=None, repr=False)
     labels: Sequence[Any] | None = field(default=None, repr=False)
     alikeness: Alikeness | None = field(default=None, repr=False)
     name: str = field(default="calibrated", repr=False)
@@ -151,16 +157,21 @@ class Calibrated:
         count = len(rows)
         predictions, errors = estimates_of(self.parts, rows, math.prod(self.shape), self.gradient)
         sizes = np.maximum((rows**2).sum(axis=1), np.finfo(float).tiny)
-        paired, paired_errors = self.pair_up(predictions), self.pair_up(errors)
-        paired_sizes = self.pair_up(sizes[:, None, None])[:, 0, 0]
-        kinds = self.kinds_of(rows)
-        change = self.calibration.predict(paired, kinds).reshape(count, -1)
         exact = (errors == 0).any(axis=1)  # retrained alone, or nothing deleted
+        kinds = self.kinds_of(rows)
+        asked = Described(
+            self.pair_up(predictions),
+            self.pair_up(errors),
+            self.pair_up(sizes[:, None, None])[:, 0, 0],
+            self.overlap_with(rows, exact.all(axis=1)),
+            kinds,
+        )
+        change = self.calibration.predict(asked).reshape(count, -1)
         rounding = np.where(np.any(rows != 0, axis=1, keepdims=True), self.rounding, 0.0)
         change = np.where(exact, np.take_along_axis(predictions, np.argmin(errors, axis=1)[:, None], 1)[:, 0], change)
 
         def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
-            ends = self.calibration.interval(level, paired, paired_sizes, paired_errors, kinds)
+            ends = self.calibration.interval(level, asked)
             around = NormalDist().inv_cdf((1 + level) / 2) * rounding
             low, high = (
                 np.where(exact, change + side * around, end.reshape(count, -1))
@@ -174,6 +185,16 @@ class Calibrated:
         unlike = self.compare(rows, sizes, np.where(exact, 0.0, change), exact.all(axis=1))
         return Answers(change, stderr, bounds, kinds, self.count_fewest(kinds), unlike)
 
+    def overlap_with(self, rows: np.ndarray, is_exact: np.ndarray) -> np.ndarray | None:
+        """Return what rows (B, n) have in common with the m retrained subsets, (B, m, C), or (B C, m, 1) if pairs of a
+        subset and a value are calibrated; 0 where the answer is exact."""
+        if self.overlap is None or not self.calibration.learns:
+            return None
+        overlap = np.zeros((len(rows), self.count, math.prod(self.shape)))
+        if not is_exact.all():
+            overlap[~is_exact] = self.overlap.measure(rows[~is_exact])
+        return self.pair_up(overlap)
+
     @property
     def rounding(self) -> np.ndarray | float:
         """The standard error by rounding of the effect of an example that was retrained alone, (C,); 0 in float64."""
@@ -182,7 +203,7 @@ class Calibrated:
 
     def kinds_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the number of the kind of rows (B, n), 1 for alike examples; None where all are calibrated as one."""
-        if self.alikeness is None or len(self.calibration.weights) == 1:
+        if self.alikeness is None or len(self.calibration.fits) == 1:
             return None
         return self.alikeness.find_alike(rows).astype(np.int64)
 
@@ -236,9 +257,12 @@ class Calibrated:
 
     def describe(self, kinds: np.ndarray | None = None) -> str:
         """Return which estimators have weights, for questions of some kinds, by name."""
-        asked = range(len(self.calibration.weights)) if kinds is None else np.unique(kinds)
-        weights = np.max([np.abs(self.calibration.weights[kind].weights).max(axis=1) for kind in asked], axis=0)
+        asked = range(len(self.calibration.fits)) if kinds is None else np.unique(kinds)
+        fits = [self.calibration.fits[kind].pick(slice(1)) for kind in asked]
+        weights = np.max([np.abs(fit.weights[0]).max(axis=1) for fit in fits], axis=0)
         names = [part.name for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
+        if any(fit.shares is not None and fit.shares.any() for fit in fits):
+            names.append(LEARNED)
         return " and ".join(names) or "no change"
 
     @property
@@ -295,6 +319,7 @@ def calibrate_estimators(
     shape: tuple[int, ...],
     labels: Sequence[Any] | None = None,
     alikeness: Alikeness | None = None,
+    learns: bool = True,
 ) -> Calibrated:
     """Weigh estimators by retrained subsets.
 
@@ -308,13 +333,16 @@ def calibrate_estimators(
         The label of each example, by which questions about one label are recognised.
     alikeness : Alikeness, optional
         Which examples move the parameters alike; subsets of the kind "mixed" are told apart by it.
+    learns : bool
+        Whether effects of examples are learned from what the subsets have in common.
 
     Returns
     -------
     Calibrated
     """
     rows, truths = retrained.rows, retrained.changes
-    predictions, errors = map(retrained.pick, estimates_of(parts, rows, truths.shape[1], gradient))
+    count = truths.shape[1]
+    predictions, errors = map(retrained.pick, estimates_of(parts, rows, count, gradient))
     truths = retrained.pick(truths)
     sizes, unknown = (rows**2).sum(axis=1), ~(errors == 0).all(axis=2).any(axis=1)
     if unknown.sum() < MIN_SUBSETS:
@@ -322,13 +350,19 @@ def calibrate_estimators(
             f"{unknown.sum()} of the {len(rows)} subsets say something that is not known already; a calibration needs "
             f"{MIN_SUBSETS} subsets of two or more examples"
         )
-    kept = [array[unknown] for array in (predictions, errors, sizes, truths)]
+    overlap, kinds, shared = None, None, None
+    if learns:
+        values = None if retrained.values is None else retrained.values[unknown]
+        overlap = Overlap.of(rows[unknown], gradient, count, values)
+        shared = retrained.pick(overlap.measure(rows))[unknown]
     if alikeness is not None and retrained.kind == "mixed":
         kinds = alikeness.find_alike(rows[unknown]).astype(np.int64)
-        if min(np.count_nonzero(kinds == 0), np.count_nonzero(kinds == 1)) >= MIN_SUBSETS:
-            kept.append(kinds)
+        if min(np.count_nonzero(kinds == 0), np.count_nonzero(kinds == 1)) < MIN_SUBSETS:
+            kinds = None
+    subsets = Described(predictions[unknown], errors[unknown], sizes[unknown], shared, kinds)
+    calibration = calibrate(subsets, truths[unknown])
     coherence = float(coherence_of(rows, gradient).max()) if gradient is not None else math.inf
-    return Calibrated(tuple(parts), calibrate(*kept), retrained, gradient, coherence, shape, labels, alikeness)
+    return Calibrated(tuple(parts), calibration, retrained, gradient, coherence, shape, overlap, labels, alikeness)
 
 
 def estimates_of(

@@ -15,7 +15,7 @@ import numpy as np
 from circuitsketch.attribution.query import Query
 from circuitsketch.errors import InputError
 from circuitsketch.estimators.calibrated import Calibrated
-from circuitsketch.estimators.calibration import POWERS, Weights
+from circuitsketch.estimators.fitted_weights import POWERS, Fits
 from circuitsketch.estimators.interface import Effects, Estimate
 from circuitsketch.estimators.known_effects import FromKnownEffects
 from circuitsketch.estimators.own_series import cut_series
@@ -137,21 +137,30 @@ def describe_sums(query: Query, name: str) -> dict[str, Any]:
 def describe_calibration(calibrated: Calibrated) -> dict[str, Any]:
     """Return the weights, scores and bounds of a calibration as JSON values."""
     calibration = calibrated.calibration
-
-    def weights(fit: Weights) -> dict[str, Any]:
-        return {"weights": fit.weights.tolist(), "best": fit.best.tolist(), "scale": fit.scale.tolist()}
-
+    fits = [describe_fit(calibration.fits[0].pick(slice(f, f + 1))) for f in range(len(calibration.fits[0]))]
+    overlap = calibrated.overlap if calibration.learns else None
     return {
         "level": 0.95,
         "powers": list(POWERS),
-        "weights": calibration.weights[0].weights.tolist(),
-        "leftOut": [weights(fit) for fit in calibration.left_out],
+        "fit": fits[0],
+        "leftOut": fits[1:],
+        "subsets": None if overlap is None else [np.flatnonzero(row).tolist() for row in overlap.rows],
         "scores": calibration.scores.tolist(),
         "sizes": list(calibrated.retrained.sizes),
         "coherence": calibrated.coherence if np.isfinite(calibrated.coherence) else None,
         "largest": np.abs(calibration.truths).max(axis=0).tolist(),
         "margin": CHANGE_MARGIN,
     }
+
+
+def describe_fit(fit: Fits) -> dict[str, Any]:
+    """Return one fit as JSON values; nothing per size or subset where nothing was learned."""
+    described: dict[str, Any] = {name: getattr(fit, name)[0].tolist() for name in ("weights", "best", "scale")}
+    if fit.per_size is not None:
+        described["perSize"] = fit.per_size[0].tolist()
+    if fit.shares is not None and fit.shares.any():
+        described["shares"] = [short(column) for column in fit.shares[0].T]
+    return described
 
 
 def short(values: np.ndarray) -> list[float]:

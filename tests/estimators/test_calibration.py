@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from circuitsketch import limits
-from circuitsketch.estimators import calibration
 from circuitsketch.estimators.calibrated import calibrate_estimators
-from circuitsketch.estimators.calibration import calibrate, fit_weights, ridge
+from circuitsketch.estimators.calibration import calibrate
+from circuitsketch.estimators.fitted_weights import SCALES, Described
 from circuitsketch.estimators.known_effects import NAMES, FromKnownEffects, KnownEffects
 from circuitsketch.estimators.retrained_subsets import RetrainedSubsets
 
@@ -33,28 +31,9 @@ def subsets_of(kind, rng, count, values=3):
     return np.stack([first, own], axis=1), sizes, truths
 
 
-def none(predictions):
-    """Standard errors of estimators that know none."""
-    return np.full_like(predictions, np.inf)
-
-
-@given(st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 1.0]))
-def test_residuals_left_out_are_those_of_fits_without_the_subset(seed, penalty):
-    rng = np.random.default_rng(seed)
-    predictions, sizes, truths = subsets_of("smooth", rng, 7, 2)
-    predictions += rng.normal(size=predictions.shape)
-    centre = rng.normal(size=(2, 2))
-    _, left_out = ridge(predictions, sizes, truths, centre, penalty)
-    scale = (predictions**2 / sizes[:, None, None]).sum(axis=0)  # the penalty's unit stays that of all subsets
-    for j in range(7):
-        rest = np.delete(np.arange(7), j)
-        for c in range(2):
-            x = predictions[rest][:, :, c] / np.sqrt(sizes[rest])[:, None]
-            y = truths[rest, c] / np.sqrt(sizes[rest])
-            matrix = np.concatenate([x, np.diag(np.sqrt(penalty * scale[:, c]))])
-            right = np.concatenate([y, np.sqrt(penalty * scale[:, c]) * centre[:, c]])
-            weights = np.linalg.lstsq(matrix, right, rcond=None)[0]
-            assert left_out[j, c] == pytest.approx(truths[j, c] - predictions[j, :, c] @ weights, rel=1e-8, abs=1e-8)
+def describe(predictions, sizes, errors=np.inf, kinds=None):
+    """Subsets with estimators that know no errors, by default."""
+    return Described(predictions, np.broadcast_to(errors, predictions.shape), sizes, kinds=kinds)
 
 
 @pytest.mark.parametrize("kind", ["chaotic", "smooth", "unrelated", "noisy"])
@@ -62,10 +41,10 @@ def test_calibrated_intervals_cover_new_subsets_and_no_estimator_is_much_better(
     covered, ratios = [], []
     for seed in range(12):
         predictions, sizes, truths = subsets_of(kind, np.random.default_rng(seed), M + TEST)
-        errors = none(predictions)
-        fit = calibrate(predictions[:M], errors[:M], sizes[:M], truths[:M])
-        off = truths[M:] - fit.predict(predictions[M:])
-        low, high = fit.interval(0.9, predictions[M:], sizes[M:], errors[M:])
+        fit = calibrate(describe(predictions[:M], sizes[:M]), truths[:M])
+        asked = describe(predictions[M:], sizes[M:])
+        off = truths[M:] - fit.predict(asked)
+        low, high = fit.interval(0.9, asked)
         covered.append((low <= truths[M:]) & (truths[M:] <= high))
         singles = [truths[M:], *(truths[M:] - predictions[M:, k] for k in range(2))]
         ratios.append(np.sqrt((off**2).mean() / min((one**2).mean() for one in singles)))
@@ -74,18 +53,12 @@ def test_calibrated_intervals_cover_new_subsets_and_no_estimator_is_much_better(
     assert max(ratios) < 1.05
 
 
-def test_weights_improve_on_the_best_single_estimator_where_it_is_half_the_truth():
-    predictions, sizes, truths = subsets_of("chaotic", np.random.default_rng(0), 400)
-    fit = fit_weights(predictions, none(predictions), sizes, truths)
-    assert np.all(np.abs(fit.weights[0] - 0.5) < 0.15) and np.all(np.abs(fit.weights[1]) < 0.05)
-
-
 def test_the_interval_grows_as_errors_were_seen_to_grow():
     predictions, sizes, truths = subsets_of("smooth", np.random.default_rng(1), 200)
-    fit = calibrate(predictions[:, 1:], none(predictions[:, 1:]), sizes, truths)
-    assert [calibration.SCALES[i] for i in fit.weights[0].scale] == ["size^1"] * 3
+    fit = calibrate(describe(predictions[:, 1:], sizes), truths)
+    assert [SCALES[i] for i in fit.fits[0].scale[0]] == ["size^1"] * 3
     zeros = np.zeros((2, 1, 3))  # where all fits say the same, the interval is as long on both sides
-    low, high = fit.interval(0.95, zeros, np.array([5.0, 20.0]), none(zeros))
+    low, high = fit.interval(0.95, describe(zeros, np.array([5.0, 20.0])))
     np.testing.assert_allclose(high[1], 4 * high[0])
     np.testing.assert_allclose(low, -high)
 
@@ -94,17 +67,17 @@ def test_a_standard_error_that_tells_which_subsets_are_hard_scales_the_interval(
     rng = np.random.default_rng(2)
     truths, hard = rng.normal(size=(100, 1)), rng.choice([0.001, 0.1], size=(100, 1))
     predictions = (truths + hard * rng.normal(size=(100, 1)))[:, None]
-    fit = calibrate(predictions, 3 * hard[:, None], np.ones(100), truths)
-    assert calibration.SCALES[fit.weights[0].scale[0]] == "standard error"
+    fit = calibrate(describe(predictions, np.ones(100), 3 * hard[:, None]), truths)
+    assert SCALES[fit.fits[0].scale[0, 0]] == "standard error"
 
 
 def test_too_few_subsets_for_a_level_give_infinite_intervals_and_exact_ones_give_none():
     predictions, sizes, truths = subsets_of("noisy", np.random.default_rng(3), 18)
-    fit = calibrate(predictions, none(predictions), sizes, truths)
-    asked = predictions[:1], sizes[:1], none(predictions[:1])
-    assert np.isinf(fit.interval(0.95, *asked)).all() and np.isfinite(fit.interval(0.94, *asked)).all()
-    exact = calibrate(truths[:, None], none(truths[:, None]), sizes, truths)
-    low, high = exact.interval(0.9, truths[:1, None], sizes[:1], none(truths[:1, None]))
+    fit = calibrate(describe(predictions, sizes), truths)
+    asked = describe(predictions[:1], sizes[:1])
+    assert np.isinf(fit.interval(0.95, asked)).all() and np.isfinite(fit.interval(0.94, asked)).all()
+    exact = calibrate(describe(truths[:, None], sizes), truths)
+    low, high = exact.interval(0.9, describe(truths[:1, None], sizes[:1]))
     assert np.array_equal(low, truths[:1]) and np.array_equal(high, truths[:1])
 
 
@@ -116,8 +89,8 @@ def test_a_fit_that_changes_with_one_subset_costs_no_coverage():
         truths = rng.normal(size=(248, 1))
         wild = rng.choice([0.01, 3.0], p=[0.9, 0.1], size=(248, 2, 1))
         predictions = truths[:, None] + wild * rng.normal(size=(248, 2, 1))
-        fit = calibrate(predictions[:M], none(predictions[:M]), np.ones(M), truths[:M])
-        low, high = fit.interval(0.9, predictions[M:], np.ones(200), none(predictions[M:]))
+        fit = calibrate(describe(predictions[:M], np.ones(M)), truths[:M])
+        low, high = fit.interval(0.9, describe(predictions[M:], np.ones(200)))
         held.append(((low <= truths[M:]) & (truths[M:] <= high)).mean())
     assert np.mean(held) > 0.88 and min(held) > 0.75
 
@@ -125,9 +98,10 @@ def test_a_fit_that_changes_with_one_subset_costs_no_coverage():
 def test_an_estimator_that_overflows_has_no_weight():
     predictions, sizes, truths = subsets_of("noisy", np.random.default_rng(4), 30)
     predictions[7, 1, 0], predictions[8, 1, 1] = np.inf, np.nan
-    fit = calibrate(predictions, none(predictions), sizes, truths)
-    assert fit.weights[0].weights[1, 0] == fit.weights[0].weights[1, 1] == 0
-    assert np.isfinite(fit.predict(predictions)).all() and np.isfinite(fit.residuals).all()
+    subsets = describe(predictions, sizes)
+    fit = calibrate(subsets, truths)
+    assert np.all(fit.fits[0].weights[0, 1, :2] == 0)
+    assert np.isfinite(fit.predict(subsets)).all() and np.isfinite(fit.residuals).all()
 
 
 def test_a_value_that_all_subsets_were_picked_for_is_calibrated_as_if_it_were_alone():
@@ -186,16 +160,17 @@ def test_kinds_are_calibrated_as_if_alone():
     truths = rng.normal(size=(40, 2))
     kinds = np.arange(40) % 2
     predictions = (truths + np.where(kinds == 0, 0.1, 1.0)[:, None] * rng.normal(size=(40, 2)))[:, None]
-    errors, sizes = np.full(predictions.shape, np.inf), rng.integers(2, 9, 40).astype(float)
-    both = calibration.calibrate(predictions, errors, sizes, truths, kinds)
-    ends = both.interval(0.9, predictions, sizes, errors, kinds)
-    change = both.predict(predictions, kinds)
+    sizes = rng.integers(2, 9, 40).astype(float)
+    subsets = describe(predictions, sizes, kinds=kinds)
+    both = calibrate(subsets, truths)
+    ends = both.interval(0.9, subsets)
+    change = both.predict(subsets)
     of = kinds == 0
-    alone = calibration.calibrate(predictions[of], errors[of], sizes[of], truths[of])
-    np.testing.assert_array_equal(change[of], alone.predict(predictions[of]))
-    right = alone.interval(0.9, predictions[of], sizes[of], errors[of])
-    np.testing.assert_array_equal([end[of] for end in ends], right)
-    assert set(np.unique(both.weights[1].weights)) <= {0.0, 1.0}  # one estimator, or none
+    first = describe(predictions[of], sizes[of])
+    alone = calibrate(first, truths[of])
+    np.testing.assert_array_equal(change[of], alone.predict(first))
+    np.testing.assert_array_equal([end[of] for end in ends], alone.interval(0.9, first))
+    assert set(np.unique(both.fits[1].weights)) <= {0.0, 1.0}  # one estimator, or none
     assert ((ends[0] <= truths) & (truths <= ends[1]))[kinds == 1].mean() > 0.85
     width = ends[1] - ends[0]
     assert np.median(width[kinds == 1]) > 4 * np.median(width[kinds == 0])

@@ -17,8 +17,23 @@ function predictParts(measured, column, ids, t) {
   return { changes, errors };
 }
 
-const weigh = (changes, weights, column) =>
-  sum(changes.map((change, k) => (weights[k][column] ? change * weights[k][column] : 0)));
+// What some ids removed by t have in common with each retrained subset: 1 and its squared effect per example.
+function overlapWith(measured, column, ids, t) {
+  const { subsets } = measured.calibration;
+  if (!subsets) return [];
+  const gradient = measured.terms[0][column];
+  const square = measured.scales[column] ** 2;
+  const chosen = new Set(ids);
+  return subsets.map((subset) =>
+    t * sum(subset.filter((i) => chosen.has(i)).map((i) => 1 + gradient[i] ** 2 / square)));
+}
+
+// The change by one fit: weighed parts, and what it has learned from the retrained subsets.
+function applyFit(fit, column, changes, size, overlap) {
+  const weighed = changes.map((change, k) => (fit.weights[k][column] ? change * fit.weights[k][column] : 0));
+  const learned = fit.shares ? sum(fit.shares[column].map((share, j) => share * overlap[j])) : 0;
+  return sum(weighed) + (fit.perSize ? fit.perSize[column] * size : 0) + learned;
+}
 
 // How large an error may be, by the scale that a fit found: a power of the size, or the best part's own error.
 function scaleOf(fit, column, size, errors, powers) {
@@ -35,14 +50,15 @@ function estimate(measured, column, ids, t) {
   if (exact >= 0) return { change: changes[exact], low: changes[exact], high: changes[exact] };
   const fitted = measured.calibration;
   if (!fitted) return { change: changes[changes.length - 1], low: null, high: null };
-  const change = weigh(changes, fitted.weights, column);
+  const size = t * t * ids.length;
+  const overlap = overlapWith(measured, column, ids, t);
+  const change = applyFit(fitted.fit, column, changes, size, overlap);
   const count = fitted.leftOut.length;
   const rank = Math.ceil(fitted.level * (count + 1) - 1e-9);
   if (rank > count) return { change, low: null, high: null };
-  const size = t * t * ids.length;
   const ends = fitted.leftOut.map((fit, j) => {
     const reach = scaleOf(fit, column, size, errors, fitted.powers) * fitted.scores[j][column];
-    const centre = weigh(changes, fit.weights, column);
+    const centre = applyFit(fit, column, changes, size, overlap);
     return [centre - reach, centre + reach];
   });
   const sorted = [0, 1].map((end) => ends.map((pair) => pair[end]).sort((a, b) => a - b));

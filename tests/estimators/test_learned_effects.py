@@ -1,0 +1,141 @@
+"""What retrained subsets teach: a Gaussian process written out, fits without a subset, known faults that it mends."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circuitsketch.estimators.calibration import calibrate
+from circuitsketch.estimators.fitted_weights import Described
+from circuitsketch.estimators.learned_effects import KERNELS, PENALTIES, PRIOR_OF_NONE, Overlap, learn
+
+
+def draw(seed, count=9, n=12):
+    rng = np.random.default_rng(seed)
+    rows = (rng.random(size=(count, n)) < 0.4).astype(float)
+    rows[:, 0] = 1.0  # no subset is empty
+    gradient = rng.normal(size=(n, 1))
+    predictions = np.stack([rows @ gradient[:, 0], rng.normal(size=count)], axis=1)
+    overlap = Overlap.of(rows, gradient, 1)
+    return rng, rows, predictions, (rows**2).sum(axis=1), overlap
+
+
+def write_out(predictions, sizes, error, shared, asked, asked_sizes, asked_shared, scale):
+    """The average of Gaussian processes by their evidence, with the noise's scale marginalised, at subsets asked."""
+    x, z = predictions / np.sqrt(sizes)[:, None] / scale, asked / np.sqrt(asked_sizes)[:, None] / scale
+    r, parts = error / np.sqrt(sizes), predictions.shape[1]
+
+    def covariance(a, b, size_a, size_b, common, weights):
+        roots = np.sqrt(np.outer(size_a, size_b))
+        by_part, by_size, by_share = weights
+        return by_part * a @ b.T / parts + by_size * roots / unit + by_share * common / roots
+
+    unit = write_out.mean_size
+    evidence, answers = [np.log(PRIOR_OF_NONE) - len(r) / 2 * np.log(r @ r)], [np.zeros(len(asked))]
+    for weights in KERNELS:
+        for penalty in PENALTIES:
+            matrix = covariance(x, x, sizes, sizes, shared, weights) + penalty * np.eye(len(r))
+            solved = np.linalg.solve(matrix, r)
+            likelihood = -np.linalg.slogdet(matrix)[1] / 2 - len(r) / 2 * np.log(r @ solved)
+            evidence.append(likelihood - np.log(len(KERNELS) * len(PENALTIES)))
+            answers.append(covariance(z, x, asked_sizes, sizes, asked_shared, weights) @ solved * np.sqrt(asked_sizes))
+    chances = np.exp(np.array(evidence) - max(evidence))
+    return chances @ np.array(answers) / chances.sum()
+
+
+@given(st.integers(0, 10**6))
+def test_corrections_are_those_of_gaussian_processes_of_the_subsets_of_each_fit(seed):
+    rng, rows, predictions, sizes, overlap = draw(seed)
+    count = len(rows)
+    errors = rng.normal(size=(count + 1, count)) * np.sqrt(sizes)
+    common = overlap.measure(rows)[:, :, 0]
+    learned = learn(predictions, sizes, errors, common)
+    write_out.mean_size = sizes.mean()
+    scale = np.sqrt((predictions**2 / sizes[:, None]).mean(axis=0))
+    said = predictions @ learned.weights.T + np.outer(sizes, learned.per_size) + common @ learned.shares.T
+    for f in range(count + 1):
+        some = np.delete(np.arange(count), f - 1) if f else np.arange(count)
+        square = np.ix_(some, some)
+        expected = write_out(
+            predictions[some], sizes[some], errors[f, some], common[square], predictions, sizes, common[:, some], scale
+        )
+        np.testing.assert_allclose(said[:, f], expected, rtol=1e-6, atol=1e-9)
+        assert f == 0 or learned.shares[f, f - 1] == 0
+
+
+@given(st.integers(0, 10**6))
+def test_a_subset_is_left_out_of_each_process_with_its_chance_from_all(seed):
+    rng, rows, predictions, sizes, overlap = draw(seed, 8)
+    errors = np.tile(rng.normal(size=8) * np.sqrt(sizes), (9, 1))
+    common = overlap.measure(rows)[:, :, 0]
+    learned = learn(predictions, sizes, errors, common)
+    # With one process and no alternative, a residual left out is the error less what a fit without it says.
+    fits = learn(predictions, sizes, errors, common)
+    said = predictions @ fits.weights.T + np.outer(sizes, fits.per_size) + common @ fits.shares.T
+    without = errors[0] - said[np.arange(8), np.arange(1, 9)]
+    # Chances with and without a subset differ, so the two agree in size and sign where they are not small.
+    big = np.abs(without) > np.abs(errors[0]).mean() / 2
+    assert np.all(np.sign(learned.left_out[0][big]) == np.sign(without[big]))
+    assert np.all(np.abs(learned.left_out[0]) < 4 * np.abs(errors[0]).max())
+
+
+def test_effects_that_an_estimator_lacks_are_learned_and_intervals_hold():
+    covered, better = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        n, m = 30, 48
+        rows = (rng.random(size=(m + 300, n)) < 0.5).astype(float)
+        gradient = rng.normal(size=(n, 1))
+        lacks = gradient * rng.normal(size=(n, 1))
+        truths = rows @ (gradient + lacks) + 0.2 * rng.normal(size=(m + 300, 1))
+        predictions = (rows @ gradient)[:, None]
+        overlap = Overlap.of(rows[:m], gradient, 1)
+
+        def describe(some, predictions=predictions, rows=rows, overlap=overlap):
+            sizes = (rows[some] ** 2).sum(axis=1)
+            errors = np.full((len(sizes), 1, 1), np.inf)
+            return Described(predictions[some], errors, sizes, overlap.measure(rows[some]))
+
+        known, asked = slice(m), slice(m, None)
+        fit = calibrate(describe(known), truths[known])
+        plain = calibrate(Described(predictions[known], describe(known).errors, describe(known).sizes), truths[known])
+        low, high = fit.interval(0.9, describe(asked))
+        covered.append(np.mean((low <= truths[asked]) & (truths[asked] <= high)))
+        off = [truths[asked] - one.predict(describe(asked)) for one in (fit, plain)]
+        better.append(np.sqrt((off[0] ** 2).mean() / (off[1] ** 2).mean()))
+    assert 0.87 < np.mean(covered) < 0.95
+    assert np.median(better) < 0.6 and max(better) < 1.02
+
+
+def test_a_fault_per_example_is_learned_from_few_subsets_and_no_fault_is_left_alone():
+    rng = np.random.default_rng(0)
+    rows = (rng.random(size=(8, 40)) < np.linspace(0.2, 0.6, 8)[:, None]).astype(float)
+    sizes = rows.sum(axis=1)
+    predictions = rng.normal(size=(8, 1, 1)) * np.sqrt(sizes)[:, None, None]
+    subsets = Described(predictions, np.full((8, 1, 1), np.inf), sizes)
+    fit = calibrate(subsets, predictions[:, 0] + 0.7 * sizes[:, None] + 0.01 * rng.normal(size=(8, 1)))
+    assert abs(fit.fits[0].per_size[0, 0] - 0.7) < 0.02
+    exact = calibrate(subsets, predictions[:, 0])
+    assert exact.fits[0].per_size is None and np.array_equal(exact.predict(subsets), predictions[:, 0])
+
+
+def test_the_overlap_counts_examples_and_their_squared_effects():
+    rows, asked = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 1.0]]), np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 2.0]])
+    gradient = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    overlap = Overlap.of(rows, gradient, 2).measure(asked)
+    mean = 14 / 3
+    np.testing.assert_allclose(overlap[:, :, 0], [[2 + 5 / mean, 1.5 + 11 / mean], [0, 2 + 18 / mean]])
+    np.testing.assert_array_equal(overlap[:, :, 1], asked @ rows.T)
+    np.testing.assert_array_equal(Overlap.of(rows, None, 1).measure(asked)[:, :, 0], asked @ rows.T)
+
+
+def test_the_overlap_with_subsets_picked_for_values_has_the_products_of_both_effects():
+    rng = np.random.default_rng(0)
+    rows, asked, gradient = rng.random((4, 6)), rng.random((3, 6)), rng.normal(size=(6, 2))
+    values = np.array([0, 1, 1, 0])
+    overlap = Overlap.of(rows, gradient, 2, values).measure(asked)
+    unit = gradient / np.sqrt((gradient**2).mean(axis=0))
+    for b, j, c in np.ndindex(3, 4, 2):
+        expected = np.sum(asked[b] * rows[j] * (1 + unit[:, c] * unit[:, values[j]]))
+        np.testing.assert_allclose(overlap[b, j, c], expected)
