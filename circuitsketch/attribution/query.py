@@ -151,9 +151,10 @@ class Query(PredictingSeries):
     ) -> Query:
         """Retrain subsets of the kind that will be asked about, and weigh the estimators by them.
 
-        The result predicts by a weighted sum of this query's estimators, never much worse than the best of them or than
-        "no change", and its intervals hold for subsets like those that were retrained, whatever the run is like; it
-        warns of others. 19 subsets are enough for intervals of 95 %, 99 for 99 %.
+        The result predicts by a weighted sum of this query's estimators and by what the subsets teach of the examples
+        in them, never much worse than the best estimator or than "no change". Its intervals hold for subsets like those
+        that were retrained, whatever the run is like; it warns of others. 19 subsets are enough for intervals of 95 %,
+        99 for 99 %.
 
         Parameters
         ----------

@@ -21,63 +21,57 @@ def draw(seed, count=9, n=12):
     return rng, rows, predictions, (rows**2).sum(axis=1), overlap
 
 
-def write_out(predictions, sizes, error, shared, asked, asked_sizes, asked_shared, scale):
-    """The average of Gaussian processes by their evidence, with the noise's scale marginalised, at subsets asked."""
-    x, z = predictions / np.sqrt(sizes)[:, None] / scale, asked / np.sqrt(asked_sizes)[:, None] / scale
-    r, parts = error / np.sqrt(sizes), predictions.shape[1]
-
-    def covariance(a, b, size_a, size_b, common, weights):
-        roots = np.sqrt(np.outer(size_a, size_b))
-        by_part, by_size, by_share = weights
-        return by_part * a @ b.T / parts + by_size * roots / unit + by_share * common / roots
-
-    unit = write_out.mean_size
-    evidence, answers = [np.log(PRIOR_OF_NONE) - len(r) / 2 * np.log(r @ r)], [np.zeros(len(asked))]
-    for weights in KERNELS:
+def processes_of(predictions, sizes, shared, scale, unit):
+    """The covariances of all kernels and penalties, between all subsets, and the noise's variance of each."""
+    x, roots = predictions / np.sqrt(sizes)[:, None] / scale, np.sqrt(np.outer(sizes, sizes))
+    for by_part, by_size, by_share in KERNELS:
+        covariance = by_part * x @ x.T / x.shape[1] + by_size * roots / unit + by_share * shared / roots
         for penalty in PENALTIES:
-            matrix = covariance(x, x, sizes, sizes, shared, weights) + penalty * np.eye(len(r))
-            solved = np.linalg.solve(matrix, r)
-            likelihood = -np.linalg.slogdet(matrix)[1] / 2 - len(r) / 2 * np.log(r @ solved)
-            evidence.append(likelihood - np.log(len(KERNELS) * len(PENALTIES)))
-            answers.append(covariance(z, x, asked_sizes, sizes, asked_shared, weights) @ solved * np.sqrt(asked_sizes))
+            yield covariance, penalty
+
+
+def likelihood(covariance, r):
+    """Of errors r, with the scale of the noise marginalised, up to a constant."""
+    return -np.linalg.slogdet(covariance)[1] / 2 - len(r) / 2 * np.log(r @ np.linalg.solve(covariance, r))
+
+
+def average(processes, r, some, given, j):
+    """What processes that know the errors of `given` say of subset j, averaged by the evidence of those of `some`."""
+    evidence, answers = [np.log(PRIOR_OF_NONE) - len(some) / 2 * np.log(r[some] @ r[some])], [0.0]
+    for covariance, penalty in processes:
+        matrix = covariance[np.ix_(some, some)] + penalty * np.eye(len(some))
+        evidence.append(likelihood(matrix, r[some]) - np.log(len(KERNELS) * len(PENALTIES)))
+        answers.append(say_without(covariance, penalty, r, given, j))
     chances = np.exp(np.array(evidence) - max(evidence))
     return chances @ np.array(answers) / chances.sum()
 
 
+def say_without(covariance, penalty, r, some, j):
+    """The mean of a process at subset j, given errors r of some others."""
+    matrix = covariance[np.ix_(some, some)] + penalty * np.eye(len(some))
+    return covariance[j, some] @ np.linalg.solve(matrix, r[some])
+
+
 @given(st.integers(0, 10**6))
-def test_corrections_are_those_of_gaussian_processes_of_the_subsets_of_each_fit(seed):
+def test_corrections_and_residuals_are_those_of_gaussian_processes_of_the_subsets_of_each_fit(seed):
     rng, rows, predictions, sizes, overlap = draw(seed)
     count = len(rows)
     errors = rng.normal(size=(count + 1, count)) * np.sqrt(sizes)
     common = overlap.measure(rows)[:, :, 0]
     learned = learn(predictions, sizes, errors, common)
-    write_out.mean_size = sizes.mean()
     scale = np.sqrt((predictions**2 / sizes[:, None]).mean(axis=0))
+    processes = list(processes_of(predictions, sizes, common, scale, sizes.mean()))
     said = predictions @ learned.weights.T + np.outer(sizes, learned.per_size) + common @ learned.shares.T
     for f in range(count + 1):
         some = np.delete(np.arange(count), f - 1) if f else np.arange(count)
-        square = np.ix_(some, some)
-        expected = write_out(
-            predictions[some], sizes[some], errors[f, some], common[square], predictions, sizes, common[:, some], scale
-        )
-        np.testing.assert_allclose(said[:, f], expected, rtol=1e-6, atol=1e-9)
+        r = errors[f] / np.sqrt(sizes)
+        for j in range(count):
+            expected = average(processes, r, some, some, j)
+            np.testing.assert_allclose(said[j, f], np.sqrt(sizes[j]) * expected, rtol=1e-6, atol=1e-9)
+        for j in some:
+            expected = r[j] - average(processes, r, some, some[some != j], j)
+            np.testing.assert_allclose(learned.left_out[f, j], np.sqrt(sizes[j]) * expected, rtol=1e-6, atol=1e-9)
         assert f == 0 or learned.shares[f, f - 1] == 0
-
-
-@given(st.integers(0, 10**6))
-def test_a_subset_is_left_out_of_each_process_with_its_chance_from_all(seed):
-    rng, rows, predictions, sizes, overlap = draw(seed, 8)
-    errors = np.tile(rng.normal(size=8) * np.sqrt(sizes), (9, 1))
-    common = overlap.measure(rows)[:, :, 0]
-    learned = learn(predictions, sizes, errors, common)
-    # With one process and no alternative, a residual left out is the error less what a fit without it says.
-    fits = learn(predictions, sizes, errors, common)
-    said = predictions @ fits.weights.T + np.outer(sizes, fits.per_size) + common @ fits.shares.T
-    without = errors[0] - said[np.arange(8), np.arange(1, 9)]
-    # Chances with and without a subset differ, so the two agree in size and sign where they are not small.
-    big = np.abs(without) > np.abs(errors[0]).mean() / 2
-    assert np.all(np.sign(learned.left_out[0][big]) == np.sign(without[big]))
-    assert np.all(np.abs(learned.left_out[0]) < 4 * np.abs(errors[0]).max())
 
 
 def test_effects_that_an_estimator_lacks_are_learned_and_intervals_hold():

@@ -281,8 +281,8 @@ def test_several_people_ask_at_once(view):
     assert answers == single
 
 
-@pytest.mark.parametrize(("n", "limit"), [(1_000, 0.1), (20_000, 0.3)])
-def test_an_answer_comes_at_once(n, limit, monkeypatch):
+@pytest.mark.parametrize(("n", "limit"), [(1_000, 4_000), (20_000, 1_500)])
+def test_an_answer_takes_no_more_than_some_passes_over_the_examples(n, limit, monkeypatch):
     if n == 20_000:  # of which memory does not hold a similarity
         monkeypatch.setattr(fitting, "find_shortage", lambda nbytes: "29 GB of memory")
     rng = np.random.default_rng(0)
@@ -295,12 +295,16 @@ def test_an_answer_comes_at_once(n, limit, monkeypatch):
     rows = rng.random((48, n)) < 0.02
     view = View({"value": query.calibrate(rows, truth=1 + rng.normal(size=48))})
     assert query.interactions.prior.is_diagonal == (n == 20_000)
-    times = []
-    for _ in range(8):  # processor time, since other programs may keep the cores busy
+    answers, passes = [], []
+    for _ in range(8):  # in turns, so that a slow or busy machine slows both down
         begin = time.thread_time()
         view.ask(rng.choice(n, 30, replace=False))
-        times.append(time.thread_time() - begin)
-    assert min(times) < limit
+        answers.append(time.thread_time() - begin)
+        begin = time.thread_time()
+        for _ in range(100):
+            np.exp(series).sum(axis=0)
+        passes.append((time.thread_time() - begin) / 100)
+    assert min(answers) < limit * min(passes)
 
 
 def test_without_a_similarity_the_page_says_which_estimator_answers_and_why(queries, monkeypatch):
