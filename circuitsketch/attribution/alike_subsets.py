@@ -6,12 +6,12 @@ In: how each example moves the parameters to first order, perhaps labels. Out: d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from circuitsketch.attribution.subsets import MIXED, check_sizes, default_sizes, draw_subsets
+from circuitsketch.attribution.subsets import MIXED, check_sizes, default_sizes, draw_subsets, prepare_draws
 from circuitsketch.estimators.alikeness import Alikeness
 from circuitsketch.estimators.calibration import LEAST_FOR_95
 from circuitsketch.estimators.retrained_together import ALIKE
@@ -21,7 +21,7 @@ SHARES = (0.05, 0.2, 0.5)  # of the examples, in random subsets
 RANDOM = (14, 12, 10)  # random subsets of each size: errors of small ones have the heaviest tails
 TOGETHER = 12  # alike subsets of each kind
 # Of a calibration.
-TRIES = 20  # draws per subset, among which are enough that differ and are of the right kind
+TRIES = 20  # draws per subset at most, until enough differ and are of the right kind
 NOT_ALIKE = 0.8  # the share of random subsets that do not count as alike
 ENOUGH_OF_BOTH = 2 * LEAST_FOR_95 + 2  # subsets that are worth dividing
 
@@ -110,35 +110,62 @@ def draw_mixed(
     n = len(moves)
     low, high = check_sizes(size, n, *default_sizes(n, smallest))
     alikeness = alikeness_for(moves, labels, (low, high))
-    rows, sizes = draw_subsets(n, None, "random", size, TRIES * count, seed, smallest)
-    is_alike = alikeness.find_alike(rows)
+    most = TRIES * count
+    draw_random, sizes = prepare_draws(n, None, "random", size, most, seed, smallest)
     several = max(low, 2), high
     scale = np.sqrt((effects**2).mean(axis=0))
     matter = np.linalg.norm(effects / np.where(scale > 0, scale, 1.0), axis=1)
     chances = [np.full(n, 1 / n)]
     if matter.sum() > 0:
         chances.append(matter / matter.sum())
-    drawn = [draw_nearest(alikeness.directions, chance, several, TRIES * count, seed) for chance in chances]
+    draws = [prepare_nearest(alikeness.directions, chance, several, most, seed) for chance in chances]
     if alikeness.labels is not None:
-        drawn.append(draw_subsets(n, labels, "label", (min(max(low, 2), n), high), TRIES * count, seed)[0])
-    alike = np.stack(drawn, axis=1).reshape(-1, n)
-    alike = first_different(alike[alikeness.find_alike(alike)], count // 2)
-    apart = first_different(rows[~is_alike], count - len(alike))
+        draws.append(prepare_draws(n, labels, "label", (min(max(low, 2), n), high), most, seed)[0])
+    alike = gather(draws, alikeness.find_alike, count // 2, most)
+    apart = gather([draw_random], lambda rows: ~alikeness.find_alike(rows), count - len(alike), most)
     if min(len(alike), len(apart)) < LEAST_FOR_95:
         return *draw_subsets(n, None, "random", size, count, seed, smallest), alikeness, "random"
     return np.concatenate([apart, alike]), sizes, alikeness, MIXED
 
 
-def draw_nearest(
-    directions: np.ndarray, chances: np.ndarray, sizes: tuple[int, int], count: int, seed: int
+def gather(
+    draws: Sequence[Callable[[int], np.ndarray]],
+    is_wanted: Callable[[np.ndarray], np.ndarray],
+    count: int,
+    most: int,
 ) -> np.ndarray:
-    """Draw examples by some chances (n,), and those that move the parameters most like each, (count, n)."""
+    """Return different subsets that are wanted, of several draws in turns, (count, n); fewer if `most` are not enough.
+
+    Most draws are wanted, so few are made at a time.
+    """
+    each = -(-count // len(draws))
+    wanted, drawn = None, 0
+    while drawn < most and (wanted is None or len(wanted) < count):
+        some = min(each, most - drawn)
+        rows = np.stack([draw(some) for draw in draws], axis=1)
+        rows = rows.reshape(-1, rows.shape[-1])
+        rows = rows[is_wanted(rows)]
+        wanted = first_different(rows if wanted is None else np.concatenate([wanted, rows]), count)
+        drawn += some
+    assert wanted is not None
+    return wanted
+
+
+def prepare_nearest(
+    directions: np.ndarray, chances: np.ndarray, sizes: tuple[int, int], count: int, seed: int
+) -> Callable[[int], np.ndarray]:
+    """Return what draws the next so many examples by some chances (n,), up to `count` in all, each with those that move
+    the parameters most like it."""
     rng, n = np.random.default_rng([seed, count]), len(directions)
-    rows = np.zeros((count, n))
-    for row in rows:
-        size = rng.integers(sizes[0], max(sizes) + 1)
-        row[rank_by_likeness(directions, rng.choice(n, p=chances))[:size]] = 1.0
-    return rows
+
+    def draw(some: int) -> np.ndarray:
+        rows = np.zeros((some, n))
+        for row in rows:
+            size = rng.integers(sizes[0], max(sizes) + 1)
+            row[rank_by_likeness(directions, rng.choice(n, p=chances))[:size]] = 1.0
+        return rows
+
+    return draw
 
 
 def rank_by_likeness(directions: np.ndarray, example: int | np.integer) -> np.ndarray:

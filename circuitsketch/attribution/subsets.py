@@ -5,7 +5,7 @@ In: the number of examples, perhaps their labels, a kind, sizes, a seed. Out: do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,14 @@ def draw_subsets(
     >>> rows.sum(axis=1), sizes
     (array([2., 2., 2.]), (2.0, 2.0))
     """
+    draw, sizes = prepare_draws(n, labels, kind, size, count, seed, smallest)
+    return draw(count), sizes
+
+
+def prepare_draws(
+    n: int, labels: Sequence[Any] | None, kind: str, size: Any, count: int, seed: int, smallest: int = 1
+) -> tuple[Callable[[int], np.ndarray], tuple[float, float]]:
+    """Return what draws the next so many subsets, up to `count` in all, and their sizes; see `draw_subsets`."""
     check_choice(kind, "kind", ("random", "label"))
     check_int(count, "count", 1)
     rng = np.random.default_rng([seed, count])
@@ -81,12 +89,16 @@ def draw_subsets(
     largest = max(map(len, groups)) if kind == "label" else default_sizes(n, smallest)[1]
     low, high = check_sizes(size, n, smallest, largest)
     low = max(low, min(smallest, high))
-    rows = np.zeros((count, n))
-    for row in rows:
-        group = groups[rng.integers(len(groups))]
-        chosen = rng.choice(group, size=min(int(rng.integers(low, high + 1)), len(group)), replace=False)
-        row[chosen] = 1.0
-    return rows, (float(low), float(high))
+
+    def draw(some: int) -> np.ndarray:
+        rows = np.zeros((some, n))
+        for row in rows:
+            group = groups[rng.integers(len(groups))]
+            chosen = rng.choice(group, size=min(int(rng.integers(low, high + 1)), len(group)), replace=False)
+            row[chosen] = 1.0
+        return rows
+
+    return draw, (float(low), float(high))
 
 
 def default_sizes(n: int, smallest: int = 1) -> tuple[int, int]:
