@@ -27,7 +27,7 @@ from circuitsketch.estimators.known_effects import NO_GRADIENT, FromKnownEffects
 from circuitsketch.estimators.learned_effects import Overlap
 from circuitsketch.estimators.retrained_subsets import SUBSETS_BY_ALIKENESS, SUBSETS_BY_KIND, RetrainedSubsets
 from circuitsketch.estimators.unlike_subsets import CHANGE_MARGIN, COHERENCE_MARGIN, UnlikeSubsets
-from circuitsketch.limits import blocks_of
+from circuitsketch.limits import NUMBERS_AT_ONCE, blocks_of
 
 LEARNED = "what the subsets teach of their examples"
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
@@ -351,7 +351,7 @@ def calibrate_estimators(
             f"{MIN_SUBSETS} subsets of two or more examples"
         )
     overlap, kinds, shared = None, None, None
-    if learns:
+    if learns and len(rows) ** 2 * count <= NUMBERS_AT_ONCE:  # effects of examples are learned for each value
         values = None if retrained.values is None else retrained.values[unknown]
         overlap = Overlap.of(rows[unknown], gradient, count, values)
         shared = retrained.pick(overlap.measure(rows))[unknown]

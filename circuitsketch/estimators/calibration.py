@@ -26,6 +26,7 @@ two dozen subsets were up to 6 for one estimator and -4 for another, and off by 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,8 +44,10 @@ from circuitsketch.estimators.fitted_weights import (
     weighed,
 )
 from circuitsketch.estimators.learned_effects import learn
+from circuitsketch.limits import blocks_of
 
 MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything
+ARRAYS = 16  # of (m, m, values) that fits of some values need at once
 LEAST_FOR_95 = 19  # retrained subsets, below which an interval of 95 % is infinite
 
 
@@ -71,6 +74,16 @@ class Calibration:
     residuals: np.ndarray
     scores: np.ndarray
     kinds: np.ndarray
+
+    @staticmethod
+    def join(parts: Sequence[Calibration]) -> Calibration:
+        """Return the calibration of all values, of those of some of them each."""
+        fits = tuple(Fits.join(kind) for kind in zip(*(part.fits for part in parts), strict=True))
+        truths, residuals, scores = (
+            np.concatenate([getattr(part, name) for part in parts], axis=1)
+            for name in ("truths", "residuals", "scores")
+        )
+        return Calibration(fits, truths, residuals, scores, parts[0].kinds)
 
     @property
     def learns(self) -> bool:
@@ -134,6 +147,13 @@ def calibrate(subsets: Described, truths: np.ndarray) -> Calibration:
     >>> int(fit.fits[0].best[0, 0]), bool(low[0, 0] < truths[0, 0] < high[0, 0])
     (0, True)
     """
+    count, values = truths.shape
+    blocks = blocks_of(values, ARRAYS * count**2)
+    return Calibration.join([calibrate_values(subsets.pick_values(block), truths[:, block]) for block in blocks])
+
+
+def calibrate_values(subsets: Described, truths: np.ndarray) -> Calibration:
+    """Weigh estimators for a few values at once."""
     kinds = np.zeros(len(truths), dtype=np.int64) if subsets.kinds is None else subsets.kinds
     everything, residuals, scales = [], np.empty_like(truths), np.empty_like(truths)
     for kind in range(kinds.max() + 1):

@@ -52,6 +52,11 @@ class Described:
         overlap, kinds = (None if part is None else part[some] for part in (self.overlap, self.kinds))
         return Described(self.predictions[some], self.errors[some], self.sizes[some], overlap, kinds)
 
+    def pick_values(self, some: slice) -> Described:
+        """Return what is known of the subsets for some of the values."""
+        overlap = None if self.overlap is None else self.overlap[..., some]
+        return Described(self.predictions[..., some], self.errors[..., some], self.sizes, overlap, self.kinds)
+
 
 @dataclass(frozen=True, eq=False)
 class Fits:
@@ -70,6 +75,25 @@ class Fits:
     scale: np.ndarray
     per_size: np.ndarray | None = None
     shares: np.ndarray | None = None
+
+    @staticmethod
+    def join(parts: Sequence[Fits]) -> Fits:
+        """Return fits for all values, of those for some of them each."""
+
+        def join_one(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts], axis=-1)
+
+        def join_learned(name: str) -> np.ndarray | None:
+            some = [getattr(part, name) for part in parts]
+            shapes = [one.shape[:-1] for one in some if one is not None]
+            if not shapes:
+                return None
+            none = [np.zeros((*shapes[0], part.best.shape[1])) for part in parts]
+            return np.concatenate([n if one is None else one for n, one in zip(none, some, strict=True)], axis=-1)
+
+        return Fits(
+            join_one("weights"), join_one("best"), join_one("scale"), join_learned("per_size"), join_learned("shares")
+        )
 
     def __len__(self) -> int:
         return len(self.weights)
