@@ -29,17 +29,20 @@ Cell = tuple[int, int]  # a row and a column of a tile
 
 
 class Tables:
-    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table."""
+    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table.
 
-    def __init__(self, frame: Frame) -> None:
+    start : the position of the first argument.
+    """
+
+    def __init__(self, frame: Frame, start: int = 0) -> None:
         self.frame = frame
-        *sides, extents = ContractArguments.unpack_head(POSITIONS)
+        *sides, extents = ContractArguments.unpack_head(POSITIONS[start:])
         self.constant = [frame.load_argument(side.constant) for side in sides]
         self.lane = [frame.load_argument(side.lane) for side in sides]
         lengths = {name: frame.load_argument(position) for name, position in extents.items()}
         self.batches, self.rows = lengths["batches"], lengths["rows"]
         self.columns, self.summed = lengths["columns"], lengths["summed"]
-        at: ir.Value = frame.const(ContractArguments.HEAD)
+        at: ir.Value = frame.const(start + ContractArguments.HEAD)
         self.begin = {}
         for table, length in ContractArguments.TABLES.items():
             self.begin[table] = at
@@ -109,6 +112,18 @@ class MicroKernel:
             for j, c in enumerate(strip.columns)
         }
         prefetch = strip.ahead.emit_start(row, tile) if strip.ahead else None
+        self.emit_sums(tables, lefts, strip, out, tile, prefetch)
+
+    def emit_sums(
+        self,
+        tables: Tables,
+        lefts: list[Any],
+        strip: Strip,
+        out: dict[Cell, ir.Value],
+        tile: Tile,
+        prefetch: Callable[[ir.Value], None] | None,
+    ) -> None:
+        """Emit the sums of a tile, part by part, and store them; out : the element of the result of every cell."""
         for part in tile.parts:
             # The last coefficient, if they are summed one at a time, takes the longest.
             last = prefetch if part is tile.parts[-1] else None

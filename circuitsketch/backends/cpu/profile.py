@@ -21,8 +21,9 @@ from circuitsketch.lower.instructions import (
     Instruction,
     Mode,
     MoveKernel,
+    UpdateKernel,
 )
-from circuitsketch.lower.packing import FillArguments
+from circuitsketch.lower.packing import FillArguments, UpdateArguments
 
 
 def count_multiply_adds(mode: Mode, both: bool) -> int:
@@ -69,9 +70,14 @@ def describe_instruction(
     """Return the row of an instruction."""
     kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
+    name = ""
+    if isinstance(kernel, UpdateKernel):
+        assert isinstance(arguments, UpdateArguments)
+        name = f"contract {' '.join(gate.gate.name for gate in kernel.gates)}"
+        kernel, arguments = kernel.contraction, arguments.contraction
     extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
     if isinstance(kernel, ContractKernel):
-        name, products = "contract", prod(extents)
+        name, products = name or "contract", prod(extents)
         cost = products * (count_multiply_adds(mode, kernel.left) * width if kernel.phase == "lane" else 1)
     elif isinstance(kernel, ChainKernel):
         name = " ".join(gate.gate.name for gate in kernel.gates)
