@@ -47,13 +47,14 @@ def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     readers = find_readers(tape, phase)
     groups = tape.groups(phase)
     instructions: list[Instruction] = []
-    for group, following in zip(groups, [*groups[1:], None], strict=True):
+    for number, group in enumerate(groups):
         if group.is_chain:
             instructions += encode_chain(tape, phase, group, where, keep)
             continue
         (operation,) = group.operations
         if operation.kind == "contraction":
-            consumed = is_read_once(tape, group, readers) and readers[operation.buffer] == [following]
+            following = groups[number + 1 : number + 2]
+            consumed = is_read_once(tape, group, readers) and readers[operation.buffer] == following
             instructions += [replace(i, consumed=consumed) for i in encode_contraction(tape, phase, operation, where)]
         else:
             for move in operation.moves:

@@ -144,6 +144,11 @@ class UpdateArguments:
     contraction: ContractArguments
     chain: ChainArguments
 
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Those of the contraction."""
+        return self.contraction.extents
+
     def pack(self) -> tuple[int, ...]:
         """Return the integers that the kernel reads."""
         return (*self.chain.pack(), *self.contraction.pack())

@@ -18,8 +18,8 @@ from circuitsketch.backends.cpu.codegen import compile_loop
 from circuitsketch.backends.cpu.compile_workers import compile_kernels
 from circuitsketch.backends.cpu.contraction import choose_kernel
 from circuitsketch.backends.cpu.sharing import choose_blocks_per_thread
-from circuitsketch.backends.cpu.update import combine_updates
 from circuitsketch.backends.cpu.step_loop import allocate_aligned, make_steps_signature, run_steps
+from circuitsketch.backends.cpu.update import combine_updates
 from circuitsketch.backends.linking import Linked, link_addresses, list_programs
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.gates import cells

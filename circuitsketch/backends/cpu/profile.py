@@ -23,7 +23,7 @@ from circuitsketch.lower.instructions import (
     MoveKernel,
     UpdateKernel,
 )
-from circuitsketch.lower.packing import FillArguments, UpdateArguments
+from circuitsketch.lower.packing import FillArguments
 
 
 def count_multiply_adds(mode: Mode, both: bool) -> int:
@@ -70,15 +70,13 @@ def describe_instruction(
     """Return the row of an instruction."""
     kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
-    name = ""
-    if isinstance(kernel, UpdateKernel):
-        assert isinstance(arguments, UpdateArguments)
-        name = f"contract {' '.join(gate.gate.name for gate in kernel.gates)}"
-        kernel, arguments = kernel.contraction, arguments.contraction
     extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
-    if isinstance(kernel, ContractKernel):
-        name, products = name or "contract", prod(extents)
-        cost = products * (count_multiply_adds(mode, kernel.left) * width if kernel.phase == "lane" else 1)
+    if isinstance(kernel, ContractKernel | UpdateKernel):
+        contraction = kernel.contraction if isinstance(kernel, UpdateKernel) else kernel
+        name, products = "contract", prod(extents)
+        cost = products * (count_multiply_adds(mode, contraction.left) * width if kernel.phase == "lane" else 1)
+        if isinstance(kernel, UpdateKernel):
+            name += "".join(f" {gate.gate.name}" for gate in kernel.gates)
     elif isinstance(kernel, ChainKernel):
         name = " ".join(gate.gate.name for gate in kernel.gates)
     elif isinstance(kernel, MoveKernel):
