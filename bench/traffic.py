@@ -48,7 +48,7 @@ def count_chain(kernel: ChainKernel, arguments: ChainArguments) -> int:
 
 
 def count_updated(instruction: Instruction) -> int:
-    """Count the lane elements that the chain of an update reads and writes, without the sums, which are in registers."""
+    """Count the lane elements that the chain of an update reads and writes, without the sums that it consumes."""
     kernel, arguments = instruction.kernel, instruction.arguments
     return count_chain(kernel.chain, arguments.chain) - count_tables(arguments.contraction, "result")
 
