@@ -35,14 +35,14 @@ from report import Goal, Report, Row, add_options, table
 from scipy.optimize import nnls
 from size_law import LENGTH, make_documents, slope
 from timing import interleaved, middle
-from traffic import count_elements
+from traffic import count_elements, count_updated
 from workloads import directions
 
 import circuitsketch as cs
 from circuitsketch.backends.contract import Executable
 from circuitsketch.backends.cpu import lane_width
 from circuitsketch.backends.linking import ProgramRow
-from circuitsketch.lower.instructions import ContractKernel, Mode
+from circuitsketch.lower.instructions import ContractKernel, Mode, UpdateKernel
 from circuitsketch.propagate.blocks import push_blocks
 from circuitsketch.zoo import microgpt
 
@@ -112,7 +112,9 @@ def count_block(executable: Executable, program: int) -> tuple[int, int]:
         *executable.instructions[row.lane_first : row.lane_last],
         *executable.instructions[row.carried_constant_last : row.carried_lane_last],
     ]
-    elements = sum(count_elements(i) for i in instructions if not isinstance(i.kernel, ContractKernel))
+    updates = [i for i in instructions if isinstance(i.kernel, UpdateKernel)]
+    others = [i for i in instructions if not isinstance(i.kernel, ContractKernel | UpdateKernel)]
+    elements = sum(map(count_elements, others)) + sum(map(count_updated, updates))
     return 8 * executable.unit * elements, len(instructions)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from circuitsketch.backends.contract import Executable, Schedule
 from circuitsketch.backends.linking import ProgramRow
-from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, MoveKernel, UpdateKernel
+from circuitsketch.lower.packing import ChainArguments, ContractArguments
 
 
 def count_distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
@@ -25,21 +26,41 @@ def count_distinct(extents: Sequence[int], strides: Sequence[int]) -> int:
 def count_elements(instruction: Instruction) -> int:
     """Count the lane elements that an instruction of the lane phase reads and writes."""
     kernel, arguments = instruction.kernel, instruction.arguments
+    if isinstance(kernel, UpdateKernel):
+        return count_operands(kernel.contraction, arguments.contraction) + count_updated(instruction)
     if isinstance(kernel, ChainKernel):
-        lanes = [operand.lanes for operand in kernel.operands] + [True] * len(kernel.results)
-        sides = [count_distinct(arguments.extents, side.strides) for side in arguments.sides]
-        return sum(side for side, has in zip(sides, lanes, strict=True) if has)
+        return count_chain(kernel, arguments)
     if isinstance(kernel, ContractKernel):
-        left, right, result = (
-            prod(len(set(table)) for table in arguments.side_tables(side)) for side in ("left", "right", "result")
-        )
-        return left * kernel.left + right * kernel.right + result
+        return count_operands(kernel, arguments) + count_tables(arguments, "result")
     if isinstance(kernel, MoveKernel):
         extents, indexed = arguments.extents, kernel.index != "none"
         moved = prod(extents) if indexed else count_distinct(extents, arguments.source.strides)
         met = moved if indexed else count_distinct(extents, arguments.target.strides)
         return moved + met * (1 if kernel.combine == "copy" else 2)
     return arguments.count
+
+
+def count_chain(kernel: ChainKernel, arguments: ChainArguments) -> int:
+    """Count the lane elements that a chain reads and writes."""
+    lanes = [operand.lanes for operand in kernel.operands] + [True] * len(kernel.results)
+    sides = [count_distinct(arguments.extents, side.strides) for side in arguments.sides]
+    return sum(side for side, has in zip(sides, lanes, strict=True) if has)
+
+
+def count_updated(instruction: Instruction) -> int:
+    """Count the lane elements that the chain of an update reads and writes, without the sums that it consumes."""
+    kernel, arguments = instruction.kernel, instruction.arguments
+    return count_chain(kernel.chain, arguments.chain) - count_tables(arguments.contraction, "result")
+
+
+def count_operands(kernel: ContractKernel, arguments: ContractArguments) -> int:
+    """Count the lane elements that a contraction reads."""
+    return count_tables(arguments, "left") * kernel.left + count_tables(arguments, "right") * kernel.right
+
+
+def count_tables(arguments: ContractArguments, side: str) -> int:
+    """Count the elements of an operand or of the result of a contraction."""
+    return prod(len(set(table)) for table in arguments.side_tables(side))
 
 
 def count_lane_bytes(executable: Executable, schedule: Schedule) -> int:
@@ -56,4 +77,4 @@ def count_lane_bytes(executable: Executable, schedule: Schedule) -> int:
     return int(counts @ np.array(each, dtype=np.int64)) * e.target.mode.components * size
 
 
-__all__ = ["count_distinct", "count_elements", "count_lane_bytes"]
+__all__ = ["count_distinct", "count_elements", "count_lane_bytes", "count_updated"]

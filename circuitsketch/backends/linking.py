@@ -6,7 +6,7 @@ In: tapes whose inputs are the state, then the data that a step reads, then the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -144,8 +144,13 @@ def link_addresses(tapes: Sequence[Tape], target: Target, state_count: int, has_
     )
 
 
-def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
-    """Return the instructions of all programs, concatenated, and where each program's are among them."""
+def list_programs(
+    linked: Linked, combine: Callable[[list[Instruction]], list[Instruction]] = list
+) -> tuple[list[Instruction], list[ProgramRow]]:
+    """Return the instructions of all programs, concatenated, and where each program's are among them.
+
+    combine : makes fewer instructions of those of a lane phase.
+    """
     instructions: list[Instruction] = []
     rows = []
     for tape, placement, used in zip(linked.tapes, linked.placements, linked.used, strict=True):
@@ -153,7 +158,7 @@ def list_programs(linked: Linked) -> tuple[list[Instruction], list[ProgramRow]]:
         ends = [len(instructions)]
         for part in (
             encode(tape, "constant", placement),
-            encode(tape, "lane", placement) if has_lanes else [],
+            combine(encode(tape, "lane", placement)) if has_lanes else [],
             encode_carry(tape, "constant", placement),
             encode_carry(tape, "lane", placement) if has_lanes else [],
         ):

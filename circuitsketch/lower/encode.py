@@ -35,22 +35,27 @@ from circuitsketch.lower.packing import (
     FillArguments,
     MoveArguments,
     MoveSide,
+    is_contiguous,
     pad,
 )
-from circuitsketch.lower.tape import Tape, find_stored_buffers, list_constants_read
+from circuitsketch.lower.tape import Tape, find_readers, find_stored_buffers, is_read_once, list_constants_read
 
 
 def encode(tape: Tape, phase: Phase, where: Placement) -> list[Instruction]:
     """Return the instructions of a phase, with all element numbers."""
     keep = find_stored_buffers(tape, phase)
+    readers = find_readers(tape, phase)
+    groups = tape.groups(phase)
     instructions: list[Instruction] = []
-    for group in tape.groups(phase):
+    for number, group in enumerate(groups):
         if group.is_chain:
             instructions += encode_chain(tape, phase, group, where, keep)
             continue
         (operation,) = group.operations
         if operation.kind == "contraction":
-            instructions += encode_contraction(tape, phase, operation, where)
+            following = groups[number + 1 : number + 2]
+            consumed = is_read_once(tape, group, readers) and readers[operation.buffer] == following
+            instructions += [replace(i, consumed=consumed) for i in encode_contraction(tape, phase, operation, where)]
         else:
             for move in operation.moves:
                 instructions += encode_move(tape.program, phase, move, where, operation)
@@ -292,11 +297,6 @@ def list_elements(layout: Layout, names: str, letters: str, extent: Mapping[str,
         stride = layout.strides[names.index(letter)]
         elements = (elements[:, None] + stride * np.arange(extent[letter])[None, :]).ravel()
     return elements
-
-
-def is_contiguous(table: np.ndarray) -> bool:
-    """Return whether consecutive entries of a table are consecutive elements."""
-    return len(table) > 1 and bool(np.all(np.diff(table) == 1))
 
 
 def should_swap(spec: str, left: Layout, right: Layout, result: Layout, phase: Phase) -> bool:

@@ -126,17 +126,44 @@ class FillKernel:
     phase: Phase
 
 
-Kernel = ChainKernel | ContractKernel | MoveKernel | FillKernel
+@dataclass(frozen=True, slots=True)
+class UpdateKernel:
+    """A contraction of the lane phase, and the chain that is all that reads its result. Made by a backend.
+
+    operand : the operand of the chain that is the result, which is not stored.
+    """
+
+    contraction: ContractKernel
+    chain: ChainKernel
+    operand: int
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of both."""
+        return self.chain.phase
+
+    @property
+    def gates(self) -> tuple[ChainGate, ...]:
+        """The gates of the chain."""
+        return self.chain.gates
+
+
+Kernel = ChainKernel | ContractKernel | UpdateKernel | MoveKernel | FillKernel
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A kernel and its arguments; place : the user's line of its last gate. wires : of all its gates."""
+    """A kernel and its arguments.
+
+    place : the user's line of its last gate. wires : of all its gates.
+    consumed : whether only the next instruction reads the result (of a contraction).
+    """
 
     kernel: Kernel
     arguments: Arguments
     place: Place
     wires: tuple[int, ...]
+    consumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

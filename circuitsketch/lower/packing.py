@@ -107,6 +107,12 @@ class ContractArguments:
         """Return the tables of a side."""
         return [self.table(name) for name in self.TABLES if name.startswith(f"{side}_")]
 
+    def exchange(self) -> ContractArguments:
+        """Return the arguments with the operands exchanged: rows become columns."""
+        other = {"left": "right", "right": "left", "row": "column", "column": "row"}
+        names = ("_".join(other.get(word, word) for word in name.split("_")) for name in self.TABLES)
+        return ContractArguments(self.right, self.left, self.result, tuple(self.table(name) for name in names))
+
     def pack(self) -> tuple[int, ...]:
         """Return the integers that the kernel reads."""
         sides = [x for side in (self.left, self.right, self.result) for x in (side.constant, side.lane)]
@@ -129,6 +135,23 @@ class ContractArguments:
         begin = 2 * len(ContractArguments.SIDES)
         extents = {name: args[begin + i] for i, name in enumerate(ContractArguments.EXTENTS)}
         return left, right, result, extents
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateArguments:
+    """The arguments of a contraction and of the chain that reads its result: first the chain's."""
+
+    contraction: ContractArguments
+    chain: ChainArguments
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Those of the contraction."""
+        return self.contraction.extents
+
+    def pack(self) -> tuple[int, ...]:
+        """Return the integers that the kernel reads."""
+        return (*self.chain.pack(), *self.contraction.pack())
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +223,7 @@ class FillArguments:
         return FillArguments(first, count, bits)
 
 
-Arguments = ChainArguments | ContractArguments | MoveArguments | FillArguments
+Arguments = ChainArguments | ContractArguments | UpdateArguments | MoveArguments | FillArguments
 
 
 def pack_all(arguments: Iterable[Arguments]) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +231,11 @@ def pack_all(arguments: Iterable[Arguments]) -> tuple[np.ndarray, np.ndarray]:
     rows = [record.pack() for record in arguments]
     starts = np.cumsum([0] + [len(row) for row in rows])[:-1]
     return np.fromiter(chain.from_iterable(rows), np.int64), starts
+
+
+def is_contiguous(table: Sequence[int] | np.ndarray) -> bool:
+    """Return whether consecutive entries of a table are consecutive elements."""
+    return len(table) > 1 and bool(np.all(np.diff(table) == 1))
 
 
 def pad(values: Iterable[int], axes: int, filler: int) -> tuple[int, ...]:

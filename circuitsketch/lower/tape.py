@@ -95,16 +95,14 @@ def hoist_updates(tape: Tape) -> list[Group]:
 
     That is where its inputs are computed and the old value is no longer read: its gradient is still in a cache, and the
     next one can reuse the gradient's elements. Seen on microgpt at order 3, with a second-level cache of 2 MB: .091
-    instead of .098 ms per direction per step.
+    instead of .098 ms per direction per step. A contraction that only the update reads comes directly before it, so
+    that a backend can make one kernel of both.
     """
     p, groups = tape.program, tape.lane_groups
     becomes = {tape.outputs[output].buffer: tape.inputs[i].buffer for output, i in tape.carry.items()}
     writer = {buffer: group for group in groups for buffer in group.members}
     touched = {id(group): {b for o in group.operations for b in find_reads(p, o)} for group in groups}
-    readers: dict[int, list[Group]] = {}
-    for group in groups:
-        for buffer in touched[id(group)]:
-            readers.setdefault(buffer, []).append(group)
+    readers = find_readers(tape, "lane")
     updates = [
         group
         for group in groups
@@ -112,15 +110,47 @@ def hoist_updates(tape: Tape) -> list[Group]:
         and any(buffer in becomes for buffer in group.members)
         and all(reader is group for buffer in group.members for reader in readers.get(buffer, ()))
     ]
-    hoisted = {id(group) for group in updates}
+    old = set(becomes.values())
+    sources = {
+        id(group): [
+            writer[b]
+            for b in sorted(touched[id(group)] & writer.keys())
+            if is_read_once(tape, writer[b], readers) and not touched[id(writer[b])] & old
+        ]
+        for group in updates
+    }
+    hoisted = {id(group) for group in (*updates, *(source for pair in sources.values() for source in pair))}
     # A group that is put behind another comes before all that were put there earlier.
     rank: dict[int, tuple[int, ...]] = {id(group): (i,) for i, group in enumerate(groups) if id(group) not in hoisted}
     for i, group in enumerate(updates):
-        before = [writer[buffer] for buffer in touched[id(group)] if buffer in writer]
+        own = sources[id(group)]
+        before = [writer[b] for g in (group, *own) for b in touched[id(g)] if b in writer]
         for buffer in group.members & becomes.keys():
             before += readers.get(becomes[buffer], ())
-        rank[id(group)] = (*max((rank[id(g)] for g in before if id(g) in rank), default=(-1,)), -i)
+        behind = max((rank[id(g)] for g in before if id(g) in rank), default=(-1,))
+        for j, source in enumerate(own):
+            rank[id(source)] = (*behind, -i, j)
+        rank[id(group)] = (*behind, -i, len(own))
     return sorted(groups, key=lambda group: rank[id(group)])
+
+
+def is_read_once(tape: Tape, group: Group, readers: Mapping[int, Sequence[Group]]) -> bool:
+    """Return whether a group is a contraction whose result one other group reads, and nothing else."""
+    first = group.operations[0]
+    return (
+        first.kind == "contraction"
+        and len(readers.get(first.buffer, ())) == 1
+        and all(layout.buffer != first.buffer for layout in tape.outputs)
+    )
+
+
+def find_readers(tape: Tape, phase: Phase) -> dict[int, list[Group]]:
+    """Return the groups of a phase that read each buffer, in order."""
+    readers: dict[int, list[Group]] = {}
+    for group in tape.groups(phase):
+        for buffer in {b for o in group.operations for b in find_reads(tape.program, o)}:
+            readers.setdefault(buffer, []).append(group)
+    return readers
 
 
 def ensure_owned_output(

@@ -19,7 +19,7 @@ from circuitsketch.backends import reference
 from circuitsketch.backends.cpu import codegen, contraction, llvm, step_loop
 from circuitsketch.backends.cpu.contraction import choose_kernel
 from circuitsketch.backends.registry import build, make_target
-from circuitsketch.lower.instructions import ContractKernel, Mode
+from circuitsketch.lower.instructions import ContractKernel, Mode, UpdateKernel
 from circuitsketch.tree import flatten
 
 TOLERANCE = {np.complex128: 1e-12, np.complex64: 1e-4}
@@ -116,6 +116,81 @@ def contractions(function, args, order, is_complex, width, dtype):
     instructions = build([circuit], target, range(len(args)), len(args), {}, has_keep=False).instructions
     kernels = [choose_kernel(i, target) for i in instructions]
     return [k for k in kernels if isinstance(k, ContractKernel) and k.phase == "lane"]
+
+
+def updates(function, args, order, *, is_complex=True, width=8, dtype=np.complex128):
+    """The kernels that join a contraction and the chain that reads it."""
+    circuit = cs.trace(function, *args)
+    target = make_target(Mode(order, is_complex), dtype, width)
+    varying = [i for i, x in enumerate(args) if x.dtype.kind == "f"]
+    instructions = build([circuit], target, varying, len(args), {}, has_keep=False).instructions
+    return [choose_kernel(i, target, 1 << 20) for i in instructions if isinstance(i.kernel, UpdateKernel)]
+
+
+def descend(x, y, p, m, spec="ki,kj->ij"):
+    """A step of an optimizer, along a gradient that nothing else reads."""
+    m = 0.9 * m + np.einsum(spec, x, y)
+    return p - 0.1 * m / np.sqrt(1.0 + m * m), m
+
+
+def descent_args(summed, rows, columns, transposed=False):
+    rng = np.random.default_rng(summed)
+    shape = (columns, rows) if transposed else (rows, columns)
+    return tuple(rng.standard_normal(s) for s in ((summed, rows), (summed, columns), shape, shape))
+
+
+@pytest.mark.parametrize("small_caches", [False, True])
+@pytest.mark.parametrize(
+    ("order", "is_complex", "width", "dtype"),
+    [
+        (1, True, 8, np.complex128),
+        (2, True, 4, np.complex128),
+        (3, True, 8, np.complex128),
+        (3, True, 4, np.complex128),
+        (3, False, 8, np.complex128),
+        (3, True, 16, np.complex64),
+        (5, True, 8, np.complex128),
+    ],
+)
+def test_an_update_among_the_sums_of_its_gradient_is_exact(order, is_complex, width, dtype, small_caches, monkeypatch):
+    """Of tiles of every size, from small matrices on, and in panels with prefetches where caches are small."""
+    if small_caches:
+        monkeypatch.setattr(contraction, "read_level_2_size", lambda: 1 << 13)
+    settings = {"is_complex": is_complex, "width": width, "dtype": dtype}
+    for args in (descent_args(2, 2, 3), descent_args(6, 6, 6), descent_args(4, 17, 11)):
+        assert len(updates(descend, args, order, **settings)) == 1
+        assert_compiled(descend, args, order, **settings, directions=width + 1)
+    args = descent_args(3, 5, 8, transposed=True)
+    transposed = lambda *xs: descend(*xs, spec="ki,kj->ji")  # noqa: E731
+    assert len(updates(transposed, args, order, **settings)) == 1
+    assert_compiled(transposed, args, order, **settings)
+    args = (np.arange(20).reshape(4, 5) % 3, *descent_args(4, 5, 7)[1:])  # the left operand has no lanes
+    assert len(updates(descend, args, order, **settings)) == 1
+    assert_compiled(descend, args, order, **settings)
+
+
+def test_small_caches_make_updates_prefetch_and_go_by_panels(monkeypatch):
+    (kernel,) = updates(descend, descent_args(4, 17, 11), 3)
+    assert not kernel.contraction.prefetched and not kernel.contraction.panel
+    monkeypatch.setattr(contraction, "read_level_2_size", lambda: 1 << 13)
+    (kernel,) = updates(descend, descent_args(4, 17, 11), 3)
+    assert kernel.contraction.prefetched and kernel.contraction.panel == 12
+
+
+@pytest.mark.parametrize(
+    ("summed", "function"),
+    [
+        (33, descend),  # too long for the columns of a tile to stay in the cache
+        (6, lambda x, y, p, m: descend(np.sin(x), np.sin(y), p, m)),  # the results are put where the operands were
+        (4, lambda x, y, p, m: (lambda g: (p - g, g))(x.T @ y)),  # an output
+        (4, lambda x, y, p, m: p - np.sin((x.T @ y).T)),  # read in another order
+        (4, lambda x, y, p, m: (lambda g: np.sin(g) + np.cos(g).sum() * p)(x.T @ y)),  # read by two chains
+    ],
+)
+def test_a_gradient_that_must_be_stored_is_not_joined_with_an_update(summed, function):
+    args = descent_args(summed, 6, 6)
+    assert not updates(function, args, 3)
+    assert_compiled(function, args, 3)
 
 
 def packed(*settings):

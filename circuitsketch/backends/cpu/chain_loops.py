@@ -48,6 +48,10 @@ class Access:
         target = self.frame.target
         return self.frame.builder.mul(element, self.frame.const(target.mode.components * target.width))
 
+    def lanes_of(self, i: int) -> ir.Value:
+        """Return the memory that has the lanes of operand i."""
+        return self.frame.lanes
+
 
 def drop_unit_axes(instruction: Instruction) -> Kernel:
     """Return the kernel of a chain's instruction with one loop per axis longer than 1.
@@ -154,9 +158,9 @@ def emit_series_lanes(frame: Frame, kernel: ChainKernel, access: Access, indices
             operand = kernel.operands[ref]
             result = Coefficients(constant(ref) if operand.constant else None, order)
             if operand.lanes:
-                base = access.lane_at(ref, indices)
+                base, lanes = access.lane_at(ref, indices), access.lanes_of(ref)
                 for k in range(1, order + 1):
-                    result[k] = load_coefficient(frame, base, k)
+                    result[k] = load_coefficient(frame, base, k, lanes)
             loaded[ref] = result
         return loaded[ref]
 
@@ -180,8 +184,8 @@ def load_coefficient(frame: Frame, base: ir.Value, k: int, lanes: ir.Value | Non
     return Complex(*values) if per == 2 else values[0]
 
 
-def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
-    """Emit the store of coefficient k of a lane block."""
+def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int, lanes: ir.Value | None = None) -> None:
+    """Emit the store of coefficient k of the lane block that begins at `base` of the lane arena, or of `lanes`."""
     width = frame.target.width
     per = 2 if frame.target.mode.complex else 1
     parts = (value.re, value.im) if isinstance(value, Complex) else (value, ZERO)
@@ -191,4 +195,4 @@ def store_coefficient(frame: Frame, value: Any, base: ir.Value, k: int) -> None:
             number = frame.emit.number(0.0)
         if not number.is_vector:
             number = MachineReal(frame.emit, frame.emit.splat(number.value))
-        frame.store(number, frame.lanes, frame.builder.add(base, frame.const(((k - 1) * per + part) * width)))
+        frame.store(number, lanes or frame.lanes, frame.builder.add(base, frame.const(((k - 1) * per + part) * width)))

@@ -28,14 +28,16 @@ from circuitsketch.backends.cpu.elementwise import emit_chain
 from circuitsketch.backends.cpu.kernel_builder import Frame
 from circuitsketch.backends.cpu.llvm import compile_object, target_machine
 from circuitsketch.backends.cpu.moves import emit_fill, emit_move
+from circuitsketch.backends.cpu.update import emit_update
 from circuitsketch.errors import InputError
 from circuitsketch.gates.digest import refuse_changed
 from circuitsketch.gates.gate import is_built_in
-from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, FillKernel, Kernel, MoveKernel, UpdateKernel
 
 EMITTERS: dict[type, Any] = {
     ChainKernel: emit_chain,
     ContractKernel: emit_contract,
+    UpdateKernel: emit_update,
     MoveKernel: emit_move,
     FillKernel: emit_fill,
 }

@@ -29,8 +29,8 @@ from circuitsketch.backends.cpu.micro_kernels import (
 )
 from circuitsketch.backends.cpu.sharing import LARGE, read_level_2_size
 from circuitsketch.backends.cpu.tiling import Tile, choose_series_tile, choose_summed_block
-from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel
-from circuitsketch.lower.packing import ContractArguments
+from circuitsketch.lower.instructions import ChainKernel, ContractKernel, Instruction, Kernel, UpdateKernel
+from circuitsketch.lower.packing import ContractArguments, UpdateArguments, is_contiguous
 
 SETS, WAYS = 64, 8  # sets of a first-level cache, and lines in a set, on most processors
 REUSED = 4  # fewest rows of the result for which packing the columns pays
@@ -72,6 +72,9 @@ def choose_kernel(instruction: Instruction, target: Target, lanes: int = 0) -> K
     kernel, arguments = instruction.kernel, instruction.arguments
     if isinstance(kernel, ChainKernel):
         return drop_unit_axes(instruction)
+    if isinstance(kernel, UpdateKernel):
+        assert isinstance(arguments, UpdateArguments)
+        return choose_update(kernel, arguments.contraction, target, lanes)
     if not isinstance(kernel, ContractKernel) or kernel.phase == "constant":
         return kernel
     assert isinstance(arguments, ContractArguments)
@@ -86,6 +89,23 @@ def choose_kernel(instruction: Instruction, target: Target, lanes: int = 0) -> K
         prefetched=prefetch_columns(arguments, entry, lanes),
         panel=choose_panel(arguments, entry, block, tile) if kernel.left else 0,
     )
+
+
+def choose_update(kernel: UpdateKernel, arguments: ContractArguments, target: Target, lanes: int) -> UpdateKernel:
+    """Return the kernel of an update, whose chain has one loop.
+
+    It prefetches the state of the next rows if that comes from memory and is contiguous, and goes by panels whose rows
+    take a quarter of a second-level cache: the state passes through it too.
+    """
+    entry = target.unit * (4 if target.single else 8)
+    cache = read_level_2_size()
+    ahead = lanes > LARGE * cache and is_contiguous(arguments.table("result_row"))
+    bytes_per_row = entry * arguments.extent("summed") if kernel.contraction.left else 0
+    panel = 0
+    if arguments.extent("rows") * bytes_per_row > cache // 4:
+        panel = max(cache // 4 // bytes_per_row // 12, 1) * 12  # of tiles with 1, 2, 3 or 4 rows
+    contraction = replace(kernel.contraction, prefetched=ahead, panel=panel)
+    return replace(kernel, contraction=contraction, chain=replace(kernel.chain, axes=1))
 
 
 def pack_columns(arguments: ContractArguments, entry: int, block: int) -> bool:

@@ -19,6 +19,7 @@ from circuitsketch.backends.cpu.compile_workers import compile_kernels
 from circuitsketch.backends.cpu.contraction import choose_kernel
 from circuitsketch.backends.cpu.sharing import choose_blocks_per_thread
 from circuitsketch.backends.cpu.step_loop import allocate_aligned, make_steps_signature, run_steps
+from circuitsketch.backends.cpu.update import combine_updates
 from circuitsketch.backends.linking import Linked, link_addresses, list_programs
 from circuitsketch.backends.scheduler import thread_count
 from circuitsketch.gates import cells
@@ -260,7 +261,9 @@ def link(
 ) -> CpuExecutable:
     """Link tapes to one executable; see `contract.Backend.link`."""
     linked = link_addresses(tapes, target, state_count, has_keep)
-    instructions, programs = list_programs(linked)
+    # Without a lane phase, the instructions are a description for another backend.
+    combine = partial(combine_updates, target=target) if phases & Phases.LANE else list
+    instructions, programs = list_programs(linked, combine)
     args, starts = pack_all(i.arguments for i in instructions)
     lanes = linked.lane_end * linked.unit * (4 if target.single else 8)
     kernels = [choose_kernel(i, target, lanes) for i in instructions]

@@ -29,17 +29,20 @@ Cell = tuple[int, int]  # a row and a column of a tile
 
 
 class Tables:
-    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table."""
+    """The arguments of a contraction: the offsets of its sides, its extents, and the position of each table.
 
-    def __init__(self, frame: Frame) -> None:
+    start : the position of the first argument.
+    """
+
+    def __init__(self, frame: Frame, start: int = 0) -> None:
         self.frame = frame
-        *sides, extents = ContractArguments.unpack_head(POSITIONS)
+        *sides, extents = ContractArguments.unpack_head(POSITIONS[start:])
         self.constant = [frame.load_argument(side.constant) for side in sides]
         self.lane = [frame.load_argument(side.lane) for side in sides]
         lengths = {name: frame.load_argument(position) for name, position in extents.items()}
         self.batches, self.rows = lengths["batches"], lengths["rows"]
         self.columns, self.summed = lengths["columns"], lengths["summed"]
-        at: ir.Value = frame.const(ContractArguments.HEAD)
+        at: ir.Value = frame.const(start + ContractArguments.HEAD)
         self.begin = {}
         for table, length in ContractArguments.TABLES.items():
             self.begin[table] = at
@@ -109,6 +112,18 @@ class MicroKernel:
             for j, c in enumerate(strip.columns)
         }
         prefetch = strip.ahead.emit_start(row, tile) if strip.ahead else None
+        self.emit_sums(tables, lefts, strip, out, tile, prefetch)
+
+    def emit_sums(
+        self,
+        tables: Tables,
+        lefts: list[Any],
+        strip: Strip,
+        out: dict[Cell, ir.Value],
+        tile: Tile,
+        prefetch: Callable[[ir.Value], None] | None,
+    ) -> None:
+        """Emit the sums of a tile, part by part, and store them; out : the element of the result of every cell."""
         for part in tile.parts:
             # The last coefficient, if they are summed one at a time, takes the longest.
             last = prefetch if part is tile.parts[-1] else None
@@ -360,19 +375,29 @@ class SeriesMicroKernel(LaneMicroKernel):
         self, totals: dict[Cell, list[MachineReal]], lefts: list[Any], rights: list[Any], part: range
     ) -> None:
         """Add the truncated Cauchy products; what a pair of coefficients needs is loaded, used, and given up."""
-        for k in part:
+        for k, j in self.order_products(part, len(rights) > len(lefts)):
             first = (k - part.start) * self.per
-            for j in range(0, (k if self.left_has_lanes else 0) + 1):
-                x = [entry[j] for entry in lefts]
-                y = [entry[k - j] for entry in rights]
-                for half in (0, 1):
-                    for (row, column), total in totals.items():
-                        # Reals with the right one first: the order decides which registers LLVM takes.
-                        pair = (x[row], y[column]) if self.per == 2 else (y[column], x[row])
-                        for product in list_products(*pair)[half]:
-                            left = -product.left if product.subtracted else product.left
-                            at = first + product.part
-                            total[at] = emit_fma(self.emit, left, product.right, total[at])
+            x = [entry[j] for entry in lefts]
+            y = [entry[k - j] for entry in rights]
+            for half in (0, 1):
+                for (row, column), total in totals.items():
+                    # Reals with the right one first: the order decides which registers LLVM takes.
+                    pair = (x[row], y[column]) if self.per == 2 else (y[column], x[row])
+                    for product in list_products(*pair)[half]:
+                        left = -product.left if product.subtracted else product.left
+                        at = first + product.part
+                        total[at] = emit_fma(self.emit, left, product.right, total[at])
+
+    def order_products(self, part: range, wide: bool) -> list[Cell]:
+        """Return (coefficient k of the result, coefficient j of the left operand) of all products; wide : more columns
+        than rows.
+
+        In a wide tile of complex series, one coefficient of all columns is multiplied by all of the few rows', then the
+        next, so that it needs a register only once. Seen on AVX-512 (Ice Lake) with 1 x 3 elements of order 3 in the
+        second-level cache: 29.6 instead of 23.7 G multiply-adds per second, where eight sums and series were spilled.
+        """
+        pairs = [(k, j) for k in part for j in range((k if self.left_has_lanes else 0) + 1)]
+        return sorted(pairs, key=lambda pair: pair[0] - pair[1]) if wide and self.per == 2 else pairs
 
     def load(self, tables: Tables, at: ir.Value, part: range) -> list[MachineReal]:
         """Emit the load of the coefficients, as far as they have been summed."""

@@ -21,6 +21,7 @@ from circuitsketch.lower.instructions import (
     Instruction,
     Mode,
     MoveKernel,
+    UpdateKernel,
 )
 from circuitsketch.lower.packing import FillArguments
 
@@ -70,9 +71,12 @@ def describe_instruction(
     kernel, arguments = instruction.kernel, instruction.arguments
     cost = 0
     extents = (arguments.count,) if isinstance(arguments, FillArguments) else arguments.extents
-    if isinstance(kernel, ContractKernel):
+    if isinstance(kernel, ContractKernel | UpdateKernel):
+        contraction = kernel.contraction if isinstance(kernel, UpdateKernel) else kernel
         name, products = "contract", prod(extents)
-        cost = products * (count_multiply_adds(mode, kernel.left) * width if kernel.phase == "lane" else 1)
+        cost = products * (count_multiply_adds(mode, contraction.left) * width if kernel.phase == "lane" else 1)
+        if isinstance(kernel, UpdateKernel):
+            name += "".join(f" {gate.gate.name}" for gate in kernel.gates)
     elif isinstance(kernel, ChainKernel):
         name = " ".join(gate.gate.name for gate in kernel.gates)
     elif isinstance(kernel, MoveKernel):
