@@ -197,8 +197,11 @@ class Executable(Protocol):
     def limit_threads(self, threads: int | None) -> int | None:
         """Return how many threads may make calls, of those requested (None: one per core)."""
 
-    def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
-        """Raise InputError unless there is memory for the arenas of these threads."""
+    def check_memory(self, blocks: int, examples: int, threads: int | None, together: int = 1) -> None:
+        """Raise InputError unless there is memory for the arenas of these threads.
+
+        together : the lane blocks that a thread carries through a run at a time.
+        """
 
     def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
         """Return the progress to report, or None if there is none yet.

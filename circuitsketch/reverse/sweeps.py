@@ -88,7 +88,7 @@ def sweep_values(job: Job, forward: Forward, final: Ends, count: int) -> np.ndar
     begins = range(0, count, executable.target.width if count > 1 else 1)
     result = empty_result((count, job.run.n), np.float64)
     together = executable.choose_blocks_per_run(len(begins), job.run.n, job.threads)
-    executable.check_memory(len(begins), job.run.n, job.threads)
+    executable.check_memory(len(begins), job.run.n, job.threads, together)
     if len(job.segments) > 1 and forward.record is not None:  # each thread has a record of its own
         workers = thread_count(job.threads, -(-len(begins) // together))
         nbytes = (workers - 1) * forward.record.constants.nbytes

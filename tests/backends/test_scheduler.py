@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import circuitsketch as cs
+from circuitsketch import limits
 from circuitsketch.backends.cpu import executable, sharing
 from circuitsketch.backends.scheduler import Scheduler, call_lazily, run_cooperatively, split_evenly
 from circuitsketch.lower.instructions import Mode
@@ -152,3 +153,18 @@ def test_lane_blocks_side_by_side_are_what_the_second_level_cache_suggests(tmp_p
         )
     assert sharing.choose_blocks_per_thread(row, 2, 2) == 1  # no thread without work
     sharing.read_level_2_size.cache_clear()
+
+
+def test_blocks_that_a_thread_carries_together_count_in_its_memory(monkeypatch):
+    step = lambda s, x, keep: s + keep.sum() * x  # noqa: E731
+    run = cs.Training(step, np.zeros(1 << 19), np.ones(2), [[0]] * 2)
+    compiled = run.executable(Mode(1, complex=True))
+    row = compiled.arena_bytes(2) - compiled.arena_bytes(1)
+    assert row > limits.SMALL
+    monkeypatch.setattr(limits, "memory_available", lambda: compiled.arena_bytes(2) + row // 2)
+    for together in (1, 2):
+        compiled.check_memory(8, 2, 1, together)
+    with pytest.raises(cs.InputError, match="the working memory of 1 thread would take"):
+        compiled.check_memory(8, 2, 1, 3)
+    with pytest.raises(cs.InputError, match="the working memory of 2 threads would take"):
+        compiled.check_memory(4, 2, 4, 2)  # two threads have something to do

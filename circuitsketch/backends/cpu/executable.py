@@ -62,9 +62,10 @@ class CpuExecutable(Linked):
         """Return the number requested."""
         return threads
 
-    def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
+    def check_memory(self, blocks: int, examples: int, threads: int | None, together: int = 1) -> None:
         """Raise InputError unless there is memory for the arenas of these threads."""
-        workers, per_call = thread_count(threads, blocks), self.choose_blocks_per_call(blocks, examples)
+        workers = thread_count(threads, -(-blocks // together))
+        per_call = max(self.choose_blocks_per_call(blocks, examples), together)
         working = workers * (self.arena_bytes(per_call) + 8 * per_call * examples * self.target.width)
         require_memory(working, f"the working memory of {workers} thread{'s' * (workers > 1)}", ["threads=1"])
 

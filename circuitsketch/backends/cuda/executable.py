@@ -116,7 +116,7 @@ class CudaExecutable(Linked):
         """Return 1: every call uses the device's memory alone."""
         return 1
 
-    def check_memory(self, blocks: int, examples: int, threads: int | None) -> None:
+    def check_memory(self, blocks: int, examples: int, threads: int | None, together: int = 1) -> None:
         """Do nothing: `plan_memory` checks the device's memory."""
 
     def round_progress(self, now: float, reported: float, seconds: float) -> float | None:
