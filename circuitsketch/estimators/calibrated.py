@@ -29,7 +29,7 @@ from circuitsketch.estimators.retrained_subsets import SUBSETS_BY_ALIKENESS, SUB
 from circuitsketch.estimators.unlike_subsets import CHANGE_MARGIN, COHERENCE_MARGIN, UnlikeSubsets
 from circuitsketch.limits import NUMBERS_AT_ONCE, blocks_of
 
-LEARNED = "what the subsets teach of their examples"
+LEARNED = "what the subsets teach"
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # the level of an interval of one standard error on either side
 
 
@@ -261,7 +261,7 @@ class Calibrated:
         fits = [self.calibration.fits[kind].pick(slice(1)) for kind in asked]
         weights = np.max([np.abs(fit.weights[0]).max(axis=1) for fit in fits], axis=0)
         names = [part.name for part, weight in zip(self.parts, weights, strict=True) if weight > 0]
-        if any(fit.shares is not None and fit.shares.any() for fit in fits):
+        if any(fit.per_size is not None and fit.per_size.any() for fit in fits):
             names.append(LEARNED)
         return " and ".join(names) or "no change"
 

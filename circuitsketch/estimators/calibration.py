@@ -43,7 +43,7 @@ from circuitsketch.estimators.fitted_weights import (
     single_weights,
     weighed,
 )
-from circuitsketch.estimators.learned_effects import learn
+from circuitsketch.estimators.learned_effects import FEW, learn
 from circuitsketch.limits import blocks_of
 
 MIN_SUBSETS = 8  # fewer retrained subsets say too little of anything
@@ -192,8 +192,9 @@ def improve_weights(
     better."""
     predictions, sizes = subsets.predictions, subsets.sizes
     finite = finite_parts(predictions)
-    single = single_weights(fits.best, predictions.shape[1])
-    errors = truths - weighed(predictions, single)
+    # Few subsets teach an effect per size beside the ridge's weights.
+    base = fits.weights if len(truths) < FEW else single_weights(fits.best, predictions.shape[1])
+    errors = truths - weighed(predictions, base)
     overlap = None if subsets.overlap is None else subsets.overlap[:, members]
     learned = [
         learn(finite[:, :, c], sizes, errors[:, :, c], None if overlap is None else overlap[:, :, c])
@@ -207,13 +208,13 @@ def improve_weights(
     if not better.any():
         return fits
     every = None
-    if subsets.overlap is not None:
+    if subsets.overlap is not None and shares.any():
         every = np.zeros((len(fits), *subsets.overlap.shape[1:]))
         every[:, members] = np.where(better[:, None], shares, 0.0)
     residuals = np.where(better[:, None], left_out, residuals)
     return replace(
         fits,
-        weights=np.where(better[:, None], single + weights, fits.weights),
+        weights=np.where(better[:, None], base + weights, fits.weights),
         scale=best_scale(residuals, sizes, chosen_errors(subsets.errors, fits.best), included),
         per_size=np.where(better, per_size, 0.0),
         shares=every,

@@ -26,6 +26,8 @@ from circuitsketch.limits import blocks_of
 
 # What predictions, sizes and examples in common (an overlap of 2 per example, on average) add to the covariance.
 KERNELS = ((1 / 2, 1 / 2, 0.0), (1 / 4, 1 / 4, 1 / 4), (0.0, 1 / 3, 1 / 3))
+PER_SIZE = ((0.0, 1.0, 0.0),)
+FEW = 19  # below so many subsets only an effect per size is learned: weights learned from 8 cost the order of answers
 PENALTIES = (0.03, 0.15, 0.7, 3.0, 15.0)  # the noise's variance over that of the process
 PRIOR_OF_NONE = 0.1  # of no correction, over that of all others together
 
@@ -120,7 +122,7 @@ def learn(predictions: np.ndarray, sizes: np.ndarray, errors: np.ndarray, overla
     features = predictions / root[:, None] / scale
     shared = np.zeros((count, count)) if overlap is None else overlap / root / root[:, None]
     components = features @ features.T / parts, root * root[:, None] / sizes.mean(), shared
-    mixtures = np.array(KERNELS if overlap is not None else KERNELS[:1])
+    mixtures = np.array(PER_SIZE if count < FEW else KERNELS[:1] if overlap is None else KERNELS)
     kernels = np.tensordot(mixtures, np.stack(components), 1)
     noise = np.array(PENALTIES)[:, None, None] * np.eye(count)
     covariances = (kernels[:, None] + noise).reshape(-1, count, count)

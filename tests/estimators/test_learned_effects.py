@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitsketch.estimators import learned_effects
 from circuitsketch.estimators.calibration import calibrate
 from circuitsketch.estimators.fitted_weights import Described
-from circuitsketch.estimators.learned_effects import KERNELS, PENALTIES, PRIOR_OF_NONE, Overlap, learn
+from circuitsketch.estimators.learned_effects import FEW, KERNELS, PENALTIES, PER_SIZE, PRIOR_OF_NONE, Overlap, learn
 
 
 def draw(seed, count=9, n=12):
@@ -21,10 +24,10 @@ def draw(seed, count=9, n=12):
     return rng, rows, predictions, (rows**2).sum(axis=1), overlap
 
 
-def processes_of(predictions, sizes, shared, scale, unit):
+def processes_of(kernels, predictions, sizes, shared, scale, unit):
     """The covariances of all kernels and penalties, between all subsets, and the noise's variance of each."""
     x, roots = predictions / np.sqrt(sizes)[:, None] / scale, np.sqrt(np.outer(sizes, sizes))
-    for by_part, by_size, by_share in KERNELS:
+    for by_part, by_size, by_share in kernels:
         covariance = by_part * x @ x.T / x.shape[1] + by_size * roots / unit + by_share * shared / roots
         for penalty in PENALTIES:
             yield covariance, penalty
@@ -40,7 +43,7 @@ def average(processes, r, some, given, j):
     evidence, answers = [np.log(PRIOR_OF_NONE) - len(some) / 2 * np.log(r[some] @ r[some])], [0.0]
     for covariance, penalty in processes:
         matrix = covariance[np.ix_(some, some)] + penalty * np.eye(len(some))
-        evidence.append(likelihood(matrix, r[some]) - np.log(len(KERNELS) * len(PENALTIES)))
+        evidence.append(likelihood(matrix, r[some]) - np.log(len(processes)))
         answers.append(say_without(covariance, penalty, r, given, j))
     chances = np.exp(np.array(evidence) - max(evidence))
     return chances @ np.array(answers) / chances.sum()
@@ -52,15 +55,17 @@ def say_without(covariance, penalty, r, some, j):
     return covariance[j, some] @ np.linalg.solve(matrix, r[some])
 
 
-@given(st.integers(0, 10**6))
-def test_corrections_and_residuals_are_those_of_gaussian_processes_of_the_subsets_of_each_fit(seed):
+@given(st.integers(0, 10**6), st.sampled_from([0, FEW]))
+def test_corrections_and_residuals_are_those_of_gaussian_processes_of_the_subsets_of_each_fit(seed, few):
     rng, rows, predictions, sizes, overlap = draw(seed)
     count = len(rows)
     errors = rng.normal(size=(count + 1, count)) * np.sqrt(sizes)
     common = overlap.measure(rows)[:, :, 0]
-    learned = learn(predictions, sizes, errors, common)
+    with mock.patch.object(learned_effects, "FEW", few):
+        learned = learn(predictions, sizes, errors, common)
+    kernels = PER_SIZE if few else KERNELS
     scale = np.sqrt((predictions**2 / sizes[:, None]).mean(axis=0))
-    processes = list(processes_of(predictions, sizes, common, scale, sizes.mean()))
+    processes = list(processes_of(kernels, predictions, sizes, common, scale, sizes.mean()))
     said = predictions @ learned.weights.T + np.outer(sizes, learned.per_size) + common @ learned.shares.T
     for f in range(count + 1):
         some = np.delete(np.arange(count), f - 1) if f else np.arange(count)
@@ -102,14 +107,16 @@ def test_effects_that_an_estimator_lacks_are_learned_and_intervals_hold():
     assert np.median(better) < 0.6 and max(better) < 1.02
 
 
-def test_a_fault_per_example_is_learned_from_few_subsets_and_no_fault_is_left_alone():
+def test_few_subsets_teach_an_effect_per_example_and_no_ranks():
     rng = np.random.default_rng(0)
     rows = (rng.random(size=(8, 40)) < np.linspace(0.2, 0.6, 8)[:, None]).astype(float)
     sizes = rows.sum(axis=1)
     predictions = rng.normal(size=(8, 1, 1)) * np.sqrt(sizes)[:, None, None]
-    subsets = Described(predictions, np.full((8, 1, 1), np.inf), sizes)
+    overlap = Overlap.of(rows, rng.normal(size=(40, 1)), 1).measure(rows)
+    subsets = Described(predictions, np.full((8, 1, 1), np.inf), sizes, overlap)
     fit = calibrate(subsets, predictions[:, 0] + 0.7 * sizes[:, None] + 0.01 * rng.normal(size=(8, 1)))
-    assert abs(fit.fits[0].per_size[0, 0] - 0.7) < 0.02
+    assert abs(fit.fits[0].per_size[0, 0] - 0.7) < 0.02 and abs(fit.fits[0].weights[0, 0, 0] - 1) < 0.02
+    assert not fit.learns and fit.fits[0].shares is None
     exact = calibrate(subsets, predictions[:, 0])
     assert exact.fits[0].per_size is None and np.array_equal(exact.predict(subsets), predictions[:, 0])
 
