@@ -186,9 +186,19 @@ class UpdateMicroKernel(SeriesMicroKernel):
         super().emit_sums(tables, lefts, strip, cells, tile, ahead)
         for cell, element in out.items():
             b.store(element, b.gep(self.elements, [cells[cell]]))
+        self.emit_barrier()
         with frame.loop(frame.const(len(out))) as i:
             self.access.cell = i
             emit_series_lanes(frame, self.chain, self.access, [b.load(b.gep(self.elements, [i]))])
+
+    def emit_barrier(self) -> None:
+        """Emit that the sums may have changed in memory, which no instruction does.
+
+        In a tile of one cell, LLVM would otherwise join the last products of the sums with the chain's first ones: results
+        would depend on the tile, and so on the processor.
+        """
+        kind = ir.FunctionType(ir.VoidType(), [self.sums.type])
+        self.frame.builder.asm(kind, "", "r,~{memory}", [self.sums], True)
 
     def emit_ahead(self, elements: list[ir.Value], rows: int) -> Callable[[ir.Value], None]:
         """Emit where the state of the next rows lies; return what emits the prefetch of its lines number k."""
