@@ -194,8 +194,8 @@ class UpdateMicroKernel(SeriesMicroKernel):
     def emit_barrier(self) -> None:
         """Emit that the sums may have changed in memory, which no instruction does.
 
-        In a tile of one cell, LLVM would otherwise join the last products of the sums with the chain's first ones: results
-        would depend on the tile, and so on the processor.
+        In a tile of one cell, LLVM would otherwise join the last products of the sums with the chain's first ones:
+        results would depend on the tile, and so on the processor.
         """
         kind = ir.FunctionType(ir.VoidType(), [self.sums.type])
         self.frame.builder.asm(kind, "", "r,~{memory}", [self.sums], True)
