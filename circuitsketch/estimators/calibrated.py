@@ -319,7 +319,6 @@ def calibrate_estimators(
     shape: tuple[int, ...],
     labels: Sequence[Any] | None = None,
     alikeness: Alikeness | None = None,
-    learns: bool = True,
 ) -> Calibrated:
     """Weigh estimators by retrained subsets.
 
@@ -333,8 +332,6 @@ def calibrate_estimators(
         The label of each example, by which questions about one label are recognised.
     alikeness : Alikeness, optional
         Which examples move the parameters alike; subsets of the kind "mixed" are told apart by it.
-    learns : bool
-        Whether effects of examples are learned from what the subsets have in common.
 
     Returns
     -------
@@ -351,7 +348,7 @@ def calibrate_estimators(
             f"{MIN_SUBSETS} subsets of two or more examples"
         )
     overlap, kinds, shared = None, None, None
-    if learns and len(rows) ** 2 * count <= NUMBERS_AT_ONCE:  # effects of examples are learned for each value
+    if len(rows) ** 2 * count <= NUMBERS_AT_ONCE:  # else, effects of examples would take too long for so many values
         values = None if retrained.values is None else retrained.values[unknown]
         overlap = Overlap.of(rows[unknown], gradient, count, values)
         shared = retrained.pick(overlap.measure(rows))[unknown]

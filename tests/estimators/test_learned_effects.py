@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitsketch import limits
 from circuitsketch.estimators import learned_effects
 from circuitsketch.estimators.calibration import calibrate
 from circuitsketch.estimators.fitted_weights import Described
@@ -140,3 +141,22 @@ def test_the_overlap_with_subsets_picked_for_values_has_the_products_of_both_eff
     for b, j, c in np.ndindex(3, 4, 2):
         expected = np.sum(asked[b] * rows[j] * (1 + unit[:, c] * unit[:, values[j]]))
         np.testing.assert_allclose(overlap[b, j, c], expected)
+
+
+def test_many_values_are_calibrated_a_few_at_a_time_with_the_same_result(monkeypatch):
+    rng = np.random.default_rng(2)
+    n, m, values = 30, 24, 5
+    rows = (rng.random(size=(m, n)) < 0.5).astype(float)
+    gradient = rng.normal(size=(n, values))
+    # Values 0 and 1 lack an effect of each example, the others are exact, so that not every block learns.
+    lacks = gradient * rng.normal(size=(n, values)) * (np.arange(values) < 2)
+    truths, sizes = rows @ (gradient + 3 * lacks), rows.sum(axis=1)
+    overlap = Overlap.of(rows, gradient, values).measure(rows)
+    subsets = Described((rows @ gradient)[:, None], np.full((m, 1, values), np.inf), sizes, overlap)
+    whole = calibrate(subsets, truths)
+    monkeypatch.setattr(limits, "NUMBERS_AT_ONCE", 1)
+    apart = calibrate(subsets, truths)
+    assert whole.learns and apart.fits[0].shares.shape == (m + 1, m, values)
+    np.testing.assert_allclose(apart.fits[0].shares, whole.fits[0].shares, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(apart.predict(subsets), whole.predict(subsets), rtol=1e-9)
+    np.testing.assert_allclose(apart.interval(0.9, subsets), whole.interval(0.9, subsets), rtol=1e-9)
