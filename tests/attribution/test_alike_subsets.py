@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitsketch.attribution import alike_subsets
 from circuitsketch.attribution.alike_subsets import (
     RANDOM,
     SHARES,
@@ -90,6 +91,13 @@ def test_half_of_mixed_subsets_are_alike_and_half_are_not(labels, size):
     again = draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=3)[0]
     np.testing.assert_array_equal(again, rows)
     assert not np.array_equal(draw_mixed(moves(0.3), EFFECTS, labels, size, 60, seed=4)[0], rows)
+
+
+def test_few_more_subsets_are_drawn_than_are_retrained(monkeypatch):
+    ranked, rank = [], alike_subsets.rank_by_likeness
+    monkeypatch.setattr(alike_subsets, "rank_by_likeness", lambda *some: ranked.append(some) or rank(*some))
+    assert draw_mixed(moves(0.3), EFFECTS, None, None, 60, seed=3)[3] == "mixed"
+    assert 30 <= len(ranked) <= 90
 
 
 def test_subsets_are_random_where_no_examples_are_alike():
